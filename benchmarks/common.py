@@ -1,0 +1,51 @@
+"""What every benchmark shares: where data lies, where parents go, and a JSON record with its machine."""
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from datasets import Dataset, load_dataset
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+DATA = Path(os.environ.get("TRANSFUSE_DATA", HERE.parent / ".." / "shared" / "data"))
+PARENTS = Path(os.environ.get("TRANSFUSE_PARENTS", HERE / "parents"))
+VALIDATION = 5000  # the last images of a training file: never trained on, the only ones tuned on
+
+
+def split(dataset: str, name: str) -> Dataset:
+    """`train` (without its last 5,000), `validation` (those), or `test` of a data set under DATA."""
+    stored = "test" if name == "test" else "train"
+    rows = load_dataset("parquet", data_files=str(DATA / dataset / f"{stored}.parquet"), split="train")
+    if name == "test":
+        return rows
+    edge = len(rows) - VALIDATION
+    return rows.select(range(edge) if name == "train" else range(edge, len(rows)))
+
+
+def machine() -> dict[str, object]:
+    """What ran this."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def record(name: str, result: dict[str, object]) -> None:
+    """Write `results/NAME.json`: the command line, the machine and the result."""
+    RESULTS.mkdir(exist_ok=True)
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    document = {"command": command, "machine": machine(), **result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")

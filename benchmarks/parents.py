@@ -1,0 +1,93 @@
+"""Train the parents: small ViTs that differ only in their seed.
+
+python benchmarks/parents.py --dataset cifar10 --seeds 1 2 3 4 --epochs 12
+"""
+
+import argparse
+import json
+import time
+
+import torch
+from common import PARENTS, machine, split
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+from transfuse.training import Recipe, train_classifier
+
+STATISTICS = {  # channel mean and deviation of the training pixels
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),
+    "fashion-mnist": ([0.286], [0.353]),
+}
+
+
+def build(dataset: str, size: int, labels: list[str], args: argparse.Namespace) -> ViTForImageClassification:
+    return ViTForImageClassification(
+        ViTConfig(
+            hidden_size=args.width,
+            num_hidden_layers=args.blocks,
+            num_attention_heads=args.heads,
+            intermediate_size=4 * args.width,
+            image_size=size,
+            patch_size=args.patch,
+            num_channels=len(STATISTICS[dataset][0]),
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            attn_implementation="eager",
+        )
+    )
+
+
+def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
+    mean, deviation = STATISTICS[dataset]
+    rows = split(dataset, "train")
+    size = rows[0]["image"].size[0]
+    processor = ViTImageProcessorPil(
+        do_resize=False, image_mean=mean, image_std=deviation, size={"height": size, "width": size}
+    )
+
+    def prepare(rows):
+        return processor(rows["image"][:], return_tensors="pt")["pixel_values"], torch.tensor(rows["label"][:])
+
+    torch.manual_seed(seed)
+    model = build(dataset, size, rows.features["label"].names, args).to(args.device)
+    recipe = Recipe(epochs=args.epochs, crop=4 if dataset == "cifar10" else 2, flip=True)
+    images, labels = (tensor.to(args.device) for tensor in prepare(rows))
+    held, answers = (tensor.to(args.device) for tensor in prepare(split(dataset, "validation")))
+    start = time.time()
+
+    def report(epoch: int, loss: float) -> None:
+        model.eval()
+        with torch.no_grad():
+            right = torch.cat([model(pixel_values=batch).logits.argmax(-1) for batch in held.split(1000)]) == answers
+        model.train()
+        print(f"{dataset} seed {seed} epoch {epoch} loss {loss:.3f} validation {right.float().mean():.4f} "
+              f"{time.time() - start:.0f} s", flush=True)  # fmt: skip
+
+    train_classifier(model, images, labels, recipe, seed, report)
+    target = PARENTS / f"{dataset}-vit-{args.width}-{seed}"
+    model.save_pretrained(target)
+    processor.save_pretrained(target)
+    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
+    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="cifar10", choices=STATISTICS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=6)
+    parser.add_argument("--patch", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for seed in args.seeds:
+        train(args.dataset, seed, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Fuse independently trained Transformers into one, by optimal transport."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transfuse.errors import TransfuseError
+    from transfuse.fusion import Fusion, fuse
+
+__all__ = ["Fusion", "TransfuseError", "fuse"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `transfuse --help` need not wait for torch."""
+    if name in ("fuse", "Fusion"):
+        from transfuse import fusion
+
+        return getattr(fusion, name)
+    if name == "TransfuseError":
+        from transfuse.errors import TransfuseError
+
+        return TransfuseError
+    raise AttributeError(f"module 'transfuse' has no attribute {name!r}")

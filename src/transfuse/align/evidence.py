@@ -1,0 +1,94 @@
+"""What the units of a space look like: activations of the modules that a declaration names, as moments.
+
+Both models see the same batch; its activations are turned into moments and dropped, so memory does not grow with the
+number of samples.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from transfuse.network.space import Axis
+from transfuse.network.spec import Linear, Norm, Spec, Table
+from transfuse.transport.cost import Moments, moments
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where the units of `axis` show: the input or the output of a module, or a parameter itself."""
+
+    name: str
+    side: Literal["input", "output", "parameter"]
+    axis: Axis
+
+
+def outputs(spec: Spec) -> list[Probe]:
+    """What every linear map and table writes, before any non-linearity."""
+    writers = (op for op in spec.ops if isinstance(op, Linear | Table))
+    return [Probe(op.name, "parameter" if isinstance(op, Table) else "output", op.writes) for op in writers]
+
+
+def inputs(spec: Spec) -> list[Probe]:
+    """What linear maps without a norm in front read: hidden units behind the non-linearity, attention contexts."""
+    return [Probe(op.name, "input", op.reads[0]) for op in spec.linears() if op.norm is None and len(op.reads) == 1]
+
+
+def streams(spec: Spec) -> list[Probe]:
+    """The residual stream in front of every norm."""
+    return [Probe(op.name, "input", op.space) for op in spec.ops if isinstance(op, Norm)]
+
+
+def collect(
+    source: nn.Module, target: nn.Module, probes: Iterable[Probe], batches: Iterable[Batch],
+    see: Callable[[Probe, Tensor], Tensor] = lambda probe, values: values,
+) -> dict[Probe, Moments]:  # fmt: skip
+    """Moments of every probe over all batches, tokens as samples.
+
+    Args:
+        see: what is done to the samples of a probe, [sample, unit], before their moments are taken.
+    """
+    wanted = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
+    hooked = [probe for probe in wanted if probe.side != "parameter"]
+    found: dict[Probe, Moments] = {}
+
+    def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
+        for probe in x:
+            new = moments(see(probe, x[probe]), see(probe, y[probe]))
+            found[probe] = found[probe] + new if probe in found else new
+
+    tables = [probe for probe in wanted if probe.side == "parameter"]
+    add(*({probe: _rows(model.get_parameter(probe.name)) for probe in tables} for model in (source, target)))
+    for batch in batches if hooked else ():
+        add(*(observe(model, hooked, batch) for model in (source, target)))
+    return found
+
+
+@torch.no_grad()
+def observe(model: nn.Module, probes: Iterable[Probe], batch: Batch) -> dict[Probe, Float[Tensor, "sample unit"]]:
+    """The activations of one batch."""
+    seen: dict[Probe, Tensor] = {}
+
+    def hook(probe: Probe) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+            values = arguments[0] if probe.side == "input" else output
+            seen[probe] = _rows(values.movedim(1, -1) if isinstance(module, nn.Conv2d) else values)
+
+        return keep
+
+    handles = [model.get_submodule(probe.name).register_forward_hook(hook(probe)) for probe in probes]
+    try:
+        model(**{name: values for name, values in batch.items() if name != "labels"})
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _rows(values: Tensor) -> Float[Tensor, "sample unit"]:
+    return values.detach().flatten(0, -2).float()

@@ -1,0 +1,72 @@
+"""Every way to fuse two models, beside the controls that show what an alignment is worth."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from transfuse.align.evidence import Batch
+from transfuse.align.methods import Aligned
+from transfuse.evaluate import Metrics, Path, ensemble, evaluate, path
+from transfuse.fusion import fuse
+from transfuse.progress import Progress, silent
+
+WAYS: dict[str, dict[str, Any]] = {
+    "plain average": {"align": "none"},
+    "flow, soft": {"align": "flow", "plan": "soft"},
+    "flow, hard": {"align": "flow", "plan": "hard"},
+    "exact, weights only": {"align": "exact", "evidence": "weights"},
+    "exact": {"align": "exact"},
+    "uniform plan (control)": {"align": "flow", "plan": "uniform"},
+}
+HALF = "half the anchor (control)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `seconds`: aligning and merging, calibration passes included."""
+
+    name: str
+    metrics: Metrics
+    barrier: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, and for each way its path and its alignment."""
+
+    rows: tuple[Row, ...]
+    lines: dict[str, Path] = field(default_factory=dict)
+    alignments: dict[str, Aligned] = field(default_factory=dict)
+
+    def row(self, name: str) -> Row:
+        """The row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+
+def compare(
+    anchor: PreTrainedModel, source: PreTrainedModel, calibration: Any, batches: Sequence[Batch],
+    ways: Iterable[str] = WAYS, progress: Progress = silent,
+) -> Comparison:  # fmt: skip
+    """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included."""
+    parents = evaluate(anchor, batches), evaluate(source, batches)
+    rows = [Row("anchor", parents[0]), Row("other parent", parents[1])]
+    lines, alignments = {}, {}
+    for name in progress.track(list(ways), "fusing every way"):
+        start = time.perf_counter()
+        fusion = fuse([anchor, source], calibration, **WAYS[name])
+        seconds = time.perf_counter() - start
+        (aligned,) = fusion.alignments
+        line = path(anchor, aligned.anchor, aligned.carried, parents, batches)
+        rows.append(Row(name, evaluate(fusion.model, batches), line.barrier, seconds))
+        lines[name], alignments[name] = line, aligned
+    tensors = anchor.state_dict()
+    nothing = {name: torch.zeros_like(values) for name, values in tensors.items()}
+    half = path(anchor, tensors, nothing, parents, batches)
+    rows.append(Row(HALF, half.points[len(half.points) // 2], half.barrier))
+    rows.append(Row("ensemble (twice the cost)", ensemble([anchor, source], batches)))
+    return Comparison(tuple(rows), lines, alignments)

@@ -1,0 +1,1 @@
+"""The whole story on real data that ships with scikit-learn."""

@@ -1,0 +1,38 @@
+"""Train two ViTs on digits, fuse them every way, print the table, write the page."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from transfuse.compare import compare
+from transfuse.demo.digits import batches, digits, parent
+from transfuse.fusion import fuse
+from transfuse.io.data import load_samples
+from transfuse.progress import Progress
+from transfuse.report.page import page, verdict
+from transfuse.report.table import comparison_table
+
+SEEDS = (1, 2)
+TITLE = "Two vision transformers, one model: handwritten digits"
+
+
+def run(folder: Path, progress: Progress, console: Console) -> None:
+    """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
+    torch.manual_seed(0)
+    data = digits()
+    data.save_to_disk(folder / "digits")
+    folders = [folder / f"parent-{seed}" for seed in SEEDS]
+    anchor, source = (
+        parent(target, data, seed)
+        for target, seed in progress.track(list(zip(folders, SEEDS, strict=True)), "training parents")
+    )
+    calibration = load_samples(data["train"])
+    comparison = compare(anchor, source, calibration, batches(load_samples(data["test"])), progress=progress)
+    fused = fuse(folders, calibration).save(folder / "fused", "replace")
+    command = f"transfuse fuse {folders[0]} {folders[1]} -o {fused} --data {folder / 'digits'}"
+    (folder / "report.html").write_text(page(comparison, TITLE, command), encoding="utf-8")
+    console.print(comparison_table(comparison))
+    console.print(verdict(comparison))
+    console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")
+    console.print(command, soft_wrap=True, highlight=False)

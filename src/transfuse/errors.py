@@ -1,0 +1,25 @@
+"""What can be wrong with what a user gave. Each message is one line: what, where, what to do."""
+
+
+class TransfuseError(ValueError):
+    """Base of every error that is the input's fault; the command line prints it and exits with status 2."""
+
+
+class SpecError(TransfuseError):
+    """A declaration and a checkpoint disagree: names tensor, axis, expected layout and found shape."""
+
+
+class CheckpointError(TransfuseError):
+    """A checkpoint that cannot be read, is incomplete, or must not be loaded."""
+
+
+class DataError(TransfuseError):
+    """A data source that cannot be read or lacks what the model needs."""
+
+
+class ConfigError(TransfuseError):
+    """A configuration with an unknown key or a value of the wrong type."""
+
+
+class OutputError(TransfuseError):
+    """An output directory that cannot be written."""

@@ -1,0 +1,103 @@
+"""How good a model is, how good the line between two is, and what the controls reach."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import nll_loss
+from transformers import PreTrainedModel
+
+from transfuse.align.evidence import Batch
+from transfuse.merge.mean import interpolate
+from transfuse.models import with_tensors
+
+POSITIONS = 11  # points of a path, both ends included
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`."""
+
+    accuracy: float
+    loss: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Path:
+    """Metrics along the straight line from the anchor (0) to a carried source (1), and the loss barrier.
+
+    barrier = max over t of loss(t) - ((1 - t) loss(anchor) + t loss(source)), with the parents' own losses: a carried
+    source that lost its function counts as a barrier too.
+    """
+
+    positions: tuple[float, ...]
+    points: tuple[Metrics, ...]
+    barrier: float
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@torch.no_grad()
+def predict(
+    model: PreTrainedModel, batches: Iterable[Batch]
+) -> tuple[Float[Tensor, "sample cls"], Int[Tensor, " sample"]]:
+    """Logits and labels over all batches."""
+    logits, labels = [], []
+    for batch in batches:
+        inputs = {name: values.to(model.device) for name, values in batch.items() if name != "labels"}
+        logits.append(model(**inputs).logits.float().cpu())
+        labels.append(batch["labels"])
+    return torch.cat(logits), torch.cat(labels)
+
+
+def score(logits: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -> Metrics:
+    """Metrics of given predictions."""
+    return _metrics(logits.log_softmax(-1), labels)
+
+
+def _metrics(log_probabilities: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -> Metrics:
+    accuracy = (log_probabilities.argmax(-1) == labels).float().mean()
+    return Metrics(float(accuracy), float(nll_loss(log_probabilities, labels)), len(labels))
+
+
+def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
+    """Metrics of one model."""
+    return score(*predict(model, batches))
+
+
+def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
+    """Metrics of the mean of all models' probabilities: what fusion aims at, for as many times the cost."""
+    outputs = [predict(model, batches) for model in models]
+    probabilities = torch.stack([logits.softmax(-1) for logits, _ in outputs]).mean(0)
+    return _metrics(probabilities.clamp_min(1e-12).log(), outputs[0][1])
+
+
+def path(
+    model: PreTrainedModel, anchor: Mapping[str, Tensor], carried: Mapping[str, Tensor],
+    parents: tuple[Metrics, Metrics], batches: Iterable[Batch], positions: int = POSITIONS,
+    each: Callable[[float], object] = lambda position: None,
+) -> Path:  # fmt: skip
+    """Walk the line from `anchor` to `carried`.
+
+    Args:
+        model: gives the architecture; left unchanged.
+        parents: metrics of the anchor and of the source themselves.
+        each: called after every point with its position.
+    """
+    steps = tuple(index / (positions - 1) for index in range(positions))
+    points = []
+    for step in steps:
+        points.append(evaluate(with_tensors(model, interpolate(anchor, carried, step)), batches))
+        each(step)
+    return Path(
+        steps, tuple(points), barrier(steps, [point.loss for point in points], parents[0].loss, parents[1].loss)
+    )
+
+
+def barrier(positions: Sequence[float], losses: Sequence[float], start: float, end: float) -> float:
+    """Largest excess of the loss over the straight line between the parents' losses."""
+    return max(loss - ((1 - t) * start + t * end) for t, loss in zip(positions, losses, strict=True))

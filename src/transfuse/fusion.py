@@ -1,0 +1,178 @@
+"""The job: from models, as paths or loaded, to one fused model that can be saved."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import METHODS, Aligned, Choices, Network
+from transfuse.align.methods import Evidence as Kind
+from transfuse.config import Options, make
+from transfuse.errors import CheckpointError, ConfigError, OutputError
+from transfuse.io.checkpoint import check_finite, copy_companions, load_model
+from transfuse.io.data import Samples, load_samples
+from transfuse.io.output import Overwrite, atomic_directory, write_json
+from transfuse.io.prepare import image_preparer, load_processor
+from transfuse.io.splits import CALIBRATION
+from transfuse.merge.mean import mean
+from transfuse.models import example_inputs, network, with_tensors
+from transfuse.network.compatible import check_same_function, check_same_layers
+from transfuse.progress import Progress, silent
+from transfuse.report.card import model_card
+from transfuse.report.record import Origin, describe, origin
+
+Model: TypeAlias = str | Path | PreTrainedModel
+TOLERANCE = 1e-5  # largest deviation of a reloaded model's logits, relative to their largest entry
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A fused model, and how it came about.
+
+    Attributes:
+        model: the anchor's architecture with the fused weights, in evaluation mode.
+        alignments: one per model after the anchor, in order.
+        options: what was chosen.
+        record: what `transfuse.json` will hold: inputs with hashes, options, versions, diagnostics of every space.
+    """
+
+    model: PreTrainedModel
+    alignments: tuple[Aligned, ...]
+    options: Options
+    record: dict[str, Any]
+    origins: tuple[Origin, ...]
+
+    def save(
+        self,
+        path: str | Path,
+        overwrite: Overwrite = "refuse",
+        metrics: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write weights, config, processor, model card and `transfuse.json`; verify by reloading; only then rename.
+
+        Raises:
+            OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
+        """
+        target = Path(path)
+        inputs = [Path(origin.path) for origin in self.origins if origin.path]
+        with atomic_directory(target, overwrite, inputs) as partial:
+            self.model.save_pretrained(partial)
+            if inputs:
+                copy_companions(inputs[0], partial)
+            document = self.record | ({"metrics": metrics} if metrics else {})
+            write_json(partial / "transfuse.json", document)
+            (partial / "README.md").write_text(model_card(target.name, document), encoding="utf-8")
+            _verify(self.model, partial)
+        return target
+
+
+@torch.no_grad()
+def _verify(model: PreTrainedModel, directory: Path) -> None:
+    """The saved checkpoint loads without a missing or unexpected key and computes the same."""
+    try:
+        reloaded = load_model(directory)
+    except CheckpointError as error:
+        raise OutputError(f"the written checkpoint does not load again: {error}") from error
+    inputs = {name: values.to(model.dtype) for name, values in example_inputs(model.config).items()}
+    expected, found = (each.cpu()(**inputs).logits.double() for each in (copy.deepcopy(model), reloaded))
+    if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
+        raise OutputError(
+            f"the written checkpoint computes something else: logits off by {(expected - found).abs().max()}"
+        )
+
+
+def fuse(models: Sequence[Model], data: Any = None, progress: Progress = silent, **options: Any) -> Fusion:
+    """Fuse models into the basis and shape of the first.
+
+    Args:
+        models: two or more; the first is the anchor. Checkpoint directories, hub names or loaded models.
+        data: calibration samples, unlabelled: a path, a `datasets.Dataset` or `Samples`; None: align by weights.
+        progress: shows what is under way; silent by default.
+        options: fields of `Options`: align, merge, evidence, weights, samples, seed, device, dtype, ...
+
+    Raises:
+        TransfuseError: an input that cannot be fused; the message says what, where and what to do.
+    """
+    chosen: Options = make(Options, options)
+    weights = chosen.normalised_weights(len(models))
+    if len(models) < 2:
+        raise ConfigError("models: fusing needs at least two")
+    loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
+    networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
+    choices = calibrate(networks[0], models[0], data, chosen)
+    align, alignments = METHODS[chosen.align], []
+    for source in progress.track(networks[1:], "aligning"):
+        alignments.append(align(networks[0], source, choices))
+    merged = merge(alignments, weights)
+    check_finite(merged, "the fused model")
+    fused = _finish(loaded[0], networks[0], merged, chosen)
+    origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
+    record = describe(origins, chosen, weights, choices, data, alignments)
+    return Fusion(fused, tuple(alignments), chosen, record, origins)
+
+
+def load(path: str | Path, options: Options) -> PreTrainedModel:
+    """One checkpoint, as its files are."""
+    return load_model(path, pickle="allow" if options.allow_pickle else "refuse")
+
+
+def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
+    """The models as networks, once they are known to fit each other."""
+    device = options.torch_device()
+    for model in models[1:]:
+        if type(model) is not type(models[0]):
+            raise ConfigError(f"the anchor is a {type(models[0]).__name__}, another model a {type(model).__name__}")
+        check_same_function(models[0].config, model.config)
+    networks = [network(model, device, name) for model, name in zip(models, names, strict=True)]
+    for each in networks[1:]:
+        check_same_layers(networks[0].spec, each.spec)
+    return networks
+
+
+def calibrate(anchor: Network, model: Model, data: Any, options: Options) -> Choices:
+    """The evidence to use, and the prepared calibration batches for it."""
+    evidence = resolve_evidence(options, data)
+    batches: list[dict[str, Tensor]] = []
+    if evidence != "weights" and options.align != "none":
+        samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
+        batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options)
+    return Choices(evidence, batches, options.plan, options.regularization)
+
+
+def resolve_evidence(options: Options, data: Any) -> Kind:
+    """`auto`: weights without data, activations for the flow, both for exact."""
+    if options.evidence == "auto":
+        return "weights" if data is None else "activations" if options.align == "flow" else "both"
+    if options.evidence != "weights" and options.align != "none" and data is None:
+        raise ConfigError(f"evidence {options.evidence} needs data; give --data, or choose --evidence weights")
+    return options.evidence
+
+
+def prepare(samples: Samples, model: PreTrainedModel, given: Model, options: Options) -> list[dict[str, Tensor]]:
+    """Batches on the model's device, made by its own image processor."""
+    source = None if isinstance(given, PreTrainedModel) else given
+    preparer = image_preparer(load_processor(source, model.config), model.config.num_channels)
+    batches = samples.require_images().batches(preparer, options.batch_size)
+    return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
+
+
+def merge(alignments: Sequence[Aligned], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean in the anchor's basis."""
+    return mean([alignments[0].anchor, *(each.carried for each in alignments)], weights)
+
+
+def _finish(anchor: PreTrainedModel, precise: Network, tensors: dict[str, Tensor], options: Options) -> PreTrainedModel:
+    """The merged tensors in a model of the anchor's class and of the wanted dtype."""
+    dtype = options.torch_dtype() or anchor.dtype
+    fused = with_tensors(precise.model, tensors).to("cpu", dtype)
+    fused.config.dtype = dtype
+    return fused
+
+
+def _name(model: Model, index: int) -> str:
+    return f"model {index + 1}" if isinstance(model, nn.Module) else str(model)

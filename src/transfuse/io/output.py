@@ -1,0 +1,162 @@
+"""Writing an output: all of it or nothing. Work goes to a hidden sibling, which takes the name once it is complete."""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+
+from transfuse.errors import OutputError
+
+Overwrite = Literal["refuse", "replace"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yields an empty directory beside `target` that becomes `target` when the block ends without an error.
+
+    Whatever is raised inside, an interrupt too, leaves the file system as it was. Raises OutputError before the block
+    for what `check_target` finds, and after it if the disk is full or `target` changed hands meanwhile.
+    """
+    target = check_target(target, overwrite, inputs)
+    absent = [parent for parent in target.parents if not parent.exists()]
+    partial = _sibling(target, "partial")
+    try:
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+        except (OSError, SafetensorError) as error:
+            if not _is_full(error):
+                raise
+            raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
+        try:
+            _settle(partial)
+            _swap(partial, target, overwrite)
+        except OSError as error:
+            raise OutputError(f"{target}: cannot be completed ({_reason(error)}); choose another directory") from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        _remove_empty(absent)
+        raise
+
+
+def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
+    """The absolute path of `target`, found to be one that can be written; the file system is left as it was.
+
+    Raises OutputError if it holds files that may not be replaced, is or contains one of `inputs`, the home or the
+    current directory, or cannot be created.
+    """
+    try:
+        target = target.expanduser().resolve()
+        kept = [Path(os.path.expanduser(path)).resolve() for path in (*inputs, Path("~"), Path.cwd())]
+        inside = next((path for path in kept if path.is_relative_to(target)), None)
+        if inside is not None:
+            raise OutputError(f"{target}: is or contains {inside}, which must stay; choose another directory")
+        if target.is_dir():
+            _check_existing(target, overwrite)
+        elif target.exists():
+            raise OutputError(f"{target}: a file is in the way; choose another directory")
+        _probe(target)
+    except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for links that go round in circles
+        raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
+    return target
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Writes `obj` as standard JSON to `path`, which holds the old text or the new, never a part.
+
+    Raises OutputError if it cannot be written; TypeError or ValueError if `obj` has no JSON (NaN has none).
+    """
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    partial = _sibling(path, "partial")
+    try:
+        try:
+            partial.write_text(text, encoding="utf-8")
+            _sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error
+
+
+def _check_existing(target: Path, overwrite: Overwrite) -> None:
+    if target.is_mount():
+        raise OutputError(f"{target}: is a mount point, which cannot be renamed; choose a directory inside it")
+    names = {path.name for path in target.iterdir()}
+    if names and overwrite == "refuse":
+        raise OutputError(f"{target}: is not empty; choose another directory, or pass --overwrite to replace it")
+    if names and ("config.json" not in names or ".git" in names):
+        raise OutputError(f"{target}: does not look like a model output and is not replaced; choose another directory")
+
+
+def _probe(target: Path) -> None:
+    """Creates and removes what a run would create first; permission bits alone do not tell (root, read-only mounts)."""
+    absent = [parent for parent in target.parents if not parent.exists()]
+    probe = _sibling(target, "partial")
+    try:
+        probe.mkdir(parents=True)
+        probe.rmdir()
+    finally:
+        _remove_empty(absent)
+
+
+def _sibling(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    """Removes those of `directories`, innermost first, that are there and empty."""
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def _settle(directory: Path) -> None:
+    """Flushes all files to the disk, readable to whom `directory` is: safetensors makes its own private."""
+    mode = directory.stat().st_mode & 0o666
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+            _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
+    """Gives `partial` the name `target`. An old directory is put aside, deleted only after, and put back on failure."""
+    if overwrite == "refuse" or not target.exists():
+        partial.replace(target)  # fails if files came to be in `target` since it was checked
+        return
+    aside = _sibling(target, "replaced")
+    target.rename(aside)
+    try:
+        partial.replace(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)  # Rust's wording, all that safetensors keeps
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]

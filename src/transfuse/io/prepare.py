@@ -1,0 +1,82 @@
+"""From PIL images to the tensors a vision model takes, by the checkpoint's own image processor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from torch import Tensor
+from transformers import AutoImageProcessor, PreTrainedConfig
+
+from transfuse.errors import CheckpointError, DataError
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+def load_processor(checkpoint: str | Path | None, config: PreTrainedConfig) -> Any:
+    """The image processor saved in `checkpoint`, else one to the size and channels of `config`, scaling to [-1, 1].
+
+    Never runs code from the checkpoint and never asks the Hub.
+
+    Raises:
+        CheckpointError: the saved processor cannot be read, or `config` says no image size.
+    """
+    folder = Path(checkpoint) if checkpoint is not None else None
+    if folder is None or not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        return _default_processor(config)
+    try:
+        return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        what = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: its image processor cannot be loaded: {what}") from error
+
+
+def image_preparer(processor: Any, channels: int) -> Callable[[list[Any]], dict[str, Tensor]]:
+    """A function from PIL images of any mode to `pixel_values` [batch, channels, height, width] float32.
+
+    Raises:
+        DataError: `channels` is not 1, 3 or 4; when called, images that `processor` cannot turn into one batch.
+    """
+    if channels not in MODES:
+        raise DataError(f"a model of {channels} channels: images can be given as {', '.join(map(str, MODES))}")
+    mode = MODES[channels]
+
+    def prepare(images: list[Any]) -> dict[str, Tensor]:
+        converted = [_converted(image, mode) for image in images]
+        try:
+            inputs = dict(processor(converted, return_tensors="pt"))
+        except Exception as error:
+            sizes = ", ".join(sorted({f"{image.width}x{image.height}" for image in images})[:4])
+            what = " ".join(str(error).split())[:200]
+            raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {what}") from error
+        found = inputs["pixel_values"].shape[1]
+        if found != channels:
+            raise DataError(f"the image processor makes {found} channels, the model takes {channels}; use its own")
+        return inputs
+
+    return prepare
+
+
+def _converted(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
+    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8
+        image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"an image has {image.mode!r} pixels, whose range is unknown; save the images with 8 or 16 bits"
+        )
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _default_processor(config: PreTrainedConfig) -> Any:
+    try:
+        from transformers import ViTImageProcessorPil as VisionProcessor
+    except ImportError:
+        from transformers import ViTImageProcessor as VisionProcessor
+    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    if size is None:
+        raise CheckpointError("the model's config.json has no image_size; save an image processor with the model")
+    height, width = (size, size) if isinstance(size, int) else size
+    half = [0.5] * channels
+    return VisionProcessor(size={"height": height, "width": width}, image_mean=half, image_std=half)

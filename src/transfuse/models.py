@@ -1,0 +1,42 @@
+"""Between transformers' models and networks of named tensors."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.align.methods import Network
+from transfuse.io.checkpoint import check_finite
+from transfuse.network.families import declare
+
+
+def network(model: PreTrainedModel, device: torch.device, where: str) -> Network:
+    """A model ready for alignment: declared, checked, its tensors in float32 or better.
+
+    Raises:
+        SpecError: no declaration for its class, or tensors that do not fit it.
+        CheckpointError: a weight that is not finite.
+    """
+    check_finite(model.state_dict(), where)
+    precise = model if model.dtype in (torch.float32, torch.float64) else copy.deepcopy(model).float()
+    precise = precise.to(device).eval()
+    spec = declare(model.config, type(model).__name__)
+    tensors = {name: values.detach() for name, values in precise.state_dict().items()}
+    spec.validate({name: values.shape for name, values in tensors.items()})
+    return Network(precise, spec, tensors)
+
+
+def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A copy of the model that holds other weights."""
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(tensors, strict=True)
+    return twin.eval()
+
+
+def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
+    """A small random batch that a vision model accepts, [2, channel, height, width]."""
+    generator = torch.Generator().manual_seed(seed)
+    size = config.image_size
+    return {"pixel_values": torch.randn(2, config.num_channels, size, size, generator=generator)}

@@ -1,0 +1,28 @@
+"""Which declaration belongs to which checkpoint."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from transformers import PretrainedConfig
+
+from transfuse.errors import SpecError
+from transfuse.network.families.vit import vit
+from transfuse.network.spec import Spec
+
+Family = Callable[[PretrainedConfig], Spec]
+
+FAMILIES: dict[str, Family] = {"ViTForImageClassification": vit}
+
+
+def declare(config: PretrainedConfig, architecture: str) -> Spec:
+    """The declaration of a checkpoint, by the name of its transformers class.
+
+    Raises:
+        SpecError: no family declares this class; names the ones that are near.
+    """
+    if architecture not in FAMILIES:
+        near = get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
+        raise SpecError(
+            f"{architecture} (model type {config.model_type}) has no declaration; fuse one of: {', '.join(near)}"
+        )
+    return FAMILIES[architecture](config)

@@ -1,0 +1,154 @@
+"""Spaces of interchangeable units, and the axes of tensors written as expressions of spaces.
+
+`head * qk` is nested memory order (all channels of head 0, then of head 1), `q + k` is concatenation; `*` does not
+distribute over `+`: a fused `head * (q + k + v)` and a fused `head * q + head * k + head * v` are different layouts.
+`~axis` reads where `axis` writes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+
+
+class Group(StrEnum):
+    """The transformations of a space that leave the network's function unchanged."""
+
+    FIXED = "fixed"  # units have an identity: pixels, positions, classes, a vocabulary
+    PERMUTATION = "permutation"
+    ORTHOGONAL = "orthogonal"
+    CENTRED = "centred orthogonal"  # orthogonal maps that fix the all-ones vector: LayerNorm's residual stream
+    LINEAR = "linear"  # every invertible matrix: channels that only meet their own dual
+
+
+class Axis(ABC):
+    """An expression of spaces in memory order."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of entries along the axis."""
+
+    @abstractmethod
+    def spaces(self) -> Iterator[Space]:
+        """The spaces it mentions, outermost first."""
+
+    @abstractmethod
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        """The same expression with every space replaced by `change(space)`."""
+
+    def __mul__(self, inner: Axis) -> Product:
+        left = self.factors if isinstance(self, Product) else (self,)
+        return Product((*left, inner))
+
+    def __add__(self, other: Axis) -> Concat:
+        left = self.parts if isinstance(self, Concat) else (self,)
+        return Concat((*left, other))
+
+    def __invert__(self) -> Axis:
+        return Dual(self)
+
+
+@dataclass(frozen=True)
+class Space(Axis):
+    """Interchangeable units. `within`: one such set inside every unit of another space (channels inside a head)."""
+
+    name: str
+    units: int
+    group: Group = Group.PERMUTATION
+    within: Space | None = None
+
+    @property
+    def size(self) -> int:
+        return self.units
+
+    @property
+    def free(self) -> bool:
+        """Whether an alignment may map it."""
+        return self.group is not Group.FIXED
+
+    def ancestors(self) -> tuple[Space, ...]:
+        """The spaces it lies within, outermost first."""
+        return () if self.within is None else (*self.within.ancestors(), self.within)
+
+    def spaces(self) -> Iterator[Space]:
+        yield self
+
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        return change(self)
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.units}]"
+
+
+@dataclass(frozen=True)
+class Product(Axis):
+    """Nested spaces, outermost first."""
+
+    factors: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(factor.size for factor in self.factors)
+
+    def spaces(self) -> Iterator[Space]:
+        for factor in self.factors:
+            yield from factor.spaces()
+
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        return Product(tuple(factor.replace(change) for factor in self.factors))
+
+    def __str__(self) -> str:
+        return " * ".join(f"({f})" if isinstance(f, Concat) else str(f) for f in self.factors)
+
+
+@dataclass(frozen=True)
+class Concat(Axis):
+    """Spaces one after the other."""
+
+    parts: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def spaces(self) -> Iterator[Space]:
+        for part in self.parts:
+            yield from part.spaces()
+
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        return Concat(tuple(part.replace(change) for part in self.parts))
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
+
+
+@dataclass(frozen=True)
+class Dual(Axis):
+    """Reads the axis: a linear's input, or the keys that meet the queries' channels."""
+
+    axis: Axis
+
+    @property
+    def size(self) -> int:
+        return self.axis.size
+
+    def spaces(self) -> Iterator[Space]:
+        return self.axis.spaces()
+
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        return Dual(self.axis.replace(change))
+
+    def __invert__(self) -> Axis:
+        return self.axis
+
+    def __str__(self) -> str:
+        return f"~({self.axis})"
+
+
+def bare(axis: Axis) -> Axis:
+    """The axis without its direction."""
+    return axis.axis if isinstance(axis, Dual) else axis

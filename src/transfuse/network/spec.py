@@ -1,0 +1,212 @@
+"""A network as a list of declarations that reads like its forward pass.
+
+Names are those of the modules in memory; transformers translates them to the names on disk when it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from transfuse.errors import SpecError
+from transfuse.network.space import Axis, Group, Space
+
+Axes = tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`y = W x + b`; W is [writes, *reads]. `norm` is the norm whose output it reads, if one stands in between."""
+
+    name: str
+    writes: Axis
+    reads: Axes
+    norm: str | None = None
+    bias: str | None = "bias"
+
+    def tensors(self) -> dict[str, Axes]:
+        weight = {f"{self.name}.weight": (self.writes, *(~axis for axis in self.reads))}
+        return weight | ({f"{self.name}.{self.bias}": (self.writes,)} if self.bias else {})
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Linear:
+        return replace(self, writes=change(self.writes), reads=tuple(map(change, self.reads)))
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm over `space`, with gain and bias."""
+
+    name: str
+    space: Axis
+
+    def tensors(self) -> dict[str, Axes]:
+        return {f"{self.name}.weight": (self.space,), f"{self.name}.bias": (self.space,)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Norm:
+        return replace(self, space=change(self.space))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A parameter added to or concatenated with the stream: its last axis writes, the others are fixed."""
+
+    name: str
+    rows: Axes
+    writes: Axis
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: (*self.rows, self.writes)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Table:
+        return replace(self, writes=change(self.writes))
+
+
+@dataclass(frozen=True)
+class Junction:
+    """`space = skip + branch`: units of all three correspond one to one."""
+
+    space: Space
+    skip: Space
+    branch: Space
+
+    def tensors(self) -> dict[str, Axes]:
+        return {}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Junction:
+        spaces = [change(space) for space in (self.space, self.skip, self.branch)]
+        assert all(isinstance(space, Space) for space in spaces)
+        return Junction(*spaces)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Concatenation(Junction):
+    """Tokens side by side in one stream: the skip's tokens with the branch's."""
+
+    replace = Junction.replace
+
+
+Op = Linear | Norm | Table | Junction
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A declared network: operations in the order of the forward pass."""
+
+    family: str
+    ops: tuple[Op, ...]
+
+    def tensors(self) -> dict[str, Axes]:
+        """Axes of every parameter, by name. Raises `SpecError` where one is declared twice."""
+        found: dict[str, Axes] = {}
+        for op in self.ops:
+            for name, axes in op.tensors().items():
+                if name in found:
+                    raise SpecError(f"{self.family}: tensor {name} is declared twice; remove one declaration")
+                found[name] = axes
+        return found
+
+    def spaces(self) -> dict[str, Space]:
+        """Every free space by name, in order of appearance. Raises `SpecError` where one name means two spaces."""
+        found: dict[str, Space] = {}
+        for op in self.ops:
+            axes = (
+                (op.space,) if isinstance(op, Junction) else (axis for axes in op.tensors().values() for axis in axes)
+            )
+            for space in (space for axis in axes for space in axis.spaces()):
+                for each in (*space.ancestors(), space):
+                    if found.setdefault(each.name, each) != each:
+                        raise SpecError(
+                            f"{self.family}: space {each.name} is declared as {each} and {found[each.name]}"
+                        )
+        return {name: space for name, space in found.items() if space.free}
+
+    def linears(self) -> list[Linear]:
+        """The linear maps, in order."""
+        return [op for op in self.ops if isinstance(op, Linear)]
+
+    def norms(self) -> list[Norm]:
+        """The norms, in order."""
+        return [op for op in self.ops if isinstance(op, Norm)]
+
+    def readers(self, norm: Norm) -> list[Linear]:
+        """The linear maps that read a norm's output."""
+        return [linear for linear in self.linears() if linear.norm == norm.name]
+
+    def validate(self, shapes: Mapping[str, Iterable[int]]) -> None:
+        """Check a checkpoint's tensors against the declaration.
+
+        Raises:
+            SpecError: a tensor is missing, undeclared, or of another shape; names tensor, axis, layout and shape.
+        """
+        declared = self.tensors()
+        for name in declared.keys() - shapes.keys():
+            raise SpecError(f"{self.family}: tensor {name} is declared but the checkpoint has none")
+        for name in shapes.keys() - declared.keys():
+            raise SpecError(f"{self.family}: tensor {name} {tuple(shapes[name])} is in the checkpoint but not declared")
+        for name, axes in declared.items():
+            shape, layout = tuple(shapes[name]), " x ".join(map(str, axes))
+            if len(shape) != len(axes):
+                raise SpecError(f"{self.family}: tensor {name} should be [{layout}], found shape {shape}")
+            for position, (axis, size) in enumerate(zip(axes, shape, strict=True)):
+                if axis.size != size:
+                    raise SpecError(
+                        f"{self.family}: tensor {name}, axis {position} should be {axis} of size {axis.size}"
+                        f" in [{layout}], found shape {shape}"
+                    )
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A space as a norm hands it on."""
+
+    space: Space
+    norm: str
+
+
+class Builder:
+    """Collects declarations; `build` gives the `Spec`."""
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.ops: list[Op] = []
+
+    def fixed(self, name: str, units: int) -> Space:
+        """Units with an identity: pixels, positions, classes."""
+        return Space(name, units, Group.FIXED)
+
+    def free(self, name: str, units: int, group: Group = Group.PERMUTATION, within: Space | None = None) -> Space:
+        """Interchangeable units, and the group that interchanges them."""
+        return Space(name, units, group, within)
+
+    def linear(self, name: str, reads: Axis | Axes | Normed, writes: Axis, bias: str | None = "bias") -> None:
+        """A linear map or a patch convolution (`reads` is then its input axes in memory order)."""
+        norm = reads.norm if isinstance(reads, Normed) else None
+        source = reads.space if isinstance(reads, Normed) else reads
+        self.ops.append(Linear(name, writes, source if isinstance(source, tuple) else (source,), norm, bias))
+
+    def norm(self, name: str, space: Space) -> Normed:
+        """LayerNorm of the stream."""
+        self.ops.append(Norm(name, space))
+        return Normed(space, name)
+
+    def table(self, name: str, rows: Axes, writes: Space) -> None:
+        """A position table, a class token: one row of the stream per fixed index."""
+        self.ops.append(Table(name, rows, writes))
+
+    def join(self, name: str, skip: Space, branch: Space) -> Space:
+        """A residual addition; gives the stream behind it."""
+        joined = replace(skip, name=name)
+        self.ops.append(Junction(joined, skip, branch))
+        return joined
+
+    def concatenate(self, name: str, tokens: Space, others: Space) -> Space:
+        """Tokens put side by side; gives the stream of both."""
+        joined = replace(tokens, name=name)
+        self.ops.append(Concatenation(joined, tokens, others))
+        return joined
+
+    def build(self) -> Spec:
+        """The finished declaration."""
+        spec = Spec(self.family, tuple(self.ops))
+        spec.tensors(), spec.spaces()
+        return spec

@@ -1,0 +1,70 @@
+"""What `transfuse.json` says: inputs with their hashes, options, versions, and every space's diagnostics."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import Aligned, Choices
+from transfuse.config import Options
+from transfuse.io.checkpoint import file_hashes
+from transfuse.transport.solve import Match
+
+PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from. `path` is None for one that was passed in memory."""
+
+    path: str | None
+    architecture: str
+    sha256: dict[str, str]
+
+
+def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
+    """A checkpoint's files, or a loaded model's tensors, by hash."""
+    if not isinstance(given, PreTrainedModel):
+        return Origin(str(given), type(model).__name__, file_hashes(Path(given)))
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy(force=True).tobytes())
+    return Origin(None, type(model).__name__, {"state_dict": digest.hexdigest()})
+
+
+def describe(
+    origins: Sequence[Origin], options: Options, weights: Sequence[float], choices: Choices, data: Any,
+    alignments: Sequence[Aligned],
+) -> dict[str, Any]:  # fmt: skip
+    """The record of a fusion."""
+    return {
+        "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
+        "options": options.model_dump(mode="json"),
+        "evidence": choices.evidence,
+        "data": None if data is None else str(getattr(data, "source", data)),
+        "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "alignments": [
+            {"onto": "anchor", "model": index + 1, "spaces": {name: diagnose(m) for name, m in each.matches.items()}}
+            for index, each in enumerate(alignments)
+        ],
+    }
+
+
+def diagnose(match: Match) -> dict[str, float | int]:
+    """Size, cost, exactness |push pull^T - I|, entropy and effective support of one space's map."""
+    plan = match.map.plan()
+    return {
+        "source_units": plan.shape[-2],
+        "target_units": plan.shape[-1],
+        "cost": match.cost,
+        "exactness": match.map.exactness(),
+        "entropy": match.map.entropy(),
+        "effective_support": match.map.support(),
+    }

@@ -1,0 +1,103 @@
+"""Ground costs between the units of two spaces, from their moments alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """First and second moments of paired samples: all that Euclidean, correlation and Procrustes costs need.
+
+    Sums over `count` samples, in float64, so that memory does not grow with the samples.
+    """
+
+    count: int
+    sum_x: Float[Tensor, " source"]
+    sum_y: Float[Tensor, " target"]
+    square_x: Float[Tensor, " source"]
+    square_y: Float[Tensor, " target"]
+    cross: Float[Tensor, "source target"]
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.count + other.count,
+            self.sum_x + other.sum_x,
+            self.sum_y + other.sum_y,
+            self.square_x + other.square_x,
+            self.square_y + other.square_y,
+            self.cross + other.cross,
+        )
+
+    def energy(self) -> float:
+        """Geometric mean of both sides' sums of squares."""
+        return float((self.square_x.sum() * self.square_y.sum()).sqrt())
+
+    def times(self, factor: float) -> "Moments":
+        """Every second moment times `factor`: how much this evidence counts beside other evidence."""
+        root = factor**0.5
+        return Moments(
+            self.count, self.sum_x * root, self.sum_y * root,
+            self.square_x * factor, self.square_y * factor, self.cross * factor,
+        )  # fmt: skip
+
+
+def moments(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"]) -> Moments:
+    """Moments of one batch of samples."""
+    x, y = x.double(), y.double()
+    return Moments(len(x), x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y)
+
+
+Transform = Callable[[Moments], Moments]
+
+
+def raw(m: Moments) -> Moments:
+    """Samples as they are."""
+    return m
+
+
+def centre(m: Moments) -> Moments:
+    """Each unit's mean over the samples removed."""
+    zero_x, zero_y = torch.zeros_like(m.sum_x), torch.zeros_like(m.sum_y)
+    return Moments(
+        m.count, zero_x, zero_y,
+        (m.square_x - m.sum_x.square() / m.count).clamp_min(0),
+        (m.square_y - m.sum_y.square() / m.count).clamp_min(0),
+        m.cross - torch.outer(m.sum_x, m.sum_y) / m.count,
+    )  # fmt: skip
+
+
+def standardise(m: Moments) -> Moments:
+    """Each unit centred and divided by its (unbiased) standard deviation; a constant unit becomes zero."""
+    c = centre(m)
+    x, y = (_inverse(square.div(max(m.count - 1, 1)).sqrt()) for square in (c.square_x, c.square_y))
+    return _scale(c, x, y)
+
+
+def normalise(m: Moments) -> Moments:
+    """Each unit divided by its Euclidean norm over the samples."""
+    return _scale(m, _inverse(m.square_x.sqrt()), _inverse(m.square_y.sqrt()))
+
+
+def _inverse(scale: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
+    return torch.where(scale > 1e-9, 1 / scale.clamp_min(1e-9), torch.zeros_like(scale))
+
+
+def _scale(m: Moments, x: Float[Tensor, " source"], y: Float[Tensor, " target"]) -> Moments:
+    return Moments(
+        m.count, m.sum_x * x, m.sum_y * y, m.square_x * x.square(), m.square_y * y.square(),
+        m.cross * torch.outer(x, y),
+    )  # fmt: skip
+
+
+def euclidean(m: Moments) -> Float[Tensor, "source target"]:
+    """|x_i - y_j|, not squared: the paper's ground cost."""
+    return (m.square_x[:, None] + m.square_y[None] - 2 * m.cross).clamp_min(0).sqrt()
+
+
+def by_maximum(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
+    """Divided by its largest entry: the paper's scale, and what its regularisation is relative to."""
+    return cost / cost.max().clamp_min(torch.finfo(cost.dtype).tiny)

@@ -1,0 +1,100 @@
+"""Plans and maps from costs and scores. Results are immutable and carry their cost and whether they converged."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ot
+import torch
+from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from transfuse.errors import TransfuseError
+from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
+
+TOLERANCE = 1e-7  # L1 error of the marginals that a plan may keep
+
+
+@dataclass(frozen=True)
+class Match:
+    """A map and what it costs: <P, C> for a plan, the relative residual |xQ - y|^2 / (|x|^2 + |y|^2) otherwise."""
+
+    map: Map
+    cost: float
+
+
+Solver = Callable[[Float[Tensor, "source target"]], Match]
+
+
+def exact(cost: Float[Tensor, "source target"]) -> Match:
+    """The optimal plan between uniform marginals: a permutation where the sizes agree, else by network simplex."""
+    source, target = cost.shape
+    if source == target:
+        index = assignment(-cost)
+        return Match(Permutation(index), float(cost[index, torch.arange(target)].mean()))
+    mu, nu = _uniform(source), _uniform(target)
+    plan, log = ot.emd(mu, nu, cost.double().cpu().numpy(), numItermax=10_000_000, log=True)
+    if log["warning"]:
+        raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {log['warning']}")
+    return _match(torch.from_numpy(plan), cost)
+
+
+def entropic(regularisation: float) -> Solver:
+    """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost, in float64.
+
+    The kernel of a small regularisation underflows silently; the log domain then takes over.
+    """
+
+    def solve(cost: Float[Tensor, "source target"]) -> Match:
+        mu, nu = _uniform(cost.shape[0]), _uniform(cost.shape[1])
+        array = cost.double().cpu().numpy()
+        for method in ("sinkhorn", "sinkhorn_log"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                plan = ot.sinkhorn(mu, nu, array, regularisation, method=method, numItermax=20_000, stopThr=TOLERANCE)
+            error = abs(plan.sum(0) - nu).sum() + abs(plan.sum(1) - mu).sum()
+            if error <= 100 * TOLERANCE:
+                return _match(torch.from_numpy(plan), cost)
+        raise TransfuseError(
+            f"entropic transport of {cost.shape[0]} x {cost.shape[1]} units did not converge at regularisation"
+            f" {regularisation} (marginals off by {error:.1e}); raise it or use exact plans"
+        )
+
+    return solve
+
+
+def uniform(cost: Float[Tensor, "source target"]) -> Match:
+    """The plan that knows nothing: every source unit spread over all targets. A control."""
+    return _match(torch.full(cost.shape, 1 / cost.numel(), dtype=torch.float64), cost)
+
+
+def _uniform(units: int):  # type: ignore[no-untyped-def]
+    return torch.full((units,), 1 / units, dtype=torch.float64).numpy()
+
+
+def _match(plan: Float[Tensor, "source target"], cost: Float[Tensor, "source target"]) -> Match:
+    return Match(from_plan(plan), float((plan * cost.to(plan)).sum()))
+
+
+def assignment(score: Float[Tensor, "source target"]) -> Tensor:
+    """The permutation of largest total score: entry j is the source of target j."""
+    _, source = linear_sum_assignment(score.T.double().cpu().numpy(), maximize=True)
+    return torch.as_tensor(source)
+
+
+def procrustes(
+    cross: Float[Tensor, "*within units units"],
+) -> tuple[Float[Tensor, "*within units units"], Float[Tensor, "*within"]]:
+    """The orthogonal Q that maximises <Q, cross>, and that maximum (Schönemann, 1966)."""
+    left, values, right = torch.linalg.svd(cross)
+    return left @ right, values.sum(-1)
+
+
+def centred_procrustes(cross: Float[Tensor, "units units"]) -> Matrix:
+    """The orthogonal Q fixing the all-ones vector that maximises <Q, cross>."""
+    units = cross.shape[-1]
+    ones = torch.full((units, units), 1 / units, dtype=cross.dtype, device=cross.device)
+    free = torch.eye(units, dtype=cross.dtype, device=cross.device) - ones
+    pinned = free @ cross @ free + ones * (1 + torch.linalg.matrix_norm(cross))
+    return rotation(procrustes(pinned)[0])
