@@ -1,155 +1,161 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, print. What is slow to import is imported once the options are known to be right."""
 
-import json
+import os
 import sys
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
 
+from transfuse import flags
 from transfuse.errors import TransfuseError
+from transfuse.progress import quiet_libraries
+from transfuse.terminal import JSON, MUTE, TALKING, Voice, console, fail
 
 app = typer.Typer(
-    help="Fuse independently trained Transformers into one, by optimal transport.",
-    add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
+    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
 USAGE_ERROR: Any = typer.BadParameter.__base__
+INTERRUPTED = 130
 
-Option, Argument = typer.Option, typer.Argument
-Data = Annotated[
-    str | None, Option(help="Image folder, parquet/CSV/JSON-lines file or folder, saved dataset, hub name.")
-]
-Align = Annotated[str | None, Option(help="exact (default): the network's symmetries. flow: the paper's transport maps. none: plain average.")]  # fmt: skip # noqa: E501
-Merge = Annotated[str | None, Option(help="mean (default): the weighted mean of all aligned models.")]
-Evidence = Annotated[
-    str | None, Option(help="auto (default), activations, weights or both: what units are matched by.")
-]
-Plan = Annotated[str | None, Option(help="For flow: soft (default, Sinkhorn), hard (exact), or the uniform control.")]
-Regularization = Annotated[float | None, Option(help="For soft plans: relative to the largest cost; 0.08 or 0.06.")]
-Number = Annotated[int | None, Option(min=1)]
-Seed = Annotated[int | None, Option(help="Which calibration samples are drawn. Default 0.")]
-Device = Annotated[str | None, Option(help="auto (default), cpu, cuda, cuda:1, mps.")]
-Pickle = Annotated[bool, Option("--allow-pickle", help="Load pickled weights too, weights-only.")]
-Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context, version: flags.Version = False) -> None:
+    """Fuse independently trained Transformers into one, by optimal transport."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"transfuse {installed('transfuse')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
 def fuse(
-    models: Annotated[list[str] | None, Argument(help="The anchor first, then the others.", show_default=False)] = None,
-    output: Annotated[str | None, Option("--output", "-o", help="Directory to write.")] = None,
-    data: Data = None, align: Align = None, merge: Merge = None, evidence: Evidence = None, plan: Plan = None,
-    regularization: Regularization = None,
-    weights: Annotated[str | None, Option(help="One per model, comma-separated. Default: equal.")] = None,
-    samples: Number = None, batch_size: Number = None, seed: Seed = None, device: Device = None,
-    dtype: Annotated[str | None, Option(help="Of the written weights. Default: the anchor's.")] = None,
-    config: Annotated[Path | None, Option(help="YAML file with the same names; flags win.")] = None,
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing output.")] = False,
-    allow_pickle: Pickle = False, as_json: Json = False, quiet: Quiet = False,
+    models: flags.Models = None, output: flags.Output = None, data: flags.Data = None, align: flags.Align = None,
+    merge: flags.Merge = None, evidence: flags.Evidence = None, plan: flags.Plan = None,
+    regularization: flags.Regularization = None, weights: flags.Weights = None, samples: flags.Samples = None,
+    batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
+    dtype: flags.Dtype = None, config: flags.Config = None, overwrite: flags.Overwrite = None,
+    allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Fuse MODELS into one checkpoint in the basis and shape of the first."""
-    from transfuse.jobs import fuse_job
+    """Fuse models into one checkpoint."""
+    from transfuse.checks import fuse_request
+    from transfuse.report.table import fusion_summary
 
     given = {
         "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
-        "evidence": evidence, "plan": plan, "regularization": regularization, "weights": _numbers(weights),
-        "samples": samples, "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype,
-        "overwrite": overwrite or None, "allow_pickle": allow_pickle or None,
+        "evidence": evidence, "plan": plan, "regularization": regularization, "weights": weights, "samples": samples,
+        "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
+        "allow_pickle": allow_pickle,
     }  # fmt: skip
-    path, record = fuse_job(given, config, _progress(quiet, as_json))
-    if as_json:
-        print(json.dumps({"output": str(path)} | record, indent=1))
-    elif not quiet:
-        Console().print(f"Fused {len(record['models'])} models into [bold]{path}[/bold]", highlight=False)
+    voice, job = _voice(as_json, quiet), fuse_request(given, config)
+    with quiet_libraries():
+        from transfuse.jobs import fuse_job
+
+        path, record = fuse_job(job, voice.progress)
+    voice.show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 
 @app.command(name="eval")
 def evaluate(
-    models: Annotated[list[str], Argument(help="Checkpoints to measure.")],
-    data: Annotated[str, Option(help="Labelled data; its test split where it has several.")],
-    limit: Annotated[int | None, Option(min=1, help="At most so many samples, drawn by --seed.")] = None,
-    batch_size: Number = None, seed: Seed = None, device: Device = None,
-    allow_pickle: Pickle = False, as_json: Json = False, quiet: Quiet = False,
+    models: flags.Measured, data: flags.Labelled, limit: flags.Limit = None, batch_size: flags.BatchSize = None,
+    seed: flags.Seed = None, device: flags.Device = None, allow_pickle: flags.Pickle = None,
+    as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Accuracy and loss of every model."""
-    from transfuse.jobs import eval_job
+    """Measure accuracy and loss of image classifiers."""
+    from transfuse.checks import options
     from transfuse.report.table import metrics_table
 
-    options = {"batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle or None}
-    found = eval_job(models, data, limit, options, _progress(quiet, as_json))
-    if as_json:
-        print(json.dumps({name: asdict(metrics) for name, metrics in found.items()}, indent=1))
-    elif not quiet:
-        Console().print(metrics_table(found))
+    given = {"batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle}
+    voice, chosen = _voice(as_json, quiet), options(given)
+    with quiet_libraries():
+        from transfuse.jobs import eval_job
+
+        found = eval_job(models, data, limit, chosen, voice.progress)
+    voice.show({name: asdict(metrics) for name, metrics in found.items()}, lambda: metrics_table(found))
 
 
 @app.command()
 def path(
-    anchor: Annotated[str, Argument(help="The model at 0, whose basis is kept.")],
-    source: Annotated[str, Argument(help="The model at 1, aligned to it.")],
-    data: Annotated[str, Option(help="Labelled data to measure on; its training split, if any, to align.")],
-    plot: Annotated[Path | None, Option(help="PNG or SVG to write.")] = None,
-    align: Align = None, evidence: Evidence = None, plan: Plan = None, regularization: Regularization = None,
-    points: Annotated[int, Option(min=3, help="Points of the path, both ends included.")] = 11,
-    limit: Annotated[int | None, Option(min=1, help="At most so many samples, drawn by --seed.")] = None,
-    samples: Number = None, batch_size: Number = None, seed: Seed = None, device: Device = None,
-    allow_pickle: Pickle = False, as_json: Json = False, quiet: Quiet = False,
+    anchor: flags.Anchor, other: flags.Other, data: flags.Both, plot: flags.Plot = None, align: flags.Align = None,
+    evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
+    points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
+    batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
+    allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Loss and accuracy along the line between two aligned models, and its barrier."""
-    from transfuse.jobs import path_job
+    """Walk from one model to another, aligned: loss, accuracy, barrier."""
+    from transfuse.checks import check_plot, options
     from transfuse.report.table import path_table
 
-    options = {
+    given = {
         "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "samples": samples,
-        "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle or None,
+        "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
     }  # fmt: skip
-    found = path_job(anchor, source, data, limit, points, plot, options, _progress(quiet, as_json))
-    if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
-    elif not quiet:
-        Console().print(path_table(found))
+    voice, chosen = _voice(as_json, quiet), options(given)
+    if plot:
+        check_plot(plot)
+    with quiet_libraries():
+        from transfuse.jobs import path_job, save_plot
+
+        line = path_job(anchor, other, data, limit, points, chosen, voice.progress)
+        if plot:
+            save_plot({chosen.align: line}, plot)
+    voice.show(line.as_dict(), lambda: path_table(line))
 
 
 @app.command()
-def demo(
-    output: Annotated[Path, Option("--output", "-o", help="Folder for parents, models and report.")] = Path("demo"),
-    quiet: Quiet = False,
-) -> None:
-    """The whole story on scikit-learn's handwritten digits: train two ViTs, fuse them every way, write report.html."""
-    from transfuse.demo.run import run
+def demo(output: flags.Folder = Path("demo"), quiet: flags.Quiet = False) -> None:
+    """Train two small ViTs on handwritten digits and fuse them."""
+    from transfuse.checks import check_folder
 
-    run(output, _progress(quiet, False), Console(quiet=quiet))
+    check_folder(output)
+    screen = console()
+    screen.quiet = quiet
+    with quiet_libraries():
+        from transfuse.demo.run import run
 
-
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not a comma-separated list of numbers", param_hint="--weights"
-        ) from error
+        run(output, _voice(False, quiet).progress, screen)
 
 
-def _progress(quiet: bool, as_json: bool) -> Any:
-    from transfuse.progress import Terminal, silent
-
-    return silent if quiet or as_json else Terminal()
+def _voice(as_json: bool, quiet: bool) -> Voice:
+    return JSON if as_json else MUTE if quiet else TALKING
 
 
 def main() -> None:
     """Run; a mistake of the user's ends in one line on stderr and exit status 2."""
     try:
-        sys.exit(app(standalone_mode=False))
-    except USAGE_ERROR as error:
-        _fail(error.format_message())
-    except TransfuseError as error:
-        _fail(str(error))
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was written", 130)
-
-
-def _fail(message: str, status: int = 2) -> None:
-    print(f"transfuse: {' '.join(message.split())}", file=sys.stderr)
+        status = INTERRUPTED
+    except USAGE_ERROR as error:
+        fail(_usage(error))
+    except TransfuseError as error:
+        fail(str(error))
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        fail("out of memory; give a smaller --batch-size, or another --device")
+    if status == INTERRUPTED:
+        fail("interrupted", INTERRUPTED)
     sys.exit(status)
+
+
+def _usage(error: Any) -> str:
+    near = get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), n=1)
+    message = f"{error.message}; did you mean {near[0]}?" if near else error.format_message().rstrip(".")
+    return f"{message} (see {error.ctx.command_path if error.ctx else 'transfuse'} --help)"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory"))

@@ -1,21 +1,42 @@
-"""What a user may choose, checked: from keyword arguments, flags, or a strict YAML file with the same names."""
+"""What a user may choose, checked: from keyword arguments, flags, or a strict YAML file with the same names.
+
+Nothing here imports torch before it has to, so that a mistyped option is answered at once.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from transfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Align = Literal["none", "flow", "exact"]
 Merge = Literal["mean"]
 Evidence = Literal["auto", "activations", "weights", "both"]
 Plan = Literal["soft", "hard", "uniform"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+def _list(value: object) -> object:
+    """`0.7,0.3`, as the flag is written, is a list too."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Share = Annotated[Finite, Field(ge=0)]
 
 
 class Options(BaseModel):
@@ -27,23 +48,23 @@ class Options(BaseModel):
     merge: Merge = "mean"
     evidence: Evidence = "auto"
     plan: Plan = "soft"
-    regularization: PositiveFloat | None = None
-    weights: tuple[NonNegativeFloat, ...] | None = None
-    samples: PositiveInt | None = None
-    batch_size: PositiveInt = 100
-    seed: int = 0
+    regularization: Annotated[Finite, Field(gt=0)] | None = None
+    weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
+    samples: Count | None = None
+    batch_size: Count = 100
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
     device: str = "auto"
     dtype: Dtype = "auto"
-    allow_pickle: bool = False
+    allow_pickle: Annotated[bool, Field(strict=True)] = False
 
     def normalised_weights(self, models: int) -> list[float]:
         """One weight per model, summing to one. Raises `ConfigError` on a wrong number or a zero sum."""
-        weights = self.weights or (1.0,) * models
+        weights = (1.0,) * models if self.weights is None else self.weights
         if len(weights) != models:
             raise ConfigError(
                 f"weights: {len(weights)} given for {models} models; give one per model, the anchor's first"
             )
-        if not sum(weights) > 0 or sum(weights) == float("inf"):
+        if not 0 < sum(weights) < float("inf"):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
@@ -53,19 +74,22 @@ class Options(BaseModel):
 
     def torch_device(self) -> torch.device:
         """The device to compute on; `auto` takes CUDA where there is one."""
+        import torch
+
         try:
             device = torch.device(
                 ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
             )
-            torch.empty(0, device=device)
+            torch.ones(1, device=device).item()  # "meta", which holds no numbers, fails here too
         except (RuntimeError, AssertionError) as error:
-            raise ConfigError(
-                f"device: {self.device!r} is not usable here ({str(error).splitlines()[0]}); try cpu"
-            ) from error
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
         return device
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""
+        import torch
+
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
@@ -75,57 +99,66 @@ class Job(Options):
     models: tuple[str, ...] = ()
     data: str | None = None
     output: str | None = None
-    overwrite: bool = False
+    overwrite: Annotated[bool, Field(strict=True)] = False
+
+    def options(self) -> dict[str, Any]:
+        """What was chosen of `Options`, as keyword arguments of `transfuse.fuse`."""
+        return self.model_dump(include=set(Options.model_fields), exclude_unset=True)
 
 
-def make(kind: type[Options], values: Mapping[str, Any], lines: Mapping[str, str] | None = None) -> Any:
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Chosen:
     """Build options from `values`, or raise a `ConfigError` of one line.
 
     Args:
-        lines: where each key stands ("job.yaml, line 3"), for the message.
+        labels: what to call each option in the message ("--align", "job.yaml, line 3: align"); else its name.
     """
+    labels = labels or {}
     try:
-        return kind(**values)
+        chosen = kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0])
-        where = f"{lines[key]}: " if lines and key in lines else ""
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}unknown option {key!r}{_nearest(key, kind)}") from error
-        if first["type"] == "literal_error":
-            allowed = ", ".join(get_args(kind.model_fields[key].annotation))
-            raise ConfigError(f"{where}{key}: {values[key]!r} is not one of {allowed}") from error
-        raise ConfigError(f"{where}{key}: {first['msg'].lower()}, found {first['input']!r}") from error
+        name, *rest = (str(part) for part in first["loc"])
+        item = f" item {int(rest[-1]) + 1}" if rest and rest[-1].isdigit() else ""
+        raise ConfigError(f"{labels.get(name, name)}:{item} {_fault(name, dict(first), kind)}") from error
+    _check_together(chosen, labels)
+    return chosen
 
 
-def _nearest(key: str, kind: type[Options]) -> str:
-    near = get_close_matches(key, kind.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(kind.model_fields)}"
+def _fault(name: str, first: dict[str, Any], kind: type[Options]) -> str:
+    if first["type"] == "extra_forbidden":
+        return f"no such option{_nearest(name, tuple(kind.model_fields))}"
+    if first["type"] == "literal_error":
+        allowed = get_args(kind.model_fields[name].annotation)
+        near = get_close_matches(str(first["input"]), allowed, n=1)
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        return f"{first['input']!r} is not one of {', '.join(allowed)}{suggestion}"
+    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
+    return f"{what.partition(', ')[0]}, found {first['input']!r}"
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A YAML file's values and the place of every key.
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name.replace("-", "_"), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
-    Raises:
-        ConfigError: no such file, not YAML, not a mapping, or a key given twice.
-    """
-    try:
-        text = path.read_text()
-        tree = yaml.compose(text, yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error.__class__.__name__}); give a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from error
-    if tree is None:
-        return {}, {}
-    if not isinstance(tree, yaml.MappingNode):
-        raise ConfigError(f"{path}: should be a mapping of option names to values")
-    lines: dict[str, str] = {}
-    for node, _ in tree.value:
-        place = f"{path}, line {node.start_mark.line + 1}"
-        if node.value in lines:
-            raise ConfigError(f"{place}: {node.value!r} is given twice, first in {lines[node.value]}")
-        lines[str(node.value)] = place
-    return {str(key): value for key, value in yaml.safe_load(text).items()}, lines
+
+def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
+    """An option without an effect is a misunderstanding, not a preference."""
+    given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
+    for name in sorted({"plan", "regularization"} & given):
+        if chosen.align != "flow":
+            raise ConfigError(
+                f"{labels.get(name, name)}: only align flow has transport plans; leave it out, or choose align flow"
+            )
+    if "regularization" in given and chosen.plan != "soft":
+        raise ConfigError(
+            f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
+            " ones; leave it out, or choose plan soft"
+        )
+    if chosen.align == "flow" and chosen.evidence == "both":
+        raise ConfigError(
+            f"{labels.get('evidence', 'evidence')}: align flow matches by activations or by weights, not by both;"
+            " choose one"
+        )

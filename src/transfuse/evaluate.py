@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from transfuse.align.evidence import Batch
 from transfuse.merge.mean import interpolate
-from transfuse.models import with_tensors
+from transfuse.network.model import with_tensors
 
 POSITIONS = 11  # points of a path, both ends included
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import METHODS, Aligned, Choices, Network
+from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.methods import Evidence as Kind
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
@@ -20,8 +20,8 @@ from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.prepare import image_preparer, load_processor
 from transfuse.io.splits import CALIBRATION
 from transfuse.merge.mean import mean
-from transfuse.models import example_inputs, network, with_tensors
 from transfuse.network.compatible import check_same_function, check_same_layers
+from transfuse.network.model import Network, example_inputs, network, with_tensors
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
@@ -128,7 +128,9 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
         if type(model) is not type(models[0]):
             raise ConfigError(f"the anchor is a {type(models[0]).__name__}, another model a {type(model).__name__}")
         check_same_function(models[0].config, model.config)
-    networks = [network(model, device, name) for model, name in zip(models, names, strict=True)]
+    for model, name in zip(models, names, strict=True):
+        check_finite(model.state_dict(), name)
+    networks = [network(model, device) for model in models]
     for each in networks[1:]:
         check_same_layers(networks[0].spec, each.spec)
     return networks

@@ -1,83 +1,121 @@
-"""The commands' work: from paths and flags to results."""
+"""The commands' work: from checked options to results. What is cheap to check is checked before models are loaded."""
 
-from collections.abc import Mapping, Sequence
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.align.evidence import Batch
 from transfuse.align.methods import METHODS
-from transfuse.config import Job, Options, make, read
-from transfuse.errors import ConfigError, OutputError
+from transfuse.checks import policy
+from transfuse.config import Job, Options
+from transfuse.errors import OutputError, SpecError
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
-from transfuse.fusion import calibrate, check_models, fuse, load, prepare
+from transfuse.fusion import calibrate, check_models, fuse, load, resolve_evidence
+from transfuse.io.checkpoint import PicklePolicy, local_directory, read_config, weight_files
 from transfuse.io.data import Samples, load_samples
-from transfuse.io.output import Overwrite, check_target
+from transfuse.io.prepare import image_preparer, load_processor
+from transfuse.io.splits import CALIBRATION
+from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value not in (None, ())}
-
-
-def fuse_job(flags: Mapping[str, Any], config: Path | None, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Fuse and save; flags win over the configuration file. Returns the output and its record."""
-    values, lines = read(config) if config else ({}, {})
-    flags = _given(flags)
-    job: Job = make(Job, values | flags, {name: place for name, place in lines.items() if name not in flags})
-    if len(job.models) < 2:
-        raise ConfigError("fuse: give at least two models, the anchor first")
-    if not job.output:
-        raise ConfigError("fuse: say where to write with -o OUT")
-    policy: Overwrite = "replace" if job.overwrite else "refuse"
-    check_target(Path(job.output), policy, [Path(model) for model in job.models])
-    chosen = job.model_dump(include=set(Options.model_fields), exclude_unset=True)
-    fusion = fuse(job.models, job.data, progress, **chosen)
-    return fusion.save(job.output, policy), fusion.record
+def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Fuse and save. Returns the output and its record."""
+    start = time.perf_counter()
+    resolve_evidence(job, job.data)
+    job.torch_device()
+    _inspect(job.models, job, _fusible)
+    samples = None if job.data is None else load_samples(job.data, CALIBRATION).require_images()
+    fusion = fuse(job.models, samples, progress, **job.options())
+    seconds = round(time.perf_counter() - start, 2)
+    fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
+    return fusion.save(str(job.output), policy(job)), fusion.record
 
 
 def eval_job(
-    models: Sequence[str], data: str, limit: int | None, flags: Mapping[str, Any], progress: Progress
+    models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress
 ) -> dict[str, Metrics]:
     """Metrics of every model on labelled data."""
-    options: Options = make(Options, _given(flags))
-    samples = load_samples(data).require_labels().take(limit, options.seed)
+    device = options.torch_device()
+    _inspect(models, options, _classifies_images)
+    samples = _measured(data, limit, options)
     found = {}
     for name in progress.track(models, "evaluating"):
-        model = load(name, options).to(options.torch_device()).float()
-        found[name] = evaluate(model, prepare(_aligned(samples, model), model, name, options))
+        model = load(name, options).to(device).float()
+        found[name] = evaluate(model, _batches(samples, model, name, options))
     return found
 
 
-def _aligned(samples: Samples, model: Any) -> Samples:
-    return samples.aligned_to(model.config.id2label)
-
-
 def path_job(
-    anchor: str, source: str, data: str, limit: int | None, points: int, plot: Path | None, flags: Mapping[str, Any],
-    progress: Progress,
-) -> Line:  # fmt: skip
-    """The line between two models after alignment; a plot where asked for."""
-    options: Options = make(Options, _given(flags))
-    if plot and plot.suffix not in (".png", ".svg"):
-        raise OutputError(f"{plot}: a plot is a .png or .svg file")
-    loaded = [load(name, options) for name in (anchor, source)]
-    networks = check_models(loaded, [anchor, source], options)
-    samples = _aligned(load_samples(data).require_labels().take(limit, options.seed), loaded[0])
-    batches = prepare(samples, networks[0].model, anchor, options)
-    choices = calibrate(networks[0], anchor, data, options)
-    aligned = METHODS[options.align](networks[0], networks[1], choices)
+    anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
+) -> Line:
+    """The line between two models after alignment."""
+    options.torch_device()
+    _inspect((anchor, other), options, _fusible)
+    samples = _measured(data, limit, options)
+    calibration = load_samples(data, CALIBRATION)
+    loaded = [load(name, options) for name in (anchor, other)]
+    networks = check_models(loaded, [anchor, other], options)
+    batches = list(_batches(samples, loaded[0], anchor, options))
+    aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks[0], anchor, calibration, options))
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
     steps = iter(progress.track(range(points), "walking"))
     next(steps)
-    line = walk(
+    return walk(
         networks[0].model, aligned.anchor, aligned.carried, parents, batches, points, lambda position: next(steps, None)
     )
-    if plot:
-        from transfuse.report.plots import save_path_plot
 
+
+def save_plot(lines: Mapping[str, Line], target: Path) -> None:
+    """Write the picture, all of it or nothing. Raises `OutputError`."""
+    from transfuse.report.plots import save_path_plot
+
+    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        save_path_plot(lines, partial)
+        partial.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> None:
+    """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass."""
+    pickle: PicklePolicy = "allow" if options.allow_pickle else "refuse"
+    for name in models:
+        directory = local_directory(name, pickle)
+        config = read_config(directory)
+        weight_files(directory, pickle)
         try:
-            save_path_plot({options.align: line}, plot)
-        except OSError as error:
-            raise OutputError(f"{plot}: cannot be written ({error.strerror})") from error
-    return line
+            accept(config, (config.architectures or ["a model without a head"])[0])
+        except SpecError as error:
+            raise SpecError(f"{name}: {error}") from error
+
+
+def _fusible(config: PreTrainedConfig, architecture: str) -> None:
+    if architecture not in FAMILIES:
+        declare(config, architecture)
+
+
+def _classifies_images(config: PreTrainedConfig, architecture: str) -> None:
+    if "ForImageClassification" not in architecture:
+        raise SpecError(f"{architecture} does not classify images, and only that can be measured; give one that does")
+
+
+def _measured(data: str, limit: int | None, options: Options) -> Samples:
+    return load_samples(data).require_images().require_labels().take(limit, options.seed)
+
+
+def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
+    """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
+    aligned = samples.aligned_to(model.config.id2label)
+    preparer = image_preparer(load_processor(local_directory(name), model.config), model.config.num_channels)
+    return aligned.batches(preparer, options.batch_size)

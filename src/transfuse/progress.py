@@ -1,6 +1,10 @@
 """Progress on the terminal, for whatever takes longer than a second; libraries stay silent."""
 
+import logging
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -30,6 +34,41 @@ class Terminal:
     """A bar on stderr, gone when done; nothing where stderr is no terminal."""
 
     def track(self, items: Sequence[T], doing: str) -> Iterator[T]:
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield from items
+            return
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
             yield from bar.track(items, total=len(items), description=doing)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Inside, libraries show no bar, no warning and no log line, and stdout is kept for the result."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            with _no_bars():
+                yield
+    finally:
+        logging.disable(disabled)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    import datasets
+    import transformers
+
+    shown = datasets.is_progress_bar_enabled(), transformers.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown[0]:
+            datasets.enable_progress_bars()
+        if shown[1]:
+            transformers.utils.logging.enable_progress_bar()

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.network.space import Axis
-from transfuse.network.spec import Linear, Norm, Spec, Table
+from transfuse.network.spec import Linear, Spec, Table
 from transfuse.transport.cost import Moments, moments
 
 Batch = Mapping[str, Tensor]
@@ -40,26 +40,21 @@ def inputs(spec: Spec) -> list[Probe]:
 
 
 def streams(spec: Spec) -> list[Probe]:
-    """The residual stream in front of every norm."""
-    return [Probe(op.name, "input", op.space) for op in spec.ops if isinstance(op, Norm)]
+    """The residual stream as every norm hands it on."""
+    return [Probe(norm.name, "output", norm.space) for norm in spec.norms()]
 
 
 def collect(
     source: nn.Module, target: nn.Module, probes: Iterable[Probe], batches: Iterable[Batch],
-    see: Callable[[Probe, Tensor], Tensor] = lambda probe, values: values,
 ) -> dict[Probe, Moments]:  # fmt: skip
-    """Moments of every probe over all batches, tokens as samples.
-
-    Args:
-        see: what is done to the samples of a probe, [sample, unit], before their moments are taken.
-    """
+    """Moments of every probe over all batches, tokens as samples."""
     wanted = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
     hooked = [probe for probe in wanted if probe.side != "parameter"]
     found: dict[Probe, Moments] = {}
 
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
-            new = moments(see(probe, x[probe]), see(probe, y[probe]))
+            new = moments(x[probe], y[probe])
             found[probe] = found[probe] + new if probe in found else new
 
     tables = [probe for probe in wanted if probe.side == "parameter"]

@@ -5,6 +5,7 @@ of the best maps of their channels; the pairing is an assignment over those scor
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -21,20 +22,20 @@ from transfuse.transport.solve import Match, procrustes
 
 Sight = tuple[Axis, Moments]
 Evidence = Callable[[Space, Mapping[str, Map]], Sequence[Sight]]
-SWEEPS = 30
+SWEEPS = 30  # rounds of coordinate descent, at most; it stops where the total cost no longer falls
 
 
-def exact(spec: Spec, evidence: Evidence, sweeps: int = SWEEPS) -> dict[str, Match]:
+def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({})) -> dict[str, Match]:
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
     Args:
         evidence: moments of every axis that mentions a space, given the maps found so far.
-        sweeps: at most so many rounds; one suffices where the evidence does not depend on other spaces' maps.
+        start: matches to descend from; none: the first round sees only what does not depend on other maps.
     """
     spaces = list(spec.spaces().values())
-    found: dict[str, Match] = {}
+    found = dict(start)
     before = float("inf")
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for root in (space for space in spaces if space.within is None):
             maps = {name: match.map for name, match in found.items()}
             inner = [space for space in spaces if space.within == root]
@@ -77,29 +78,20 @@ def _blocks(axis: Axis, root: Space, cross: Float[Tensor, "source target"]) -> t
     """The cross-moment of a product axis, one block per pair of the root's units."""
     if not (isinstance(axis, Product) and len(axis.factors) == 2 and axis.factors[0] == root):
         raise NotImplementedError(f"no nested solution for the layout {axis}")
-    inner = axis.factors[1]
+    inner = bare(axis.factors[1])
     assert isinstance(inner, Space)
     shape = (root.units, inner.units) * 2
     return inner, cross.reshape(shape).permute(0, 2, 1, 3)
 
 
 def probes(spec: Spec) -> list[Probe]:
-    """The stream in front of every norm; what linear maps write and read beside the stream."""
+    """The stream behind every norm; what linear maps write and read beside the stream."""
     streams_ = {axis.name for norm in spec.norms() for axis in norm.space.spaces()}
     beside = [
         probe for probe in (*outputs(spec), *inputs(spec))
         if streams_.isdisjoint(space.name for space in probe.axis.spaces())
     ]  # fmt: skip
     return [*streams(spec), *beside]
-
-
-def unit_tokens(probe: Probe, samples: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample unit"]:
-    """A rotating stream as its norm sees it: every token centred and of unit variance. Other samples as they are."""
-    axis = bare(probe.axis)
-    if not (isinstance(axis, Space) and axis.group is Group.CENTRED):
-        return samples
-    centred = samples - samples.mean(-1, keepdim=True)
-    return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:

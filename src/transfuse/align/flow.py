@@ -12,7 +12,7 @@ from torch import Tensor
 from transfuse.align.evidence import Probe
 from transfuse.align.policy import Policy
 from transfuse.merge.apply import carry
-from transfuse.network.space import Axis, Dual, Product, Space, bare
+from transfuse.network.space import Axis, Product, Space
 from transfuse.network.spec import Concatenation, Junction, Linear, Spec, Table
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
@@ -27,11 +27,9 @@ def cross_head(spec: Spec) -> Spec:
     flat: dict[str, Space] = {}
     ops = []
     for op in spec.ops:
-        if isinstance(op, Linear) and isinstance(bare(op.writes), Product):
-            axis = bare(op.writes)
-            space = Space(op.name, axis.size)
-            if not isinstance(op.writes, Dual):
-                flat[str(axis)] = space
+        if isinstance(op, Linear) and isinstance(op.writes, Product):
+            space = Space(op.name, op.writes.size)
+            flat[str(op.writes)] = space
             op = replace(op, writes=space)
         elif isinstance(op, Linear):
             op = replace(op, reads=tuple(flat.get(str(axis), axis) for axis in op.reads))

@@ -5,17 +5,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
 from transfuse.align.evidence import Batch, collect, outputs
+from transfuse.align.gauge import canonical
 from transfuse.align.policy import average
+from transfuse.align.select import disagreement
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
+from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_widths
+from transfuse.network.model import Network, with_tensors
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import fold, symmetric
+from transfuse.network.symmetry import symmetric
 from transfuse.transport import cost
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match, Solver, entropic, exact, uniform
@@ -26,17 +29,8 @@ Plan = Literal["soft", "hard", "uniform"]
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
 REGULARISATION = {"activations": 0.08, "weights": 0.06}
-# Weight evidence counts this many times as much as activation evidence where both are used (docs/log.md).
-WEIGHT_SHARE = 10.0
-
-
-@dataclass(frozen=True)
-class Network:
-    """A loaded model, its declaration, and its tensors in the precision of the computation."""
-
-    model: PreTrainedModel
-    spec: Spec
-    tensors: Tensors
+# Weight evidence counts this many times as much as activation evidence where both are summed (docs/log.md).
+WEIGHT_SHARE = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,12 +45,21 @@ class Choices:
 
 @dataclass(frozen=True)
 class Aligned:
-    """A source in the anchor's basis. `anchor` is the anchor in that same basis: folded, where norms are."""
+    """A source in the anchor's basis.
+
+    Attributes:
+        spec: the declaration, as the method transformed it.
+        anchor: the anchor in the common basis: in canonical gauge, where the method needs it.
+        carried: the source in that basis.
+        matches: what was found for every space.
+        candidates: where several alignments were tried, how much each disagreed with the parents, in nats.
+    """
 
     spec: Spec
     anchor: Tensors
     carried: Tensors
     matches: Mapping[str, Match] = field(default_factory=dict)
+    candidates: Mapping[str, float] = field(default_factory=dict)
 
 
 Method = Callable[[Network, Network, Choices], Aligned]
@@ -93,18 +96,42 @@ def _solver(choices: Choices) -> Solver:
 
 
 def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
-    """The best element of every exact symmetry: the source keeps its function."""
+    """The best element of every exact symmetry: the source keeps its function.
+
+    Activations and weights lead coordinate descent into different optima, neither better throughout. With both, each
+    start is followed and the candidate kept whose mean with the anchor agrees best with the parents' mean output on
+    the calibration samples; no labels are used.
+    """
     check_same_widths(anchor.spec, source.spec, "exact")
     spec = symmetric(source.spec)
-    ours, theirs = fold(spec, anchor.tensors), fold(spec, source.tensors)
-    looks: list[tuple[exact_maps.Evidence, float]] = []
+    ours, theirs = canonical(spec, anchor.tensors), canonical(spec, source.tensors)
+    activations = None
     if choices.evidence != "weights":
-        seen = collect(source.model, anchor.model, exact_maps.probes(spec), choices.batches, exact_maps.unit_tokens)
-        looks.append((exact_maps.from_activations(seen), 1.0))
-    if choices.evidence != "activations":
-        looks.append((exact_maps.from_weights(spec, theirs, ours), WEIGHT_SHARE))
-    matches = exact_maps.exact(spec, exact_maps.combine(looks))
-    return Aligned(spec, ours, carry_all(spec, theirs, _maps(matches)), matches)
+        models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
+        activations = exact_maps.from_activations(collect(*models, exact_maps.probes(spec), choices.batches))
+    weights = exact_maps.from_weights(spec, theirs, ours) if choices.evidence != "activations" else None
+    found = _descents(spec, activations, weights)
+    carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
+    scores: dict[str, float] = {}
+    if len(found) > 1:
+        merged = {name: mean([ours, each], [0.5, 0.5]) for name, each in carried.items()}
+        scores = disagreement(anchor.model, source.model, merged, choices.batches)
+    best = min(scores, key=lambda name: scores[name]) if scores else next(iter(found))
+    return Aligned(spec, ours, carried[best], found[best], scores)
+
+
+def _descents(
+    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None
+) -> dict[str, dict[str, Match]]:
+    """The optima that coordinate descent reaches from the evidence there is."""
+    kinds = {"activations": activations, "weights": weights}
+    found = {name: exact_maps.exact(spec, evidence) for name, evidence in kinds.items() if evidence is not None}
+    if activations is not None and weights is not None:
+        both = exact_maps.combine([(activations, 1.0), (weights, WEIGHT_SHARE)])
+        found["activations, then weights"] = exact_maps.exact(spec, weights, found["activations"])
+        found["activations, then both"] = exact_maps.exact(spec, both, found["activations"])
+        found["weights, then both"] = exact_maps.exact(spec, both, found["weights"])
+    return found
 
 
 def _maps(matches: Mapping[str, Match]) -> dict[str, Map]:

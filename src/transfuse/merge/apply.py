@@ -51,7 +51,7 @@ def _carry_axis(tensor: Tensor, position: int, axis: Axis, maps: Maps, move: Mov
             inside = dict(parents)
             for offset, factor in enumerate(axis.factors):
                 tensor = _carry_axis(tensor, position + offset, factor, maps, move, inside)
-                if isinstance(factor, Space):
+                if isinstance(factor, Space):  # what lies within it is indexed by its units
                     inside[factor.name] = position + offset
             return tensor.flatten(position, position + len(axis.factors) - 1)
         case Concat():

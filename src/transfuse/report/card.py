@@ -1,23 +1,34 @@
 """The model card of a fused checkpoint."""
 
+import re
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from jinja2 import Environment
 
-CARD = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True).from_string("""\
+from transfuse.config import Options
+from transfuse.report.markdown import code, fenced, text
+
+IN_MEMORY = "dataset in memory"
+MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+MARKDOWN.filters.update(text=text, code=code, fenced=fenced)
+CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
 
-# {{ name }}
+# {{ name | text }}
 
 This is one model fused from {{ models | length }} with [transfuse](https://pypi.org/project/transfuse/): aligned by
-`{{ options.align }}` (evidence: {{ evidence }}), merged by `{{ options.merge }}`, in the basis and shape of the first.
+`{{ options.align }}`{{ "" if options.align == "none" else " (evidence: %s)" % evidence }}, merged by \
+`{{ options.merge }}`, in the basis and shape of the first.
 
 | model | weight |
 |---|---|
 {% for each in models %}
-| `{{ each.path or "passed in memory" }}`{{ " (anchor)" if loop.first else "" }} | {{ "%.4g" % each.weight }} |
+| {{ each.path | code if each.path else "passed in memory" }}{{ " (anchor)" if loop.first else "" }} | \
+{{ "%.4g" % each.weight }} |
 {% endfor %}
 
 {% if metrics %}
@@ -25,33 +36,75 @@ This is one model fused from {{ models | length }} with [transfuse](https://pypi
 
 | | accuracy | loss | samples |
 |---|---|---|---|
-{% for label, values in metrics.items() %}
-| {{ label }} | {{ "%.4f" % values.accuracy }} | {{ "%.4f" % values.loss }} | {{ values.samples }} |
+{% for label in metrics %}
+| {{ label | text }} | {{ "%.4f" % metrics[label]["accuracy"] }} | {{ "%.4f" % metrics[label]["loss"] }} | \
+{{ metrics[label]["samples"] }} |
 {% endfor %}
 
 {% endif %}
-## Command
+## {{ "Command" if by_command else "Call" }}
 
-```
-{{ command }}
-```
+{{ call | fenced }}
 
 Hashes of the inputs, versions, and diagnostics of every aligned space are in `transfuse.json`.
 """)
 
 
 def model_card(name: str, record: dict[str, Any]) -> str:
-    """Markdown with the front matter that the hub reads."""
+    """Markdown with the front matter that the hub reads.
+
+    Args:
+        name: of the directory that is written.
+        record: what `transfuse.json` holds; `metrics`, if there, maps a label to accuracy, loss and samples.
+    """
     bases = [each["path"] for each in record["models"] if each["path"]]
     header = {
         "library_name": "transformers",
         **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
         "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['options']['merge']}"],
     }
-    document = {"metrics": None, "command": _call(record)} | record
-    return CARD.render(name=name, header=yaml.safe_dump(header, sort_keys=False), **document)
+    by_command = len(bases) == len(record["models"]) and not str(record["data"]).startswith(IN_MEMORY)
+    call = command(name, record) if by_command else _python(name, record)
+    front = yaml.safe_dump(header, sort_keys=False)
+    return CARD.render(**{"metrics": None} | record, name=name, header=front, by_command=by_command, call=call)
 
 
-def _call(record: dict[str, Any]) -> str:
-    models = ", ".join(repr(each["path"]) for each in record["models"])
-    return f"transfuse.fuse([{models}], data={record['data']!r}, align={record['options']['align']!r})"
+def command(name: str, record: Mapping[str, Any]) -> str:
+    """The command line that makes the same model again."""
+    words = ["transfuse", "fuse", *(each["path"] for each in record["models"]), "-o", name]
+    if any(word.startswith("-") for word in words[2:-2]) or name.startswith("-"):
+        words = [*words[:2], *(_explicit(word) for word in words[2:-2]), "-o", _explicit(name)]
+    if record["data"] is not None:
+        words += ["--data", _source(record["data"])]
+    for option, value in _chosen(record).items():
+        flag = f"--{option.replace('_', '-')}"
+        text = ",".join(map(repr, value)) if isinstance(value, list | tuple) else str(value)
+        words += [flag] if value is True else [flag, text]
+    return shlex.join(words)
+
+
+def _python(name: str, record: Mapping[str, Any]) -> str:
+    """The call that makes the same model again, given what was passed in memory."""
+    models = ", ".join(
+        repr(each["path"]) if each["path"] else f"model_{index}" for index, each in enumerate(record["models"], 1)
+    )
+    data = record["data"]
+    source = "" if data is None else "data=dataset" if data.startswith(IN_MEMORY) else f"data={_source(data)!r}"
+    options = [f"{option}={value!r}" for option, value in _chosen(record).items()]
+    arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
+    return f"transfuse.fuse({arguments}).save({name!r})"
+
+
+def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that differ from their defaults."""
+    usual = Options().model_dump(mode="json")
+    return {name: value for name, value in record["options"].items() if value != usual.get(name)}
+
+
+def _source(data: str) -> str:
+    """The place of samples, without the split that was taken from it."""
+    return re.sub(r" \(split [^()]*\)$", "", data)
+
+
+def _explicit(path: str) -> str:
+    return f"./{path}" if path.startswith("-") else path

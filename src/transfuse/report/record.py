@@ -51,7 +51,11 @@ def describe(
         "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
-            {"onto": "anchor", "model": index + 1, "spaces": {name: diagnose(m) for name, m in each.matches.items()}}
+            {
+                "model": index + 1,
+                "disagreement_of_candidates": dict(each.candidates),
+                "spaces": {name: diagnose(match) for name, match in each.matches.items()},
+            }
             for index, each in enumerate(alignments)
         ],
     }

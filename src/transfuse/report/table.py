@@ -1,40 +1,62 @@
 """Results as tables for the terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
+from rich.text import Text
 
-from transfuse.compare import Comparison
-from transfuse.evaluate import Metrics, Path
+from transfuse.terminal import printable
+
+if TYPE_CHECKING:
+    from transfuse.compare import Comparison
+    from transfuse.evaluate import Metrics, Path
+
+
+def fusion_summary(output: File, record: Mapping[str, Any]) -> str:
+    """Where the fused model is, how it came about, and how long that took."""
+    samples = record["calibration_samples"]
+    evidence = record["evidence"] + (f" of {samples} samples" if samples else "")
+    by = "" if record["options"]["align"] == "none" else f", evidence {evidence}"
+    return printable(
+        f"Fused {len(record['models'])} models into {output}"
+        f" (align {record['options']['align']}{by}, {record['seconds']:.1f} s)"
+    )
 
 
 def metrics_table(found: Mapping[str, Metrics]) -> Table:
     """One row per model."""
-    table = Table("model", *(_right(name) for name in ("accuracy", "loss", "samples")))
+    table = Table(_name(), *(_right(name) for name in ("accuracy", "loss", "samples")))
     for name, metrics in found.items():
-        table.add_row(name, f"{metrics.accuracy:.2%}", f"{metrics.loss:.4f}", str(metrics.samples))
+        table.add_row(Text(printable(name)), f"{metrics.accuracy:.2%}", f"{metrics.loss:.4f}", str(metrics.samples))
     return table
 
 
 def path_table(line: Path) -> Table:
     """One row per point; the barrier below."""
-    table = Table(
-        *(_right(name) for name in ("position", "accuracy", "loss")), caption=f"barrier {line.barrier:.4f} nats"
-    )
+    caption = f"barrier {line.barrier:.4f} nats"
+    table = Table(*(_right(name) for name in ("position", "accuracy", "loss")), caption=caption, caption_justify="left")
     for position, point in zip(line.positions, line.points, strict=True):
         table.add_row(f"{position:.2f}", f"{point.accuracy:.2%}", f"{point.loss:.4f}")
     return table
 
 
-def _right(name: str) -> Column:
-    return Column(name, justify="right")
-
-
 def comparison_table(comparison: Comparison) -> Table:
     """Every way beside its controls."""
-    table = Table("model", *(_right(name) for name in ("accuracy", "loss", "barrier", "seconds")))
+    table = Table(_name(), *(_right(name) for name in ("accuracy", "loss", "barrier", "seconds")))
     for row in comparison.rows:
         barrier = "" if row.barrier is None else f"{row.barrier:.3f}"
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
         table.add_row(row.name, f"{row.metrics.accuracy:.2%}", f"{row.metrics.loss:.4f}", barrier, seconds)
     return table
+
+
+def _name() -> Column:
+    return Column("model", overflow="fold")
+
+
+def _right(name: str) -> Column:
+    return Column(name, justify="right", no_wrap=True)

@@ -32,7 +32,7 @@ def vit(config: PretrainedConfig) -> Spec:
 
         h = s.norm(f"{p}.layernorm_before", x)
         s.linear(f"{p}.attention.q_proj", h, head * qk, bias)
-        s.linear(f"{p}.attention.k_proj", h, ~(head * qk), bias)
+        s.linear(f"{p}.attention.k_proj", h, head * ~qk, bias)
         s.linear(f"{p}.attention.v_proj", h, head * v, bias)
         s.linear(f"{p}.attention.o_proj", head * v, attention)
         x = s.join(f"{i}.middle", x, attention)

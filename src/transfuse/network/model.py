@@ -2,24 +2,31 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.align.methods import Network
-from transfuse.io.checkpoint import check_finite
 from transfuse.network.families import declare
+from transfuse.network.spec import Spec
 
 
-def network(model: PreTrainedModel, device: torch.device, where: str) -> Network:
+@dataclass(frozen=True)
+class Network:
+    """A loaded model, its declaration, and its tensors in the precision of the computation."""
+
+    model: PreTrainedModel
+    spec: Spec
+    tensors: Mapping[str, Tensor]
+
+
+def network(model: PreTrainedModel, device: torch.device) -> Network:
     """A model ready for alignment: declared, checked, its tensors in float32 or better.
 
     Raises:
         SpecError: no declaration for its class, or tensors that do not fit it.
-        CheckpointError: a weight that is not finite.
     """
-    check_finite(model.state_dict(), where)
     precise = model if model.dtype in (torch.float32, torch.float64) else copy.deepcopy(model).float()
     precise = precise.to(device).eval()
     spec = declare(model.config, type(model).__name__)

@@ -1,0 +1,68 @@
+"""What is known to be wrong before a model or a library is loaded: options, and places to write."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.config import Job, Options, make
+from transfuse.errors import ConfigError, OutputError
+from transfuse.io.output import Overwrite, check_target
+from transfuse.yamlfile import read
+
+PLOTS = (".png", ".svg")
+
+
+def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
+    """The job that flags and configuration file ask for; flags win. Raises `ConfigError` or `OutputError`."""
+    values, labels = read(config) if config else ({}, {})
+    given, flag_labels = _given(flags)
+    job = make(Job, values | given, labels | flag_labels)
+    if len(job.models) < 2:
+        raise ConfigError(f"{len(job.models)} models given; give two or more, the anchor first")
+    if not job.output:
+        raise ConfigError("no output given; say where to write with -o OUT")
+    job.normalised_weights(len(job.models))
+    check_target(Path(job.output), policy(job), [Path(model) for model in job.models])
+    return job
+
+
+def policy(job: Job) -> Overwrite:
+    """What to do with an output that is there."""
+    return "replace" if job.overwrite else "refuse"
+
+
+def options(flags: Mapping[str, Any]) -> Options:
+    """The options that flags ask for. Raises `ConfigError`."""
+    return make(Options, *_given(flags))
+
+
+def check_plot(target: Path) -> None:
+    """Raise `OutputError` unless a picture can be written to `target`."""
+    if target.suffix.lower() not in PLOTS:
+        raise OutputError(f"{target}: a picture is a {' or '.join(PLOTS)} file; change the ending")
+    if target.is_dir():
+        raise OutputError(f"{target}: is a directory; choose another name")
+    probe = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def check_folder(target: Path) -> None:
+    """Raise `OutputError` unless files can be written to the folder `target`, which may have to be made."""
+    try:
+        nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
+        probe = nearest / f".partial-{secrets.token_hex(4)}"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def _given(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The flags that were used, and how they are spelled."""
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    return given, {name: f"--{name.replace('_', '-')}" for name in given} | {"models": "MODELS"}

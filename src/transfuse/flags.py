@@ -1,0 +1,97 @@
+"""What the options of the command line are called, take and mean. None: not given, so a configuration file decides."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Models = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="ANCHOR OTHER",
+        show_default=False,
+        help="Checkpoint folders or hub names. The result has the first one's basis, shape and processor.",
+    ),
+]
+Measured = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or hub names.")]
+Anchor = Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")]
+Other = Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")]
+
+Output = Annotated[str | None, Option("--output", "-o", metavar="OUT", help="Folder to write.")]
+Folder = Annotated[Path, Option("--output", "-o", metavar="OUT", help="Folder for parents, models and report.")]
+Plot = Annotated[Path | None, Option(metavar="FILE", help="A .png or .svg picture to write.")]
+Config = Annotated[
+    Path | None, Option(metavar="FILE", help="YAML with the same names, and models and output; flags win.")
+]
+Overwrite = Annotated[bool | None, Option("--overwrite", help="Replace OUT if it holds a model.")]
+
+Data = Annotated[
+    str | None,
+    Option(
+        metavar="DATA",
+        help="Samples, unlabelled: a folder of images, a parquet, CSV or JSON-lines file, a saved dataset, or a name"
+        " on the hub. Default: none, align by weights.",
+    ),
+]
+Labelled = Annotated[str, Option(metavar="DATA", help="Labelled samples; the test split where there are several.")]
+Both = Annotated[
+    str,
+    Option(
+        metavar="DATA",
+        help="Labelled samples: measured on the test split, aligned by the training split, where there are both.",
+    ),
+]
+Samples = Annotated[
+    int | None, Option(metavar="COUNT", help="Samples to align by. Default: 200 for flow, 2000 for exact.")
+]
+Limit = Annotated[int | None, Option(min=1, metavar="COUNT", help="Measure on so many samples only, drawn by --seed.")]
+Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
+BatchSize = Annotated[int | None, Option(metavar="COUNT", help="Samples at a time. Default: 100.")]
+Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")]
+
+Align = Annotated[
+    str | None,
+    Option(
+        metavar="none|flow|exact",
+        help="exact (default): the best of the network's own symmetries. flow: the paper's transport maps."
+        " none: plain average.",
+    ),
+]
+Merge = Annotated[str | None, Option(metavar="mean", help="mean (default): the weighted mean of the aligned models.")]
+Evidence = Annotated[
+    str | None,
+    Option(
+        metavar="auto|activations|weights|both",
+        help="What units are matched by. auto (default): weights without data; with data, activations for flow and"
+        " both for exact.",
+    ),
+]
+Plan = Annotated[
+    str | None,
+    Option(
+        metavar="soft|hard|uniform",
+        help="Flow only. soft (default): Sinkhorn. hard: an exact matching. uniform: the control.",
+    ),
+]
+Regularization = Annotated[
+    float | None,
+    Option(
+        metavar="NUMBER",
+        help="Soft plans only: entropy relative to the largest cost. Default: 0.08 for activations, 0.06 for weights.",
+    ),
+]
+Weights = Annotated[str | None, Option(metavar="W,W,...", help="One per model. Default: equal.")]
+
+Device = Annotated[
+    str | None, Option(metavar="DEVICE", help="auto (default): cuda where there is one. Or cpu, cuda:1, mps.")
+]
+Dtype = Annotated[
+    str | None,
+    Option(
+        metavar="auto|float64|float32|bfloat16|float16", help="Of the written weights. auto (default): the anchor's."
+    ),
+]
+Pickle = Annotated[bool | None, Option("--allow-pickle", help="Read pickled weights too; only tensors are unpickled.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
+Version = Annotated[bool, Option("--version", help="Print the version and exit.")]

@@ -1,0 +1,48 @@
+"""A configuration file: YAML, one mapping of option names to values, each name once."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transfuse.errors import ConfigError
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of a YAML file, `batch-size` read as `batch_size`, and what to call each in messages.
+
+    Raises:
+        ConfigError: no such file, not YAML, not a mapping of names, or a name given twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        tree = yaml.compose(text, yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__}); give a YAML file in UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{path}{where}: not plain YAML ({problem}); correct it") from error
+    if tree is None:
+        return {}, {}
+    if not isinstance(tree, yaml.MappingNode):
+        raise ConfigError(f"{path}: should be a mapping of option names to values, such as align: flow")
+    labels = _labels(path, tree)
+    return {str(key).replace("-", "_"): value for key, value in values.items()}, labels
+
+
+def _labels(path: Path, tree: yaml.MappingNode) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for node, _ in tree.value:
+        line = node.start_mark.line + 1
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+            raise ConfigError(f"{path}, line {line}: should be the name of an option")
+        name = node.value.replace("-", "_")
+        if name in labels:
+            raise ConfigError(f"{path}, line {line}: {node.value}: is given twice; keep one")
+        labels[name] = f"{path}, line {line}: {node.value}"
+    return labels

@@ -1,0 +1,197 @@
+"""What proves a declaration, for every family (CASES): symmetry, recovery, mutation, completeness, widening."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from cases import CASES, Case
+
+from transfuse.align.gauge import canonical
+from transfuse.align.groups import random_alignment
+from transfuse.align.methods import METHODS, Choices
+from transfuse.errors import SpecError
+from transfuse.fusion import fuse
+from transfuse.merge.apply import carry_all
+from transfuse.merge.mean import mean
+from transfuse.network.model import Network, network
+from transfuse.network.space import Group, Space
+from transfuse.network.spec import Spec
+from transfuse.network.symmetry import fold, symmetric
+from transfuse.transport.maps import from_plan
+
+EXACT = 1e-9
+families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def permutations_only(spec: Spec) -> Spec:
+    """The same spaces, each with no more than its permutations: needs no folding."""
+
+    def weaken(space: Space) -> Space:
+        if space.within:
+            space = replace(space, within=weaken(space.within))
+        return replace(space, group=Group.PERMUTATION) if space.free else space
+
+    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(weaken)) for op in spec.ops))
+
+
+def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
+    return float((case.logits(case.build(), carried) - reference).abs().max() / reference.abs().max())
+
+
+@families
+def test_folding_and_balancing_keep_the_function(case):
+    model = case.build()
+    spec = symmetric(case.spec(model))
+    reference = case.logits(model)
+    assert deviation(case, fold(spec, model.state_dict()), reference) < EXACT
+    gauge = canonical(spec, model.state_dict())
+    assert deviation(case, gauge, reference) < EXACT
+    assert any((gauge[name] - values).abs().max() > 0.01 for name, values in model.state_dict().items())
+
+
+@families
+@pytest.mark.parametrize("seed", [1, 2])
+def test_symmetry_full_group(case, seed):
+    """A random element of every exact group leaves the logits unchanged and moves every free space."""
+    model = case.build()
+    spec = symmetric(case.spec(model))
+    reference = case.logits(model)
+    folded = fold(spec, model.state_dict())
+    maps = random_alignment(spec, seed)
+    assert maps.keys() == spec.spaces().keys()
+    for name, chosen in maps.items():
+        units = spec.spaces()[name].units
+        assert chosen.exactness() < EXACT
+        assert (chosen.push(torch.eye(units).double().expand(*[1] * chosen.within, units, units)) - torch.eye(units)).abs().max() > 0.05  # fmt: skip # noqa: E501
+    assert deviation(case, carry_all(spec, folded, maps), reference) < EXACT
+
+
+@families
+def test_symmetry_of_permutations_needs_no_folding(case):
+    model = case.build()
+    spec = permutations_only(symmetric(case.spec(model)))
+    reference = case.logits(model)
+    assert deviation(case, carry_all(spec, model.state_dict(), random_alignment(spec, 1)), reference) < EXACT
+
+
+def _positions(case: Case) -> list[tuple[str, int]]:
+    spec = symmetric(case.spec(case.build()))
+    return [
+        (name, position)
+        for name, axes in spec.tensors().items() if not name.endswith(case.inert or ("\0",))
+        for position, axis in enumerate(axes) if any(space.free for space in axis.spaces())
+    ]  # fmt: skip
+
+
+@families
+def test_mutation(case):
+    """Leaving any one declared axis out breaks the symmetry."""
+    model = case.build()
+    spec = permutations_only(symmetric(case.spec(model)))
+    reference = case.logits(model)
+    maps = random_alignment(spec, 1)
+    whole = carry_all(spec, model.state_dict(), maps)
+    tensors = spec.tensors()
+    for name, position in _positions(case):
+        axes = tensors[name]
+        fixed = Space("left out", axes[position].size, Group.FIXED)
+        from transfuse.merge.apply import carry
+
+        mutated = carry(model.state_dict()[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
+        assert deviation(case, whole | {name: mutated}, reference) > 1e-6, f"{name}, axis {position}: undetected"
+
+
+@families
+def test_what_is_called_inert_is(case):
+    model = case.build()
+    reference = case.logits(model)
+    for name, values in model.state_dict().items():
+        if case.inert and name.endswith(case.inert):
+            assert deviation(case, model.state_dict() | {name: torch.randn_like(values)}, reference) < EXACT
+
+
+@families
+def test_completeness(case, tmp_path):
+    """Every tensor is declared once, and every wrong shape, missing or extra tensor is said by name."""
+    model = case.build()
+    spec = case.spec(model)
+    shapes = {name: tuple(values.shape) for name, values in model.state_dict().items()}
+    spec.validate(shapes)
+    assert spec.tensors().keys() == shapes.keys() == symmetric(spec).tensors().keys()
+    for name, shape in shapes.items():
+        for position, size in enumerate(shape):
+            wrong = (*shape[:position], size + 1, *shape[position + 1 :])
+            with pytest.raises(SpecError, match=f"{name}, axis {position}"):
+                spec.validate(shapes | {name: wrong})
+        with pytest.raises(SpecError, match=name):
+            spec.validate({other: shape for other, shape in shapes.items() if other != name})
+    with pytest.raises(SpecError, match="extra"):
+        spec.validate(shapes | {"extra": (1,)})
+
+
+@families
+@pytest.mark.parametrize("evidence", ["weights", "activations", "both"])
+def test_recovery(case, evidence):
+    """Aligning a model to a copy moved by a random element of its whole group gives the copy back."""
+    model = case.build()
+    spec = symmetric(case.spec(model))
+    reference = case.logits(model)
+    copy = case.build()
+    copy.load_state_dict(carry_all(spec, fold(spec, model.state_dict()), random_alignment(spec, 3)))
+    source, anchor = (network(each, torch.device("cpu")) for each in (case.build(), copy))
+    batches = [
+        {name: values.double() for name, values in case.inputs(model.config, seed).items()} for seed in range(40)
+    ]
+    aligned = METHODS["exact"](anchor, source, Choices(evidence, batches))
+    assert max(match.map.exactness() for match in aligned.matches.values()) < 1e-6
+    for name, values in aligned.anchor.items():
+        if not (case.inert and name.endswith(case.inert)):
+            torch.testing.assert_close(aligned.carried[name], values, atol=1e-6, rtol=1e-6)
+    fused = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
+    assert deviation(case, fused, reference) < 1e-6
+    plain = mean([anchor.tensors, source.tensors], [0.5, 0.5])
+    assert deviation(case, plain, reference) > 0.1
+
+
+@families
+def test_a_carried_source_keeps_its_function(case):
+    """Whatever the evidence, an exact alignment changes no output of the source."""
+    source, anchor = (network(case.build(seed), torch.device("cpu")) for seed in (1, 2))
+    aligned = METHODS["exact"](anchor, source, Choices("weights"))
+    reference = case.logits(case.build(1))
+    assert deviation(case, dict(aligned.carried), reference) < 1e-7
+    assert deviation(case, dict(aligned.anchor), case.logits(case.build(2))) < 1e-7
+
+
+@families
+def test_widening_and_narrowing(case):
+    """Every unit twice, and back: the same function, wider and again. Channels of attention scores stay as they are."""
+    model = case.build()
+    wide_sizes = {name: 2 * case.sizes[name] for name in case.double}
+    wide = case.build(**wide_sizes)
+    narrow_spec, wide_spec = (symmetric(case.spec(each)) for each in (model, wide))
+    generator = torch.Generator().manual_seed(0)
+    plans = {}
+    for name, space in narrow_spec.spaces().items():
+        if space.within is None:
+            twice = torch.randperm(2 * space.units, generator=generator) % space.units
+            plans[name] = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
+    widened = carry_all(narrow_spec, model.state_dict(), {name: from_plan(plan) for name, plan in plans.items()})
+    reference = case.logits(model)
+    assert torch.allclose(case.logits(wide, widened), reference, atol=1e-9)
+    narrowed = carry_all(wide_spec, widened, {name: from_plan(plan.T) for name, plan in plans.items()})
+    for name, values in model.state_dict().items():
+        torch.testing.assert_close(narrowed[name], values, atol=1e-12, rtol=1e-12)
+
+
+@families
+@pytest.mark.parametrize("align", ["none", "flow", "exact"])
+def test_saved_and_reloaded(case, align, tmp_path):
+    """Every method's result is an ordinary checkpoint of the anchor's class that computes the same."""
+    models = [case.build(seed).float() for seed in (1, 2, 3)]
+    fusion = fuse(models, align=align)
+    assert type(fusion.model) is case.architecture
+    fusion.save(tmp_path / "fused")
+    found, report = case.architecture.from_pretrained(tmp_path / "fused", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert torch.allclose(case.logits(found.double()), case.logits(fusion.model.double()), atol=1e-6)
