@@ -13,7 +13,7 @@ from transfuse.errors import SpecError
 from transfuse.fusion import fuse
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.model import Network, network
+from transfuse.network.model import network
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric

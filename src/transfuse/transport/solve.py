@@ -13,7 +13,8 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
 
-TOLERANCE = 1e-7  # L1 error of the marginals that a plan may keep
+TOLERANCE = 1e-7  # error of the marginals at which iterations stop
+ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def entropic(regularisation: float) -> Solver:
                 warnings.simplefilter("ignore")
                 plan = ot.sinkhorn(mu, nu, array, regularisation, method=method, numItermax=20_000, stopThr=TOLERANCE)
             error = abs(plan.sum(0) - nu).sum() + abs(plan.sum(1) - mu).sum()
-            if error <= 100 * TOLERANCE:
+            if error <= ACCEPTED:
                 return _match(torch.from_numpy(plan), cost)
         raise TransfuseError(
             f"entropic transport of {cost.shape[0]} x {cost.shape[1]} units did not converge at regularisation"

@@ -1,0 +1,94 @@
+"""The transport-map flow on networks whose right answer is known."""
+
+import pytest
+import torch
+from cases import CASES
+
+from transfuse.align.flow import cross_head
+from transfuse.align.groups import random_element
+from transfuse.align.methods import METHODS, Choices
+from transfuse.errors import ConfigError, SpecError
+from transfuse.merge.apply import carry_all
+from transfuse.merge.mean import mean
+from transfuse.network.model import network
+from transfuse.network.symmetry import symmetric
+
+VIT = CASES[0]
+CPU = torch.device("cpu")
+
+
+def pair(seeds=(1, 2), **changes):
+    """Anchor and source."""
+    return network(VIT.build(seeds[0]), CPU), network(VIT.build(seeds[1], **changes), CPU)
+
+
+def batches():
+    return [
+        {name: values.double() for name, values in VIT.inputs(VIT.build().config, seed).items()} for seed in range(30)
+    ]
+
+
+@pytest.mark.parametrize("evidence", ["activations", "weights"])
+def test_hard_flow_recovers_a_permuted_copy(evidence):
+    """Stream and hidden units permuted: the hard flow finds them back, layer by layer."""
+    source = VIT.build(1)
+    spec = symmetric(VIT.spec(source))
+    generator = torch.Generator().manual_seed(5)
+    maps = {}
+    for name, space in spec.spaces().items():
+        if name.endswith("hidden"):
+            maps[name] = random_element(space, generator)
+    copy = VIT.build(1)
+    copy.load_state_dict(carry_all(spec, source.state_dict(), maps))
+    anchor, other = network(copy, CPU), network(source, CPU)
+    aligned = METHODS["flow"](anchor, other, Choices(evidence, batches(), plan="hard"))
+    for name, values in anchor.tensors.items():
+        torch.testing.assert_close(aligned.carried[name], values)
+    assert not torch.allclose(
+        other.tensors["vit.layers.0.mlp.fc1.weight"], anchor.tensors["vit.layers.0.mlp.fc1.weight"]
+    )
+
+
+def test_every_space_of_the_paper_gets_a_map():
+    anchor, source = pair()
+    aligned = METHODS["flow"](anchor, source, Choices("weights"))
+    spec = cross_head(source.spec)
+    assert aligned.matches.keys() == spec.spaces().keys()
+    assert {"vit.layers.0.attention.q_proj", "vit.layers.0.attention.k_proj"} <= aligned.matches.keys()
+    assert "0.head" not in aligned.matches
+    assert all(0 <= match.cost <= 1 for match in aligned.matches.values())
+
+
+def test_a_junction_carries_the_mean_of_its_maps():
+    anchor, source = pair()
+    found = METHODS["flow"](anchor, source, Choices("weights")).matches
+    expected = (found["tokens"].map.forward + found["0.attention"].map.forward) / 2
+    torch.testing.assert_close(found["0.middle"].map.forward, expected)
+
+
+@pytest.mark.parametrize("plan", ["soft", "hard"])
+def test_different_widths_come_out_in_the_anchors_shape(plan):
+    anchor, source = pair(hidden_size=48, intermediate_size=50, num_attention_heads=4)
+    for evidence in ("activations", "weights"):
+        aligned = METHODS["flow"](anchor, source, Choices(evidence, batches(), plan=plan))
+        assert {name: values.shape for name, values in aligned.carried.items()} == {
+            name: values.shape for name, values in anchor.tensors.items()
+        }
+        merged = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
+        assert torch.isfinite(VIT.logits(VIT.build(), merged)).all()
+
+
+def test_uniform_plan_is_a_control_that_knows_nothing():
+    anchor, source = pair()
+    aligned = METHODS["flow"](anchor, source, Choices("weights", plan="uniform"))
+    weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
+    torch.testing.assert_close(weight, weight.mean().expand_as(weight))
+
+
+def test_what_flow_and_exact_refuse():
+    anchor, source = pair()
+    with pytest.raises(ConfigError, match="choose one"):
+        METHODS["flow"](anchor, source, Choices("both", batches()))
+    for method in ("exact", "none"):
+        with pytest.raises(SpecError, match="equal widths"):
+            METHODS[method](*pair(hidden_size=48), Choices("weights"))

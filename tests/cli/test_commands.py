@@ -1,0 +1,185 @@
+"""What each command does when all is well, and what it says."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import ViTForImageClassification
+from world import Run, World, one_line, vit
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+def strict(text: str) -> object:
+    """JSON without NaN and infinities, which Python would read."""
+
+    def refuse(constant: str) -> object:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_strict_refuses_what_is_no_json() -> None:
+    with pytest.raises(AssertionError, match="NaN"):
+        strict('{"a": NaN}')
+
+
+def test_fuse_writes_a_model_and_says_so_in_a_line(world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--samples", 5)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.count("\n") == 1
+    assert ran.out.startswith(f"Fused 2 models into {out} (align exact, evidence both of 5 samples, ")
+    assert ran.out.endswith(" s)\n")
+    ViTForImageClassification.from_pretrained(out)
+    record = strict((out / "transfuse.json").read_text())
+    assert isinstance(record, dict)
+    assert record["data"] == str(world.images)
+    assert record["calibration_samples"] == 5
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_quiet_says_nothing(world: World, run: Run) -> None:
+    ran = run("fuse", world.a, world.b, "-o", world.here / "out", "-q")
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    assert (world.here / "out" / "config.json").is_file()
+    assert run("eval", world.a, "--data", world.images, "--quiet").out == ""
+    one_line(run("eval", world.a, "--data", world.bare, "--quiet"), ["label"])
+
+
+@pytest.mark.parametrize("more", [["--align", "none"], ["--align", "flow", "--data"], ["--data"]], ids=" ".join)
+def test_json_of_fuse_is_one_strict_document(more: list[str], world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, *more, *([world.images] if "--data" in more else []), "--json")
+    assert (ran.status, ran.err) == (0, "")
+    document = strict(ran.out)
+    assert isinstance(document, dict)
+    assert document["output"] == str(out)
+    assert document["options"]["align"] == (more[1] if "--align" in more else "exact")
+    assert document["seconds"] > 0
+    written = strict((out / "transfuse.json").read_text())
+    assert {name: value for name, value in document.items() if name != "output"} == written
+
+
+def test_options_reach_the_fusion(world: World, run: Run) -> None:
+    """Each is seen in the weights: all to one parent gives that parent, half of each the mean."""
+    for name, shares in {"a": "1,0", "b": "0,3", "mean": "2,2"}.items():
+        done = run("fuse", world.a, world.b, "-o", world.here / name, "--align", "none", "--weights", shares)
+        assert done.status == 0, done
+    first, second = weights(world.a), weights(world.b)
+    for name, due in first.items():
+        torch.testing.assert_close(weights(world.here / "a")[name], due)
+        torch.testing.assert_close(weights(world.here / "b")[name], second[name])
+        torch.testing.assert_close(weights(world.here / "mean")[name], (due + second[name]) / 2)
+    run("fuse", world.a, world.b, "-o", world.here / "half", "--align", "none", "--dtype", "bfloat16")
+    assert {values.dtype for values in weights(world.here / "half").values()} == {torch.bfloat16}
+
+
+def test_overwrite_replaces_a_model(world: World, run: Run) -> None:
+    out = vit(world.here / "out", 9)
+    before = weights(out)
+    one_line(run("fuse", world.a, world.b, "-o", out), ["--overwrite"])
+    assert run("fuse", world.a, world.b, "-o", out, "--overwrite").status == 0
+    assert any(not torch.equal(before[name], values) for name, values in weights(out).items())
+
+
+def test_a_configuration_file_gives_what_flags_do_not(world: World, run: Run) -> None:
+    job = {
+        "models": [str(world.a), str(world.b)], "output": str(world.here / "out"), "align": "flow", "seed": 3,
+        "batch-size": 2, "weights": [3, 1], "data": str(world.images),
+    }  # fmt: skip
+    config = world.file("job.yaml", yaml.safe_dump(job))
+    ran = run("fuse", "--config", config, "--seed", 4, "-o", world.here / "other", "--json")
+    assert ran.status == 0, ran
+    options = json.loads(ran.out)["options"]
+    assert {name: options[name] for name in ("align", "seed", "batch_size", "weights")} == {
+        "align": "flow", "seed": 4, "batch_size": 2, "weights": [3, 1],
+    }  # fmt: skip
+    assert not (world.here / "out").exists()
+    assert (world.here / "other").exists()
+
+
+def test_the_card_holds_the_command_that_makes_the_same_model(world: World, run: Run) -> None:
+    out = world.here / 'it\'s a "model" [x]'
+    ran = run(
+        "fuse", world.a, world.b, "-o", out, "--align", "flow", "--weights", "1,2", "--data", world.images, "--seed", 7
+    )
+    assert f"into {out} (" in ran.out
+    card = (out / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["base_model"] == [str(world.a), str(world.b)]
+    assert front["base_model_relation"] == "merge"
+    first = weights(out)
+    (line,) = [line for line in card.splitlines() if line.startswith("transfuse fuse ")]
+    words = shlex.split(line)[1:]
+    assert words[words.index("-o") + 1] == out.name
+    words[words.index("-o") + 1] = str(world.here / "again")
+    assert run(*words).status == 0
+    assert all(torch.equal(values, first[name]) for name, values in weights(world.here / "again").items())
+
+
+def test_eval_measures_every_model(world: World, run: Run) -> None:
+    ran = run("eval", world.a, world.b, "--data", world.images)
+    assert (ran.status, ran.err) == (0, "")
+    assert all(str(path) in ran.out for path in (world.a, world.b)), "a path is folded"
+    found = strict(run("eval", world.a, world.b, "--data", world.images, "--json").out)
+    assert isinstance(found, dict)
+    assert list(found) == [str(world.a), str(world.b)]
+    assert all(f"{each['accuracy']:.2%}" in ran.out and f"{each['loss']:.4f}" in ran.out for each in found.values())
+    assert [each["samples"] for each in found.values()] == [12, 12]
+    again = strict(run("eval", world.a, world.b, "--data", world.images, "--batch-size", 5, "--json").out)
+    assert isinstance(again, dict)
+    for name, each in found.items():
+        assert again[name] == pytest.approx(each)
+    some = strict(run("eval", world.a, "--data", world.images, "--limit", 3, "--json").out)
+    assert isinstance(some, dict)
+    assert some[str(world.a)]["samples"] == 3
+
+
+def test_eval_of_what_overflows_is_still_json(world: World, run: Run) -> None:
+    huge = world.edited(lambda tensors: tensors["classifier.weight"].mul_(3e38))
+    ran = run("eval", huge, "--data", world.images, "--json")
+    assert ran.status == 0, ran
+    document = strict(ran.out)
+    assert isinstance(document, dict)
+    assert document[str(huge)]["loss"] is None
+
+
+@pytest.mark.parametrize("name", ["line.png", "line.SVG"])
+def test_path_walks_and_plots(name: str, world: World, run: Run) -> None:
+    plot = world.here / name
+    ran = run("path", world.a, world.b, "--data", world.images, "--points", 4, "--plot", plot)
+    assert (ran.status, ran.err) == (0, "")
+    assert "barrier" in ran.out
+    assert plot.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+    assert [path.name for path in world.here.iterdir()] == [name]
+    line = strict(run("path", world.a, world.b, "--data", world.images, "--points", 4, "--json").out)
+    assert isinstance(line, dict)
+    assert line["positions"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert f"barrier {line['barrier']:.4f}" in ran.out
+    alone = strict(run("eval", world.a, world.b, "--data", world.images, "--json").out)
+    assert isinstance(alone, dict)
+    ends = [alone[str(path)]["loss"] for path in (world.a, world.b)]
+    assert [line["points"][0]["loss"], line["points"][-1]["loss"]] == pytest.approx(ends, rel=1e-4)
+
+
+def test_names_are_shown_as_they_are(world: World, run: Run) -> None:
+    """Neither markup nor emoji nor a control character of a name is interpreted."""
+    odd = world.here / "[bold] :smile: \x1b[31mred"
+    world.a.joinpath("config.json")
+    odd.mkdir()
+    for path in world.a.iterdir():
+        (odd / path.name).write_bytes(path.read_bytes())
+    ran = run("eval", odd, "--data", world.images)
+    assert ran.status == 0, ran
+    assert "[bold] :smile: \\x1b[31mred" in ran.out
+    assert "\x1b" not in ran.out
+    missing = run("eval", world.here / "\x1b[31m\nred", "--data", world.images)
+    one_line(missing, ["\\x1b[31m red", "no such directory"])

@@ -1,0 +1,45 @@
+"""Costs from moments equal costs from samples."""
+
+import pytest
+import torch
+
+from transfuse.transport import cost
+
+X = torch.randn(50, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 2
+Y = torch.randn(50, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def seen(x: torch.Tensor) -> torch.Tensor:
+    return x - x.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "by_hand"),
+    [
+        (cost.raw, lambda x: x),
+        (cost.centre, seen),
+        (cost.standardise, lambda x: seen(x) / x.std(0)),
+        (cost.normalise, lambda x: x / x.norm(dim=0)),
+    ],
+)
+def test_euclidean_from_moments(transform, by_hand):
+    found = cost.euclidean(transform(cost.moments(X, Y)))
+    assert torch.allclose(found, torch.cdist(by_hand(X).T, by_hand(Y).T), atol=1e-9)
+
+
+def test_batches_add_up():
+    whole, parts = cost.moments(X, Y), cost.moments(X[:20], Y[:20]) + cost.moments(X[20:], Y[20:])
+    assert whole.count == parts.count
+    assert torch.allclose(cost.euclidean(cost.standardise(whole)), cost.euclidean(cost.standardise(parts)))
+
+
+def test_constant_units_become_zero_not_infinite():
+    constant = torch.cat([X[:, :1] * 0 + 3, X[:, 1:]], 1)
+    found = cost.standardise(cost.moments(constant, Y))
+    assert torch.isfinite(found.cross).all()
+    assert float(found.cross[0].abs().max()) == 0
+
+
+def test_by_maximum():
+    found = cost.by_maximum(cost.euclidean(cost.moments(X, Y)))
+    assert float(found.max()) == pytest.approx(1)

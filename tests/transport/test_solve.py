@@ -1,0 +1,68 @@
+"""Solvers against oracles and closed forms."""
+
+import ot
+import pytest
+import torch
+
+from transfuse.errors import TransfuseError
+from transfuse.transport import solve
+from transfuse.transport.maps import Matrix, Permutation
+
+
+def random_cost(source: int, target: int) -> torch.Tensor:
+    return torch.rand(source, target, generator=torch.Generator().manual_seed(source), dtype=torch.float64)
+
+
+def test_exact_on_equal_sizes_is_the_optimal_permutation():
+    cost = random_cost(20, 20)
+    found = solve.exact(cost)
+    assert isinstance(found.map, Permutation)
+    assert sorted(found.map.index.tolist()) == list(range(20))
+    assert found.cost == pytest.approx(float(ot.emd2([], [], cost.numpy())))
+    assert float((found.map.plan() * cost).sum()) / 20 == pytest.approx(found.cost)
+
+
+@pytest.mark.parametrize("sizes", [(6, 15), (15, 6)])
+def test_exact_on_other_sizes_is_the_network_simplex(sizes):
+    cost = random_cost(*sizes)
+    found = solve.exact(cost)
+    assert found.cost == pytest.approx(float(ot.emd2([], [], cost.numpy())))
+    assert isinstance(found.map, Matrix)
+    assert found.map.forward.shape == sizes
+
+
+@pytest.mark.parametrize("regularisation", [1.0, 0.08, 0.005, 0.0005])
+def test_entropic_plan_has_its_marginals_at_any_regularisation(regularisation):
+    """0.0005 underflows in the ordinary domain: POT alone would give a plan of mass zero, and a warning."""
+    cost = random_cost(24, 24)
+    found = solve.entropic(regularisation)(cost)
+    assert torch.allclose(found.map.forward.sum(0), torch.ones(24, dtype=torch.float64), atol=1e-4)
+    assert found.cost >= solve.exact(cost).cost - 1e-6
+
+
+def test_entropic_tends_to_exact_and_to_uniform():
+    cost = random_cost(16, 16)
+    assert solve.entropic(0.001)(cost).cost == pytest.approx(solve.exact(cost).cost, rel=0.02)
+    assert solve.entropic(100.0)(cost).cost == pytest.approx(solve.uniform(cost).cost, rel=0.01)
+
+
+def test_entropic_says_when_it_does_not_converge():
+    with pytest.raises(TransfuseError, match="did not converge"):
+        solve.entropic(1e-7)(random_cost(24, 24))
+
+
+def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():
+    x = torch.randn(40, 8, dtype=torch.float64)
+    x = x - x.mean(1, keepdim=True)
+    basis = torch.linalg.qr(torch.cat([torch.ones(8, 1), torch.randn(8, 7)], 1).double())[0][:, 1:]
+    turn = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64))[0]
+    truth = basis @ turn @ basis.T + torch.full((8, 8), 1 / 8, dtype=torch.float64)
+    found = solve.centred_procrustes(x.T @ (x @ truth)).forward
+    assert torch.allclose(found, truth, atol=1e-9)
+    assert torch.allclose(found.sum(0), torch.ones(8, dtype=torch.float64))
+
+
+def test_centred_procrustes_of_nothing_is_still_centred():
+    found = solve.centred_procrustes(torch.zeros(5, 5, dtype=torch.float64)).forward
+    assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
+    assert torch.allclose(found @ found.T, torch.eye(5, dtype=torch.float64))
