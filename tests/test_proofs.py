@@ -1,7 +1,5 @@
 """What proves a declaration, for every family (CASES): symmetry, recovery, mutation, completeness, widening."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from cases import CASES, Case
@@ -11,12 +9,12 @@ from transfuse.align.groups import random_alignment
 from transfuse.align.methods import METHODS, Choices
 from transfuse.errors import SpecError
 from transfuse.fusion import fuse
-from transfuse.merge.apply import carry_all
+from transfuse.merge.apply import carry, carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.model import network
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import fold, symmetric
+from transfuse.network.symmetry import fold, restrict, symmetric
 from transfuse.transport.maps import from_plan
 
 EXACT = 1e-9
@@ -25,13 +23,7 @@ families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 def permutations_only(spec: Spec) -> Spec:
     """The same spaces, each with no more than its permutations: needs no folding."""
-
-    def weaken(space: Space) -> Space:
-        if space.within:
-            space = replace(space, within=weaken(space.within))
-        return replace(space, group=Group.PERMUTATION) if space.free else space
-
-    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(weaken)) for op in spec.ops))
+    return restrict(spec, lambda space: Group.PERMUTATION)
 
 
 def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
@@ -95,8 +87,6 @@ def test_mutation(case):
     for name, position in _positions(case):
         axes = tensors[name]
         fixed = Space("left out", axes[position].size, Group.FIXED)
-        from transfuse.merge.apply import carry
-
         mutated = carry(model.state_dict()[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
         assert deviation(case, whole | {name: mutated}, reference) > 1e-6, f"{name}, axis {position}: undetected"
 

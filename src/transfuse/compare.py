@@ -1,8 +1,9 @@
 """Every way to fuse two models, beside the controls that show what an alignment is worth."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -50,15 +51,19 @@ class Comparison:
 
 def compare(
     anchor: PreTrainedModel, source: PreTrainedModel, calibration: Any, batches: Sequence[Batch],
-    ways: Iterable[str] = WAYS, progress: Progress = silent,
+    ways: Iterable[str] = WAYS, options: Mapping[str, Any] = MappingProxyType({}), progress: Progress = silent,
 ) -> Comparison:  # fmt: skip
-    """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included."""
+    """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included.
+
+    Args:
+        options: further options of every fusion.
+    """
     parents = evaluate(anchor, batches), evaluate(source, batches)
     rows = [Row("anchor", parents[0]), Row("other parent", parents[1])]
     lines, alignments = {}, {}
     for name in progress.track(list(ways), "fusing every way"):
         start = time.perf_counter()
-        fusion = fuse([anchor, source], calibration, **WAYS[name])
+        fusion = fuse([anchor, source], calibration, **WAYS[name], **options)
         seconds = time.perf_counter() - start
         (aligned,) = fusion.alignments
         line = path(anchor, aligned.anchor, aligned.carried, parents, batches)

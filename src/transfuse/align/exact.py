@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.align.evidence import Probe, inputs, outputs, streams
-from transfuse.align.groups import best
+from transfuse.align.groups import best, best_score
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Product, Space, bare
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, centre, moments, standardise
 from transfuse.transport.maps import Map
-from transfuse.transport.solve import Match, procrustes
+from transfuse.transport.solve import Match
 
 Sight = tuple[Axis, Moments]
 Evidence = Callable[[Space, Mapping[str, Map]], Sequence[Sight]]
@@ -59,9 +59,10 @@ def _solve(root: Space, inner: Sequence[Space], sights: Sequence[Sight]) -> dict
         if within.free:
             blocks[within.name] = blocks[within.name] + cross
         else:
-            score = score + cross.diagonal(dim1=-2, dim2=-1).sum(-1)
-    for cross in blocks.values():
-        score = score + (procrustes(cross)[1] if cross.ndim > 1 else 0)
+            score = score + best_score(within.group, cross)
+    for space in inner:
+        if blocks[space.name].ndim > 1:
+            score = score + best_score(space.group, blocks[space.name])
     chosen = best(root.group, score)
     size = sum(float(seen.square_x.sum() + seen.square_y.sum()) for _, seen in sights)
     gain = float((chosen.push(torch.eye(root.units, dtype=torch.float64)) * score).sum())

@@ -10,16 +10,29 @@ from transfuse.transport.maps import Map, Permutation, invertible, rotation
 from transfuse.transport.solve import assignment, centred_procrustes, procrustes
 
 
-def best(group: Group, cross: Float[Tensor, "units units"]) -> Map:
+def best(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
     """The element that maximises <element, cross> over the whole group (LINEAR: over its rotations)."""
     match group:
         case Group.PERMUTATION:
-            return Permutation(assignment(cross))
+            orders = [assignment(each) for each in cross.reshape(-1, *cross.shape[-2:])]
+            return Permutation(torch.stack(orders).reshape(cross.shape[:-1]))
         case Group.CENTRED:
             return centred_procrustes(cross)
         case Group.ORTHOGONAL | Group.LINEAR:
             return rotation(procrustes(cross)[0])
     raise ValueError(f"a {group} space has no map")
+
+
+def best_score(group: Group, cross: Float[Tensor, "*within units units"]) -> Float[Tensor, "*within"]:
+    """The maximum of <element, cross> over the group: how well two sets of units can be matched."""
+    match group:
+        case Group.FIXED:
+            return cross.diagonal(dim1=-2, dim2=-1).sum(-1)
+        case Group.ORTHOGONAL | Group.LINEAR:
+            return procrustes(cross)[1]
+    chosen = best(group, cross)
+    identity = torch.eye(cross.shape[-1], dtype=cross.dtype).expand(cross.shape)
+    return (chosen.push(identity) * cross).sum((-1, -2))
 
 
 def random_element(space: Space, generator: torch.Generator) -> Map:

@@ -103,7 +103,11 @@ def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
     the calibration samples; no labels are used.
     """
     check_same_widths(anchor.spec, source.spec, "exact")
-    spec = symmetric(source.spec)
+    return align_within(symmetric(source.spec), anchor, source, choices)
+
+
+def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices) -> Aligned:
+    """The best element of the groups that a symmetric declaration names."""
     ours, theirs = canonical(spec, anchor.tensors), canonical(spec, source.tensors)
     activations = None
     if choices.evidence != "weights":

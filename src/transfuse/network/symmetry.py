@@ -6,7 +6,7 @@ every orthogonal map of the stream that fixes the all-ones vector (Ainsworth et 
 the orthogonal group is used by Theus et al. 2506.22712). The folded network is still a plain LayerNorm network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -40,6 +40,16 @@ def symmetric(spec: Spec) -> Spec:
 
     kept = (op for op in spec.ops if not isinstance(op, Junction))
     return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(collapse)) for op in kept))
+
+
+def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
+    """The same declaration with `group(space)`, a subgroup, for every free space: for ablations and controls."""
+
+    def change(space: Space) -> Space:
+        within = change(space.within) if space.within else None
+        return replace(space, within=within, group=group(space)) if space.free else space
+
+    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(change)) for op in spec.ops))
 
 
 def _components(spec: Spec) -> dict[str, str]:
