@@ -1,6 +1,5 @@
 PYTHON ?= python3
 BIN := .venv/bin
-export HF_HUB_OFFLINE ?= 1
 
 .PHONY: setup demo test lint
 

@@ -1,8 +1,4 @@
-"""Tests run one thread, offline."""
-
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+"""Tests run on one thread."""
 
 import torch
 

@@ -14,10 +14,12 @@ from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.methods import Evidence as Kind
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
-from transfuse.io.checkpoint import check_finite, copy_companions, load_model
+from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.files import copy_companions
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.prepare import image_preparer, load_processor
+from transfuse.io.quiet import quiet
 from transfuse.io.splits import CALIBRATION
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -61,9 +63,10 @@ class Fusion:
         target = Path(path)
         inputs = [Path(origin.path) for origin in self.origins if origin.path]
         with atomic_directory(target, overwrite, inputs) as partial:
-            self.model.save_pretrained(partial)
-            if inputs:
-                copy_companions(inputs[0], partial)
+            with quiet():
+                self.model.save_pretrained(partial)
+            if self.origins[0].path:
+                copy_companions(local_directory(self.origins[0].path, "allow"), partial)
             document = self.record | ({"metrics": metrics} if metrics else {})
             write_json(partial / "transfuse.json", document)
             (partial / "README.md").write_text(model_card(target.name, document), encoding="utf-8")

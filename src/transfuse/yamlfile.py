@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{path}{where}: not plain YAML ({problem}); correct it") from error
-    if tree is None:
+    if values is None:
         return {}, {}
     if not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}: should be a mapping of option names to values, such as align: flow")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(world: World) -> None:
     try:
         while not (mark.exists() and mark.read_text()):
             assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
         assert (Path(mark.read_text()) / "model.safetensors").exists(), "nothing to clean up yet"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

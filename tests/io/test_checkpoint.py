@@ -19,14 +19,8 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, ViTConfig
 from transformers.utils import logging as transformers_logging
 
 from transfuse.errors import CheckpointError
-from transfuse.io.checkpoint import (
-    check_finite,
-    copy_companions,
-    file_hashes,
-    load_model,
-    local_directory,
-    weight_files,
-)
+from transfuse.io.checkpoint import check_finite, load_model, local_directory
+from transfuse.io.files import copy_companions, file_hashes, weight_files
 
 QUERY = "vit.encoder.layer.0.attention.attention.query.weight"  # the name in the file
 

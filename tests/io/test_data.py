@@ -20,7 +20,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from transfuse.errors import CheckpointError, DataError
 from transfuse.io.data import MISSING, Samples, load_samples
 from transfuse.io.prepare import image_preparer, load_processor
-from transfuse.io.sources import quiet
+from transfuse.io.quiet import quiet
 
 NAMES = ["cat", "dog", "owl"]
 

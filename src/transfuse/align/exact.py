@@ -131,10 +131,11 @@ def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, 
     All tensors that touch a space, the source's carried along their other axes; tensors that touch a space not yet
     found are left out, so that the first sweep starts from the fixed ends: pixels, positions and classes.
     """
-    tensors = spec.tensors()
+    tensors, spaces = spec.tensors(), spec.spaces()
 
     def look(space: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        known = {name: chosen for name, chosen in maps.items() if name != space.name and not _inside(space, name, spec)}
+        sought = {name for name, other in spaces.items() if space in (other, other.within)}
+        known = {name: chosen for name, chosen in maps.items() if name not in sought}
         return [
             (bare(axis), _unfold(carry(source[name], axes, known), target[name], position))
             for name, axes in tensors.items()
@@ -143,10 +144,6 @@ def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, 
         ]  # fmt: skip
 
     return look
-
-
-def _inside(space: Space, name: str, spec: Spec) -> bool:
-    return spec.spaces()[name].within == space
 
 
 def _ready(axes: Iterable[Axis], known: Mapping[str, Map]) -> bool:

@@ -12,6 +12,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.prepare import image_preparer
+from transfuse.io.quiet import quiet
 from transfuse.training import Recipe, train_classifier
 
 SPLITS = {"train": 1097, "validation": 300, "test": 400}
@@ -46,7 +47,8 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     facts = {"seed": seed, "recipe": vars(RECIPE)}
     said = folder / "training.json"
     if said.is_file() and json.loads(said.read_text()) == facts:
-        return ViTForImageClassification.from_pretrained(folder).eval()
+        with quiet():
+            return ViTForImageClassification.from_pretrained(folder).eval()
     torch.manual_seed(seed)
     model = ViTForImageClassification(
         ViTConfig(
@@ -58,8 +60,9 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     )  # fmt: skip
     (batch,) = batches(load_samples(data["train"]), len(data["train"]))
     train_classifier(model, batch["pixel_values"], batch["labels"], RECIPE, seed)
-    model.save_pretrained(folder)
-    processor().save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        processor().save_pretrained(folder)
     said.write_text(json.dumps(facts) + "\n")
     return model
 

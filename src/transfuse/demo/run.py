@@ -9,6 +9,7 @@ from transfuse.compare import compare
 from transfuse.demo.digits import batches, digits, parent
 from transfuse.fusion import fuse
 from transfuse.io.data import load_samples
+from transfuse.io.quiet import quiet
 from transfuse.progress import Progress
 from transfuse.report.page import page, verdict
 from transfuse.report.table import comparison_table
@@ -21,7 +22,8 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
     torch.manual_seed(0)
     data = digits()
-    data.save_to_disk(folder / "digits")
+    with quiet():
+        data.save_to_disk(folder / "digits")
     folders = [folder / f"parent-{seed}" for seed in SEEDS]
     anchor, source = (
         parent(target, data, seed)

@@ -23,7 +23,8 @@ from transfuse.io.columns import (
     raw_values,
     text_column,
 )
-from transfuse.io.sources import open_source, quiet, reason
+from transfuse.io.quiet import quiet
+from transfuse.io.sources import open_source, reason
 from transfuse.io.splits import EVALUATION, Split
 
 MISSING = -100

@@ -1,8 +1,7 @@
 """Where samples are: a file, a folder, a dataset saved or in memory, or the Hub, each opened as one `Dataset`."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -12,7 +11,6 @@ import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.utils import logging as hub_logging
 
 from transfuse.errors import DataError
 from transfuse.io.columns import IMAGE_SUFFIXES, with_image_feature
@@ -55,24 +53,6 @@ def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> Ope
     if isinstance(source, Path) or path.suffix in READERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
         raise DataError(f"{source}: no such file or folder; check the path")
     return _from_hub(source, split)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the progress bars and log lines of `datasets` and the Hub, whose errors are reported in one line."""
-    bars = datasets.is_progress_bar_enabled()
-    levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-    if bars:
-        datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(levels[0])
-        hub_logging.set_verbosity(levels[1])
-        if bars:
-            datasets.enable_progress_bars()
 
 
 def reason(error: BaseException) -> str:

@@ -12,29 +12,36 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from transfuse.evaluate import Path
+from transfuse.transport.solve import assignment
 
 
 def path_figure(lines: Mapping[str, Path]) -> Figure:
     """Loss and accuracy along the lines, one curve per alignment."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (top, bottom) = pyplot.subplots(2, 1, sharex=True, figsize=(6, 6.4), layout="constrained")
     for index, (name, line) in enumerate(lines.items()):
         style = {"label": f"{name} (barrier {line.barrier:.3f})", "marker": "o", "markersize": 3, "color": f"C{index}"}
-        left.plot(line.positions, [point.loss for point in line.points], **style)
-        right.plot(line.positions, [100 * point.accuracy for point in line.points], **style)
-    left.set(xlabel="anchor → other", ylabel="loss (nats)")
-    right.set(xlabel="anchor → other", ylabel="accuracy (%)")
-    for axes in (left, right):
+        top.plot(line.positions, [point.loss for point in line.points], **style)
+        bottom.plot(line.positions, [100 * point.accuracy for point in line.points], **style)
+    top.set(ylabel="loss (nats)")
+    bottom.set(xlabel="anchor → other", ylabel="accuracy (%)")
+    for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    left.legend(frameon=False, fontsize=8)
+    handles, names = top.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
 def plan_figure(plan: Tensor, title: str) -> Figure:
-    """One plan as a heat map: share of each source unit that goes to each anchor unit."""
+    """One plan as a heat map: share of each source unit that goes to each anchor unit.
+
+    Source units are sorted by the assignment of largest total share, so that what is matched lies on the diagonal.
+    """
+    if plan.shape[-2] == plan.shape[-1]:
+        plan = plan[assignment(plan)]
     figure, axes = pyplot.subplots(figsize=(4.2, 3.6), layout="constrained")
     image = axes.imshow(plan.cpu().numpy(), cmap="magma", interpolation="nearest", aspect="auto")
-    axes.set(xlabel="anchor unit", ylabel="source unit", title=title)
+    axes.set(xlabel="anchor unit", ylabel="source unit, sorted", title=title)
     figure.colorbar(image, label="share")
     return figure
 

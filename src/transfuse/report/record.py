@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from transfuse.align.methods import Aligned, Choices
 from transfuse.config import Options
-from transfuse.io.checkpoint import file_hashes
+from transfuse.io.checkpoint import local_directory
+from transfuse.io.files import file_hashes
 from transfuse.transport.solve import Match
 
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
@@ -30,11 +32,11 @@ class Origin:
 def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
     """A checkpoint's files, or a loaded model's tensors, by hash."""
     if not isinstance(given, PreTrainedModel):
-        return Origin(str(given), type(model).__name__, file_hashes(Path(given)))
+        return Origin(str(given), type(model).__name__, file_hashes(local_directory(given, "allow")))
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy(force=True).tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return Origin(None, type(model).__name__, {"state_dict": digest.hexdigest()})
 
 

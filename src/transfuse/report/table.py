@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transfuse.evaluate import Metrics, Path
 
 
-def fusion_summary(output: File, record: Mapping[str, Any]) -> str:
+def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Where the fused model is, how it came about, and how long that took."""
     samples = record["calibration_samples"]
     evidence = record["evidence"] + (f" of {samples} samples" if samples else "")

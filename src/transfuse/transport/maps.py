@@ -42,7 +42,7 @@ class Map(ABC):
     def entropy(self) -> float:
         """Mean entropy of a source unit's shares, in nats: 0 for a hard map, log(target) for a uniform plan."""
         shares = self.plan()
-        return float(-(shares * shares.clamp_min(1e-30).log()).sum(-1).mean())
+        return float((shares * -shares.clamp_min(1e-30).log()).sum(-1).mean()) + 0.0
 
     def support(self) -> float:
         """Mean effective support: the exponential of each unit's entropy, between 1 and the target's size."""

@@ -1,0 +1,59 @@
+"""Every way to fuse two parents, over disjoint pairs: mean and spread on the test split.
+
+python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
+"""
+
+import argparse
+from dataclasses import asdict
+from statistics import mean, stdev
+
+import torch
+from common import PARENTS, record, split
+from rich.console import Console
+from rich.table import Table
+from transformers import ViTForImageClassification, ViTImageProcessorPil
+
+from transfuse.compare import compare
+from transfuse.io.data import load_samples
+from transfuse.io.prepare import image_preparer
+
+
+def over_pair(dataset: str, width: int, seeds: list[str], samples: int | None) -> list[dict[str, object]]:
+    """One comparison: rows as dictionaries."""
+    folders = [PARENTS / f"{dataset}-vit-{width}-{seed}" for seed in seeds]
+    anchor, source = (ViTForImageClassification.from_pretrained(folder).eval() for folder in folders)
+    prepare = image_preparer(ViTImageProcessorPil.from_pretrained(folders[0]), anchor.config.num_channels)
+    batches = list(load_samples(split(dataset, "test")).batches(prepare, 500))
+    found = compare(anchor, source, load_samples(split(dataset, "train")), batches, options={"samples": samples} if samples else {})
+    return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
+            for row in found.rows]  # fmt: skip
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over pairs."""
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
+    parser.add_argument("--samples", type=int, default=None, help="default: what each method takes")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    pairs = {pair: over_pair(args.dataset, args.width, pair.split(","), args.samples) for pair in args.pairs}
+    table = Table("model", "accuracy", "loss", "barrier", "seconds")
+    for rows in zip(*pairs.values(), strict=True):
+        cells = [spread([row["metrics"][key] for row in rows]) for key in ("accuracy", "loss")]
+        cells += [
+            "" if rows[0][key] is None else spread([row[key] for row in rows]) for key in ("barrier", "seconds")
+        ]  # fmt: skip
+        table.add_row(rows[0]["name"], *cells)
+    Console(width=120).print(table)
+    record(f"methods-{args.dataset}", {"test_images": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The files of a checkpoint: which hold weights, whether they are whole, their hashes, and what goes with them."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+
+from transfuse.errors import CheckpointError
+
+PicklePolicy = Literal["refuse", "allow"]
+
+SAFE = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+COMPANIONS = (
+    "preprocessor_config.json", "processor_config.json", "image_processor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json",
+    "vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model", "*.tiktoken",
+    "chat_template.json", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
+
+
+def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
+    """The files `from_pretrained` would read the weights from; safetensors first, whatever `pickle` says.
+
+    Raises CheckpointError if there are none, only pickles that are refused, or an index that is wrong.
+    """
+    if (directory / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{directory}: holds an adapter (adapter_config.json); merge it into its base model first"
+        )
+    if any(re.match(r"shard-\d{5}-model-", file.name) for file in directory.iterdir()):
+        raise CheckpointError(f"{directory}: holds a distributed checkpoint; consolidate it into {SAFE[0]} first")
+    for name in SAFE + (PICKLED if pickle == "allow" else ()):
+        if (directory / name).is_file():
+            return _shards(directory / name) if name.endswith(".index.json") else [directory / name]
+    pickles = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
+    if pickles:
+        raise CheckpointError(
+            f"{directory}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
+            f"{SAFE[0]}, or pass --allow-pickle if you trust their source (read as {PICKLED[0]} only)"
+        )
+    raise CheckpointError(f"{directory}: no weights; expected {SAFE[0]} or {SAFE[1]}")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: no readable weight_map ({first_line(error)}); restore the file") from error
+    suffix = index.name.removesuffix(".index.json").rpartition(".")[2]
+    for name in names:  # a link is fine, the hub's cache is made of them; a name that walks elsewhere is not
+        if not isinstance(name, str) or re.search(r"[/\\:]", name) or not name.endswith(f".{suffix}"):
+            raise CheckpointError(f"{index}: {name!r} is not the name of a .{suffix} file beside it; refused")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: shard {name} is missing; fetch it again")
+    if not names:
+        raise CheckpointError(f"{index}: weight_map is empty; restore the file")
+    return sorted(index.parent / name for name in names)
+
+
+def float_dtypes(file: Path) -> set[torch.dtype]:
+    """Floating-point dtypes in `file`, read without its data, once its size is found to be what its header says."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                kinds = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 (no mapping)
+                return {FLOATS[kind] for kind in kinds if kind in FLOATS}
+        tensors = torch.load(file, map_location="meta", weights_only=True).values()
+        return {tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point}
+    except Exception as error:  # torch.load has no error of its own: anything may come out of a damaged pickle
+        raise CheckpointError(
+            f"{file}: damaged, or holds more than tensors ({first_line(error)}); restore it"
+        ) from error
+
+
+def file_hashes(path: Path) -> dict[str, str]:
+    """SHA-256, in hexadecimal, of config.json and of each weight file in the directory `path`, by file name."""
+    hashes = {}
+    for file in [path / "config.json", *weight_files(path, "allow")]:
+        with file.open("rb") as stream:
+            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def copy_companions(source: Path, target: Path) -> list[str]:
+    """Copies what a user needs beside the weights (preprocessor, tokenizer, generation settings); returns the names.
+
+    Only names known to be such are copied: never weights, config.json, code or a model card.
+    """
+    files = sorted({file for pattern in COMPANIONS for file in source.glob(pattern) if file.is_file()})
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+    return [file.name for file in files]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
