@@ -23,6 +23,8 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalised_weights(len(job.models))
+    for name in (*job.models, job.data, job.output):
+        _check_name(name or "")
     check_target(Path(job.output), policy(job), [Path(model) for model in job.models])
     return job
 
@@ -60,6 +62,14 @@ def check_folder(target: Path) -> None:
         probe.rmdir()
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def _check_name(name: str) -> None:
+    """The record and the card of the model are UTF-8 and hold the names of its inputs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: not a name in UTF-8; rename it, or link to it") from error
 
 
 def _given(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

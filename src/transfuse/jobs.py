@@ -18,8 +18,9 @@ from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.fusion import calibrate, check_models, fuse, load, resolve_evidence
-from transfuse.io.checkpoint import PicklePolicy, local_directory, read_config, weight_files
+from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.files import PicklePolicy, weight_files
 from transfuse.io.prepare import image_preparer, load_processor
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare

@@ -51,24 +51,9 @@ def quiet_libraries() -> Iterator[None]:
     try:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
-            with _no_bars():
+            from transfuse.io.quiet import quiet  # imports the libraries, which may warn already
+
+            with quiet():
                 yield
     finally:
         logging.disable(disabled)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    import datasets
-    import transformers
-
-    shown = datasets.is_progress_bar_enabled(), transformers.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown[0]:
-            datasets.enable_progress_bars()
-        if shown[1]:
-            transformers.utils.logging.enable_progress_bar()

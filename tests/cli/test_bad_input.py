@@ -99,6 +99,7 @@ OUTPUTS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "a file": (onto(lambda w: w.file("out", "mine")), ["out", "file"]),
     "below a file": (onto(lambda w: w.file("file", "mine") / "out"), ["file", "cannot be written"]),
     "not writable": (onto(lambda w: Path("/proc/out")), ["/proc/out", "cannot be written"]),
+    "not UTF-8": (onto(lambda w: w.here / "\udcff"), ["UTF-8"]),
     "plot of unknown kind": (lambda w: ["path", w.a, w.b, "--data", w.images, "--plot", "x.gif"], [".png", ".svg"]),
     "plot to nowhere": (lambda w: ["path", w.a, w.b, "--data", w.images, "--plot", w.here / "no/x.png"], ["x.png"]),
     "plot onto a folder": (

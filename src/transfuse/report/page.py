@@ -81,9 +81,9 @@ def _pictures(comparison: Comparison) -> Sequence[Picture]:
         pictures.append(
             Picture(
                 "A transport plan", f"Heat map of the soft plan of space {space}",
-                f"Soft plan of space {space}: each row is a unit of the other model, spread over the anchor's units, rows sorted so that matches"
-                f" lie on the diagonal;"
-                f" effective support {match.map.support():.1f} of {match.map.plan().shape[-1]}.",
+                f"Soft plan of space {space}: each row is a unit of the other model, spread over the anchor's units, in"
+                " such an order that matches lie on the diagonal; effective support"
+                f" {match.map.support():.1f} of {match.map.plan().shape[-1]}.",
                 _base64(as_png(plan_figure(match.map.plan(), space))),
             )
         )  # fmt: skip
