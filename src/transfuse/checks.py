@@ -66,10 +66,8 @@ def check_folder(target: Path) -> None:
 
 def _check_name(name: str) -> None:
     """The record and the card of the model are UTF-8 and hold the names of its inputs."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{name}: not a name in UTF-8; rename it, or link to it") from error
+    if "\0" in name or name != name.encode(errors="replace").decode():
+        raise ConfigError(f"{name}: not a name in UTF-8; rename it, or link to it")
 
 
 def _given(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -142,10 +142,11 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except (MemoryError, RuntimeError, ValueError) as error:
+        reason = _limit(error)
+        if reason is None:
             raise
-        fail("out of memory; give a smaller --batch-size, or another --device")
+        fail(reason)
     if status == INTERRUPTED:
         fail("interrupted", INTERRUPTED)
     sys.exit(status)
@@ -157,5 +158,11 @@ def _usage(error: Any) -> str:
     return f"{message} (see {error.ctx.command_path if error.ctx else 'transfuse'} --help)"
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "allocate memory"))
+def _limit(error: Exception) -> str | None:
+    """What to say of an error that is the machine's limit, of memory or of its numbers; None for a bug."""
+    line = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
+        return "out of memory; give a smaller --batch-size, or another --device"
+    if type(error).__name__.endswith("LinAlgError"):
+        return f"the alignment failed numerically ({line}); are weights or activations huge, or all the same?"
+    return None

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.methods import Evidence as Kind
+from transfuse.align.paper import Paper
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
@@ -146,7 +147,7 @@ def calibrate(anchor: Network, model: Model, data: Any, options: Options) -> Cho
     if evidence != "weights" and options.align != "none":
         samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
         batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options)
-    return Choices(evidence, batches, options.plan, options.regularization)
+    return Choices(evidence, batches, Paper(plan=options.plan, regularization=options.regularization))
 
 
 def resolve_evidence(options: Options, data: Any) -> Kind:

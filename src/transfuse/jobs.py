@@ -96,9 +96,16 @@ def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrain
         config = read_config(directory)
         weight_files(directory, pickle)
         try:
-            accept(config, (config.architectures or ["a model without a head"])[0])
+            accept(config, _architecture(config))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
+
+
+def _architecture(config: PreTrainedConfig) -> str:
+    names = config.architectures or ["a model without a head"]
+    if not (isinstance(names, list) and isinstance(names[0], str)):
+        raise SpecError(f"architectures in config.json should be a list of names, not {names!r}")
+    return names[0]
 
 
 def _fusible(config: PreTrainedConfig, architecture: str) -> None:

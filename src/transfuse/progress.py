@@ -1,7 +1,7 @@
 """Progress on the terminal, for whatever takes longer than a second; libraries stay silent."""
 
 import logging
-import sys
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -45,11 +45,11 @@ class Terminal:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Inside, libraries show no bar, no warning and no log line, and stdout is kept for the result."""
+    """Inside, libraries show no bar, no warning and no log line, and print nothing: stdout is for the result."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from transfuse.io.quiet import quiet  # imports the libraries, which may warn already
 

@@ -23,9 +23,9 @@ class Voice:
 
 
 def console() -> Console:
-    """Standard output, as wide as it needs to be."""
-    found = Console(highlight=False, markup=False, emoji=False)
-    return found if found.is_terminal else Console(width=WIDE, highlight=False, markup=False, emoji=False)
+    """Standard output as it is now, whatever takes its place later, and as wide as it needs to be."""
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _show_text(document: Any, render: Callable[[], RenderableType]) -> None:

@@ -7,6 +7,7 @@ from cases import CASES
 from transfuse.align.flow import cross_head
 from transfuse.align.groups import random_element
 from transfuse.align.methods import METHODS, Choices
+from transfuse.align.paper import Paper
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -41,7 +42,7 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
     copy = VIT.build(1)
     copy.load_state_dict(carry_all(spec, source.state_dict(), maps))
     anchor, other = network(copy, CPU), network(source, CPU)
-    aligned = METHODS["flow"](anchor, other, Choices(evidence, batches(), plan="hard"))
+    aligned = METHODS["flow"](anchor, other, Choices(evidence, batches(), Paper("hard")))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(aligned.carried[name], values)
     assert not torch.allclose(
@@ -70,7 +71,7 @@ def test_a_junction_carries_the_mean_of_its_maps():
 def test_different_widths_come_out_in_the_anchors_shape(plan):
     anchor, source = pair(hidden_size=48, intermediate_size=50, num_attention_heads=4)
     for evidence in ("activations", "weights"):
-        aligned = METHODS["flow"](anchor, source, Choices(evidence, batches(), plan=plan))
+        aligned = METHODS["flow"](anchor, source, Choices(evidence, batches(), Paper(plan)))
         assert {name: values.shape for name, values in aligned.carried.items()} == {
             name: values.shape for name, values in anchor.tensors.items()
         }
@@ -80,7 +81,7 @@ def test_different_widths_come_out_in_the_anchors_shape(plan):
 
 def test_uniform_plan_is_a_control_that_knows_nothing():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, Choices("weights", plan="uniform"))
+    aligned = METHODS["flow"](anchor, source, Choices("weights", paper=Paper("uniform")))
     weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
     torch.testing.assert_close(weight, weight.mean().expand_as(weight))
 

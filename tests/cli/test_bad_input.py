@@ -66,6 +66,12 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "unsupported, eval": (lambda w: ["eval", w.bert, "--data", w.images], ["bert", "does not classify images"]),
     "unsupported, path": (lambda w: ["path", w.a, w.bert, "--data", w.images], ["bert", "declaration"]),
     "no such folder": (fused_with(lambda w: w.here / "no"), ["no such directory", "check the path"]),
+    "odd architectures": (
+        fused_with(
+            lambda w: w.damaged(lambda d: (d / "config.json").write_text('{"model_type": "vit", "architectures": [3]}'))
+        ),
+        ["damaged", "architectures", "[3]"],
+    ),
     "a file": (fused_with(lambda w: w.words), ["words.jsonl", "is a file"]),
     "no config": (fused_with(lambda w: w.damaged(lambda d: (d / "config.json").unlink())), ["no config.json"]),
     "broken config": (fused_with(lambda w: w.damaged(lambda d: (d / "config.json").write_text("{"))), ["config.json"]),
@@ -153,6 +159,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
         ["job.yaml, line 3: algin", "did you mean 'align'?"],
     ),
     "config, bad value": (configured("models: [{a}, {b}]\nbatch-size: none\n"), ["job.yaml, line 2: batch-size"]),
+    "config, NUL": (configured('models: ["{a}", "{b}"]\noutput: "x\\0y"\n'), ["x\\x00y", "UTF-8"]),
     "config, one model": (configured("models: ['{a}']\noutput: '{out}'\n"), ["1 model"]),
     "config, bad flag": (configured("align: flow\n", "--align", "x"), ["--align", "'x'"]),
 }
@@ -258,6 +265,7 @@ def test_a_pickle_is_read_on_request_but_never_run(world: World, run: Run) -> No
         (PermissionError(13, "Permission denied", "/some/file"), ["/some/file", "Permission denied"]),
         (OSError("odd"), ["odd"]),
         (MemoryError(), ["out of memory", "--batch-size"]),
+        (torch.linalg.LinAlgError("linalg.svd: did not converge"), ["failed numerically", "linalg.svd"]),
         (RuntimeError("CUDA out of memory. Tried to allocate\n20 GiB"), ["out of memory", "--batch-size"]),
     ],
 )

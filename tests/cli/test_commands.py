@@ -1,8 +1,11 @@
 """What each command does when all is well, and what it says."""
 
 import json
+import logging
 import shlex
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ViTForImageClassification
 from world import Run, World, one_line, vit
+
+from transfuse.fusion import fuse
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -52,6 +57,29 @@ def test_quiet_says_nothing(world: World, run: Run) -> None:
     assert (world.here / "out" / "config.json").is_file()
     assert run("eval", world.a, "--data", world.images, "--quiet").out == ""
     one_line(run("eval", world.a, "--data", world.bare, "--quiet"), ["label"])
+
+
+def test_what_libraries_say_is_not_heard(
+    world: World,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    def chatter(*arguments: Any, **options: Any) -> Any:
+        print("chatter")
+        warnings.warn("chatter", stacklevel=1)
+        logging.getLogger("library").error("chatter")
+        return fuse(*arguments, **options)
+
+    monkeypatch.setattr("transfuse.jobs.fuse", chatter)
+    ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--json")
+    assert ran.err == ""
+    assert isinstance(strict(ran.out), dict)
+    assert caplog.records == []
+    assert "chatter" not in [str(warning.message) for warning in recwarn]
+    logging.getLogger("library").error("heard")
+    assert [record.message for record in caplog.records] == ["heard"], "silence outlives the command"
 
 
 @pytest.mark.parametrize("more", [["--align", "none"], ["--align", "flow", "--data"], ["--data"]], ids=" ".join)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transfuse.align.tokens import Select, every
 from transfuse.network.space import Axis
 from transfuse.network.spec import Linear, Spec, Table
 from transfuse.transport.cost import Moments, moments
@@ -26,12 +27,17 @@ class Probe:
     name: str
     side: Literal["input", "output", "parameter"]
     axis: Axis
+    prefix_only: bool = False
 
 
 def outputs(spec: Spec) -> list[Probe]:
     """What every linear map and table writes, before any non-linearity."""
     writers = (op for op in spec.ops if isinstance(op, Linear | Table))
-    return [Probe(op.name, "parameter" if isinstance(op, Table) else "output", op.writes) for op in writers]
+    return [
+        Probe(op.name, "parameter", op.writes) if isinstance(op, Table)
+        else Probe(op.name, "output", op.writes, op.prefix_only)
+        for op in writers
+    ]  # fmt: skip
 
 
 def inputs(spec: Spec) -> list[Probe]:
@@ -46,33 +52,41 @@ def streams(spec: Spec) -> list[Probe]:
 
 def collect(
     source: nn.Module, target: nn.Module, probes: Iterable[Probe], batches: Iterable[Batch],
+    select: Callable[[Probe], Select] = lambda probe: every,
 ) -> dict[Probe, Moments]:  # fmt: skip
-    """Moments of every probe over all batches, tokens as samples."""
+    """Moments of every probe over all batches, tokens as samples.
+
+    Args:
+        select: which tokens of a probe are samples.
+    """
     wanted = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
     hooked = [probe for probe in wanted if probe.side != "parameter"]
     found: dict[Probe, Moments] = {}
 
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
-            new = moments(x[probe], y[probe])
+            new = moments(x[probe].flatten(0, -2), y[probe].flatten(0, -2))
             found[probe] = found[probe] + new if probe in found else new
 
     tables = [probe for probe in wanted if probe.side == "parameter"]
-    add(*({probe: _rows(model.get_parameter(probe.name)) for probe in tables} for model in (source, target)))
+    add(*({probe: model.get_parameter(probe.name).detach() for probe in tables} for model in (source, target)))
     for batch in batches if hooked else ():
-        add(*(observe(model, hooked, batch) for model in (source, target)))
+        add(*(observe(model, hooked, batch, select) for model in (source, target)))
     return found
 
 
 @torch.no_grad()
-def observe(model: nn.Module, probes: Iterable[Probe], batch: Batch) -> dict[Probe, Float[Tensor, "sample unit"]]:
-    """The activations of one batch."""
+def observe(
+    model: nn.Module, probes: Iterable[Probe], batch: Batch, select: Callable[[Probe], Select] = lambda probe: every
+) -> dict[Probe, Float[Tensor, "batch token unit"]]:
+    """The activations of one batch. What has no tokens counts as one token a sample."""
     seen: dict[Probe, Tensor] = {}
 
     def hook(probe: Probe) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
             values = arguments[0] if probe.side == "input" else output
-            seen[probe] = _rows(values.movedim(1, -1) if isinstance(module, nn.Conv2d) else values)
+            values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
+            seen[probe] = select(probe)(values.detach() if values.ndim == 3 else values.detach().unsqueeze(1))
 
         return keep
 
@@ -83,7 +97,3 @@ def observe(model: nn.Module, probes: Iterable[Probe], batch: Batch) -> dict[Pro
         for handle in handles:
             handle.remove()
     return seen
-
-
-def _rows(values: Tensor) -> Float[Tensor, "sample unit"]:
-    return values.detach().flatten(0, -2).float()

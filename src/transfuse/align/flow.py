@@ -5,14 +5,19 @@ the full width, and junctions keep a map of their own, by policy.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from types import MappingProxyType
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from transfuse.align.evidence import Probe
-from transfuse.align.policy import Policy
+from transfuse.align.policy import Policy, Strength
 from transfuse.merge.apply import carry
-from transfuse.network.space import Axis, Product, Space
+from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Concatenation, Junction, Linear, Spec, Table
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
@@ -20,6 +25,23 @@ from transfuse.transport.solve import Match
 
 Writer = Linear | Table
 Evidence = Callable[[Writer, Mapping[str, Map]], Moments]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The flow's free choices, each a function.
+
+    Attributes:
+        transform: what is done to a writer's samples before those of several writers are put together.
+        cost: from the moments of two sets of units to a ground cost, scaled.
+        solve: from the cost of a space's units to a match. Gets the space, for head-aware plans.
+        policy: the map that leaves a junction.
+    """
+
+    transform: Callable[[Writer, Moments], Moments]
+    cost: Callable[[Moments], Tensor]
+    solve: Callable[[Space, Tensor], Match]
+    policy: Policy
 
 
 def cross_head(spec: Spec) -> Spec:
@@ -37,44 +59,69 @@ def cross_head(spec: Spec) -> Spec:
     return replace(spec, ops=tuple(ops))
 
 
+def shared_queries(spec: Spec) -> Spec:
+    """One map for queries and keys, which meet each other: from the evidence of both (`eq_t_map` in the paper's code).
+
+    `spec` is as a family declares it; the result goes on to `cross_head`.
+    """
+    meeting: dict[str, Space] = {}
+    ops = []
+    for op in spec.ops:
+        if isinstance(op, Linear) and isinstance(op.writes, Product):
+            inner = bare(op.writes.factors[-1])
+            if isinstance(inner, Space) and _met_by_a_dual(spec, inner):
+                shared = Space(f"{inner.name}.shared", op.writes.size)
+                op = replace(op, writes=meeting.setdefault(inner.name, shared))
+        ops.append(op)
+    return replace(spec, ops=tuple(ops))
+
+
+def _met_by_a_dual(spec: Spec, space: Space) -> bool:
+    return any(
+        isinstance(factor, Dual) and factor.axis == space
+        for op in spec.linears() if isinstance(op.writes, Product) for factor in op.writes.factors
+    )  # fmt: skip
+
+
 def flow(
-    spec: Spec, evidence: Evidence, cost: Callable[[Moments], Tensor], solve: Callable[[Tensor], Match], policy: Policy
+    spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({})
 ) -> dict[str, Match]:
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
     Args:
         evidence: moments of what a writer's units look like, given the maps found so far.
+        strengths: for weighted policies, mean absolute activation of the anchor's units in every joined space.
     """
     found: dict[str, Match] = {}
-    maps: dict[str, Map] = {}
+    nothing = torch.ones(1)
     for op in spec.ops:
         match op:
             case Concatenation():
                 found[op.space.name] = found[op.skip.name]
             case Junction():
                 skip, branch = found[op.skip.name], found[op.branch.name]
-                found[op.space.name] = Match(policy(skip.map, branch.map), (skip.cost + branch.cost) / 2)
-            case Linear() | Table() if _name(op.writes) not in found and _free(op.writes):
-                found[_name(op.writes)] = solve(cost(evidence(op, maps)))
-            case _:
-                continue
-        maps = {name: match.map for name, match in found.items()}
+                weights = (strengths.get(space.name, nothing) for space in (op.skip, op.branch))
+                found[op.space.name] = Match(
+                    variant.policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2
+                )
+            case Linear() | Table() if isinstance(op.writes, Space) and op.writes.free and op.writes.name not in found:
+                writers = [each for each in spec.ops if isinstance(each, Writer) and each.writes == op.writes]
+                maps = {name: match.map for name, match in found.items()}
+                seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
+                found[op.writes.name] = variant.solve(op.writes, variant.cost(seen))
     return found
 
 
-def _name(axis: Axis) -> str:
-    (space,) = axis.spaces()
-    return space.name
+def from_activations(seen: Mapping[Probe, Moments], values: Literal["values", "context"] = "values") -> Evidence:
+    """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there."""
+    written = {probe.name: found for probe, found in seen.items() if probe.side != "input"}
+    contexts = {str(probe.axis): found for probe, found in seen.items() if probe.side == "input"}
 
+    def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
+        attends = isinstance(op, Linear) and op.part == "attention"
+        return contexts.get(str(op.writes), written[op.name]) if values == "context" and attends else written[op.name]
 
-def _free(axis: Axis) -> bool:
-    return all(space.free for space in axis.spaces())
-
-
-def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
-    """What a writer puts out."""
-    by_name = {probe.name: found for probe, found in seen.items()}
-    return lambda op, maps: by_name[op.name]
+    return look
 
 
 def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Evidence:
@@ -83,10 +130,9 @@ def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, 
     def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
         name, axes = next(iter(op.tensors().items()))
         position = axes.index(op.writes)
-        known = {key: value for key, value in maps.items() if key != _name(op.writes)}
         x, y = (
             tensor.movedim(position, -1).flatten(0, -2)
-            for tensor in (carry(source[name], axes, known), target[name])
+            for tensor in (carry(source[name], axes, maps), target[name])
         )  # fmt: skip
         return moments(x, y)
 

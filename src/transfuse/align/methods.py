@@ -8,10 +8,12 @@ from torch import Tensor
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
-from transfuse.align.evidence import Batch, collect, outputs
+from transfuse.align.evidence import Batch, collect, inputs, outputs
 from transfuse.align.gauge import canonical
-from transfuse.align.policy import average
+from transfuse.align.paper import Paper, selection, variant, withheld
+from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
+from transfuse.align.strength import released_strengths, strengths
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -19,16 +21,11 @@ from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network, with_tensors
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
-from transfuse.transport import cost
 from transfuse.transport.maps import Map
-from transfuse.transport.solve import Match, Solver, entropic, exact, uniform
+from transfuse.transport.solve import Match
 
 Tensors = Mapping[str, Tensor]
 Evidence = Literal["activations", "weights", "both"]
-Plan = Literal["soft", "hard", "uniform"]
-
-# The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
-REGULARISATION = {"activations": 0.08, "weights": 0.06}
 # Weight evidence counts this many times as much as activation evidence where both are summed (docs/log.md).
 WEIGHT_SHARE = 3.0
 
@@ -39,8 +36,7 @@ class Choices:
 
     evidence: Evidence
     batches: Sequence[Batch] = ()
-    plan: Plan = "soft"
-    regularization: float | None = None
+    paper: Paper = field(default_factory=Paper)
 
 
 @dataclass(frozen=True)
@@ -73,26 +69,35 @@ def align_none(anchor: Network, source: Network, choices: Choices) -> Aligned:
 
 def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     """Transport maps layer by layer (TF-OT). Widths may differ."""
-    if choices.evidence == "both":
+    options, kind = choices.paper, choices.evidence
+    if kind == "both":
         raise ConfigError("align flow takes its evidence from activations or from weights, not from both; choose one")
-    spec = flow_maps.cross_head(source.spec)
-    if choices.evidence == "activations":
-        seen = collect(source.model, anchor.model, outputs(spec), choices.batches)
-        evidence, transform = flow_maps.from_activations(seen), cost.standardise
+    spec, target = (_flow_spec(each.spec, options) for each in (source, anchor))
+    select = selection(options, spec)
+    if kind == "activations":
+        probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
+        seen = collect(source.model, anchor.model, probes, choices.batches, select)
+        evidence = flow_maps.from_activations(seen, options.values)
     else:
-        evidence, transform = flow_maps.from_weights(spec, source.tensors, anchor.tensors), cost.normalise
-    matches = flow_maps.flow(
-        spec, evidence, lambda seen: cost.by_maximum(cost.euclidean(transform(seen))), _solver(choices), average
-    )
-    return Aligned(spec, anchor.tensors, carry_all(spec, source.tensors, _maps(matches)), matches)
+        evidence = flow_maps.from_weights(spec, source.tensors, anchor.tensors)
+    weights: dict[str, Tensor] = {}
+    if options.policy in WEIGHTED:
+        if not choices.batches:
+            raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
+        measure = released_strengths if options.rules == "released" else strengths
+        weights = measure(target, anchor.model, choices.batches, select)
+    matches = flow_maps.flow(spec, evidence, variant(options, kind), weights)
+    maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
+    kept = {name for part in options.keep for name in spec.part(part)}
+    carried = {
+        name: anchor.tensors[name] if name in kept else values
+        for name, values in carry_all(spec, source.tensors, maps).items()
+    }
+    return Aligned(spec, anchor.tensors, carried, matches)
 
 
-def _solver(choices: Choices) -> Solver:
-    if choices.plan == "hard":
-        return exact
-    if choices.plan == "uniform":
-        return uniform
-    return entropic(choices.regularization or REGULARISATION[choices.evidence])
+def _flow_spec(spec: Spec, options: Paper) -> Spec:
+    return flow_maps.cross_head(flow_maps.shared_queries(spec) if options.queries == "shared" else spec)
 
 
 def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:

@@ -15,14 +15,29 @@ Axes = tuple[Axis, ...]
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A sequence: `prefix` special tokens, then a grid of patches, row by row."""
+
+    prefix: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Linear:
-    """`y = W x + b`; W is [writes, *reads]. `norm` is the norm whose output it reads, if one stands in between."""
+    """`y = W x + b`; W is [writes, *reads]. `norm` is the norm whose output it reads, if one stands in between.
+
+    `part` is what a user calls the place (attention, ffn, ...); `prefix_only`: of what it puts out, only the special
+    tokens reach the network's output.
+    """
 
     name: str
     writes: Axis
     reads: Axes
     norm: str | None = None
     bias: str | None = "bias"
+    part: str = ""
+    prefix_only: bool = False
 
     def tensors(self) -> dict[str, Axes]:
         weight = {f"{self.name}.weight": (self.writes, *(~axis for axis in self.reads))}
@@ -38,6 +53,7 @@ class Norm:
 
     name: str
     space: Axis
+    part: str = "norms"
 
     def tensors(self) -> dict[str, Axes]:
         return {f"{self.name}.weight": (self.space,), f"{self.name}.bias": (self.space,)}
@@ -53,6 +69,7 @@ class Table:
     name: str
     rows: Axes
     writes: Axis
+    part: str = "embeddings"
 
     def tensors(self) -> dict[str, Axes]:
         return {self.name: (*self.rows, self.writes)}
@@ -68,6 +85,7 @@ class Junction:
     space: Space
     skip: Space
     branch: Space
+    part: str = ""
 
     def tensors(self) -> dict[str, Axes]:
         return {}
@@ -94,6 +112,7 @@ class Spec:
 
     family: str
     ops: tuple[Op, ...]
+    tokens: Tokens | None = None
 
     def tensors(self) -> dict[str, Axes]:
         """Axes of every parameter, by name. Raises `SpecError` where one is declared twice."""
@@ -123,6 +142,12 @@ class Spec:
     def linears(self) -> list[Linear]:
         """The linear maps, in order."""
         return [op for op in self.ops if isinstance(op, Linear)]
+
+    def part(self, part: str) -> set[str]:
+        """Names of a part's tensors: embeddings, attention, ffn, head, norms, biases."""
+        if part == "biases":
+            return {f"{op.name}.{op.bias}" for op in self.linears() if op.bias}
+        return {name for op in self.ops if op.part == part for name in op.tensors()}
 
     def norms(self) -> list[Norm]:
         """The norms, in order."""
@@ -169,6 +194,9 @@ class Builder:
     def __init__(self, family: str) -> None:
         self.family = family
         self.ops: list[Op] = []
+        self.part = ""  # of the linear maps declared from here on
+        self.prefix_only = False  # likewise
+        self.tokens: Tokens | None = None
 
     def fixed(self, name: str, units: int) -> Space:
         """Units with an identity: pixels, positions, classes."""
@@ -182,7 +210,8 @@ class Builder:
         """A linear map or a patch convolution (`reads` is then its input axes in memory order)."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads
-        self.ops.append(Linear(name, writes, source if isinstance(source, tuple) else (source,), norm, bias))
+        axes = source if isinstance(source, tuple) else (source,)
+        self.ops.append(Linear(name, writes, axes, norm, bias, self.part, self.prefix_only))
 
     def norm(self, name: str, space: Space) -> Normed:
         """LayerNorm of the stream."""
@@ -207,6 +236,6 @@ class Builder:
 
     def build(self) -> Spec:
         """The finished declaration."""
-        spec = Spec(self.family, tuple(self.ops))
+        spec = Spec(self.family, tuple(self.ops), self.tokens)
         spec.tensors(), spec.spaces()
         return spec

@@ -93,11 +93,58 @@ def _scale(m: Moments, x: Float[Tensor, " source"], y: Float[Tensor, " target"])
     )  # fmt: skip
 
 
+Cost = Callable[[Moments], Float[Tensor, "source target"]]
+
+
+def squared(m: Moments) -> Float[Tensor, "source target"]:
+    """|x_i - y_j|^2."""
+    return (m.square_x[:, None] + m.square_y[None] - 2 * m.cross).clamp_min(0)
+
+
 def euclidean(m: Moments) -> Float[Tensor, "source target"]:
     """|x_i - y_j|, not squared: the paper's ground cost."""
-    return (m.square_x[:, None] + m.square_y[None] - 2 * m.cross).clamp_min(0).sqrt()
+    return squared(m).sqrt()
+
+
+def cosine(m: Moments) -> Float[Tensor, "source target"]:
+    """1 - cos(x_i, y_j); 1 where a unit is zero."""
+    return 1 - normalise(m).cross
+
+
+Scale = Callable[[Float[Tensor, "source target"]], Float[Tensor, "source target"]]
+
+
+def _divided(cost: Tensor, by: Tensor) -> Tensor:
+    return cost / by.clamp_min(torch.finfo(cost.dtype).tiny)
 
 
 def by_maximum(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
     """Divided by its largest entry: the paper's scale, and what its regularisation is relative to."""
-    return cost / cost.max().clamp_min(torch.finfo(cost.dtype).tiny)
+    return _divided(cost, cost.max())
+
+
+def by_mean(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
+    """Divided by its mean: a regularisation then means the same for every layer."""
+    return _divided(cost, cost.mean())
+
+
+def by_median(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
+    """Divided by its median."""
+    return _divided(cost, cost.median())
+
+
+def by_logarithm(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
+    """log(1 + cost)."""
+    return cost.log1p()
+
+
+def unscaled(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
+    """As it is."""
+    return cost
+
+
+TRANSFORMS: dict[str, Transform] = {"standardise": standardise, "centre": centre, "normalise": normalise, "raw": raw}
+COSTS: dict[str, Cost] = {"euclidean": euclidean, "squared": squared, "cosine": cosine}
+SCALES: dict[str, Scale] = {
+    "max": by_maximum, "mean": by_mean, "median": by_median, "log": by_logarithm, "none": unscaled,
+}  # fmt: skip

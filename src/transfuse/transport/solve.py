@@ -31,9 +31,15 @@ Solver = Callable[[Float[Tensor, "source target"]], Match]
 def exact(cost: Float[Tensor, "source target"]) -> Match:
     """The optimal plan between uniform marginals: a permutation where the sizes agree, else by network simplex."""
     source, target = cost.shape
-    if source == target:
-        index = assignment(-cost)
-        return Match(Permutation(index), float(cost[index, torch.arange(target)].mean()))
+    if source != target:
+        return simplex(cost)
+    index = assignment(-cost)
+    return Match(Permutation(index), float(cost[index, torch.arange(target)].mean()))
+
+
+def simplex(cost: Float[Tensor, "source target"]) -> Match:
+    """The optimal plan by the network simplex (POT's `ot.emd`), as a matrix also where it is a permutation."""
+    source, target = cost.shape
     mu, nu = _uniform(source), _uniform(target)
     plan, log = ot.emd(mu, nu, cost.double().cpu().numpy(), numItermax=10_000_000, log=True)
     if log["warning"]:

@@ -3,18 +3,20 @@
 from transformers import PretrainedConfig
 
 from transfuse.network.space import Group
-from transfuse.network.spec import Builder, Spec
+from transfuse.network.spec import Builder, Spec, Tokens
 
 
 def vit(config: PretrainedConfig) -> Spec:
     """ViTForImageClassification."""
     s = Builder("vit")
     width, heads, patch = config.hidden_size, config.num_attention_heads, config.patch_size
-    patches = (config.image_size // patch) ** 2
+    side = config.image_size // patch
+    s.tokens = Tokens(1, side, side)
     bias = "bias" if config.qkv_bias else None
 
+    s.part = "embeddings"
     pixels = (s.fixed("channel", config.num_channels), s.fixed("row", patch), s.fixed("column", patch))
-    one, places = s.fixed("one", 1), s.fixed("place", 1 + patches)
+    one, places = s.fixed("one", 1), s.fixed("place", 1 + side * side)
     embed, position, token = s.free("patch", width), s.free("position", width), s.free("class_token", width)
     s.linear("vit.embeddings.patch_embeddings.projection", pixels, embed)
     s.table("vit.embeddings.position_embeddings", (one, places), position)
@@ -23,25 +25,29 @@ def vit(config: PretrainedConfig) -> Spec:
 
     for i in range(config.num_hidden_layers):
         p = f"vit.layers.{i}"
+        last = i == config.num_hidden_layers - 1
         head = s.free(f"{i}.head", heads)
         qk = s.free(f"{i}.qk", width // heads, Group.LINEAR, within=head)
         v = s.free(f"{i}.v", width // heads, Group.LINEAR, within=head)
-        attention, hidden, mlp = (
-            s.free(f"{i}.attention", width), s.free(f"{i}.hidden", config.intermediate_size), s.free(f"{i}.mlp", width),
-        )  # fmt: skip
+        attention, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        hidden = s.free(f"{i}.hidden", config.intermediate_size)
 
+        s.part = "attention"
         h = s.norm(f"{p}.layernorm_before", x)
         s.linear(f"{p}.attention.q_proj", h, head * qk, bias)
         s.linear(f"{p}.attention.k_proj", h, head * ~qk, bias)
         s.linear(f"{p}.attention.v_proj", h, head * v, bias)
+        s.prefix_only = last  # the classifier reads the class token alone
         s.linear(f"{p}.attention.o_proj", head * v, attention)
         x = s.join(f"{i}.middle", x, attention)
 
+        s.part = "ffn"
         h = s.norm(f"{p}.layernorm_after", x)
         s.linear(f"{p}.mlp.fc1", h, hidden)
         s.linear(f"{p}.mlp.fc2", hidden, mlp)
         x = s.join(f"{i}.out", x, mlp)
 
+    s.part = "head"
     h = s.norm("vit.layernorm", x)
     s.linear("classifier", h, s.fixed("class", config.num_labels))
     return s.build()

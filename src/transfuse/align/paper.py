@@ -1,0 +1,112 @@
+"""The paper's options, by name, as the functions that the flow takes (TF-OT, sections 4 and 5, appendix).
+
+`rules="released"` reproduces the authors' code bit for bit where it differs from the mathematics; docs/paper.md lists
+each difference. It exists for parity and comparison; nothing else uses it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from transfuse.align.evidence import Probe
+from transfuse.align.flow import Variant, Writer
+from transfuse.align.policy import POLICIES
+from transfuse.align.tokens import Select, parse, prefix
+from transfuse.network.space import Space
+from transfuse.network.spec import Junction, Spec, Table
+from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
+from transfuse.transport.maps import Matrix
+from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, uniform
+
+Plan = Literal["soft", "hard", "widening", "uniform"]
+Rules = Literal["corrected", "released"]
+
+# The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
+REGULARISATION = {"activations": 0.08, "weights": 0.06}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's options; the defaults are its ViT setting.
+
+    Attributes:
+        plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
+        transform: what is done to each unit's samples of activations; weights are always normalised.
+        queries: separate maps for Q and K, or one from the evidence of both.
+        values: whether V's map, which enters W_O, comes from the values or from the attention's context.
+        tokens: all, class, or window-N, the central N x N patches with the class token.
+        keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
+    """
+
+    plan: Plan = "soft"
+    regularization: float | None = None
+    cost: str = "euclidean"
+    scale: str = "max"
+    transform: str = "standardise"
+    policy: str = "mean"
+    queries: Literal["separate", "shared"] = "separate"
+    values: Literal["values", "context"] = "values"
+    tokens: str = "all"
+    keep: tuple[str, ...] = ()
+    rules: Rules = "corrected"
+
+
+def variant(options: Paper, evidence: Literal["activations", "weights"]) -> Variant:
+    """The flow's functions for these options."""
+    measure, scale = COSTS[options.cost], SCALES[options.scale]
+    released = options.rules == "released"
+
+    def transform(op: Writer, seen: Moments) -> Moments:
+        """Parameters are compared as they are beside activations; rows of weights are normalised once together."""
+        if evidence == "weights":
+            return seen
+        return seen if isinstance(op, Table) else TRANSFORMS[options.transform](seen)
+
+    def cost(seen: Moments) -> Tensor:
+        ground = measure(normalise(seen) if evidence == "weights" else seen)
+        return scale(ground.float() if released else ground)  # as released, in single precision
+
+    regularisation = options.regularization or REGULARISATION[evidence]
+
+    def solve(space: Space, ground: Tensor) -> Match:
+        found = _solver(options.plan, regularisation, ground, simplex if released else exact)(ground)
+        return _one_map(found) if released else found
+
+    return Variant(transform, cost, solve, POLICIES[options.policy])
+
+
+def _solver(plan: Plan, regularisation: float, cost: Tensor, hard: Solver) -> Solver:
+    source, target = cost.shape
+    if plan == "uniform":
+        return uniform
+    soft = plan == "soft" or (plan == "widening" and target > source)
+    return entropic(regularisation) if soft else hard
+
+
+def _one_map(found: Match) -> Match:
+    """n0 P on both sides, as released: off by n0 / n1 in outputs, biases and gains where the sizes differ."""
+    assert isinstance(found.map, Matrix)
+    return Match(Matrix(found.map.backward, found.map.backward), found.cost)
+
+
+def selection(options: Paper, spec: Spec) -> Callable[[Probe], Select]:
+    """Which tokens of each probe are samples. What only the class token's output depends on is judged by it alone."""
+    chosen = parse(options.tokens, spec.tokens)
+
+    def select(probe: Probe) -> Select:
+        alone = probe.prefix_only
+        if options.rules == "released":  # hard-wired to the seventh block of the authors' model
+            alone = ".layers.6." in probe.name and probe.name.endswith(("o_proj", "fc1", "fc2"))
+        return prefix(spec.tokens) if alone and spec.tokens else chosen
+
+    return select
+
+
+def withheld(options: Paper, spec: Spec) -> set[str]:
+    """Spaces whose maps are found but not applied: as released, keeping the head stops the last block's maps too."""
+    if options.rules == "corrected" or "head" not in options.keep:
+        return set()
+    last = [op for op in spec.ops if isinstance(op, Junction)][-1]
+    return {last.branch.name, last.space.name}

@@ -1,0 +1,51 @@
+"""Which tokens of a sequence are samples of a space (TF-OT, section 5: "window" filters, the class token)."""
+
+import re
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from transfuse.errors import ConfigError
+from transfuse.network.spec import Tokens
+
+Select = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch kept unit"]]
+
+
+def every(values: Float[Tensor, "batch token unit"]) -> Float[Tensor, "batch token unit"]:
+    """All tokens."""
+    return values
+
+
+def prefix(layout: Tokens) -> Select:
+    """The special tokens alone."""
+    return _of_whole_sequences(layout, list(range(layout.prefix)))
+
+
+def window(layout: Tokens, size: int) -> Select:
+    """The special tokens and the central `size` x `size` patches."""
+    tops = [max(0, (count - size) // 2) for count in (layout.rows, layout.columns)]
+    patches = [
+        layout.prefix + row * layout.columns + column
+        for row in range(tops[0], min(layout.rows, tops[0] + size))
+        for column in range(tops[1], min(layout.columns, tops[1] + size))
+    ]
+    return _of_whole_sequences(layout, [*range(layout.prefix), *patches])
+
+
+def _of_whole_sequences(layout: Tokens, places: list[int]) -> Select:
+    """These places; patches that the special tokens have not joined yet are all kept, as released."""
+    length = layout.prefix + layout.rows * layout.columns
+    return lambda values: values[:, places] if values.shape[1] == length else values
+
+
+def parse(name: str, layout: Tokens | None) -> Select:
+    """`all`, `class`, or `window-N`. Raises `ConfigError` for another name, or where the model has no such tokens."""
+    if name == "all":
+        return every
+    match = re.fullmatch(r"window-([1-9]\d*)", name)
+    if name != "class" and not match:
+        raise ConfigError(f"tokens: {name!r} is not one of all, class, window-N (window-6: the central 6 x 6 patches)")
+    if layout is None:
+        raise ConfigError(f"tokens: {name} needs a model with a class token and a grid of patches; choose all")
+    return window(layout, int(match[1])) if match else prefix(layout)
