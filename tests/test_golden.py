@@ -39,7 +39,7 @@ PARTS = {
 }  # fmt: skip
 
 
-# One sample per unit: many plans of the same cost. Which of them the authors' version of POT returned is not determined.
+# One sample per unit has many plans of one cost; which of them the released run returned is not determined by it.
 TIED = dict.fromkeys(("wts_emd", "qk_eq_wts", "norm_none_emd"), "vit.embeddings.cls_token")
 
 

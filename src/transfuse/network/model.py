@@ -27,8 +27,9 @@ def network(model: PreTrainedModel, device: torch.device) -> Network:
     Raises:
         SpecError: no declaration for its class, or tensors that do not fit it.
     """
-    precise = model if model.dtype in (torch.float32, torch.float64) else copy.deepcopy(model).float()
-    precise = precise.to(device).eval()
+    dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
+    as_it_is = model.dtype == dtype and model.device == device and not model.training
+    precise = model if as_it_is else copy.deepcopy(model).to(device, dtype).eval()
     spec = declare(model.config, type(model).__name__)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
     spec.validate({name: values.shape for name, values in tensors.items()})
