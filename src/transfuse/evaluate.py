@@ -50,7 +50,7 @@ def predict(
     for batch in batches:
         inputs = {name: values.to(model.device) for name, values in batch.items() if name != "labels"}
         logits.append(model(**inputs).logits.float().cpu())
-        labels.append(batch["labels"])
+        labels.append(batch["labels"].cpu())
     return torch.cat(logits), torch.cat(labels)
 
 

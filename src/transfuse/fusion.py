@@ -161,8 +161,9 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
 
 def prepare(samples: Samples, model: PreTrainedModel, given: Model, options: Options) -> list[dict[str, Tensor]]:
     """Batches on the model's device, made by its own image processor."""
-    source = None if isinstance(given, PreTrainedModel) else given
-    preparer = image_preparer(load_processor(source, model.config), model.config.num_channels)
+    source = None if isinstance(given, PreTrainedModel) else local_directory(given, "allow")
+    config = model.config
+    preparer = image_preparer(load_processor(source, config), config.num_channels, config.image_size)
     batches = samples.require_images().batches(preparer, options.batch_size)
     return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
 

@@ -90,7 +90,7 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
 
 def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> None:
     """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass."""
-    pickle: PicklePolicy = "allow" if options.allow_pickle else "refuse"
+    pickle = _pickle(options)
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
@@ -99,6 +99,10 @@ def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrain
             accept(config, _architecture(config))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
+
+
+def _pickle(options: Options) -> PicklePolicy:
+    return "allow" if options.allow_pickle else "refuse"
 
 
 def _architecture(config: PreTrainedConfig) -> str:
@@ -125,5 +129,7 @@ def _measured(data: str, limit: int | None, options: Options) -> Samples:
 def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
     """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
     aligned = samples.aligned_to(model.config.id2label)
-    preparer = image_preparer(load_processor(local_directory(name), model.config), model.config.num_channels)
+    config, pickle = model.config, _pickle(options)
+    processor = load_processor(local_directory(name, pickle), config)
+    preparer = image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
     return aligned.batches(preparer, options.batch_size)

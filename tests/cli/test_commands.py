@@ -1,8 +1,10 @@
 """What each command does when all is well, and what it says."""
 
+import errno
 import json
 import logging
 import shlex
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,13 @@ def test_fuse_writes_a_model_and_says_so_in_a_line(world: World, run: Run) -> No
     assert record["data"] == str(world.images)
     assert record["calibration_samples"] == 5
     assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_the_data_is_recorded_as_it_was_given(world: World, run: Run) -> None:
+    """Not with the split that was taken: the command on the card has to find it again."""
+    shutil.copytree(world.images, world.here / "data" / "train")
+    ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--data", world.here / "data", "--json")
+    assert json.loads(ran.out)["data"] == str(world.here / "data")
 
 
 def test_quiet_says_nothing(world: World, run: Run) -> None:
@@ -198,6 +207,18 @@ def test_path_walks_and_plots(name: str, world: World, run: Run) -> None:
     assert isinstance(alone, dict)
     ends = [alone[str(path)]["loss"] for path in (world.a, world.b)]
     assert [line["points"][0]["loss"], line["points"][-1]["loss"]] == pytest.approx(ends, rel=1e-4)
+
+
+def test_a_plot_that_cannot_be_written_leaves_nothing(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(lines: object, target: Path) -> None:
+        target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("transfuse.report.plots.save_path_plot", half)
+    old = world.file("line.png", "old")
+    ran = run("path", world.a, world.b, "--data", world.images, "--points", 3, "--plot", old)
+    one_line(ran, ["line.png", "No space left"])
+    assert world.listing() == {"line.png": b"old"}
 
 
 def test_names_are_shown_as_they_are(world: World, run: Run) -> None:

@@ -53,7 +53,7 @@ def _balancing(
     writers: Float[Tensor, "*within unit unit"], readers: Float[Tensor, "*within unit unit"]
 ) -> Float[Tensor, "*within unit unit"]:
     """The symmetric M with M A M = M^-1 B M^-1: the square root of the geometric mean of A^-1 and B."""
-    floor = 1e-8 * (_scale(writers) + _scale(readers))
+    floor = (1e-8 * (_scale(writers) + _scale(readers))).clamp_min(1e-12)  # pruned heads are all zeros
     identity = torch.eye(writers.shape[-1], dtype=writers.dtype, device=writers.device)
     a, b = writers + floor * identity, readers + floor * identity
     root, inverse = _power(a, 0.5), _power(a, -0.5)

@@ -1,5 +1,6 @@
 """Train two ViTs on digits, fuse them every way, print the table, write the page."""
 
+import shlex
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     calibration = load_samples(data["train"])
     comparison = compare(anchor, source, calibration, batches(load_samples(data["test"])), progress=progress)
     fused = fuse(folders, calibration).save(folder / "fused", "replace")
-    command = f"transfuse fuse {folders[0]} {folders[1]} -o {fused} --data {folder / 'digits'}"
+    words = ["transfuse", "fuse", *folders, "-o", folder / "again", "--data", folder / "digits"]
+    command = shlex.join(map(str, words))
     (folder / "report.html").write_text(page(comparison, TITLE, command), encoding="utf-8")
     console.print(comparison_table(comparison))
     console.print(verdict(comparison))

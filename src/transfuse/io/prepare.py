@@ -1,6 +1,6 @@
 """From PIL images to the tensors a vision model takes, by the checkpoint's own image processor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,17 @@ def load_processor(checkpoint: str | Path | None, config: PreTrainedConfig) -> A
         raise CheckpointError(f"{folder}: its image processor cannot be loaded: {what}") from error
 
 
-def image_preparer(processor: Any, channels: int) -> Callable[[list[Any]], dict[str, Tensor]]:
+def image_preparer(
+    processor: Any, channels: int, size: int | Sequence[int] | None = None
+) -> Callable[[list[Any]], dict[str, Tensor]]:
     """A function from PIL images of any mode to `pixel_values` [batch, channels, height, width] float32.
 
+    Args:
+        size: what the model takes, a side or height and width; None: anything.
+
     Raises:
-        DataError: `channels` is not 1, 3 or 4; when called, images that `processor` cannot turn into one batch.
+        DataError: `channels` is not 1, 3 or 4; when called, images that `processor` cannot turn into one batch of
+            that `size`.
     """
     if channels not in MODES:
         raise DataError(f"a model of {channels} channels: images can be given as {', '.join(map(str, MODES))}")
@@ -51,9 +57,13 @@ def image_preparer(processor: Any, channels: int) -> Callable[[list[Any]], dict[
             sizes = ", ".join(sorted({f"{image.width}x{image.height}" for image in images})[:4])
             what = " ".join(str(error).split())[:200]
             raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {what}") from error
-        found = inputs["pixel_values"].shape[1]
+        found, *shape = inputs["pixel_values"].shape[1:]
         if found != channels:
             raise DataError(f"the image processor makes {found} channels, the model takes {channels}; use its own")
+        due = shape if size is None else [size, size] if isinstance(size, int) else list(size)
+        if shape != due:
+            made, taken = ("x".join(map(str, reversed(each))) for each in (shape, due))
+            raise DataError(f"the image processor makes images of {made}, the model takes {taken}; use its own")
         return inputs
 
     return prepare

@@ -47,4 +47,5 @@ def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]
     """A small random batch that a vision model accepts, [2, channel, height, width]."""
     generator = torch.Generator().manual_seed(seed)
     size = config.image_size
-    return {"pixel_values": torch.randn(2, config.num_channels, size, size, generator=generator)}
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"pixel_values": torch.randn(2, config.num_channels, height, width, generator=generator)}

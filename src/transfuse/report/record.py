@@ -49,7 +49,7 @@ def describe(
         "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "options": options.model_dump(mode="json"),
         "evidence": choices.evidence,
-        "data": None if data is None else str(getattr(data, "source", data)),
+        "data": None if data is None else _source(data),
         "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
@@ -61,6 +61,11 @@ def describe(
             for index, each in enumerate(alignments)
         ],
     }
+
+
+def _source(data: Any) -> str:
+    """What to call the samples: their path or name, or that they were in memory."""
+    return str(data) if isinstance(data, str | Path) else getattr(data, "source", "dataset in memory")
 
 
 def diagnose(match: Match) -> dict[str, float | int]:

@@ -1,5 +1,7 @@
 """ViT (Dosovitskiy et al., 2021), as transformers builds it: pre-norm, a class token, learned positions."""
 
+from collections.abc import Sequence
+
 from transformers import PretrainedConfig
 
 from transfuse.network.space import Group
@@ -9,14 +11,14 @@ from transfuse.network.spec import Builder, Spec, Tokens
 def vit(config: PretrainedConfig) -> Spec:
     """ViTForImageClassification."""
     s = Builder("vit")
-    width, heads, patch = config.hidden_size, config.num_attention_heads, config.patch_size
-    side = config.image_size // patch
-    s.tokens = Tokens(1, side, side)
+    width, heads = config.hidden_size, config.num_attention_heads
+    (high, wide), (rows, columns) = _pair(config.image_size), _pair(config.patch_size)
+    s.tokens = Tokens(1, high // rows, wide // columns)
     bias = "bias" if config.qkv_bias else None
 
     s.part = "embeddings"
-    pixels = (s.fixed("channel", config.num_channels), s.fixed("row", patch), s.fixed("column", patch))
-    one, places = s.fixed("one", 1), s.fixed("place", 1 + side * side)
+    pixels = (s.fixed("channel", config.num_channels), s.fixed("row", rows), s.fixed("column", columns))
+    one, places = s.fixed("one", 1), s.fixed("place", 1 + (high // rows) * (wide // columns))
     embed, position, token = s.free("patch", width), s.free("position", width), s.free("class_token", width)
     s.linear("vit.embeddings.patch_embeddings.projection", pixels, embed)
     s.table("vit.embeddings.position_embeddings", (one, places), position)
@@ -51,3 +53,9 @@ def vit(config: PretrainedConfig) -> Spec:
     h = s.norm("vit.layernorm", x)
     s.linear("classifier", h, s.fixed("class", config.num_labels))
     return s.build()
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width; transformers takes one number for both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
