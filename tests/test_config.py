@@ -124,6 +124,15 @@ merge: mean
 evidence: weights
 plan: soft
 regularization: 1e-2
+cost: cosine
+scale: mean
+transform: raw
+policy: scalar
+queries: shared
+values: context
+tokens: window-6
+keep: [head, biases]
+rules: released
 weights: [1, 3]
 samples: 50
 batch-size: 8

@@ -38,7 +38,10 @@ def start(context: typer.Context, version: flags.Version = False) -> None:
 def fuse(
     models: flags.Models = None, output: flags.Output = None, data: flags.Data = None, align: flags.Align = None,
     merge: flags.Merge = None, evidence: flags.Evidence = None, plan: flags.Plan = None,
-    regularization: flags.Regularization = None, weights: flags.Weights = None, samples: flags.Samples = None,
+    regularization: flags.Regularization = None, cost: flags.Cost = None, scale: flags.Scale = None,
+    transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
+    values: flags.Values = None, tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
+    weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     dtype: flags.Dtype = None, config: flags.Config = None, overwrite: flags.Overwrite = None,
     allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
@@ -49,7 +52,9 @@ def fuse(
 
     given = {
         "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
-        "evidence": evidence, "plan": plan, "regularization": regularization, "weights": weights, "samples": samples,
+        "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost, "scale": scale,
+        "transform": transform, "policy": policy, "queries": queries, "values": values, "tokens": tokens,
+        "keep": keep, "rules": rules, "weights": weights, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
         "allow_pickle": allow_pickle,
     }  # fmt: skip
@@ -84,6 +89,9 @@ def evaluate(
 def path(
     anchor: flags.Anchor, other: flags.Other, data: flags.Both, plot: flags.Plot = None, align: flags.Align = None,
     evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
+    cost: flags.Cost = None, scale: flags.Scale = None, transform: flags.Transform = None,
+    policy: flags.Policy = None, queries: flags.Queries = None, values: flags.Values = None,
+    tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
     points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
@@ -93,7 +101,9 @@ def path(
     from transfuse.report.table import path_table
 
     given = {
-        "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "samples": samples,
+        "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
+        "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
+        "tokens": tokens, "keep": keep, "rules": rules, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), options(given)

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 Align = Literal["none", "flow", "exact"]
 Merge = Literal["mean"]
 Evidence = Literal["auto", "activations", "weights", "both"]
-Plan = Literal["soft", "hard", "uniform"]
+Plan = Literal["soft", "hard", "widening", "uniform"]
+Cost = Literal["euclidean", "squared", "cosine"]
+Scale = Literal["max", "mean", "median", "log", "none"]
+Transform = Literal["standardise", "centre", "normalise", "raw"]
+Policy = Literal["mean", "scalar", "matrix", "skip", "branch", "identity"]
+Queries = Literal["separate", "shared"]
+Values = Literal["values", "context"]
+Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
+Rules = Literal["corrected", "released"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
@@ -49,6 +57,15 @@ class Options(BaseModel):
     evidence: Evidence = "auto"
     plan: Plan = "soft"
     regularization: Annotated[Finite, Field(gt=0)] | None = None
+    cost: Cost = "euclidean"
+    scale: Scale = "max"
+    transform: Transform = "standardise"
+    policy: Policy = "mean"
+    queries: Queries = "separate"
+    values: Values = "values"
+    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = "all"
+    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = ()
+    rules: Rules = "corrected"
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
     samples: Count | None = None
     batch_size: Count = 100
@@ -93,6 +110,11 @@ class Options(BaseModel):
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
+FLOW = (
+    "plan", "regularization", "cost", "scale", "transform", "policy", "queries", "values", "tokens", "keep", "rules",
+)  # fmt: skip
+
+
 class Job(Options):
     """A whole run of `transfuse fuse`, as a configuration file holds it."""
 
@@ -130,8 +152,10 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
 def _fault(name: str, first: dict[str, Any], kind: type[Options]) -> str:
     if first["type"] == "extra_forbidden":
         return f"no such option{_nearest(name, tuple(kind.model_fields))}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{first['input']!r} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if first["type"] == "literal_error":
-        allowed = get_args(kind.model_fields[name].annotation)
+        allowed = get_args(Part if name == "keep" else kind.model_fields[name].annotation)
         near = get_close_matches(str(first["input"]), allowed, n=1)
         suggestion = f"; did you mean {near[0]}?" if near else ""
         return f"{first['input']!r} is not one of {', '.join(allowed)}{suggestion}"
@@ -147,12 +171,10 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     """An option without an effect is a misunderstanding, not a preference."""
     given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
-    for name in sorted({"plan", "regularization"} & given):
+    for name in sorted(set(FLOW) & given):
         if chosen.align != "flow":
-            raise ConfigError(
-                f"{labels.get(name, name)}: only align flow has transport plans; leave it out, or choose align flow"
-            )
-    if "regularization" in given and chosen.plan != "soft":
+            raise ConfigError(f"{labels.get(name, name)}: only align flow takes it; leave it out, or choose align flow")
+    if "regularization" in given and chosen.plan not in ("soft", "widening"):
         raise ConfigError(
             f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
             " ones; leave it out, or choose plan soft"

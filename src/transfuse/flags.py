@@ -69,8 +69,9 @@ Evidence = Annotated[
 Plan = Annotated[
     str | None,
     Option(
-        metavar="soft|hard|uniform",
-        help="Flow only. soft (default): Sinkhorn. hard: an exact matching. uniform: the control.",
+        metavar="soft|hard|widening|uniform",
+        help="Flow only. soft (default): Sinkhorn. hard: an exact matching. widening: soft only where the anchor is"
+        " wider. uniform: the control.",
     ),
 ]
 Regularization = Annotated[
@@ -79,6 +80,33 @@ Regularization = Annotated[
         metavar="NUMBER",
         help="Soft plans only: entropy relative to the largest cost. Default: 0.08 for activations, 0.06 for weights.",
     ),
+]
+Cost = Annotated[str | None, Option(metavar="euclidean|squared|cosine", help="Flow only: between units.")]
+Scale = Annotated[str | None, Option(metavar="max|mean|median|log|none", help="Flow only: what costs are divided by.")]
+Transform = Annotated[
+    str | None,
+    Option(metavar="standardise|centre|normalise|raw", help="Flow only: what is done to each unit's activations."),
+]
+Policy = Annotated[
+    str | None,
+    Option(
+        metavar="mean|scalar|matrix|skip|branch|identity",
+        help="Flow only: the map behind a residual addition. scalar and matrix weigh by activations.",
+    ),
+]
+Queries = Annotated[str | None, Option(metavar="separate|shared", help="Flow only: one map for queries and keys?")]
+Values = Annotated[str | None, Option(metavar="values|context", help="Flow only: what values are matched by.")]
+Tokens = Annotated[str | None, Option(metavar="all|class|window-N", help="Flow only: which tokens are samples.")]
+Keep = Annotated[
+    str | None,
+    Option(
+        metavar="PART,...",
+        help="Flow only: parts left as the anchor has them, of embeddings, attention, norms, ffn, biases, head.",
+    ),
+]
+Rules = Annotated[
+    str | None,
+    Option(metavar="corrected|released", help="Flow only. released: as the paper's code, its slips included."),
 ]
 Weights = Annotated[str | None, Option(metavar="W,W,...", help="One per model. Default: equal.")]
 

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.methods import Evidence as Kind
 from transfuse.align.paper import Paper
-from transfuse.config import Options, make
+from transfuse.align.policy import WEIGHTED
+from transfuse.config import FLOW, Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Samples, load_samples
@@ -128,15 +129,15 @@ def load(path: str | Path, options: Options) -> PreTrainedModel:
 def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
     """The models as networks, once they are known to fit each other."""
     device = options.torch_device()
-    for model in models[1:]:
+    for model, name in zip(models[1:], names[1:], strict=True):
         if type(model) is not type(models[0]):
-            raise ConfigError(f"the anchor is a {type(models[0]).__name__}, another model a {type(model).__name__}")
-        check_same_function(models[0].config, model.config)
+            raise ConfigError(f"the anchor is a {type(models[0]).__name__}, {name} a {type(model).__name__}")
+        check_same_function(models[0].config, model.config, name)
     for model, name in zip(models, names, strict=True):
         check_finite(model.state_dict(), name)
     networks = [network(model, device) for model in models]
-    for each in networks[1:]:
-        check_same_layers(networks[0].spec, each.spec)
+    for each, name in zip(networks[1:], names[1:], strict=True):
+        check_same_layers(networks[0].spec, each.spec, name)
     return networks
 
 
@@ -144,10 +145,11 @@ def calibrate(anchor: Network, model: Model, data: Any, options: Options) -> Cho
     """The evidence to use, and the prepared calibration batches for it."""
     evidence = resolve_evidence(options, data)
     batches: list[dict[str, Tensor]] = []
-    if evidence != "weights" and options.align != "none":
+    looks = evidence != "weights" or options.policy in WEIGHTED
+    if looks and data is not None and options.align != "none":
         samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
         batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options)
-    return Choices(evidence, batches, Paper(plan=options.plan, regularization=options.regularization))
+    return Choices(evidence, batches, Paper(**options.model_dump(include=set(FLOW))))
 
 
 def resolve_evidence(options: Options, data: Any) -> Kind:

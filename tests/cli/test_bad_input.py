@@ -58,7 +58,7 @@ def configured(text: str, *more: object) -> Arguments:
 MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "width, exact": (fused_with(lambda w: w.wide), ["16", "24", "--align flow"]),
     "width, none": (fused_with(lambda w: w.wide, "--align", "none"), ["16", "24", "--align flow"]),
-    "depth": (fused_with(lambda w: w.deep), ["other model", "vit.layers.2", "depth"]),
+    "depth": (fused_with(lambda w: w.deep), ["deep", "vit.layers.2", "depth"]),
     "classes": (fused_with(lambda w: w.many), ["classifier", "2", "5"]),
     "image size": (fused_with(lambda w: w.large), ["position", "5", "17"]),
     "other architecture": (fused_with(lambda w: w.bert), ["bert", "BertForSequenceClassification"]),
@@ -122,7 +122,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "value of align": (fused("--align", "flwo"), ["--align", "'flwo'", "none, flow, exact", "did you mean flow?"]),
     "value of merge": (fused("--merge", "median"), ["--merge", "'median'", "mean"]),
     "value of evidence": (fused("--evidence", "x"), ["--evidence", "activations, weights, both"]),
-    "value of plan": (fused("--align", "flow", "--plan", "x"), ["--plan", "soft, hard, uniform"]),
+    "value of plan": (fused("--align", "flow", "--plan", "x"), ["--plan", "soft, hard, widening, uniform"]),
     "value of dtype": (fused("--dtype", "int8"), ["--dtype", "'int8'", "float32"]),
     "plan without flow": (fused("--plan", "hard"), ["--plan", "align flow"]),
     "regularization without flow": (fused("--regularization", "0.1"), ["--regularization", "align flow"]),

@@ -71,7 +71,7 @@ def test_widths_may_differ_between_layers_but_not_for_exact():
 
 
 def test_functions_that_differ():
-    with pytest.raises(SpecError, match="hidden_act differs"):
+    with pytest.raises(SpecError, match="hidden_act is"):
         check_same_function(ViTConfig(hidden_act="relu"), ViTConfig())
 
 

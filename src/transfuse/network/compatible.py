@@ -7,46 +7,45 @@ from transfuse.network.spec import Spec
 
 # Settings that change the function but no shape.
 FUNCTIONAL = ("hidden_act", "activation_function", "hidden_activation", "layer_norm_eps", "rms_norm_eps", "rope_theta")
+OTHER = "the other model"
 
 
-def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig) -> None:
-    """Raise `SpecError` where two configurations compute differently or name their classes differently."""
+def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER) -> None:
+    """Raise `SpecError` where two configurations compute differently or name their classes differently.
+
+    Args:
+        other: what to call the source.
+    """
     for name in FUNCTIONAL:
         ours, theirs = getattr(anchor, name, None), getattr(source, name, None)
         if ours != theirs:
-            raise SpecError(
-                f"{name} differs: {ours!r} in the anchor, {theirs!r} in the other model; they cannot be fused"
-            )
+            raise SpecError(f"{name} is {ours!r} in the anchor and {theirs!r} in {other}; they cannot be fused")
     names, others = (dict(config.id2label or {}) for config in (anchor, source))
     generic = any(set(labels.values()) == {f"LABEL_{index}" for index in labels} for labels in (names, others))
     for index in () if generic else sorted(names.keys() & others.keys()):
         if names[index] != others[index]:
             raise SpecError(
-                f"class {index} is {names[index]!r} in the anchor and {others[index]!r} in the other model;"
+                f"class {index} is {names[index]!r} in the anchor and {others[index]!r} in {other};"
                 " reorder the labels of one"
             )
 
 
-def check_same_layers(anchor: Spec, source: Spec) -> None:
+def check_same_layers(anchor: Spec, source: Spec, other: str = OTHER) -> None:
     """Raise `SpecError` unless both declare the same tensors with the same fixed units; widths may differ."""
     ours, theirs = anchor.tensors(), source.tensors()
     if anchor.family != source.family:
-        raise SpecError(
-            f"the anchor is a {anchor.family}, the other model a {source.family}; fuse models of one family"
-        )
+        raise SpecError(f"the anchor is a {anchor.family}, {other} a {source.family}; fuse models of one family")
     if extra := sorted(ours.keys() ^ theirs.keys()):
-        where = "anchor" if extra[0] in ours else "other model"
-        raise SpecError(
-            f"only the {where} has {extra[0]} (and {len(extra) - 1} more); fuse models of equal depth and head"
-        )
+        where = "the anchor" if extra[0] in ours else other
+        raise SpecError(f"only {where} has {extra[0]} (and {len(extra) - 1} more); fuse models of equal depth and head")
     for name, axes in ours.items():
-        for axis, other in zip(axes, theirs[name], strict=True):
-            pairs = zip(axis.spaces(), other.spaces(), strict=True)
+        for axis, its in zip(axes, theirs[name], strict=True):
+            pairs = zip(axis.spaces(), its.spaces(), strict=True)
             if fixed := [(a, b) for a, b in pairs if a.units != b.units and not a.free]:
                 a, b = fixed[0]
                 raise SpecError(
-                    f"tensor {name}: the anchor has {a.units} of {a.name}, the other model {b.units}; these have an"
-                    " identity and cannot be matched"
+                    f"tensor {name}: the anchor has {a.units} of {a.name}, {other} {b.units}; these have an identity"
+                    " and cannot be matched"
                 )
 
 
@@ -56,6 +55,6 @@ def check_same_widths(anchor: Spec, source: Spec, method: str) -> None:
     for name, space in anchor.spaces().items():
         if theirs[name].units != space.units:
             raise SpecError(
-                f"{name} has {space.units} units in the anchor and {theirs[name].units} in the other model;"
+                f"{name} has {space.units} units in the anchor and {theirs[name].units} in {OTHER};"
                 f" align {method} needs equal widths, use --align flow"
             )
