@@ -59,7 +59,10 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
         )
     )  # fmt: skip
     (batch,) = batches(load_samples(data["train"]), len(data["train"]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order, so that a seed gives one parent
     train_classifier(model, batch["pixel_values"], batch["labels"], RECIPE, seed)
+    torch.set_num_threads(threads)
     with quiet():
         model.save_pretrained(folder)
         processor().save_pretrained(folder)
