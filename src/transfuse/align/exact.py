@@ -17,7 +17,7 @@ from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Product, Space, bare
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, centre, moments, standardise
-from transfuse.transport.maps import Map
+from transfuse.transport.maps import Map, Permutation
 from transfuse.transport.solve import Match
 
 Sight = tuple[Axis, Moments]
@@ -50,28 +50,27 @@ def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingPr
 def _solve(root: Space, inner: Sequence[Space], sights: Sequence[Sight]) -> dict[str, Match]:
     """The best map of one space and of those inside it."""
     score = torch.zeros(root.units, root.units, dtype=torch.float64)
-    blocks = {space.name: torch.zeros(1, dtype=torch.float64) for space in inner}
+    blocks: dict[str, Tensor] = {}  # by inner space: [root source, root target, inner source, inner target]
     for axis, seen in sights:
         if isinstance(axis, Space):
             score = score + seen.cross
             continue
         within, cross = _blocks(axis, root, seen.cross)
         if within.free:
-            blocks[within.name] = blocks[within.name] + cross
+            blocks[within.name] = blocks.get(within.name, 0) + cross
         else:
             score = score + best_score(within.group, cross)
-    for space in inner:
-        if blocks[space.name].ndim > 1:
-            score = score + best_score(space.group, blocks[space.name])
+    for space in (space for space in inner if space.name in blocks):
+        score = score + best_score(space.group, blocks[space.name])
     chosen = best(root.group, score)
     size = sum(float(seen.square_x.sum() + seen.square_y.sum()) for _, seen in sights)
     gain = float((chosen.push(torch.eye(root.units, dtype=torch.float64)) * score).sum())
     cost = max(0.0, 1 - 2 * gain / size) if size else 1.0
     found = {root.name: Match(chosen, cost)}
-    for space in inner:
-        if blocks[space.name].ndim > 1:
-            paired = chosen.push(blocks[space.name].permute(2, 3, 1, 0)).diagonal(dim1=-2, dim2=-1).permute(2, 0, 1)
-            found[space.name] = Match(best(space.group, paired), cost)
+    for space in (space for space in inner if space.name in blocks):
+        assert isinstance(chosen, Permutation), "only units that are permuted hold others"
+        paired = blocks[space.name][chosen.index, torch.arange(root.units)]
+        found[space.name] = Match(best(space.group, paired), cost)
     return found
 
 

@@ -91,16 +91,13 @@ class Junction:
         return {}
 
     def replace(self, change: Callable[[Axis], Axis]) -> Junction:
-        spaces = [change(space) for space in (self.space, self.skip, self.branch)]
-        assert all(isinstance(space, Space) for space in spaces)
-        return Junction(*spaces)  # type: ignore[arg-type]
+        names = ("space", "skip", "branch")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Concatenation(Junction):
     """Tokens side by side in one stream: the skip's tokens with the branch's."""
-
-    replace = Junction.replace
 
 
 Op = Linear | Norm | Table | Junction
