@@ -9,17 +9,13 @@ from statistics import mean as average
 from statistics import stdev
 
 import torch
-from common import PARENTS, record, split
+from common import record
+from pairs import Pair
 from rich.console import Console
 from rich.table import Table
-from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.align.methods import Choices, align_within
-from transfuse.evaluate import evaluate
-from transfuse.io.data import load_samples
-from transfuse.io.prepare import image_preparer
-from transfuse.merge.mean import mean
-from transfuse.network.model import network, with_tensors
+from transfuse.evaluate import Metrics
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import restrict, symmetric
 
@@ -57,25 +53,11 @@ EVIDENCE = {
 }
 
 
-class Pair:
-    """Two parents and their data."""
-
-    def __init__(self, dataset: str, seeds: list[str]) -> None:
-        folders = [PARENTS / f"{dataset}-vit-128-{seed}" for seed in seeds]
-        models = [ViTForImageClassification.from_pretrained(folder).eval() for folder in folders]
-        self.anchor, self.source = (network(model, torch.device("cpu")) for model in models)
-        self.prepare = image_preparer(ViTImageProcessorPil.from_pretrained(folders[0]), models[0].config.num_channels)
-        self.calibration = load_samples(split(dataset, "train"))
-        self.validation = list(load_samples(split(dataset, "validation")).batches(self.prepare, 500))
-
-    def fused(self, groups: Groups, evidence: str, images: int) -> tuple[float, float]:
-        """Accuracy and loss of the fused model."""
-        batches = list(self.calibration.take(images, 0).batches(self.prepare, 100)) if images else []
-        spec = restrict(symmetric(self.source.spec), groups)
-        aligned = align_within(spec, self.anchor, self.source, Choices(evidence, batches))
-        model = with_tensors(self.anchor.model, mean([aligned.anchor, aligned.carried], [0.5, 0.5]))
-        found = evaluate(model, self.validation)
-        return found.accuracy, found.loss
+def fused(pair: Pair, groups: Groups, evidence: str, images: int) -> Metrics:
+    """The mean of two parents aligned within these groups."""
+    choices = Choices(evidence, pair.batches(images))
+    spec = restrict(symmetric(pair.source.spec), groups)
+    return pair.fused(lambda anchor, source: align_within(spec, anchor, source, choices))[0]
 
 
 def main() -> None:
@@ -91,7 +73,8 @@ def main() -> None:
     runs |= {name: (full, *chosen) for name, chosen in EVIDENCE.items()}
     console, table, rows = Console(width=120), Table("variant", "accuracy", "loss"), {}
     for name, chosen in runs.items():
-        accuracies, losses = zip(*(pair.fused(*chosen) for pair in pairs), strict=True)
+        found = [fused(pair, *chosen) for pair in pairs]
+        accuracies, losses = [each.accuracy for each in found], [each.loss for each in found]
         rows[name] = {"accuracy": accuracies, "loss": losses}
         cells = [f"{average(values):.3f} ± {stdev(values):.3f}" for values in (accuracies, losses)]
         table.add_row(name, *cells)

@@ -130,6 +130,7 @@ transform: raw
 policy: scalar
 queries: shared
 values: context
+heads: aware
 tokens: window-6
 keep: [head, biases]
 rules: released

@@ -40,7 +40,8 @@ def fuse(
     merge: flags.Merge = None, evidence: flags.Evidence = None, plan: flags.Plan = None,
     regularization: flags.Regularization = None, cost: flags.Cost = None, scale: flags.Scale = None,
     transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
-    values: flags.Values = None, tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
+    values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
+    keep: flags.Keep = None, rules: flags.Rules = None,
     weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     dtype: flags.Dtype = None, config: flags.Config = None, overwrite: flags.Overwrite = None,
@@ -53,8 +54,8 @@ def fuse(
     given = {
         "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
         "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost, "scale": scale,
-        "transform": transform, "policy": policy, "queries": queries, "values": values, "tokens": tokens,
-        "keep": keep, "rules": rules, "weights": weights, "samples": samples,
+        "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
+        "tokens": tokens, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
         "allow_pickle": allow_pickle,
     }  # fmt: skip
@@ -91,7 +92,7 @@ def path(
     evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
     cost: flags.Cost = None, scale: flags.Scale = None, transform: flags.Transform = None,
     policy: flags.Policy = None, queries: flags.Queries = None, values: flags.Values = None,
-    tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
+    heads: flags.Heads = None, tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
     points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
@@ -103,7 +104,7 @@ def path(
     given = {
         "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
         "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
-        "tokens": tokens, "keep": keep, "rules": rules, "samples": samples,
+        "heads": heads, "tokens": tokens, "keep": keep, "rules": rules, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), options(given)

@@ -26,6 +26,7 @@ Transform = Literal["standardise", "centre", "normalise", "raw"]
 Policy = Literal["mean", "scalar", "matrix", "skip", "branch", "identity"]
 Queries = Literal["separate", "shared"]
 Values = Literal["values", "context"]
+Heads = Literal["crossed", "aware"]
 Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
 Rules = Literal["corrected", "released"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
@@ -63,6 +64,7 @@ class Options(BaseModel):
     policy: Policy = "mean"
     queries: Queries = "separate"
     values: Values = "values"
+    heads: Heads = "crossed"
     tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = "all"
     keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = ()
     rules: Rules = "corrected"
@@ -111,7 +113,8 @@ class Options(BaseModel):
 
 
 FLOW = (
-    "plan", "regularization", "cost", "scale", "transform", "policy", "queries", "values", "tokens", "keep", "rules",
+    "plan", "regularization", "cost", "scale", "transform", "policy", "queries", "values", "heads", "tokens",
+    "keep", "rules",
 )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ Policy = Annotated[
 ]
 Queries = Annotated[str | None, Option(metavar="separate|shared", help="Flow only: one map for queries and keys?")]
 Values = Annotated[str | None, Option(metavar="values|context", help="Flow only: what values are matched by.")]
+Heads = Annotated[str | None, Option(metavar="crossed|aware", help="Flow only: aware keeps attention heads apart.")]
 Tokens = Annotated[str | None, Option(metavar="all|class|window-N", help="Flow only: which tokens are samples.")]
 Keep = Annotated[
     str | None,

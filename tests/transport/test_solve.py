@@ -7,6 +7,7 @@ import torch
 from transfuse.errors import TransfuseError
 from transfuse.transport import solve
 from transfuse.transport.maps import Matrix, Permutation
+from transfuse.transport.nested import by_head
 
 
 def random_cost(source: int, target: int) -> torch.Tensor:
@@ -66,3 +67,26 @@ def test_centred_procrustes_of_nothing_is_still_centred():
     found = solve.centred_procrustes(torch.zeros(5, 5, dtype=torch.float64)).forward
     assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
     assert torch.allclose(found @ found.T, torch.eye(5, dtype=torch.float64))
+
+
+def test_nested_plans_keep_heads_apart_and_find_a_hidden_order():
+    """Heads and channels of a copy shuffled, one cost per pair of channels: found back, whole heads at a time."""
+    generator = torch.Generator().manual_seed(0)
+    units = torch.randn(3, 4, 20, generator=generator, dtype=torch.float64)
+    heads, channels = torch.tensor([2, 0, 1]), torch.tensor([[1, 0, 3, 2], [3, 2, 1, 0], [0, 2, 1, 3]])
+    moved = torch.stack([units[h][order] for h, order in zip(heads, channels, strict=True)])
+    cost = torch.cdist(units.flatten(0, 1), moved.flatten(0, 1))
+    found = by_head(solve.exact, 3, 3)(cost)
+    assert torch.allclose(found.map.push(units.flatten(0, 1).T), moved.flatten(0, 1).T)
+    assert found.cost == pytest.approx(0, abs=1e-6)
+    soft = by_head(solve.entropic(1.0), 3, 3)(cost).map.plan().unflatten(1, (3, 4)).unflatten(0, (3, 4))
+    mass = soft.sum((1, 3))
+    assert torch.equal(mass > 1e-9, torch.nn.functional.one_hot(heads, 3).T.bool())
+    assert float(soft.max()) < 0.999
+
+
+def test_nested_plans_between_different_numbers_of_heads():
+    cost = random_cost(12, 8)
+    found = by_head(solve.exact, 3, 2)(cost)
+    assert found.map.forward.shape == (12, 8)
+    assert torch.allclose(found.map.forward.sum(0), torch.ones(8, dtype=torch.float64))

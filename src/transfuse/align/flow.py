@@ -59,6 +59,17 @@ def cross_head(spec: Spec) -> Spec:
     return replace(spec, ops=tuple(ops))
 
 
+def head_counts(spec: Spec) -> dict[str, int]:
+    """How many heads lie in the flat space of each attention projection, by the name `cross_head` gives it."""
+    found = {}
+    for op in spec.linears():
+        if isinstance(op.writes, Product):
+            outer, inner = op.writes.factors[0], bare(op.writes.factors[-1])
+            assert isinstance(inner, Space)
+            found[op.name] = found[f"{inner.name}.shared"] = outer.size
+    return found
+
+
 def shared_queries(spec: Spec) -> Spec:
     """One map for queries and keys, which meet each other: from the evidence of both (`eq_t_map` in the paper's code).
 

@@ -86,7 +86,9 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
             raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
         measure = released_strengths if options.rules == "released" else strengths
         weights = measure(target, anchor.model, choices.batches, select)
-    matches = flow_maps.flow(spec, evidence, variant(options, kind), weights)
+    theirs, ours = (flow_maps.head_counts(each.spec) for each in (source, anchor))
+    heads = {name: (count, ours[name]) for name, count in theirs.items()}
+    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
     kept = {name for part in options.keep for name in spec.part(part)}
     carried = {

@@ -4,7 +4,7 @@
 each difference. It exists for parity and comparison; nothing else uses it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from transfuse.network.space import Space
 from transfuse.network.spec import Junction, Spec, Table
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
 from transfuse.transport.maps import Matrix
+from transfuse.transport.nested import by_head
 from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, uniform
 
 Plan = Literal["soft", "hard", "widening", "uniform"]
@@ -36,6 +37,7 @@ class Paper:
         transform: what is done to each unit's samples of activations; weights are always normalised.
         queries: separate maps for Q and K, or one from the evidence of both.
         values: whether V's map, which enters W_O, comes from the values or from the attention's context.
+        heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
         tokens: all, class, or window-N, the central N x N patches with the class token.
         keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
     """
@@ -48,13 +50,20 @@ class Paper:
     policy: str = "mean"
     queries: Literal["separate", "shared"] = "separate"
     values: Literal["values", "context"] = "values"
+    heads: Literal["crossed", "aware"] = "crossed"
     tokens: str = "all"
     keep: tuple[str, ...] = ()
     rules: Rules = "corrected"
 
 
-def variant(options: Paper, evidence: Literal["activations", "weights"]) -> Variant:
-    """The flow's functions for these options."""
+def variant(
+    options: Paper, evidence: Literal["activations", "weights"], heads: Mapping[str, tuple[int, int]]
+) -> Variant:
+    """The flow's functions for these options.
+
+    Args:
+        heads: of every flat attention space, how many heads the source and the anchor have in it.
+    """
     measure, scale = COSTS[options.cost], SCALES[options.scale]
     released = options.rules == "released"
 
@@ -71,7 +80,10 @@ def variant(options: Paper, evidence: Literal["activations", "weights"]) -> Vari
     regularisation = options.regularization or REGULARISATION[evidence]
 
     def solve(space: Space, ground: Tensor) -> Match:
-        found = _solver(options.plan, regularisation, ground, simplex if released else exact)(ground)
+        solver = _solver(options.plan, regularisation, ground, simplex if released else exact)
+        if options.heads == "aware" and space.name in heads:
+            solver = by_head(solver, *heads[space.name])
+        found = solver(ground)
         return _one_map(found) if released else found
 
     return Variant(transform, cost, solve, POLICIES[options.policy])

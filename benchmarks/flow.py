@@ -1,0 +1,116 @@
+"""The paper's options, one at a time, on the validation split: what each does to the transport-map flow.
+
+Every row changes one option of the default (soft, activations of 200 images, 0.08 of the largest cost), and is to be
+read beside the controls. `effective support` is the mean over all solved spaces, relative to their size.
+
+python benchmarks/flow.py --pairs 1,2 3,4
+"""
+
+import argparse
+from statistics import mean as average
+from statistics import stdev
+from typing import Any
+
+import matplotlib
+import torch
+from common import RESULTS, record
+from pairs import Pair
+from rich.console import Console
+from rich.table import Table
+
+from transfuse.align.methods import Choices, align_flow
+from transfuse.align.paper import Paper
+from transfuse.transport.solve import Match
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+SWEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+Row = tuple[str, int, Paper]  # evidence, images, options
+
+ROWS: dict[str, Row] = {
+    "default: soft, activations": ("activations", 200, Paper()),
+    "soft, weights": ("weights", 0, Paper()),
+    "hard, activations": ("activations", 200, Paper("hard")),
+    "hard, weights": ("weights", 0, Paper("hard")),
+    "uniform plan (control)": ("weights", 0, Paper("uniform")),
+    **{f"regularisation {value}": ("activations", 200, Paper(regularization=value)) for value in SWEEP},
+    **{f"regularisation {value}, weights": ("weights", 0, Paper(regularization=value)) for value in SWEEP},
+    **{f"cost {name}": ("activations", 200, Paper(cost=name)) for name in ("squared", "cosine")},
+    **{f"scale {name}": ("activations", 200, Paper(scale=name)) for name in ("mean", "median")},
+    **{f"samples {name}": ("activations", 200, Paper(transform=name)) for name in ("centre", "normalise", "raw")},
+    **{
+        f"policy {name}": ("activations", 200, Paper(policy=name))
+        for name in ("scalar", "matrix", "skip", "branch", "identity")
+    },
+    "queries and keys share a map": ("activations", 200, Paper(queries="shared")),
+    "values by their context": ("activations", 200, Paper(values="context")),
+    **{f"tokens {name}": ("activations", 200, Paper(tokens=name)) for name in ("class", "window-2")},
+    **{f"{images} images": ("activations", images, Paper()) for images in (50, 1000, 4000)},
+    "as released": ("activations", 200, Paper(rules="released")),
+    "as released, policy scalar": ("activations", 200, Paper(policy="scalar", rules="released")),
+    "hard, policy skip": ("activations", 200, Paper("hard", policy="skip")),
+    "hard, policy identity": ("activations", 200, Paper("hard", policy="identity")),
+}
+
+
+def support(matches: dict[str, Match]) -> float:
+    """Mean effective support of all maps, relative to the number of anchor units."""
+    return average(match.map.support() / match.map.plan().shape[-1] for match in matches.values())
+
+
+def run(pair: Pair, evidence: str, images: int, options: Paper) -> dict[str, float]:
+    """One setting on one pair."""
+    choices = Choices(evidence, pair.batches(images), options)
+    found, aligned = pair.fused(lambda anchor, source: align_flow(anchor, source, choices))
+    return {"accuracy": found.accuracy, "loss": found.loss, "support": support(aligned.matches)}
+
+
+def half(pair: Pair) -> dict[str, float]:
+    """Half the anchor: what is left of it where the source contributes nothing."""
+    found = pair.measure({name: values / 2 for name, values in pair.anchor.tensors.items()})
+    return {"accuracy": found.accuracy, "loss": found.loss, "support": float("nan")}
+
+
+def plot(rows: dict[str, list[dict[str, float]]], dataset: str) -> None:
+    """Accuracy and effective support over the regularisation."""
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    other = axes.twinx()
+    for suffix, colour, name in (("", "C1", "activations"), (", weights", "C0", "weights")):
+        found = [rows[f"regularisation {value}{suffix}"] for value in SWEEP]
+        axes.plot(SWEEP, [100 * average(row["accuracy"] for row in rs) for rs in found], "o-", color=colour, label=name)
+        other.plot(SWEEP, [average(row["support"] for row in rs) for rs in found], ":", color=colour)
+    for name, style in (("uniform plan (control)", "--"), ("half the anchor (control)", "-.")):
+        level = 100 * average(row["accuracy"] for row in rows[name])
+        axes.axhline(level, color="C7", linestyle=style, label=name)
+    axes.set(xscale="log", xlabel="regularisation, of the largest cost", ylabel="accuracy (%)")
+    other.set(ylabel="effective support (dotted)", ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=8, loc="center right")
+    figure.savefig(RESULTS / f"flow-{dataset}.png", dpi=140)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    pairs = [Pair(args.dataset, pair.split(",")) for pair in args.pairs]
+    rows: dict[str, Any] = {"half the anchor (control)": [half(pair) for pair in pairs]}
+    table = Table("variant", "accuracy", "loss", "support")
+    for name, setting in ROWS.items():
+        rows[name] = [run(pair, *setting) for pair in pairs]
+        print(name, [f"{row['accuracy']:.3f}" for row in rows[name]], flush=True)
+    for name, found in rows.items():
+        values = ([row[key] for row in found] for key in ("accuracy", "loss", "support"))
+        table.add_row(name, *(f"{average(each):.3f} ± {stdev(each):.3f}" for each in values))
+    Console(width=120).print(table)
+    plot(rows, args.dataset)
+    for row in rows["half the anchor (control)"]:
+        del row["support"]
+    record(f"flow-{args.dataset}", {"split": "validation", "pairs": args.pairs, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
