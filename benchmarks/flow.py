@@ -44,6 +44,9 @@ ROWS: dict[str, Row] = {
         for name in ("scalar", "matrix", "skip", "branch", "identity")
     },
     "queries and keys share a map": ("activations", 200, Paper(queries="shared")),
+    "queries and keys jointly": ("activations", 200, Paper(queries="joint")),
+    "heads kept apart": ("activations", 200, Paper(heads="aware")),
+    "heads kept apart, hard": ("activations", 200, Paper("hard", heads="aware")),
     "values by their context": ("activations", 200, Paper(values="context")),
     **{f"tokens {name}": ("activations", 200, Paper(tokens=name)) for name in ("class", "window-2")},
     **{f"{images} images": ("activations", images, Paper()) for images in (50, 1000, 4000)},
@@ -69,7 +72,7 @@ def run(pair: Pair, evidence: str, images: int, options: Paper) -> dict[str, flo
 def half(pair: Pair) -> dict[str, float]:
     """Half the anchor: what is left of it where the source contributes nothing."""
     found = pair.measure({name: values / 2 for name, values in pair.anchor.tensors.items()})
-    return {"accuracy": found.accuracy, "loss": found.loss, "support": float("nan")}
+    return {"accuracy": found.accuracy, "loss": found.loss}
 
 
 def plot(rows: dict[str, list[dict[str, float]]], dataset: str) -> None:
@@ -103,12 +106,10 @@ def main() -> None:
         rows[name] = [run(pair, *setting) for pair in pairs]
         print(name, [f"{row['accuracy']:.3f}" for row in rows[name]], flush=True)
     for name, found in rows.items():
-        values = ([row[key] for row in found] for key in ("accuracy", "loss", "support"))
+        values = ([row[key] for row in found] for key in ("accuracy", "loss", "support") if key in found[0])
         table.add_row(name, *(f"{average(each):.3f} ± {stdev(each):.3f}" for each in values))
     Console(width=120).print(table)
     plot(rows, args.dataset)
-    for row in rows["half the anchor (control)"]:
-        del row["support"]
     record(f"flow-{args.dataset}", {"split": "validation", "pairs": args.pairs, "rows": rows})
 
 

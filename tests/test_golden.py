@@ -66,7 +66,7 @@ def paper(s: Mapping[str, Any]) -> Paper:
         scale=metric["norm"],
         transform=transform,
         policy=POLICIES[s["resid_policy"]],
-        queries="shared" if s["qk_fusion"] == "eq_t_map" else "separate",
+        queries={"eq_t_map": "shared"}.get(s["qk_fusion"], s["qk_fusion"]),
         tokens=(acts["seq_filter"] or "all").replace("_", "-").replace("cls", "class"),
         keep=tuple(ours for theirs, ours in PARTS.items() if not s[theirs]),
         rules="released",

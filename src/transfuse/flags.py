@@ -94,7 +94,7 @@ Policy = Annotated[
         help="Flow only: the map behind a residual addition. scalar and matrix weigh by activations.",
     ),
 ]
-Queries = Annotated[str | None, Option(metavar="separate|shared", help="Flow only: one map for queries and keys?")]
+Queries = Annotated[str | None, Option(metavar="separate|shared|joint", help="Flow only: maps of queries and keys.")]
 Values = Annotated[str | None, Option(metavar="values|context", help="Flow only: what values are matched by.")]
 Heads = Annotated[str | None, Option(metavar="crossed|aware", help="Flow only: aware keeps attention heads apart.")]
 Tokens = Annotated[str | None, Option(metavar="all|class|window-N", help="Flow only: which tokens are samples.")]

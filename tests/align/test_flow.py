@@ -93,3 +93,39 @@ def test_what_flow_and_exact_refuse():
     for method in ("exact", "none"):
         with pytest.raises(SpecError, match="equal widths"):
             METHODS[method](*pair(hidden_size=48), Choices("weights"))
+
+
+@pytest.mark.parametrize("evidence", ["activations", "weights"])
+@pytest.mark.parametrize("options", [Paper("hard", queries=name) for name in ("shared", "joint")], ids=str)
+def test_queries_and_keys_of_one_map(options, evidence):
+    """A copy of itself is found back; between strangers Q and K move by one map."""
+    anchor, source = pair((1, 1))
+    found = METHODS["flow"](anchor, source, Choices(evidence, batches(), options))
+    for name, values in anchor.tensors.items():
+        torch.testing.assert_close(found.carried[name], values)
+    spaces = METHODS["flow"](*pair(), Choices(evidence, batches(), options)).matches
+    sizes = {"shared": 24, "joint": 48}
+    assert spaces[f"0.qk.{options.queries}"].map.plan().shape[-1] == sizes[options.queries]
+    assert "vit.layers.0.attention.k_proj" not in spaces
+
+
+def test_a_joint_map_mixes_queries_with_keys():
+    """The stacked tensor, carried by the stacked map, cut in two again."""
+    anchor, source = pair()
+    found = METHODS["flow"](anchor, source, Choices("weights", paper=Paper(queries="joint")))
+    names = [f"vit.layers.0.attention.{which}_proj.weight" for which in "qk"]
+    stream, joint = (found.matches[name].map for name in ("tokens", "0.qk.joint"))
+    stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward
+    expected = (stacked.T @ joint.forward).T.chunk(2)
+    for name, values in zip(names, expected, strict=True):
+        torch.testing.assert_close(found.carried[name], values)
+
+
+@pytest.mark.parametrize("heads", ["crossed", "aware"])
+def test_head_aware_plans_do_not_leave_their_head(heads):
+    anchor, source = pair()
+    plan = METHODS["flow"](anchor, source, Choices("weights", paper=Paper(heads=heads))).matches[
+        "vit.layers.0.attention.v_proj"
+    ].map.plan()  # fmt: skip
+    mass = plan.unflatten(1, (3, 8)).unflatten(0, (3, 8)).sum((1, 3))
+    assert ((mass > 1e-9).sum(1) == (1 if heads == "aware" else 3)).all()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
 from transfuse.network.space import Axis
 from transfuse.network.spec import Linear, Spec, Table
@@ -28,6 +29,10 @@ class Probe:
     side: Literal["input", "output", "parameter"]
     axis: Axis
     prefix_only: bool = False
+
+    def modules(self) -> list[str]:
+        """The modules that show it, in the order of the units: several for a stacked layer."""
+        return self.name.split(MARK)
 
 
 def outputs(spec: Spec) -> list[Probe]:
@@ -80,20 +85,24 @@ def observe(
     model: nn.Module, probes: Iterable[Probe], batch: Batch, select: Callable[[Probe], Select] = lambda probe: every
 ) -> dict[Probe, Float[Tensor, "batch token unit"]]:
     """The activations of one batch. What has no tokens counts as one token a sample."""
-    seen: dict[Probe, Tensor] = {}
+    pieces: dict[Probe, dict[str, Tensor]] = {}
 
-    def hook(probe: Probe) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def hook(probe: Probe, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
             values = arguments[0] if probe.side == "input" else output
             values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
-            seen[probe] = select(probe)(values.detach() if values.ndim == 3 else values.detach().unsqueeze(1))
+            kept = select(probe)(values.detach() if values.ndim == 3 else values.detach().unsqueeze(1))
+            pieces.setdefault(probe, {})[name] = kept
 
         return keep
 
-    handles = [model.get_submodule(probe.name).register_forward_hook(hook(probe)) for probe in probes]
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook(probe, name))
+        for probe in probes for name in probe.modules()
+    ]  # fmt: skip
     try:
         model(**{name: values for name, values in batch.items() if name != "labels"})
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return {probe: torch.cat([found[name] for name in probe.modules()], -1) for probe, found in pieces.items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from transfuse.align.evidence import Probe
 from transfuse.align.policy import Policy, Strength
+from transfuse.align.stack import MARK
 from transfuse.merge.apply import carry
 from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Concatenation, Junction, Linear, Spec, Table
@@ -125,14 +126,19 @@ def flow(
 
 def from_activations(seen: Mapping[Probe, Moments], values: Literal["values", "context"] = "values") -> Evidence:
     """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there."""
-    written = {probe.name: found for probe, found in seen.items() if probe.side != "input"}
+    written = {_unordered(probe.name): found for probe, found in seen.items() if probe.side != "input"}
     contexts = {str(probe.axis): found for probe, found in seen.items() if probe.side == "input"}
 
     def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
+        output = written[_unordered(op.name)]
         attends = isinstance(op, Linear) and op.part == "attention"
-        return contexts.get(str(op.writes), written[op.name]) if values == "context" and attends else written[op.name]
+        return contexts.get(str(op.writes), output) if values == "context" and attends else output
 
     return look
+
+
+def _unordered(name: str) -> tuple[str, ...]:
+    return tuple(sorted(name.split(MARK)))
 
 
 def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Evidence:

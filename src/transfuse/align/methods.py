@@ -10,9 +10,10 @@ from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
 from transfuse.align.evidence import Batch, collect, inputs, outputs
 from transfuse.align.gauge import canonical
-from transfuse.align.paper import Paper, selection, variant, withheld
+from transfuse.align.paper import Paper, ordered, selection, variant, withheld
 from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
+from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
@@ -73,33 +74,35 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     if kind == "both":
         raise ConfigError("align flow takes its evidence from activations or from weights, not from both; choose one")
     spec, target = (_flow_spec(each.spec, options) for each in (source, anchor))
+    ours, theirs = stack(target, anchor.tensors), stack(spec, source.tensors)
     select = selection(options, spec)
     if kind == "activations":
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
-        seen = collect(source.model, anchor.model, probes, choices.batches, select)
+        seen = collect(source.model, anchor.model, ordered(options, probes), choices.batches, select)
         evidence = flow_maps.from_activations(seen, options.values)
     else:
-        evidence = flow_maps.from_weights(spec, source.tensors, anchor.tensors)
+        evidence = flow_maps.from_weights(spec, theirs, ours)
     weights: dict[str, Tensor] = {}
     if options.policy in WEIGHTED:
         if not choices.batches:
             raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
         measure = released_strengths if options.rules == "released" else strengths
         weights = measure(target, anchor.model, choices.batches, select)
-    theirs, ours = (flow_maps.head_counts(each.spec) for each in (source, anchor))
-    heads = {name: (count, ours[name]) for name, count in theirs.items()}
+    counts = [flow_maps.head_counts(each.spec) for each in (source, anchor)]
+    heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
     matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
-    kept = {name for part in options.keep for name in spec.part(part)}
+    kept = {name for part in options.keep for name in source.spec.part(part)}
     carried = {
         name: anchor.tensors[name] if name in kept else values
-        for name, values in carry_all(spec, source.tensors, maps).items()
+        for name, values in unstack(carry_all(spec, theirs, maps)).items()
     }
     return Aligned(spec, anchor.tensors, carried, matches)
 
 
 def _flow_spec(spec: Spec, options: Paper) -> Spec:
-    return flow_maps.cross_head(flow_maps.shared_queries(spec) if options.queries == "shared" else spec)
+    queries = {"separate": lambda spec: spec, "shared": flow_maps.shared_queries, "joint": joint_queries}
+    return flow_maps.cross_head(queries[options.queries](spec))
 
 
 def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:

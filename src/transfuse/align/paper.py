@@ -4,8 +4,8 @@
 each difference. It exists for parity and comparison; nothing else uses it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from transfuse.align.evidence import Probe
 from transfuse.align.flow import Variant, Writer
 from transfuse.align.policy import POLICIES
+from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, parse, prefix
 from transfuse.network.space import Space
 from transfuse.network.spec import Junction, Spec, Table
@@ -35,7 +36,7 @@ class Paper:
     Attributes:
         plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
         transform: what is done to each unit's samples of activations; weights are always normalised.
-        queries: separate maps for Q and K, or one from the evidence of both.
+        queries: separate maps for Q and K, one from the evidence of both (shared), or one of twice the size (joint).
         values: whether V's map, which enters W_O, comes from the values or from the attention's context.
         heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
         tokens: all, class, or window-N, the central N x N patches with the class token.
@@ -48,7 +49,7 @@ class Paper:
     scale: str = "max"
     transform: str = "standardise"
     policy: str = "mean"
-    queries: Literal["separate", "shared"] = "separate"
+    queries: Literal["separate", "shared", "joint"] = "separate"
     values: Literal["values", "context"] = "values"
     heads: Literal["crossed", "aware"] = "crossed"
     tokens: str = "all"
@@ -114,6 +115,13 @@ def selection(options: Paper, spec: Spec) -> Callable[[Probe], Select]:
         return prefix(spec.tokens) if alone and spec.tokens else chosen
 
     return select
+
+
+def ordered(options: Paper, probes: Iterable[Probe]) -> list[Probe]:
+    """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights."""
+    if options.rules == "corrected":
+        return list(probes)
+    return [replace(probe, name=MARK.join(reversed(probe.modules()))) for probe in probes]
 
 
 def withheld(options: Paper, spec: Spec) -> set[str]:
