@@ -22,10 +22,11 @@ def over_pair(dataset: str, width: int, seeds: list[str], samples: int | None) -
     """One comparison: rows as dictionaries."""
     folders = [PARENTS / f"{dataset}-vit-{width}-{seed}" for seed in seeds]
     anchor, source = (ViTForImageClassification.from_pretrained(folder).eval() for folder in folders)
-    prepare = image_preparer(ViTImageProcessorPil.from_pretrained(folders[0]), anchor.config.num_channels)
+    processor = ViTImageProcessorPil.from_pretrained(folders[0])
+    prepare = image_preparer(processor, anchor.config.num_channels)
     batches = list(load_samples(split(dataset, "test")).batches(prepare, 500))
     options = {"samples": samples} if samples else {}
-    found = compare(anchor, source, load_samples(split(dataset, "train")), batches, options=options)
+    found = compare(anchor, source, load_samples(split(dataset, "train")), batches, processor, options=options)
     return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
             for row in found.rows]  # fmt: skip
 

@@ -105,3 +105,34 @@ def test_models_that_cannot_be():
     with pytest.raises(CheckpointError, match=r"model 2.*classifier\.bias"):
         transfuse.fuse(broken)
     assert issubclass(SpecError, TransfuseError)
+
+
+def test_a_loaded_anchor_with_data_needs_a_processor(tmp_path):
+    """No silent default: mis-normalised pixels would give plausible, worse alignments."""
+    from datasets import Dataset
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    sizes = dict(VIT.sizes) | {"num_channels": 1}
+    given = [ViTForImageClassification(ViTConfig(**sizes)).eval() for _ in range(2)]
+    data = Dataset.from_dict({"image": [Image.new("L", (12, 12), 10 * index) for index in range(8)]})
+    with pytest.raises(ConfigError, match="pass processor="):
+        transfuse.fuse(given, data)
+    processor = ViTImageProcessorPil(
+        do_resize=False, image_mean=[0.1], image_std=[0.2], size={"height": 12, "width": 12}
+    )
+    fusion = transfuse.fuse(given, data, processor=processor)
+    fusion.save(tmp_path / "out")
+    assert ViTImageProcessorPil.from_pretrained(tmp_path / "out").image_mean == (0.1,)
+    given[0].save_pretrained(tmp_path / "anchor")
+    processor.save_pretrained(tmp_path / "anchor")
+    by_path = transfuse.fuse([tmp_path / "anchor", given[1]], data)
+    for name, values in by_path.model.state_dict().items():
+        torch.testing.assert_close(values, fusion.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("wrong", ["one/path", [3, 4]])
+def test_models_of_a_wrong_type(wrong):
+    with pytest.raises(ConfigError, match="give a list"):
+        transfuse.fuse(wrong)

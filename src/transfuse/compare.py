@@ -50,12 +50,13 @@ class Comparison:
 
 
 def compare(
-    anchor: PreTrainedModel, source: PreTrainedModel, calibration: Any, batches: Sequence[Batch],
+    anchor: PreTrainedModel, source: PreTrainedModel, calibration: Any, batches: Sequence[Batch], processor: Any,
     ways: Iterable[str] = WAYS, options: Mapping[str, Any] = MappingProxyType({}), progress: Progress = silent,
 ) -> Comparison:  # fmt: skip
     """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included.
 
     Args:
+        processor: prepares the calibration samples.
         options: further options of every fusion.
     """
     parents = evaluate(anchor, batches), evaluate(source, batches)
@@ -63,7 +64,7 @@ def compare(
     lines, alignments = {}, {}
     for name in progress.track(list(ways), "fusing every way"):
         start = time.perf_counter()
-        fusion = fuse([anchor, source], calibration, **WAYS[name], **options)
+        fusion = fuse([anchor, source], calibration, processor=processor, **WAYS[name], **options)
         seconds = time.perf_counter() - start
         (aligned,) = fusion.alignments
         line = path(anchor, aligned.anchor, aligned.carried, parents, batches)

@@ -49,7 +49,10 @@ Share = Annotated[Finite, Field(ge=0)]
 
 
 class Options(BaseModel):
-    """How models are fused. `auto` evidence: activations and weights where there is data, else weights."""
+    """How models are fused.
+
+    `auto` evidence: weights without data; with data, activations for flow, both for exact.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -174,6 +177,10 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     """An option without an effect is a misunderstanding, not a preference."""
     given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
+    if chosen.align == "none" and chosen.evidence != "auto":
+        raise ConfigError(
+            f"{labels.get('evidence', 'evidence')}: align none looks at nothing; leave it out, or choose another align"
+        )
     for name in sorted(set(FLOW) & given):
         if chosen.align != "flow":
             raise ConfigError(f"{labels.get(name, name)}: only align flow takes it; leave it out, or choose align flow")

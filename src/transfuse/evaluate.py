@@ -60,8 +60,8 @@ def score(logits: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -
 
 
 def _metrics(log_probabilities: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -> Metrics:
-    accuracy = (log_probabilities.argmax(-1) == labels).float().mean()
-    return Metrics(float(accuracy), float(nll_loss(log_probabilities, labels)), len(labels))
+    accuracy = (log_probabilities.argmax(-1) == labels).double().mean()
+    return Metrics(float(accuracy), float(nll_loss(log_probabilities.double(), labels)), len(labels))
 
 
 def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:

@@ -50,6 +50,7 @@ class Fusion:
     options: Options
     record: dict[str, Any]
     origins: tuple[Origin, ...]
+    processor: Any = None
 
     def save(
         self,
@@ -67,7 +68,9 @@ class Fusion:
         with atomic_directory(target, overwrite, inputs) as partial:
             with quiet():
                 self.model.save_pretrained(partial)
-            if self.origins[0].path:
+            if self.processor is not None:
+                self.processor.save_pretrained(partial)
+            elif self.origins[0].path:
                 copy_companions(local_directory(self.origins[0].path, "allow"), partial)
             document = self.record | ({"metrics": metrics} if metrics else {})
             write_json(partial / "transfuse.json", document)
@@ -91,25 +94,31 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         )
 
 
-def fuse(models: Sequence[Model], data: Any = None, progress: Progress = silent, **options: Any) -> Fusion:
+def fuse(
+    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None, **options: Any
+) -> Fusion:
     """Fuse models into the basis and shape of the first.
 
     Args:
         models: two or more; the first is the anchor. Checkpoint directories, hub names or loaded models.
         data: calibration samples, unlabelled: a path, a `datasets.Dataset` or `Samples`; None: align by weights.
         progress: shows what is under way; silent by default.
+        processor: prepares `data` and is saved with the fusion; None: the one in the anchor's directory. A loaded
+            anchor has none, so data then needs it.
         options: fields of `Options`: align, merge, evidence, weights, samples, seed, device, dtype, ...
 
     Raises:
         TransfuseError: an input that cannot be fused; the message says what, where and what to do.
     """
+    if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
+        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
     chosen: Options = make(Options, options)
     weights = chosen.normalised_weights(len(models))
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
     networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
-    choices = calibrate(networks[0], models[0], data, chosen)
+    choices = calibrate(networks[0], models[0], data, chosen, processor)
     align, alignments = METHODS[chosen.align], []
     for source in progress.track(networks[1:], "aligning"):
         alignments.append(align(networks[0], source, choices))
@@ -118,7 +127,7 @@ def fuse(models: Sequence[Model], data: Any = None, progress: Progress = silent,
     fused = _finish(loaded[0], networks[0], merged, chosen)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
     record = describe(origins, chosen, weights, choices, data, alignments)
-    return Fusion(fused, tuple(alignments), chosen, record, origins)
+    return Fusion(fused, tuple(alignments), chosen, record, origins, processor)
 
 
 def load(path: str | Path, options: Options) -> PreTrainedModel:
@@ -141,14 +150,14 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
     return networks
 
 
-def calibrate(anchor: Network, model: Model, data: Any, options: Options) -> Choices:
+def calibrate(anchor: Network, model: Model, data: Any, options: Options, processor: Any = None) -> Choices:
     """The evidence to use, and the prepared calibration batches for it."""
     evidence = resolve_evidence(options, data)
     batches: list[dict[str, Tensor]] = []
     looks = evidence != "weights" or options.policy in WEIGHTED
     if looks and data is not None and options.align != "none":
         samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
-        batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options)
+        batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options, processor)
     return Choices(evidence, batches, Paper(**options.model_dump(include=set(FLOW))))
 
 
@@ -161,11 +170,19 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
     return options.evidence
 
 
-def prepare(samples: Samples, model: PreTrainedModel, given: Model, options: Options) -> list[dict[str, Tensor]]:
-    """Batches on the model's device, made by its own image processor."""
-    source = None if isinstance(given, PreTrainedModel) else local_directory(given, "allow")
+def prepare(
+    samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
+) -> list[dict[str, Tensor]]:
+    """Batches on the model's device, made by `processor` or else by the checkpoint's own.
+
+    Raises:
+        ConfigError: a loaded model, which has no processor, and none is given.
+    """
     config = model.config
-    preparer = image_preparer(load_processor(source, config), config.num_channels, config.image_size)
+    if processor is None and isinstance(given, PreTrainedModel):
+        raise ConfigError("data: a loaded anchor has no image processor; pass processor=..., or the anchor's path")
+    processor = processor or load_processor(local_directory(given, "allow"), config)
+    preparer = image_preparer(processor, config.num_channels, config.image_size)
     batches = samples.require_images().batches(preparer, options.batch_size)
     return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
 

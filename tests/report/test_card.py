@@ -96,6 +96,7 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
             ["--align", "flow", "--regularization", "0.06"],
         ),
         ({"weights": (0.1, 2)}, ["--weights", "0.1,2.0"]),
+        ({"align": "flow", "keep": ("norms", "ffn")}, ["--align", "flow", "--keep", "norms,ffn"]),
         ({"samples": 9, "batch_size": 3, "seed": 1}, ["--samples", "9", "--batch-size", "3", "--seed", "1"]),
         ({"dtype": "float16", "allow_pickle": True}, ["--dtype", "float16", "--allow-pickle"]),
     ],

@@ -23,12 +23,14 @@ def prefix(layout: Tokens) -> Select:
 
 
 def window(layout: Tokens, size: int) -> Select:
-    """The special tokens and the central `size` x `size` patches."""
-    tops = [max(0, (count - size) // 2) for count in (layout.rows, layout.columns)]
+    """The special tokens and the central `size` x `size` patches. Raises `ConfigError` where there are fewer."""
+    if size > min(layout.rows, layout.columns):
+        raise ConfigError(f"tokens: window-{size} is larger than the grid of {layout.rows} x {layout.columns} patches")
+    tops = [(count - size) // 2 for count in (layout.rows, layout.columns)]
     patches = [
         layout.prefix + row * layout.columns + column
-        for row in range(tops[0], min(layout.rows, tops[0] + size))
-        for column in range(tops[1], min(layout.columns, tops[1] + size))
+        for row in range(tops[0], tops[0] + size)
+        for column in range(tops[1], tops[1] + size)
     ]
     return _of_whole_sequences(layout, [*range(layout.prefix), *patches])
 

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from transfuse.compare import compare
-from transfuse.demo.digits import batches, digits, parent
+from transfuse.demo.digits import batches, digits, parent, processor
 from transfuse.fusion import fuse
 from transfuse.io.data import load_samples
 from transfuse.io.quiet import quiet
@@ -31,8 +31,9 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
         for target, seed in progress.track(list(zip(folders, SEEDS, strict=True)), "training parents")
     )
     calibration = load_samples(data["train"])
-    comparison = compare(anchor, source, calibration, batches(load_samples(data["test"])), progress=progress)
-    fused = fuse(folders, calibration).save(folder / "fused", "replace")
+    test = batches(load_samples(data["test"]))
+    comparison = compare(anchor, source, calibration, test, processor(), progress=progress)
+    fused = fuse(folders, folder / "digits").save(folder / "fused", "replace")
     words = ["transfuse", "fuse", *folders, "-o", folder / "again", "--data", folder / "digits"]
     command = shlex.join(map(str, words))
     (folder / "report.html").write_text(page(comparison, TITLE, command), encoding="utf-8")

@@ -93,7 +93,9 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
         raise OutputError(f"{target}: is a mount point, which cannot be renamed; choose a directory inside it")
     names = {path.name for path in target.iterdir()}
     if names and overwrite == "refuse":
-        raise OutputError(f"{target}: is not empty; choose another directory, or pass --overwrite to replace it")
+        raise OutputError(
+            f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
+        )
     if names and ("config.json" not in names or ".git" in names):
         raise OutputError(f"{target}: does not look like a model output and is not replaced; choose another directory")
 

@@ -20,7 +20,7 @@ CARD = MARKDOWN.from_string("""\
 
 # {{ name | text }}
 
-This is one model fused from {{ models | length }} with [transfuse](https://pypi.org/project/transfuse/): aligned by
+This is one model fused from {{ models | length }} with transfuse: aligned by
 `{{ options.align }}`{{ "" if options.align == "none" else " (evidence: %s)" % evidence }}, merged by \
 `{{ options.merge }}`, in the basis and shape of the first.
 
@@ -78,7 +78,7 @@ def command(name: str, record: Mapping[str, Any]) -> str:
         words += ["--data", _source(record["data"])]
     for option, value in _chosen(record).items():
         flag = f"--{option.replace('_', '-')}"
-        text = ",".join(map(repr, value)) if isinstance(value, list | tuple) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
     return shlex.join(words)
 
