@@ -17,11 +17,14 @@ BARS = {
     "anchor": "parent A",
     "other parent": "parent B",
     "plain average": "plain average",
+    "half the anchor (control)": "half of A (control)",
+    "uniform plan (control)": "uniform plan (control)",
     "flow, soft": "transport flow, soft",
     "flow, hard": "transport flow, hard",
     "exact": "exact symmetries",
     "ensemble (twice the cost)": "ensemble of both (2x cost)",
 }
+CONTROLS = ("half the anchor (control)", "uniform plan (control)")
 COLOURS = {"plain average": "C7", "flow, soft": "C1", "flow, hard": "C2", "exact": "C0"}
 
 
@@ -31,9 +34,11 @@ def main() -> None:
     dataset = parser.parse_args().dataset
     pairs = json.loads((RESULTS / f"methods-{dataset}.json").read_text())["pairs"]
     rows = {name: [row for pair in pairs.values() for row in pair if row["name"] == name] for name in BARS}
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.3), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.7), layout="constrained")
     values = [100 * mean(row["metrics"]["accuracy"] for row in rows[name]) for name in BARS]
-    bars = left.barh(list(BARS.values()), values, color=[COLOURS.get(name, "C4") for name in BARS])
+    bars = left.barh(
+        list(BARS.values()), values, color=[COLOURS.get(name, "C8" if name in CONTROLS else "C4") for name in BARS]
+    )
     left.bar_label(bars, fmt="%.1f", padding=3)
     left.invert_yaxis()
     left.set(xlabel="test accuracy (%)", xlim=(0, max(values) * 1.15))
