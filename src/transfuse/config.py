@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from transfuse.choices import (
+    Align,
+    Cost,
+    Dtype,
+    Evidence,
+    Heads,
+    Merge,
+    Part,
+    Plan,
+    Policy,
+    Queries,
+    Rules,
+    Scale,
+    Transform,
+    Values,
+)  # fmt: skip
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-
-Align = Literal["none", "flow", "exact"]
-Merge = Literal["mean"]
-Evidence = Literal["auto", "activations", "weights", "both"]
-Plan = Literal["soft", "hard", "widening", "uniform"]
-Cost = Literal["euclidean", "squared", "cosine"]
-Scale = Literal["max", "mean", "median", "log", "none"]
-Transform = Literal["standardise", "centre", "normalise", "raw"]
-Policy = Literal["mean", "scalar", "matrix", "skip", "branch", "identity"]
-Queries = Literal["separate", "shared", "joint"]
-Values = Literal["values", "context"]
-Heads = Literal["crossed", "aware"]
-Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
-Rules = Literal["corrected", "released"]
-Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
 def _number(value: object) -> object:
@@ -58,7 +59,7 @@ class Options(BaseModel):
 
     align: Align = "exact"
     merge: Merge = "mean"
-    evidence: Evidence = "auto"
+    evidence: Literal["auto", Evidence] = "auto"
     plan: Plan = "soft"
     regularization: Annotated[Finite, Field(gt=0)] | None = None
     cost: Cost = "euclidean"

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.align.methods import METHODS, Aligned, Choices
-from transfuse.align.methods import Evidence as Kind
 from transfuse.align.paper import Paper
 from transfuse.align.policy import WEIGHTED
+from transfuse.choices import Evidence as Kind
 from transfuse.config import FLOW, Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from transfuse.align.evidence import Probe
 from transfuse.align.policy import Policy, Strength
 from transfuse.align.stack import MARK
+from transfuse.choices import Values
 from transfuse.merge.apply import carry
 from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Concatenation, Junction, Linear, Spec, Table
@@ -124,7 +124,7 @@ def flow(
     return found
 
 
-def from_activations(seen: Mapping[Probe, Moments], values: Literal["values", "context"] = "values") -> Evidence:
+def from_activations(seen: Mapping[Probe, Moments], values: Values = "values") -> Evidence:
     """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there."""
     written = {_unordered(probe.name): found for probe, found in seen.items() if probe.side != "input"}
     contexts = {str(probe.axis): found for probe, found in seen.items() if probe.side == "input"}

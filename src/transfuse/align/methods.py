@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
+from transfuse.choices import Evidence
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -26,7 +26,6 @@ from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Tensors = Mapping[str, Tensor]
-Evidence = Literal["activations", "weights", "both"]
 # Weight evidence counts this many times as much as activation evidence where both are summed (docs/log.md).
 WEIGHT_SHARE = 3.0
 

@@ -15,15 +15,13 @@ from transfuse.align.flow import Variant, Writer
 from transfuse.align.policy import POLICIES
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, parse, prefix
+from transfuse.choices import Cost, Heads, Part, Plan, Policy, Queries, Rules, Scale, Transform, Values
 from transfuse.network.space import Space
 from transfuse.network.spec import Junction, Spec, Table
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
 from transfuse.transport.maps import Matrix
 from transfuse.transport.nested import by_head
 from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, uniform
-
-Plan = Literal["soft", "hard", "widening", "uniform"]
-Rules = Literal["corrected", "released"]
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
 REGULARISATION = {"activations": 0.08, "weights": 0.06}
@@ -45,15 +43,15 @@ class Paper:
 
     plan: Plan = "soft"
     regularization: float | None = None
-    cost: str = "euclidean"
-    scale: str = "max"
-    transform: str = "standardise"
-    policy: str = "mean"
-    queries: Literal["separate", "shared", "joint"] = "separate"
-    values: Literal["values", "context"] = "values"
-    heads: Literal["crossed", "aware"] = "crossed"
+    cost: Cost = "euclidean"
+    scale: Scale = "max"
+    transform: Transform = "standardise"
+    policy: Policy = "mean"
+    queries: Queries = "separate"
+    values: Values = "values"
+    heads: Heads = "crossed"
     tokens: str = "all"
-    keep: tuple[str, ...] = ()
+    keep: tuple[Part, ...] = ()
     rules: Rules = "corrected"
 
 
