@@ -175,6 +175,11 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
+def without_data(evidence: str) -> str:
+    """What to say of evidence that there is nothing to take from."""
+    return f"evidence {evidence} needs data; give --data, or choose --evidence weights"
+
+
 def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     """An option without an effect is a misunderstanding, not a preference."""
     given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
@@ -195,3 +200,5 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             f"{labels.get('evidence', 'evidence')}: align flow matches by activations or by weights, not by both;"
             " choose one"
         )
+    if isinstance(chosen, Job) and chosen.data is None and chosen.evidence in ("activations", "both"):
+        raise ConfigError(without_data(chosen.evidence))

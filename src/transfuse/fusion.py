@@ -14,7 +14,7 @@ from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.paper import Paper
 from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
-from transfuse.config import FLOW, Options, make
+from transfuse.config import FLOW, Options, make, without_data
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Samples, load_samples
@@ -166,7 +166,7 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
     if options.evidence == "auto":
         return "weights" if data is None else "activations" if options.align == "flow" else "both"
     if options.evidence != "weights" and options.align != "none" and data is None:
-        raise ConfigError(f"evidence {options.evidence} needs data; give --data, or choose --evidence weights")
+        raise ConfigError(without_data(options.evidence))
     return options.evidence
 
 
