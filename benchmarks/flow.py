@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transfuse.align.methods import Choices, align_flow
-from transfuse.align.paper import Paper
+from transfuse.choices import Paper
 from transfuse.transport.solve import Match
 
 matplotlib.use("Agg")

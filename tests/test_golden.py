@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transfuse.align.methods import Choices, align_flow
-from transfuse.align.paper import Paper
+from transfuse.choices import Paper
 from transfuse.io.checkpoint import load_model
 from transfuse.merge.mean import mean
 from transfuse.network.model import network

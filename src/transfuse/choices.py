@@ -1,5 +1,6 @@
 """The names that options may have, said once; what each means stands where it is implemented. No heavy imports."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 Align = Literal["none", "flow", "exact"]
@@ -16,3 +17,31 @@ Heads = Literal["crossed", "aware"]
 Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
 Rules = Literal["corrected", "released"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's options; the defaults are its ViT setting.
+
+    Attributes:
+        plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
+        transform: what is done to each unit's samples of activations; weights are always normalised.
+        queries: separate maps for Q and K, one from the evidence of both (shared), or one of twice the size (joint).
+        values: whether V's map, which enters W_O, comes from the values or from the attention's context.
+        heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
+        tokens: all, class, or window-N, the central N x N patches with the class token.
+        keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
+    """
+
+    plan: Plan = "soft"
+    regularization: float | None = None
+    cost: Cost = "euclidean"
+    scale: Scale = "max"
+    transform: Transform = "standardise"
+    policy: Policy = "mean"
+    queries: Queries = "separate"
+    values: Values = "values"
+    heads: Heads = "crossed"
+    tokens: str = "all"
+    keep: tuple[Part, ...] = ()
+    rules: Rules = "corrected"

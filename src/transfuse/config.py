@@ -6,6 +6,7 @@ Nothing here imports torch before it has to, so that a mistyped option is answer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
@@ -18,6 +19,7 @@ from transfuse.choices import (
     Evidence,
     Heads,
     Merge,
+    Paper,
     Part,
     Plan,
     Policy,
@@ -60,18 +62,18 @@ class Options(BaseModel):
     align: Align = "exact"
     merge: Merge = "mean"
     evidence: Literal["auto", Evidence] = "auto"
-    plan: Plan = "soft"
+    plan: Plan = Paper.plan
     regularization: Annotated[Finite, Field(gt=0)] | None = None
-    cost: Cost = "euclidean"
-    scale: Scale = "max"
-    transform: Transform = "standardise"
-    policy: Policy = "mean"
-    queries: Queries = "separate"
-    values: Values = "values"
-    heads: Heads = "crossed"
-    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = "all"
-    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = ()
-    rules: Rules = "corrected"
+    cost: Cost = Paper.cost
+    scale: Scale = Paper.scale
+    transform: Transform = Paper.transform
+    policy: Policy = Paper.policy
+    queries: Queries = Paper.queries
+    values: Values = Paper.values
+    heads: Heads = Paper.heads
+    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = Paper.tokens
+    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = Paper.keep
+    rules: Rules = Paper.rules
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
     samples: Count | None = None
     batch_size: Count = 100
@@ -90,6 +92,10 @@ class Options(BaseModel):
         if not 0 < sum(weights) < float("inf"):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
+
+    def pickle_policy(self) -> Literal["refuse", "allow"]:
+        """Whether pickled weights may be read."""
+        return "allow" if self.allow_pickle else "refuse"
 
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow and 2,000 for exact."""
@@ -116,10 +122,7 @@ class Options(BaseModel):
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
-FLOW = (
-    "plan", "regularization", "cost", "scale", "transform", "policy", "queries", "values", "heads", "tokens",
-    "keep", "rules",
-)  # fmt: skip
+FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
 
 
 class Job(Options):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 
-from transfuse.align.evidence import Batch
+from transfuse.align.evidence import Batch, unlabelled
 from transfuse.merge.mean import interpolate
 from transfuse.network.model import with_tensors
 
@@ -48,7 +48,7 @@ def predict(
     """Logits and labels over all batches."""
     logits, labels = [], []
     for batch in batches:
-        inputs = {name: values.to(model.device) for name, values in batch.items() if name != "labels"}
+        inputs = {name: values.to(model.device) for name, values in unlabelled(batch).items()}
         logits.append(model(**inputs).logits.float().cpu())
         labels.append(batch["labels"].cpu())
     return torch.cat(logits), torch.cat(labels)

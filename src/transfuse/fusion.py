@@ -8,16 +8,16 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.align.methods import METHODS, Aligned, Choices
-from transfuse.align.paper import Paper
 from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
+from transfuse.choices import Paper
 from transfuse.config import FLOW, Options, make, without_data
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
-from transfuse.io.data import Samples, load_samples
+from transfuse.io.data import Prepare, Samples, load_samples
 from transfuse.io.files import copy_companions
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.prepare import image_preparer, load_processor
@@ -132,7 +132,7 @@ def fuse(
 
 def load(path: str | Path, options: Options) -> PreTrainedModel:
     """One checkpoint, as its files are."""
-    return load_model(path, pickle="allow" if options.allow_pickle else "refuse")
+    return load_model(path, pickle=options.pickle_policy())
 
 
 def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
@@ -173,18 +173,22 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
 def prepare(
     samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
 ) -> list[dict[str, Tensor]]:
-    """Batches on the model's device, made by `processor` or else by the checkpoint's own.
+    """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
+    preparer = own_preparer(given, model.config, processor)
+    batches = samples.require_images().batches(preparer, options.batch_size)
+    return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
+
+
+def own_preparer(given: Model, config: PretrainedConfig, processor: Any = None) -> Prepare:
+    """Prepares images by `processor`, or else by the one saved with the checkpoint.
 
     Raises:
         ConfigError: a loaded model, which has no processor, and none is given.
     """
-    config = model.config
     if processor is None and isinstance(given, PreTrainedModel):
         raise ConfigError("data: a loaded anchor has no image processor; pass processor=..., or the anchor's path")
     processor = processor or load_processor(local_directory(given, "allow"), config)
-    preparer = image_preparer(processor, config.num_channels, config.image_size)
-    batches = samples.require_images().batches(preparer, options.batch_size)
-    return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
+    return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
 
 
 def merge(alignments: Sequence[Aligned], weights: Sequence[float]) -> dict[str, Tensor]:

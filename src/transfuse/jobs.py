@@ -17,11 +17,10 @@ from transfuse.errors import OutputError, SpecError
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
-from transfuse.fusion import calibrate, check_models, fuse, load, resolve_evidence
+from transfuse.fusion import calibrate, check_models, fuse, load, own_preparer, resolve_evidence
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
-from transfuse.io.files import PicklePolicy, weight_files
-from transfuse.io.prepare import image_preparer, load_processor
+from transfuse.io.files import weight_files
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
@@ -90,7 +89,7 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
 
 def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> None:
     """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass."""
-    pickle = _pickle(options)
+    pickle = options.pickle_policy()
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
@@ -99,10 +98,6 @@ def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrain
             accept(config, _architecture(config))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
-
-
-def _pickle(options: Options) -> PicklePolicy:
-    return "allow" if options.allow_pickle else "refuse"
 
 
 def _architecture(config: PreTrainedConfig) -> str:
@@ -129,7 +124,4 @@ def _measured(data: str, limit: int | None, options: Options) -> Samples:
 def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
     """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
     aligned = samples.aligned_to(model.config.id2label)
-    config, pickle = model.config, _pickle(options)
-    processor = load_processor(local_directory(name, pickle), config)
-    preparer = image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
-    return aligned.batches(preparer, options.batch_size)
+    return aligned.batches(own_preparer(name, model.config), options.batch_size)

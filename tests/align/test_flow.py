@@ -7,7 +7,7 @@ from cases import CASES
 from transfuse.align.flow import cross_head
 from transfuse.align.groups import random_element
 from transfuse.align.methods import METHODS, Choices
-from transfuse.align.paper import Paper
+from transfuse.choices import Paper
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean

@@ -21,6 +21,11 @@ from transfuse.transport.cost import Moments, moments
 Batch = Mapping[str, Tensor]
 
 
+def unlabelled(batch: Batch) -> dict[str, Tensor]:
+    """What a model is given of a batch to predict from."""
+    return {name: values for name, values in batch.items() if name != "labels"}
+
+
 @dataclass(frozen=True)
 class Probe:
     """Where the units of `axis` show: the input or the output of a module, or a parameter itself."""
@@ -101,7 +106,7 @@ def observe(
         for probe in probes for name in probe.modules()
     ]  # fmt: skip
     try:
-        model(**{name: values for name, values in batch.items() if name != "labels"})
+        model(**unlabelled(batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -9,12 +9,12 @@ from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
 from transfuse.align.evidence import Batch, collect, inputs, outputs
 from transfuse.align.gauge import canonical
-from transfuse.align.paper import Paper, ordered, selection, variant, withheld
+from transfuse.align.paper import ordered, selection, variant, withheld
 from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
-from transfuse.choices import Evidence
+from transfuse.choices import Evidence, Paper
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -26,7 +26,8 @@ from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Tensors = Mapping[str, Tensor]
-# Weight evidence counts this many times as much as activation evidence where both are summed (docs/log.md).
+# Weight evidence counts this many times as much as activation evidence where both are summed; other shares did about
+# as well (docs/log.md).
 WEIGHT_SHARE = 3.0
 
 

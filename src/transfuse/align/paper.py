@@ -1,11 +1,11 @@
 """The paper's options, by name, as the functions that the flow takes (TF-OT, sections 4 and 5, appendix).
 
-`rules="released"` reproduces the authors' code bit for bit where it differs from the mathematics; docs/paper.md lists
+`rules="released"` reproduces the authors' code where it differs from the mathematics; docs/paper.md lists
 each difference. It exists for parity and comparison; nothing else uses it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from transfuse.align.flow import Variant, Writer
 from transfuse.align.policy import POLICIES
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, parse, prefix
-from transfuse.choices import Cost, Heads, Part, Plan, Policy, Queries, Rules, Scale, Transform, Values
+from transfuse.choices import Paper, Plan
 from transfuse.network.space import Space
 from transfuse.network.spec import Junction, Spec, Table
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
@@ -25,34 +25,6 @@ from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, u
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
 REGULARISATION = {"activations": 0.08, "weights": 0.06}
-
-
-@dataclass(frozen=True)
-class Paper:
-    """The paper's options; the defaults are its ViT setting.
-
-    Attributes:
-        plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
-        transform: what is done to each unit's samples of activations; weights are always normalised.
-        queries: separate maps for Q and K, one from the evidence of both (shared), or one of twice the size (joint).
-        values: whether V's map, which enters W_O, comes from the values or from the attention's context.
-        heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
-        tokens: all, class, or window-N, the central N x N patches with the class token.
-        keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
-    """
-
-    plan: Plan = "soft"
-    regularization: float | None = None
-    cost: Cost = "euclidean"
-    scale: Scale = "max"
-    transform: Transform = "standardise"
-    policy: Policy = "mean"
-    queries: Queries = "separate"
-    values: Values = "values"
-    heads: Heads = "crossed"
-    tokens: str = "all"
-    keep: tuple[Part, ...] = ()
-    rules: Rules = "corrected"
 
 
 def variant(

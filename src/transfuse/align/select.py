@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.evidence import Batch
+from transfuse.align.evidence import Batch, unlabelled
 from transfuse.network.model import with_tensors
 
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
@@ -33,5 +33,4 @@ def disagreement(
 
 
 def _logits(model: PreTrainedModel, batches: Sequence[Batch]) -> Tensor:
-    inputs = ({name: values for name, values in batch.items() if name != "labels"} for batch in batches)
-    return torch.cat([model(**each).logits.float() for each in inputs])
+    return torch.cat([model(**unlabelled(batch)).logits.float() for batch in batches])
