@@ -15,7 +15,7 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.compare import compare
 from transfuse.io.data import load_samples
-from transfuse.io.prepare import image_preparer
+from transfuse.io.images import image_preparer
 
 
 def over_pair(dataset: str, width: int, seeds: list[str], samples: int | None) -> list[dict[str, object]]:

@@ -10,7 +10,7 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 from transfuse.align.methods import Aligned
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.io.data import load_samples
-from transfuse.io.prepare import image_preparer
+from transfuse.io.images import image_preparer
 from transfuse.merge.mean import mean
 from transfuse.network.model import Network, network, with_tensors
 

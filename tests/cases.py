@@ -6,8 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
+from transfuse.batch import cast
 from transfuse.network.families import declare
 from transfuse.network.model import example_inputs
 from transfuse.network.spec import Spec
@@ -41,8 +49,7 @@ class Case:
     def logits(self, model: PreTrainedModel, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
         if tensors is not None:
             model.load_state_dict(tensors)
-        inputs = {name: values.double() if values.is_floating_point() else values for name, values in self.inputs(model.config).items()}  # fmt: skip # noqa: E501
-        return model(**inputs).logits
+        return model(**cast(self.inputs(model.config), torch.float64)).logits
 
 
 VIT = {
@@ -52,8 +59,16 @@ VIT = {
 }  # fmt: skip
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
+BERT = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37, "vocab_size": 31,
+    "max_position_embeddings": 12, "num_labels": 5, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+BERT_K = ("key.bias",)
 
 CASES = [
     Case("vit", ViTForImageClassification, ViTConfig, VIT, WIDTHS, K_BIAS),
     Case("vit-no-qkv-bias", ViTForImageClassification, ViTConfig, VIT | {"qkv_bias": False}, WIDTHS),
+    Case("bert-mlm", BertForMaskedLM, BertConfig, BERT, WIDTHS, BERT_K),
+    Case("bert-mlm-untied", BertForMaskedLM, BertConfig, BERT | {"tie_word_embeddings": False}, WIDTHS, BERT_K),
+    Case("bert-classifier", BertForSequenceClassification, BertConfig, BERT, WIDTHS, BERT_K),
 ]

@@ -20,7 +20,7 @@ def batches(samples=12):
 
 def test_score_by_hand():
     logits = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]])
-    found = score(logits, torch.tensor([1, 1]))
+    found = score(lambda batch: logits.log_softmax(-1), [{"labels": torch.tensor([1, 1])}])
     assert found.accuracy == 0.5
     assert found.loss == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
     assert found.samples == 2

@@ -7,11 +7,12 @@ from cases import CASES, Case
 from transfuse.align.gauge import canonical
 from transfuse.align.groups import random_alignment
 from transfuse.align.methods import METHODS, Choices
+from transfuse.batch import cast
 from transfuse.errors import SpecError
 from transfuse.fusion import fuse
 from transfuse.merge.apply import carry, carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.model import network
+from transfuse.network.model import network, with_twins
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, restrict, symmetric
@@ -88,7 +89,9 @@ def test_mutation(case):
         axes = tensors[name]
         fixed = Space("left out", axes[position].size, Group.FIXED)
         mutated = carry(model.state_dict()[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
-        assert deviation(case, whole | {name: mutated}, reference) > 1e-6, f"{name}, axis {position}: undetected"
+        assert deviation(case, whole | dict.fromkeys(with_twins(model, {name}), mutated), reference) > 1e-6, (
+            f"{name}, axis {position}: undetected"
+        )
 
 
 @families
@@ -129,9 +132,7 @@ def test_recovery(case, evidence):
     copy = case.build()
     copy.load_state_dict(carry_all(spec, fold(spec, model.state_dict()), random_alignment(spec, 3)))
     source, anchor = (network(each, torch.device("cpu")) for each in (case.build(), copy))
-    batches = [
-        {name: values.double() for name, values in case.inputs(model.config, seed).items()} for seed in range(40)
-    ]
+    batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(40)]
     aligned = METHODS["exact"](anchor, source, Choices(evidence, batches))
     assert max(match.map.exactness() for match in aligned.matches.values()) < 1e-6
     for name, values in aligned.anchor.items():

@@ -73,7 +73,7 @@ def evaluate(
     seed: flags.Seed = None, device: flags.Device = None, allow_pickle: flags.Pickle = None,
     as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure accuracy and loss of image classifiers."""
+    """Measure accuracy and loss."""
     from transfuse.checks import options
     from transfuse.report.table import metrics_table
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.align.evidence import Batch
 from transfuse.align.methods import Aligned
+from transfuse.batch import Batch
 from transfuse.evaluate import Metrics, Path, ensemble, evaluate, path
 from transfuse.fusion import fuse
 from transfuse.progress import Progress, silent

@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 
-from transfuse.align.evidence import Batch, unlabelled
+from transfuse.batch import Batch, answers
 from transfuse.merge.mean import interpolate
-from transfuse.network.model import with_tensors
+from transfuse.network.model import predict, with_tensors
 
 POSITIONS = 11  # points of a path, both ends included
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`."""
+    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`: images, texts, or words that were hidden."""
 
     accuracy: float
     loss: float
@@ -41,39 +41,30 @@ class Path:
         return asdict(self)
 
 
-@torch.no_grad()
-def predict(
-    model: PreTrainedModel, batches: Iterable[Batch]
-) -> tuple[Float[Tensor, "sample cls"], Int[Tensor, " sample"]]:
-    """Logits and labels over all batches."""
-    logits, labels = [], []
+def score(predict_log: Callable[[Batch], Float[Tensor, "sample cls"]], batches: Iterable[Batch]) -> Metrics:
+    """Metrics of log-probabilities, batch by batch: memory does not grow with the samples."""
+    right, loss, count = 0.0, 0.0, 0
     for batch in batches:
-        inputs = {name: values.to(model.device) for name, values in unlabelled(batch).items()}
-        logits.append(model(**inputs).logits.float().cpu())
-        labels.append(batch["labels"].cpu())
-    return torch.cat(logits), torch.cat(labels)
-
-
-def score(logits: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -> Metrics:
-    """Metrics of given predictions."""
-    return _metrics(logits.log_softmax(-1), labels)
-
-
-def _metrics(log_probabilities: Float[Tensor, "sample cls"], labels: Int[Tensor, " sample"]) -> Metrics:
-    accuracy = (log_probabilities.argmax(-1) == labels).double().mean()
-    return Metrics(float(accuracy), float(nll_loss(log_probabilities.double(), labels)), len(labels))
+        found, labels = predict_log(batch).cpu(), answers(batch).cpu()
+        right += float((found.argmax(-1) == labels).sum())
+        loss += float(nll_loss(found.double(), labels, reduction="sum"))
+        count += len(labels)
+    return Metrics(right / count, loss / count, count)
 
 
 def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
     """Metrics of one model."""
-    return score(*predict(model, batches))
+    return score(lambda batch: predict(model, batch).log_softmax(-1), batches)
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
     """Metrics of the mean of all models' probabilities: what fusion aims at, for as many times the cost."""
-    outputs = [predict(model, batches) for model in models]
-    probabilities = torch.stack([logits.softmax(-1) for logits, _ in outputs]).mean(0)
-    return _metrics(probabilities.clamp_min(1e-12).log(), outputs[0][1])
+
+    def together(batch: Batch) -> Tensor:
+        outputs = [predict(model, batch).softmax(-1) for model in models]
+        return torch.stack(outputs).mean(0).clamp_min(1e-12).log()
+
+    return score(together, batches)
 
 
 def path(

@@ -29,11 +29,17 @@ Data = Annotated[
     str | None,
     Option(
         metavar="DATA",
-        help="Samples, unlabelled: a folder of images, a parquet, CSV or JSON-lines file, a saved dataset, or a name"
-        " on the hub. Default: none, align by weights.",
+        help="Samples, unlabelled: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a"
+        " name on the hub. Default: none, align by weights.",
     ),
 ]
-Labelled = Annotated[str, Option(metavar="DATA", help="Labelled samples; the test split where there are several.")]
+Labelled = Annotated[
+    str,
+    Option(
+        metavar="DATA",
+        help="Labelled samples (texts, for a masked-language model); the test split where there are several.",
+    ),
+]
 Both = Annotated[
     str,
     Option(

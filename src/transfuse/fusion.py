@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
+from transfuse.batch import cast
 from transfuse.choices import Evidence as Kind
 from transfuse.choices import Paper
 from transfuse.config import FLOW, Options, make, without_data
@@ -20,7 +21,6 @@ from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Prepare, Samples, load_samples
 from transfuse.io.files import copy_companions
 from transfuse.io.output import Overwrite, atomic_directory, write_json
-from transfuse.io.prepare import image_preparer, load_processor
 from transfuse.io.quiet import quiet
 from transfuse.io.splits import CALIBRATION
 from transfuse.merge.mean import mean
@@ -29,6 +29,7 @@ from transfuse.network.model import Network, example_inputs, network, with_tenso
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
+from transfuse.tasks import task
 
 Model: TypeAlias = str | Path | PreTrainedModel
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's logits, relative to their largest entry
@@ -86,7 +87,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         reloaded = load_model(directory)
     except CheckpointError as error:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
-    inputs = {name: values.to(model.dtype) for name, values in example_inputs(model.config).items()}
+    inputs = cast(example_inputs(model.config), model.dtype)
     expected, found = (each.cpu()(**inputs).logits.double() for each in (copy.deepcopy(model), reloaded))
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(
@@ -174,21 +175,22 @@ def prepare(
     samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
 ) -> list[dict[str, Tensor]]:
     """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
-    preparer = own_preparer(given, model.config, processor)
-    batches = samples.require_images().batches(preparer, options.batch_size)
+    preparer = own_preparer(given, model, processor)
+    batches = task(type(model).__name__).samples(samples).batches(preparer, options.batch_size)
     return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
 
 
-def own_preparer(given: Model, config: PretrainedConfig, processor: Any = None) -> Prepare:
-    """Prepares images by `processor`, or else by the one saved with the checkpoint.
+def own_preparer(given: Model, model: PreTrainedModel, processor: Any = None) -> Prepare:
+    """Prepares samples by `processor` (an image processor, a tokenizer), or else by the one saved with the checkpoint.
 
     Raises:
         ConfigError: a loaded model, which has no processor, and none is given.
     """
+    does = task(type(model).__name__)
     if processor is None and isinstance(given, PreTrainedModel):
-        raise ConfigError("data: a loaded anchor has no image processor; pass processor=..., or the anchor's path")
-    processor = processor or load_processor(local_directory(given, "allow"), config)
-    return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
+        raise ConfigError(f"data: a loaded anchor has no {does.processor}; pass processor=..., or the anchor's path")
+    processor = processor or does.load(local_directory(given, "allow"), model.config)
+    return does.preparer(processor, model.config)
 
 
 def merge(alignments: Sequence[Aligned], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.align.evidence import Batch
 from transfuse.align.methods import METHODS
+from transfuse.batch import Batch
 from transfuse.checks import policy
 from transfuse.config import Job, Options
 from transfuse.errors import OutputError, SpecError
@@ -24,6 +24,7 @@ from transfuse.io.files import weight_files
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
+from transfuse.tasks import Task, task
 
 
 def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -31,8 +32,8 @@ def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
     start = time.perf_counter()
     resolve_evidence(job, job.data)
     job.torch_device()
-    _inspect(job.models, job, _fusible)
-    samples = None if job.data is None else load_samples(job.data, CALIBRATION).require_images()
+    anchor, *_ = _inspect(job.models, job, _fusible)
+    samples = None if job.data is None else anchor.samples(load_samples(job.data, CALIBRATION))
     fusion = fuse(job.models, samples, progress, **job.options())
     seconds = round(time.perf_counter() - start, 2)
     fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
@@ -44,12 +45,12 @@ def eval_job(
 ) -> dict[str, Metrics]:
     """Metrics of every model on labelled data."""
     device = options.torch_device()
-    _inspect(models, options, _classifies_images)
-    samples = _measured(data, limit, options)
+    given = load_samples(data)
+    samples = [does.labelled(given).take(limit, options.seed) for does in _inspect(models, options, _measurable)]
     found = {}
-    for name in progress.track(models, "evaluating"):
+    for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
-        found[name] = evaluate(model, _batches(samples, model, name, options))
+        found[name] = evaluate(model, _batches(samples[index], model, name, options))
     return found
 
 
@@ -58,8 +59,8 @@ def path_job(
 ) -> Line:
     """The line between two models after alignment."""
     options.torch_device()
-    _inspect((anchor, other), options, _fusible)
-    samples = _measured(data, limit, options)
+    does, _ = _inspect((anchor, other), options, _fusible)
+    samples = does.labelled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in (anchor, other)]
     networks = check_models(loaded, [anchor, other], options)
@@ -87,17 +88,22 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> None:
-    """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass."""
-    pickle = options.pickle_policy()
+def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> list[Task]:
+    """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
+
+    Returns what each one does.
+    """
+    pickle, tasks = options.pickle_policy(), []
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
         weight_files(directory, pickle)
         try:
             accept(config, _architecture(config))
+            tasks.append(task(_architecture(config)))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
+    return tasks
 
 
 def _architecture(config: PreTrainedConfig) -> str:
@@ -112,16 +118,11 @@ def _fusible(config: PreTrainedConfig, architecture: str) -> None:
         declare(config, architecture)
 
 
-def _classifies_images(config: PreTrainedConfig, architecture: str) -> None:
-    if "ForImageClassification" not in architecture:
-        raise SpecError(f"{architecture} does not classify images, and only that can be measured; give one that does")
-
-
-def _measured(data: str, limit: int | None, options: Options) -> Samples:
-    return load_samples(data).require_images().require_labels().take(limit, options.seed)
+def _measurable(config: PreTrainedConfig, architecture: str) -> None:
+    """Whatever has a task can be measured, and `_inspect` asks for it."""
 
 
 def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
     """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
-    aligned = samples.aligned_to(model.config.id2label)
-    return aligned.batches(own_preparer(name, model.config), options.batch_size)
+    aligned = samples.aligned_to(model.config.id2label) if samples.label else samples
+    return aligned.batches(own_preparer(name, model), options.batch_size)

@@ -61,10 +61,10 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "depth": (fused_with(lambda w: w.deep), ["deep", "vit.layers.2", "depth"]),
     "classes": (fused_with(lambda w: w.many), ["classifier", "2", "5"]),
     "image size": (fused_with(lambda w: w.large), ["position", "5", "17"]),
-    "other architecture": (fused_with(lambda w: w.bert), ["bert", "BertForSequenceClassification"]),
-    "unsupported alone": (lambda w: ["fuse", w.bert, w.bert, "-o", w.here / "out"], ["bert", "declaration"]),
-    "unsupported, eval": (lambda w: ["eval", w.bert, "--data", w.images], ["bert", "does not classify images"]),
-    "unsupported, path": (lambda w: ["path", w.a, w.bert, "--data", w.images], ["bert", "declaration"]),
+    "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "DistilBertForQuestionAnswering"]),
+    "unsupported alone": (lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"], ["foreign", "declaration"]),
+    "unsupported, eval": (lambda w: ["eval", w.foreign, "--data", w.images], ["foreign", "cannot be measured"]),
+    "unsupported, path": (lambda w: ["path", w.a, w.foreign, "--data", w.images], ["foreign", "declaration"]),
     "no such folder": (fused_with(lambda w: w.here / "no"), ["no such directory", "check the path"]),
     "odd architectures": (
         fused_with(
@@ -215,7 +215,7 @@ def test_the_damage_is_what_is_refused(world: World, run: Run) -> None:
             id="all models there, then weights",
         ),
         pytest.param(
-            lambda w: ["eval", spoil(NORM, float("nan"))(w), w.bert, "--data", w.images],
+            lambda w: ["eval", spoil(NORM, float("nan"))(w), w.foreign, "--data", w.images],
             ["bert"],
             id="kinds, then weights",
         ),

@@ -33,7 +33,7 @@ class World:
     Attributes:
         a, b: two ViTs of one shape.
         wide, deep, many, large: like them, but in width, depth, classes and image size.
-        bert: another architecture.
+        foreign: another architecture.
         images: labelled, 6 of each class; bare: the same without labels; words: a table without images.
     """
 
@@ -43,7 +43,7 @@ class World:
     deep: Path
     many: Path
     large: Path
-    bert: Path
+    foreign: Path
     images: Path
     bare: Path
     words: Path

@@ -17,9 +17,10 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 from transformers import ViTConfig, ViTForImageClassification
 
+from transfuse.batch import MISSING
 from transfuse.errors import CheckpointError, DataError
-from transfuse.io.data import MISSING, Samples, load_samples
-from transfuse.io.prepare import image_preparer, load_processor
+from transfuse.io.data import Samples, load_samples
+from transfuse.io.images import image_preparer, load_processor
 from transfuse.io.quiet import quiet
 
 NAMES = ["cat", "dog", "owl"]

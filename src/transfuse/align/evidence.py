@@ -14,16 +14,10 @@ from torch import Tensor, nn
 
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
+from transfuse.batch import Batch, unlabelled
 from transfuse.network.space import Axis
-from transfuse.network.spec import Linear, Spec, Table
+from transfuse.network.spec import Embedding, Linear, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments
-
-Batch = Mapping[str, Tensor]
-
-
-def unlabelled(batch: Batch) -> dict[str, Tensor]:
-    """What a model is given of a batch to predict from."""
-    return {name: values for name, values in batch.items() if name != "labels"}
 
 
 @dataclass(frozen=True)
@@ -41,13 +35,18 @@ class Probe:
 
 
 def outputs(spec: Spec) -> list[Probe]:
-    """What every linear map and table writes, before any non-linearity."""
-    writers = (op for op in spec.ops if isinstance(op, Linear | Table))
-    return [
-        Probe(op.name, "parameter", op.writes) if isinstance(op, Table)
-        else Probe(op.name, "output", op.writes, op.prefix_only)
-        for op in writers
-    ]  # fmt: skip
+    """What every linear map, embedding and table writes, before any non-linearity."""
+    return [_output(op) for op in spec.ops if isinstance(op, Writer)]
+
+
+def _output(op: Writer) -> Probe:
+    match op:
+        case Table():
+            return Probe(op.name, "parameter", op.writes)
+        case Embedding():
+            return Probe(op.name, "output", op.writes)
+        case Linear():
+            return Probe(op.name, "output", op.writes, op.prefix_only)
 
 
 def inputs(spec: Spec) -> list[Probe]:
@@ -88,16 +87,25 @@ def collect(
 @torch.no_grad()
 def observe(
     model: nn.Module, probes: Iterable[Probe], batch: Batch, select: Callable[[Probe], Select] = lambda probe: every
-) -> dict[Probe, Float[Tensor, "batch token unit"]]:
-    """The activations of one batch. What has no tokens counts as one token a sample."""
+) -> dict[Probe, Float[Tensor, "*samples unit"]]:
+    """The activations of one batch. What has no tokens counts as one token a sample; padding is left out."""
     pieces: dict[Probe, dict[str, Tensor]] = {}
+    size = len(next(iter(batch.values())))
+    mask = batch.get("attention_mask")
+
+    def kept(probe: Probe, values: Tensor) -> Tensor:
+        values = values if values.ndim == 3 else values.unsqueeze(1)
+        values = values.expand(size, -1, -1)  # positions are looked up once for all samples
+        chosen = select(probe)(values)
+        if mask is None or values.shape[1] != mask.shape[1]:
+            return chosen
+        return chosen[select(probe)(mask.unsqueeze(-1)).squeeze(-1).bool()]
 
     def hook(probe: Probe, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
             values = arguments[0] if probe.side == "input" else output
             values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
-            kept = select(probe)(values.detach() if values.ndim == 3 else values.detach().unsqueeze(1))
-            pieces.setdefault(probe, {})[name] = kept
+            pieces.setdefault(probe, {})[name] = kept(probe, values.detach())
 
         return keep
 

@@ -19,12 +19,11 @@ from transfuse.align.stack import MARK
 from transfuse.choices import Values
 from transfuse.merge.apply import carry
 from transfuse.network.space import Dual, Product, Space, bare
-from transfuse.network.spec import Concatenation, Junction, Linear, Spec, Table
+from transfuse.network.spec import Concatenation, Embedding, Junction, Linear, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
-Writer = Linear | Table
 Evidence = Callable[[Writer, Mapping[str, Map]], Moments]
 
 
@@ -116,12 +115,23 @@ def flow(
                 found[op.space.name] = Match(
                     variant.policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2
                 )
-            case Linear() | Table() if isinstance(op.writes, Space) and op.writes.free and op.writes.name not in found:
-                writers = [each for each in spec.ops if isinstance(each, Writer) and each.writes == op.writes]
+            case Linear(writes=Space() as space) | Table(writes=Space() as space) | Embedding(writes=Space() as space):
+                if space.name in found or not space.free:
+                    continue
+                writers = [
+                    each for each in spec.ops
+                    if isinstance(each, Writer) and each.writes == space and _ready(each, found)
+                ]  # fmt: skip
                 maps = {name: match.map for name, match in found.items()}
                 seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
-                found[op.writes.name] = variant.solve(op.writes, variant.cost(seen))
+                found[space.name] = variant.solve(space, variant.cost(seen))
     return found
+
+
+def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
+    """Whether all that it reads is found: the head that a tied embedding meets again is not."""
+    reads = op.reads if isinstance(op, Linear) else ()
+    return all(space.name in found for axis in reads for space in axis.spaces() if space.free)
 
 
 def from_activations(seen: Mapping[Probe, Moments], values: Values = "values") -> Evidence:

@@ -7,19 +7,20 @@ from torch import Tensor
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
-from transfuse.align.evidence import Batch, collect, inputs, outputs
+from transfuse.align.evidence import collect, inputs, outputs
 from transfuse.align.gauge import canonical
 from transfuse.align.paper import ordered, selection, variant, withheld
 from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
+from transfuse.batch import Batch
 from transfuse.choices import Evidence, Paper
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_widths
-from transfuse.network.model import Network, with_tensors
+from transfuse.network.model import Network, with_tensors, with_twins
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
 from transfuse.transport.maps import Map
@@ -92,7 +93,7 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
     matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
-    kept = {name for part in options.keep for name in source.spec.part(part)}
+    kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
     carried = {
         name: anchor.tensors[name] if name in kept else values
         for name, values in unstack(carry_all(spec, theirs, maps)).items()

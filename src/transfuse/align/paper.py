@@ -11,13 +11,13 @@ from typing import Literal
 from torch import Tensor
 
 from transfuse.align.evidence import Probe
-from transfuse.align.flow import Variant, Writer
+from transfuse.align.flow import Variant
 from transfuse.align.policy import POLICIES
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, parse, prefix
 from transfuse.choices import Paper, Plan
 from transfuse.network.space import Space
-from transfuse.network.spec import Junction, Spec, Table
+from transfuse.network.spec import Junction, Spec, Table, Writer
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
 from transfuse.transport.maps import Matrix
 from transfuse.transport.nested import by_head

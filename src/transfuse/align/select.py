@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.evidence import Batch, unlabelled
-from transfuse.network.model import with_tensors
+from transfuse.batch import Batch
+from transfuse.network.model import predict, with_tensors
 
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
 
@@ -24,13 +24,11 @@ def disagreement(
         batches: calibration samples; labels are not looked at.
     """
     judged = batches[: max(1, -(-SAMPLES // len(next(iter(batches[0].values())))))]
-    target = (_logits(anchor, judged).softmax(-1) + _logits(source, judged).softmax(-1)) / 2
-    found = {}
-    for name, tensors in candidates.items():
-        predicted = _logits(with_tensors(anchor, tensors), judged).log_softmax(-1)
-        found[name] = float(-(target * predicted).sum(-1).mean())
-    return found
-
-
-def _logits(model: PreTrainedModel, batches: Sequence[Batch]) -> Tensor:
-    return torch.cat([model(**unlabelled(batch)).logits.float() for batch in batches])
+    merged = {name: with_tensors(anchor, tensors) for name, tensors in candidates.items()}
+    total, count = dict.fromkeys(merged, 0.0), 0
+    for batch in judged:
+        target = (predict(anchor, batch).softmax(-1) + predict(source, batch).softmax(-1)) / 2
+        count += len(target)
+        for name, model in merged.items():
+            total[name] -= float((target * predict(model, batch).log_softmax(-1)).sum())
+    return {name: value / count for name, value in total.items()}

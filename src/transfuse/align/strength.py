@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from transfuse.align.evidence import Batch, Probe, observe, outputs
+from transfuse.align.evidence import Probe, observe, outputs
 from transfuse.align.policy import Strength
 from transfuse.align.tokens import Select
+from transfuse.batch import Batch
 from transfuse.network.spec import Junction, Spec
 
 

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.io.data import Samples, load_samples
-from transfuse.io.prepare import image_preparer
+from transfuse.io.images import image_preparer
 from transfuse.io.quiet import quiet
 from transfuse.training import Recipe, train_classifier
 

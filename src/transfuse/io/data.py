@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, Value
 from jaxtyping import Int
 from torch import Tensor
 
+from transfuse.batch import MISSING
 from transfuse.errors import DataError
 from transfuse.io.columns import (
     class_names,
@@ -26,9 +27,6 @@ from transfuse.io.columns import (
 from transfuse.io.quiet import quiet
 from transfuse.io.sources import open_source, reason
 from transfuse.io.splits import EVALUATION, Split
-
-MISSING = -100
-"""Label of a row whose class is unknown: the index that `torch.nn.functional.cross_entropy` ignores."""
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
 """From a list of PIL images, or of texts, to the inputs of a model."""

@@ -1,13 +1,15 @@
 """Between transformers' models and networks of named tensors."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from transfuse.batch import MISSING, Batch, unlabelled
 from transfuse.network.families import declare
 from transfuse.network.spec import Spec
 
@@ -43,9 +45,30 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
+def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
+    """These tensors and those tied to them: the same memory under another name."""
+    tensors = model.state_dict()
+    places = {tensors[name].data_ptr() for name in names}
+    return {name for name, values in tensors.items() if values.data_ptr() in places}
+
+
+@torch.no_grad()
+def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
+    """Logits of every sample; of a masked-language model, of every token that was hidden from it (of all, if none)."""
+    inputs = {name: values.to(model.device) for name, values in unlabelled(batch).items()}
+    logits = model(**inputs).logits
+    if logits.ndim == 3:
+        hidden = "labels" in batch
+        logits = logits[batch["labels"].to(model.device) != MISSING] if hidden else logits.flatten(0, 1)
+    return logits.float()
+
+
 def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
-    """A small random batch that a vision model accepts, [2, channel, height, width]."""
+    """A small random batch: `pixel_values` [2, channel, height, width], or `input_ids` [2, token] without padding."""
     generator = torch.Generator().manual_seed(seed)
+    if hasattr(config, "vocab_size"):
+        length = min(12, getattr(config, "max_position_embeddings", None) or 12)
+        return {"input_ids": torch.randint(config.vocab_size, (2, length), generator=generator)}
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return {"pixel_values": torch.randn(2, config.num_channels, height, width, generator=generator)}

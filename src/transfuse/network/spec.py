@@ -16,11 +16,11 @@ Axes = tuple[Axis, ...]
 
 @dataclass(frozen=True)
 class Tokens:
-    """A sequence: `prefix` special tokens, then a grid of patches, row by row."""
+    """A sequence: `prefix` special tokens, then a grid of patches, row by row; or, with no rows, text of any length."""
 
     prefix: int
-    rows: int
-    columns: int
+    rows: int = 0
+    columns: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """A module that looks rows up: words, positions. Its weight is [rows, writes]."""
+
+    name: str
+    rows: Space
+    writes: Axis
+    part: str = "embeddings"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {f"{self.name}.weight": (~self.rows, self.writes)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Embedding:
+        return replace(self, writes=change(self.writes))
+
+
+@dataclass(frozen=True)
 class Junction:
     """`space = skip + branch`: units of all three correspond one to one."""
 
@@ -100,7 +116,8 @@ class Concatenation(Junction):
     """Tokens side by side in one stream: the skip's tokens with the branch's."""
 
 
-Op = Linear | Norm | Table | Junction
+Writer = Linear | Table | Embedding
+Op = Writer | Norm | Junction
 
 
 @dataclass(frozen=True)
@@ -211,9 +228,17 @@ class Builder:
         self.ops.append(Linear(name, writes, axes, norm, bias, self.part, self.prefix_only))
 
     def norm(self, name: str, space: Space) -> Normed:
-        """LayerNorm of the stream."""
+        """LayerNorm in front of a branch, which alone reads its output."""
         self.ops.append(Norm(name, space))
         return Normed(space, name)
+
+    def post_norm(self, name: str, space: Axis) -> None:
+        """LayerNorm that what follows stands on: its output is the space itself. A dual: gain and bias read it."""
+        self.ops.append(Norm(name, space))
+
+    def embedding(self, name: str, rows: Space, writes: Space) -> None:
+        """A module that looks up one row of the stream per index."""
+        self.ops.append(Embedding(name, rows, writes))
 
     def table(self, name: str, rows: Axes, writes: Space) -> None:
         """A position table, a class token: one row of the stream per fixed index."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from transfuse.errors import SpecError
 from transfuse.network.space import Axis, Dual, Group, Space
-from transfuse.network.spec import Junction, Linear, Norm, Spec, Table
+from transfuse.network.spec import Junction, Linear, Norm, Spec, Writer
 
 
 def symmetric(spec: Spec) -> Spec:
@@ -83,7 +83,7 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if _rotates(norm.space):
             _fold_norm(norm, spec.readers(norm), folded)
     for op in spec.ops:
-        if isinstance(op, Linear | Table) and _rotates(op.writes):
+        if isinstance(op, Writer) and _rotates(op.writes):
             for name, axes in op.tensors().items():
                 position = axes.index(op.writes)
                 folded[name] = folded[name] - folded[name].mean(position, keepdim=True)

@@ -6,12 +6,17 @@ from difflib import get_close_matches
 from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
+from transfuse.network.families import bert
 from transfuse.network.families.vit import vit
 from transfuse.network.spec import Spec
 
 Family = Callable[[PretrainedConfig], Spec]
 
-FAMILIES: dict[str, Family] = {"ViTForImageClassification": vit}
+FAMILIES: dict[str, Family] = {
+    "ViTForImageClassification": vit,
+    "BertForMaskedLM": bert.masked_language_model,
+    "BertForSequenceClassification": bert.sequence_classifier,
+}
 
 
 def declare(config: PretrainedConfig, architecture: str) -> Spec:
