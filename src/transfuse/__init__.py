@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfuse.errors import TransfuseError
+    from transfuse.finetuning import Finetuned, finetune
     from transfuse.fusion import Fusion, fuse
 
-__all__ = ["Fusion", "TransfuseError", "fuse"]
+__all__ = ["Finetuned", "Fusion", "TransfuseError", "finetune", "fuse"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +16,10 @@ def __getattr__(name: str) -> Any:
         from transfuse import fusion
 
         return getattr(fusion, name)
+    if name in ("finetune", "Finetuned"):
+        from transfuse import finetuning
+
+        return getattr(finetuning, name)
     if name == "TransfuseError":
         from transfuse.errors import TransfuseError
 

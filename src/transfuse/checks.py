@@ -2,12 +2,14 @@
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.output import Overwrite, check_target
+from transfuse.schedule import Schedule
 from transfuse.yamlfile import read
 
 PLOTS = (".png", ".svg")
@@ -37,6 +39,43 @@ def policy(job: Job) -> Overwrite:
 def options(flags: Mapping[str, Any]) -> Options:
     """The options that flags ask for. Raises `ConfigError`."""
     return make(Options, *_given(flags))
+
+
+def schedule(flags: Mapping[str, Any]) -> Schedule:
+    """The schedule that flags ask for. Raises `ConfigError`."""
+    values, labels = _given(flags)
+    chosen = make(Schedule, values, labels | {"teachers": "--teacher"})
+    for name in ("distill", "temperature"):
+        if name in values and not chosen.teachers:
+            raise ConfigError(f"{labels[name]}: there is no teacher; give one with --teacher, or leave it out")
+    return chosen
+
+
+@dataclass(frozen=True)
+class TrainingTarget:
+    """Where a fine-tuned model goes; its run's state lies in `checkpoints` until then, and starts from `resume`."""
+
+    output: Path
+    overwrite: Overwrite
+    checkpoints: Path
+    resume: str | None
+
+
+def training_target(model: str, chosen: Schedule, output: str | None, resume: bool, replace: bool) -> TrainingTarget:
+    """The output and the state of a run. Raises `ConfigError` or `OutputError`."""
+    if not output:
+        raise ConfigError("no output given; say where to write with -o OUT")
+    for name in (model, output, *chosen.teachers):
+        _check_name(name)
+    overwrite: Overwrite = "replace" if replace else "refuse"
+    target = check_target(Path(output), overwrite, [Path(each) for each in (model, *chosen.teachers)])
+    state = target.with_name(f"{target.name}.checkpoints")
+    saved = sorted(state.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    if resume and not saved:
+        raise ConfigError(f"--resume: {state} holds no state of a run; leave it out")
+    if not resume and state.exists():
+        raise OutputError(f"{state}: a run was cut short here; go on with --resume, or remove it")
+    return TrainingTarget(Path(output), overwrite, state, str(saved[-1]) if resume else None)
 
 
 def check_plot(target: Path) -> None:

@@ -120,6 +120,36 @@ def path(
 
 
 @app.command()
+def finetune(
+    model: flags.Learner, data: flags.Lessons, output: flags.Output = None, teacher: flags.Teacher = None,
+    epochs: flags.Epochs = None, learning_rate: flags.LearningRate = None, batch_size: flags.TrainingBatch = None,
+    decay: flags.Decay = None, warmup: flags.Warmup = None, weight_decay: flags.WeightDecay = None,
+    label_smoothing: flags.Smoothing = None, augment: flags.Augment = None, distill: flags.Distill = None,
+    temperature: flags.Temperature = None, precision: flags.Precision = None, samples: flags.Lesson = None,
+    seed: flags.Seed = None, device: flags.Processors = None, resume: flags.Resume = False,
+    overwrite: flags.Overwrite = None, allow_pickle: flags.Pickle = None, as_json: flags.Json = False,
+    quiet: flags.Quiet = False,
+) -> None:  # fmt: skip
+    """Train a model a little longer, on labels or on what other models say."""
+    from transfuse.checks import schedule, training_target
+    from transfuse.report.table import training_summary
+
+    given = {
+        "teachers": tuple(teacher or ()), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
+        "decay": decay, "warmup": warmup, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
+        "augment": augment, "distill": distill, "temperature": temperature, "precision": precision,
+        "samples": samples, "seed": seed, "device": device, "allow_pickle": allow_pickle,
+    }  # fmt: skip
+    voice, chosen = _voice(as_json, quiet), schedule(given)
+    target = training_target(model, chosen, output, resume, bool(overwrite))
+    with quiet_libraries():
+        from transfuse.jobs import finetune_job
+
+        path, record = finetune_job(model, data, chosen, target, voice.progress)
+    voice.show({"output": str(path)} | record, lambda: training_summary(path, record))
+
+
+@app.command()
 def demo(output: flags.Folder = Path("demo"), quiet: flags.Quiet = False) -> None:
     """Train two small ViTs on handwritten digits and fuse them."""
     from transfuse.checks import check_folder
@@ -134,7 +164,8 @@ def demo(output: flags.Folder = Path("demo"), quiet: flags.Quiet = False) -> Non
 
 
 def _voice(as_json: bool, quiet: bool) -> Voice:
-    return JSON if as_json else MUTE if quiet else TALKING
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one per GPU
+    return MUTE if quiet or not first else JSON if as_json else TALKING
 
 
 def main() -> None:

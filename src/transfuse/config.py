@@ -51,13 +51,43 @@ Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Share = Annotated[Finite, Field(ge=0)]
 
 
-class Options(BaseModel):
+class Settings(BaseModel):
+    """What every run has; more options stand in what is made of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: Count = 100
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    device: str = "auto"
+    allow_pickle: Annotated[bool, Field(strict=True)] = False
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that say nothing together; `labels`: what to call each."""
+
+    def pickle_policy(self) -> Literal["refuse", "allow"]:
+        """Whether pickled weights may be read."""
+        return "allow" if self.allow_pickle else "refuse"
+
+    def torch_device(self) -> torch.device:
+        """The device to compute on; `auto` takes CUDA where there is one."""
+        import torch
+
+        try:
+            device = torch.device(
+                ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+            )
+            torch.ones(1, device=device).item()  # "meta", which holds no numbers, fails here too
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
+        return device
+
+
+class Options(Settings):
     """How models are fused.
 
     `auto` evidence: weights without data; with data, activations for flow, both for exact.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     align: Align = "exact"
     merge: Merge = "mean"
@@ -76,11 +106,10 @@ class Options(BaseModel):
     rules: Rules = Paper.rules
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
     samples: Count | None = None
-    batch_size: Count = 100
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    device: str = "auto"
     dtype: Dtype = "auto"
-    allow_pickle: Annotated[bool, Field(strict=True)] = False
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        _check_together(self, labels)
 
     def normalised_weights(self, models: int) -> list[float]:
         """One weight per model, summing to one. Raises `ConfigError` on a wrong number or a zero sum."""
@@ -93,27 +122,9 @@ class Options(BaseModel):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
-    def pickle_policy(self) -> Literal["refuse", "allow"]:
-        """Whether pickled weights may be read."""
-        return "allow" if self.allow_pickle else "refuse"
-
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow and 2,000 for exact."""
         return self.samples or (200 if self.align == "flow" else 2000)
-
-    def torch_device(self) -> torch.device:
-        """The device to compute on; `auto` takes CUDA where there is one."""
-        import torch
-
-        try:
-            device = torch.device(
-                ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-            )
-            torch.ones(1, device=device).item()  # "meta", which holds no numbers, fails here too
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
-        return device
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""
@@ -138,7 +149,7 @@ class Job(Options):
         return self.model_dump(include=set(Options.model_fields), exclude_unset=True)
 
 
-Chosen = TypeVar("Chosen", bound=Options)
+Chosen = TypeVar("Chosen", bound=Settings)
 
 
 def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Chosen:
@@ -155,11 +166,11 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
         name, *rest = (str(part) for part in first["loc"])
         item = f" item {int(rest[-1]) + 1}" if rest and rest[-1].isdigit() else ""
         raise ConfigError(f"{labels.get(name, name)}:{item} {_fault(name, dict(first), kind)}") from error
-    _check_together(chosen, labels)
+    chosen.check(labels)
     return chosen
 
 
-def _fault(name: str, first: dict[str, Any], kind: type[Options]) -> str:
+def _fault(name: str, first: dict[str, Any], kind: type[Settings]) -> str:
     if first["type"] == "extra_forbidden":
         return f"no such option{_nearest(name, tuple(kind.model_fields))}"
     if first["type"] == "string_pattern_mismatch":

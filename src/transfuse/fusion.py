@@ -1,38 +1,33 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
-from transfuse.batch import cast
 from transfuse.choices import Evidence as Kind
 from transfuse.choices import Paper
 from transfuse.config import FLOW, Options, make, without_data
-from transfuse.errors import CheckpointError, ConfigError, OutputError
+from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Prepare, Samples, load_samples
-from transfuse.io.files import copy_companions
-from transfuse.io.output import Overwrite, atomic_directory, write_json
-from transfuse.io.quiet import quiet
+from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
-from transfuse.network.model import Network, example_inputs, network, with_tensors
+from transfuse.network.model import Network, network, with_tensors
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
+from transfuse.saving import save_checkpoint
 from transfuse.tasks import task
 
 Model: TypeAlias = str | Path | PreTrainedModel
-TOLERANCE = 1e-5  # largest deviation of a reloaded model's logits, relative to their largest entry
 
 
 @dataclass(frozen=True)
@@ -59,40 +54,15 @@ class Fusion:
         overwrite: Overwrite = "refuse",
         metrics: dict[str, Any] | None = None,
     ) -> Path:
-        """Write weights, config, processor, model card and `transfuse.json`; verify by reloading; only then rename.
+        """Write it as `saving.save_checkpoint` does, `metrics` on the card.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
         """
-        target = Path(path)
-        inputs = [Path(origin.path) for origin in self.origins if origin.path]
-        with atomic_directory(target, overwrite, inputs) as partial:
-            with quiet():
-                self.model.save_pretrained(partial)
-            if self.processor is not None:
-                self.processor.save_pretrained(partial)
-            elif self.origins[0].path:
-                copy_companions(local_directory(self.origins[0].path, "allow"), partial)
-            document = self.record | ({"metrics": metrics} if metrics else {})
-            write_json(partial / "transfuse.json", document)
-            (partial / "README.md").write_text(model_card(target.name, document), encoding="utf-8")
-            _verify(self.model, partial)
-        return target
-
-
-@torch.no_grad()
-def _verify(model: PreTrainedModel, directory: Path) -> None:
-    """The saved checkpoint loads without a missing or unexpected key and computes the same."""
-    try:
-        reloaded = load_model(directory)
-    except CheckpointError as error:
-        raise OutputError(f"the written checkpoint does not load again: {error}") from error
-    inputs = cast(example_inputs(model.config), model.dtype)
-    expected, found = (each.cpu()(**inputs).logits.double() for each in (copy.deepcopy(model), reloaded))
-    if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
-        raise OutputError(
-            f"the written checkpoint computes something else: logits off by {(expected - found).abs().max()}"
-        )
+        document = self.record | ({"metrics": metrics} if metrics else {})
+        card = model_card(Path(path).name, document)
+        inputs = [origin.path for origin in self.origins]
+        return save_checkpoint(Path(path), overwrite, self.model, inputs, self.processor, document, card)
 
 
 def fuse(

@@ -1,22 +1,25 @@
 """The commands' work: from checked options to results. What is cheap to check is checked before models are loaded."""
 
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.align.methods import METHODS
 from transfuse.batch import Batch
-from transfuse.checks import policy
-from transfuse.config import Job, Options
+from transfuse.checks import TrainingTarget, policy
+from transfuse.config import Job, Options, Settings
 from transfuse.errors import OutputError, SpecError
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
+from transfuse.finetuning import finetune, training_samples
 from transfuse.fusion import calibrate, check_models, fuse, load, own_preparer, resolve_evidence
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
@@ -24,6 +27,7 @@ from transfuse.io.files import weight_files
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
+from transfuse.schedule import Schedule
 from transfuse.tasks import Task, task
 
 
@@ -74,6 +78,25 @@ def path_job(
     )
 
 
+def finetune_job(
+    model: str, data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+) -> tuple[Path, dict[str, Any]]:
+    """Fine-tune and save; the state of the run is removed once the model is written. Returns output and record."""
+    start = time.perf_counter()
+    schedule.torch_device()
+    does, *_ = _inspect((model, *schedule.teachers), schedule, _measurable)
+    samples = training_samples(data, does, schedule, bool(schedule.teachers))
+    options = schedule.model_dump(exclude={"teachers"})
+    tuned = finetune(
+        model, samples, schedule.teachers, progress, checkpoints=target.checkpoints, resume=target.resume, **options
+    )
+    record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
+    if PartialState().is_main_process:
+        replace(tuned, record=record).save(target.output, target.overwrite)
+        shutil.rmtree(target.checkpoints, ignore_errors=True)
+    return target.output, record
+
+
 def save_plot(lines: Mapping[str, Line], target: Path) -> None:
     """Write the picture, all of it or nothing. Raises `OutputError`."""
     from transfuse.report.plots import save_path_plot
@@ -88,7 +111,7 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _inspect(models: Sequence[str], options: Options, accept: Callable[[PreTrainedConfig, str], None]) -> list[Task]:
+def _inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[Task]:
     """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
 
     Returns what each one does.

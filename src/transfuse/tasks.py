@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from transfuse.errors import SpecError
 from transfuse.io.data import Prepare, Samples
 from transfuse.io.images import image_preparer, load_processor
-from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
+from transfuse.io.texts import anew, load_tokenizer, masked_preparer, text_preparer
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Task:
         labelled: given data as samples to measure on; labels, if any, still with the ids of the data.
         load: the processor saved in a folder.
         preparer: from a processor to a function from raw samples to a batch.
+        training: the same, as a model is trained.
+        settings: what makes two processors do the same.
     """
 
     processor: str
@@ -30,6 +32,8 @@ class Task:
     labelled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
     preparer: Callable[[Any, PreTrainedConfig], Prepare]
+    training: Callable[[Any, PreTrainedConfig], Prepare]
+    settings: Callable[[Any], Any]
 
 
 def _texts_alone(samples: Samples) -> Samples:
@@ -49,6 +53,19 @@ def _masked_texts(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     return masked_preparer(tokenizer, config.max_position_embeddings)
 
 
+def _masked_anew(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
+    return masked_preparer(tokenizer, config.max_position_embeddings, anew)
+
+
+def _pixels(processor: Any) -> Any:
+    """How pixels are made; names and types of the classes do not matter."""
+    return {name: value for name, value in processor.to_dict().items() if not name.endswith("_type")}
+
+
+def _vocabulary(tokenizer: Any) -> Any:
+    return tokenizer.get_vocab()
+
+
 TASKS: dict[str, Task] = {
     "ForImageClassification": Task(
         "image processor",
@@ -56,6 +73,8 @@ TASKS: dict[str, Task] = {
         lambda samples: samples.require_images().require_labels(),
         load_processor,
         _images,
+        _images,
+        _pixels,
     ),
     "ForSequenceClassification": Task(
         "tokenizer",
@@ -63,8 +82,18 @@ TASKS: dict[str, Task] = {
         lambda samples: samples.require_texts().require_labels(),
         load_tokenizer,
         _texts,
+        _texts,
+        _vocabulary,
     ),
-    "ForMaskedLM": Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts),
+    "ForMaskedLM": Task(
+        "tokenizer",
+        _texts_alone,
+        _texts_alone,
+        load_tokenizer,
+        _masked_texts,
+        _masked_anew,
+        _vocabulary,
+    ),
 }
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
+
+from transfuse.augment import flipped, shifted
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,6 @@ class Recipe:
         return float(0.5 * (1 + cosine))
 
 
-def augment(
-    images: Float[Tensor, "batch channel height width"], recipe: Recipe, generator: torch.Generator
-) -> Float[Tensor, "batch channel height width"]:
-    """Random shift by up to `recipe.crop` pixels (zero padding) and random horizontal flip, per image."""
-    batch, _, height, width = images.shape
-    device = images.device
-    if recipe.crop:
-        span = 2 * recipe.crop + 1
-        top, left = torch.randint(span, (2, batch), generator=generator).to(device)
-        rows = (top[:, None] + torch.arange(height, device=device))[:, None, :, None]
-        columns = (left[:, None] + torch.arange(width, device=device))[:, None, None, :]
-        padded = pad(images, [recipe.crop] * 4)
-        channels = torch.arange(images.shape[1], device=device)[None, :, None, None]
-        images = padded[torch.arange(batch, device=device)[:, None, None, None], channels, rows, columns]
-    if recipe.flip:
-        flipped = (torch.rand(batch, generator=generator) < 0.5).to(device)
-        images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
-    return images
-
-
 def train_classifier(
     model: torch.nn.Module,
     images: Float[Tensor, "sample channel height width"],
@@ -61,26 +43,47 @@ def train_classifier(
     seed: int,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
-    """Train `model` in place on prepared `images`; bfloat16 autocast; `on_epoch` gets the epoch and its mean loss."""
+    """Train `model` in place on prepared `images`; `on_epoch` gets the epoch and its mean loss."""
+
+    def loss(chosen: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
+        batch = images[chosen.to(images.device)]
+        if recipe.crop:
+            batch = shifted(batch, recipe.crop, generator)
+        if recipe.flip:
+            batch = flipped(batch, generator)
+        logits = model(pixel_values=batch).logits
+        return cross_entropy(logits.float(), labels[chosen.to(labels.device)], label_smoothing=recipe.label_smoothing)
+
+    train(model, len(images), loss, recipe, seed, on_epoch)
+
+
+def train(
+    model: torch.nn.Module,
+    samples: int,
+    loss: Callable[[Int[Tensor, " batch"], torch.Generator], Float[Tensor, ""]],
+    recipe: Recipe,
+    seed: int,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> None:
+    """Minimise `loss` of random batches of `samples`, given by their indices; bfloat16 autocast."""
     generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    per_epoch = max(1, len(images) // recipe.batch_size)
+    per_epoch = max(1, samples // recipe.batch_size)
     total = recipe.epochs * per_epoch
     model.train()
     for epoch in range(recipe.epochs):
-        order = torch.randperm(len(images), generator=generator).to(images.device)
+        order = torch.randperm(samples, generator=generator)
         running = 0.0
         for step in range(per_epoch):
             optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale((epoch * per_epoch + step) / total)
             chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            batch = augment(images[chosen], recipe, generator)
-            with torch.autocast(images.device.type, torch.bfloat16):
-                logits = model(pixel_values=batch).logits
-            loss = cross_entropy(logits.float(), labels[chosen], label_smoothing=recipe.label_smoothing)
+            with torch.autocast(device.type, torch.bfloat16):
+                value = loss(chosen, generator)
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            running += loss.item()
+            running += value.item()
         on_epoch(epoch + 1, running / per_epoch)
     model.eval()

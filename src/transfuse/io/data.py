@@ -77,20 +77,20 @@ class Samples:
         """
         labels = self.labels() if self.label else None
         for start in range(0, len(self), batch_size):
-            batch = dict(prepare(self.inputs(start, start + batch_size)))
+            batch = dict(prepare(self.inputs(range(start, min(start + batch_size, len(self))))))
             if labels is not None:
                 batch["labels"] = labels[start : start + batch_size]
             yield batch
 
-    def inputs(self, start: int, stop: int) -> list[Any]:
-        """The decoded images, or else the texts, of samples `start` to `stop`."""
+    def inputs(self, chosen: Sequence[int]) -> list[Any]:
+        """The decoded images, or else the texts, of the chosen samples."""
         column = self.image or self.text
         if column is None:
             raise DataError(f"{self.source}: no image and no text column among {self._columns()}; name one 'text'")
-        values = raw_values(self.dataset.select(range(start, min(stop, len(self)))), column)
+        values = raw_values(self.dataset.select(chosen), column)
         if self.image is None:
             return [value or "" for value in values]
-        return [self._decoded(value, start + offset) for offset, value in enumerate(values)]
+        return [self._decoded(value, index) for index, value in zip(chosen, values, strict=True)]
 
     def labels(self) -> Int[Tensor, " sample"]:
         """Class of each sample, in the model's ids once `aligned_to` it; `MISSING` if null or negative in the data.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling, PreTrainedConfig
 
@@ -48,10 +49,23 @@ def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[A
     return prepare
 
 
-def masked_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+def by_texts(texts: list[str]) -> int:
+    """A seed that depends on the texts alone, so that every model is asked the same."""
+    return zlib.crc32("\n".join(texts).encode())
+
+
+def anew(texts: list[str]) -> int:
+    """Another seed every time, for training."""
+    return int(torch.randint(2**31, ()))
+
+
+def masked_preparer(
+    tokenizer: Any, length: int | None = None, seed: Callable[[list[str]], int] = by_texts
+) -> Callable[[list[Any]], dict[str, Tensor]]:
     """The same with tokens hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
 
-    What is hidden depends on the texts alone, so that every model is asked the same.
+    Args:
+        seed: decides which, for the texts of a batch.
 
     Raises:
         ConfigError: the tokenizer has no mask token.
@@ -62,8 +76,7 @@ def masked_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = plain(texts)
-        seed = zlib.crc32("\n".join(texts).encode())
-        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed)
+        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed(texts))
         masked = hide([{"input_ids": ids} for ids in inputs["input_ids"]])
         return inputs | {"input_ids": masked["input_ids"], "labels": masked["labels"]}
 

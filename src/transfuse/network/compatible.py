@@ -11,7 +11,7 @@ OTHER = "the other model"
 
 
 def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER) -> None:
-    """Raise `SpecError` where two configurations compute differently or name their classes differently.
+    """Raise `SpecError` where two configurations compute differently or answer differently.
 
     Args:
         other: what to call the source.
@@ -20,6 +20,11 @@ def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, othe
         ours, theirs = getattr(anchor, name, None), getattr(source, name, None)
         if ours != theirs:
             raise SpecError(f"{name} is {ours!r} in the anchor and {theirs!r} in {other}; they cannot be fused")
+    check_same_answers(anchor, source, other)
+
+
+def check_same_answers(anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER) -> None:
+    """Raise `SpecError` where two configurations name their classes differently."""
     names, others = (dict(config.id2label or {}) for config in (anchor, source))
     generic = any(set(labels.values()) == {f"LABEL_{index}" for index in labels} for labels in (names, others))
     for index in () if generic else sorted(names.keys() & others.keys()):

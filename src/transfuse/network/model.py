@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.batch import MISSING, Batch, unlabelled
@@ -52,15 +52,30 @@ def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     return {name for name, values in tensors.items() if values.data_ptr() in places}
 
 
+def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tensor, "sample cls"]:
+    """What a model says of every sample; of a masked-language model, of the tokens that were hidden from it alone.
+
+    Args:
+        model: may be wrapped; `batch` is on its device.
+        head: its output embedding, which is then spared the tokens that nobody asks for; None: it has none.
+    """
+    labels = batch.get("labels")
+    asked = labels != MISSING if labels is not None and labels.ndim == 2 else None
+    spare = head is not None and asked is not None
+    hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][asked],)) if head and spare else None
+    try:
+        found = model(**unlabelled(batch)).logits
+    finally:
+        if hook:
+            hook.remove()
+    return (found if found.ndim == 2 else found.flatten(0, 1)).float()
+
+
 @torch.no_grad()
 def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
-    """Logits of every sample; of a masked-language model, of every token that was hidden from it (of all, if none)."""
-    inputs = {name: values.to(model.device) for name, values in unlabelled(batch).items()}
-    logits = model(**inputs).logits
-    if logits.ndim == 3:
-        hidden = "labels" in batch
-        logits = logits[batch["labels"].to(model.device) != MISSING] if hidden else logits.flatten(0, 1)
-    return logits.float()
+    """The logits of a batch from anywhere, on the model's own device."""
+    there = {name: values.to(model.device) for name, values in batch.items()}
+    return logits(model, there, model.get_output_embeddings())
 
 
 def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:

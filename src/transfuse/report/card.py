@@ -50,6 +50,44 @@ Hashes of the inputs, versions, and diagnostics of every aligned space are in `t
 """)
 
 
+FINETUNED = MARKDOWN.from_string("""\
+---
+{{ header }}---
+
+# {{ name | text }}
+
+{{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: {{ steps }} \
+steps on {{ samples }} samples of {{ data | code }}\
+{{ ", with %d teachers (part of the loss: %.4g)" % (teachers | length, schedule.distill) if teachers else "" }}.
+
+{% if teachers %}
+| teacher |
+|---|
+{% for each in teachers %}
+| {{ each.path | code if each.path else "passed in memory" }} |
+{% endfor %}
+
+{% endif %}
+Schedule, hashes of the inputs, losses and versions are in `transfuse.json`.
+""")
+
+
+def finetuned_card(name: str, record: dict[str, Any]) -> str:
+    """Markdown with the front matter that the hub reads, for a fine-tuned model.
+
+    Args:
+        name: of the directory that is written.
+        record: what `transfuse.json` holds.
+    """
+    base = record["finetuned"]["path"]
+    header = {
+        "library_name": "transformers",
+        **({"base_model": [base], "base_model_relation": "finetune"} if base else {}),
+        "tags": ["transfuse", *(["distillation"] if record["teachers"] else [])],
+    }
+    return FINETUNED.render(**record, name=name, header=yaml.safe_dump(header, sort_keys=False))
+
+
 def model_card(name: str, record: dict[str, Any]) -> str:
     """Markdown with the front matter that the hub reads.
 

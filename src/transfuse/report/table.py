@@ -27,6 +27,16 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     )
 
 
+def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
+    """Where the fine-tuned model is, and how long that took."""
+    taught = f", {len(record['teachers'])} teachers" if record["teachers"] else ""
+    first, last = (record["losses"][index][1] for index in (0, -1))
+    return printable(
+        f"Fine-tuned {record['finetuned']['path']} into {output} ({record['steps']} steps on {record['samples']}"
+        f" samples{taught}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
+    )
+
+
 def metrics_table(found: Mapping[str, Metrics]) -> Table:
     """One row per model."""
     table = Table(_name(), *(_right(name) for name in ("accuracy", "loss", "samples")))

@@ -1,0 +1,97 @@
+"""Train the text parents: small masked-language BERTs on War and Peace that differ only in their seed.
+
+python benchmarks/parents_bert.py --seeds 1 2 3
+"""
+
+import argparse
+import json
+import time
+
+import torch
+from common import PARENTS, machine
+from texts import LENGTH, passages, tokenizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForMaskedLM
+
+from transfuse.batch import MISSING
+from transfuse.io.texts import MASKED
+from transfuse.training import Recipe, train
+
+
+def hidden(ids: Tensor, special: Tensor, mask: int, words: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Ids with 15 % of the words hidden (of these 80 % by the mask, 10 % by another word), and labels."""
+    chosen = (torch.rand(ids.shape, generator=generator) < MASKED) & ~torch.isin(ids, special)
+    fate = torch.rand(ids.shape, generator=generator)
+    other = torch.randint(words, ids.shape, generator=generator)
+    shown = torch.where(chosen & (fate < 0.8), mask, ids)
+    return torch.where(chosen & (fate > 0.9), other, shown), torch.where(chosen, ids, MISSING)
+
+
+def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    """The loss; the vocabulary's logits are computed for hidden words only."""
+    states = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+    return cross_entropy(model.cls(states[labels != MISSING]).float(), labels[labels != MISSING])
+
+
+def train_parent(seed: int, args: argparse.Namespace) -> None:
+    target = PARENTS / f"warandpeace-bert-{args.width}-{seed}"
+    words = tokenizer(target)
+    inputs, held = (
+        words(passages(name)["text"][:], padding=True, truncation=True, return_tensors="pt")
+        for name in ("train", "validation")
+    )
+    torch.manual_seed(seed)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(words), hidden_size=args.width, num_hidden_layers=args.blocks,
+            num_attention_heads=args.heads, intermediate_size=4 * args.width, max_position_embeddings=LENGTH,
+            hidden_dropout_prob=args.dropout, attention_probs_dropout_prob=0.0, attn_implementation="eager",
+        )
+    )  # fmt: skip
+    recipe = Recipe(args.epochs, batch_size=32, learning_rate=args.learning_rate, warmup=0.1)
+    start = time.time()
+
+    def hide(ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        special = torch.tensor(words.all_special_ids)
+        return hidden(ids, special, words.mask_token_id, len(words), generator)
+
+    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
+        ids, labels = hide(inputs["input_ids"][chosen], generator)
+        return guess(model, ids, inputs["attention_mask"][chosen], labels)
+
+    def report(epoch: int, value: float) -> None:
+        ids, labels = hide(held["input_ids"], torch.Generator().manual_seed(0))
+        parts = zip(*(each.split(50) for each in (ids, held["attention_mask"], labels)), strict=True)
+        model.eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found = torch.stack([guess(model, *part) for part in parts]).mean()
+        model.train()
+        spent = time.time() - start
+        print(f"seed {seed} epoch {epoch} loss {value:.3f} validation {found:.3f} {spent:.0f} s", flush=True)
+
+    train(model, len(inputs["input_ids"]), loss, recipe, seed, report)
+    model.save_pretrained(target)
+    words.save_pretrained(target)
+    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
+    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for seed in args.seeds:
+        train_parent(seed, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""War and Peace as passages of some hundred words, and the WordPiece tokens that occur in it."""
+
+from functools import cache
+from pathlib import Path
+
+from common import DATA
+from datasets import Dataset
+from transformers import BertTokenizerFast
+
+WORDS = 85  # of a passage, at least: with their punctuation, most fit into LENGTH tokens
+LENGTH = 128
+
+
+@cache
+def passages(name: str) -> Dataset:
+    """The `train`, `validation` or `test` text, consecutive lines put together."""
+    found: list[str] = []
+    for line in (DATA / "text" / f"warandpeace.{name}.txt").read_text(encoding="utf-8").splitlines():
+        if line and found and len(found[-1].split()) < WORDS:
+            found[-1] += f" {line}"
+        elif line:
+            found.append(line)
+    return Dataset.from_dict({"text": found})
+
+
+def tokenizer(folder: Path) -> BertTokenizerFast:
+    """BERT's tokenizer with those of its tokens that the training text needs, and every single character."""
+    stored = DATA / "text" / "bert-base-uncased.vocab.txt"
+    whole = BertTokenizerFast(str(stored), model_max_length=LENGTH)
+    needed = {token for ids in whole(passages("train")["text"][:])["input_ids"] for token in ids}
+    vocabulary = [
+        token for index, token in enumerate(stored.read_text(encoding="utf-8").splitlines())
+        if index in needed or token.startswith("[") or len(token.removeprefix("##")) == 1
+    ]  # fmt: skip
+    unused = [token for token in vocabulary if token.startswith("[unused")]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(token for token in vocabulary if token not in unused) + "\n", encoding="utf-8")
+    return BertTokenizerFast(str(path), model_max_length=LENGTH)

@@ -1,0 +1,46 @@
+"""How a model is fine-tuned, as a user may choose it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from transfuse.config import Count, Finite, Settings
+from transfuse.errors import ConfigError
+
+Augment = Literal["none", "flip", "crop", "crop-flip"]
+Decay = Literal["cosine", "linear", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Fraction = Annotated[Finite, Field(ge=0, le=1)]
+Positive = Annotated[Finite, Field(gt=0)]
+
+
+class Schedule(Settings):
+    """AdamW with warm-up and decay; with teachers, their averaged outputs are learned from too.
+
+    `distill`: the teachers' part of the loss, 1 for nothing but them (labels are then not needed).
+    """
+
+    epochs: Positive = 1.0
+    learning_rate: Positive = 1e-4
+    batch_size: Count = 64
+    decay: Decay = "cosine"
+    warmup: Annotated[Finite, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[Finite, Field(ge=0)] = 0.05
+    label_smoothing: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
+    augment: Augment = "none"
+    distill: Fraction = 0.5
+    temperature: Positive = 1.0
+    precision: Precision = "float32"
+    samples: Count | None = None
+    teachers: tuple[str, ...] = ()
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for a device that training cannot be bound to."""
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(
+                f"{labels.get('device', 'device')}: training takes cpu, or every GPU it sees, not {self.device!r};"
+                " choose GPUs by CUDA_VISIBLE_DEVICES"
+            )

@@ -1,0 +1,138 @@
+"""transformers' Trainer, with the averaged outputs of teachers in the loss (Hinton et al., 1503.02531)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from transfuse.augment import flipped, shifted
+from transfuse.batch import Batch, answers
+from transfuse.io.data import Prepare, Samples
+from transfuse.network.model import logits, predict
+from transfuse.schedule import Schedule
+
+KEPT = 2**31  # bytes of prepared images that are kept between epochs; more are prepared anew each time
+PADDING = 1 / 8  # of an image's side: how far a crop may shift it, 4 pixels of 32
+
+
+class Feed(Dataset[int]):
+    """Samples by index; `collate` prepares them. Images are prepared once, as long as they fit in memory."""
+
+    def __init__(self, samples: Samples, prepare: Prepare, schedule: Schedule) -> None:
+        self.samples, self.prepare, self.schedule = samples, prepare, schedule
+        self.labels = samples.labels() if samples.label else None
+        self.kept: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, chosen: Sequence[int]) -> dict[str, Tensor]:
+        """A batch of these samples."""
+        images = self.samples.image is not None
+        batch = {"pixel_values": self._images(chosen)} if images else dict(self.prepare(self.samples.inputs(chosen)))
+        if self.labels is not None:
+            batch["labels"] = self.labels[list(chosen)]
+        return batch
+
+    def _images(self, chosen: Sequence[int]) -> Tensor:
+        new = [index for index in chosen if index not in self.kept]
+        fresh = dict(zip(new, self.prepare(self.samples.inputs(new))["pixel_values"], strict=True)) if new else {}
+        images = torch.stack([fresh[index] if index in fresh else self.kept[index] for index in chosen])
+        if images[0].nbytes * len(self) <= KEPT:
+            self.kept |= fresh
+        augment = self.schedule.augment
+        if "crop" in augment:
+            images = shifted(images, max(1, round(PADDING * images.shape[-1])))
+        return flipped(images) if "flip" in augment else images
+
+
+class Distiller(Trainer):
+    """Minimises cross-entropy with the labels, with the teachers' mean probabilities, or a mixture."""
+
+    def __init__(self, teachers: Sequence[PreTrainedModel], schedule: Schedule, **options: Any) -> None:
+        super().__init__(**options)
+        self.teachers = [teacher.to(self.args.device).eval() for teacher in teachers]
+        self.schedule = schedule
+        self.model_accepts_loss_kwargs = False  # the loss below is a mean over the batch
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one batch, and the logits if wanted."""
+        found = logits(model, inputs, self.accelerator.unwrap_model(model).get_output_embeddings())
+        share = self.schedule.distill if self.teachers else 0.0
+        loss = found.new_zeros(())
+        if share < 1:
+            smoothing = self.schedule.label_smoothing
+            loss = loss + (1 - share) * cross_entropy(found, answers(inputs), label_smoothing=smoothing)
+        if share > 0:
+            loss = loss + share * self._distance(found, inputs)
+        return (loss, {"logits": found}) if return_outputs else loss
+
+    def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
+        """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
+        heat = self.schedule.temperature
+        with torch.no_grad():
+            seen = [predict(teacher, inputs) for teacher in self.teachers]
+            target = torch.stack([(each / heat).softmax(-1) for each in seen]).mean(0)
+        return heat**2 * cross_entropy(found / heat, target)
+
+
+class Bar(TrainerCallback):
+    """Shows every optimiser step, and keeps the losses."""
+
+    def __init__(self, steps: Iterable[int]) -> None:
+        self.steps = iter(steps)
+        self.losses: list[tuple[int, float]] = []
+        self.done = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        while self.done < state.global_step + 1:  # a resumed run starts in the middle; one ahead ends the bar
+            next(self.steps, None)
+            self.done += 1
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append((state.global_step, float(logs["loss"])))
+
+
+def arguments(
+    schedule: Schedule, device: torch.device, checkpoints: Path | None, scratch: Path, steps: int
+) -> TrainingArguments:
+    """The schedule in transformers' terms.
+
+    Args:
+        checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
+        scratch: an empty folder, for what the Trainer insists on.
+        steps: of the optimiser, in all.
+    """
+    return TrainingArguments(
+        output_dir=str(checkpoints or scratch),
+        per_device_train_batch_size=schedule.batch_size,
+        num_train_epochs=schedule.epochs,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,
+        warmup_steps=schedule.warmup,
+        weight_decay=schedule.weight_decay,
+        bf16=schedule.precision == "bfloat16",
+        fp16=schedule.precision == "float16",
+        seed=schedule.seed,
+        use_cpu=device.type == "cpu",
+        save_strategy="steps" if checkpoints else "no",
+        save_steps=max(1, steps // 10),
+        save_total_limit=1,
+        logging_steps=max(1, steps // 50),
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )

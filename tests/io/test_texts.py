@@ -1,0 +1,48 @@
+"""Texts as batches: padding, cutting, hiding."""
+
+import pytest
+from transformers import BertConfig, BertTokenizerFast
+
+from transfuse.batch import MISSING
+from transfuse.errors import CheckpointError
+from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]
+TEXTS = [" ".join(f"w{(3 * row + word) % 40}" for word in range(30 + row)) for row in range(8)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "words.txt").write_text("\n".join(WORDS))
+    BertTokenizerFast(str(tmp_path / "words.txt")).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def config(words: int = len(WORDS)) -> BertConfig:
+    return BertConfig(vocab_size=words, max_position_embeddings=16)
+
+
+def test_padded_to_the_longest_and_cut(folder):
+    tokenizer = load_tokenizer(folder, config())
+    batch = text_preparer(tokenizer, 16)(["w1 w2", TEXTS[0]])
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 16)
+    assert batch["attention_mask"].sum(1).tolist() == [4, 16]
+
+
+def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
+    tokenizer = load_tokenizer(folder, config())
+    batch, again = (masked_preparer(tokenizer, 64)(TEXTS) for _ in range(2))
+    assert all((batch[name] == again[name]).all() for name in batch)
+    plain = text_preparer(tokenizer, 64)(TEXTS)
+    hidden = batch["labels"] != MISSING
+    assert 0.05 < hidden.sum() / plain["attention_mask"].sum() < 0.3
+    assert (batch["labels"][hidden] == plain["input_ids"][hidden]).all()
+    assert (batch["input_ids"] == plain["input_ids"])[~hidden].all()
+    assert (batch["input_ids"][hidden] == tokenizer.mask_token_id).float().mean() > 0.5
+
+
+def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        load_tokenizer(tmp_path / "nowhere", config())
+    with pytest.raises(CheckpointError, match=f"{len(WORDS)} tokens, the model 7"):
+        load_tokenizer(folder, config(7))
