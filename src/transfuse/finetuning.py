@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PrinterCallback
 
 from transfuse.config import make
 from transfuse.errors import ConfigError
@@ -83,9 +83,11 @@ def finetune(
     _check_teachers(model, learner, list(zip(teachers, loaded[1:], strict=True)), does)
     samples = training_samples(data, does, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
     samples = samples.aligned_to(learner.config.id2label) if samples.label else samples
-    prepare = does.training(_processor(model, learner, does, processor), learner.config)
+    prepare = does.preparer(_processor(model, learner, does, processor), learner.config)
     origins = tuple(origin(given, each) for given, each in zip((model, *teachers), loaded, strict=True))
     dtype, learner = learner.dtype, learner.float()
+    if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
+        learner.load_state_dict(load_model(resume).state_dict())
     feed = Feed(samples, prepare, schedule)
     steps = ceil(len(feed) / schedule.batch_size * schedule.epochs)
     bar = Bar(progress.track(range(steps), "fine-tuning"))
@@ -99,6 +101,7 @@ def finetune(
             data_collator=feed.collate,
             callbacks=[bar],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
         learner = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     check_finite(learner.state_dict(), "the fine-tuned model")

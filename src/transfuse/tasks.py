@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from transfuse.errors import SpecError
 from transfuse.io.data import Prepare, Samples
 from transfuse.io.images import image_preparer, load_processor
-from transfuse.io.texts import anew, load_tokenizer, masked_preparer, text_preparer
+from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Task:
         labelled: given data as samples to measure on; labels, if any, still with the ids of the data.
         load: the processor saved in a folder.
         preparer: from a processor to a function from raw samples to a batch.
-        training: the same, as a model is trained.
         settings: what makes two processors do the same.
     """
 
@@ -32,7 +31,6 @@ class Task:
     labelled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
     preparer: Callable[[Any, PreTrainedConfig], Prepare]
-    training: Callable[[Any, PreTrainedConfig], Prepare]
     settings: Callable[[Any], Any]
 
 
@@ -53,10 +51,6 @@ def _masked_texts(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     return masked_preparer(tokenizer, config.max_position_embeddings)
 
 
-def _masked_anew(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
-    return masked_preparer(tokenizer, config.max_position_embeddings, anew)
-
-
 def _pixels(processor: Any) -> Any:
     """How pixels are made; names and types of the classes do not matter."""
     return {name: value for name, value in processor.to_dict().items() if not name.endswith("_type")}
@@ -73,7 +67,6 @@ TASKS: dict[str, Task] = {
         lambda samples: samples.require_images().require_labels(),
         load_processor,
         _images,
-        _images,
         _pixels,
     ),
     "ForSequenceClassification": Task(
@@ -81,7 +74,6 @@ TASKS: dict[str, Task] = {
         Samples.require_texts,
         lambda samples: samples.require_texts().require_labels(),
         load_tokenizer,
-        _texts,
         _texts,
         _vocabulary,
     ),
@@ -91,7 +83,6 @@ TASKS: dict[str, Task] = {
         _texts_alone,
         load_tokenizer,
         _masked_texts,
-        _masked_anew,
         _vocabulary,
     ),
 }

@@ -1,5 +1,6 @@
 """transformers' Trainer, with the averaged outputs of teachers in the loss (Hinton et al., 1503.02531)."""
 
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from transfuse.augment import flipped, shifted
+from transfuse.augment import Images, flipped, shifted
 from transfuse.batch import Batch, answers
 from transfuse.io.data import Prepare, Samples
 from transfuse.network.model import logits, predict
@@ -37,11 +38,21 @@ class Feed(Dataset[int]):
 
     def collate(self, chosen: Sequence[int]) -> dict[str, Tensor]:
         """A batch of these samples."""
-        images = self.samples.image is not None
-        batch = {"pixel_values": self._images(chosen)} if images else dict(self.prepare(self.samples.inputs(chosen)))
+        if self.samples.image is None:
+            batch = dict(self.prepare(self.samples.inputs(chosen)))
+        else:
+            batch = {"pixel_values": self._augmented(self._images(chosen), chosen)}
         if self.labels is not None:
             batch["labels"] = self.labels[list(chosen)]
         return batch
+
+    def _augmented(self, images: Images, chosen: Sequence[int]) -> Images:
+        """What is done depends on who is in the batch, and on nothing else that a resumed run would have to restore."""
+        seed = zlib.crc32(repr((self.schedule.seed, list(chosen))).encode())
+        generator = torch.Generator().manual_seed(seed)
+        if "crop" in self.schedule.augment:
+            images = shifted(images, max(1, round(PADDING * images.shape[-1])), generator)
+        return flipped(images, generator) if "flip" in self.schedule.augment else images
 
     def _images(self, chosen: Sequence[int]) -> Tensor:
         new = [index for index in chosen if index not in self.kept]
@@ -49,10 +60,7 @@ class Feed(Dataset[int]):
         images = torch.stack([fresh[index] if index in fresh else self.kept[index] for index in chosen])
         if images[0].nbytes * len(self) <= KEPT:
             self.kept |= fresh
-        augment = self.schedule.augment
-        if "crop" in augment:
-            images = shifted(images, max(1, round(PADDING * images.shape[-1])))
-        return flipped(images) if "flip" in augment else images
+        return images
 
 
 class Distiller(Trainer):

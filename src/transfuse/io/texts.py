@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling, PreTrainedConfig
 
@@ -49,23 +48,11 @@ def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[A
     return prepare
 
 
-def by_texts(texts: list[str]) -> int:
-    """A seed that depends on the texts alone, so that every model is asked the same."""
-    return zlib.crc32("\n".join(texts).encode())
-
-
-def anew(texts: list[str]) -> int:
-    """Another seed every time, for training."""
-    return int(torch.randint(2**31, ()))
-
-
-def masked_preparer(
-    tokenizer: Any, length: int | None = None, seed: Callable[[list[str]], int] = by_texts
-) -> Callable[[list[Any]], dict[str, Tensor]]:
+def masked_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
     """The same with tokens hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
 
-    Args:
-        seed: decides which, for the texts of a batch.
+    What is hidden depends on the texts of the batch alone: every model is asked the same, and other batches are
+    asked anew, as in the next epoch of a training.
 
     Raises:
         ConfigError: the tokenizer has no mask token.
@@ -76,7 +63,8 @@ def masked_preparer(
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = plain(texts)
-        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed(texts))
+        seed = zlib.crc32("\n".join(texts).encode())
+        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed)
         masked = hide([{"input_ids": ids} for ids in inputs["input_ids"]])
         return inputs | {"input_ids": masked["input_ids"], "labels": masked["labels"]}
 

@@ -1,0 +1,126 @@
+"""The paper's main claim: does a fused model, fine-tuned briefly, beat its parents? Beside it, every control.
+
+python benchmarks/finetune.py --subject cifar10 --groups 1,2 3,4 5,1 --epochs 2 --learning-rate 5e-4
+
+The first seed of a group is the anchor. Every arm takes the same steps, batches and schedule. One JSON file a group,
+written after every arm: a run that is cut short goes on where it stopped. `finetune_table.py` makes the table.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from common import RESULTS, machine
+from subjects import SUBJECTS, Judge, Subject
+from transformers import PreTrainedModel
+
+from transfuse import finetune, fuse
+
+FUSIONS: dict[str, dict[str, Any]] = {
+    "plain average": {"align": "none"},
+    "flow, soft": {"align": "flow", "plan": "soft"},
+    "flow, hard": {"align": "flow", "plan": "hard"},
+    "uniform plan": {"align": "flow", "plan": "uniform"},
+    "exact": {"align": "exact"},
+}
+TRAINED = "parent, trained on"
+TAUGHT = ", taught"  # by all parents' averaged outputs
+
+
+class Group:
+    """Some parents, the first the anchor, and everything that is made of them."""
+
+    def __init__(self, seeds: list[str], args: argparse.Namespace) -> None:
+        self.args = args
+        self.subject: Subject = SUBJECTS[args.subject]
+        others = SUBJECTS[args.others or args.subject]
+        self.parents = [self.subject.model(seeds[0]), *(others.model(seed) for seed in seeds[1:])]
+        self.judges = {name: Judge(self.subject, seeds[0], name) for name in args.splits}
+        self.processor = self.judges[args.splits[0]].processor
+        self.training = self.subject.samples("train")
+        self.file = RESULTS / "finetune" / f"{args.name or args.subject}-{'-'.join(seeds)}.json"
+        self.settings = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": args.seed}
+        self.found = self._start(seeds)
+
+    def _start(self, seeds: list[str]) -> dict[str, Any]:
+        if self.file.exists():
+            found = json.loads(self.file.read_text())
+            if found["settings"] != self.settings:
+                raise SystemExit(f"{self.file} was made with {found['settings']}; remove it to start anew")
+            return found
+        return {
+            "seeds": seeds,
+            "settings": self.settings,
+            "machine": machine(),
+            "parents": [self.measure(parent) for parent in self.parents],
+            "ensemble": {name: asdict(judge.together(self.parents)) for name, judge in self.judges.items()},
+            "arms": {},
+        }
+
+    def measure(self, model: PreTrainedModel) -> dict[str, Any]:
+        return {name: asdict(judge.measure(model)) for name, judge in self.judges.items()}
+
+    def best(self) -> PreTrainedModel:
+        """The parent with the lowest loss on the validation split, of those shaped like the anchor."""
+        alike = [
+            index for index, parent in enumerate(self.parents)
+            if parent.config.hidden_size == self.parents[0].config.hidden_size
+        ]  # fmt: skip
+        return self.parents[min(alike, key=lambda index: self.found["parents"][index]["validation"]["loss"])]
+
+    def fused(self, name: str) -> PreTrainedModel:
+        options = FUSIONS[name] | ({"evidence": self.args.evidence} if name == "exact" else {})
+        look = options.get("align") != "none" and options.get("evidence") != "weights"
+        return fuse(self.parents, self.training if look else None, processor=self.processor, **options).model
+
+    def run(self, arm: str) -> None:
+        """Make, measure, fine-tune, measure again."""
+        if arm in self.found["arms"]:
+            return
+        start = time.time()
+        base = arm.removesuffix(TAUGHT)
+        model = self.best() if base == TRAINED else self.fused(base)
+        fusing, before = time.time() - start, self.measure(model)
+        start = time.time()
+        tuned = finetune(
+            model, self.training, self.parents if arm.endswith(TAUGHT) else (), processor=self.processor,
+            epochs=self.args.epochs, learning_rate=self.args.learning_rate, seed=self.args.seed,
+            precision="bfloat16", distill=self.args.distill, **self.subject.schedule,
+        )  # fmt: skip
+        self.found["arms"][arm] = {
+            "before": before, "after": self.measure(tuned.model), "steps": tuned.record["steps"],
+            "fusing_seconds": fusing, "training_seconds": time.time() - start,
+        }  # fmt: skip
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(json.dumps(self.found, indent=1) + "\n")
+        print(self.file.stem, arm, *(f"{key} {self.found['arms'][arm][when][key]['accuracy']:.4f}"
+              for when in ("before", "after") for key in self.judges), flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", default="cifar10", choices=SUBJECTS)
+    parser.add_argument("--others", choices=SUBJECTS, help="of the parents after the anchor; default: the same")
+    parser.add_argument("--groups", nargs="+", default=["1,2", "3,4", "5,1"])
+    parser.add_argument("--arms", nargs="+", default=[TRAINED, TRAINED + TAUGHT, *FUSIONS, "exact" + TAUGHT])
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--distill", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--evidence", default="auto", help="of the exact alignment")
+    parser.add_argument("--splits", nargs="+", default=["validation", "test"], help="to measure on")
+    parser.add_argument("--name", help="of the result files; default: the subject")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for seeds in args.groups:
+        group = Group(seeds.split(","), args)
+        for arm in args.arms:
+            group.run(arm)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the benchmarks are about: parents of a kind, their data, and how they are trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common import PARENTS, split
+from texts import passages
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.evaluate import Metrics, ensemble, evaluate
+from transfuse.io.checkpoint import load_model
+from transfuse.io.data import Samples, load_samples
+from transfuse.tasks import task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Parents called `STEM-SEED`; `rows` gives a split of their data; `schedule` is how they were trained."""
+
+    stem: str
+    rows: Callable[[str], Any]
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+    def folder(self, seed: str) -> Path:
+        return PARENTS / f"{self.stem}-{seed}"
+
+    def samples(self, name: str) -> Samples:
+        samples = load_samples(self.rows(name))
+        return samples if samples.image else task("ForMaskedLM").samples(samples)
+
+    def model(self, seed: str) -> PreTrainedModel:
+        return load_model(self.folder(seed))
+
+
+class Judge:
+    """Measures models on a split that is prepared once."""
+
+    def __init__(self, subject: Subject, seed: str, name: str) -> None:
+        self.subject, self.seed, self.name = subject, seed, name
+
+    @cached_property
+    def processor(self) -> Any:
+        model = self.subject.model(self.seed)
+        return task(type(model).__name__).load(self.subject.folder(self.seed), model.config)
+
+    @cached_property
+    def batches(self) -> list[dict[str, Tensor]]:
+        model = self.subject.model(self.seed)
+        prepare = task(type(model).__name__).preparer(self.processor, model.config)
+        return list(self.subject.samples(self.name).batches(prepare, 250))
+
+    def measure(self, model: PreTrainedModel) -> Metrics:
+        return evaluate(model, self.batches)
+
+    def together(self, models: list[PreTrainedModel]) -> Metrics:
+        return ensemble(models, self.batches)
+
+
+IMAGES = {"augment": "crop-flip", "label_smoothing": 0.1, "batch_size": 128}
+SUBJECTS = {
+    "cifar10": Subject("cifar10-vit-96", lambda name: split("cifar10", name), IMAGES),
+    "cifar10-narrow": Subject("cifar10-vit-48", lambda name: split("cifar10", name), IMAGES),
+    "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), IMAGES),
+    "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
+}

@@ -1,0 +1,164 @@
+"""Fine-tuning learns, listens to teachers, goes on where it stopped, and changes no input."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from numpy import random, uint8
+from PIL import Image as Picture
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizerFast,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
+
+from transfuse import finetune
+from transfuse.errors import ConfigError, TransfuseError
+from transfuse.evaluate import evaluate
+from transfuse.io.data import load_samples
+from transfuse.network.model import predict
+from transfuse.tasks import task
+
+PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
+QUICK = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 16, "device": "cpu"}
+
+
+def vit(seed: int, **changes: object) -> ViTForImageClassification:
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    shape = {"image_size": 8, "patch_size": 4, "num_channels": 1, "num_labels": 2}
+    return ViTForImageClassification(ViTConfig(**{**sizes, **shape, **changes})).eval()
+
+
+def pictures(count: int = 64) -> Dataset:
+    """Dark or light noise, and which."""
+    generator = random.default_rng(0)
+    pixels = [generator.integers(100 * (row % 2), 100 * (row % 2) + 100, (8, 8)) for row in range(count)]
+    columns = {"image": [Picture.fromarray(each.astype(uint8)) for each in pixels], "label": [0, 1] * (count // 2)}
+    return Dataset.from_dict(columns, Features({"image": Image(), "label": ClassLabel(names=["0", "1"])}))
+
+
+def batches(data: Dataset, model: ViTForImageClassification) -> list:
+    samples = load_samples(data)
+    return list(samples.batches(task("ViTForImageClassification").preparer(PROCESSOR, model.config), 16))
+
+
+def test_it_learns_and_leaves_its_input_alone():
+    model, data = vit(0), pictures()
+    given = {name: values.clone() for name, values in model.state_dict().items()}
+    before = evaluate(model, batches(data, model))
+    tuned = finetune(model, data, processor=PROCESSOR, **QUICK)
+    after = evaluate(tuned.model, batches(data, model))
+    assert after.loss < 0.5 * before.loss
+    assert all(torch.equal(values, given[name]) for name, values in model.state_dict().items())
+    assert tuned.record["steps"] == 24
+    assert tuned.record["samples"] == 64
+
+
+def test_teachers_alone_need_no_labels():
+    """The student comes to say what the teachers say on average, on unlabelled data."""
+    model, teachers, data = vit(0), [vit(1), vit(2)], pictures()
+    with torch.no_grad():
+        for teacher, sign in zip(teachers, (3.0, -1.0), strict=True):
+            teacher.classifier.weight.mul_(20)
+            teacher.classifier.bias.add_(torch.tensor([sign, -sign]))
+    tuned = finetune(model, data.remove_columns("label"), teachers, processor=PROCESSOR, distill=1.0, **QUICK)
+
+    def distance(student: ViTForImageClassification) -> float:
+        found = []
+        for batch in batches(data, model):
+            target = torch.stack([predict(teacher, batch).softmax(-1) for teacher in teachers]).mean(0)
+            found.append((predict(student, batch).softmax(-1) - target).abs().mean())
+        return float(torch.stack(found).mean())
+
+    assert distance(tuned.model) < 0.3 * distance(model)
+
+
+def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path):
+    """Two halves, joined by the state on disk, end where one whole run ends."""
+    data, folder = pictures(), tmp_path / "state"
+    options = {**QUICK, "epochs": 2, "augment": "crop-flip"}
+    whole = finetune(vit(0), data, processor=PROCESSOR, checkpoints=folder, **options)
+    states = sorted(folder.glob("checkpoint-*"))
+    assert [state.name for state in states] == ["checkpoint-8"]
+
+    halves = tmp_path / "halves"
+
+    class CutError(Exception):
+        pass
+
+    class Stops:
+        def track(self, items, doing):
+            for index, item in enumerate(items):
+                if index == 5:
+                    raise CutError
+                yield item
+
+    with pytest.raises(CutError):
+        finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, progress=Stops(), **options)
+    (state,) = halves.glob("checkpoint-*")
+    again = finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, resume=str(state), **options)
+    for name, values in whole.model.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], values, atol=1e-6, rtol=1e-5)
+
+
+def test_masked_language_model(tmp_path):
+    """Random words in one order: what follows what can be learned."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    tokenizer = BertTokenizerFast(str(tmp_path / "words.txt"))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=16, **sizes)).eval()
+    texts = Dataset.from_dict({"text": [" ".join(f"w{(row + word) % 4}" for word in range(12)) for row in range(64)]})
+    tuned = finetune(model, texts, processor=tokenizer, **{**QUICK, "epochs": 15})
+    does = task("BertForMaskedLM")
+    held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config), 16))
+    assert evaluate(tuned.model, held).loss < 0.6 * evaluate(model, held).loss
+    saved = tuned.save(tmp_path / "out")
+    assert BertForMaskedLM.from_pretrained(saved).config.vocab_size == len(words)
+    assert BertTokenizerFast.from_pretrained(saved).get_vocab() == tokenizer.get_vocab()
+
+
+def test_saved_with_where_it_comes_from(tmp_path):
+    vit(0).save_pretrained(tmp_path / "model")
+    PROCESSOR.save_pretrained(tmp_path / "model")
+    shutil.copytree(tmp_path / "model", tmp_path / "teacher")
+    tuned = finetune(tmp_path / "model", pictures(), [tmp_path / "teacher"], **QUICK)
+    folder = tuned.save(tmp_path / "out")
+    record = json.loads((folder / "transfuse.json").read_text())
+    assert record["finetuned"]["path"] == str(tmp_path / "model")
+    assert record["teachers"][0]["path"] == str(tmp_path / "teacher")
+    assert record["schedule"]["learning_rate"] == 3e-3
+    assert "teacher" in (folder / "README.md").read_text()
+    assert (folder / "preprocessor_config.json").exists() or (folder / "processor_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (vit(1, num_labels=3), "classes"),
+        (vit(1, id2label={0: "dark", 1: "light"}, label2id={"dark": 0, "light": 1}), None),
+        (BertForMaskedLM(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)), "teach"),
+    ],
+)
+def test_a_teacher_of_something_else(teacher, words):
+    if words is None:  # the model's classes have no names: whose ids they are is taken on trust
+        finetune(vit(0), pictures(), [teacher], processor=PROCESSOR, **QUICK)
+    else:
+        with pytest.raises(TransfuseError, match=words):
+            finetune(vit(0), pictures(), [teacher], processor=PROCESSOR, **QUICK)
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="learning_rte"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, learning_rte=1)
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, device="cuda:1")
+    with pytest.raises(ConfigError, match="image processor"):
+        finetune(vit(0), pictures())
