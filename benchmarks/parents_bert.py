@@ -49,7 +49,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
             hidden_dropout_prob=args.dropout, attention_probs_dropout_prob=0.0, attn_implementation="eager",
         )
     )  # fmt: skip
-    recipe = Recipe(args.epochs, batch_size=32, learning_rate=args.learning_rate, warmup=0.1)
+    recipe = Recipe(args.epochs, batch_size=16, learning_rate=args.learning_rate, warmup=0.1)
     start = time.time()
 
     def hide(ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -80,11 +80,11 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

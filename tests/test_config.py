@@ -51,7 +51,7 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
     [
         ({"algin": "flow"}, ["algin", "no such option", "did you mean 'align'?"]),
         ({"batch-sise": 1}, ["did you mean 'batch_size'?"]),
-        ({"zzz": 1}, ["zzz", "known: align, merge"]),
+        ({"zzz": 1}, ["zzz", "known: "]),
         ({"align": "exat"}, ["align", "'exat'", "none, flow, exact", "did you mean exact?"]),
         ({"align": None}, ["align", "None", "none, flow, exact"]),
         ({"align": 3}, ["align", "3"]),
@@ -132,6 +132,7 @@ queries: shared
 values: context
 heads: aware
 tokens: window-6
+max-loss: 0.5
 keep: [head, biases]
 rules: released
 weights: [1, 3]

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from transfuse.align.confident import confident
 from transfuse.align.methods import Choices, align_flow
 from transfuse.choices import Paper
 from transfuse.io.checkpoint import load_model
@@ -87,9 +88,11 @@ def test_parity(name: str, tmp_path: Path) -> None:
     options = settings(case["options"])
     models = (load_model(GOLDEN / "models" / case["pair"] / side) for side in ("anchor", "source"))
     anchor, source = (network(model, torch.device("cpu")) for model in models)
-    images = load_file(GOLDEN / "calibration.safetensors")["pixel_values"]
+    batches = [load_file(GOLDEN / "calibration.safetensors")]
+    if most := options["acts"]["loss_thres"]:
+        batches = confident([anchor.model, source.model], batches, most, options["acts"]["num_samples"])
     evidence = "activations" if options["type"] == "acts" else "weights"
-    aligned = align_flow(anchor, source, Choices(evidence, [{"pixel_values": images}], paper(options)))
+    aligned = align_flow(anchor, source, Choices(evidence, batches, paper(options)))
     fused = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
     tolerance = 1e-5 if options["ot_solver"] == "emd" else 2e-4
     deviations = {

@@ -30,6 +30,7 @@ class Paper:
         values: whether V's map, which enters W_O, comes from the values or from the attention's context.
         heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
         tokens: all, class, or window-N, the central N x N patches with the class token.
+        max_loss: only samples on which no model's cross-entropy is higher; they need labels.
         keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
     """
 
@@ -43,5 +44,6 @@ class Paper:
     values: Values = "values"
     heads: Heads = "crossed"
     tokens: str = "all"
+    max_loss: float | None = None
     keep: tuple[Part, ...] = ()
     rules: Rules = "corrected"

@@ -41,7 +41,7 @@ def fuse(
     regularization: flags.Regularization = None, cost: flags.Cost = None, scale: flags.Scale = None,
     transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
     values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
-    keep: flags.Keep = None, rules: flags.Rules = None,
+    max_loss: flags.MaxLoss = None, keep: flags.Keep = None, rules: flags.Rules = None,
     weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     dtype: flags.Dtype = None, config: flags.Config = None, overwrite: flags.Overwrite = None,
@@ -55,7 +55,7 @@ def fuse(
         "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
         "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost, "scale": scale,
         "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
-        "tokens": tokens, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
+        "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
         "allow_pickle": allow_pickle,
     }  # fmt: skip
@@ -92,8 +92,9 @@ def path(
     evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
     cost: flags.Cost = None, scale: flags.Scale = None, transform: flags.Transform = None,
     policy: flags.Policy = None, queries: flags.Queries = None, values: flags.Values = None,
-    heads: flags.Heads = None, tokens: flags.Tokens = None, keep: flags.Keep = None, rules: flags.Rules = None,
-    points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
+    heads: flags.Heads = None, tokens: flags.Tokens = None, max_loss: flags.MaxLoss = None,
+    keep: flags.Keep = None, rules: flags.Rules = None, points: flags.Points = 11, limit: flags.Limit = None,
+    samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
@@ -104,8 +105,8 @@ def path(
     given = {
         "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
         "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
-        "heads": heads, "tokens": tokens, "keep": keep, "rules": rules, "samples": samples,
-        "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
+        "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
+        "samples": samples, "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), options(given)
     if plot:

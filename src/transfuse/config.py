@@ -102,6 +102,7 @@ class Options(Settings):
     values: Values = Paper.values
     heads: Heads = Paper.heads
     tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = Paper.tokens
+    max_loss: Annotated[Finite, Field(gt=0)] | None = None
     keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = Paper.keep
     rules: Rules = Paper.rules
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
@@ -208,6 +209,11 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
             " ones; leave it out, or choose plan soft"
+        )
+    if "max_loss" in given and chosen.evidence == "weights" and chosen.policy not in ("scalar", "matrix"):
+        raise ConfigError(
+            f"{labels.get('max_loss', 'max_loss')}: weights are matched without samples; leave it out, or choose"
+            " evidence activations"
         )
     if chosen.align == "flow" and chosen.evidence == "both":
         raise ConfigError(

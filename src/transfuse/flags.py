@@ -104,6 +104,10 @@ Queries = Annotated[str | None, Option(metavar="separate|shared|joint", help="Fl
 Values = Annotated[str | None, Option(metavar="values|context", help="Flow only: what values are matched by.")]
 Heads = Annotated[str | None, Option(metavar="crossed|aware", help="Flow only: aware keeps attention heads apart.")]
 Tokens = Annotated[str | None, Option(metavar="all|class|window-N", help="Flow only: which tokens are samples.")]
+MaxLoss = Annotated[
+    float | None,
+    Option(metavar="NUMBER", help="Flow only: labelled samples alone on which no model's loss is higher."),
+]
 Keep = Annotated[
     str | None,
     Option(

@@ -1,6 +1,6 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from transfuse.align.confident import confident
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
@@ -89,7 +90,7 @@ def fuse(
         raise ConfigError("models: fusing needs at least two")
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
     networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
-    choices = calibrate(networks[0], models[0], data, chosen, processor)
+    choices = calibrate(networks, models[0], data, chosen, processor)
     align, alignments = METHODS[chosen.align], []
     for source in progress.track(networks[1:], "aligning"):
         alignments.append(align(networks[0], source, choices))
@@ -121,15 +122,24 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
     return networks
 
 
-def calibrate(anchor: Network, model: Model, data: Any, options: Options, processor: Any = None) -> Choices:
+def calibrate(
+    networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
+) -> Choices:
     """The evidence to use, and the prepared calibration batches for it."""
     evidence = resolve_evidence(options, data)
-    batches: list[dict[str, Tensor]] = []
+    paper = Paper(**options.model_dump(include=set(FLOW)))
     looks = evidence != "weights" or options.policy in WEIGHTED
-    if looks and data is not None and options.align != "none":
-        samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
-        batches = prepare(samples.take(options.sample_count(), options.seed), anchor.model, model, options, processor)
-    return Choices(evidence, batches, Paper(**options.model_dump(include=set(FLOW))))
+    if not looks or data is None or options.align == "none":
+        return Choices(evidence, (), paper)
+    samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
+    if options.max_loss is None:
+        batches = prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor)
+        return Choices(evidence, list(batches), paper)
+    samples = task(type(model).__name__).labelled(samples).shuffled(options.seed)
+    samples = samples.aligned_to(model.config.id2label) if samples.label else samples
+    drawn = prepare(samples, model, anchor, options, processor)
+    models = [each.model for each in networks]
+    return Choices(evidence, confident(models, drawn, options.max_loss, options.sample_count()), paper)
 
 
 def resolve_evidence(options: Options, data: Any) -> Kind:
@@ -143,11 +153,11 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
 
 def prepare(
     samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
-) -> list[dict[str, Tensor]]:
+) -> Iterator[dict[str, Tensor]]:
     """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
     preparer = own_preparer(given, model, processor)
-    batches = task(type(model).__name__).samples(samples).batches(preparer, options.batch_size)
-    return [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
+    for batch in task(type(model).__name__).samples(samples).batches(preparer, options.batch_size):
+        yield {name: values.to(model.device) for name, values in batch.items()}
 
 
 def own_preparer(given: Model, model: PreTrainedModel, processor: Any = None) -> Prepare:

@@ -69,7 +69,7 @@ def path_job(
     loaded = [load(name, options) for name in (anchor, other)]
     networks = check_models(loaded, [anchor, other], options)
     batches = list(_batches(samples, loaded[0], anchor, options))
-    aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks[0], anchor, calibration, options))
+    aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks, anchor, calibration, options))
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
     steps = iter(progress.track(range(points), "walking"))
     next(steps)

@@ -64,7 +64,13 @@ class Samples:
             return self
         if limit < 1:
             raise DataError(f"{self.source}: cannot take {limit} samples; ask for 1 or more")
-        chosen = np.random.default_rng(seed).permutation(len(self))[:limit].tolist()
+        return self._only(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
+
+    def shuffled(self, seed: int) -> "Samples":
+        """All samples in random order: those that `take` takes come first."""
+        return self._only(np.random.default_rng(seed).permutation(len(self)).tolist())
+
+    def _only(self, chosen: Sequence[int]) -> "Samples":
         return replace(self, dataset=self.dataset.select(chosen), rows=tuple(self.rows[row] for row in chosen))
 
     def batches(self, prepare: Prepare, batch_size: int) -> Iterator[dict[str, Tensor]]:
