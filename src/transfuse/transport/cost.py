@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+ROUNDING = 1e-12  # of a sum of squares, in float64
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """First and second moments of paired samples: all that Euclidean, correlation and Procrustes costs need.
@@ -64,10 +67,15 @@ def centre(m: Moments) -> Moments:
     zero_x, zero_y = torch.zeros_like(m.sum_x), torch.zeros_like(m.sum_y)
     return Moments(
         m.count, zero_x, zero_y,
-        (m.square_x - m.sum_x.square() / m.count).clamp_min(0),
-        (m.square_y - m.sum_y.square() / m.count).clamp_min(0),
+        _spread(m.square_x, m.sum_x, m.count), _spread(m.square_y, m.sum_y, m.count),
         m.cross - torch.outer(m.sum_x, m.sum_y) / m.count,
     )  # fmt: skip
+
+
+def _spread(square: Float[Tensor, " unit"], total: Float[Tensor, " unit"], count: int) -> Float[Tensor, " unit"]:
+    """Sum of squared deviations from the mean; none where rounding is all there is, as in a constant unit."""
+    spread = square - total.square() / count
+    return torch.where(spread > ROUNDING * square, spread, torch.zeros_like(spread))
 
 
 def standardise(m: Moments) -> Moments:
