@@ -1,9 +1,10 @@
 """The paper's main claim: does a fused model, fine-tuned briefly, beat its parents? Beside it, every control.
 
-python benchmarks/finetune.py --subject cifar10 --groups 1,2 3,4 5,1 --epochs 2 --learning-rate 5e-4
+python benchmarks/finetune.py --subject cifar10 --groups 1,2 3,4 5,1 --epochs 2
 
-The first seed of a group is the anchor. Every arm takes the same steps, batches and schedule. One JSON file a group,
-written after every arm: a run that is cut short goes on where it stopped. `finetune_table.py` makes the table.
+The first seed of a group is the anchor. Every arm takes the same steps, batches and schedule; the learning rates of
+parents and of fusions were chosen on the validation split (`pilot-*.json`). One JSON file a group, written after every
+arm: a run that is cut short goes on where it stopped. `finetune_table.py` makes the table.
 """
 
 import argparse
@@ -42,7 +43,9 @@ class Group:
         self.processor = self.judges[args.splits[0]].processor
         self.training = self.subject.samples("train")
         self.file = RESULTS / "finetune" / f"{args.name or args.subject}-{'-'.join(seeds)}.json"
-        self.settings = {"epochs": args.epochs, "learning_rate": args.learning_rate, "seed": args.seed}
+        self.settings = {
+            name: getattr(args, name) for name in ("epochs", "learning_rate", "fused_learning_rate", "seed")
+        }
         self.found = self._start(seeds)
 
     def _start(self, seeds: list[str]) -> dict[str, Any]:
@@ -84,10 +87,11 @@ class Group:
         base = arm.removesuffix(TAUGHT)
         model = self.best() if base == TRAINED else self.fused(base)
         fusing, before = time.time() - start, self.measure(model)
+        rate = self.args.learning_rate if base == TRAINED else self.args.fused_learning_rate
         start = time.time()
         tuned = finetune(
             model, self.training, self.parents if arm.endswith(TAUGHT) else (), processor=self.processor,
-            epochs=self.args.epochs, learning_rate=self.args.learning_rate, seed=self.args.seed,
+            epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
             precision="bfloat16", distill=self.args.distill, **self.subject.schedule,
         )  # fmt: skip
         self.found["arms"][arm] = {
@@ -107,7 +111,8 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=["1,2", "3,4", "5,1"])
     parser.add_argument("--arms", nargs="+", default=[TRAINED, TRAINED + TAUGHT, *FUSIONS, "exact" + TAUGHT])
     parser.add_argument("--epochs", type=float, default=2.0)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of a parent that is trained on")
+    parser.add_argument("--fused-learning-rate", type=float, default=1e-3)
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evidence", default="auto", help="of the exact alignment")

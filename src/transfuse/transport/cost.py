@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
 ROUNDING = 1e-12  # of a sum of squares, in float64
 
 

@@ -1,0 +1,86 @@
+"""`transfuse finetune` as a user runs it: a checkpoint in one piece, a line for every mistake, several processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+from transformers import ViTForImageClassification
+from world import Run, World, one_line
+
+Arguments = Callable[[World], Sequence[object]]
+QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")
+
+
+def tuning(*more: object) -> Arguments:
+    return lambda w: ["finetune", w.a, "--data", w.images, "-o", w.here / "out", *QUICK, *more]
+
+
+def test_a_checkpoint_with_its_origin_and_no_trace_of_the_run(world: World, run: Run) -> None:
+    ran = run(*tuning("--teacher", world.b, "--augment", "crop-flip", "--json")(world))
+    assert ran.status == 0, ran
+    document = json.loads(ran.out)
+    assert document["steps"] == 6
+    assert [teacher["path"] for teacher in document["teachers"]] == [str(world.b)]
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+    _, report = ViTForImageClassification.from_pretrained(world.here / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert run("eval", world.here / "out", world.a, "--data", world.images).status == 0
+
+
+def test_it_says_what_it_did(world: World, run: Run) -> None:
+    ran = run(*tuning()(world))
+    assert ran.status == 0, ran
+    assert "6 steps on 12 samples" in ran.out
+    one_line(run(*tuning()(world)), ["out", "--overwrite"])
+    assert run(*tuning("--overwrite", "-q")(world)).out == ""
+
+
+def test_a_fusion_can_be_tuned(world: World, run: Run) -> None:
+    assert run("fuse", world.a, world.b, "-o", world.here / "fused").status == 0
+    ran = run("finetune", world.here / "fused", "--data", world.images, "-o", world.here / "out", *QUICK)
+    assert ran.status == 0, ran
+
+
+def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
+    (world.here / "out.checkpoints").mkdir()
+    one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
+    one_line(run(*tuning("--resume")(world)), ["--resume", "no state"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda w: ["finetune", w.a, "--data", w.images], ["-o"]),
+        (tuning("--epochs", "0"), ["--epochs", "greater than 0"]),
+        (tuning("--decay", "cosin"), ["--decay", "did you mean cosine?"]),
+        (tuning("--augment", "crop_flip"), ["--augment", "crop-flip"]),
+        (tuning("--distill", "0.5"), ["--distill", "no teacher"]),
+        (tuning("--device", "cuda:1"), ["--device", "CUDA_VISIBLE_DEVICES"]),
+        (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "classes"]),
+        (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot be measured"]),
+        (lambda w: [*tuning("--teacher", "/no/model")(w)], ["/no/model"]),
+        (lambda w: ["finetune", w.a, "--data", w.bare, "-o", w.here / "out"], ["label"]),
+        (lambda w: ["finetune", w.a, "--data", w.words, "-o", w.here / "out"], ["image"]),
+        (lambda w: ["finetune", w.a, "--data", w.images, "-o", w.a], ["must stay"]),
+    ],
+)
+def test_mistakes_leave_nothing(arguments: Arguments, words: Sequence[str], world: World, run: Run) -> None:
+    one_line(run(*arguments(world)), words)
+    assert world.listing() == {}
+
+
+def test_teachers_alone_need_no_labels(world: World, run: Run) -> None:
+    ran = run("finetune", world.a, "--data", world.bare, "--teacher", world.b, "--distill", "1",
+              "-o", world.here / "out", *QUICK)  # fmt: skip
+    assert ran.status == 0, ran
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(world: World) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse"]
+    ran = subprocess.run([*launcher, *map(str, tuning("--json")(world))], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["steps"] == 4  # of 12 samples, 4 a step in each process, twice
+    ViTForImageClassification.from_pretrained(world.here / "out")
