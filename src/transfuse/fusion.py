@@ -19,6 +19,7 @@ from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Prepare, Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
+from transfuse.io.texts import check_same_words
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.model import Network, network, with_tensors
@@ -90,6 +91,9 @@ def fuse(
         raise ConfigError("models: fusing needs at least two")
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
     networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
+    folders = [local_directory(model, "allow") for model in models if not isinstance(model, PreTrainedModel)]
+    if len(folders) == len(models):
+        check_same_words(folders, [model.config for model in loaded])
     choices = calibrate(networks, models[0], data, chosen, processor)
     align, alignments = METHODS[chosen.align], []
     for source in progress.track(networks[1:], "aligning"):

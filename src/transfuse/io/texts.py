@@ -1,7 +1,7 @@
 """From texts to the tensors a language model takes, by the checkpoint's own tokenizer."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
         CheckpointError: there is none, it cannot be read, or it has more tokens than the model knows.
     """
     folder = Path(checkpoint)
-    if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+    if not has_tokenizer(folder):
         raise CheckpointError(f"{folder}: has no tokenizer; save the one that the model was trained with beside it")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -32,6 +32,24 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
             f"{folder}: its tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}; use its own"
         )
     return tokenizer
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer was saved in a folder."""
+    return any(folder.glob("tokenizer*")) or any(folder.glob("vocab*"))
+
+
+def check_same_words(folders: Sequence[Path], configs: Sequence[PreTrainedConfig]) -> None:
+    """Raise `CheckpointError` where two saved tokenizers give a word different numbers: its rows are not the same."""
+    known = [(folder, config) for folder, config in zip(folders, configs, strict=True) if has_tokenizer(folder)]
+    words = [load_tokenizer(*each).get_vocab() for each in known]
+    for (folder, _), other in zip(known[1:], words[1:], strict=True):
+        if other != words[0]:
+            word = next(iter(sorted(dict(words[0].items() ^ other.items()))))
+            raise CheckpointError(
+                f"{folder}: its tokenizer numbers words otherwise than that of {known[0][0]} ({word!r} for one); fuse"
+                " models of one vocabulary"
+            )
 
 
 def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:

@@ -1,0 +1,68 @@
+"""BERTs from the command line: texts in, a checkpoint with its tokenizer out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
+from world import Run, one_line
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
+SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
+
+
+def bert(folder: Path, kind: type[PreTrainedModel], seed: int, width: int = 16) -> Path:
+    torch.manual_seed(seed)
+    kind(BertConfig(vocab_size=len(WORDS), hidden_size=width, **SIZES)).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    rows = [{"sentence": f"w{row % 20} w{row % 7} w{row % 3} of some length", "label": row % 2} for row in range(24)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "texts.jsonl"
+
+
+@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForSequenceClassification])
+@pytest.mark.parametrize("align", ["flow", "exact"])
+def test_fused_measured_walked_and_tuned(kind, align, tmp_path: Path, texts: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), kind, seed) for seed in (1, 2))
+    fused = run("fuse", a, b, "-o", tmp_path / "fused", "--data", texts, "--align", align, "--json")
+    assert fused.status == 0, fused
+    assert json.loads(fused.out)["calibration_samples"] == 24
+    assert BertTokenizerFast.from_pretrained(tmp_path / "fused").get_vocab().keys() == set(WORDS)
+    measured = run("eval", tmp_path / "fused", a, "--data", texts, "--json")
+    assert measured.status == 0, measured
+    hidden = json.loads(measured.out)[str(a)]["samples"]
+    assert hidden == 24 if kind is BertForSequenceClassification else 5 < hidden < 60
+    assert run("path", a, b, "--data", texts, "--align", align, "--points", 3).status == 0
+    tuned = run("finetune", tmp_path / "fused", "--data", texts, "--teacher", b, "-o", tmp_path / "tuned")
+    assert tuned.status == 0, tuned
+
+
+def test_a_plain_text_file_will_do(tmp_path: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed, width) for seed, width in ((1, 16), (2, 24)))
+    (tmp_path / "book.txt").write_text("w1 w2 w3 w4 w5 w6\n" * 40)
+    ran = run("fuse", a, b, "-o", tmp_path / "fused", "--data", tmp_path / "book.txt", "--align", "flow")
+    assert ran.status == 0, ran
+    assert BertForMaskedLM.from_pretrained(tmp_path / "fused").config.hidden_size == 16
+    assert run("eval", tmp_path / "fused", "--data", tmp_path / "book.txt").status == 0
+
+
+def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
+    (b / "vocab.txt").write_text("\n".join([*WORDS[:-2], WORDS[-1], WORDS[-2]]))
+    BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
+    one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["'w18'", str(a), "one vocabulary"])
+
+
+def test_no_tokenizer(tmp_path: Path, texts: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
+    for file in (*a.glob("tokenizer*"), *a.glob("vocab*")):
+        file.unlink()
+    one_line(run("fuse", a, b, "-o", tmp_path / "out", "--data", texts), ["has no tokenizer"])
+    assert run("fuse", a, b, "-o", tmp_path / "out").status == 0
