@@ -1,7 +1,7 @@
 """What is known to be wrong before a model or a library is loaded: options, and places to write."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,10 @@ def options(flags: Mapping[str, Any]) -> Options:
 def schedule(flags: Mapping[str, Any]) -> Schedule:
     """The schedule that flags ask for. Raises `ConfigError`."""
     values, labels = _given(flags)
-    chosen = make(Schedule, values, labels | {"teachers": "--teacher"})
+    teachers = values.pop("teachers", ())
+    chosen = make(Schedule, values, labels)
     for name in ("distill", "temperature"):
-        if name in values and not chosen.teachers:
+        if name in values and not teachers:
             raise ConfigError(f"{labels[name]}: there is no teacher; give one with --teacher, or leave it out")
     return chosen
 
@@ -61,14 +62,14 @@ class TrainingTarget:
     resume: str | None
 
 
-def training_target(model: str, chosen: Schedule, output: str | None, resume: bool, replace: bool) -> TrainingTarget:
-    """The output and the state of a run. Raises `ConfigError` or `OutputError`."""
+def training_target(models: Sequence[str], output: str | None, resume: bool, replace: bool) -> TrainingTarget:
+    """The output and the state of a run that takes `models`. Raises `ConfigError` or `OutputError`."""
     if not output:
         raise ConfigError("no output given; say where to write with -o OUT")
-    for name in (model, output, *chosen.teachers):
+    for name in (output, *models):
         _check_name(name)
     overwrite: Overwrite = "replace" if replace else "refuse"
-    target = check_target(Path(output), overwrite, [Path(each) for each in (model, *chosen.teachers)])
+    target = check_target(Path(output), overwrite, [Path(each) for each in models])
     state = target.with_name(f"{target.name}.checkpoints")
     saved = sorted(state.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     if resume and not saved:

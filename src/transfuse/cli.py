@@ -142,11 +142,12 @@ def finetune(
         "samples": samples, "seed": seed, "device": device, "allow_pickle": allow_pickle,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), schedule(given)
-    target = training_target(model, chosen, output, resume, bool(overwrite))
+    models = (model, *(teacher or ()))
+    target = training_target(models, output, resume, bool(overwrite))
     with quiet_libraries():
         from transfuse.jobs import finetune_job
 
-        path, record = finetune_job(model, data, chosen, target, voice.progress)
+        path, record = finetune_job(models, data, chosen, target, voice.progress)
     voice.show({"output": str(path)} | record, lambda: training_summary(path, record))
 
 

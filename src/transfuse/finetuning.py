@@ -85,25 +85,12 @@ def finetune(
     samples = samples.aligned_to(learner.config.id2label) if samples.label else samples
     prepare = does.preparer(_processor(model, learner, does, processor), learner.config)
     origins = tuple(origin(given, each) for given, each in zip((model, *teachers), loaded, strict=True))
-    dtype, learner = learner.dtype, learner.float()
+    dtype = learner.dtype
     if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
         learner.load_state_dict(load_model(resume).state_dict())
     feed = Feed(samples, prepare, schedule)
-    steps = ceil(len(feed) / schedule.batch_size * schedule.epochs)
-    bar = Bar(progress.track(range(steps), "fine-tuning"))
-    with TemporaryDirectory() as scratch, quiet():
-        trainer = Distiller(
-            [teacher.float() for teacher in loaded[1:]],
-            schedule,
-            model=learner,
-            args=arguments(schedule, device, checkpoints, Path(scratch), steps),
-            train_dataset=feed,
-            data_collator=feed.collate,
-            callbacks=[bar],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=resume)
-        learner = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    bar = Bar(progress.track(range(ceil(len(feed) / schedule.batch_size * schedule.epochs)), "fine-tuning"))
+    learner = _trained(learner.float(), loaded[1:], feed, bar, checkpoints, resume).to("cpu", dtype).eval()
     check_finite(learner.state_dict(), "the fine-tuned model")
     record = {
         "finetuned": asdict(origins[0]),
@@ -111,11 +98,31 @@ def finetune(
         "data": samples.source,
         "samples": len(feed),
         "schedule": schedule.model_dump(mode="json"),
-        "steps": trainer.state.global_step,
+        "steps": bar.done,
         "losses": bar.losses,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
-    return Finetuned(learner.to("cpu", dtype).eval(), record, origins, processor)
+    return Finetuned(learner, record, origins, processor)
+
+
+def _trained(
+    learner: PreTrainedModel, teachers: Sequence[PreTrainedModel], feed: Feed, bar: Bar, checkpoints: Path | None,
+    resume: str | None,
+) -> PreTrainedModel:  # fmt: skip
+    """The same model, changed."""
+    with TemporaryDirectory() as scratch, quiet():
+        trainer = Distiller(
+            [teacher.float() for teacher in teachers],
+            feed.schedule,
+            model=learner,
+            args=arguments(feed.schedule, len(feed), checkpoints, Path(scratch)),
+            train_dataset=feed,
+            data_collator=feed.collate,
+            callbacks=[bar],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
 
 
 def training_samples(data: Any, does: Task, schedule: Schedule, taught: bool) -> Samples:

@@ -79,16 +79,25 @@ def path_job(
 
 
 def finetune_job(
-    model: str, data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+    models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
-    """Fine-tune and save; the state of the run is removed once the model is written. Returns output and record."""
+    """Fine-tune the first of `models`, the others its teachers, and save. Returns output and record.
+
+    The state of the run is removed once the model is written.
+    """
     start = time.perf_counter()
     schedule.torch_device()
-    does, *_ = _inspect((model, *schedule.teachers), schedule, _measurable)
-    samples = training_samples(data, does, schedule, bool(schedule.teachers))
-    options = schedule.model_dump(exclude={"teachers"})
+    does, *_ = _inspect(models, schedule, _measurable)
+    model, *teachers = models
+    samples = training_samples(data, does, schedule, bool(teachers))
     tuned = finetune(
-        model, samples, schedule.teachers, progress, checkpoints=target.checkpoints, resume=target.resume, **options
+        model,
+        samples,
+        teachers,
+        progress,
+        checkpoints=target.checkpoints,
+        resume=target.resume,
+        **schedule.model_dump(),
     )
     record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
     if PartialState().is_main_process:

@@ -35,7 +35,6 @@ class Schedule(Settings):
     temperature: Positive = 1.0
     precision: Precision = "float32"
     samples: Count | None = None
-    teachers: tuple[str, ...] = ()
 
     def check(self, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for a device that training cannot be bound to."""

@@ -96,33 +96,33 @@ class Distiller(Trainer):
 
 
 class Bar(TrainerCallback):
-    """Shows every optimiser step, and keeps the losses."""
+    """Shows every optimiser step, counts them, and keeps the losses."""
 
     def __init__(self, steps: Iterable[int]) -> None:
         self.steps = iter(steps)
+        self.shown = self.done = 0
         self.losses: list[tuple[int, float]] = []
-        self.done = 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        while self.done < state.global_step + 1:  # a resumed run starts in the middle; one ahead ends the bar
+        self.done = state.global_step
+        while self.shown <= self.done:  # a resumed run starts in the middle; one ahead, so that the bar ends
             next(self.steps, None)
-            self.done += 1
+            self.shown += 1
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         if logs and "loss" in logs:
             self.losses.append((state.global_step, float(logs["loss"])))
 
 
-def arguments(
-    schedule: Schedule, device: torch.device, checkpoints: Path | None, scratch: Path, steps: int
-) -> TrainingArguments:
+def arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratch: Path) -> TrainingArguments:
     """The schedule in transformers' terms.
 
     Args:
+        samples: of one epoch, for how often the state is saved and the loss is kept.
         checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
         scratch: an empty folder, for what the Trainer insists on.
-        steps: of the optimiser, in all.
     """
+    steps = max(1, int(samples / schedule.batch_size * schedule.epochs))
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
         per_device_train_batch_size=schedule.batch_size,
@@ -134,7 +134,7 @@ def arguments(
         bf16=schedule.precision == "bfloat16",
         fp16=schedule.precision == "float16",
         seed=schedule.seed,
-        use_cpu=device.type == "cpu",
+        use_cpu=schedule.torch_device().type == "cpu",
         save_strategy="steps" if checkpoints else "no",
         save_steps=max(1, steps // 10),
         save_total_limit=1,
