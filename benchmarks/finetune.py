@@ -29,6 +29,7 @@ FUSIONS: dict[str, dict[str, Any]] = {
 }
 TRAINED = "parent, trained on"
 TAUGHT = ", taught"  # by all parents' averaged outputs
+BY_OTHERS = ", taught by the others"  # by those of the parents after the anchor
 
 
 class Group:
@@ -84,13 +85,14 @@ class Group:
         if arm in self.found["arms"]:
             return
         start = time.time()
-        base = arm.removesuffix(TAUGHT)
+        base = arm.removesuffix(TAUGHT).removesuffix(BY_OTHERS)
+        teachers = self.parents if arm.endswith(TAUGHT) else self.parents[1:] if arm.endswith(BY_OTHERS) else ()
         model = self.best() if base == TRAINED else self.fused(base)
         fusing, before = time.time() - start, self.measure(model)
         rate = self.args.learning_rate if base == TRAINED else self.args.fused_learning_rate
         start = time.time()
         tuned = finetune(
-            model, self.training, self.parents if arm.endswith(TAUGHT) else (), processor=self.processor,
+            model, self.training, teachers, processor=self.processor,
             epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
             precision="bfloat16", distill=self.args.distill, **self.subject.schedule,
         )  # fmt: skip

@@ -36,7 +36,7 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
         f"| ensemble | {cells([group['ensemble'][split] for group in groups])} | | | |",
     ]
     arms = [arm for arm in groups[0]["arms"] if all(arm in group["arms"] for group in groups)]
-    arms.sort(key=lambda arm: (arm.endswith(", taught"), ORDER.index(arm.removesuffix(", taught"))))
+    arms.sort(key=lambda arm: (", taught" in arm, ORDER.index(arm.partition(", taught")[0])))
     control = [group["arms"][ORDER[0]]["after"][split]["accuracy"] for group in groups]
     for arm in arms:
         found = [group["arms"][arm] for group in groups]

@@ -9,6 +9,7 @@ import time
 
 import torch
 from common import PARENTS, machine, split
+from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.training import Recipe, train_classifier
@@ -38,9 +39,21 @@ def build(dataset: str, size: int, labels: list[str], args: argparse.Namespace) 
     )
 
 
+def skewed(rows: Dataset, seed: int, share: float) -> Dataset:
+    """What a parent of this seed sees: `share` of the first half of the classes and as little of the other half, or,
+    of an even seed, all the rest. Two parents, one odd, one even, have no image in common."""
+    classes = rows.features["label"].num_classes
+    labels = torch.tensor(rows["label"][:])
+    chance = torch.where(labels < classes // 2, share, 1 - share)
+    first = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < chance
+    return rows.select((first if seed % 2 else ~first).nonzero().flatten().tolist())
+
+
 def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     mean, deviation = STATISTICS[dataset]
     rows = split(dataset, "train")
+    if args.share < 1:
+        rows = skewed(rows, seed, args.share)
     size = rows[0]["image"].size[0]
     processor = ViTImageProcessorPil(
         do_resize=False, image_mean=mean, image_std=deviation, size={"height": size, "width": size}
@@ -65,7 +78,7 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
               f"{time.time() - start:.0f} s", flush=True)  # fmt: skip
 
     train_classifier(model, images, labels, recipe, seed, report)
-    target = PARENTS / f"{dataset}-vit-{args.width}-{seed}"
+    target = PARENTS / f"{dataset}-vit-{args.width}-{'' if args.share == 1 else 'skewed-'}{seed}"
     model.save_pretrained(target)
     processor.save_pretrained(target)
     facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
@@ -81,6 +94,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--patch", type=int, default=8)
+    parser.add_argument("--share", type=float, default=1.0, help="below 1: parents of different data, see `skewed`")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -76,7 +76,8 @@ class Judge:
 IMAGES = {"augment": "crop-flip", "label_smoothing": 0.1, "batch_size": 128}
 SUBJECTS = {
     "cifar10": Subject("cifar10-vit-96", lambda name: split("cifar10", name), IMAGES),
-    "cifar10-narrow": Subject("cifar10-vit-48", lambda name: split("cifar10", name), IMAGES),
     "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), IMAGES),
+    "fashion-mnist-narrow": Subject("fashion-mnist-vit-32", lambda name: split("fashion-mnist", name), IMAGES),
+    "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), IMAGES),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
 }
