@@ -5,10 +5,10 @@ from cases import CASES
 from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.errors import SpecError
+from transfuse.network.builder import Builder
 from transfuse.network.compatible import check_same_function, check_same_layers, check_same_widths
 from transfuse.network.families import declare
 from transfuse.network.space import Group
-from transfuse.network.spec import Builder
 from transfuse.network.symmetry import symmetric
 
 VIT = CASES[0]

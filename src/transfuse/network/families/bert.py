@@ -2,8 +2,9 @@
 
 from transformers import PretrainedConfig
 
+from transfuse.network.builder import Builder
 from transfuse.network.space import Group, Space
-from transfuse.network.spec import Builder, Spec, Tokens
+from transfuse.network.spec import Spec, Tokens
 
 
 def masked_language_model(config: PretrainedConfig) -> Spec:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig
 
+from transfuse.network.builder import Builder
 from transfuse.network.space import Group
-from transfuse.network.spec import Builder, Spec, Tokens
+from transfuse.network.spec import Spec, Tokens
 
 
 def vit(config: PretrainedConfig) -> Spec:

@@ -1,0 +1,77 @@
+"""A declaration, written line by line in the order of the forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from transfuse.network.space import Axis, Group, Space
+from transfuse.network.spec import Axes, Concatenation, Embedding, Junction, Linear, Norm, Op, Spec, Table, Tokens
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A space as a norm hands it on."""
+
+    space: Space
+    norm: str
+
+
+class Builder:
+    """Collects declarations; `build` gives the `Spec`."""
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.ops: list[Op] = []
+        self.part = ""  # of the linear maps declared from here on
+        self.prefix_only = False  # likewise
+        self.tokens: Tokens | None = None
+
+    def fixed(self, name: str, units: int) -> Space:
+        """Units with an identity: pixels, positions, classes."""
+        return Space(name, units, Group.FIXED)
+
+    def free(self, name: str, units: int, group: Group = Group.PERMUTATION, within: Space | None = None) -> Space:
+        """Interchangeable units, and the group that interchanges them."""
+        return Space(name, units, group, within)
+
+    def linear(self, name: str, reads: Axis | Axes | Normed, writes: Axis, bias: str | None = "bias") -> None:
+        """A linear map or a patch convolution (`reads` is then its input axes in memory order)."""
+        norm = reads.norm if isinstance(reads, Normed) else None
+        source = reads.space if isinstance(reads, Normed) else reads
+        axes = source if isinstance(source, tuple) else (source,)
+        self.ops.append(Linear(name, writes, axes, norm, bias, self.part, self.prefix_only))
+
+    def norm(self, name: str, space: Space) -> Normed:
+        """LayerNorm in front of a branch, which alone reads its output."""
+        self.ops.append(Norm(name, space))
+        return Normed(space, name)
+
+    def post_norm(self, name: str, space: Axis) -> None:
+        """LayerNorm that what follows stands on: its output is the space itself. A dual: gain and bias read it."""
+        self.ops.append(Norm(name, space))
+
+    def embedding(self, name: str, rows: Space, writes: Space) -> None:
+        """A module that looks up one row of the stream per index."""
+        self.ops.append(Embedding(name, rows, writes))
+
+    def table(self, name: str, rows: Axes, writes: Space) -> None:
+        """A position table, a class token: one row of the stream per fixed index."""
+        self.ops.append(Table(name, rows, writes))
+
+    def join(self, name: str, skip: Space, branch: Space) -> Space:
+        """A residual addition; gives the stream behind it."""
+        joined = replace(skip, name=name)
+        self.ops.append(Junction(joined, skip, branch))
+        return joined
+
+    def concatenate(self, name: str, tokens: Space, others: Space) -> Space:
+        """Tokens put side by side; gives the stream of both."""
+        joined = replace(tokens, name=name)
+        self.ops.append(Concatenation(joined, tokens, others))
+        return joined
+
+    def build(self) -> Spec:
+        """The finished declaration."""
+        spec = Spec(self.family, tuple(self.ops), self.tokens)
+        spec.tensors(), spec.spaces()
+        return spec
