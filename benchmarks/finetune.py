@@ -67,13 +67,24 @@ class Group:
     def measure(self, model: PreTrainedModel) -> dict[str, Any]:
         return {name: asdict(judge.measure(model)) for name, judge in self.judges.items()}
 
-    def best(self) -> PreTrainedModel:
-        """The parent with the lowest loss on the validation split, of those shaped like the anchor."""
+    def best(self) -> int:
+        """Which parent has the lowest loss on the validation split, of those shaped like the anchor."""
         alike = [
             index for index, parent in enumerate(self.parents)
             if parent.config.hidden_size == self.parents[0].config.hidden_size
         ]  # fmt: skip
-        return self.parents[min(alike, key=lambda index: self.found["parents"][index]["validation"]["loss"])]
+        return min(alike, key=lambda index: self.found["parents"][index]["validation"]["loss"])
+
+    def elsewhere(self) -> dict[str, Any] | None:
+        """The same parent trained on in the same way, if another group of this name has done it."""
+        parent = self.found["parents"][self.best()]
+        for file in self.file.parent.glob(f"{self.args.name or self.args.subject}-[0-9]*.json"):
+            other = json.loads(file.read_text())
+            if TRAINED in other["arms"] and other["settings"] == self.settings:
+                arm = other["arms"][TRAINED]
+                if arm["before"] == parent:
+                    return arm
+        return None
 
     def fused(self, name: str) -> PreTrainedModel:
         options = FUSIONS[name] | ({"evidence": self.args.evidence} if name == "exact" else {})
@@ -84,10 +95,13 @@ class Group:
         """Make, measure, fine-tune, measure again."""
         if arm in self.found["arms"]:
             return
+        if arm == TRAINED and (done := self.elsewhere()):
+            self.keep(arm, done)
+            return
         start = time.time()
         base = arm.removesuffix(TAUGHT).removesuffix(BY_OTHERS)
         teachers = self.parents if arm.endswith(TAUGHT) else self.parents[1:] if arm.endswith(BY_OTHERS) else ()
-        model = self.best() if base == TRAINED else self.fused(base)
+        model = self.parents[self.best()] if base == TRAINED else self.fused(base)
         fusing, before = time.time() - start, self.measure(model)
         rate = self.args.learning_rate if base == TRAINED else self.args.fused_learning_rate
         start = time.time()
@@ -96,13 +110,17 @@ class Group:
             epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
             precision="bfloat16", distill=self.args.distill, **self.subject.schedule,
         )  # fmt: skip
-        self.found["arms"][arm] = {
+        self.keep(arm, {
             "before": before, "after": self.measure(tuned.model), "steps": tuned.record["steps"],
             "fusing_seconds": fusing, "training_seconds": time.time() - start,
-        }  # fmt: skip
+        })  # fmt: skip
+
+    def keep(self, arm: str, found: dict[str, Any]) -> None:
+        """Write an arm down at once."""
+        self.found["arms"][arm] = found
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(self.found, indent=1) + "\n")
-        print(self.file.stem, arm, *(f"{key} {self.found['arms'][arm][when][key]['accuracy']:.4f}"
+        print(self.file.stem, arm, *(f"{key} {found[when][key]['accuracy']:.4f}"
               for when in ("before", "after") for key in self.judges), flush=True)  # fmt: skip
 
 
