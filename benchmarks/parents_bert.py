@@ -15,17 +15,8 @@ from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.batch import MISSING
-from transfuse.io.texts import MASKED
+from transfuse.io.texts import hidden
 from transfuse.training import Recipe, train
-
-
-def hidden(ids: Tensor, special: Tensor, mask: int, words: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Ids with 15 % of the words hidden (of these 80 % by the mask, 10 % by another word), and labels."""
-    chosen = (torch.rand(ids.shape, generator=generator) < MASKED) & ~torch.isin(ids, special)
-    fate = torch.rand(ids.shape, generator=generator)
-    other = torch.randint(words, ids.shape, generator=generator)
-    shown = torch.where(chosen & (fate < 0.8), mask, ids)
-    return torch.where(chosen & (fate > 0.9), other, shown), torch.where(chosen, ids, MISSING)
 
 
 def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.evaluate import evaluate
 from transfuse.io.data import load_samples
 from transfuse.network.model import predict
-from transfuse.tasks import task
+from transfuse.tasks import same_epoch, task
+from transfuse.trainer import Feed
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 16, "device": "cpu"}
@@ -45,7 +46,7 @@ def pictures(count: int = 64) -> Dataset:
 
 def batches(data: Dataset, model: ViTForImageClassification) -> list:
     samples = load_samples(data)
-    return list(samples.batches(task("ViTForImageClassification").preparer(PROCESSOR, model.config), 16))
+    return list(samples.batches(task("ViTForImageClassification").preparer(PROCESSOR, model.config, same_epoch), 16))
 
 
 def test_it_learns_and_leaves_its_input_alone():
@@ -79,7 +80,7 @@ def test_teachers_alone_need_no_labels():
     assert distance(tuned.model) < 0.3 * distance(model)
 
 
-def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path):
+def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     """Two halves, joined by the state on disk, end where one whole run ends."""
     data, folder = pictures(), tmp_path / "state"
     options = {**QUICK, "epochs": 2, "augment": "crop-flip"}
@@ -102,7 +103,11 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path):
     with pytest.raises(CutError):
         finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, progress=Stops(), **options)
     (state,) = halves.glob("checkpoint-*")
+    collated, collate = [], Feed.collate
+    monkeypatch.setattr(Feed, "collate", lambda feed, chosen: collated.append(chosen) or collate(feed, chosen))
     again = finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, resume=str(state), **options)
+    assert len(collated) == 4, "the first epoch was trained again"
+    assert again.record["losses"] == whole.record["losses"]
     for name, values in whole.model.state_dict().items():
         torch.testing.assert_close(again.model.state_dict()[name], values, atol=1e-6, rtol=1e-5)
 
@@ -118,7 +123,7 @@ def test_masked_language_model(tmp_path):
     texts = Dataset.from_dict({"text": [" ".join(f"w{(row + word) % 4}" for word in range(12)) for row in range(64)]})
     tuned = finetune(model, texts, processor=tokenizer, **{**QUICK, "epochs": 15})
     does = task("BertForMaskedLM")
-    held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config), 16))
+    held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config, same_epoch), 16))
     assert evaluate(tuned.model, held).loss < 0.6 * evaluate(model, held).loss
     saved = tuned.save(tmp_path / "out")
     assert BertForMaskedLM.from_pretrained(saved).config.vocab_size == len(words)
@@ -155,6 +160,32 @@ def test_a_teacher_of_something_else(teacher, words):
             finetune(vit(0), pictures(), [teacher], processor=PROCESSOR, **QUICK)
 
 
+def test_another_run_is_not_resumed(tmp_path):
+    finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=tmp_path, **QUICK)
+    (state,) = tmp_path.glob("checkpoint-*")
+    with pytest.raises(ConfigError, match="differs in: finetuned, schedule"):
+        finetune(vit(1), pictures(), processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), epochs=7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_comes_back_in_half_precision(dtype, tmp_path):
+    """Trained in float32, saved as it was, by the way to compute attention that it had."""
+    model = vit(0).to(dtype)
+    tuned = finetune(model, pictures(), processor=PROCESSOR, **QUICK)
+    assert tuned.model.dtype == dtype
+    assert tuned.model.config._attn_implementation == model.config._attn_implementation == "sdpa"
+    saved = ViTForImageClassification.from_pretrained(tuned.save(tmp_path / "out"), dtype="auto")
+    assert saved.dtype == dtype
+
+
+def test_labels_that_nobody_looks_at_may_be_missing():
+    data = pictures()
+    unknown = data.remove_columns("label").add_column("label", [None, *data["label"][1:]])
+    with pytest.raises(TransfuseError, match="no label"):
+        finetune(vit(0), unknown, [vit(1)], processor=PROCESSOR, **QUICK)
+    assert finetune(vit(0), unknown, [vit(1)], processor=PROCESSOR, distill=1.0, **QUICK).record["steps"] == 24
+
+
 def test_options_are_checked():
     with pytest.raises(ConfigError, match="learning_rte"):
         finetune(vit(0), pictures(), processor=PROCESSOR, learning_rte=1)
@@ -162,3 +193,11 @@ def test_options_are_checked():
         finetune(vit(0), pictures(), processor=PROCESSOR, device="cuda:1")
     with pytest.raises(ConfigError, match="image processor"):
         finetune(vit(0), pictures())
+    with pytest.raises(ConfigError, match="no teacher"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, distill=1.0)
+    with pytest.raises(ConfigError, match="give a list"):
+        finetune(vit(0), pictures(), "teacher", processor=PROCESSOR)
+    with pytest.raises(ConfigError, match="no labels are looked at"):
+        finetune(vit(0), pictures(), [vit(1)], processor=PROCESSOR, distill=1.0, label_smoothing=0.1)
+    with pytest.raises(TransfuseError, match="1 labels"):
+        finetune(vit(0, num_labels=1), pictures(), processor=PROCESSOR)

@@ -9,7 +9,7 @@ from typing import Any
 from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.output import Overwrite, check_target
-from transfuse.schedule import Schedule
+from transfuse.schedule import Schedule, check_taught
 from transfuse.yamlfile import read
 
 PLOTS = (".png", ".svg")
@@ -46,9 +46,7 @@ def schedule(flags: Mapping[str, Any]) -> Schedule:
     values, labels = _given(flags)
     teachers = values.pop("teachers", ())
     chosen = make(Schedule, values, labels)
-    for name in ("distill", "temperature"):
-        if name in values and not teachers:
-            raise ConfigError(f"{labels[name]}: there is no teacher; give one with --teacher, or leave it out")
+    check_taught(values, teachers, labels)
     return chosen
 
 
@@ -71,12 +69,13 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     overwrite: Overwrite = "replace" if replace else "refuse"
     target = check_target(Path(output), overwrite, [Path(each) for each in models])
     state = target.with_name(f"{target.name}.checkpoints")
-    saved = sorted(state.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    numbers = [path.name.removeprefix("checkpoint-") for path in state.glob("checkpoint-*")]
+    saved = sorted(int(number) for number in numbers if number.isdigit())
     if resume and not saved:
         raise ConfigError(f"--resume: {state} holds no state of a run; leave it out")
-    if not resume and state.exists():
+    if not resume and saved:
         raise OutputError(f"{state}: a run was cut short here; go on with --resume, or remove it")
-    return TrainingTarget(Path(output), overwrite, state, str(saved[-1]) if resume else None)
+    return TrainingTarget(Path(output), overwrite, state, str(state / f"checkpoint-{saved[-1]}") if resume else None)
 
 
 def check_plot(target: Path) -> None:

@@ -10,6 +10,7 @@ from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, answers
+from transfuse.errors import DataError
 from transfuse.merge.mean import interpolate
 from transfuse.network.model import predict, with_tensors
 
@@ -49,6 +50,8 @@ def score(predict_log: Callable[[Batch], Float[Tensor, "sample cls"]], batches: 
         right += float((found.argmax(-1) == labels).sum())
         loss += float(nll_loss(found.double(), labels, reduction="sum"))
         count += len(labels)
+    if not count:
+        raise DataError("nothing to measure: no text has a word that could be hidden; give longer texts")
     return Metrics(right / count, loss / count, count)
 
 

@@ -1,23 +1,25 @@
 """Fine-tune a model, fused or not, on labels, on what other models say, or on both: transformers' Trainer does it."""
 
 import copy
+import json
+import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
-from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedModel, PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.config import make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Samples, load_samples
-from transfuse.io.output import Overwrite
+from transfuse.io.output import Overwrite, write_json
 from transfuse.io.quiet import quiet
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.compatible import check_same_answers
@@ -25,11 +27,12 @@ from transfuse.progress import Progress, silent
 from transfuse.report.card import finetuned_card
 from transfuse.report.record import PACKAGES, Origin, origin
 from transfuse.saving import save_checkpoint
-from transfuse.schedule import Schedule
-from transfuse.tasks import Task, task
-from transfuse.trainer import Bar, Distiller, Feed, arguments
+from transfuse.schedule import Schedule, check_taught
+from transfuse.tasks import Task, check_measurable, own_processor, task
+from transfuse.trainer import Bar, Distiller, Feed, arguments, optimiser_steps
 
-SIZES = ("num_labels", "vocab_size")  # of what a model answers
+SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
+RUN = "run.json"  # what the state of a run is the state of
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -44,7 +47,6 @@ class Finetuned:
 
     model: PreTrainedModel
     record: dict[str, Any]
-    origins: tuple[Origin, ...]
     processor: Any = None
 
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
@@ -54,7 +56,7 @@ class Finetuned:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
         """
         card = finetuned_card(Path(path).name, self.record)
-        inputs = [each.path for each in self.origins]
+        inputs = [each["path"] for each in (self.record["finetuned"], *self.record["teachers"])]
         return save_checkpoint(Path(path), overwrite, self.model, inputs, self.processor, self.record, card)
 
 
@@ -76,76 +78,103 @@ def finetune(
     Raises:
         TransfuseError: an input that cannot be trained with; the message says what, where and what to do.
     """
-    schedule: Schedule = make(Schedule, options)
-    device = schedule.torch_device()
-    loaded = [_trainable(each, schedule, device) for each in (model, *teachers)]
+    schedule = _checked(model, teachers, options)
+    loaded = [_trainable(each, schedule) for each in (model, *teachers)]
     learner, does = loaded[0], task(type(loaded[0]).__name__)
+    check_measurable(learner.config, type(learner).__name__)
     _check_teachers(model, learner, list(zip(teachers, loaded[1:], strict=True)), does)
     samples = training_samples(data, does, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
     samples = samples.aligned_to(learner.config.id2label) if samples.label else samples
-    prepare = does.preparer(_processor(model, learner, does, processor), learner.config)
-    origins = tuple(origin(given, each) for given, each in zip((model, *teachers), loaded, strict=True))
-    dtype = learner.dtype
-    if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
-        learner.load_state_dict(load_model(resume).state_dict())
-    feed = Feed(samples, prepare, schedule)
-    bar = Bar(progress.track(range(ceil(len(feed) / schedule.batch_size * schedule.epochs)), "fine-tuning"))
-    learner = _trained(learner.float(), loaded[1:], feed, bar, checkpoints, resume).to("cpu", dtype).eval()
-    check_finite(learner.state_dict(), "the fine-tuned model")
-    record = {
+    if samples.image is None and schedule.augment != "none":
+        raise ConfigError("augment: only images can be augmented; leave it out")
+    run = _run([origin(*each) for each in zip((model, *teachers), loaded, strict=True)], samples, schedule)
+    if checkpoints:
+        check_same_run(checkpoints, run, resume)
+    prepare = partial(does.preparer, own_processor(model, learner, processor), learner.config)
+    found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    losses = [(each["step"], each["loss"]) for each in state.log_history if "loss" in each]
+    return Finetuned(found, run | {"steps": state.global_step, "losses": losses, "versions": versions}, processor)
+
+
+def _checked(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> Schedule:
+    schedule: Schedule = make(Schedule, options)
+    if isinstance(teachers, str | Path | PreTrainedModel):
+        raise ConfigError("teachers: give a list, of one too")
+    for each in (model, *teachers):
+        if not isinstance(each, str | Path | PreTrainedModel):
+            raise ConfigError(f"{each!r}: give a checkpoint's path or a loaded transformers model")
+    check_taught(options, teachers, {})
+    if schedule.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
+        raise ConfigError("several GPUs: start one process each with torchrun, or choose one by CUDA_VISIBLE_DEVICES")
+    return schedule
+
+
+def _run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dict[str, Any]:
+    """What makes a run the one it is."""
+    return {
         "finetuned": asdict(origins[0]),
         "teachers": [asdict(each) for each in origins[1:]],
         "data": samples.source,
-        "samples": len(feed),
+        "samples": len(samples),
         "schedule": schedule.model_dump(mode="json"),
-        "steps": bar.done,
-        "losses": bar.losses,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
-    return Finetuned(learner, record, origins, processor)
+
+
+def check_same_run(checkpoints: Path, run: dict[str, Any], resume: str | None) -> None:
+    """Leave a note of the run beside its state; raise `ConfigError` where the state to resume is another run's."""
+    note = checkpoints / RUN
+    if not resume:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(note, run)
+        return
+    before = json.loads(note.read_text()) if note.is_file() else {}
+    if differing := [name for name, value in run.items() if before.get(name) != value]:
+        raise ConfigError(
+            f"--resume: the state in {checkpoints} is of a run that differs in: {', '.join(differing)}; go on with the"
+            " same options, or remove it"
+        )
 
 
 def _trained(
-    learner: PreTrainedModel, teachers: Sequence[PreTrainedModel], feed: Feed, bar: Bar, checkpoints: Path | None,
-    resume: str | None,
-) -> PreTrainedModel:  # fmt: skip
-    """The same model, changed."""
+    loaded: Sequence[PreTrainedModel], feed: Feed, progress: Progress, checkpoints: Path | None, resume: str | None
+) -> tuple[PreTrainedModel, TrainerState]:
+    """The first model, changed in nothing but its weights; the others teach it."""
+    dtype, attention = loaded[0].dtype, loaded[0].config._attn_implementation
+    learner, *teachers = (each.float() for each in loaded)
+    if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
+        learner.load_state_dict(load_model(resume).state_dict())
+    bar = Bar(progress.track(range(optimiser_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
     with TemporaryDirectory() as scratch, quiet():
+        args = arguments(feed.schedule, len(feed), checkpoints, Path(scratch))
+        if args.use_cpu:  # where eager attention trains faster than sdpa
+            for model in (learner, *teachers):
+                model.set_attn_implementation("eager")
         trainer = Distiller(
-            [teacher.float() for teacher in teachers],
-            feed.schedule,
-            model=learner,
-            args=arguments(feed.schedule, len(feed), checkpoints, Path(scratch)),
-            train_dataset=feed,
-            data_collator=feed.collate,
+            teachers, feed.schedule, model=learner, args=args, train_dataset=feed, data_collator=feed.collate,
             callbacks=[bar],
-        )
+        )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
-        return trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        found = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    check_finite(found.state_dict(), "the fine-tuned model")
+    found.set_attn_implementation(attention)
+    return found.to("cpu", dtype).eval(), trainer.state
 
 
 def training_samples(data: Any, does: Task, schedule: Schedule, taught: bool) -> Samples:
     """The samples to train on, with labels where the loss has any use for them."""
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
-    return (does.samples if taught and schedule.distill == 1 else does.labelled)(samples)
+    if taught and schedule.distill == 1:
+        return replace(does.samples(samples), label=None)
+    return does.labelled(samples)
 
 
-def _trainable(given: Model, schedule: Schedule, device: torch.device) -> PreTrainedModel:
-    """The model itself, to be changed; on a CPU with eager attention, which trains faster there than sdpa."""
+def _trainable(given: Model, schedule: Schedule) -> PreTrainedModel:
+    """The model itself, to be changed."""
     if isinstance(given, PreTrainedModel):
-        model = copy.deepcopy(given)
-    else:
-        model = load_model(given, pickle=schedule.pickle_policy())
-    if device.type == "cpu":
-        model.set_attn_implementation("eager")
-    return model
-
-
-def _processor(given: Model, model: PreTrainedModel, does: Task, processor: Any) -> Any:
-    if processor is None and isinstance(given, PreTrainedModel):
-        raise ConfigError(f"data: a loaded model has no {does.processor}; pass processor=..., or the model's path")
-    return processor or does.load(local_directory(given, "allow"), model.config)
+        return copy.deepcopy(given)
+    return load_model(given, pickle=schedule.pickle_policy())
 
 
 def _check_teachers(
@@ -156,7 +185,10 @@ def _check_teachers(
         label = "a teacher" if isinstance(name, PreTrainedModel) else str(name)
         check_same_answers(model.config, teacher.config, label)
         if any(getattr(model.config, size, 0) != getattr(teacher.config, size, 0) for size in SIZES):
-            raise ConfigError(f"{label}: does not have the model's classes or words; choose another teacher")
+            raise ConfigError(f"{label}: its classes, words or images are not the model's; choose another teacher")
+        lengths = [getattr(each.config, "max_position_embeddings", 0) for each in (model, teacher)]
+        if lengths[1] < lengths[0]:
+            raise ConfigError(f"{label}: takes {lengths[1]} tokens, the model {lengths[0]}; choose another teacher")
         if task(type(teacher).__name__) is not does:
             raise ConfigError(f"{label}: is a {type(teacher).__name__} and cannot teach a {type(model).__name__}")
         if isinstance(name, PreTrainedModel) or isinstance(given, PreTrainedModel):

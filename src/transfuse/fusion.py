@@ -16,7 +16,7 @@ from transfuse.choices import Paper
 from transfuse.config import FLOW, Options, make, without_data
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
-from transfuse.io.data import Prepare, Samples, load_samples
+from transfuse.io.data import Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
 from transfuse.io.texts import check_same_words
@@ -27,7 +27,7 @@ from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
 from transfuse.saving import save_checkpoint
-from transfuse.tasks import task
+from transfuse.tasks import own_preparer, task
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -91,9 +91,7 @@ def fuse(
         raise ConfigError("models: fusing needs at least two")
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
     networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
-    folders = [local_directory(model, "allow") for model in models if not isinstance(model, PreTrainedModel)]
-    if len(folders) == len(models):
-        check_same_words(folders, [model.config for model in loaded])
+    check_words(models, loaded)
     choices = calibrate(networks, models[0], data, chosen, processor)
     align, alignments = METHODS[chosen.align], []
     for source in progress.track(networks[1:], "aligning"):
@@ -124,6 +122,13 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
     for each, name in zip(networks[1:], names[1:], strict=True):
         check_same_layers(networks[0].spec, each.spec, name)
     return networks
+
+
+def check_words(models: Sequence[Model], loaded: Sequence[PreTrainedModel]) -> None:
+    """Raise `CheckpointError` where the tokenizers saved with two checkpoints number words differently."""
+    folders = [local_directory(model, "allow") for model in models if not isinstance(model, PreTrainedModel)]
+    if len(folders) == len(models):
+        check_same_words(folders, [model.config for model in loaded])
 
 
 def calibrate(
@@ -162,19 +167,6 @@ def prepare(
     preparer = own_preparer(given, model, processor)
     for batch in task(type(model).__name__).samples(samples).batches(preparer, options.batch_size):
         yield {name: values.to(model.device) for name, values in batch.items()}
-
-
-def own_preparer(given: Model, model: PreTrainedModel, processor: Any = None) -> Prepare:
-    """Prepares samples by `processor` (an image processor, a tokenizer), or else by the one saved with the checkpoint.
-
-    Raises:
-        ConfigError: a loaded model, which has no processor, and none is given.
-    """
-    does = task(type(model).__name__)
-    if processor is None and isinstance(given, PreTrainedModel):
-        raise ConfigError(f"data: a loaded anchor has no {does.processor}; pass processor=..., or the anchor's path")
-    processor = processor or does.load(local_directory(given, "allow"), model.config)
-    return does.preparer(processor, model.config)
 
 
 def merge(alignments: Sequence[Aligned], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
-from transfuse.fusion import calibrate, check_models, fuse, load, own_preparer, resolve_evidence
+from transfuse.fusion import calibrate, check_models, check_words, fuse, load, resolve_evidence
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
@@ -28,7 +28,7 @@ from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
-from transfuse.tasks import Task, task
+from transfuse.tasks import Task, check_measurable, own_preparer, task
 
 
 def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -50,7 +50,7 @@ def eval_job(
     """Metrics of every model on labelled data."""
     device = options.torch_device()
     given = load_samples(data)
-    samples = [does.labelled(given).take(limit, options.seed) for does in _inspect(models, options, _measurable)]
+    samples = [does.labelled(given).take(limit, options.seed) for does in _inspect(models, options, check_measurable)]
     found = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
@@ -68,6 +68,7 @@ def path_job(
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in (anchor, other)]
     networks = check_models(loaded, [anchor, other], options)
+    check_words([anchor, other], loaded)
     batches = list(_batches(samples, loaded[0], anchor, options))
     aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks, anchor, calibration, options))
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
@@ -87,22 +88,21 @@ def finetune_job(
     """
     start = time.perf_counter()
     schedule.torch_device()
-    does, *_ = _inspect(models, schedule, _measurable)
+    does, *_ = _inspect(models, schedule, check_measurable)
     model, *teachers = models
     samples = training_samples(data, does, schedule, bool(teachers))
-    tuned = finetune(
-        model,
-        samples,
-        teachers,
-        progress,
-        checkpoints=target.checkpoints,
-        resume=target.resume,
-        **schedule.model_dump(),
-    )
+    state = target.checkpoints
+    options = schedule.model_dump(exclude_unset=True)
+    try:
+        tuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
+    except BaseException:
+        if not any(state.glob("checkpoint-*")):
+            shutil.rmtree(state, ignore_errors=True)
+        raise
     record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
     if PartialState().is_main_process:
         replace(tuned, record=record).save(target.output, target.overwrite)
-        shutil.rmtree(target.checkpoints, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
     return target.output, record
 
 
@@ -148,10 +148,6 @@ def _architecture(config: PreTrainedConfig) -> str:
 def _fusible(config: PreTrainedConfig, architecture: str) -> None:
     if architecture not in FAMILIES:
         declare(config, architecture)
-
-
-def _measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Whatever has a task can be measured, and `_inspect` asks for it."""
 
 
 def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:

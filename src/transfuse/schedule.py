@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +15,13 @@ Decay = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[Finite, Field(ge=0, le=1)]
 Positive = Annotated[Finite, Field(gt=0)]
+
+
+def check_taught(given: Collection[str], teachers: Collection[object], labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for options that only make sense with teachers."""
+    for name in ("distill", "temperature"):
+        if name in given and not teachers:
+            raise ConfigError(f"{labels.get(name, name)}: there is no teacher; give one, or leave it out")
 
 
 class Schedule(Settings):
@@ -37,7 +44,10 @@ class Schedule(Settings):
     samples: Count | None = None
 
     def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for a device that training cannot be bound to."""
+        """Raise `ConfigError` for a device that training cannot be bound to, and for what would have no effect."""
+        if self.distill == 1 and self.label_smoothing:
+            name = labels.get("label_smoothing", "label_smoothing")
+            raise ConfigError(f"{name}: with distill 1 no labels are looked at; leave it out")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(
                 f"{labels.get('device', 'device')}: training takes cpu, or every GPU it sees, not {self.device!r};"

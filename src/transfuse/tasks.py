@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.errors import SpecError
+from transfuse.errors import ConfigError, SpecError
+from transfuse.io.checkpoint import local_directory
 from transfuse.io.data import Prepare, Samples
 from transfuse.io.images import image_preparer, load_processor
 from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
@@ -22,7 +23,8 @@ class Task:
         samples: given data as calibration samples.
         labelled: given data as samples to measure on; labels, if any, still with the ids of the data.
         load: the processor saved in a folder.
-        preparer: from a processor to a function from raw samples to a batch.
+        preparer: from a processor to a function from raw samples to a batch; the last argument tells which epoch it
+            is, where that makes a difference.
         settings: what makes two processors do the same.
     """
 
@@ -30,7 +32,7 @@ class Task:
     samples: Callable[[Samples], Samples]
     labelled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
-    preparer: Callable[[Any, PreTrainedConfig], Prepare]
+    preparer: Callable[[Any, PreTrainedConfig, Callable[[], int]], Prepare]
     settings: Callable[[Any], Any]
 
 
@@ -39,16 +41,16 @@ def _texts_alone(samples: Samples) -> Samples:
     return replace(samples.require_texts(), label=None)
 
 
-def _images(processor: Any, config: PreTrainedConfig) -> Prepare:
+def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
     return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
 
 
-def _texts(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
-    return text_preparer(tokenizer, config.max_position_embeddings)
+def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
+    return text_preparer(tokenizer, getattr(config, "max_position_embeddings", None))
 
 
-def _masked_texts(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
-    return masked_preparer(tokenizer, config.max_position_embeddings)
+def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
+    return masked_preparer(tokenizer, getattr(config, "max_position_embeddings", None), epoch)
 
 
 def _pixels(processor: Any) -> Any:
@@ -57,7 +59,9 @@ def _pixels(processor: Any) -> Any:
 
 
 def _vocabulary(tokenizer: Any) -> Any:
-    return tokenizer.get_vocab()
+    """How texts become numbers, but for where they are cut and padded."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return tokenizer.get_vocab(), str(getattr(backend, "normalizer", "")), str(getattr(backend, "pre_tokenizer", ""))
 
 
 TASKS: dict[str, Task] = {
@@ -97,3 +101,38 @@ def task(architecture: str) -> Task:
         f"{architecture} cannot be measured: only image and text classifiers and masked-language models can;"
         " give one of those"
     )
+
+
+def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
+    """Raise `SpecError` for a head that gives numbers instead of one class of several."""
+    kind = getattr(config, "problem_type", None)
+    if architecture.endswith("Classification") and (
+        config.num_labels < 2 or kind not in (None, "single_label_classification")
+    ):
+        raise SpecError(
+            f"{architecture} with {config.num_labels} labels ({kind or 'regression'}) does not choose one class of"
+            " several, and only such classifiers can be measured"
+        )
+
+
+def same_epoch() -> int:
+    """Of what is not trained."""
+    return 0
+
+
+def own_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> Any:
+    """`processor` (an image processor, a tokenizer), or else the one saved with the checkpoint that was given.
+
+    Raises:
+        ConfigError: a loaded model, which has no processor, and none is given.
+    """
+    does = task(type(model).__name__)
+    if processor is None and isinstance(given, PreTrainedModel):
+        raise ConfigError(f"data: a loaded model has no {does.processor}; pass processor=..., or the model's path")
+    return processor or does.load(local_directory(given, "allow"), model.config)
+
+
+def own_preparer(given: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
+    """Prepares samples by `own_processor`."""
+    does = task(type(model).__name__)
+    return does.preparer(own_processor(given, model, processor), model.config, same_epoch)

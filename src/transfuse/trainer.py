@@ -1,7 +1,8 @@
 """transformers' Trainer, with the averaged outputs of teachers in the loss (Hinton et al., 1503.02531)."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ PADDING = 1 / 8  # of an image's side: how far a crop may shift it, 4 pixels of 
 class Feed(Dataset[int]):
     """Samples by index; `collate` prepares them. Images are prepared once, as long as they fit in memory."""
 
-    def __init__(self, samples: Samples, prepare: Prepare, schedule: Schedule) -> None:
-        self.samples, self.prepare, self.schedule = samples, prepare, schedule
+    def __init__(self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], schedule: Schedule) -> None:
+        self.samples, self.schedule = samples, schedule
+        self.prepare = preparer(lambda: self.epoch)
         self.labels = samples.labels() if samples.label else None
+        self.epoch = 0
         self.kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -47,8 +50,8 @@ class Feed(Dataset[int]):
         return batch
 
     def _augmented(self, images: Images, chosen: Sequence[int]) -> Images:
-        """What is done depends on who is in the batch, and on nothing else that a resumed run would have to restore."""
-        seed = zlib.crc32(repr((self.schedule.seed, list(chosen))).encode())
+        """What is done depends on epoch and batch, and on nothing else that a resumed run would have to restore."""
+        seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(chosen))).encode())
         generator = torch.Generator().manual_seed(seed)
         if "crop" in self.schedule.augment:
             images = shifted(images, max(1, round(PADDING * images.shape[-1])), generator)
@@ -96,22 +99,24 @@ class Distiller(Trainer):
 
 
 class Bar(TrainerCallback):
-    """Shows every optimiser step, counts them, and keeps the losses."""
+    """Shows every optimiser step, and tells the feed which epoch it is."""
 
-    def __init__(self, steps: Iterable[int]) -> None:
-        self.steps = iter(steps)
-        self.shown = self.done = 0
-        self.losses: list[tuple[int, float]] = []
+    def __init__(self, steps: Iterable[int], feed: Feed) -> None:
+        self.steps, self.feed = iter(steps), feed
+        self.shown = 0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        self.feed.epoch = int(state.epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        self.done = state.global_step
-        while self.shown <= self.done:  # a resumed run starts in the middle; one ahead, so that the bar ends
+        while self.shown <= state.global_step:  # a resumed run starts in the middle; one ahead, so that the bar ends
             next(self.steps, None)
             self.shown += 1
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
-        if logs and "loss" in logs:
-            self.losses.append((state.global_step, float(logs["loss"])))
+
+def optimiser_steps(schedule: Schedule, samples: int) -> int:
+    """How many there will be in one process, for so many samples in an epoch."""
+    return max(1, ceil(ceil(samples / schedule.batch_size) * schedule.epochs))
 
 
 def arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratch: Path) -> TrainingArguments:
@@ -122,7 +127,7 @@ def arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratc
         checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
         scratch: an empty folder, for what the Trainer insists on.
     """
-    steps = max(1, int(samples / schedule.batch_size * schedule.epochs))
+    steps = optimiser_steps(schedule, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
         per_device_train_batch_size=schedule.batch_size,

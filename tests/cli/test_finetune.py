@@ -44,9 +44,10 @@ def test_a_fusion_can_be_tuned(world: World, run: Run) -> None:
 
 
 def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
-    (world.here / "out.checkpoints").mkdir()
-    one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
     one_line(run(*tuning("--resume")(world)), ["--resume", "no state"])
+    (world.here / "out.checkpoints" / "checkpoint-3").mkdir(parents=True)
+    one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
+    one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "differs in"])
 
 
 @pytest.mark.parametrize(

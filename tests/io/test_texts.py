@@ -33,12 +33,21 @@ def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
     tokenizer = load_tokenizer(folder, config())
     batch, again = (masked_preparer(tokenizer, 64)(TEXTS) for _ in range(2))
     assert all((batch[name] == again[name]).all() for name in batch)
+    alone = masked_preparer(tokenizer, 64)(TEXTS[3:4])["labels"]
+    assert (batch["labels"][3, : alone.shape[1]] == alone).all()
+    later = masked_preparer(tokenizer, 64, lambda: 1)(TEXTS)
+    assert (batch["labels"] != later["labels"]).any()
     plain = text_preparer(tokenizer, 64)(TEXTS)
     hidden = batch["labels"] != MISSING
     assert 0.05 < hidden.sum() / plain["attention_mask"].sum() < 0.3
     assert (batch["labels"][hidden] == plain["input_ids"][hidden]).all()
     assert (batch["input_ids"] == plain["input_ids"])[~hidden].all()
     assert (batch["input_ids"][hidden] == tokenizer.mask_token_id).float().mean() > 0.5
+
+
+def test_of_every_text_with_a_word_one_is_hidden(folder):
+    batch = masked_preparer(load_tokenizer(folder, config()), 16)(["w1", "w2 w3", ""])
+    assert (batch["labels"] != MISSING).any(1).tolist() == [True, True, False]
 
 
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch
+from transfuse.errors import DataError
 from transfuse.network.model import predict, with_tensors
 
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
@@ -31,4 +32,6 @@ def disagreement(
         count += len(target)
         for name, model in merged.items():
             total[name] -= float((target * predict(model, batch).log_softmax(-1)).sum())
+    if not count:
+        raise DataError("nothing to judge alignments by: no text has a word that could be hidden; give longer texts")
     return {name: value / count for name, value in total.items()}

@@ -18,7 +18,7 @@ def every(values: Float[Tensor, "batch token unit"]) -> Float[Tensor, "batch tok
 
 
 def prefix(layout: Tokens) -> Select:
-    """The special tokens alone."""
+    """The special tokens alone, in front of every text or every grid of patches that they have joined."""
     if not layout.rows:
         return lambda values: values[:, : layout.prefix]
     return _of_whole_sequences(layout, list(range(layout.prefix)))
@@ -50,6 +50,6 @@ def parse(name: str, layout: Tokens | None) -> Select:
     match = re.fullmatch(r"window-([1-9]\d*)", name)
     if name != "class" and not match:
         raise ConfigError(f"tokens: {name!r} is not one of all, class, window-N (window-6: the central 6 x 6 patches)")
-    if layout is None or (match and not layout.rows):
+    if layout is None or not layout.rows:
         raise ConfigError(f"tokens: {name} needs a model with a class token and a grid of patches; choose all")
     return window(layout, int(match[1])) if match else prefix(layout)

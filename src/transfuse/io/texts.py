@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
-from transformers import AutoTokenizer, DataCollatorForLanguageModeling, PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig
 
+from transfuse.batch import MISSING
 from transfuse.errors import CheckpointError, ConfigError
 
 MASKED = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
@@ -57,7 +60,12 @@ def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[A
 
     Args:
         length: most tokens that the model takes; what is longer is cut.
+
+    Raises:
+        ConfigError: the tokenizer cannot pad.
     """
+    if tokenizer.pad_token is None:
+        raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
     most = min(length or tokenizer.model_max_length, tokenizer.model_max_length)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
@@ -66,11 +74,15 @@ def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[A
     return prepare
 
 
-def masked_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """The same with tokens hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
+def masked_preparer(
+    tokenizer: Any, length: int | None = None, round_: Callable[[], int] = lambda: 0
+) -> Callable[[list[Any]], dict[str, Tensor]]:
+    """The same with words hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
 
-    What is hidden depends on the texts of the batch alone: every model is asked the same, and other batches are
-    asked anew, as in the next epoch of a training.
+    What is hidden of a text depends on it and on the round alone: every model is asked the same, in whatever batches.
+
+    Args:
+        round_: which round it is; in the next epoch of a training, other words are hidden.
 
     Raises:
         ConfigError: the tokenizer has no mask token.
@@ -78,12 +90,30 @@ def masked_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list
     if tokenizer.mask_token is None:
         raise ConfigError("a masked-language model needs a tokenizer with a mask token; this one has none")
     plain = text_preparer(tokenizer, length)
+    special = torch.tensor(tokenizer.all_special_ids)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = plain(texts)
-        seed = zlib.crc32("\n".join(texts).encode())
-        hide = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed)
-        masked = hide([{"input_ids": ids} for ids in inputs["input_ids"]])
-        return inputs | {"input_ids": masked["input_ids"], "labels": masked["labels"]}
+        inputs, rows = plain(texts), []
+        for text, ids in zip(texts, inputs["input_ids"], strict=True):
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{round_()} {text}".encode()))
+            rows.append(hidden(ids, special, tokenizer.mask_token_id, len(tokenizer), generator))
+        ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
+        return inputs | {"input_ids": ids, "labels": labels}
 
     return prepare
+
+
+def hidden(
+    ids: Int[Tensor, "*batch token"], special: Int[Tensor, " kind"], mask: int, words: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "*batch token"], Int[Tensor, "*batch token"]]:
+    """Ids with `MASKED` of the words hidden, one at least, and labels: the hidden ones, else `MISSING`.
+
+    Of ten hidden words, eight are shown as `mask`, one as any of all `words`, and one as it is (Devlin et al., 2019).
+    """
+    chance = torch.rand(ids.shape, generator=generator).masked_fill(torch.isin(ids, special), 2.0)
+    least = chance.amin(-1, keepdim=True)
+    chosen = (chance < MASKED) | ((chance == least) & (least <= 1))
+    fate = torch.rand(ids.shape, generator=generator)
+    other = torch.randint(words, ids.shape, generator=generator)
+    shown = torch.where(fate < 0.8, mask, torch.where(fate < 0.9, other, ids))
+    return torch.where(chosen, shown, ids), torch.where(chosen, ids, MISSING)

@@ -48,7 +48,7 @@ class Builder:
 
     def post_norm(self, name: str, space: Axis) -> None:
         """LayerNorm that what follows stands on: its output is the space itself. A dual: gain and bias read it."""
-        self.ops.append(Norm(name, space))
+        self.ops.append(Norm(name, space, "head" if self.part == "head" else "norms"))
 
     def embedding(self, name: str, rows: Space, writes: Space) -> None:
         """A module that looks up one row of the stream per index."""
@@ -56,7 +56,7 @@ class Builder:
 
     def table(self, name: str, rows: Axes, writes: Space) -> None:
         """A position table, a class token: one row of the stream per fixed index."""
-        self.ops.append(Table(name, rows, writes))
+        self.ops.append(Table(name, rows, writes, self.part))
 
     def join(self, name: str, skip: Space, branch: Space) -> Space:
         """A residual addition; gives the stream behind it."""

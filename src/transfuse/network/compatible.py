@@ -6,7 +6,10 @@ from transfuse.errors import SpecError
 from transfuse.network.spec import Spec
 
 # Settings that change the function but no shape.
-FUNCTIONAL = ("hidden_act", "activation_function", "hidden_activation", "layer_norm_eps", "rms_norm_eps", "rope_theta")
+FUNCTIONAL = (
+    "hidden_act", "activation_function", "hidden_activation", "layer_norm_eps", "rms_norm_eps", "rope_theta",
+    "tie_word_embeddings", "is_decoder",
+)  # fmt: skip
 OTHER = "the other model"
 
 

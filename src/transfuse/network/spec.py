@@ -160,7 +160,8 @@ class Spec:
     def part(self, part: str) -> set[str]:
         """Names of a part's tensors: embeddings, attention, ffn, head, norms, biases."""
         if part == "biases":
-            return {f"{op.name}.{op.bias}" for op in self.linears() if op.bias}
+            tables = {op.name for op in self.ops if isinstance(op, Table) and op.name.endswith(".bias")}
+            return tables | {f"{op.name}.{op.bias}" for op in self.linears() if op.bias}
         return {name for op in self.ops if op.part == part for name in op.tensors()}
 
     def norms(self) -> list[Norm]:

@@ -21,9 +21,10 @@ def masked_language_model(config: PretrainedConfig) -> Spec:
     s.linear("cls.predictions.transform.dense", x, guess)
     s.post_norm("cls.predictions.transform.LayerNorm", read)
     s.part = "embeddings" if tied else "head"
-    s.linear("cls.predictions.decoder", read, vocabulary)
+    s.linear("cls.predictions.decoder", read, vocabulary, bias=None)
     s.part = "head"
-    s.table("cls.predictions.bias", (), vocabulary)
+    for name in ("cls.predictions.bias", "cls.predictions.decoder.bias"):  # one number under two names
+        s.table(name, (), vocabulary)
     return s.build()
 
 

@@ -58,6 +58,36 @@ def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:
     (b / "vocab.txt").write_text("\n".join([*WORDS[:-2], WORDS[-1], WORDS[-2]]))
     BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
     one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["'w18'", str(a), "one vocabulary"])
+    (tmp_path / "text.txt").write_text("w1 w2")
+    one_line(run("path", a, b, "--data", tmp_path / "text.txt"), ["'w18'", str(a), "one vocabulary"])
+
+
+def test_texts_without_a_word(tmp_path: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
+    (tmp_path / "empty.jsonl").write_text('{"text": ""}\n' * 3)
+    one_line(run("eval", a, "--data", tmp_path / "empty.jsonl"), ["nothing to measure"])
+    one_line(run("fuse", a, b, "--data", tmp_path / "empty.jsonl", "-o", tmp_path / "out"), ["nothing to judge"])
+
+
+def test_tied_and_untied_do_not_fit(tmp_path: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
+    untied = BertForMaskedLM(BertConfig(vocab_size=len(WORDS), hidden_size=16, **SIZES, tie_word_embeddings=False))
+    untied.save_pretrained(b)
+    one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["tie_word_embeddings"])
+
+
+@pytest.mark.parametrize("part", ["head", "embeddings"])
+def test_a_kept_part_is_the_anchors(part: str, tmp_path: Path, run: Run) -> None:
+    """Tied or not, what belongs to the head stays with it, and words with the embeddings."""
+    a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--align", "flow", "--keep", part)
+    assert ran.status == 0, ran
+    anchor, fused = (BertForMaskedLM.from_pretrained(folder).state_dict() for folder in (a, tmp_path / "out"))
+    same = {name for name, values in anchor.items() if torch.equal(values, fused[name])}
+    kept = {"head": ("cls.predictions.transform",), "embeddings": ("bert.embeddings.word", "cls.predictions.decoder.w")}
+    moved = {"head": ("bert.embeddings.word",), "embeddings": ("cls.predictions.transform.dense.weight",)}
+    assert {name for name in anchor if name.startswith(kept[part])} <= same
+    assert not {name for name in anchor if name.startswith(moved[part])} & same
 
 
 def test_no_tokenizer(tmp_path: Path, texts: Path, run: Run) -> None:
