@@ -1,6 +1,7 @@
 """Every way to fuse two parents, over disjoint pairs: mean and spread on the test split.
 
 python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
+python benchmarks/methods.py --dataset sst2 --pairs 1,2 3,4 5,6
 """
 
 import argparse
@@ -8,25 +9,20 @@ from dataclasses import asdict
 from statistics import mean, stdev
 
 import torch
-from common import PARENTS, record, split
+from common import record, split
 from rich.console import Console
 from rich.table import Table
-from transformers import ViTForImageClassification, ViTImageProcessorPil
+from subjects import SUBJECTS, Judge, Subject
 
 from transfuse.compare import compare
-from transfuse.io.data import load_samples
-from transfuse.io.images import image_preparer
 
 
-def over_pair(dataset: str, width: int, seeds: list[str], samples: int | None) -> list[dict[str, object]]:
+def over_pair(subject: Subject, seeds: list[str], samples: int | None) -> list[dict[str, object]]:
     """One comparison: rows as dictionaries."""
-    folders = [PARENTS / f"{dataset}-vit-{width}-{seed}" for seed in seeds]
-    anchor, source = (ViTForImageClassification.from_pretrained(folder).eval() for folder in folders)
-    processor = ViTImageProcessorPil.from_pretrained(folders[0])
-    prepare = image_preparer(processor, anchor.config.num_channels)
-    batches = list(load_samples(split(dataset, "test")).batches(prepare, 500))
+    anchor, source = (subject.model(seed) for seed in seeds)
+    judge = Judge(subject, seeds[0], "test")
     options = {"samples": samples} if samples else {}
-    found = compare(anchor, source, load_samples(split(dataset, "train")), batches, processor, options=options)
+    found = compare(anchor, source, subject.samples("train"), judge.batches, judge.processor, options=options)
     return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
             for row in found.rows]  # fmt: skip
 
@@ -45,7 +41,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    pairs = {pair: over_pair(args.dataset, args.width, pair.split(","), args.samples) for pair in args.pairs}
+    texts = {name: SUBJECTS[name] for name in ("sst2", "warandpeace")}
+    images = Subject(f"{args.dataset}-vit-{args.width}", lambda name: split(args.dataset, name))
+    subject = texts.get(args.dataset, images)
+    pairs = {pair: over_pair(subject, pair.split(","), args.samples) for pair in args.pairs}
     table = Table("model", "accuracy", "loss", "barrier", "seconds")
     for rows in zip(*pairs.values(), strict=True):
         cells = [spread([row["metrics"][key] for row in rows]) for key in ("accuracy", "loss")]
@@ -54,7 +53,7 @@ def main() -> None:
         ]  # fmt: skip
         table.add_row(rows[0]["name"], *cells)
     Console(width=120).print(table)
-    record(f"methods-{args.dataset}", {"test_images": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
+    record(f"methods-{args.dataset}", {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
 
 
 if __name__ == "__main__":

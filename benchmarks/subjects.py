@@ -7,7 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from common import PARENTS, split
+from common import DATA, PARENTS, split
+from datasets import Dataset, load_dataset
 from texts import passages
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -43,7 +44,7 @@ class Subject:
 
     def samples(self, name: str) -> Samples:
         samples = load_samples(self.rows(name))
-        return uncompressed(samples) if samples.image else task("ForMaskedLM").samples(samples)
+        return uncompressed(samples) if samples.image else samples
 
     def model(self, seed: str) -> PreTrainedModel:
         return load_model(self.folder(seed))
@@ -73,11 +74,21 @@ class Judge:
         return ensemble(models, self.batches)
 
 
+def sentences(name: str) -> Dataset:
+    """SST-2: `test` is its validation file, `validation` the last 2,000 rows of its training file, `train` the first
+    32,000."""
+    stored = "validation" if name == "test" else "train"
+    rows = load_dataset("parquet", data_files=str(DATA / "sst2" / f"{stored}.parquet"), split="train")
+    ranges = {"train": range(32000), "validation": range(len(rows) - 2000, len(rows))}
+    return rows.select(ranges[name]) if name in ranges else rows
+
+
 IMAGES = {"augment": "crop-flip", "label_smoothing": 0.1, "batch_size": 128}
 SUBJECTS = {
     "cifar10": Subject("cifar10-vit-96", lambda name: split("cifar10", name), IMAGES),
     "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), IMAGES),
     "fashion-mnist-narrow": Subject("fashion-mnist-vit-32", lambda name: split("fashion-mnist", name), IMAGES),
     "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), IMAGES),
+    "sst2": Subject("sst2-bert-64", sentences, {"batch_size": 64}),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
 }

@@ -22,7 +22,7 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.evaluate import evaluate
 from transfuse.io.data import load_samples
 from transfuse.network.model import predict
-from transfuse.tasks import same_epoch, task
+from transfuse.tasks import task
 from transfuse.trainer import Feed
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
@@ -46,7 +46,7 @@ def pictures(count: int = 64) -> Dataset:
 
 def batches(data: Dataset, model: ViTForImageClassification) -> list:
     samples = load_samples(data)
-    return list(samples.batches(task("ViTForImageClassification").preparer(PROCESSOR, model.config, same_epoch), 16))
+    return list(samples.batches(task("ViTForImageClassification").preparer(PROCESSOR, model.config), 16))
 
 
 def test_it_learns_and_leaves_its_input_alone():
@@ -123,7 +123,7 @@ def test_masked_language_model(tmp_path):
     texts = Dataset.from_dict({"text": [" ".join(f"w{(row + word) % 4}" for word in range(12)) for row in range(64)]})
     tuned = finetune(model, texts, processor=tokenizer, **{**QUICK, "epochs": 15})
     does = task("BertForMaskedLM")
-    held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config, same_epoch), 16))
+    held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config), 16))
     assert evaluate(tuned.model, held).loss < 0.6 * evaluate(model, held).loss
     saved = tuned.save(tmp_path / "out")
     assert BertForMaskedLM.from_pretrained(saved).config.vocab_size == len(words)

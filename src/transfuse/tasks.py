@@ -32,8 +32,13 @@ class Task:
     samples: Callable[[Samples], Samples]
     labelled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
-    preparer: Callable[[Any, PreTrainedConfig, Callable[[], int]], Prepare]
+    preparer: Callable[..., Prepare]
     settings: Callable[[Any], Any]
+
+
+def same_epoch() -> int:
+    """Of what is not trained."""
+    return 0
 
 
 def _texts_alone(samples: Samples) -> Samples:
@@ -41,15 +46,15 @@ def _texts_alone(samples: Samples) -> Samples:
     return replace(samples.require_texts(), label=None)
 
 
-def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
+def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
 
 
-def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
+def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     return text_preparer(tokenizer, getattr(config, "max_position_embeddings", None))
 
 
-def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int]) -> Prepare:
+def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     return masked_preparer(tokenizer, getattr(config, "max_position_embeddings", None), epoch)
 
 
@@ -115,11 +120,6 @@ def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
         )
 
 
-def same_epoch() -> int:
-    """Of what is not trained."""
-    return 0
-
-
 def own_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> Any:
     """`processor` (an image processor, a tokenizer), or else the one saved with the checkpoint that was given.
 
@@ -135,4 +135,4 @@ def own_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> 
 def own_preparer(given: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
     """Prepares samples by `own_processor`."""
     does = task(type(model).__name__)
-    return does.preparer(own_processor(given, model, processor), model.config, same_epoch)
+    return does.preparer(own_processor(given, model, processor), model.config)
