@@ -108,7 +108,7 @@ class Group:
         tuned = finetune(
             model, self.training, teachers, processor=self.processor,
             epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
-            precision="bfloat16", distill=self.args.distill, **self.subject.schedule,
+            precision="bfloat16", **({"distill": self.args.distill} if teachers else {}), **self.subject.schedule,
         )  # fmt: skip
         self.keep(arm, {
             "before": before, "after": self.measure(tuned.model), "steps": tuned.record["steps"],

@@ -1,4 +1,5 @@
-"""The table of `finetune.py`: mean and standard deviation over groups of equally many parents, on the test split.
+"""The tables of `finetune.py`: mean and standard deviation over groups of equally many parents, on the test split; and
+the same as a picture, `results/finetune-NAME.png`.
 
 python benchmarks/finetune_table.py --name cifar10
 """
@@ -10,7 +11,11 @@ from collections.abc import Iterable
 from statistics import mean, stdev
 from typing import Any
 
+import matplotlib
 from common import RESULTS
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
 ORDER = ("parent, trained on", "plain average", "flow, soft", "flow, hard", "uniform plan", "exact")
 
@@ -35,8 +40,7 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
         f"| best parent | {cells(best)} | | | |",
         f"| ensemble | {cells([group['ensemble'][split] for group in groups])} | | | |",
     ]
-    arms = [arm for arm in groups[0]["arms"] if all(arm in group["arms"] for group in groups)]
-    arms.sort(key=lambda arm: (", taught" in arm, ORDER.index(arm.partition(", taught")[0])))
+    arms = shared(groups)
     control = [group["arms"][ORDER[0]]["after"][split]["accuracy"] for group in groups]
     for arm in arms:
         found = [group["arms"][arm] for group in groups]
@@ -44,6 +48,37 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
         gain = [each["accuracy"] - other for each, other in zip(after, control, strict=True)]
         rows.append(f"| {arm} | {cells(before)} | {cells(after)} | {spread(gain)} |")
     return "\n".join(rows)
+
+
+def shared(groups: list[dict[str, Any]]) -> list[str]:
+    """The arms that all groups have, in a fixed order."""
+    arms = [arm for arm in groups[0]["arms"] if all(arm in group["arms"] for group in groups)]
+    return sorted(arms, key=lambda arm: (", taught" in arm, ORDER.index(arm.partition(", taught")[0])))
+
+
+def picture(by_size: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
+    """One panel for each number of parents: a bar per arm, one shot and fine-tuned, a line for the best parent."""
+    figure, panels = pyplot.subplots(
+        1, len(by_size), figsize=(4.6 * len(by_size), 3.4), layout="constrained", squeeze=False
+    )
+    for axes, (size, groups) in zip(panels[0], sorted(by_size.items()), strict=True):
+        arms = shared(groups)
+        for when, colour in (("after", "C0"), ("before", "C7")):
+            heights = [100 * mean(group["arms"][arm][when][split]["accuracy"] for group in groups) for arm in arms]
+            bars = axes.barh(arms, heights, color=colour, label={"after": "fine-tuned", "before": "one shot"}[when])
+            if when == "after":
+                axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+        best = [min(group["parents"], key=lambda parent: parent["validation"]["loss"]) for group in groups]
+        axes.axvline(100 * mean(parent[split]["accuracy"] for parent in best), color="k", lw=0.8, label="best parent")
+        axes.axvline(100 * mean(group["ensemble"][split]["accuracy"] for group in groups), color="k", lw=0.8, ls=":",
+                     label="ensemble")  # fmt: skip
+        axes.set(title=f"{size} parents", xlabel=f"{split} accuracy (%)")
+        axes.margins(x=0.15)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.savefig(RESULTS / f"finetune-{name}.png", dpi=140)
 
 
 def main() -> None:
@@ -60,6 +95,7 @@ def main() -> None:
         settings = groups[0]["settings"]
         print(f"\n{size} parents, groups {seeds}; {settings['epochs']:g} epochs\n")
         print(table(groups, args.split))
+    picture(by_size, args.split, args.name)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ LENGTH = 64
 
 
 def train_parent(seed: int, args: argparse.Namespace) -> None:
-    subject = SUBJECTS["sst2"]
+    subject = SUBJECTS["sst2"] if args.width == 64 else SUBJECTS["sst2-narrow"]
     words = BertTokenizerFast(str(DATA / "text" / "bert-base-uncased.vocab.txt"), model_max_length=LENGTH)
     torch.manual_seed(seed)
     model = BertForSequenceClassification(

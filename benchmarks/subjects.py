@@ -83,12 +83,13 @@ def sentences(name: str) -> Dataset:
     return rows.select(ranges[name]) if name in ranges else rows
 
 
+CLOTHES = {"augment": "flip", "label_smoothing": 0.1, "batch_size": 128}
 IMAGES = {"augment": "crop-flip", "label_smoothing": 0.1, "batch_size": 128}
 SUBJECTS = {
     "cifar10": Subject("cifar10-vit-96", lambda name: split("cifar10", name), IMAGES),
-    "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), IMAGES),
-    "fashion-mnist-narrow": Subject("fashion-mnist-vit-32", lambda name: split("fashion-mnist", name), IMAGES),
-    "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), IMAGES),
+    "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), CLOTHES),
+    "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), CLOTHES),
     "sst2": Subject("sst2-bert-64", sentences, {"batch_size": 64}),
+    "sst2-narrow": Subject("sst2-bert-32", sentences, {"batch_size": 64}),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
 }
