@@ -103,6 +103,9 @@ class Group:
         teachers = self.parents if arm.endswith(TAUGHT) else self.parents[1:] if arm.endswith(BY_OTHERS) else ()
         model = self.parents[self.best()] if base == TRAINED else self.fused(base)
         fusing, before = time.time() - start, self.measure(model)
+        if not self.args.epochs:
+            self.keep(arm, {"before": before, "after": before, "steps": 0, "fusing_seconds": fusing})
+            return
         rate = self.args.learning_rate if base == TRAINED else self.args.fused_learning_rate
         start = time.time()
         tuned = finetune(
@@ -130,7 +133,7 @@ def main() -> None:
     parser.add_argument("--others", choices=SUBJECTS, help="of the parents after the anchor; default: the same")
     parser.add_argument("--groups", nargs="+", default=["1,2", "3,4", "5,1"])
     parser.add_argument("--arms", nargs="+", default=[TRAINED, TRAINED + TAUGHT, *FUSIONS, "exact" + TAUGHT])
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=2.0, help="0: one shot alone")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="of a parent that is trained on")
     parser.add_argument("--fused-learning-rate", type=float, default=1e-3)
     parser.add_argument("--distill", type=float, default=0.5)
