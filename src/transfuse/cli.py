@@ -98,7 +98,7 @@ def path(
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Walk from one model to another, aligned: loss, accuracy, barrier."""
+    """Walk between two aligned models: loss, accuracy, barrier."""
     from transfuse.checks import check_plot, options
     from transfuse.report.table import path_table
 
@@ -131,7 +131,7 @@ def finetune(
     overwrite: flags.Overwrite = None, allow_pickle: flags.Pickle = None, as_json: flags.Json = False,
     quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Train a model a little longer, on labels or on what other models say."""
+    """Train a model a little longer, with teachers if wanted."""
     from transfuse.checks import schedule, training_target
     from transfuse.report.table import training_summary
 

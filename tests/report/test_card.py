@@ -97,8 +97,8 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
         ),
         ({"weights": (0.1, 2)}, ["--weights", "0.1,2.0"]),
         ({"align": "flow", "keep": ("norms", "ffn")}, ["--align", "flow", "--keep", "norms,ffn"]),
-        ({"samples": 9, "batch_size": 3, "seed": 1}, ["--samples", "9", "--batch-size", "3", "--seed", "1"]),
-        ({"dtype": "float16", "allow_pickle": True}, ["--dtype", "float16", "--allow-pickle"]),
+        ({"samples": 9, "batch_size": 3, "seed": 1}, ["--batch-size", "3", "--seed", "1", "--samples", "9"]),
+        ({"dtype": "float16", "allow_pickle": True}, ["--allow-pickle", "--dtype", "float16"]),
     ],
     ids=str,
 )
