@@ -67,7 +67,7 @@ def picture(by_size: dict[int, list[dict[str, Any]]], split: str, name: str) -> 
             heights = [100 * mean(group["arms"][arm][when][split]["accuracy"] for group in groups) for arm in arms]
             bars = axes.barh(arms, heights, color=colour, label={"after": "fine-tuned", "before": "one shot"}[when])
             if when == "after":
-                axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+                axes.bar_label(bars, fmt="%.1f", padding=-28, fontsize=8, color="white")
         best = [min(group["parents"], key=lambda parent: parent["validation"]["loss"]) for group in groups]
         axes.axvline(100 * mean(parent[split]["accuracy"] for parent in best), color="k", lw=0.8, label="best parent")
         axes.axvline(100 * mean(group["ensemble"][split]["accuracy"] for group in groups), color="k", lw=0.8, ls=":",
