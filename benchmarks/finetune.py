@@ -19,14 +19,10 @@ from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
+from transfuse.compare import WAYS
 
-FUSIONS: dict[str, dict[str, Any]] = {
-    "plain average": {"align": "none"},
-    "flow, soft": {"align": "flow", "plan": "soft"},
-    "flow, hard": {"align": "flow", "plan": "hard"},
-    "uniform plan": {"align": "flow", "plan": "uniform"},
-    "exact": {"align": "exact"},
-}
+ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact")
+FUSIONS = {name.removesuffix(" (control)"): WAYS[name] for name in ARMS}
 TRAINED = "parent, trained on"
 TAUGHT = ", taught"  # by all parents' averaged outputs
 BY_OTHERS = ", taught by the others"  # by those of the parents after the anchor

@@ -28,7 +28,7 @@ from transfuse.report.card import finetuned_card
 from transfuse.report.record import PACKAGES, Origin, origin
 from transfuse.saving import save_checkpoint
 from transfuse.schedule import Schedule, check_taught
-from transfuse.tasks import Task, check_measurable, own_processor, task
+from transfuse.tasks import Task, check_measurable, own_processor, task, with_ids_of
 from transfuse.trainer import Bar, Distiller, Feed, arguments, optimiser_steps
 
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
@@ -84,7 +84,7 @@ def finetune(
     check_measurable(learner.config, type(learner).__name__)
     _check_teachers(model, learner, list(zip(teachers, loaded[1:], strict=True)), does)
     samples = training_samples(data, does, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
-    samples = samples.aligned_to(learner.config.id2label) if samples.label else samples
+    samples = with_ids_of(learner.config, samples)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
     run = _run([origin(*each) for each in zip((model, *teachers), loaded, strict=True)], samples, schedule)

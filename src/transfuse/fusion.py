@@ -27,7 +27,7 @@ from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
 from transfuse.saving import save_checkpoint
-from transfuse.tasks import own_preparer, task
+from transfuse.tasks import own_preparer, task, with_ids_of
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -144,8 +144,8 @@ def calibrate(
     if options.max_loss is None:
         batches = prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor)
         return Choices(evidence, list(batches), paper)
-    samples = task(type(model).__name__).labelled(samples).shuffled(options.seed)
-    samples = samples.aligned_to(model.config.id2label) if samples.label else samples
+    labelled = task(type(model).__name__).labelled(samples).shuffled(options.seed)
+    samples = with_ids_of(model.config, labelled)
     drawn = prepare(samples, model, anchor, options, processor)
     models = [each.model for each in networks]
     return Choices(evidence, confident(models, drawn, options.max_loss, options.sample_count()), paper)

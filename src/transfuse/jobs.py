@@ -28,7 +28,7 @@ from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
-from transfuse.tasks import Task, check_measurable, own_preparer, task
+from transfuse.tasks import Task, check_measurable, own_preparer, task, with_ids_of
 
 
 def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -152,5 +152,4 @@ def _fusible(config: PreTrainedConfig, architecture: str) -> None:
 
 def _batches(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
     """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
-    aligned = samples.aligned_to(model.config.id2label) if samples.label else samples
-    return aligned.batches(own_preparer(name, model), options.batch_size)
+    return with_ids_of(model.config, samples).batches(own_preparer(name, model), options.batch_size)

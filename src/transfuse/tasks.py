@@ -36,6 +36,11 @@ class Task:
     settings: Callable[[Any], Any]
 
 
+def with_ids_of(config: PreTrainedConfig, samples: Samples) -> Samples:
+    """Labels, where there are any, in the ids of a model with this configuration."""
+    return samples.aligned_to(config.id2label or {}) if samples.label else samples
+
+
 def same_epoch() -> int:
     """Of what is not trained."""
     return 0
