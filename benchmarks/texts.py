@@ -1,14 +1,16 @@
-"""War and Peace as passages of some hundred words, and the WordPiece tokens that occur in it."""
+"""War and Peace as passages of some hundred words, and tokenizers made for it."""
 
 from functools import cache
 from pathlib import Path
 
 from common import DATA
 from datasets import Dataset
-from transformers import BertTokenizerFast
+from tokenizers.implementations import ByteLevelBPETokenizer
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 WORDS = 85  # of a passage, at least: with their punctuation, most fit into LENGTH tokens
 LENGTH = 128
+END = "<|endoftext|>"
 
 
 @cache
@@ -37,3 +39,15 @@ def tokenizer(folder: Path) -> BertTokenizerFast:
     path = folder / "vocab.txt"
     path.write_text("\n".join(token for token in vocabulary if token not in unused) + "\n", encoding="utf-8")
     return BertTokenizerFast(str(path), model_max_length=LENGTH)
+
+
+@cache
+def byte_pairs(vocabulary: int = 2048, length: int = 192) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on the training text: the same for every parent, as its training is deterministic."""
+    words = ByteLevelBPETokenizer()
+    words.train_from_iterator(
+        passages("train")["text"], vocab_size=vocabulary, special_tokens=[END], show_progress=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words._tokenizer, model_max_length=length, bos_token=END, eos_token=END, pad_token=END
+    )

@@ -17,6 +17,7 @@ from transformers import (
 
 from transfuse.batch import cast
 from transfuse.network.families import declare
+from transfuse.network.layout import close_tensors
 from transfuse.network.model import example_inputs
 from transfuse.network.spec import Spec
 
@@ -48,7 +49,7 @@ class Case:
     @torch.no_grad()
     def logits(self, model: PreTrainedModel, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
         if tensors is not None:
-            model.load_state_dict(tensors)
+            model.load_state_dict(close_tensors(self.spec(model), tensors))
         return model(**cast(self.inputs(model.config), torch.float64)).logits
 
 

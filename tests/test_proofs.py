@@ -12,7 +12,8 @@ from transfuse.errors import SpecError
 from transfuse.fusion import fuse
 from transfuse.merge.apply import carry, carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.model import network, with_twins
+from transfuse.network.layout import open_tensors, opened
+from transfuse.network.model import network, with_tensors, with_twins
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, restrict, symmetric
@@ -27,6 +28,11 @@ def permutations_only(spec: Spec) -> Spec:
     return restrict(spec, lambda space: Group.PERMUTATION)
 
 
+def weights(case: Case, model) -> dict:
+    """The tensors that an opened declaration names."""
+    return open_tensors(case.spec(model), model.state_dict())
+
+
 def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
     return float((case.logits(case.build(), carried) - reference).abs().max() / reference.abs().max())
 
@@ -34,12 +40,12 @@ def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
 @families
 def test_folding_and_balancing_keep_the_function(case):
     model = case.build()
-    spec = symmetric(case.spec(model))
+    spec = symmetric(opened(case.spec(model)))
     reference = case.logits(model)
-    assert deviation(case, fold(spec, model.state_dict()), reference) < EXACT
-    gauge = canonical(spec, model.state_dict())
+    assert deviation(case, fold(spec, weights(case, model)), reference) < EXACT
+    gauge = canonical(spec, weights(case, model))
     assert deviation(case, gauge, reference) < EXACT
-    assert any((gauge[name] - values).abs().max() > 0.01 for name, values in model.state_dict().items())
+    assert any((gauge[name] - values).abs().max() > 0.01 for name, values in weights(case, model).items())
 
 
 @families
@@ -47,9 +53,9 @@ def test_folding_and_balancing_keep_the_function(case):
 def test_symmetry_full_group(case, seed):
     """A random element of every exact group leaves the logits unchanged and moves every free space."""
     model = case.build()
-    spec = symmetric(case.spec(model))
+    spec = symmetric(opened(case.spec(model)))
     reference = case.logits(model)
-    folded = fold(spec, model.state_dict())
+    folded = fold(spec, weights(case, model))
     maps = random_alignment(spec, seed)
     assert maps.keys() == spec.spaces().keys()
     for name, chosen in maps.items():
@@ -62,13 +68,13 @@ def test_symmetry_full_group(case, seed):
 @families
 def test_symmetry_of_permutations_needs_no_folding(case):
     model = case.build()
-    spec = permutations_only(symmetric(case.spec(model)))
+    spec = permutations_only(symmetric(opened(case.spec(model))))
     reference = case.logits(model)
-    assert deviation(case, carry_all(spec, model.state_dict(), random_alignment(spec, 1)), reference) < EXACT
+    assert deviation(case, carry_all(spec, weights(case, model), random_alignment(spec, 1)), reference) < EXACT
 
 
 def _positions(case: Case) -> list[tuple[str, int]]:
-    spec = symmetric(case.spec(case.build()))
+    spec = symmetric(opened(case.spec(case.build())))
     return [
         (name, position)
         for name, axes in spec.tensors().items() if not name.endswith(case.inert or ("\0",))
@@ -80,15 +86,15 @@ def _positions(case: Case) -> list[tuple[str, int]]:
 def test_mutation(case):
     """Leaving any one declared axis out breaks the symmetry."""
     model = case.build()
-    spec = permutations_only(symmetric(case.spec(model)))
+    spec = permutations_only(symmetric(opened(case.spec(model))))
     reference = case.logits(model)
     maps = random_alignment(spec, 1)
-    whole = carry_all(spec, model.state_dict(), maps)
+    whole = carry_all(spec, weights(case, model), maps)
     tensors = spec.tensors()
     for name, position in _positions(case):
         axes = tensors[name]
         fixed = Space("left out", axes[position].size, Group.FIXED)
-        mutated = carry(model.state_dict()[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
+        mutated = carry(weights(case, model)[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
         assert deviation(case, whole | dict.fromkeys(with_twins(model, {name}), mutated), reference) > 1e-6, (
             f"{name}, axis {position}: undetected"
         )
@@ -98,9 +104,9 @@ def test_mutation(case):
 def test_what_is_called_inert_is(case):
     model = case.build()
     reference = case.logits(model)
-    for name, values in model.state_dict().items():
+    for name, values in weights(case, model).items():
         if case.inert and name.endswith(case.inert):
-            assert deviation(case, model.state_dict() | {name: torch.randn_like(values)}, reference) < EXACT
+            assert deviation(case, weights(case, model) | {name: torch.randn_like(values)}, reference) < EXACT
 
 
 @families
@@ -108,9 +114,9 @@ def test_completeness(case, tmp_path):
     """Every tensor is declared once, and every wrong shape, missing or extra tensor is said by name."""
     model = case.build()
     spec = case.spec(model)
-    shapes = {name: tuple(values.shape) for name, values in model.state_dict().items()}
+    shapes = {name: tuple(values.shape) for name, values in weights(case, model).items()}
     spec.validate(shapes)
-    assert spec.tensors().keys() == shapes.keys() == symmetric(spec).tensors().keys()
+    assert spec.tensors().keys() == shapes.keys()
     for name, shape in shapes.items():
         for position, size in enumerate(shape):
             wrong = (*shape[:position], size + 1, *shape[position + 1 :])
@@ -127,10 +133,10 @@ def test_completeness(case, tmp_path):
 def test_recovery(case, evidence):
     """Aligning a model to a copy moved by a random element of its whole group gives the copy back."""
     model = case.build()
-    spec = symmetric(case.spec(model))
+    spec = symmetric(opened(case.spec(model)))
     reference = case.logits(model)
     copy = case.build()
-    copy.load_state_dict(carry_all(spec, fold(spec, model.state_dict()), random_alignment(spec, 3)))
+    copy = with_tensors(copy, carry_all(spec, fold(spec, weights(case, model)), random_alignment(spec, 3)))
     source, anchor = (network(each, torch.device("cpu")) for each in (case.build(), copy))
     batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(40)]
     aligned = METHODS["exact"](anchor, source, Choices(evidence, batches))
@@ -160,18 +166,18 @@ def test_widening_and_narrowing(case):
     model = case.build()
     wide_sizes = {name: 2 * case.sizes[name] for name in case.double}
     wide = case.build(**wide_sizes)
-    narrow_spec, wide_spec = (symmetric(case.spec(each)) for each in (model, wide))
+    narrow_spec, wide_spec = (symmetric(opened(case.spec(each))) for each in (model, wide))
     generator = torch.Generator().manual_seed(0)
     plans = {}
     for name, space in narrow_spec.spaces().items():
         if space.within is None:
             twice = torch.randperm(2 * space.units, generator=generator) % space.units
             plans[name] = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
-    widened = carry_all(narrow_spec, model.state_dict(), {name: from_plan(plan) for name, plan in plans.items()})
+    widened = carry_all(narrow_spec, weights(case, model), {name: from_plan(plan) for name, plan in plans.items()})
     reference = case.logits(model)
     assert torch.allclose(case.logits(wide, widened), reference, atol=1e-9)
     narrowed = carry_all(wide_spec, widened, {name: from_plan(plan.T) for name, plan in plans.items()})
-    for name, values in model.state_dict().items():
+    for name, values in weights(case, model).items():
         torch.testing.assert_close(narrowed[name], values, atol=1e-12, rtol=1e-12)
 
 

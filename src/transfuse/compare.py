@@ -13,6 +13,7 @@ from transfuse.align.methods import Aligned
 from transfuse.batch import Batch
 from transfuse.evaluate import Metrics, Path, ensemble, evaluate, path
 from transfuse.fusion import fuse
+from transfuse.network.model import network
 from transfuse.progress import Progress, silent
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -70,7 +71,7 @@ def compare(
         line = path(anchor, aligned.anchor, aligned.carried, parents, batches)
         rows.append(Row(name, evaluate(fusion.model, batches), line.barrier, seconds))
         lines[name], alignments[name] = line, aligned
-    tensors = anchor.state_dict()
+    tensors = network(anchor, anchor.device).tensors
     nothing = {name: torch.zeros_like(values) for name, values in tensors.items()}
     half = path(anchor, tensors, nothing, parents, batches)
     rows.append(Row(HALF, half.points[len(half.points) // 2], half.barrier))

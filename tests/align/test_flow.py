@@ -4,8 +4,8 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.align.flow import cross_head
 from transfuse.align.groups import random_element
+from transfuse.align.heads import cross_head
 from transfuse.align.methods import METHODS, Choices
 from transfuse.choices import Paper
 from transfuse.errors import ConfigError, SpecError

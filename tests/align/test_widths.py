@@ -9,7 +9,8 @@ from transfuse.batch import cast
 from transfuse.choices import Paper
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.model import network
+from transfuse.network.layout import opened
+from transfuse.network.model import network, with_tensors
 from transfuse.network.symmetry import symmetric
 from transfuse.transport.maps import from_plan
 
@@ -24,7 +25,7 @@ def batches(case: Case) -> list[dict[str, torch.Tensor]]:
 def doubled(case: Case, seed: int = 1):
     """A model and the same function with every unit twice, in random order; the channels of a head stay."""
     model = case.build(seed)
-    spec = symmetric(case.spec(model))
+    spec = symmetric(opened(case.spec(model)))
     generator = torch.Generator().manual_seed(0)
     maps = {}
     for name, space in spec.spaces().items():
@@ -33,8 +34,7 @@ def doubled(case: Case, seed: int = 1):
             plan = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
             maps[name] = from_plan(plan)
     wide = case.build(seed, **{name: 2 * case.sizes[name] for name in case.double})
-    wide.load_state_dict(carry_all(spec, model.state_dict(), maps))
-    return model, wide
+    return model, with_tensors(wide, carry_all(spec, network(model, CPU).tensors, maps))
 
 
 @families

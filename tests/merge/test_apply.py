@@ -42,18 +42,6 @@ def test_nested_axis_moves_heads_then_channels_of_the_target_head():
     assert torch.equal(carry(values, (HEAD * Q,), maps), expected)
 
 
-def test_fused_layouts_differ():
-    """head * (q + k + v), as in GPT-NeoX, is not head * q + head * k + head * v, as in GPT-2."""
-    maps = swapped()
-    parts = {name: torch.randn(2, 3) for name in "qkv"}
-    moved = {name: carry(part.flatten(), (HEAD * space,), maps).reshape(2, 3)
-             for (name, part), space in zip(parts.items(), (Q, K, V), strict=True)}  # fmt: skip
-    head_major = carry(torch.cat(list(parts.values()), 1).flatten(), (HEAD * (Q + K + V),), maps)
-    assert torch.equal(head_major, torch.cat(list(moved.values()), 1).flatten())
-    part_major = carry(torch.cat([part.flatten() for part in parts.values()]), (HEAD * Q + HEAD * K + HEAD * V,), maps)
-    assert torch.equal(part_major, torch.cat([part.flatten() for part in moved.values()]))
-
-
 def test_unmapped_and_fixed_axes_stay():
     values = torch.randn(5, 4)
     assert torch.equal(carry(values, (FIXED, ~X), {}), values)

@@ -4,9 +4,10 @@ Both models see the same batch; its activations are turned into moments and drop
 number of samples.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
 from transfuse.batch import Batch, unlabelled
+from transfuse.network.layout import columns
+from transfuse.network.model import declaration
 from transfuse.network.space import Axis
-from transfuse.network.spec import Embedding, Linear, Spec, Table, Writer
+from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments
 
 
@@ -29,14 +32,19 @@ class Probe:
     axis: Axis
     prefix_only: bool = False
 
-    def modules(self) -> list[str]:
-        """The modules that show it, in the order of the units: several for a stacked layer."""
+    def parts(self) -> list[str]:
+        """The linear maps that show it, in the order of the units: several for a stacked layer."""
         return self.name.split(MARK)
 
 
 def outputs(spec: Spec) -> list[Probe]:
     """What every linear map, embedding and table writes, before any non-linearity."""
-    return [_output(op) for op in spec.ops if isinstance(op, Writer)]
+    return [_output(op) for op in spec.ops if isinstance(op, Writer) and not _no_module(op)]
+
+
+def _no_module(op: Op) -> bool:
+    """Experts are one parameter; no module shows what a single one puts out."""
+    return isinstance(op, Linear) and op.stacked is not None
 
 
 def _output(op: Writer) -> Probe:
@@ -51,7 +59,10 @@ def _output(op: Writer) -> Probe:
 
 def inputs(spec: Spec) -> list[Probe]:
     """What linear maps without a norm in front read: hidden units behind the non-linearity, attention contexts."""
-    return [Probe(op.name, "input", op.reads[0]) for op in spec.linears() if op.norm is None and len(op.reads) == 1]
+    return [
+        Probe(op.name, "input", op.reads[0]) for op in spec.linears()
+        if op.norm is None and len(op.reads) == 1 and not _no_module(op)
+    ]  # fmt: skip
 
 
 def streams(spec: Spec) -> list[Probe]:
@@ -78,44 +89,64 @@ def collect(
             found[probe] = found[probe] + new if probe in found else new
 
     tables = [probe for probe in wanted if probe.side == "parameter"]
-    add(*({probe: model.get_parameter(probe.name).detach() for probe in tables} for model in (source, target)))
+    add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))
+    cuts = {model: columns(declaration(model)) for model in (source, target)}
     for batch in batches if hooked else ():
-        add(*(observe(model, hooked, batch, select) for model in (source, target)))
+        add(*(observe(model, hooked, batch, cuts[model], select) for model in (source, target)))
     return found
+
+
+def table(model: nn.Module, probe: Probe) -> Float[Tensor, "*rows unit"]:
+    """The parameter that a probe names."""
+    values = model.get_parameter(probe.name).detach()
+    return values if values.ndim > 1 else values.unsqueeze(0)
 
 
 @torch.no_grad()
 def observe(
-    model: nn.Module, probes: Iterable[Probe], batch: Batch, select: Callable[[Probe], Select] = lambda probe: every
-) -> dict[Probe, Float[Tensor, "*samples unit"]]:
-    """The activations of one batch. What has no tokens counts as one token a sample; padding is left out."""
+    model: nn.Module, probes: Iterable[Probe], batch: Batch, cuts: Mapping[str, Tensor],
+    select: Callable[[Probe], Select] = lambda probe: every,
+) -> dict[Probe, Float[Tensor, "*samples unit"]]:  # fmt: skip
+    """The activations of one batch. What has no tokens counts as one token a sample; padding is left out.
+
+    Args:
+        cuts: by the name of each linear map opened from a fused one, which of the module's outputs are its own.
+    """
     pieces: dict[Probe, dict[str, Tensor]] = {}
     size = len(next(iter(batch.values())))
     mask = batch.get("attention_mask")
 
     def kept(probe: Probe, values: Tensor) -> Tensor:
-        values = values if values.ndim == 3 else values.unsqueeze(1)
+        values = values if values.ndim == 3 else values.reshape(size, -1, values.shape[-1])
         values = values.expand(size, -1, -1)  # positions are looked up once for all samples
         chosen = select(probe)(values)
         if mask is None or values.shape[1] != mask.shape[1]:
             return chosen
         return chosen[select(probe)(mask.unsqueeze(-1)).squeeze(-1).bool()]
 
-    def hook(probe: Probe, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(probe: Probe, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
+        def keep(module: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> None:
+            output = output[0] if isinstance(output, tuple) else output  # a router also says whom it chose
             values = arguments[0] if probe.side == "input" else output
             values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
+            if probe.side == "output" and name in cuts:
+                values = values[..., cuts[name].to(values.device)]
             pieces.setdefault(probe, {})[name] = kept(probe, values.detach())
 
         return keep
 
     handles = [
-        model.get_submodule(name).register_forward_hook(hook(probe, name))
-        for probe in probes for name in probe.modules()
+        model.get_submodule(_module(name)).register_forward_hook(hook(probe, name))
+        for probe in probes for name in probe.parts()
     ]  # fmt: skip
     try:
         model(**unlabelled(batch))
     finally:
         for handle in handles:
             handle.remove()
-    return {probe: torch.cat([found[name] for name in probe.modules()], -1) for probe, found in pieces.items()}
+    return {probe: torch.cat([found[name] for name in probe.parts()], -1) for probe, found in pieces.items()}
+
+
+def _module(name: str) -> str:
+    """The module of a linear map, which may be one of several opened from it."""
+    return re.sub(r"\[\d+\]$", "", name)

@@ -1,26 +1,22 @@
-"""Alignment by the network's own symmetries: the best element of every space's exact group.
+"""Alignment by the network's own symmetries: the best element of every space's exact group, each given the others."""
 
-A space with others inside it (heads with their channels) is a nested problem: the score of pairing two heads is that
-of the best maps of their channels; the pairing is an assignment over those scores.
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from types import MappingProxyType
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.align.evidence import Probe, inputs, outputs, streams
-from transfuse.align.groups import best, best_score
+from transfuse.align.nested import Term, solve
 from transfuse.merge.apply import carry
-from transfuse.network.space import Axis, Group, Product, Space, bare
+from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, centre, moments, standardise
-from transfuse.transport.maps import Map, Permutation
+from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
-Sight = tuple[Axis, Moments]
+Sight = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
 Evidence = Callable[[Space, Mapping[str, Map]], Sequence[Sight]]
 SWEEPS = 30  # rounds of coordinate descent, at most; it stops where the total cost no longer falls
 
@@ -29,17 +25,15 @@ def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingPr
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
     Args:
-        evidence: moments of every axis that mentions a space, given the maps found so far.
+        evidence: moments of everything that shows a space or what lies within it, given the maps found so far.
         start: matches to descend from; none: the first round sees only what does not depend on other maps.
     """
-    spaces = list(spec.spaces().values())
     found = dict(start)
     before = float("inf")
     for _ in range(SWEEPS):
-        for root in (space for space in spaces if space.within is None):
+        for root in roots(spec):
             maps = {name: match.map for name, match in found.items()}
-            inner = [space for space in spaces if space.within == root]
-            found |= _solve(root, inner, evidence(root, maps))
+            found |= solve_one(root, evidence(root, maps))
         total = sum(match.cost for match in found.values())
         if total >= before - 1e-9:
             break
@@ -47,41 +41,25 @@ def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingPr
     return found
 
 
-def _solve(root: Space, inner: Sequence[Space], sights: Sequence[Sight]) -> dict[str, Match]:
-    """The best map of one space and of those inside it."""
-    score = torch.zeros(root.units, root.units, dtype=torch.float64)
-    blocks: dict[str, Tensor] = {}  # by inner space: [root source, root target, inner source, inner target]
-    for axis, seen in sights:
-        if isinstance(axis, Space):
-            score = score + seen.cross
-            continue
-        within, cross = _blocks(axis, root, seen.cross)
-        if within.free:
-            blocks[within.name] = blocks.get(within.name, 0) + cross
-        else:
-            score = score + best_score(within.group, cross)
-    for space in (space for space in inner if space.name in blocks):
-        score = score + best_score(space.group, blocks[space.name])
-    chosen = best(root.group, score)
+def roots(spec: Spec) -> list[Space]:
+    """The outermost spaces that are free or hold free ones."""
+    return list(dict.fromkeys((*space.ancestors(), space)[0] for space in spec.spaces().values()))
+
+
+def solve_one(root: Space, sights: Sequence[Sight]) -> dict[str, Match]:
+    """The best map of one space and of those within it; what no sight shows is left out."""
+    if not sights:
+        return {}
+    terms = [Term(leaves, _unflattened(leaves, seen)) for leaves, seen in sights]
+    maps, gain = solve(root, terms)
     size = sum(float(seen.square_x.sum() + seen.square_y.sum()) for _, seen in sights)
-    gain = float((chosen.push(torch.eye(root.units, dtype=torch.float64)) * score).sum())
     cost = max(0.0, 1 - 2 * gain / size) if size else 1.0
-    found = {root.name: Match(chosen, cost)}
-    for space in (space for space in inner if space.name in blocks):
-        assert isinstance(chosen, Permutation), "only units that are permuted hold others"
-        paired = blocks[space.name][chosen.index, torch.arange(root.units)]
-        found[space.name] = Match(best(space.group, paired), cost)
-    return found
+    return {name: Match(chosen, cost) for name, chosen in maps.items()}
 
 
-def _blocks(axis: Axis, root: Space, cross: Float[Tensor, "source target"]) -> tuple[Space, Float[Tensor, "h g u v"]]:
-    """The cross-moment of a product axis, one block per pair of the root's units."""
-    if not (isinstance(axis, Product) and len(axis.factors) == 2 and axis.factors[0] == root):
-        raise NotImplementedError(f"no nested solution for the layout {axis}")
-    inner = bare(axis.factors[1])
-    assert isinstance(inner, Space)
-    shape = (root.units, inner.units) * 2
-    return inner, cross.reshape(shape).permute(0, 2, 1, 3)
+def _unflattened(leaves: Sequence[Space], seen: Moments) -> Float[Tensor, "one *source_target"]:
+    sizes = [space.units for space in leaves]
+    return seen.cross.reshape(1, *sizes, *sizes)
 
 
 def probes(spec: Spec) -> list[Probe]:
@@ -96,18 +74,27 @@ def probes(spec: Spec) -> list[Probe]:
 
 def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
     """Correlations for spaces of permutations, covariances for spaces of rotations; every probe counts the same."""
-    sights = [(bare(probe.axis), _even(_see(bare(probe.axis), found))) for probe, found in seen.items()]
-    return lambda space, maps: [(axis, found) for axis, found in sights if space in axis.spaces()]
+    sights = [(_spaces(probe.axis), _even(_see(bare(probe.axis), found))) for probe, found in seen.items()]
+    return lambda root, maps: [(spaces, found) for spaces, found in sights if root in spaces]
+
+
+def _spaces(axis: Axis) -> tuple[Space, ...]:
+    return tuple(space for space, _ in leaves(bare(axis)))
 
 
 def _see(axis: Axis, found: Moments) -> Moments:
-    hard = isinstance(axis, Space) and axis.group is Group.PERMUTATION
+    hard = isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
     return standardise(found) if hard else centre(found)
 
 
 def _even(found: Moments) -> Moments:
     energy = found.energy()
     return found.times(1 / energy) if energy else found
+
+
+def or_else(evidence: Evidence, other: Evidence) -> Evidence:
+    """Where one kind of evidence shows nothing of a space (experts have no module to look at), the other."""
+    return lambda root, maps: evidence(root, maps) or other(root, maps)
 
 
 def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
@@ -124,30 +111,46 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
     return look
 
 
-def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Evidence:
+def from_weights(
+    spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor], wider: Spec | None = None
+) -> Evidence:
     """Weight matching (Git Re-Basin, Ainsworth et al., 2209.04836) over every exact group.
 
     All tensors that touch a space, the source's carried along their other axes; tensors that touch a space not yet
     found are left out, so that the first sweep starts from the fixed ends: pixels, positions and classes.
-    """
-    tensors, spaces = spec.tensors(), spec.spaces()
 
-    def look(space: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        sought = {name for name, other in spaces.items() if space in (other, other.within)}
-        known = {name: chosen for name, chosen in maps.items() if name not in sought}
-        return [
-            (bare(axis), _unfold(carry(source[name], axes, known), target[name], position))
-            for name, axes in tensors.items()
-            for position, axis in enumerate(axes)
-            if space in axis.spaces() and _ready(axes[:position] + axes[position + 1 :], known)
-        ]  # fmt: skip
+    Args:
+        wider: the target's declaration, where other spaces than the sought ones have other sizes there.
+    """
+    shapes = {
+        name: [space.units for axis in axes for space, _ in leaves(axis)]
+        for name, axes in (wider or spec).tensors().items()
+    }
+    tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
+
+    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
+        sights = []
+        for name, (axes, found) in tensors.items():
+            places = [place for place, leaf in enumerate(found) if _shows(root, *leaf)]
+            others = [space for place, (space, _) in enumerate(found) if place not in places and space.free]
+            shown = tuple(found[place][0] for place in places)
+            if not places or len(set(shown)) < len(shown) or not all(space.name in maps for space in others):
+                continue  # nothing to see yet; or a map of the space to itself, which would need two at once
+            known = {space.name: maps[space.name] for space in others}
+            pair = (carry(source[name], axes, known), target[name])
+            x, y = (_samples(values.reshape(shapes[name]), places) for values in pair)
+            sights.append((shown, moments(x, y)))
+        return sights
 
     return look
 
 
-def _ready(axes: Iterable[Axis], known: Mapping[str, Map]) -> bool:
-    return all(space.name in known for axis in axes for space in axis.spaces() if space.free)
+def _shows(root: Space, space: Space, mode: Mode) -> bool:
+    """Factors per unit tell units apart that are only permuted; of others they say nothing."""
+    return root in (space, *space.ancestors()) and (not mode.diagonal or space.group is Group.PERMUTATION)
 
 
-def _unfold(source: Tensor, target: Tensor, position: int) -> Moments:
-    return moments(*(tensor.movedim(position, -1).reshape(-1, tensor.shape[position]) for tensor in (source, target)))
+def _samples(values: Tensor, places: Sequence[int]) -> Float[Tensor, "sample unit"]:
+    """These dimensions together, all others as samples."""
+    last = values.movedim(list(places), list(range(-len(places), 0)))
+    return last.reshape(-1, prod(last.shape[-len(places) :]))

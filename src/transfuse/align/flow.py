@@ -1,11 +1,11 @@
 """The paper's transport-map flow (Imfeld et al., ICLR 2024): maps found layer by layer, from input to output.
 
-The declaration is transformed, not the algorithm: `cross_head` gives every attention projection one flat space over
-the full width, and junctions keep a map of their own, by policy.
+The declaration is transformed, not the algorithm: `heads.cross_head` gives every attention projection one flat space
+over the full width, and junctions keep a map of their own, by policy.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from types import MappingProxyType
@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 from transfuse.align.evidence import Probe
+from transfuse.align.exact import solve_one
 from transfuse.align.policy import Policy, Strength
 from transfuse.align.stack import MARK
 from transfuse.choices import Values
 from transfuse.merge.apply import carry
-from transfuse.network.space import Dual, Product, Space, bare
+from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Concatenation, Embedding, Junction, Linear, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Evidence = Callable[[Writer, Mapping[str, Map]], Moments]
+NestedEvidence = Callable[[Space, Mapping[str, Map]], Sequence[tuple[tuple[Space, ...], Moments]]]
 
 
 @dataclass(frozen=True)
@@ -44,68 +46,21 @@ class Variant:
     policy: Policy
 
 
-def cross_head(spec: Spec) -> Spec:
-    """Attention as the paper treats it: Q, K and V each one space over the concatenated heads; V's reaches W_O."""
-    flat: dict[str, Space] = {}
-    ops = []
-    for op in spec.ops:
-        if isinstance(op, Linear) and isinstance(op.writes, Product):
-            space = Space(op.name, op.writes.size)
-            flat[str(op.writes)] = space
-            op = replace(op, writes=space)
-        elif isinstance(op, Linear):
-            op = replace(op, reads=tuple(flat.get(str(axis), axis) for axis in op.reads))
-        ops.append(op)
-    return replace(spec, ops=tuple(ops))
-
-
-def head_counts(spec: Spec) -> dict[str, int]:
-    """How many heads lie in the flat space of each attention projection, by the name `cross_head` gives it."""
-    found = {}
-    for op in spec.linears():
-        if isinstance(op.writes, Product):
-            outer, inner = op.writes.factors[0], bare(op.writes.factors[-1])
-            assert isinstance(inner, Space)
-            found[op.name] = found[f"{inner.name}.shared"] = outer.size
-    return found
-
-
-def shared_queries(spec: Spec) -> Spec:
-    """One map for queries and keys, which meet each other: from the evidence of both (`eq_t_map` in the paper's code).
-
-    `spec` is as a family declares it; the result goes on to `cross_head`.
-    """
-    meeting: dict[str, Space] = {}
-    ops = []
-    for op in spec.ops:
-        if isinstance(op, Linear) and isinstance(op.writes, Product):
-            inner = bare(op.writes.factors[-1])
-            if isinstance(inner, Space) and _met_by_a_dual(spec, inner):
-                shared = Space(f"{inner.name}.shared", op.writes.size)
-                op = replace(op, writes=meeting.setdefault(inner.name, shared))
-        ops.append(op)
-    return replace(spec, ops=tuple(ops))
-
-
-def _met_by_a_dual(spec: Spec, space: Space) -> bool:
-    return any(
-        isinstance(factor, Dual) and factor.axis == space
-        for op in spec.linears() if isinstance(op.writes, Product) for factor in op.writes.factors
-    )  # fmt: skip
-
-
 def flow(
-    spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({})
-) -> dict[str, Match]:
+    spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({}),
+    nested: NestedEvidence = lambda root, maps: [],
+) -> dict[str, Match]:  # fmt: skip
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
     Args:
         evidence: moments of what a writer's units look like, given the maps found so far.
+        nested: moments of what shows a space with others inside it, or these; such are matched by their exact groups.
         strengths: for weighted policies, mean absolute activation of the anchor's units in every joined space.
     """
     found: dict[str, Match] = {}
     nothing = torch.ones(1)
     for op in spec.ops:
+        maps = {name: match.map for name, match in found.items()}
         match op:
             case Concatenation():
                 found[op.space.name] = found[op.skip.name]
@@ -115,17 +70,28 @@ def flow(
                 found[op.space.name] = Match(
                     variant.policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2
                 )
-            case Linear(writes=Space() as space) | Table(writes=Space() as space) | Embedding(writes=Space() as space):
-                if space.name in found or not space.free:
-                    continue
-                writers = [
-                    each for each in spec.ops
-                    if isinstance(each, Writer) and each.writes == space and _ready(each, found)
-                ]  # fmt: skip
-                maps = {name: match.map for name, match in found.items()}
-                seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
-                found[space.name] = variant.solve(space, variant.cost(seen))
+            case Linear() | Table() | Embedding() if _simple(op.writes):
+                space = next(op.writes.spaces())
+                if space.free and space.name not in found:
+                    writers = [each for each in spec.ops if isinstance(each, Writer) and each.writes == op.writes]
+                    writers = [each for each in writers if _ready(each, found)]
+                    seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
+                    found[space.name] = variant.solve(space, variant.cost(seen))
+            case Linear():
+                root = _root(op)
+                if not any(root in (space, *space.ancestors()) and space.name in found for space in op.writes.spaces()):
+                    found |= solve_one(root, nested(root, maps))
     return found
+
+
+def _simple(axis: Axis) -> bool:
+    return isinstance(axis, Space) and axis.within is None
+
+
+def _root(op: Linear) -> Space:
+    """The outermost space that a linear map writes."""
+    first = next(op.writes.spaces())
+    return (*first.ancestors(), first)[0]
 
 
 def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
@@ -134,12 +100,18 @@ def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
     return all(space.name in found for axis in reads for space in axis.spaces() if space.free)
 
 
-def from_activations(seen: Mapping[Probe, Moments], values: Values = "values") -> Evidence:
-    """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there."""
+def from_activations(seen: Mapping[Probe, Moments], otherwise: Evidence, values: Values = "values") -> Evidence:
+    """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there.
+
+    Args:
+        otherwise: the evidence of a writer that no module shows (experts).
+    """
     written = {_unordered(probe.name): found for probe, found in seen.items() if probe.side != "input"}
     contexts = {str(probe.axis): found for probe, found in seen.items() if probe.side == "input"}
 
     def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
+        if _unordered(op.name) not in written:
+            return otherwise(op, maps)
         output = written[_unordered(op.name)]
         attends = isinstance(op, Linear) and op.part == "attention"
         return contexts.get(str(op.writes), output) if values == "context" and attends else output
@@ -158,7 +130,7 @@ def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, 
         name, axes = next(iter(op.tensors().items()))
         position = axes.index(op.writes)
         x, y = (
-            tensor.movedim(position, -1).flatten(0, -2)
+            tensor.movedim(position, -1).reshape(-1, tensor.shape[position])
             for tensor in (carry(source[name], axes, maps), target[name])
         )  # fmt: skip
         return moments(x, y)

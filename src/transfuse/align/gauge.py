@@ -12,41 +12,51 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.merge.apply import carry_all
-from transfuse.network.space import Axis, Dual, Group, Product, Space, bare
+from transfuse.network.space import Group, Mode, Space, leaves
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold
 from transfuse.transport.maps import Matrix, invertible
 
+SCALED = (Group.LINEAR, Group.COMPLEX, Group.POSITIVE)
 SPREAD = 1e4  # largest ratio that balancing may put between two directions of a space
 
 
 def canonical(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same function with norms folded, the stream centred, and every linear space balanced."""
+    """The same function with norms folded, the stream centred, and every space that can be scaled balanced."""
     folded = fold(spec, tensors)
     return carry_all(spec, folded, balance(spec, folded))
 
 
 def balance(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Matrix]:
-    """For every linear space, the map after which what writes it and what reads it have equal Gram matrices."""
-    grams: dict[str, dict[bool, Tensor]] = {}
+    """For every space that can be scaled, the map after which its writers' and its readers' Gram matrices are equal.
+
+    Of planes that may only be turned and scaled, their traces.
+    """
+    grams: dict[Space, dict[Mode, Tensor]] = {}
+    biases = spec.part("biases")
     for name, axes in spec.tensors().items():
-        for position, axis in enumerate(axes):
-            inner, reads = _linear(axis)
-            if inner is None or len(axes) == 1:
-                continue
-            rows = tensors[name].double().movedim(position, 0).flatten(1).unflatten(0, (-1, inner.units))
-            side = grams.setdefault(inner.name, {})
-            side[reads] = side.get(reads, 0) + rows @ rows.transpose(-1, -2)
-    return {name: invertible(_balancing(sides[False], sides[True])) for name, sides in grams.items() if len(sides) == 2}
+        found = [leaf for axis in axes for leaf in leaves(axis)]
+        values = tensors[name].double().reshape([space.units for space, _ in found])
+        if name in biases:
+            continue  # a constant says nothing of size
+        for place, (space, mode) in enumerate(found):
+            if space.group in SCALED:
+                outer = [next(i for i, (each, _) in enumerate(found) if each == parent) for parent in space.ancestors()]
+                last = values.movedim([*outer, place], [*range(len(outer)), -1])
+                rows = last.reshape(*last.shape[: len(outer)], -1, space.units)
+                side = grams.setdefault(space, {})
+                side[mode] = side.get(mode, 0) + rows.transpose(-1, -2) @ rows
+    return {
+        space.name: invertible(_balancing(*(_alike(space, sides[mode]) for mode in (Mode.WRITES, Mode.READS))))
+        for space, sides in grams.items() if len(sides) == 2
+    }  # fmt: skip
 
 
-def _linear(axis: Axis) -> tuple[Space | None, bool]:
-    """The linear space at the end of a product axis, and whether the axis reads it."""
-    product = bare(axis)
-    last = product.factors[-1] if isinstance(product, Product) else product
-    space = bare(last)
-    reads = isinstance(axis, Dual) != isinstance(last, Dual)
-    return (space if isinstance(space, Space) and space.group is Group.LINEAR else None), reads
+def _alike(space: Space, gram: Float[Tensor, "*within unit unit"]) -> Float[Tensor, "*within unit unit"]:
+    """Of a plane, a multiple of the identity; of other spaces, as it is."""
+    if space.group is not Group.COMPLEX:
+        return gram
+    return _scale(gram) * torch.eye(space.units, dtype=gram.dtype, device=gram.device)
 
 
 def _balancing(

@@ -1,38 +1,74 @@
 """What each exact group is to an alignment: a random element of it, and its best element for a cross-moment."""
 
+from math import prod
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
-from transfuse.transport.maps import Map, Permutation, invertible, rotation
+from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation, invertible, rotation
 from transfuse.transport.solve import assignment, centred_procrustes, procrustes
+
+Element = Float[Tensor, "*within source target"]  # of a group, as a matrix
 
 
 def best(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
-    """The element that maximises <element, cross> over the whole group (LINEAR: over its rotations)."""
+    """The element that maximises <element, cross> over the whole group.
+
+    Of spaces that can be scaled, over those elements that a balanced gauge leaves: rotations; for a positive scale, 1.
+    """
     match group:
         case Group.PERMUTATION:
-            orders = [assignment(each) for each in cross.reshape(-1, *cross.shape[-2:])]
-            return Permutation(torch.stack(orders).reshape(cross.shape[:-1]))
+            return Permutation(_assigned(cross))
+        case Group.SIGNED:
+            index = _assigned(cross.abs())
+            sign = cross.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
+            return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
         case Group.CENTRED:
             return centred_procrustes(cross)
+        case Group.COMPLEX:
+            return rotation(_turn(cross))
+        case Group.POSITIVE:
+            return rotation(torch.ones_like(cross))
         case Group.ORTHOGONAL | Group.LINEAR:
-            return rotation(procrustes(cross)[0])
+            return rotation(_sign(cross) if cross.shape[-1] == 1 else procrustes(cross)[0])
     raise ValueError(f"a {group} space has no map")
+
+
+def as_matrix(chosen: Map, units: int) -> Element:
+    """A hard map or a rotation as the matrix it pushes by."""
+    if isinstance(chosen, Permutation):
+        identity = torch.eye(units, dtype=torch.float64)
+        return chosen.push(identity.expand(*chosen.index.shape[:-1], units, units))
+    assert isinstance(chosen, Matrix)
+    return chosen.forward
 
 
 def best_score(group: Group, cross: Float[Tensor, "*within units units"]) -> Float[Tensor, "*within"]:
     """The maximum of <element, cross> over the group: how well two sets of units can be matched."""
-    match group:
-        case Group.FIXED:
-            return cross.diagonal(dim1=-2, dim2=-1).sum(-1)
-        case Group.ORTHOGONAL | Group.LINEAR:
-            return procrustes(cross)[1]
-    chosen = best(group, cross)
-    identity = torch.eye(cross.shape[-1], dtype=cross.dtype).expand(cross.shape)
-    return (chosen.push(identity) * cross).sum((-1, -2))
+    if group in (Group.ORTHOGONAL, Group.LINEAR) and cross.shape[-1] > 1:
+        return procrustes(cross)[1]
+    return (as_matrix(best(group, cross), cross.shape[-1]) * cross).sum((-1, -2))
+
+
+def _assigned(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
+    orders = [assignment(each) for each in score.reshape(-1, *score.shape[-2:])]
+    return torch.stack(orders).reshape(score.shape[:-1])
+
+
+def _sign(cross: Float[Tensor, "*within 1 1"]) -> Float[Tensor, "*within 1 1"]:
+    return torch.where(cross < 0, -1.0, 1.0).to(cross)
+
+
+def _turn(cross: Float[Tensor, "*within 2 2"]) -> Float[Tensor, "*within 2 2"]:
+    """The plane's rotation nearest to a cross-moment."""
+    along = cross[..., 0, 0] + cross[..., 1, 1]
+    across = cross[..., 0, 1] - cross[..., 1, 0]
+    angle = torch.atan2(across, along)
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
 
 
 def random_element(space: Space, generator: torch.Generator) -> Map:
@@ -44,8 +80,20 @@ def random_element(space: Space, generator: torch.Generator) -> Map:
     units = space.units
     match space.group:
         case Group.PERMUTATION:
-            orders = [_derangement(units, generator) for _ in range(_count(shape))]
-            return Permutation(torch.stack(orders).reshape(*shape, units))
+            return Permutation(_derangements(shape, units, generator))
+        case Group.SIGNED:
+            signs = torch.randint(2, (*shape, units), generator=generator).double() * 2 - 1
+            return SignedPermutation(_derangements(shape, units, generator), signs)
+        case Group.COMPLEX:
+            angle = (0.3 + 2.4 * torch.rand(*shape, generator=generator, dtype=torch.float64))[..., None, None]
+            quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+            scale = _scales((*shape, 1, 1), generator)
+            return invertible(scale * (angle.cos() * torch.eye(2, dtype=torch.float64) + angle.sin() * quarter))
+        case Group.POSITIVE:
+            return invertible(_scales((*shape, 1, 1), generator))
+        case Group.LINEAR | Group.ORTHOGONAL if units == 1:
+            size = _scales((*shape, 1, 1), generator) if space.group is Group.LINEAR else torch.ones(*shape, 1, 1)
+            return invertible(-size.double())
         case Group.ORTHOGONAL:
             return rotation(_orthogonal(shape, units, generator))
         case Group.CENTRED:
@@ -54,26 +102,31 @@ def random_element(space: Space, generator: torch.Generator) -> Map:
             return rotation(mixed + torch.full((units, units), 1 / units, dtype=mixed.dtype))
         case Group.LINEAR:
             left, right = (_orthogonal(shape, units, generator) for _ in range(2))
-            scales = 0.5 + 1.5 * torch.rand(*shape, units, 1, generator=generator, dtype=torch.float64)
-            return invertible(left @ (scales * right))
+            return invertible(left @ (_scales((*shape, units, 1), generator) * right))
     raise ValueError(f"a {space.group} space has no map")
 
 
 def random_alignment(spec: Spec, seed: int) -> dict[str, Map]:
     """A random element of every free space's group."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: random_element(space, generator) for name, space in spec.spaces().items() if space.units > 1}
+    return {name: random_element(space, generator) for name, space in spec.spaces().items() if _moves(space)}
 
 
-def _count(shape: list[int]) -> int:
-    return int(torch.tensor(shape).prod()) if shape else 1
+def _moves(space: Space) -> bool:
+    """Whether its group has any element but the identity."""
+    return space.units > 1 or space.group not in (Group.PERMUTATION, Group.CENTRED)
 
 
-def _derangement(units: int, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(units, generator=generator)
-    index = torch.empty_like(order)
-    index[order] = order.roll(1)
-    return index
+def _scales(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Positive numbers that are not one."""
+    return 1.2 + 0.8 * torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def _derangements(shape: list[int], units: int, generator: torch.Generator) -> Int[Tensor, "*within units"]:
+    orders = [torch.randperm(units, generator=generator) for _ in range(prod(shape))]
+    return torch.stack([torch.empty_like(order).scatter(0, order, order.roll(1)) for order in orders]).reshape(
+        *shape, units
+    )
 
 
 def _orthogonal(shape: list[int], units: int, generator: torch.Generator) -> Tensor:

@@ -9,6 +9,7 @@ from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
 from transfuse.align.evidence import collect, inputs, outputs
 from transfuse.align.gauge import canonical
+from transfuse.align.heads import cross_head, head_counts, shared_queries, without_scales
 from transfuse.align.paper import ordered, selection, variant, withheld
 from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
@@ -19,7 +20,7 @@ from transfuse.choices import Evidence, Paper
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.compatible import check_same_widths
+from transfuse.network.compatible import check_same_nested, check_same_widths
 from transfuse.network.model import Network, with_tensors, with_twins
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
@@ -77,21 +78,23 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     spec, target = (_flow_spec(each.spec, options) for each in (source, anchor))
     ours, theirs = stack(target, anchor.tensors), stack(spec, source.tensors)
     select = selection(options, spec)
+    check_same_nested(target, spec)
+    evidence = flow_maps.from_weights(spec, theirs, ours)
+    nested = exact_maps.from_weights(spec, theirs, ours, target)
     if kind == "activations":
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
         seen = collect(source.model, anchor.model, ordered(options, probes), choices.batches, select)
-        evidence = flow_maps.from_activations(seen, options.values)
-    else:
-        evidence = flow_maps.from_weights(spec, theirs, ours)
+        evidence = flow_maps.from_activations(seen, evidence, options.values)
+        nested = exact_maps.or_else(exact_maps.from_activations(seen), nested)
     weights: dict[str, Tensor] = {}
     if options.policy in WEIGHTED:
         if not choices.batches:
             raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
         measure = released_strengths if options.rules == "released" else strengths
         weights = measure(target, anchor.model, choices.batches, select)
-    counts = [flow_maps.head_counts(each.spec) for each in (source, anchor)]
+    counts = [head_counts(without_scales(each.spec)) for each in (source, anchor)]
     heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
-    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights)
+    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
     kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
     carried = {
@@ -102,8 +105,8 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
 
 
 def _flow_spec(spec: Spec, options: Paper) -> Spec:
-    queries = {"separate": lambda spec: spec, "shared": flow_maps.shared_queries, "joint": joint_queries}
-    return flow_maps.cross_head(queries[options.queries](spec))
+    queries = {"separate": lambda spec: spec, "shared": shared_queries, "joint": joint_queries}
+    return cross_head(queries[options.queries](without_scales(spec)))
 
 
 def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
@@ -120,12 +123,12 @@ def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
 def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices) -> Aligned:
     """The best element of the groups that a symmetric declaration names."""
     ours, theirs = canonical(spec, anchor.tensors), canonical(spec, source.tensors)
-    activations = None
+    weights, activations = exact_maps.from_weights(spec, theirs, ours), None
     if choices.evidence != "weights":
         models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
-        activations = exact_maps.from_activations(collect(*models, exact_maps.probes(spec), choices.batches))
-    weights = exact_maps.from_weights(spec, theirs, ours) if choices.evidence != "activations" else None
-    found = _descents(spec, activations, weights)
+        seen = exact_maps.from_activations(collect(*models, exact_maps.probes(spec), choices.batches))
+        activations = exact_maps.or_else(seen, weights)
+    found = _descents(spec, activations, weights if choices.evidence != "activations" else None)
     carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:

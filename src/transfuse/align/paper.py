@@ -91,7 +91,7 @@ def ordered(options: Paper, probes: Iterable[Probe]) -> list[Probe]:
     """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights."""
     if options.rules == "corrected":
         return list(probes)
-    return [replace(probe, name=MARK.join(reversed(probe.modules()))) for probe in probes]
+    return [replace(probe, name=MARK.join(reversed(probe.parts()))) for probe in probes]
 
 
 def withheld(options: Paper, spec: Spec) -> set[str]:

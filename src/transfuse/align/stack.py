@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from transfuse.align.heads import flat_heads, is_flat
 from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Linear, Op, Spec
 
@@ -17,7 +18,9 @@ MARK = "|"
 
 def joint_queries(spec: Spec) -> Spec:
     """Each pair of projections that meet over the same channels, stacked along their output."""
-    written = {_channels(op): op for op in spec.linears() if _channels(op) and not _is_dual(op)}
+    heads = flat_heads(spec)
+    flat = [op for op in spec.linears() if is_flat(op.writes, heads)]
+    written = {_channels(op): op for op in flat if not _is_dual(op)}
     ops: list[Op] = []
     for op in spec.ops:
         channels = _channels(op) if isinstance(op, Linear) else None

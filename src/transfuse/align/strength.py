@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from transfuse.align.evidence import Probe, observe, outputs
+from transfuse.align.evidence import Probe, observe, outputs, table
 from transfuse.align.policy import Strength
 from transfuse.align.tokens import Select
 from transfuse.batch import Batch
+from transfuse.network.layout import columns
+from transfuse.network.model import declaration
 from transfuse.network.spec import Junction, Spec
 
 
@@ -22,16 +24,16 @@ def strengths(
     probes = {name: probe for name, probe in where(spec).items() if probe.side != "parameter"}
     sums: dict[str, Tensor] = {}
     count: dict[str, int] = {}
+    cuts = columns(declaration(anchor))
     for batch in batches:
-        seen = observe(anchor, probes.values(), batch, select)
+        seen = observe(anchor, probes.values(), batch, cuts, select)
         for name, probe in probes.items():
             values = seen[probe].flatten(0, -2).double().abs()
             sums[name] = sums.get(name, torch.zeros(())) + values.sum(0)
             count[name] = count.get(name, 0) + len(values)
     tables = {name: probe for name, probe in where(spec).items() if probe.side == "parameter"}
     return {name: total / count[name] for name, total in sums.items()} | {
-        name: anchor.get_parameter(probe.name).detach().double().abs().flatten(0, -2).mean(0)
-        for name, probe in tables.items()
+        name: table(anchor, probe).double().abs().flatten(0, -2).mean(0) for name, probe in tables.items()
     }
 
 
@@ -57,12 +59,13 @@ def released_strengths(
     """
     probes = where(spec)
     hooked = {name: probe for name, probe in probes.items() if probe.side != "parameter"}
-    seen = [observe(anchor, hooked.values(), batch, select) for batch in batches]
+    cuts = columns(declaration(anchor))
+    seen = [observe(anchor, hooked.values(), batch, cuts, select) for batch in batches]
     samples = {
         name: _standardised(torch.cat([each[probe].flatten(0, -2) for each in seen])) for name, probe in hooked.items()
     }
     samples |= {
-        name: anchor.get_parameter(probe.name).detach().flatten(0, -2).double()
+        name: table(anchor, probe).flatten(0, -2).double()
         for name, probe in probes.items() if probe.side == "parameter"
     }  # fmt: skip
     for junction in (op for op in spec.ops if type(op) is Junction):

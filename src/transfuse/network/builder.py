@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from transfuse.network.space import Axis, Group, Space
-from transfuse.network.spec import Axes, Concatenation, Embedding, Junction, Linear, Norm, Op, Spec, Table, Tokens
+from transfuse.network.spec import (
+    Axes,
+    Concatenation,
+    Embedding,
+    Junction,
+    LayerScale,
+    Linear,
+    Norm,
+    Op,
+    Parameter,
+    Spec,
+    Table,
+    Tokens,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,21 +47,46 @@ class Builder:
         """Interchangeable units, and the group that interchanges them."""
         return Space(name, units, group, within)
 
-    def linear(self, name: str, reads: Axis | Axes | Normed, writes: Axis, bias: str | None = "bias") -> None:
-        """A linear map or a patch convolution (`reads` is then its input axes in memory order)."""
+    def linear(
+        self, name: str, reads: Axis | Axes | Normed, writes: Axis, bias: str | None = "bias", *,
+        weight: str = "weight", transposed: bool = False, stacked: Space | None = None,
+    ) -> None:  # fmt: skip
+        """A linear map or a patch convolution (`reads` is then its input axes in memory order); see `Linear`."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads
         axes = source if isinstance(source, tuple) else (source,)
-        self.ops.append(Linear(name, writes, axes, norm, bias, self.part, self.prefix_only))
+        self.ops.append(
+            Linear(name, writes, axes, norm, bias, weight, transposed, stacked, self.part, self.prefix_only)
+        )
 
-    def norm(self, name: str, space: Space) -> Normed:
+    def norm(self, name: str, space: Space, bias: str | None = "bias") -> Normed:
         """LayerNorm in front of a branch, which alone reads its output."""
-        self.ops.append(Norm(name, space))
+        self.ops.append(Norm(name, space, bias=bias))
         return Normed(space, name)
 
-    def post_norm(self, name: str, space: Axis) -> None:
+    def rms_norm(self, name: str, space: Space, offset: float = 0.0) -> Normed:
+        """RMSNorm in front of a branch, which alone reads its output."""
+        self.ops.append(Norm(name, space, centres=False, bias=None, offset=offset))
+        return Normed(space, name)
+
+    def post_norm(self, name: str, space: Axis, bias: str | None = "bias") -> None:
         """LayerNorm that what follows stands on: its output is the space itself. A dual: gain and bias read it."""
-        self.ops.append(Norm(name, space, "head" if self.part == "head" else "norms"))
+        self.ops.append(Norm(name, space, bias=bias, part=self._norm_part()))
+
+    def post_rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> None:
+        """RMSNorm that what follows stands on."""
+        self.ops.append(Norm(name, space, centres=False, bias=None, offset=offset, part=self._norm_part()))
+
+    def _norm_part(self) -> str:
+        return "head" if self.part == "head" else "norms"
+
+    def layer_scale(self, name: str, space: Space, writer: str) -> None:
+        """A factor per unit on what the linear map `writer` puts out."""
+        self.ops.append(LayerScale(name, space, writer))
+
+    def parameter(self, name: str, *axes: Axis, offset: float = 0.0) -> None:
+        """Any other tensor."""
+        self.ops.append(Parameter(name, axes, self.part, offset))
 
     def embedding(self, name: str, rows: Space, writes: Space) -> None:
         """A module that looks up one row of the stream per index."""

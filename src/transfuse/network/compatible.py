@@ -66,3 +66,15 @@ def check_same_widths(anchor: Spec, source: Spec, method: str) -> None:
                 f"{name} has {space.units} units in the anchor and {theirs[name].units} in {OTHER};"
                 f" align {method} needs equal widths, use --align flow"
             )
+
+
+def check_same_nested(anchor: Spec, source: Spec) -> None:
+    """Raise `SpecError` where spaces that hold others have other sizes: they are matched whole, one to one."""
+    theirs = source.spaces()
+    for name, space in anchor.spaces().items():
+        for each, its in zip((*space.ancestors(), space), (*theirs[name].ancestors(), theirs[name]), strict=True):
+            if space.within and each.units != its.units:
+                raise SpecError(
+                    f"{each.name} has {each.units} units in the anchor and {its.units} in {OTHER}; the heads of this"
+                    " attention, and experts, are matched one to one, only other widths may differ"
+                )

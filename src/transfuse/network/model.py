@@ -11,16 +11,23 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.batch import MISSING, Batch, unlabelled
 from transfuse.network.families import declare
+from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
 from transfuse.network.spec import Spec
 
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded model, its declaration, and its tensors in the precision of the computation."""
+    """A loaded model, its declaration and its tensors, both opened, in the precision of the computation."""
 
     model: PreTrainedModel
     spec: Spec
     tensors: Mapping[str, Tensor]
+
+
+def declaration(model: nn.Module) -> Spec:
+    """The declaration of a model, as its tensors are stored. Raises `SpecError` where there is none."""
+    assert isinstance(model.config, PretrainedConfig)
+    return declare(model.config, type(model).__name__)
 
 
 def network(model: PreTrainedModel, device: torch.device) -> Network:
@@ -32,24 +39,25 @@ def network(model: PreTrainedModel, device: torch.device) -> Network:
     dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
     as_it_is = model.dtype == dtype and model.device == device and not model.training
     precise = model if as_it_is else copy.deepcopy(model).to(device, dtype).eval()
-    spec = declare(model.config, type(model).__name__)
+    spec = declaration(model)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
     spec.validate({name: values.shape for name, values in tensors.items()})
-    return Network(precise, spec, tensors)
+    return Network(precise, opened(spec), open_tensors(spec, tensors))
 
 
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """A copy of the model that holds other weights."""
+    """A copy of the model that holds other weights, given opened."""
     twin = copy.deepcopy(model)
-    twin.load_state_dict(tensors, strict=True)
+    twin.load_state_dict(close_tensors(declaration(model), tensors), strict=True)
     return twin.eval()
 
 
 def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
-    """These tensors and those tied to them: the same memory under another name."""
-    tensors = model.state_dict()
-    places = {tensors[name].data_ptr() for name in names}
-    return {name for name, values in tensors.items() if values.data_ptr() in places}
+    """These opened tensors and those tied to them: the same memory under another name."""
+    tensors, stored = model.state_dict(), stored_names(declaration(model))
+    places = {tensors[stored[name]].data_ptr(): stored[name] for name in names}
+    tied = {name for name, where in stored.items() if places.get(tensors[where].data_ptr(), where) != where}
+    return {*names, *tied}
 
 
 def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tensor, "sample cls"]:

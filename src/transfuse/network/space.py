@@ -2,7 +2,7 @@
 
 `head * qk` is nested memory order (all channels of head 0, then of head 1), `q + k` is concatenation; `*` does not
 distribute over `+`: a fused `head * (q + k + v)` and a fused `head * q + head * k + head * v` are different layouts.
-`~axis` reads where `axis` writes.
+`~axis` reads where `axis` writes; `Diagonal(axis)` holds a factor per unit.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ class Group(StrEnum):
 
     FIXED = "fixed"  # units have an identity: pixels, positions, classes, a vocabulary
     PERMUTATION = "permutation"
+    SIGNED = "signed permutation"  # behind RMSNorm, or an odd activation
     ORTHOGONAL = "orthogonal"
     CENTRED = "centred orthogonal"  # orthogonal maps that fix the all-ones vector: LayerNorm's residual stream
+    COMPLEX = "scaled rotation"  # of a plane: what commutes with a rotary position
+    POSITIVE = "positive scale"  # of a single unit: what commutes with ReLU
     LINEAR = "linear"  # every invertible matrix: channels that only meet their own dual
 
 
@@ -149,6 +152,86 @@ class Dual(Axis):
         return f"~({self.axis})"
 
 
+@dataclass(frozen=True)
+class Diagonal(Axis):
+    """One factor per unit, neither written nor read: a norm's gain, the scale of a layer."""
+
+    axis: Axis
+
+    @property
+    def size(self) -> int:
+        return self.axis.size
+
+    def spaces(self) -> Iterator[Space]:
+        return self.axis.spaces()
+
+    def replace(self, change: Callable[[Space], Axis]) -> Axis:
+        return Diagonal(self.axis.replace(change))
+
+    def __str__(self) -> str:
+        return f"diag({self.axis})"
+
+
 def bare(axis: Axis) -> Axis:
     """The axis without its direction."""
-    return axis.axis if isinstance(axis, Dual) else axis
+    return bare(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
+
+
+class Mode(StrEnum):
+    """How a tensor meets a space."""
+
+    WRITES = "writes"
+    READS = "reads"
+    SCALES = "scales"
+    SCALES_BACK = "scales what reads"
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the tensor holds a factor per unit."""
+        return self in (Mode.SCALES, Mode.SCALES_BACK)
+
+
+OPPOSITE = {
+    Mode.WRITES: Mode.READS, Mode.READS: Mode.WRITES, Mode.SCALES: Mode.SCALES_BACK, Mode.SCALES_BACK: Mode.SCALES,
+}  # fmt: skip
+
+
+def leaves(axis: Axis, mode: Mode = Mode.WRITES) -> list[tuple[Space, Mode]]:
+    """The spaces of an axis without concatenations, in memory order, and how each is met."""
+    match axis:
+        case Space():
+            return [(axis, mode)]
+        case Dual():
+            return leaves(axis.axis, OPPOSITE[mode])
+        case Diagonal():
+            return leaves(axis.axis, Mode.SCALES)
+        case Product():
+            return [leaf for factor in axis.factors for leaf in leaves(factor, mode)]
+    raise TypeError(f"{axis} is not one product of spaces; open the declaration first")
+
+
+Piece = tuple[list[int], Axis]
+
+
+def pieces(axis: Axis) -> list[Piece]:
+    """The terms of an axis without `+`, each with its entries along the axis in memory order."""
+    match axis:
+        case Concat():
+            found: list[Piece] = []
+            start = 0
+            for part in axis.parts:
+                found += [([start + entry for entry in entries], term) for entries, term in pieces(part)]
+                start += part.size
+            return found
+        case Dual() | Diagonal():
+            return [(entries, type(axis)(term)) for entries, term in pieces(axis.axis)]
+        case Product():
+            terms: list[tuple[list[int], tuple[Axis, ...]]] = [([0], ())]
+            for factor in axis.factors:
+                terms = [
+                    ([outer * factor.size + inner for outer in before for inner in entries], (*factors, term))
+                    for before, factors in terms
+                    for entries, term in pieces(factor)
+                ]
+            return [(entries, Product(factors)) for entries, factors in terms]
+    return [(list(range(axis.size)), axis)]

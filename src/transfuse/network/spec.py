@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from transfuse.errors import SpecError
-from transfuse.network.space import Axis, Space
+from transfuse.network.space import Axis, Diagonal, Space
 
 Axes = tuple[Axis, ...]
 
@@ -27,8 +27,12 @@ class Tokens:
 class Linear:
     """`y = W x + b`; W is [writes, *reads]. `norm` is the norm whose output it reads, if one stands in between.
 
-    `part` is what a user calls the place (attention, ffn, ...); `prefix_only`: of what it puts out, only the special
-    tokens reach the network's output.
+    Attributes:
+        weight: name of W within the module; empty where `name` is the parameter itself.
+        transposed: W is stored as [reads, writes] (GPT-2's Conv1D).
+        stacked: one such map per unit of this space, W [stacked, writes, reads] (experts).
+        part: what a user calls the place: attention, ffn, ...
+        prefix_only: of what it puts out, only the special tokens reach the network's output.
     """
 
     name: str
@@ -36,30 +40,89 @@ class Linear:
     reads: Axes
     norm: str | None = None
     bias: str | None = "bias"
+    weight: str = "weight"
+    transposed: bool = False
+    stacked: Space | None = None
     part: str = ""
     prefix_only: bool = False
 
+    @property
+    def matrix(self) -> str:
+        """The name of W."""
+        return f"{self.name}.{self.weight}" if self.weight else self.name
+
     def tensors(self) -> dict[str, Axes]:
-        weight = {f"{self.name}.weight": (self.writes, *(~axis for axis in self.reads))}
-        return weight | ({f"{self.name}.{self.bias}": (self.writes,)} if self.bias else {})
+        axes = (self.writes, *(~axis for axis in self.reads))
+        axes = axes[::-1] if self.transposed else axes
+        stack = (self.stacked,) if self.stacked else ()
+        return {self.matrix: (*stack, *axes)} | ({f"{self.name}.{self.bias}": (self.writes,)} if self.bias else {})
 
     def replace(self, change: Callable[[Axis], Axis]) -> Linear:
-        return replace(self, writes=change(self.writes), reads=tuple(map(change, self.reads)))
+        stacked = change(self.stacked) if self.stacked else None
+        return replace(self, writes=change(self.writes), reads=tuple(map(change, self.reads)), stacked=stacked)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm over `space`, with gain and bias."""
+    """A norm over `space`, with a gain.
+
+    Attributes:
+        centres: whether it takes the mean away first (LayerNorm) or not (RMSNorm).
+        offset: what the stored gain is short of (1 in Gemma, whose gain is 1 + weight).
+    """
 
     name: str
     space: Axis
+    centres: bool = True
+    bias: str | None = "bias"
+    offset: float = 0.0
     part: str = "norms"
 
+    @property
+    def gain(self) -> str:
+        """The name of the gain."""
+        return f"{self.name}.weight"
+
     def tensors(self) -> dict[str, Axes]:
-        return {f"{self.name}.weight": (self.space,), f"{self.name}.bias": (self.space,)}
+        return {self.gain: (Diagonal(self.space),)} | ({f"{self.name}.{self.bias}": (self.space,)} if self.bias else {})
 
     def replace(self, change: Callable[[Axis], Axis]) -> Norm:
         return replace(self, space=change(self.space))
+
+
+@dataclass(frozen=True)
+class LayerScale:
+    """A factor per unit on what the linear map `writer` writes."""
+
+    name: str
+    space: Axis
+    writer: str
+    part: str = "norms"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: (Diagonal(self.space),)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> LayerScale:
+        return replace(self, space=change(self.space))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Any other tensor: gains inside attention, biases per head and distance, a temperature.
+
+    `offset` is what the stored values are short of.
+    """
+
+    name: str
+    axes: Axes
+    part: str = ""
+    offset: float = 0.0
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: self.axes}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Parameter:
+        return replace(self, axes=tuple(map(change, self.axes)))
 
 
 @dataclass(frozen=True)
@@ -117,7 +180,7 @@ class Concatenation(Junction):
 
 
 Writer = Linear | Table | Embedding
-Op = Writer | Norm | Junction
+Op = Writer | Norm | LayerScale | Parameter | Junction
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 A LayerNorm is a mean-free RMSNorm between two affine maps. Centring every writer of the stream changes nothing that a
 LayerNorm sees; folding gain and bias into the linear maps behind it changes no output. What is left commutes with
-every orthogonal map of the stream that fixes the all-ones vector (Ainsworth et al. 2209.04836 know permutations only;
-the orthogonal group is used by Theus et al. 2506.22712). The folded network is still a plain LayerNorm network.
+every orthogonal map of the stream that fixes the all-ones vector, behind an RMSNorm with every orthogonal map
+(Ainsworth et al. 2209.04836 know permutations only; the orthogonal group is used by Theus et al. 2506.22712, and
+for pruning by Ashkboos et al. 2401.15024). The folded network is still a network of the same architecture.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,33 +14,46 @@ from torch import Tensor
 
 from transfuse.errors import SpecError
 from transfuse.network.space import Axis, Dual, Group, Space
-from transfuse.network.spec import Junction, Linear, Norm, Spec, Writer
+from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec, Writer
+
+ROTATES = (Group.CENTRED, Group.ORTHOGONAL)
 
 
 def symmetric(spec: Spec) -> Spec:
     """The declaration with every residual stream collapsed into one space, carrying its exact group.
 
-    The group is orthogonal (fixing the all-ones vector) where every reader stands behind a norm, else permutations.
+    Behind norms that can be folded into their readers the stream rotates; where something reads it bare, or a norm's
+    gain stays (its output is the stream itself, the network's output, or meets a tied matrix), its units are only
+    permuted, and behind RMSNorm also turned round.
     """
     root = _components(spec)
-    exposed = {
-        root[space.name]
-        for linear in spec.linears() if linear.norm is None
-        for axis in linear.reads for space in axis.spaces() if space.name in root
-    }  # fmt: skip
     names = {
         top: "stream" if index == 0 else f"stream.{index}" for index, top in enumerate(dict.fromkeys(root.values()))
     }
+    groups = {top: _group(spec, {name for name in root if root[name] == top}) for top in names}
 
     def collapse(space: Space) -> Axis:
         if space.name not in root:
             return space
         top = root[space.name]
-        group = Group.PERMUTATION if top in exposed else Group.CENTRED
-        return replace(space, name=names[top], group=group)
+        return replace(space, name=names[top], group=groups[top])
 
     kept = (op for op in spec.ops if not isinstance(op, Junction))
     return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(collapse)) for op in kept))
+
+
+def _group(spec: Spec, stream: set[str]) -> Group:
+    """The exact group of a residual stream, given the names of its spaces."""
+    norms = [norm for norm in spec.norms() if not stream.isdisjoint(space.name for space in norm.space.spaces())]
+    bare_readers = any(
+        space.name in stream
+        for linear in spec.linears() if linear.norm is None
+        for axis in linear.reads for space in axis.spaces()
+    )  # fmt: skip
+    centred = any(norm.centres for norm in norms) or not norms
+    if bare_readers or not all(spec.readers(norm) for norm in norms):
+        return Group.PERMUTATION if centred else Group.SIGNED
+    return Group.CENTRED if centred else Group.ORTHOGONAL
 
 
 def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
@@ -47,7 +61,7 @@ def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
 
     def change(space: Space) -> Space:
         within = change(space.within) if space.within else None
-        return replace(space, within=within, group=group(space)) if space.free else space
+        return replace(space, within=within, group=group(space) if space.free else space.group)
 
     return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(change)) for op in spec.ops))
 
@@ -72,42 +86,66 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same function with unit gains, zero norm biases and a centred stream, wherever the stream may rotate.
 
     Args:
-        spec: a symmetric declaration.
+        spec: a symmetric declaration, opened.
         tensors: parameters, in float32 or better.
 
     Raises:
         SpecError: a norm's bias cannot be folded, as a reader has no bias and the gain has a zero.
     """
     folded = dict(tensors)
-    for norm in spec.norms():
-        if _rotates(norm.space):
-            _fold_norm(norm, spec.readers(norm), folded)
+    writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
-        if isinstance(op, Writer) and _rotates(op.writes):
-            for name, axes in op.tensors().items():
-                position = axes.index(op.writes)
-                folded[name] = folded[name] - folded[name].mean(position, keepdim=True)
+        if isinstance(op, Norm) and _rotates(op.space):
+            _fold_norm(op, spec.readers(op), folded)
+        if isinstance(op, LayerScale) and _rotates(op.space):
+            _fold_scale(op, writers[op.writer], folded)
+    for op in spec.ops:
+        if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTRED:
+            _centre(op, folded)
     return folded
 
 
 def _rotates(axis: Axis) -> bool:
-    return isinstance(axis, Space) and axis.group is Group.CENTRED and not isinstance(axis, Dual)
+    return isinstance(axis, Space) and axis.group in ROTATES and not isinstance(axis, Dual)
+
+
+def _centre(op: Writer, tensors: dict[str, Tensor]) -> None:
+    for name, axes in op.tensors().items():
+        position = axes.index(op.writes)
+        tensors[name] = tensors[name] - tensors[name].mean(position, keepdim=True)
+
+
+def _fold_scale(scale: LayerScale, writer: Linear, tensors: dict[str, Tensor]) -> None:
+    factors = tensors[scale.name]
+    tensors[writer.matrix] = tensors[writer.matrix] * factors.unsqueeze(-1)
+    if writer.bias:
+        bias = f"{writer.name}.{writer.bias}"
+        tensors[bias] = tensors[bias] * factors
+    tensors[scale.name] = factors.new_ones(factors.shape)
 
 
 def _fold_norm(norm: Norm, readers: list[Linear], tensors: dict[str, Tensor]) -> None:
-    gain, shift = tensors[f"{norm.name}.weight"], tensors[f"{norm.name}.bias"]
+    gain = tensors[norm.gain]
+    if norm.bias:
+        _fold_shift(norm, readers, tensors)
+    for reader in readers:
+        tensors[reader.matrix] = tensors[reader.matrix] * gain
+    tensors[norm.gain] = gain.new_ones(gain.shape)
+
+
+def _fold_shift(norm: Norm, readers: list[Linear], tensors: dict[str, Tensor]) -> None:
+    """The norm's bias into its readers'; where one has none, it stays, as the gain that is taken away leaves it."""
+    name = f"{norm.name}.{norm.bias}"
+    gain, shift = tensors[norm.gain], tensors[name]
     if all(reader.bias for reader in readers):
         for reader in readers:
             bias = f"{reader.name}.{reader.bias}"
-            tensors[bias] = tensors[bias] + tensors[f"{reader.name}.weight"] @ shift
-        shift = shift.new_zeros(shift.shape)
+            tensors[bias] = tensors[bias] + tensors[reader.matrix] @ shift
+        tensors[name] = shift.new_zeros(shift.shape)
     elif ((gain == 0) & (shift != 0)).any():
         raise SpecError(
             f"{norm.name} has a zero gain under a non-zero bias, and {readers[0].name} has no bias to fold it into;"
             " align with flow instead"
         )
     else:
-        shift = shift / gain.where(gain != 0, gain.new_ones(()))
-    for reader in readers:
-        tensors[f"{reader.name}.weight"] = tensors[f"{reader.name}.weight"] * gain
-    tensors[f"{norm.name}.weight"], tensors[f"{norm.name}.bias"] = gain.new_ones(gain.shape), shift
+        tensors[name] = shift / gain.where(gain != 0, gain.new_ones(()))

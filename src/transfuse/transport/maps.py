@@ -24,6 +24,14 @@ class Map(ABC):
         """Carry what reads the units."""
 
     @abstractmethod
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        """Carry one factor per unit, as a norm's gain."""
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        """Carry one factor per unit of what reads the units."""
+        return self.scale(values)
+
+    @abstractmethod
     def exactness(self) -> float:
         """Root mean square per source unit of `push @ pull.T - I`: 0 for an exact map, near 1 where nothing is kept."""
 
@@ -65,6 +73,9 @@ class Permutation(Map):
     def pull(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
         return self.push(values)
 
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return Permutation.push(self, values)
+
     def exactness(self) -> float:
         return 0.0
 
@@ -74,6 +85,16 @@ class Permutation(Map):
     @property
     def within(self) -> int:
         return self.index.ndim - 1
+
+
+@dataclass(frozen=True, eq=False)
+class SignedPermutation(Permutation):
+    """A permutation whose target unit j is `sign[..., j]` (1 or -1) times its source unit."""
+
+    sign: Float[Tensor, "*within units"]
+
+    def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return super().push(values) * self.sign.unsqueeze(-2).to(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +110,12 @@ class Matrix(Map):
     def pull(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
         return values @ self.backward.to(values)
 
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return self.push(values)
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return self.pull(values)
+
     def exactness(self) -> float:
         product = self.forward @ self.backward.transpose(-1, -2)
         units = product.shape[-1]
@@ -100,14 +127,25 @@ class Matrix(Map):
         return shares / shares.sum(-1, keepdim=True)
 
 
-def rotation(matrix: Float[Tensor, "*within units units"]) -> Matrix:
+@dataclass(frozen=True, eq=False)
+class Invertible(Matrix):
+    """A change of basis. Factors per unit become the diagonal of `push.T diag(factors) pull`: equal ones stay."""
+
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return values @ (self.forward * self.backward).to(values)
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        return self.scale(values)
+
+
+def rotation(matrix: Float[Tensor, "*within units units"]) -> Invertible:
     """An orthogonal map: push and pull agree."""
-    return Matrix(matrix, matrix)
+    return Invertible(matrix, matrix)
 
 
-def invertible(matrix: Float[Tensor, "*within units units"]) -> Matrix:
+def invertible(matrix: Float[Tensor, "*within units units"]) -> Invertible:
     """Push by M, pull by its inverse transpose."""
-    return Matrix(matrix, torch.linalg.inv(matrix).transpose(-1, -2))
+    return Invertible(matrix, torch.linalg.inv(matrix).transpose(-1, -2))
 
 
 def from_plan(plan: Float[Tensor, "source target"]) -> Matrix:

@@ -1,0 +1,108 @@
+"""Train the language-model parents: small GPT-2s and Llamas on War and Peace that differ only in their seed.
+
+python benchmarks/parents_lm.py --kind llama --seeds 1 2 3
+
+The GPT-2 has learned positions, LayerNorm, fused and biased projections and tied embeddings; the Llama rotary
+positions, RMSNorm, three key-value heads for six query heads, SwiGLU and an untied head. Words are those of a
+byte-level BPE trained on the training text.
+"""
+
+import argparse
+import json
+import math
+import time
+from typing import Any
+
+import torch
+from common import PARENTS, machine
+from texts import byte_pairs, passages
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from transfuse.batch import MISSING
+from transfuse.training import Recipe, train
+
+
+def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Namespace) -> PreTrainedModel:
+    """An untrained model of a kind."""
+    special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    if kind == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocabulary, n_positions=length, n_embd=args.width, n_layer=args.blocks, n_head=args.heads,
+                resid_pdrop=args.dropout, embd_pdrop=args.dropout, attn_pdrop=0.0, attn_implementation="eager",
+                **special,
+            )
+        )  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary, max_position_embeddings=length, hidden_size=args.width,
+            num_hidden_layers=args.blocks, num_attention_heads=args.heads, num_key_value_heads=args.heads // 2,
+            intermediate_size=args.width * 8 // 3, attn_implementation="eager", **special,
+        )
+    )  # fmt: skip
+
+
+def next_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross-entropy of every token given those before it; padding stands at the end and is not asked for."""
+    logits = model(input_ids=ids).logits[:, :-1]
+    labels = ids.where(mask.bool(), MISSING)[:, 1:]
+    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=MISSING)
+
+
+def train_parent(seed: int, args: argparse.Namespace) -> None:
+    target = PARENTS / f"warandpeace-{args.kind}-{args.width}-{seed}"
+    target.mkdir(parents=True, exist_ok=True)
+    words = byte_pairs()
+    inputs, held = (
+        words(passages(name)["text"][:], padding=True, truncation=True, return_tensors="pt")
+        for name in ("train", "validation")
+    )
+    torch.manual_seed(seed)
+    model = build(args.kind, len(words), words.eos_token_id, words.model_max_length, args)
+    recipe = Recipe(args.epochs, batch_size=16, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.1)
+    start = time.time()
+    facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "machine": machine(), "validation": []}
+
+    def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
+        ids, mask = inputs["input_ids"][chosen], inputs["attention_mask"][chosen]
+        longest = int(mask.sum(1).max())
+        return next_tokens(model, ids[:, :longest], mask[:, :longest])
+
+    def report(epoch: int, value: float) -> None:
+        model.eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            parts = zip(held["input_ids"].split(50), held["attention_mask"].split(50), strict=True)
+            found = float(torch.stack([next_tokens(model, *part) for part in parts]).mean())
+        model.train()
+        facts["validation"].append(found)
+        facts["seconds"] = time.time() - start
+        print(f"seed {seed} epoch {epoch} loss {value:.3f} validation {found:.3f} perplexity {math.exp(found):.1f}"
+              f" {facts['seconds']:.0f} s", flush=True)  # fmt: skip
+
+    train(model, len(inputs["input_ids"]), loss, recipe, seed, report)
+    model.save_pretrained(target)
+    words.save_pretrained(target)
+    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=["gpt2", "llama"], required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--dropout", type=float, default=0.1, help="of the GPT-2; a Llama has none")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for seed in args.seeds:
+        train_parent(seed, args)
+
+
+if __name__ == "__main__":
+    main()
