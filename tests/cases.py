@@ -5,26 +5,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    PreTrainedModel,
-    ViTConfig,
-    ViTForImageClassification,
-)
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from transfuse.batch import cast
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors
-from transfuse.network.model import example_inputs
+from transfuse.network.model import answer, example_inputs
 from transfuse.network.spec import Spec
 
 
 @dataclass(frozen=True)
 class Case:
-    """A family: how to build it, how to double it, and tensors that provably do nothing."""
+    """A class of transformers: how to build it, how to double it, and tensors that provably do nothing."""
 
     name: str
     architecture: type[PreTrainedModel]
@@ -37,39 +32,147 @@ class Case:
     def build(self, seed: int = 0, **changes: Any) -> PreTrainedModel:
         """A float64 model with gains and biases away from their initial values."""
         torch.manual_seed(seed)
-        model = self.architecture(self.config(**{**self.sizes, **changes})).double().eval()
+        model = self.architecture(self.configure(**changes)).double().eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
         return model
+
+    def configure(self, **changes: Any) -> Any:
+        """The configuration; of two towers, changes are those of both."""
+        sizes = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.sizes.items()}
+        towers = [value for value in sizes.values() if isinstance(value, dict)]
+        for each in towers or [sizes]:
+            each.update(changes)
+        return self.config(**sizes)
+
+    def doubled(self) -> dict[str, int]:
+        """Changes that double every width."""
+        towers = [value for value in self.sizes.values() if isinstance(value, Mapping)]
+        return {name: 2 * (towers or [self.sizes])[0][name] for name in self.double}
 
     def spec(self, model: PreTrainedModel) -> Spec:
         return declare(model.config, type(model).__name__)
 
     @torch.no_grad()
     def logits(self, model: PreTrainedModel, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What it says; a model without a head, how its states lie to each other, whatever the basis."""
         if tensors is not None:
             model.load_state_dict(close_tensors(self.spec(model), tensors))
-        return model(**cast(self.inputs(model.config), torch.float64)).logits
+        inputs = cast(self.inputs(model.config), torch.float64)
+        with InDouble():
+            states = model(**inputs)
+            if "last_hidden_state" not in states or "text_embeds" in states or "image_embeds" in states:
+                return answer(model, inputs)
+        return torch.cat([_gram(states[name]).flatten() for name in STATES if states.get(name) is not None])
 
 
-VIT = {
-    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37, "image_size": 12,
-    "patch_size": 4, "num_channels": 2, "num_labels": 5, "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+class InDouble(TorchFunctionMode):
+    """transformers computes some norms and rotations in float32 whatever the model's dtype; a proof needs more."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        double = {torch.float32: torch.float64}
+        args = tuple(double.get(each, each) if isinstance(each, torch.dtype) else each for each in args)
+        kwargs = {name: double.get(each, each) if isinstance(each, torch.dtype) else each
+                  for name, each in (kwargs or {}).items()}  # fmt: skip
+        return Tensor.double(*args) if func is Tensor.float else func(*args, **kwargs)
+
+
+STATES = ("last_hidden_state", "pooler_output", "encoder_last_hidden_state")
+
+
+def _gram(states: Tensor) -> Tensor:
+    rows = states.flatten(0, -2)
+    return rows @ rows.T
+
+
+BLOCKS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+VIT = BLOCKS | NO_DROPOUT | {"image_size": 12, "patch_size": 4, "num_channels": 2, "num_labels": 5}
+BEIT = VIT | {"use_mask_token": False, "use_absolute_position_embeddings": True, "use_mean_pooling": True,
+              "layer_scale_init_value": 0.5}  # fmt: skip
+DINO = VIT | {"mlp_ratio": 2, "use_mask_token": False}
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
-BERT = {
-    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37, "vocab_size": 31,
-    "max_position_embeddings": 12, "num_labels": 5, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
-BERT_K = ("key.bias",)
+BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "num_labels": 2, "pad_token_id": 0}
+DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
+          "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
+DISTIL_WIDTHS = ("dim", "n_heads", "hidden_dim")
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
+                         "global_attn_every_n_layers": 2}  # fmt: skip
+MODERN_BIASED = MODERN | {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
+GPT2 = IDS | {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_inner": 37, "vocab_size": 31, "n_positions": 12,
+              "num_labels": 5, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # fmt: skip
+GPT2_WIDTHS = ("n_embd", "n_head", "n_inner")
+NEOX = BLOCKS | IDS | {"vocab_size": 31, "num_labels": 5, "num_attention_heads": 3, "tie_word_embeddings": False,
+                       "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}  # fmt: skip
+# Three groups of two query heads, and heads that are not the width divided by their number.
+LLAMA = BLOCKS | IDS | {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 6, "vocab_size": 31,
+                        "num_labels": 5, "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
+TIED = {"tie_word_embeddings": True}
+DECODER_WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+EXPERTS = LLAMA | {"experts_implementation": "eager", "num_local_experts": 3, "num_experts_per_tok": 2}
+MOE = LLAMA | {
+    "experts_implementation": "eager",
+    "num_experts": 3,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 13,
+    "norm_topk_prob": True,
+}
+T5 = {"d_model": 24, "d_kv": 7, "d_ff": 37, "num_layers": 2, "num_heads": 3, "vocab_size": 31, "num_labels": 2,
+      "relative_attention_num_buckets": 8, "dropout_rate": 0.0, "classifier_dropout": 0.0, "pad_token_id": 0,
+      "eos_token_id": 1, "decoder_start_token_id": 0}  # fmt: skip
+T5_V1_1 = T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+T5_WIDTHS = ("d_model", "num_heads", "d_ff")
+CLIP_VISION = BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2, "projection_dim": 10}
+CLIP_TEXT = BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_dim": 10}
+CLIP = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 10}
+
+
+def case(
+    architecture: str, sizes: Mapping[str, Any], double: tuple[str, ...], inert: tuple[str, ...] = (), **changes: Any
+) -> Case:
+    """A case called after its class and what is special about it."""
+    found = getattr(transformers, architecture)
+    name = "-".join([architecture, *(key for key in changes)])
+    return Case(name, found, found.config_class, {**sizes, **changes}, double, inert)
+
+
+ALL_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 
 CASES = [
-    Case("vit", ViTForImageClassification, ViTConfig, VIT, WIDTHS, K_BIAS),
-    Case("vit-no-qkv-bias", ViTForImageClassification, ViTConfig, VIT | {"qkv_bias": False}, WIDTHS),
-    Case("bert-mlm", BertForMaskedLM, BertConfig, BERT, WIDTHS, BERT_K),
-    Case("bert-mlm-untied", BertForMaskedLM, BertConfig, BERT | {"tie_word_embeddings": False}, WIDTHS, BERT_K),
-    Case("bert-classifier", BertForSequenceClassification, BertConfig, BERT, WIDTHS, BERT_K),
+    case("ViTForImageClassification", VIT, WIDTHS, K_BIAS),
+    case("ViTForImageClassification", VIT, WIDTHS, qkv_bias=False),
+    case("BertForMaskedLM", BERT, WIDTHS, ("key.bias",)),
+    case("BertForMaskedLM", BERT, WIDTHS, ("key.bias",), tie_word_embeddings=False),
+    case("BertForSequenceClassification", BERT, WIDTHS, ("key.bias",)),
+    case("DeiTForImageClassificationWithTeacher", VIT, WIDTHS, K_BIAS),
+    case("Dinov2ForImageClassification", DINO, WIDTHS[:2], K_BIAS),
+    case("Dinov2ForImageClassification", DINO, WIDTHS[:2], K_BIAS, use_swiglu_ffn=True),
+    case("BeitForImageClassification", BEIT, WIDTHS, use_relative_position_bias=True),
+    case("BeitForImageClassification", BEIT, WIDTHS, use_shared_relative_position_bias=True),
+    case("CLIPModel", CLIP, WIDTHS, K_BIAS),
+    case("CLIPVisionModelWithProjection", CLIP_VISION, WIDTHS, K_BIAS),
+    case("RobertaForMaskedLM", BERT, WIDTHS, ("key.bias",)),
+    case("DistilBertForMaskedLM", DISTIL, DISTIL_WIDTHS, ("k_lin.bias",)),
+    case("ModernBertForMaskedLM", MODERN, WIDTHS),
+    case("ModernBertForMaskedLM", MODERN_BIASED, WIDTHS, tie_word_embeddings=False),
+    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, ()),
+    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, (), tie_word_embeddings=False),
+    case("GPTNeoXForCausalLM", NEOX, WIDTHS),
+    case("GPTNeoXForCausalLM", NEOX, WIDTHS, use_parallel_residual=False),
+    case("LlamaForCausalLM", LLAMA, DECODER_WIDTHS),
+    case("LlamaForCausalLM", LLAMA | TIED, DECODER_WIDTHS, attention_bias=True, mlp_bias=True),
+    case("MistralForCausalLM", LLAMA, DECODER_WIDTHS),
+    case("Qwen2ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
+    case("Qwen3ForCausalLM", LLAMA, DECODER_WIDTHS),
+    case("Gemma2ForCausalLM", LLAMA | TIED, DECODER_WIDTHS),
+    case("Gemma3ForCausalLM", LLAMA | TIED, DECODER_WIDTHS),
+    case("Phi3ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
+    case("Olmo2ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
+    case("MixtralForCausalLM", EXPERTS, DECODER_WIDTHS),
+    case("Qwen3MoeForCausalLM", MOE, DECODER_WIDTHS),
+    case("T5ForConditionalGeneration", T5, T5_WIDTHS),
+    case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
 ]

@@ -14,9 +14,9 @@ from transfuse.io.checkpoint import load_model, local_directory
 from transfuse.io.files import copy_companions
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
-from transfuse.network.model import example_inputs
+from transfuse.network.model import answer, example_inputs
 
-TOLERANCE = 1e-5  # largest deviation of a reloaded model's logits, relative to their largest entry
+TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
 
 def save_checkpoint(
@@ -53,8 +53,8 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
     dtype = torch.promote_types(model.dtype, torch.float32)  # in less, two ways to compute attention differ too much
     inputs = cast(example_inputs(model.config), dtype)
-    expected, found = (each.to("cpu", dtype)(**inputs).logits.double() for each in (copy.deepcopy(model), reloaded))
+    expected, found = (answer(each.to("cpu", dtype), inputs).double() for each in (copy.deepcopy(model), reloaded))
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(
-            f"the written checkpoint computes something else: logits off by {(expected - found).abs().max()}"
+            f"the written checkpoint computes something else: outputs off by {(expected - found).abs().max()}"
         )

@@ -33,7 +33,7 @@ def doubled(case: Case, seed: int = 1):
             twice = torch.randperm(2 * space.units, generator=generator) % space.units
             plan = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
             maps[name] = from_plan(plan)
-    wide = case.build(seed, **{name: 2 * case.sizes[name] for name in case.double})
+    wide = case.build(seed, **case.doubled())
     return model, with_tensors(wide, carry_all(spec, network(model, CPU).tensors, maps))
 
 

@@ -25,7 +25,7 @@ from transfuse.network.spec import (
 class Normed:
     """A space as a norm hands it on."""
 
-    space: Space
+    space: Axis
     norm: str
 
 
@@ -59,12 +59,12 @@ class Builder:
             Linear(name, writes, axes, norm, bias, weight, transposed, stacked, self.part, self.prefix_only)
         )
 
-    def norm(self, name: str, space: Space, bias: str | None = "bias") -> Normed:
+    def norm(self, name: str, space: Axis, bias: str | None = "bias") -> Normed:
         """LayerNorm in front of a branch, which alone reads its output."""
         self.ops.append(Norm(name, space, bias=bias))
         return Normed(space, name)
 
-    def rms_norm(self, name: str, space: Space, offset: float = 0.0) -> Normed:
+    def rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> Normed:
         """RMSNorm in front of a branch, which alone reads its output."""
         self.ops.append(Norm(name, space, centres=False, bias=None, offset=offset))
         return Normed(space, name)

@@ -86,12 +86,51 @@ def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]
     return logits(model, there, model.get_output_embeddings())
 
 
+# What a model answers with, by what it is: a classifier, a reader, two towers, one with a projection, a bare model.
+ANSWERS = (
+    ("logits",), ("start_logits", "end_logits"), ("logits_per_image",), ("image_embeds",), ("text_embeds",),
+    ("last_hidden_state", "pooler_output"),
+)  # fmt: skip
+
+
+@torch.no_grad()
+def answer(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What a model answers, flat."""
+    found = model(**inputs)
+    names = next(names for names in ANSWERS if names[0] in found)
+    return torch.cat([found[name].flatten() for name in names if found.get(name) is not None])
+
+
 def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
-    """A small random batch: `pixel_values` [2, channel, height, width], or `input_ids` [2, token] without padding."""
+    """A small random batch of what a model with this configuration takes.
+
+    `pixel_values` [2, channel, height, width], `input_ids` [2, token] without padding, or both; of an encoder and
+    decoder, `decoder_input_ids` too.
+    """
     generator = torch.Generator().manual_seed(seed)
-    if hasattr(config, "vocab_size"):
-        length = min(12, getattr(config, "max_position_embeddings", None) or 12)
-        return {"input_ids": torch.randint(config.vocab_size, (2, length), generator=generator)}
+    if hasattr(config, "vision_config") and hasattr(config, "text_config"):
+        return _pixels(config.vision_config, generator) | _words(config.text_config, generator)
+    if hasattr(config, "image_size"):  # a BEiT has a vocabulary besides
+        return _pixels(config, generator)
+    words = _words(config, generator)
+    if config.is_encoder_decoder:
+        words["decoder_input_ids"] = _words(config, generator)["input_ids"]
+    return words
+
+
+def _words(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """No padding among them; a text ends where it ends."""
+    length = min(12, getattr(config, "max_position_embeddings", None) or 12)
+    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "eos", "bos")}
+    words = torch.tensor([word for word in range(config.vocab_size) if word not in special])
+    ids = words[torch.randint(len(words), (2, length), generator=generator)]
+    end = getattr(config, "eos_token_id", None)
+    if isinstance(end, int) and end < config.vocab_size:
+        ids[:, -1] = end
+    return {"input_ids": ids}
+
+
+def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return {"pixel_values": torch.randn(2, config.num_channels, height, width, generator=generator)}

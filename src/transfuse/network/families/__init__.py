@@ -6,16 +6,29 @@ from difflib import get_close_matches
 from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
-from transfuse.network.families import bert
-from transfuse.network.families.vit import vit
+from transfuse.network.families import (
+    beit,
+    bert,
+    clip,
+    dinov2,
+    distilbert,
+    gemma,
+    gpt2,
+    gpt_neox,
+    llama,
+    modernbert,
+    qwen3,
+    t5,
+    vit,
+)
 from transfuse.network.spec import Spec
 
 Family = Callable[[PretrainedConfig], Spec]
 
 FAMILIES: dict[str, Family] = {
-    "ViTForImageClassification": vit,
-    "BertForMaskedLM": bert.masked_language_model,
-    "BertForSequenceClassification": bert.sequence_classifier,
+    name: declare
+    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5)
+    for name, declare in family.ARCHITECTURES.items()
 }
 
 

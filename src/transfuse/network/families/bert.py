@@ -1,78 +1,137 @@
-"""BERT (Devlin et al., 2019), as transformers builds it: post-norm, so the stream itself carries the norms' gains."""
+"""BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019), XLM-R: post-norm, so the stream carries the norms' gains."""
 
-from transformers import PretrainedConfig
+from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.space import Group, Space
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, pooler
+from transfuse.network.space import Space
 from transfuse.network.spec import Spec, Tokens
 
 
-def masked_language_model(config: PretrainedConfig) -> Spec:
-    """BertForMaskedLM. Tied, one matrix writes words; what meets it on the way out then reads them."""
-    s = Builder("bert")
+def masked_language_model(config: Config) -> Spec:
+    """BertForMaskedLM."""
+    return _masked(config, "bert", ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+                   "cls.predictions.decoder", ("cls.predictions.bias", "cls.predictions.decoder.bias"))  # fmt: skip
+
+
+def roberta_masked_language_model(config: Config) -> Spec:
+    """RobertaForMaskedLM, XLMRobertaForMaskedLM."""
+    return _masked(config, "roberta", ("lm_head.dense", "lm_head.layer_norm"),
+                   "lm_head.decoder", ("lm_head.bias", "lm_head.decoder.bias"))  # fmt: skip
+
+
+def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
+    """Tied, one matrix writes words; what meets it on the way out then reads them."""
+    s = Builder(prefix)
     vocabulary = s.fixed("vocabulary", config.vocab_size)
     word = s.free("word", config.hidden_size)
-    x = _encoder(s, config, vocabulary, word, classifies=False)
-
+    x = _encoder(s, config, f"{prefix}.", vocabulary, word)
     tied = config.tie_word_embeddings
     guess = word if tied else s.free("guess", config.hidden_size)
     read = ~guess if tied else guess
     s.part = "head"
-    s.linear("cls.predictions.transform.dense", x, guess)
-    s.post_norm("cls.predictions.transform.LayerNorm", read)
+    s.linear(transform[0], x, guess)
+    s.post_norm(transform[1], read)
     s.part = "embeddings" if tied else "head"
-    s.linear("cls.predictions.decoder", read, vocabulary, bias=None)
+    s.linear(decoder, read, vocabulary, bias=None)
     s.part = "head"
-    for name in ("cls.predictions.bias", "cls.predictions.decoder.bias"):  # one number under two names
+    for name in biases:  # one number under two names
         s.table(name, (), vocabulary)
     return s.build()
 
 
-def sequence_classifier(config: PretrainedConfig) -> Spec:
+def _trunk(config: Config, prefix: str, family: str, *, first_token: bool = False) -> tuple[Builder, Space]:
+    s = Builder(family)
+    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", config.hidden_size)
+    return s, _encoder(s, config, prefix, vocabulary, word, first_token=first_token)
+
+
+def sequence_classifier(config: Config) -> Spec:
     """BertForSequenceClassification."""
-    s = Builder("bert")
-    vocabulary = s.fixed("vocabulary", config.vocab_size)
-    x = _encoder(s, config, vocabulary, s.free("word", config.hidden_size), classifies=True)
-    pooled = s.free("pooled", config.hidden_size)
-    s.part = "head"
-    s.linear("bert.pooler.dense", x, pooled)
-    s.linear("classifier", pooled, s.fixed("class", config.num_labels))
+    s, x = _trunk(config, "bert.", "bert", first_token=True)
+    pooled = pooler(s, x, "bert.pooler.dense", config.hidden_size)
+    linear_head(s, pooled, "classifier", config.num_labels)
     return s.build()
 
 
-def _encoder(s: Builder, config: PretrainedConfig, vocabulary: Space, word: Space, classifies: bool) -> Space:
-    """From words to the stream behind the last block."""
+def roberta_sequence_classifier(config: Config) -> Spec:
+    """RobertaForSequenceClassification, XLMRobertaForSequenceClassification."""
+    s, x = _trunk(config, "roberta.", "roberta", first_token=True)
+    linear_head(s, pooler(s, x, "classifier.dense", config.hidden_size), "classifier.out_proj", config.num_labels)
+    return s.build()
+
+
+def token_classifier(prefix: str, name: str = "classifier") -> Callable[[Config], Spec]:
+    """BertForTokenClassification, BertForQuestionAnswering and their like: scores for every token."""
+
+    def declare(config: Config) -> Spec:
+        s, x = _trunk(config, f"{prefix}.", prefix)
+        linear_head(s, x, name, config.num_labels)
+        return s.build()
+
+    return declare
+
+
+def model(family: str) -> Callable[[Config], Spec]:
+    """BertModel, RobertaModel, XLMRobertaModel."""
+
+    def declare(config: Config) -> Spec:
+        s, x = _trunk(config, "", family)
+        pooler(s, x, "pooler.dense", config.hidden_size)
+        return s.build()
+
+    return declare
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "BertForMaskedLM": masked_language_model,
+    "BertForSequenceClassification": sequence_classifier,
+    "BertForTokenClassification": token_classifier("bert"),
+    "BertForQuestionAnswering": token_classifier("bert", "qa_outputs"),
+    "BertModel": model("bert"),
+} | {
+    f"{stem}{ending}": declare
+    for stem in ("Roberta", "XLMRoberta")
+    for ending, declare in {
+        "ForMaskedLM": roberta_masked_language_model,
+        "ForSequenceClassification": roberta_sequence_classifier,
+        "ForTokenClassification": token_classifier("roberta"),
+        "ForQuestionAnswering": token_classifier("roberta", "qa_outputs"),
+        "Model": model("roberta"),
+    }.items()
+}  # fmt: skip
+
+
+def _encoder(s: Builder, config: Config, p: str, vocabulary: Space, word: Space, *, first_token: bool = False) -> Space:
+    """From words to the stream behind the last block. `first_token`: of its output, only the first token is read."""
     width, heads = config.hidden_size, config.num_attention_heads
     s.tokens = Tokens(1)
 
     s.part = "embeddings"
     position = s.free("position", width)
-    s.embedding("bert.embeddings.word_embeddings", vocabulary, word)
-    s.embedding("bert.embeddings.token_type_embeddings", s.fixed("type", config.type_vocab_size), word)
-    s.embedding("bert.embeddings.position_embeddings", s.fixed("place", config.max_position_embeddings), position)
+    s.embedding(f"{p}embeddings.word_embeddings", vocabulary, word)
+    s.embedding(f"{p}embeddings.token_type_embeddings", s.fixed("type", config.type_vocab_size), word)
+    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("place", config.max_position_embeddings), position)
     x = s.join("embed", position, word)
-    s.post_norm("bert.embeddings.LayerNorm", x)
+    s.post_norm(f"{p}embeddings.LayerNorm", x)
 
     for i in range(config.num_hidden_layers):
-        p = f"bert.encoder.layer.{i}"
-        head = s.free(f"{i}.head", heads)
-        qk = s.free(f"{i}.qk", width // heads, Group.LINEAR, within=head)
-        v = s.free(f"{i}.v", width // heads, Group.LINEAR, within=head)
-        attention, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
-        hidden = s.free(f"{i}.hidden", config.intermediate_size)
+        block = f"{p}encoder.layer.{i}"
+        axes = attention(s, i, heads, width // heads)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
 
         s.part = "attention"
-        s.linear(f"{p}.attention.self.query", x, head * qk)
-        s.linear(f"{p}.attention.self.key", x, head * ~qk)
-        s.linear(f"{p}.attention.self.value", x, head * v)
-        s.prefix_only = classifies and i == config.num_hidden_layers - 1  # a classifier reads the class token alone
-        s.linear(f"{p}.attention.output.dense", head * v, attention)
-        x = s.join(f"{i}.middle", x, attention)
-        s.post_norm(f"{p}.attention.output.LayerNorm", x)
+        s.linear(f"{block}.attention.self.query", x, axes.q)
+        s.linear(f"{block}.attention.self.key", x, axes.k)
+        s.linear(f"{block}.attention.self.value", x, axes.v)
+        s.prefix_only = first_token and i == config.num_hidden_layers - 1
+        s.linear(f"{block}.attention.output.dense", axes.context, attended)
+        x = s.join(f"{i}.middle", x, attended)
+        s.post_norm(f"{block}.attention.output.LayerNorm", x)
 
         s.part = "ffn"
-        s.linear(f"{p}.intermediate.dense", x, hidden)
-        s.linear(f"{p}.output.dense", hidden, mlp)
+        names = (f"{block}.intermediate.dense", f"{block}.output.dense")
+        feed_forward(s, i, x, config.intermediate_size, mlp, names)
         x = s.join(f"{i}.out", x, mlp)
-        s.post_norm(f"{p}.output.LayerNorm", x)
+        s.post_norm(f"{block}.output.LayerNorm", x)
     return x

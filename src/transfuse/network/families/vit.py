@@ -1,62 +1,119 @@
-"""ViT (Dosovitskiy et al., 2021), as transformers builds it: pre-norm, a class token, learned positions."""
+"""ViT (Dosovitskiy et al., 2021) and DeiT (Touvron et al., 2021): pre-norm, a class token, learned positions."""
 
 from collections.abc import Sequence
 
-from transformers import PretrainedConfig
+from transfuse.network.builder import Builder, Normed
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, pooler
+from transfuse.network.space import Space
+from transfuse.network.spec import Axes, Spec, Tokens
 
-from transfuse.network.builder import Builder
-from transfuse.network.space import Group
-from transfuse.network.spec import Spec, Tokens
 
-
-def vit(config: PretrainedConfig) -> Spec:
+def vit(config: Config) -> Spec:
     """ViTForImageClassification."""
     s = Builder("vit")
-    width, heads = config.hidden_size, config.num_attention_heads
-    (high, wide), (rows, columns) = _pair(config.image_size), _pair(config.patch_size)
-    s.tokens = Tokens(1, high // rows, wide // columns)
-    bias = "bias" if config.qkv_bias else None
-
-    s.part = "embeddings"
-    pixels = (s.fixed("channel", config.num_channels), s.fixed("row", rows), s.fixed("column", columns))
-    one, places = s.fixed("one", 1), s.fixed("place", 1 + (high // rows) * (wide // columns))
-    embed, position, token = s.free("patch", width), s.free("position", width), s.free("class_token", width)
-    s.linear("vit.embeddings.patch_embeddings.projection", pixels, embed)
-    s.table("vit.embeddings.position_embeddings", (one, places), position)
-    s.table("vit.embeddings.cls_token", (one, one), token)
-    x = s.concatenate("tokens", s.join("embed", position, embed), token)
-
-    for i in range(config.num_hidden_layers):
-        p = f"vit.layers.{i}"
-        last = i == config.num_hidden_layers - 1
-        head = s.free(f"{i}.head", heads)
-        qk = s.free(f"{i}.qk", width // heads, Group.LINEAR, within=head)
-        v = s.free(f"{i}.v", width // heads, Group.LINEAR, within=head)
-        attention, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
-        hidden = s.free(f"{i}.hidden", config.intermediate_size)
-
-        s.part = "attention"
-        h = s.norm(f"{p}.layernorm_before", x)
-        s.linear(f"{p}.attention.q_proj", h, head * qk, bias)
-        s.linear(f"{p}.attention.k_proj", h, head * ~qk, bias)
-        s.linear(f"{p}.attention.v_proj", h, head * v, bias)
-        s.prefix_only = last  # the classifier reads the class token alone
-        s.linear(f"{p}.attention.o_proj", head * v, attention)
-        x = s.join(f"{i}.middle", x, attention)
-
-        s.part = "ffn"
-        h = s.norm(f"{p}.layernorm_after", x)
-        s.linear(f"{p}.mlp.fc1", h, hidden)
-        s.linear(f"{p}.mlp.fc2", hidden, mlp)
-        x = s.join(f"{i}.out", x, mlp)
-
-    s.part = "head"
-    h = s.norm("vit.layernorm", x)
-    s.linear("classifier", h, s.fixed("class", config.num_labels))
+    linear_head(s, trunk(s, config, "vit.", classifies=True), "classifier", config.num_labels)
     return s.build()
 
 
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+def vit_model(config: Config) -> Spec:
+    """ViTModel."""
+    s = Builder("vit")
+    pooler(s, trunk(s, config, ""), "pooler.dense", config.pooler_output_size)
+    return s.build()
+
+
+def deit(config: Config) -> Spec:
+    """DeiTForImageClassification."""
+    s = Builder("deit")
+    linear_head(s, trunk(s, config, "deit.", ("distillation_token",)), "classifier", config.num_labels)
+    return s.build()
+
+
+def deit_with_teacher(config: Config) -> Spec:
+    """DeiTForImageClassificationWithTeacher: one head on the class token, one on the distillation token."""
+    s = Builder("deit")
+    h = trunk(s, config, "deit.", ("distillation_token",))
+    linear_head(s, h, "cls_classifier", config.num_labels)
+    linear_head(s, h, "distillation_classifier", config.num_labels)
+    return s.build()
+
+
+def deit_model(config: Config) -> Spec:
+    """DeiTModel."""
+    s = Builder("deit")
+    pooler(s, trunk(s, config, "", ("distillation_token",)), "pooler.dense", config.pooler_output_size)
+    return s.build()
+
+
+ARCHITECTURES = {
+    "ViTForImageClassification": vit,
+    "ViTModel": vit_model,
+    "DeiTForImageClassification": deit,
+    "DeiTForImageClassificationWithTeacher": deit_with_teacher,
+    "DeiTModel": deit_model,
+}
+
+
+def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, classifies: bool = False) -> Normed:
+    """From pixels to the last norm.
+
+    Args:
+        special: tokens beside the class token.
+        classifies: what is read of the output is the class token alone.
+    """
+    width = config.hidden_size
+    x = patches(s, config, f"{p}embeddings.", ("cls_token", *special), True)
+    for i in range(config.num_hidden_layers):
+        block = f"{p}layers.{i}"
+        axes = attention(s, i, config.num_attention_heads, width // config.num_attention_heads)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        bias = "bias" if config.qkv_bias else None
+
+        s.part = "attention"
+        h = s.norm(f"{block}.layernorm_before", x)
+        s.linear(f"{block}.attention.q_proj", h, axes.q, bias)
+        s.linear(f"{block}.attention.k_proj", h, axes.k, bias)
+        s.linear(f"{block}.attention.v_proj", h, axes.v, bias)
+        s.prefix_only = classifies and i == config.num_hidden_layers - 1
+        s.linear(f"{block}.attention.o_proj", axes.context, attended)
+        x = s.join(f"{i}.middle", x, attended)
+
+        s.part = "ffn"
+        h = s.norm(f"{block}.layernorm_after", x)
+        feed_forward(s, i, h, config.intermediate_size, mlp, (f"{block}.mlp.fc1", f"{block}.mlp.fc2"))
+        x = s.join(f"{i}.out", x, mlp)
+    s.part = "head"
+    return s.norm(f"{p}layernorm", x)
+
+
+def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positions: bool) -> Space:
+    """Patches and special tokens, with learned positions or without."""
+    width = config.hidden_size
+    (high, wide), (rows, columns) = pair(config.image_size), pair(config.patch_size)
+    count = (high // rows) * (wide // columns)
+    s.tokens = Tokens(len(tokens), high // rows, wide // columns)
+    s.part = "embeddings"
+    one = s.fixed("one", 1)
+    x = s.free("patch", width)
+    s.linear(f"{p}patch_embeddings.projection", pixels(s, config.num_channels, (rows, columns)), x)
+    if positions:
+        position = s.free("position", width)
+        s.table(f"{p}position_embeddings", (one, s.fixed("place", len(tokens) + count)), position)
+        x = s.join("embed", position, x)
+    for token in tokens:
+        name = {"cls_token": "class_token"}.get(token, token)
+        special = s.free(name, width)
+        s.table(f"{p}{token}", (one, one), special)
+        x = s.concatenate("tokens" if token == tokens[-1] else f"tokens.{token}", x, special)
+    return x
+
+
+def pixels(s: Builder, channels: int, patch: tuple[int, int]) -> Axes:
+    """What a patch convolution reads."""
+    return s.fixed("channel", channels), s.fixed("row", patch[0]), s.fixed("column", patch[1])
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width; transformers takes one number for both."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width

@@ -1,0 +1,110 @@
+"""CLIP (Radford et al., 2021): two towers of pre-norm blocks and one space that both project into.
+
+The vision tower's stream begins with a norm, whose gain pins its basis to permutations; the text tower's rotates.
+"""
+
+from transfuse.network.builder import Builder, Normed
+from transfuse.network.families.parts import Config, attention, feed_forward
+from transfuse.network.families.vit import pair, pixels
+from transfuse.network.space import Group, Space
+from transfuse.network.spec import Spec, Tokens
+
+
+def clip(config: Config) -> Spec:
+    """CLIPModel: what both towers project into is normed and compared, so it may be rotated."""
+    s = Builder("clip")
+    shared = s.free("shared", config.projection_dim, Group.ORTHOGONAL)
+    text = _text(s, config.text_config, "text_model.")
+    vision = _vision(s, config.vision_config, "vision_model.")
+    s.part = "head"
+    s.linear("text_projection", text, shared, bias=None)
+    s.linear("visual_projection", vision, shared, bias=None)
+    s.parameter("logit_scale")
+    return s.build()
+
+
+def vision_with_projection(config: Config) -> Spec:
+    """CLIPVisionModelWithProjection: its output is in the shared space, which other towers know."""
+    s = Builder("clip-vision")
+    vision = _vision(s, config, "vision_model.")
+    s.part = "head"
+    s.linear("visual_projection", vision, s.fixed("shared", config.projection_dim), bias=None)
+    return s.build()
+
+
+def text_with_projection(config: Config) -> Spec:
+    """CLIPTextModelWithProjection."""
+    s = Builder("clip-text")
+    text = _text(s, config, "text_model.")
+    s.part = "head"
+    s.linear("text_projection", text, s.fixed("shared", config.projection_dim), bias=None)
+    return s.build()
+
+
+def vision_model(config: Config) -> Spec:
+    """CLIPVisionModel."""
+    s = Builder("clip-vision")
+    _vision(s, config, "")
+    return s.build()
+
+
+def text_model(config: Config) -> Spec:
+    """CLIPTextModel."""
+    s = Builder("clip-text")
+    _text(s, config, "")
+    return s.build()
+
+
+ARCHITECTURES = {
+    "CLIPModel": clip,
+    "CLIPVisionModelWithProjection": vision_with_projection,
+    "CLIPTextModelWithProjection": text_with_projection,
+    "CLIPVisionModel": vision_model,
+    "CLIPTextModel": text_model,
+}
+
+
+def _vision(s: Builder, config: Config, p: str) -> Normed:
+    width, (rows, columns) = config.hidden_size, pair(config.patch_size)
+    grid = [size // step for size, step in zip(pair(config.image_size), (rows, columns), strict=True)]
+    s.tokens = Tokens(1, *grid)
+    s.part = "embeddings"
+    token, patch, position = (s.free(f"vision.{name}", width) for name in ("class_token", "patch", "position"))
+    s.table(f"{p}embeddings.class_embedding", (), token)
+    s.linear(f"{p}embeddings.patch_embedding", pixels(s, config.num_channels, (rows, columns)), patch, bias=None)
+    s.embedding(f"{p}embeddings.position_embedding", s.fixed("place", 1 + grid[0] * grid[1]), position)
+    x = s.join("vision.embed", position, s.concatenate("vision.tokens", patch, token))
+    s.post_norm(f"{p}pre_layrnorm", x)
+    return _blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
+
+
+def _text(s: Builder, config: Config, p: str) -> Normed:
+    s.part = "embeddings"
+    word, position = (s.free(f"text.{name}", config.hidden_size) for name in ("word", "position"))
+    s.embedding(f"{p}embeddings.token_embedding", s.fixed("vocabulary", config.vocab_size), word)
+    s.embedding(f"{p}embeddings.position_embedding", s.fixed("text.place", config.max_position_embeddings), position)
+    x = s.join("text.embed", word, position)
+    return _blocks(s, config, f"{p}encoder.", "text", x, f"{p}final_layer_norm")
+
+
+def _blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
+    width, heads = config.hidden_size, config.num_attention_heads
+    for i in range(config.num_hidden_layers):
+        block, name = f"{p}layers.{i}", f"{tower}.{i}"
+        axes = attention(s, name, heads, width // heads)
+        attended, mlp = s.free(f"{name}.attention", width), s.free(f"{name}.mlp", width)
+
+        s.part = "attention"
+        h = s.norm(f"{block}.layer_norm1", x)
+        s.linear(f"{block}.self_attn.q_proj", h, axes.q)
+        s.linear(f"{block}.self_attn.k_proj", h, axes.k)
+        s.linear(f"{block}.self_attn.v_proj", h, axes.v)
+        s.linear(f"{block}.self_attn.out_proj", axes.context, attended)
+        x = s.join(f"{name}.middle", x, attended)
+
+        s.part = "ffn"
+        h = s.norm(f"{block}.layer_norm2", x)
+        feed_forward(s, name, h, config.intermediate_size, mlp, (f"{block}.mlp.fc1", f"{block}.mlp.fc2"))
+        x = s.join(f"{name}.out", x, mlp)
+    s.part = "head"
+    return s.norm(last, x)

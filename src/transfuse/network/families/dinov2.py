@@ -1,0 +1,61 @@
+"""DINOv2 (Oquab et al., 2023): a ViT with layer scale and, in the largest, a SwiGLU."""
+
+from transfuse.network.builder import Builder, Normed
+from transfuse.network.families.parts import Config, attention, feed_forward, gated
+from transfuse.network.families.vit import patches
+from transfuse.network.spec import Spec
+
+
+def image_classifier(config: Config) -> Spec:
+    """Dinov2ForImageClassification: it reads the class token beside the mean of the patches."""
+    s = Builder("dinov2")
+    h = _trunk(s, config, "dinov2.")
+    s.part = "head"
+    s.linear("classifier", Normed(h.space + h.space, h.norm), s.fixed("class", config.num_labels))
+    return s.build()
+
+
+def model(config: Config) -> Spec:
+    """Dinov2Model."""
+    s = Builder("dinov2")
+    _trunk(s, config, "")
+    return s.build()
+
+
+ARCHITECTURES = {"Dinov2ForImageClassification": image_classifier, "Dinov2Model": model}
+
+
+def _trunk(s: Builder, config: Config, p: str) -> Normed:
+    width = config.hidden_size
+    x = patches(s, config, f"{p}embeddings.", ("cls_token",), True)
+    if config.use_mask_token:
+        s.table(f"{p}embeddings.mask_token", (s.fixed("one", 1),), s.free("patch", width))
+    for i in range(config.num_hidden_layers):
+        block = f"{p}encoder.layer.{i}"
+        axes = attention(s, i, config.num_attention_heads, width // config.num_attention_heads)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        bias = "bias" if config.qkv_bias else None
+
+        s.part = "attention"
+        h = s.norm(f"{block}.norm1", x)
+        s.linear(f"{block}.attention.q_proj", h, axes.q, bias)
+        s.linear(f"{block}.attention.k_proj", h, axes.k, bias)
+        s.linear(f"{block}.attention.v_proj", h, axes.v, bias)
+        s.linear(f"{block}.attention.o_proj", axes.context, attended)
+        s.layer_scale(f"{block}.layer_scale1.lambda1", attended, f"{block}.attention.o_proj")
+        x = s.join(f"{i}.middle", x, attended)
+
+        s.part = "ffn"
+        h = s.norm(f"{block}.norm2", x)
+        units = int(width * config.mlp_ratio)
+        if config.use_swiglu_ffn:
+            names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
+            gated(s, i, h, (units * 2 // 3 + 7) // 8 * 8, mlp, names, "bias")
+            last = names[-1]
+        else:
+            last = f"{block}.mlp.fc2"
+            feed_forward(s, i, h, units, mlp, (f"{block}.mlp.fc1", last))
+        s.layer_scale(f"{block}.layer_scale2.lambda1", mlp, last)
+        x = s.join(f"{i}.out", x, mlp)
+    s.part = "head"
+    return s.norm(f"{p}layernorm", x)

@@ -1,0 +1,95 @@
+"""DistilBERT (Sanh et al., 2019): BERT's blocks under other names, without token types and pooler."""
+
+from collections.abc import Callable
+
+from transfuse.network.builder import Builder
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head
+from transfuse.network.space import Group, Space
+from transfuse.network.spec import Spec, Tokens
+
+
+def masked_language_model(config: Config) -> Spec:
+    """DistilBertForMaskedLM. Tied, one matrix writes words; what meets it on the way out then reads them."""
+    s = Builder("distilbert")
+    vocabulary, word, x = _encoder(s, config, "distilbert.")
+    tied = config.tie_word_embeddings
+    guess = word if tied else s.free("guess", config.dim)
+    read = ~guess if tied else guess
+    s.part = "head"
+    s.linear("vocab_transform", x, guess)
+    s.post_norm("vocab_layer_norm", read)
+    s.part = "embeddings" if tied else "head"
+    s.linear("vocab_projector", read, vocabulary)
+    return s.build()
+
+
+def sequence_classifier(config: Config) -> Spec:
+    """DistilBertForSequenceClassification: a ReLU in front of the head, so its units may be scaled."""
+    s = Builder("distilbert")
+    _, _, x = _encoder(s, config, "distilbert.")
+    pooled = s.free("pooled", config.dim)
+    scaled = pooled * s.free("pooled.scale", 1, Group.POSITIVE, within=pooled)
+    s.part = "head"
+    s.linear("pre_classifier", x, scaled)
+    s.linear("classifier", scaled, s.fixed("class", config.num_labels))
+    return s.build()
+
+
+def token_classifier(name: str) -> Callable[[Config], Spec]:
+    """DistilBertForTokenClassification, DistilBertForQuestionAnswering."""
+
+    def declare(config: Config) -> Spec:
+        s = Builder("distilbert")
+        _, _, x = _encoder(s, config, "distilbert.")
+        linear_head(s, x, name, config.num_labels)
+        return s.build()
+
+    return declare
+
+
+def model(config: Config) -> Spec:
+    """DistilBertModel."""
+    s = Builder("distilbert")
+    _encoder(s, config, "")
+    return s.build()
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "DistilBertForMaskedLM": masked_language_model,
+    "DistilBertForSequenceClassification": sequence_classifier,
+    "DistilBertForTokenClassification": token_classifier("classifier"),
+    "DistilBertForQuestionAnswering": token_classifier("qa_outputs"),
+    "DistilBertModel": model,
+}
+
+
+def _encoder(s: Builder, config: Config, p: str) -> tuple[Space, Space, Space]:
+    """The vocabulary, what its words write, and the stream behind the last block."""
+    width, heads = config.dim, config.n_heads
+    s.tokens = Tokens(1)
+    s.part = "embeddings"
+    vocabulary, word, position = (
+        s.fixed("vocabulary", config.vocab_size),
+        s.free("word", width),
+        s.free("position", width),
+    )
+    s.embedding(f"{p}embeddings.word_embeddings", vocabulary, word)
+    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("place", config.max_position_embeddings), position)
+    x = s.join("embed", position, word)
+    s.post_norm(f"{p}embeddings.LayerNorm", x)
+    for i in range(config.n_layers):
+        block = f"{p}transformer.layer.{i}"
+        axes = attention(s, i, heads, width // heads)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        s.part = "attention"
+        s.linear(f"{block}.attention.q_lin", x, axes.q)
+        s.linear(f"{block}.attention.k_lin", x, axes.k)
+        s.linear(f"{block}.attention.v_lin", x, axes.v)
+        s.linear(f"{block}.attention.out_lin", axes.context, attended)
+        x = s.join(f"{i}.middle", x, attended)
+        s.post_norm(f"{block}.sa_layer_norm", x)
+        s.part = "ffn"
+        feed_forward(s, i, x, config.hidden_dim, mlp, (f"{block}.ffn.lin1", f"{block}.ffn.lin2"))
+        x = s.join(f"{i}.out", x, mlp)
+        s.post_norm(f"{block}.output_layer_norm", x)
+    return vocabulary, word, x

@@ -1,0 +1,50 @@
+"""GPT-NeoX and Pythia (Biderman et al., 2023): queries, keys and values fused head by head, partly rotary, two branches
+that both read the same stream."""
+
+from functools import reduce
+from operator import add
+
+from transfuse.network.builder import Builder
+from transfuse.network.families import decoder
+from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped
+from transfuse.network.space import Axis, Product
+
+
+def trunk(s: Builder, config: Config, p: str) -> Trunk:
+    """Everything but the head."""
+    width, heads = config.hidden_size, config.num_attention_heads
+    size = width // heads
+    rotary = int(size * config.rope_parameters["partial_rotary_factor"])
+    bias = "bias" if config.attention_bias else None
+    s.part = "embeddings"
+    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
+    s.embedding(f"{p}embed_in", vocabulary, word)
+    x = word
+    for i in range(config.num_hidden_layers):
+        block = f"{p}layers.{i}"
+        axes = grouped(s, i, heads, heads, size, rotary)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+
+        s.part = "attention"
+        h = s.norm(f"{block}.input_layernorm", x)
+        s.linear(f"{block}.attention.query_key_value", h, head_major(axes.q, axes.k, axes.v), bias)
+        s.linear(f"{block}.attention.dense", axes.context, attended, bias)
+        after = s.join(f"{i}.middle", x, attended)
+
+        s.part = "ffn"
+        h = s.norm(f"{block}.post_attention_layernorm", x if config.use_parallel_residual else after)
+        names = (f"{block}.mlp.dense_h_to_4h", f"{block}.mlp.dense_4h_to_h")
+        feed_forward(s, i, h, config.intermediate_size, mlp, names)
+        x = s.join(f"{i}.out", after, mlp)
+    return Trunk(vocabulary, word, x, lambda axis: s.norm(f"{p}final_layer_norm", axis))
+
+
+def head_major(*parts: Axis) -> Axis:
+    """`head * (q + k + v)` from `head * q`, `head * k` and `head * v`."""
+    products = [part for part in parts if isinstance(part, Product)]
+    head = products[0].factors[0]
+    inner = [Product(part.factors[1:]) if len(part.factors) > 2 else part.factors[1] for part in products]
+    return head * reduce(add, inner)
+
+
+ARCHITECTURES = decoder.architectures("GPTNeoX", trunk, tokens="classifier")

@@ -1,0 +1,95 @@
+"""Llama (Touvron et al., 2023), Mistral (Jiang et al., 2023), Qwen2 (Yang et al., 2024) and Phi-3 (Abdin et al., 2024).
+
+RMSNorm, rotary positions, keys and values shared in groups, a SwiGLU; Qwen2 with biases on queries, keys and values,
+Phi-3 with fused projections.
+"""
+
+from collections.abc import Callable
+
+from transfuse.network.builder import Builder
+from transfuse.network.families import decoder
+from transfuse.network.families.parts import Attention, Config, Reads, Trunk, gated, gated_units, grouped
+from transfuse.network.space import Space
+
+Branch = Callable[[Builder, Config, int, str, Reads, Space], None]  # builder, config, layer, block, reads, writes
+
+
+def pre_norm(attend: Branch, transform: Branch) -> decoder.MakeTrunk:
+    """A trunk of blocks with an RMSNorm in front of both branches."""
+
+    def trunk(s: Builder, config: Config, p: str) -> Trunk:
+        width = config.hidden_size
+        s.part = "embeddings"
+        vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
+        s.embedding(f"{p}embed_tokens", vocabulary, word)
+        x = word
+        for i in range(config.num_hidden_layers):
+            block = f"{p}layers.{i}"
+            attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+            s.part = "attention"
+            attend(s, config, i, block, s.rms_norm(f"{block}.input_layernorm", x), attended)
+            x = s.join(f"{i}.middle", x, attended)
+            s.part = "ffn"
+            transform(s, config, i, block, s.rms_norm(f"{block}.post_attention_layernorm", x), mlp)
+            x = s.join(f"{i}.out", x, mlp)
+        return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}norm", axis))
+
+    return trunk
+
+
+def head_size(config: Config) -> int:
+    """Channels of a head, which the configuration may say or leave to the width."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
+    """Query heads in groups, all or some of their channels rotary."""
+    size = head_size(config)
+    share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    return grouped(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
+
+
+def project(
+    s: Builder, block: str, reads: Reads, axes: Attention, writes: Space, bias: str | None, out: str | None
+) -> None:
+    """The four projections, `bias` of the first three and `out` of the last."""
+    s.linear(f"{block}.self_attn.q_proj", reads, axes.q, bias)
+    s.linear(f"{block}.self_attn.k_proj", reads, axes.k, bias)
+    s.linear(f"{block}.self_attn.v_proj", reads, axes.v, bias)
+    s.linear(f"{block}.self_attn.o_proj", axes.context, writes, out)
+
+
+def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    """Attention of Llama and Mistral."""
+    bias = "bias" if getattr(config, "attention_bias", False) else None
+    project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
+
+
+def transform(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    """The SwiGLU."""
+    names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
+    gated(s, i, reads, config.intermediate_size, writes, names, "bias" if getattr(config, "mlp_bias", False) else None)
+
+
+def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    project(s, block, reads, rotary_heads(s, config, i), writes, "bias", None)
+
+
+def _phi3_attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    axes = rotary_heads(s, config, i)
+    s.linear(f"{block}.self_attn.qkv_proj", reads, axes.q + axes.k + axes.v, bias=None)
+    s.linear(f"{block}.self_attn.o_proj", axes.context, writes, bias=None)
+
+
+def _phi3_transform(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    gate, up = gated_units(s, i, config.intermediate_size)
+    s.linear(f"{block}.mlp.gate_up_proj", reads, gate + up, bias=None)
+    s.linear(f"{block}.mlp.down_proj", up, writes, bias=None)
+
+
+ARCHITECTURES = {
+    **decoder.architectures("Llama", pre_norm(attend, transform)),
+    **decoder.architectures("Mistral", pre_norm(attend, transform)),
+    **decoder.architectures("Qwen2", pre_norm(_qwen2_attend, transform)),
+    **decoder.architectures("Phi3", pre_norm(_phi3_attend, _phi3_transform)),
+}

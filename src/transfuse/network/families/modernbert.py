@@ -1,0 +1,88 @@
+"""ModernBERT (Warner et al., 2024): pre-norm without biases, rotary positions, GeGLU, fused projections.
+
+The words go through a norm before they enter the stream, whose gain therefore pins its basis to permutations.
+"""
+
+from collections.abc import Callable
+
+from transfuse.network.builder import Builder
+from transfuse.network.families.parts import Config, Reads, Trunk, behind, gated_units, grouped, linear_head
+from transfuse.network.space import Space
+from transfuse.network.spec import Spec, Tokens
+
+
+def masked_language_model(config: Config) -> Spec:
+    """ModernBertForMaskedLM. Tied, one matrix writes words; what meets it on the way out then reads them."""
+    s = Builder("modernbert")
+    trunk = _trunk(s, config, "model.")
+    tied = config.tie_word_embeddings
+    guess = trunk.word if tied else s.free("guess", config.hidden_size)
+    read = ~guess if tied else guess
+    s.part = "head"
+    s.linear("head.dense", behind(s, trunk), guess, "bias" if config.classifier_bias else None)
+    s.post_norm("head.norm", read, _norm_bias(config))
+    s.part = "embeddings" if tied else "head"
+    s.linear("decoder", read, trunk.vocabulary, "bias" if config.decoder_bias else None)
+    return s.build()
+
+
+def classifier(config: Config) -> Spec:
+    """ModernBertForSequenceClassification, ...ForTokenClassification, ...ForQuestionAnswering."""
+    s = Builder("modernbert")
+    trunk = _trunk(s, config, "model.")
+    s.part = "head"
+    guess = s.free("guess", config.hidden_size)
+    s.linear("head.dense", behind(s, trunk), guess, "bias" if config.classifier_bias else None)
+    s.post_norm("head.norm", guess, _norm_bias(config))
+    linear_head(s, guess, "classifier", config.num_labels)
+    return s.build()
+
+
+def model(config: Config) -> Spec:
+    """ModernBertModel."""
+    s = Builder("modernbert")
+    behind(s, _trunk(s, config, ""))
+    return s.build()
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "ModernBertForMaskedLM": masked_language_model,
+    "ModernBertForSequenceClassification": classifier,
+    "ModernBertForTokenClassification": classifier,
+    "ModernBertForQuestionAnswering": classifier,
+    "ModernBertModel": model,
+}
+
+
+def _norm_bias(config: Config) -> str | None:
+    return "bias" if config.norm_bias else None
+
+
+def _trunk(s: Builder, config: Config, p: str) -> Trunk:
+    width, heads = config.hidden_size, config.num_attention_heads
+    bias, mlp_bias, norm_bias = (
+        "bias" if has else None for has in (config.attention_bias, config.mlp_bias, config.norm_bias)
+    )
+    s.tokens = Tokens(1)
+    s.part = "embeddings"
+    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
+    s.embedding(f"{p}embeddings.tok_embeddings", vocabulary, word)
+    s.post_norm(f"{p}embeddings.norm", word, norm_bias)
+    x: Space = word
+    for i in range(config.num_hidden_layers):
+        block = f"{p}layers.{i}"
+        axes = grouped(s, i, heads, heads, width // heads)
+        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+
+        s.part = "attention"
+        h: Reads = s.norm(f"{block}.attn_norm", x, norm_bias) if i else x  # the first block has just been normed
+        s.linear(f"{block}.attn.Wqkv", h, axes.q + axes.k + axes.v, bias)
+        s.linear(f"{block}.attn.Wo", axes.context, attended, bias)
+        x = s.join(f"{i}.middle", x, attended)
+
+        s.part = "ffn"
+        gate, up = gated_units(s, i, config.intermediate_size)
+        s.linear(f"{block}.mlp.Wi", s.norm(f"{block}.mlp_norm", x, norm_bias), gate + up, mlp_bias)
+        s.linear(f"{block}.mlp.Wo", up, mlp, mlp_bias)
+        x = s.join(f"{i}.out", x, mlp)
+    return Trunk(vocabulary, word, x, lambda axis: s.norm(f"{p}final_norm", axis, norm_bias))

@@ -1,0 +1,46 @@
+"""Qwen3 (Yang et al., 2025): a Llama with norms of queries and keys, which leave a sign for each frequency; and the
+mixtures of experts: Mixtral (Jiang et al., 2024), Qwen3-MoE."""
+
+from transfuse.network.builder import Builder
+from transfuse.network.families import decoder
+from transfuse.network.families.llama import attend as llama_attend
+from transfuse.network.families.llama import head_size, pre_norm, project, transform
+from transfuse.network.families.parts import Config, Reads, gated_units, normed_queries
+from transfuse.network.space import Space
+
+
+def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    """Attention with normed queries and keys."""
+    axes = normed_queries(
+        s, i, config.num_attention_heads, config.num_key_value_heads, head_size(config),
+        f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight",
+    )  # fmt: skip
+    bias = "bias" if config.attention_bias else None
+    project(s, block, reads, axes, writes, bias, bias)
+
+
+def experts(s: Builder, i: int, block: str, reads: Reads, writes: Space, count: int, units: int) -> None:
+    """Experts, each a SwiGLU, and the router that chooses among them: they may change places."""
+    expert = s.free(f"{i}.expert", count)
+    gate, up = gated_units(s, i, units, within=expert)
+    s.linear(f"{block}.mlp.gate", reads, expert, bias=None)
+    s.linear(f"{block}.mlp.experts.gate_up_proj", reads, gate + up, bias=None, weight="", stacked=expert)
+    s.linear(f"{block}.mlp.experts.down_proj", up, writes, bias=None, weight="", stacked=expert)
+
+
+def _mixtral_experts(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    experts(s, i, block, reads, writes, config.num_local_experts, config.intermediate_size)
+
+
+def _qwen3_experts(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+    if i in config.mlp_only_layers or (i + 1) % config.decoder_sparse_step:
+        transform(s, config, i, block, reads, writes)
+    else:
+        experts(s, i, block, reads, writes, config.num_experts, config.moe_intermediate_size)
+
+
+ARCHITECTURES = {
+    **decoder.architectures("Qwen3", pre_norm(attend, transform)),
+    **decoder.architectures("Mixtral", pre_norm(llama_attend, _mixtral_experts)),
+    **decoder.architectures("Qwen3Moe", pre_norm(attend, _qwen3_experts)),
+}

@@ -1,0 +1,140 @@
+"""T5 (Raffel et al., 2020): encoder and decoder, RMSNorm, no biases, a bias for each head and distance.
+
+Both stacks begin with the same words, so they share one residual basis; all layers of a stack share one table of
+distances, so their heads move together. In the first version, behind ReLU, hidden units may be scaled.
+"""
+
+from collections.abc import Callable
+
+from transfuse.network.builder import Builder
+from transfuse.network.families.parts import Config, Reads, Trunk, behind, gated, language_head, linear_head
+from transfuse.network.space import Axis, Group, Space
+from transfuse.network.spec import Spec
+
+
+def conditional_generation(config: Config) -> Spec:
+    """T5ForConditionalGeneration."""
+    s = Builder("t5")
+    language_head(s, config, _both(s, config, ""))
+    return s.build()
+
+
+def model(config: Config) -> Spec:
+    """T5Model."""
+    s = Builder("t5")
+    behind(s, _both(s, config, ""))
+    return s.build()
+
+
+def encoder_model(config: Config) -> Spec:
+    """T5EncoderModel."""
+    s = Builder("t5-encoder")
+    behind(s, _encoder(s, config, ""))
+    return s.build()
+
+
+def sequence_classifier(config: Config) -> Spec:
+    """T5ForSequenceClassification: a linear map and tanh in front of the scores."""
+    s = Builder("t5")
+    trunk = _both(s, config, "transformer.")
+    pooled = s.free("pooled", config.d_model, Group.SIGNED)
+    s.part = "head"
+    s.linear("classification_head.dense", behind(s, trunk), pooled)
+    s.linear("classification_head.out_proj", pooled, s.fixed("class", config.num_labels))
+    return s.build()
+
+
+def token_classifier(config: Config) -> Spec:
+    """T5ForTokenClassification: the encoder alone."""
+    s = Builder("t5-encoder")
+    linear_head(s, behind(s, _encoder(s, config, "transformer.")), "classifier", config.num_labels)
+    return s.build()
+
+
+def question_answering(config: Config) -> Spec:
+    """T5ForQuestionAnswering."""
+    s = Builder("t5")
+    linear_head(s, behind(s, _both(s, config, "")), "qa_outputs", config.num_labels)
+    return s.build()
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "T5ForConditionalGeneration": conditional_generation,
+    "T5ForSequenceClassification": sequence_classifier,
+    "T5ForTokenClassification": token_classifier,
+    "T5ForQuestionAnswering": question_answering,
+    "T5EncoderModel": encoder_model,
+    "T5Model": model,
+}
+
+
+def _encoder(s: Builder, config: Config, p: str) -> Trunk:
+    s.part = "embeddings"
+    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", config.d_model)
+    s.embedding(f"{p}shared", vocabulary, word)
+    x = _stack(s, config, f"{p}encoder", "encoder", config.num_layers, vocabulary, word, None)
+    return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}encoder.final_layer_norm", axis))
+
+
+def _both(s: Builder, config: Config, p: str) -> Trunk:
+    encoder = _encoder(s, config, p)
+    layers = config.num_decoder_layers
+    x = _stack(
+        s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, behind(s, encoder)
+    )  # fmt: skip
+    return Trunk(
+        encoder.vocabulary, encoder.word, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis)
+    )  # fmt: skip
+
+
+def _stack(
+    s: Builder, config: Config, p: str, name: str, layers: int, vocabulary: Space, word: Space, memory: Reads | None
+) -> Space:
+    """Blocks of self-attention, of attention to `memory` if there is any, and of a feed-forward network."""
+    width = config.d_model
+    s.embedding(f"{p}.embed_tokens", vocabulary, word)
+    head = s.free(f"{name}.head", config.num_heads)
+    distance = s.fixed("distance", config.relative_attention_num_buckets)
+    s.part = "attention"
+    s.parameter(f"{p}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", distance, head)
+    x = word
+    for i in range(layers):
+        block, label = f"{p}.block.{i}.layer", f"{name}.{i}"
+        attended, mlp = s.free(f"{label}.attention", width), s.free(f"{label}.mlp", width)
+        s.part = "attention"
+        h = s.rms_norm(f"{block}.0.layer_norm", x)
+        _attend(s, config, f"{block}.0.SelfAttention", label, head, h, h, attended)
+        x = s.join(f"{label}.middle", x, attended)
+        if memory is not None:
+            crossed = s.free(f"{label}.crossed", width)
+            h = s.rms_norm(f"{block}.1.layer_norm", x)
+            other = s.free(f"{label}.cross.head", config.num_heads)
+            _attend(s, config, f"{block}.1.EncDecAttention", f"{label}.cross", other, h, memory, crossed)
+            x = s.join(f"{label}.cross", x, crossed)
+        s.part = "ffn"
+        last = f"{block}.{1 if memory is None else 2}"
+        _feed_forward(s, config, f"{last}.DenseReluDense", label, s.rms_norm(f"{last}.layer_norm", x), mlp)
+        x = s.join(f"{label}.out", x, mlp)
+    return x
+
+
+def _attend(
+    s: Builder, config: Config, p: str, label: str, head: Space, reads: Reads, memory: Reads, writes: Space
+) -> None:
+    qk, v = (s.free(f"{label}.{kind}", config.d_kv, Group.LINEAR, within=head) for kind in ("qk", "v"))
+    s.linear(f"{p}.q", reads, head * qk, bias=None)
+    s.linear(f"{p}.k", memory, head * ~qk, bias=None)
+    s.linear(f"{p}.v", memory, head * v, bias=None)
+    s.linear(f"{p}.o", head * v, writes, bias=None)
+
+
+def _feed_forward(s: Builder, config: Config, p: str, label: str, reads: Reads, writes: Space) -> None:
+    if config.is_gated_act:
+        gated(s, label, reads, config.d_ff, writes, (f"{p}.wi_0", f"{p}.wi_1", f"{p}.wo"))
+        return
+    hidden = s.free(f"{label}.hidden", config.d_ff)
+    units: Axis = hidden
+    if config.dense_act_fn == "relu":
+        units = hidden * s.free(f"{label}.scale", 1, Group.POSITIVE, within=hidden)
+    s.linear(f"{p}.wi", reads, units, bias=None)
+    s.linear(f"{p}.wo", units, writes, bias=None)
