@@ -25,7 +25,7 @@ class Case:
     architecture: type[PreTrainedModel]
     config: type
     sizes: Mapping[str, Any]
-    double: tuple[str, ...]  # configuration entries that double when every width does
+    double: tuple[str, ...]  # configuration entries that double when every width does; none: the width itself counts
     inert: tuple[str, ...] = ()  # keys' biases add a constant to every score of a query: softmax drops it
     inputs: Callable[..., dict[str, Tensor]] = field(default=example_inputs)
 
@@ -41,14 +41,14 @@ class Case:
     def configure(self, **changes: Any) -> Any:
         """The configuration; of two towers, changes are those of both."""
         sizes = {name: dict(value) if isinstance(value, Mapping) else value for name, value in self.sizes.items()}
-        towers = [value for value in sizes.values() if isinstance(value, dict)]
-        for each in towers or [sizes]:
-            each.update(changes)
+        towers = [value for name, value in sizes.items() if name.endswith("_config")]
+        for each in (*towers, sizes):
+            each.update({name: value for name, value in changes.items() if name in each or not towers})
         return self.config(**sizes)
 
     def doubled(self) -> dict[str, int]:
         """Changes that double every width."""
-        towers = [value for value in self.sizes.values() if isinstance(value, Mapping)]
+        towers = [value for name, value in self.sizes.items() if name.endswith("_config")]
         return {name: 2 * (towers or [self.sizes])[0][name] for name in self.double}
 
     def spec(self, model: PreTrainedModel) -> Spec:
@@ -105,13 +105,14 @@ MODERN_BIASED = MODERN | {"norm_bias": True, "attention_bias": True, "mlp_bias":
 GPT2 = IDS | {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_inner": 37, "vocab_size": 31, "n_positions": 12,
               "num_labels": 5, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # fmt: skip
 GPT2_WIDTHS = ("n_embd", "n_head", "n_inner")
-NEOX = BLOCKS | IDS | {"vocab_size": 31, "num_labels": 5, "num_attention_heads": 3, "tie_word_embeddings": False,
-                       "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}  # fmt: skip
+ROPE = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
+NEOX = BLOCKS | IDS | {"vocab_size": 31, "num_labels": 5, "tie_word_embeddings": False, "rope_parameters": ROPE}
 # Three groups of two query heads, and heads that are not the width divided by their number.
 LLAMA = BLOCKS | IDS | {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 6, "vocab_size": 31,
                         "num_labels": 5, "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
 TIED = {"tie_word_embeddings": True}
 DECODER_WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+EXPERT_WIDTHS = ("hidden_size", "num_attention_heads", "num_key_value_heads")
 EXPERTS = LLAMA | {"experts_implementation": "eager", "num_local_experts": 3, "num_experts_per_tok": 2}
 MOE = LLAMA | {
     "experts_implementation": "eager",
@@ -152,27 +153,27 @@ CASES = [
     case("Dinov2ForImageClassification", DINO, WIDTHS[:2], K_BIAS, use_swiglu_ffn=True),
     case("BeitForImageClassification", BEIT, WIDTHS, use_relative_position_bias=True),
     case("BeitForImageClassification", BEIT, WIDTHS, use_shared_relative_position_bias=True),
-    case("CLIPModel", CLIP, WIDTHS, K_BIAS),
+    case("CLIPModel", CLIP, (*WIDTHS, "projection_dim"), K_BIAS),
     case("CLIPVisionModelWithProjection", CLIP_VISION, WIDTHS, K_BIAS),
     case("RobertaForMaskedLM", BERT, WIDTHS, ("key.bias",)),
     case("DistilBertForMaskedLM", DISTIL, DISTIL_WIDTHS, ("k_lin.bias",)),
     case("ModernBertForMaskedLM", MODERN, WIDTHS),
     case("ModernBertForMaskedLM", MODERN_BIASED, WIDTHS, tie_word_embeddings=False),
-    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, ()),
-    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, (), tie_word_embeddings=False),
-    case("GPTNeoXForCausalLM", NEOX, WIDTHS),
-    case("GPTNeoXForCausalLM", NEOX, WIDTHS, use_parallel_residual=False),
+    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, ("c_attn[1].bias",)),
+    case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, ("c_attn[1].bias",), tie_word_embeddings=False),
+    case("GPTNeoXForCausalLM", NEOX, WIDTHS, ("query_key_value[3].bias",)),  # of the channels that are not rotary
+    case("GPTNeoXForCausalLM", NEOX, WIDTHS, ("query_key_value[3].bias",), use_parallel_residual=False),
     case("LlamaForCausalLM", LLAMA, DECODER_WIDTHS),
     case("LlamaForCausalLM", LLAMA | TIED, DECODER_WIDTHS, attention_bias=True, mlp_bias=True),
     case("MistralForCausalLM", LLAMA, DECODER_WIDTHS),
     case("Qwen2ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
     case("Qwen3ForCausalLM", LLAMA, DECODER_WIDTHS),
-    case("Gemma2ForCausalLM", LLAMA | TIED, DECODER_WIDTHS),
-    case("Gemma3ForCausalLM", LLAMA | TIED, DECODER_WIDTHS),
+    case("Gemma2ForCausalLM", LLAMA | TIED, ()),
+    case("Gemma3ForCausalLM", LLAMA | TIED, ()),
     case("Phi3ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
     case("Olmo2ForCausalLM", {**LLAMA, "head_dim": 4}, DECODER_WIDTHS),
-    case("MixtralForCausalLM", EXPERTS, DECODER_WIDTHS),
-    case("Qwen3MoeForCausalLM", MOE, DECODER_WIDTHS),
-    case("T5ForConditionalGeneration", T5, T5_WIDTHS),
+    case("MixtralForCausalLM", EXPERTS, EXPERT_WIDTHS),
+    case("Qwen3MoeForCausalLM", MOE, EXPERT_WIDTHS),
+    case("T5ForConditionalGeneration", T5, ()),
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
 ]

@@ -97,7 +97,11 @@ def test_mutation(case):
     for name, position in _positions(case):
         axes = tensors[name]
         fixed = Space("left out", axes[position].size, Group.FIXED)
-        mutated = carry(weights(case, model)[name], (*axes[:position], fixed, *axes[position + 1 :]), maps)
+        left = (*axes[:position], fixed, *axes[position + 1 :])
+        gone = {space.name for space in axes[position].spaces()} - {s.name for axis in left for s in axis.spaces()}
+        inside = {space.name for space in spec.spaces().values() if gone & {each.name for each in space.ancestors()}}
+        kept = {space: chosen for space, chosen in maps.items() if space not in inside}
+        mutated = carry(weights(case, model)[name], left, kept)
         assert deviation(case, whole | dict.fromkeys(with_twins(model, {name}), mutated), reference) > 1e-6, (
             f"{name}, axis {position}: undetected"
         )
@@ -166,13 +170,15 @@ def test_a_carried_source_keeps_its_function(case):
 @families
 def test_widening_and_narrowing(case):
     """Every unit twice, and back: the same function, wider and again. Channels of attention scores stay as they are."""
+    if not case.double:
+        pytest.skip("the width itself enters the function: words or outputs are scaled by its root")
     model = case.build()
     wide = case.build(**case.doubled())
     narrow_spec, wide_spec = (symmetric(opened(case.spec(each))) for each in (model, wide))
     generator = torch.Generator().manual_seed(0)
     plans = {}
     for name, space in narrow_spec.spaces().items():
-        if space.within is None:
+        if space.within is None and not name.endswith(".expert"):  # of two equal experts, one is chosen
             twice = torch.randperm(2 * space.units, generator=generator) % space.units
             plans[name] = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
     widened = carry_all(narrow_spec, weights(case, model), {name: from_plan(plan) for name, plan in plans.items()})
@@ -193,4 +199,6 @@ def test_saved_and_reloaded(case, align, tmp_path):
     fusion.save(tmp_path / "fused")
     found, report = case.architecture.from_pretrained(tmp_path / "fused", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    if found._can_set_experts_implementation():
+        found.set_experts_implementation("eager")  # the fast kernels know no float64
     assert torch.allclose(case.logits(found.double()), case.logits(fusion.model.double()), atol=1e-6)

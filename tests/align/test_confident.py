@@ -10,7 +10,7 @@ from transfuse.batch import MISSING, cast
 from transfuse.errors import DataError
 
 VIT = CASES[0]
-BERT = next(case for case in CASES if case.name == "bert-mlm")
+BERT = next(case for case in CASES if case.name == "BertForMaskedLM")
 
 
 def batches(count=40):

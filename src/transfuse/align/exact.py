@@ -46,12 +46,12 @@ def roots(spec: Spec) -> list[Space]:
     return list(dict.fromkeys((*space.ancestors(), space)[0] for space in spec.spaces().values()))
 
 
-def solve_one(root: Space, sights: Sequence[Sight]) -> dict[str, Match]:
-    """The best map of one space and of those within it; what no sight shows is left out."""
+def solve_one(root: Space, sights: Sequence[Sight], given: Map | None = None) -> dict[str, Match]:
+    """The best map of one space, unless it is given, and of those within it; what no sight shows is left out."""
     if not sights:
         return {}
     terms = [Term(leaves, _unflattened(leaves, seen)) for leaves, seen in sights]
-    maps, gain = solve(root, terms)
+    maps, gain = solve(root, terms, given)
     size = sum(float(seen.square_x.sum() + seen.square_y.sum()) for _, seen in sights)
     cost = max(0.0, 1 - 2 * gain / size) if size else 1.0
     return {name: Match(chosen, cost) for name, chosen in maps.items()}
@@ -93,8 +93,19 @@ def _even(found: Moments) -> Moments:
 
 
 def or_else(evidence: Evidence, other: Evidence) -> Evidence:
-    """Where one kind of evidence shows nothing of a space (experts have no module to look at), the other."""
-    return lambda root, maps: evidence(root, maps) or other(root, maps)
+    """Evidence, and of what it does not show (experts and gains have no module to look at) the other."""
+
+    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
+        sights = list(evidence(root, maps))
+        shown = {space for spaces, _ in sights for space in spaces}
+        rest = [(spaces, _even(seen)) for spaces, seen in other(root, maps) if _free(spaces) - shown]
+        return sights + rest
+
+    return look
+
+
+def _free(spaces: Sequence[Space]) -> set[Space]:
+    return {space for space in spaces if space.free}
 
 
 def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:

@@ -77,11 +77,20 @@ def flow(
                     writers = [each for each in writers if _ready(each, found)]
                     seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
                     found[space.name] = variant.solve(space, variant.cost(seen))
-            case Linear():
+            case Linear() if not _found(op.writes, found):
                 root = _root(op)
-                if not any(root in (space, *space.ancestors()) and space.name in found for space in op.writes.spaces()):
-                    found |= solve_one(root, nested(root, maps))
+                beside = [each for each in spec.linears() if _root(each) == root and _ready(each, found)]
+                missing = {space for each in beside for space in each.writes.spaces() if space.name not in found}
+                sights = [
+                    (spaces, seen) for spaces, seen in nested(root, maps)
+                    if missing & {*spaces} and all(space in missing or space.name in found for space in spaces)
+                ]  # fmt: skip
+                found |= solve_one(root, sights, maps.get(root.name))
     return found
+
+
+def _found(axis: Axis, found: Mapping[str, Match]) -> bool:
+    return all(space.name in found for space in axis.spaces() if space.free)
 
 
 def _simple(axis: Axis) -> bool:
@@ -96,8 +105,7 @@ def _root(op: Linear) -> Space:
 
 def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
     """Whether all that it reads is found: the head that a tied embedding meets again is not."""
-    reads = op.reads if isinstance(op, Linear) else ()
-    return all(space.name in found for axis in reads for space in axis.spaces() if space.free)
+    return all(_found(axis, found) for axis in (op.reads if isinstance(op, Linear) else ()))
 
 
 def from_activations(seen: Mapping[Probe, Moments], otherwise: Evidence, values: Values = "values") -> Evidence:

@@ -132,7 +132,7 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
-        merged = {name: mean([ours, each], [0.5, 0.5]) for name, each in carried.items()}
+        merged = {name: (each, mean([ours, each], [0.5, 0.5])) for name, each in carried.items()}
         scores = disagreement(anchor.model, source.model, merged, choices.batches)
     best = min(scores, key=lambda name: scores[name]) if scores else next(iter(found))
     return Aligned(spec, ours, carried[best], found[best], scores)

@@ -28,13 +28,14 @@ class Term:
     cross: Tensor
 
 
-def solve(root: Space, terms: Sequence[Term]) -> tuple[dict[str, Map], float]:
+def solve(root: Space, terms: Sequence[Term], given: Map | None = None) -> tuple[dict[str, Map], float]:
     """The best map of `root`, unless it is fixed, and of every free space within it; and what they score.
 
     Args:
         terms: of batch size one; the leaves of each are `root` and spaces within it.
+        given: the map of `root`, if it is known already.
     """
-    elements, value = _alone(root, terms)
+    elements, value = _alone(root, terms, None if given is None else as_matrix(given, root.units).unsqueeze(0))
     free = {space.name: space for term in terms for space in term.leaves if space.free}
     maps = {name: _as_map(free[name].group, found[0]) for name, found in elements.items()}
     return maps, float(value)
@@ -49,8 +50,10 @@ def _as_map(group: Group, element: Float[Tensor, "*within source target"]) -> Ma
     return SignedPermutation(index, element.gather(-2, index.unsqueeze(-2)).squeeze(-2))
 
 
-def _alone(space: Space, terms: Sequence[Term]) -> tuple[Elements, Float[Tensor, " batch"]]:
-    """One space with what lies within it."""
+def _alone(
+    space: Space, terms: Sequence[Term], given: Float[Tensor, "batch source target"] | None = None
+) -> tuple[Elements, Float[Tensor, " batch"]]:
+    """One space, unless its map is given, with what lies within it."""
     split = [_split(space, term) for term in terms]  # [batch, source, target (or unit), rest]
     inner = _outermost(split)
     flat = [Term(term.leaves, term.cross.flatten(0, -1 - 2 * len(term.leaves))) for term in split]
@@ -60,7 +63,7 @@ def _alone(space: Space, terms: Sequence[Term]) -> tuple[Elements, Float[Tensor,
     score = sum(still, score).reshape(sizes)
     if not space.free:
         return {name: found.unflatten(0, sizes) for name, found in below.items()}, score.sum(-1)
-    element = as_matrix(best(space.group, score), space.units)
+    element = as_matrix(best(space.group, score), space.units) if given is None else given
     elements = {space.name: element}
     if below:
         chosen = element.abs().argmax(-2)  # [batch, target]: only units that are permuted hold others
@@ -127,11 +130,13 @@ def _together(spaces: Sequence[Space], terms: Sequence[Term]) -> tuple[Elements,
             continue
         if len(spaces) == 1:
             break
+        if len(found) < len(spaces):
+            continue
         everything = {name: element for each in found.values() for name, element in each.items()}
         value = sum((_value(term, everything) for term in terms), torch.zeros((), dtype=torch.float64))
-        if before is not None and len(found) == len(spaces) and not (value > before + 1e-9 * before.abs()).any():
+        if before is not None and not (value > before + 1e-9 * before.abs()).any():
             break
-        before = value if len(found) == len(spaces) else None
+        before = value
     return {name: element for each in found.values() for name, element in each.items()}, value
 
 

@@ -45,7 +45,9 @@ def variant(
         return seen if isinstance(op, Table) else TRANSFORMS[options.transform](seen)
 
     def cost(seen: Moments) -> Tensor:
-        ground = measure(normalise(seen) if evidence == "weights" else seen)
+        """Of a single row, a class token, normalising leaves only signs: as released, but not by default."""
+        shows = evidence == "weights" and (released or seen.count > 1)
+        ground = measure(normalise(seen) if shows else seen)
         return scale(ground.float() if released else ground)  # as released, in single precision
 
     regularisation = options.regularization or REGULARISATION[evidence]

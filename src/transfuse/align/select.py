@@ -6,27 +6,34 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch
+from transfuse.batch import Batch, unlabelled
 from transfuse.errors import DataError
-from transfuse.network.model import predict, with_tensors
+from transfuse.network.model import answer, has_scores, predict, with_tensors
 
+Tensors = Mapping[str, Tensor]
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
 
 
 @torch.no_grad()
 def disagreement(
-    anchor: PreTrainedModel, source: PreTrainedModel, candidates: Mapping[str, Mapping[str, Tensor]],
+    anchor: PreTrainedModel, source: PreTrainedModel, candidates: Mapping[str, tuple[Tensors, Tensors]],
     batches: Sequence[Batch],
 ) -> dict[str, float]:  # fmt: skip
-    """Cross-entropy in nats of every candidate's outputs against the mean of its parents' probabilities.
+    """How far every candidate is from the mean of its parents, per sample.
+
+    Cross-entropy in nats against the mean of their probabilities; of models without a head, the squared distance from
+    the mean of their answers, the source's as it is carried into the anchor's basis.
 
     Args:
-        candidates: tensors of merged models, by name.
+        candidates: by name, the tensors of the carried source and of the merged model.
         batches: calibration samples; labels are not looked at.
     """
     judged = batches[: max(1, -(-SAMPLES // len(next(iter(batches[0].values())))))]
-    merged = {name: with_tensors(anchor, tensors) for name, tensors in candidates.items()}
+    merged = {name: with_tensors(anchor, tensors) for name, (_, tensors) in candidates.items()}
     total, count = dict.fromkeys(merged, 0.0), 0
+    if not has_scores(anchor, judged[0]):
+        sources = {name: with_tensors(source, tensors) for name, (tensors, _) in candidates.items()}
+        return {name: sum(_distance(anchor, sources[name], merged[name], batch) for batch in judged) for name in merged}
     for batch in judged:
         target = (predict(anchor, batch).softmax(-1) + predict(source, batch).softmax(-1)) / 2
         count += len(target)
@@ -35,3 +42,9 @@ def disagreement(
     if not count:
         raise DataError("nothing to judge alignments by: no text has a word that could be hidden; give longer texts")
     return {name: value / count for name, value in total.items()}
+
+
+def _distance(anchor: PreTrainedModel, source: PreTrainedModel, merged: PreTrainedModel, batch: Batch) -> float:
+    inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
+    first, second, found = (answer(model, inputs) for model in (anchor, source, merged))
+    return float(((first + second) / 2 - found).square().sum()) / len(next(iter(inputs.values())))

@@ -56,7 +56,7 @@ def unstack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, values in tensors.items():
         parts = _parts(name)
-        found |= dict(zip(parts, values.chunk(len(parts)), strict=True))
+        found |= dict(zip(parts, values.chunk(len(parts)), strict=True)) if len(parts) > 1 else {name: values}
     return found
 
 

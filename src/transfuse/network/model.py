@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.batch import MISSING, Batch, unlabelled
+from transfuse.errors import SpecError
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
 from transfuse.network.spec import Spec
+
+# What a model answers with, by what it is: a classifier, a reader, two towers, one with a projection, a bare model.
+ANSWERS = (
+    ("logits",), ("start_logits", "end_logits"), ("logits_per_image",), ("image_embeds",), ("text_embeds",),
+    ("last_hidden_state", "pooler_output"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,22 +68,35 @@ def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
 
 
 def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tensor, "sample cls"]:
-    """What a model says of every sample; of a masked-language model, of the tokens that were hidden from it alone.
+    """What a model says of every sample; of a language model, of the tokens that are asked for alone.
 
     Args:
         model: may be wrapped; `batch` is on its device.
         head: its output embedding, which is then spared the tokens that nobody asks for; None: it has none.
+
+    Raises:
+        SpecError: it says nothing of the kind, as it has no head.
     """
     labels = batch.get("labels")
     asked = labels != MISSING if labels is not None and labels.ndim == 2 else None
     spare = head is not None and asked is not None
     hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][asked],)) if head and spare else None
     try:
-        found = model(**unlabelled(batch)).logits
+        found = model(**unlabelled(batch))
     finally:
         if hook:
             hook.remove()
-    return (found if found.ndim == 2 else found.flatten(0, 1)).float()
+    scores = [found[name] for names in ANSWERS[:3] for name in names if name in found]
+    if not scores:
+        raise SpecError(f"{type(model).__name__} has no head, so it says nothing that could be compared or measured")
+    return torch.cat([each if each.ndim == 2 else each.flatten(0, 1) for each in scores]).float()
+
+
+@torch.no_grad()
+def has_scores(model: PreTrainedModel, batch: Batch) -> bool:
+    """Whether a model has a head that scores classes, words, places or partners."""
+    found = model(**{name: values.to(model.device) for name, values in unlabelled(batch).items()})
+    return any(name in found for names in ANSWERS[:3] for name in names)
 
 
 @torch.no_grad()
@@ -84,13 +104,6 @@ def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]
     """The logits of a batch from anywhere, on the model's own device."""
     there = {name: values.to(model.device) for name, values in batch.items()}
     return logits(model, there, model.get_output_embeddings())
-
-
-# What a model answers with, by what it is: a classifier, a reader, two towers, one with a projection, a bare model.
-ANSWERS = (
-    ("logits",), ("start_logits", "end_logits"), ("logits_per_image",), ("image_embeds",), ("text_embeds",),
-    ("last_hidden_state", "pooler_output"),
-)  # fmt: skip
 
 
 @torch.no_grad()
