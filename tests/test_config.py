@@ -141,7 +141,9 @@ batch-size: 8
 seed: 3
 device: cpu
 dtype: float16
+vocab: shared
 allow-pickle: false
+spec: mine.py
 """,
     )
     assert job.models == ("a", "ünï code")

@@ -1,27 +1,25 @@
 """Fuse independently trained Transformers into one, by optimal transport."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfuse.errors import TransfuseError
     from transfuse.finetuning import Finetuned, finetune
     from transfuse.fusion import Fusion, fuse
+    from transfuse.network.builder import Builder
+    from transfuse.network.space import Group
+    from transfuse.plugins import register
 
-__all__ = ["Finetuned", "Fusion", "TransfuseError", "finetune", "fuse"]
+__all__ = ["Builder", "Finetuned", "Fusion", "Group", "TransfuseError", "finetune", "fuse", "register"]
+WHERE = {
+    "Builder": "network.builder", "Finetuned": "finetuning", "Fusion": "fusion", "Group": "network.space",
+    "TransfuseError": "errors", "finetune": "finetuning", "fuse": "fusion", "register": "plugins",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `transfuse --help` need not wait for torch."""
-    if name in ("fuse", "Fusion"):
-        from transfuse import fusion
-
-        return getattr(fusion, name)
-    if name in ("finetune", "Finetuned"):
-        from transfuse import finetuning
-
-        return getattr(finetuning, name)
-    if name == "TransfuseError":
-        from transfuse.errors import TransfuseError
-
-        return TransfuseError
+    if name in WHERE:
+        return getattr(import_module(f"transfuse.{WHERE[name]}"), name)
     raise AttributeError(f"module 'transfuse' has no attribute {name!r}")

@@ -16,6 +16,7 @@ Values = Literal["values", "context"]
 Heads = Literal["crossed", "aware"]
 Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
 Rules = Literal["corrected", "released"]
+Vocabulary = Literal["same", "shared", "anchor"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 

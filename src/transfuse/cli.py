@@ -44,8 +44,9 @@ def fuse(
     max_loss: flags.MaxLoss = None, keep: flags.Keep = None, rules: flags.Rules = None,
     weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
-    dtype: flags.Dtype = None, config: flags.Config = None, overwrite: flags.Overwrite = None,
-    allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
+    dtype: flags.Dtype = None, vocab: flags.Vocab = None, config: flags.Config = None,
+    overwrite: flags.Overwrite = None,
+    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Fuse models into one checkpoint."""
     from transfuse.checks import fuse_request
@@ -57,7 +58,7 @@ def fuse(
         "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
         "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
         "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
-        "allow_pickle": allow_pickle,
+        "vocab": vocab, "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, job = _voice(as_json, quiet), fuse_request(given, config)
     with quiet_libraries():
@@ -70,20 +71,24 @@ def fuse(
 @app.command(name="eval")
 def evaluate(
     models: flags.Measured, data: flags.Labelled, limit: flags.Limit = None, batch_size: flags.BatchSize = None,
-    seed: flags.Seed = None, device: flags.Device = None, allow_pickle: flags.Pickle = None,
+    seed: flags.Seed = None, device: flags.Device = None, allow_pickle: flags.Pickle = None, spec: flags.Spec = None,
     as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Measure accuracy and loss."""
     from transfuse.checks import options
     from transfuse.report.table import metrics_table
 
-    given = {"batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle}
+    given = {"batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle, "spec": spec}
     voice, chosen = _voice(as_json, quiet), options(given)
     with quiet_libraries():
         from transfuse.jobs import eval_job
 
-        found = eval_job(models, data, limit, chosen, voice.progress)
-    voice.show({name: asdict(metrics) for name, metrics in found.items()}, lambda: metrics_table(found))
+        found, measures = eval_job(models, data, limit, chosen, voice.progress)
+    told = {
+        name: asdict(metrics) | {measure: getattr(metrics, measure) for measure in measures}
+        for name, metrics in found.items()
+    }
+    voice.show(told, lambda: metrics_table(found, measures))
 
 
 @app.command()
@@ -96,7 +101,7 @@ def path(
     keep: flags.Keep = None, rules: flags.Rules = None, points: flags.Points = 11, limit: flags.Limit = None,
     samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
-    allow_pickle: flags.Pickle = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
+    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Walk between two aligned models: loss, accuracy, barrier."""
     from transfuse.checks import check_plot, options
@@ -106,7 +111,8 @@ def path(
         "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
         "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
         "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
-        "samples": samples, "batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle,
+        "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,
+        "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), options(given)
     if plot:
@@ -128,7 +134,8 @@ def finetune(
     label_smoothing: flags.Smoothing = None, augment: flags.Augment = None, distill: flags.Distill = None,
     temperature: flags.Temperature = None, precision: flags.Precision = None, samples: flags.Lesson = None,
     seed: flags.Seed = None, device: flags.Processors = None, resume: flags.Resume = False,
-    overwrite: flags.Overwrite = None, allow_pickle: flags.Pickle = None, as_json: flags.Json = False,
+    overwrite: flags.Overwrite = None, allow_pickle: flags.Pickle = None, spec: flags.Spec = None,
+    as_json: flags.Json = False,
     quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Train a model a little longer, with teachers if wanted."""
@@ -139,7 +146,8 @@ def finetune(
         "teachers": tuple(teacher or ()), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
         "decay": decay, "warmup": warmup, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
         "augment": augment, "distill": distill, "temperature": temperature, "precision": precision,
-        "samples": samples, "seed": seed, "device": device, "allow_pickle": allow_pickle,
+        "samples": samples, "seed": seed, "device": device,
+        "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), schedule(given)
     models = (model, *(teacher or ()))

@@ -28,6 +28,7 @@ from transfuse.choices import (
     Scale,
     Transform,
     Values,
+    Vocabulary,
 )  # fmt: skip
 from transfuse.errors import ConfigError
 
@@ -60,6 +61,7 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     device: str = "auto"
     allow_pickle: Annotated[bool, Field(strict=True)] = False
+    spec: str | None = None
 
     def check(self, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for options that say nothing together; `labels`: what to call each."""
@@ -108,6 +110,7 @@ class Options(Settings):
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
     samples: Count | None = None
     dtype: Dtype = "auto"
+    vocab: Vocabulary = "same"
 
     def check(self, labels: Mapping[str, str]) -> None:
         _check_together(self, labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import exp
 
 import torch
 from jaxtyping import Float
@@ -19,11 +20,16 @@ POSITIONS = 11  # points of a path, both ends included
 
 @dataclass(frozen=True)
 class Metrics:
-    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`: images, texts, or words that were hidden."""
+    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`: images, texts, or words to be guessed."""
 
     accuracy: float
     loss: float
     samples: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): of a language model, among how many words it hesitates."""
+        return exp(min(self.loss, 700.0))
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,18 @@ Dtype = Annotated[
         metavar="auto|float64|float32|bfloat16|float16", help="Of the written weights. auto (default): the anchor's."
     ),
 ]
+Spec = Annotated[
+    str | None,
+    Option(metavar="FILE", help="Python file that registers a family of your own (docs/adding-a-family.md)."),
+]
+Vocab = Annotated[
+    str | None,
+    Option(
+        metavar="same|shared|anchor",
+        help="same (default): tokenizers must agree. shared: rows of tokens that both know are fused by their string;"
+        " anchor: all word rows stay the anchor's.",
+    ),
+]
 Pickle = Annotated[bool | None, Option("--allow-pickle", help="Read pickled weights too; only tensors are unpickled.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]

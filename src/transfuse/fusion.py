@@ -15,19 +15,20 @@ from transfuse.choices import Evidence as Kind
 from transfuse.choices import Paper
 from transfuse.config import FLOW, Options, make, without_data
 from transfuse.errors import ConfigError
-from transfuse.io.checkpoint import check_finite, load_model, local_directory
+from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
-from transfuse.io.texts import check_same_words
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.model import Network, network, with_tensors
+from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
 from transfuse.saving import save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
+from transfuse.vocabulary import recode, rows_of_words, with_own_words
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -89,13 +90,20 @@ def fuse(
     weights = chosen.normalised_weights(len(models))
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
+    load_families(chosen.spec)
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
-    networks = check_models(loaded, [_name(model, index) for index, model in enumerate(models)], chosen)
-    check_words(models, loaded)
+    rows = rows_of_words(models, loaded, chosen.vocab)
+    spoken = [
+        source if row is None else recode(source, row, loaded[0]) for source, row in zip(loaded[1:], rows, strict=True)
+    ]
+    names = [_name(model, index) for index, model in enumerate(models)]
+    networks = check_models([loaded[0], *spoken], names, chosen)
     choices = calibrate(networks, models[0], data, chosen, processor)
     align, alignments = METHODS[chosen.align], []
-    for source in progress.track(networks[1:], "aligning"):
-        alignments.append(align(networks[0], source, choices))
+    for source, row in progress.track(list(zip(networks[1:], rows, strict=True)), "aligning"):
+        found = align(networks[0], source, choices)
+        own = None if row is None else row < 0 if chosen.vocab == "shared" else row == row
+        alignments.append(found if own is None else with_own_words(found, own))
     merged = merge(alignments, weights)
     check_finite(merged, "the fused model")
     fused = _finish(loaded[0], networks[0], merged, chosen)
@@ -122,13 +130,6 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
     for each, name in zip(networks[1:], names[1:], strict=True):
         check_same_layers(networks[0].spec, each.spec, name)
     return networks
-
-
-def check_words(models: Sequence[Model], loaded: Sequence[PreTrainedModel]) -> None:
-    """Raise `CheckpointError` where the tokenizers saved with two checkpoints number words differently."""
-    folders = [local_directory(model, "allow") for model in models if not isinstance(model, PreTrainedModel)]
-    if len(folders) == len(models):
-        check_same_words(folders, [model.config for model in loaded])
 
 
 def calibrate(

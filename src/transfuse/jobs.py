@@ -20,15 +20,17 @@ from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
-from transfuse.fusion import calibrate, check_models, check_words, fuse, load, resolve_evidence
+from transfuse.fusion import calibrate, check_models, fuse, load, resolve_evidence
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
+from transfuse.plugins import load_families
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
 from transfuse.tasks import Task, check_measurable, own_preparer, task, with_ids_of
+from transfuse.vocabulary import rows_of_words
 
 
 def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -46,16 +48,16 @@ def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
 
 def eval_job(
     models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress
-) -> dict[str, Metrics]:
-    """Metrics of every model on labelled data."""
+) -> tuple[dict[str, Metrics], tuple[str, ...]]:
+    """Metrics of every model on labelled data, and which of them tell something of such models."""
     device = options.torch_device()
-    given = load_samples(data)
-    samples = [does.labelled(given).take(limit, options.seed) for does in _inspect(models, options, check_measurable)]
+    given, tasks = load_samples(data), _inspect(models, options, check_measurable)
+    samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
     found = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
         found[name] = evaluate(model, _batches(samples[index], model, name, options))
-    return found
+    return found, tasks[0].measures
 
 
 def path_job(
@@ -67,8 +69,8 @@ def path_job(
     samples = does.labelled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in (anchor, other)]
+    rows_of_words([anchor, other], loaded, "same")
     networks = check_models(loaded, [anchor, other], options)
-    check_words([anchor, other], loaded)
     batches = list(_batches(samples, loaded[0], anchor, options))
     aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks, anchor, calibration, options))
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
@@ -125,6 +127,7 @@ def _inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrai
 
     Returns what each one does.
     """
+    load_families(options.spec)
     pickle, tasks = options.pickle_policy(), []
     for name in models:
         directory = local_directory(name, pickle)

@@ -11,7 +11,7 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.io.checkpoint import local_directory
 from transfuse.io.data import Prepare, Samples
 from transfuse.io.images import image_preparer, load_processor
-from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
+from transfuse.io.texts import causal_preparer, load_tokenizer, masked_preparer, paired_preparer, text_preparer
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Task:
         preparer: from a processor to a function from raw samples to a batch; the last argument tells which epoch it
             is, where that makes a difference.
         settings: what makes two processors do the same.
+        measures: what of `Metrics` is told.
     """
 
     processor: str
@@ -34,6 +35,7 @@ class Task:
     load: Callable[[Path, PreTrainedConfig], Any]
     preparer: Callable[..., Prepare]
     settings: Callable[[Any], Any]
+    measures: tuple[str, ...] = ("accuracy", "loss")
 
 
 def with_ids_of(config: PreTrainedConfig, samples: Samples) -> Samples:
@@ -63,6 +65,19 @@ def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], 
     return masked_preparer(tokenizer, getattr(config, "max_position_embeddings", None), epoch)
 
 
+def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+    return causal_preparer(tokenizer, getattr(config, "max_position_embeddings", None))
+
+
+def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+    """A text for the encoder, and the same for the decoder."""
+    return paired_preparer(tokenizer, config.decoder_start_token_id)
+
+
+def _unmeasured(samples: Samples) -> Samples:
+    raise SpecError(NOT_MEASURED)
+
+
 def _pixels(processor: Any) -> Any:
     """How pixels are made; names and types of the classes do not matter."""
     return {name: value for name, value in processor.to_dict().items() if not name.endswith("_type")}
@@ -74,47 +89,53 @@ def _vocabulary(tokenizer: Any) -> Any:
     return tokenizer.get_vocab(), str(getattr(backend, "normalizer", "")), str(getattr(backend, "pre_tokenizer", ""))
 
 
+NOT_MEASURED = (
+    "what this model answers cannot be measured: only image and text classifiers and language models can; give one of"
+    " those"
+)
+PERPLEXITY = ("accuracy", "loss", "perplexity")
+IMAGES = Task(
+    "image processor", Samples.require_images, lambda samples: samples.require_images().require_labels(),
+    load_processor, _images, _pixels,
+)  # fmt: skip
+TEXTS = Task(
+    "tokenizer", Samples.require_texts, lambda samples: samples.require_texts().require_labels(), load_tokenizer,
+    _texts, _vocabulary,
+)  # fmt: skip
+GUESSED = Task(
+    "tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY
+)  # fmt: skip
+CONTINUED = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY)
+
 TASKS: dict[str, Task] = {
-    "ForImageClassification": Task(
-        "image processor",
-        Samples.require_images,
-        lambda samples: samples.require_images().require_labels(),
-        load_processor,
-        _images,
-        _pixels,
-    ),
-    "ForSequenceClassification": Task(
-        "tokenizer",
-        Samples.require_texts,
-        lambda samples: samples.require_texts().require_labels(),
-        load_tokenizer,
-        _texts,
-        _vocabulary,
-    ),
-    "ForMaskedLM": Task(
-        "tokenizer",
-        _texts_alone,
-        _texts_alone,
-        load_tokenizer,
-        _masked_texts,
-        _vocabulary,
-    ),
+    "ForImageClassification": IMAGES,
+    "ForImageClassificationWithTeacher": IMAGES,
+    "ForSequenceClassification": TEXTS,
+    "ForMaskedLM": GUESSED,
+    "ForCausalLM": CONTINUED,
+    "LMHeadModel": CONTINUED,
+    "ForTokenClassification": replace(TEXTS, labelled=_unmeasured),
+    "ForQuestionAnswering": replace(TEXTS, labelled=_unmeasured),
+    "ForConditionalGeneration": replace(TEXTS, preparer=_both_sides, labelled=_unmeasured),
 }
+SEEING = ("ViT", "DeiT", "Dinov2", "Beit", "CLIPVision")  # what the names of models that take images begin with
 
 
 def task(architecture: str) -> Task:
-    """The task of a transformers class, by its name. Raises `SpecError` for one that cannot be measured."""
+    """The task of a transformers class, by its name. Raises `SpecError` for one that takes several kinds of data."""
     for ending, found in TASKS.items():
         if architecture.endswith(ending):
             return found
-    raise SpecError(
-        f"{architecture} cannot be measured: only image and text classifiers and masked-language models can;"
-        " give one of those"
-    )
+    if architecture in ("CLIPModel", "T5Model"):
+        raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
+    seen = architecture.startswith(SEEING)
+    return replace(IMAGES if seen else TEXTS, labelled=_unmeasured)
 
 
 def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Raise `SpecError` for a head that gives numbers instead of one class of several."""
+    """Raise `SpecError` for a model without a head, or with one that gives anything but one class of several."""
+    if task(architecture).labelled is _unmeasured:
+        raise SpecError(f"{architecture}: {NOT_MEASURED}")
     kind = getattr(config, "problem_type", None)
     if architecture.endswith("Classification") and (
         config.num_labels < 2 or kind not in (None, "single_label_classification")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, disable_progress_bars
 from PIL import Image as Picture
-from transformers import DistilBertConfig, DistilBertForQuestionAnswering
+from transformers import ElectraConfig, ElectraForQuestionAnswering
 from transformers.utils import logging
 from world import Ran, Run, World, vit
 
@@ -33,8 +33,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     features = Features({"image": Image()})
     Dataset.from_dict({"image": [picture(0, generator)] * 6}, features).save_to_disk(root / "bare")
     (root / "words.jsonl").write_text("".join(json.dumps({"text": f"word {index}"}) + "\n" for index in range(4)))
-    foreign = DistilBertConfig(vocab_size=32, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
-    DistilBertForQuestionAnswering(foreign).save_pretrained(root / "foreign")
+    foreign = ElectraConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    ElectraForQuestionAnswering(foreign).save_pretrained(root / "foreign")
     return {
         "a": vit(root / "a", 1), "b": vit(root / "b", 2), "wide": vit(root / "wide", 3, hidden_size=24),
         "deep": vit(root / "deep", 4, num_hidden_layers=3), "many": vit(root / "many", 5, num_labels=5),

@@ -61,7 +61,7 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "depth": (fused_with(lambda w: w.deep), ["deep", "vit.layers.2", "depth"]),
     "classes": (fused_with(lambda w: w.many), ["classifier", "2", "5"]),
     "image size": (fused_with(lambda w: w.large), ["position", "5", "17"]),
-    "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "DistilBertForQuestionAnswering"]),
+    "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "ElectraForQuestionAnswering"]),
     "unsupported alone": (lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"], ["foreign", "declaration"]),
     "unsupported, eval": (lambda w: ["eval", w.foreign, "--data", w.images], ["foreign", "cannot be measured"]),
     "unsupported, path": (lambda w: ["path", w.a, w.foreign, "--data", w.images], ["foreign", "declaration"]),

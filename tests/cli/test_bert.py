@@ -54,12 +54,49 @@ def test_a_plain_text_file_will_do(tmp_path: Path, run: Run) -> None:
 
 
 def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:
+    """Refused with their count; or fused by the words they stand for, or kept as the anchor has them."""
     a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
-    (b / "vocab.txt").write_text("\n".join([*WORDS[:-2], WORDS[-1], WORDS[-2]]))
-    BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
-    one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["'w18'", str(a), "one vocabulary"])
+    order = [*range(len(WORDS) - 2), len(WORDS) - 1, len(WORDS) - 2]
+    model = BertForMaskedLM.from_pretrained(b)
+    with torch.no_grad():  # the same model under another numbering
+        model.get_input_embeddings().weight.copy_(model.get_input_embeddings().weight[order].clone())
+        model.cls.predictions.bias.copy_(model.cls.predictions.bias[order].clone())
+    c = tmp_path / "c"
+    model.save_pretrained(c)
+    (c / "vocab.txt").write_text("\n".join(WORDS[index] for index in order))
+    BertTokenizerFast(str(c / "vocab.txt")).save_pretrained(c)
+    told = ["'w18'", str(a), "2 of 25 tokens", "--vocab shared"]
+    one_line(run("fuse", a, c, "-o", tmp_path / "out"), told)
     (tmp_path / "text.txt").write_text("w1 w2")
-    one_line(run("path", a, b, "--data", tmp_path / "text.txt"), ["'w18'", str(a), "one vocabulary"])
+    one_line(run("path", a, c, "--data", tmp_path / "text.txt"), told)
+
+    for source, vocab, name in ((b, "same", "plain"), (c, "shared", "by word"), (c, "anchor", "kept")):
+        ran = run("fuse", a, source, "-o", tmp_path / name, "--align", "none", "--vocab", vocab)
+        assert ran.status == 0, ran
+    plain, by_word, kept = (words_of(tmp_path / name) for name in ("plain", "by word", "kept"))
+    torch.testing.assert_close(by_word, plain)
+    torch.testing.assert_close(kept, words_of(a))
+
+
+def words_of(folder: Path) -> torch.Tensor:
+    return BertForMaskedLM.from_pretrained(folder).get_input_embeddings().weight.detach()
+
+
+def test_words_that_only_one_knows(tmp_path: Path, run: Run) -> None:
+    """They stay the anchor's; the others' are left out."""
+    a = bert(tmp_path / "a", BertForMaskedLM, 1)
+    b = tmp_path / "b"
+    more = [*WORDS[:-1], "new", "other"]
+    torch.manual_seed(2)
+    BertForMaskedLM(BertConfig(vocab_size=len(more), hidden_size=16, **SIZES)).save_pretrained(b)
+    (b / "vocab.txt").write_text("\n".join(more))
+    BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--vocab", "shared")
+    assert ran.status == 0, ran
+    before, after = words_of(a), words_of(tmp_path / "out")
+    assert after.shape == before.shape
+    torch.testing.assert_close(after[-1], before[-1])
+    assert not torch.allclose(after[5], before[5])
 
 
 def test_texts_without_a_word(tmp_path: Path, run: Run) -> None:

@@ -20,6 +20,9 @@ from transfuse.errors import CheckpointError
 from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, first_line, float_dtypes, weight_files
 from transfuse.io.quiet import quiet
 
+CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
+OBSOLETE = (".attn.masked_bias", ".attention.masked_bias")  # constants that old checkpoints carry
+
 
 def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
     """The checkpoint at `path` (a directory, or a name on the hub) as the class its config.json names, in eval mode.
@@ -78,7 +81,10 @@ def read_config(directory: Path) -> PreTrainedConfig:
     if not isinstance(model_type, str):
         raise CheckpointError(f"{file}: no model_type; add the one of the model that the weights belong to")
     if model_type not in CONFIG_MAPPING:
-        raise CheckpointError(f"{file}: transformers {transformers.__version__} knows no model_type {model_type!r}")
+        raise CheckpointError(
+            f"{file}: transformers {transformers.__version__} knows no model_type {model_type!r};"
+            " register a class of your own in a file and pass --spec FILE"
+        )
     if raw.get("quantization_config"):
         raise CheckpointError(f"{file}: the weights are quantized; dequantize and save them again first")
     if raw.get("transformers_weights"):
@@ -96,7 +102,7 @@ def _model_class(config: PreTrainedConfig, directory: Path) -> type:
     if not config.architectures:
         return AutoModel
     name = config.architectures[0]
-    found = getattr(transformers, name, None)
+    found = CLASSES.get(name) or getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise CheckpointError(f"{directory}/config.json: architecture {name!r} is no model of transformers; correct it")
     expected = getattr(found, "config_class", None)
@@ -114,7 +120,8 @@ def _from_pretrained(model_class: Any, directory: Path, options: dict[str, Any])
     except Exception as error:  # the files passed their checks: what is left is transformers' own to say
         raise CheckpointError(f"{directory}: transformers cannot load it ({first_line(error)})") from error
     shapes = [f"{name} {tuple(found)} for {tuple(due)}" for name, found, due in report["mismatched_keys"]]
-    kinds = {"missing": report["missing_keys"], "unexpected": report["unexpected_keys"], "of a wrong shape": shapes}
+    unexpected = [name for name in report["unexpected_keys"] if not name.endswith(OBSOLETE)]
+    kinds = {"missing": report["missing_keys"], "unexpected": unexpected, "of a wrong shape": shapes}
     faults = [_count(kind, names) for kind, names in kinds.items() if names] + list(map(str, report["error_msgs"]))
     if faults:
         raise CheckpointError(

@@ -1,7 +1,7 @@
 """From texts to the tensors a language model takes, by the checkpoint's own tokenizer."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,12 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a tokenizer was saved in a folder."""
-    return any(folder.glob("tokenizer*")) or any(folder.glob("vocab*"))
+    return any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "spiece*", "sentencepiece*"))
 
 
-def check_same_words(folders: Sequence[Path], configs: Sequence[PreTrainedConfig]) -> None:
-    """Raise `CheckpointError` where two saved tokenizers give a word different numbers: its rows are not the same."""
-    known = [(folder, config) for folder, config in zip(folders, configs, strict=True) if has_tokenizer(folder)]
-    words = [load_tokenizer(*each).get_vocab() for each in known]
-    for (folder, _), other in zip(known[1:], words[1:], strict=True):
-        if other != words[0]:
-            word = next(iter(sorted(dict(words[0].items() ^ other.items()))))
-            raise CheckpointError(
-                f"{folder}: its tokenizer numbers words otherwise than that of {known[0][0]} ({word!r} for one); fuse"
-                " models of one vocabulary"
-            )
+def known_words(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None:
+    """Numbers of all tokens that the tokenizer saved in a folder knows; None where there is none."""
+    return load_tokenizer(folder, config).get_vocab() if has_tokenizer(folder) else None
 
 
 def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
@@ -99,6 +91,36 @@ def masked_preparer(
             rows.append(hidden(ids, special, tokenizer.mask_token_id, len(tokenizer), generator))
         ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
         return inputs | {"input_ids": ids, "labels": labels}
+
+    return prepare
+
+
+def causal_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+    """Texts with `labels` [batch, token]: of every token the one after it, `MISSING` of the last and of padding.
+
+    A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it.
+    """
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    plain = text_preparer(tokenizer, length)
+
+    def prepare(texts: list[Any]) -> dict[str, Tensor]:
+        inputs = plain(texts)
+        following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, MISSING)[:, 1:]
+        return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=MISSING)}
+
+    return prepare
+
+
+def paired_preparer(tokenizer: Any, start: int, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+    """Texts for an encoder, and the same behind the `start` token as `decoder_input_ids`: unlabelled samples."""
+    plain = text_preparer(tokenizer, length)
+
+    def prepare(texts: list[Any]) -> dict[str, Tensor]:
+        inputs = plain(texts)
+        behind = torch.nn.functional.pad(inputs["input_ids"][:, :-1], (1, 0), value=start)
+        return inputs | {"decoder_input_ids": behind}
 
     return prepare
 

@@ -7,9 +7,16 @@ from transfuse.network.spec import Spec
 
 # Settings that change the function but no shape.
 FUNCTIONAL = (
-    "hidden_act", "activation_function", "hidden_activation", "layer_norm_eps", "rms_norm_eps", "rope_theta",
-    "tie_word_embeddings", "is_decoder",
+    "hidden_act", "activation_function", "hidden_activation", "activation", "feed_forward_proj",
+    "classifier_activation",
+    "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "norm_eps", "tie_word_embeddings", "is_decoder",
+    "rope_theta", "rope_parameters", "layer_types", "sliding_window", "use_sliding_window", "use_parallel_residual",
+    "local_attention", "global_attn_every_n_layers", "classifier_pooling", "use_mean_pooling",
+    "relative_attention_max_distance", "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
+    "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "num_experts_per_tok",
+    "norm_topk_prob", "use_bidirectional_attention",
 )  # fmt: skip
+TOWERS = ("text_config", "vision_config")
 OTHER = "the other model"
 
 
@@ -23,6 +30,9 @@ def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, othe
         ours, theirs = getattr(anchor, name, None), getattr(source, name, None)
         if ours != theirs:
             raise SpecError(f"{name} is {ours!r} in the anchor and {theirs!r} in {other}; they cannot be fused")
+    for tower in TOWERS:
+        if hasattr(anchor, tower) and hasattr(source, tower):
+            check_same_function(getattr(anchor, tower), getattr(source, tower), other)
     check_same_answers(anchor, source, other)
 
 

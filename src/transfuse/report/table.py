@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,15 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     )
 
 
-def metrics_table(found: Mapping[str, Metrics]) -> Table:
-    """One row per model."""
-    table = Table(_name(), *(_right(name) for name in ("accuracy", "loss", "samples")))
+FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f"}
+
+
+def metrics_table(found: Mapping[str, Metrics], measures: Sequence[str] = ("accuracy", "loss")) -> Table:
+    """One row per model, one column per measure."""
+    table = Table(_name(), *(_right(name) for name in (*measures, "samples")))
     for name, metrics in found.items():
-        table.add_row(Text(printable(name)), f"{metrics.accuracy:.2%}", f"{metrics.loss:.4f}", str(metrics.samples))
+        values = [format(getattr(metrics, measure), FORMATS[measure]) for measure in measures]
+        table.add_row(Text(printable(name)), *values, str(metrics.samples))
     return table
 
 

@@ -36,11 +36,18 @@ def declare(config: PretrainedConfig, architecture: str) -> Spec:
     """The declaration of a checkpoint, by the name of its transformers class.
 
     Raises:
-        SpecError: no family declares this class; names the ones that are near.
+        SpecError: no family declares this class; names the ones that are near, and what to write.
     """
     if architecture not in FAMILIES:
-        near = get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
+        same = [name for name in FAMILIES if name.startswith(_stem(architecture))]
+        near = same or get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
         raise SpecError(
-            f"{architecture} (model type {config.model_type}) has no declaration; fuse one of: {', '.join(near)}"
+            f"{architecture} (model type {config.model_type}) has no declaration; near are {', '.join(near[:5])}."
+            " Declare it in a file of your own (docs/adding-a-family.md) and pass --spec FILE"
         )
     return FAMILIES[architecture](config)
+
+
+def _stem(architecture: str) -> str:
+    """`Llama` of `LlamaForX`."""
+    return architecture.partition("For")[0].removesuffix("Model") or architecture

@@ -1,0 +1,65 @@
+"""Architectures that users teach: from a file of theirs, from an installed package, or from Python."""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from runpy import run_path
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
+
+from transfuse.errors import ConfigError, SpecError
+from transfuse.io.checkpoint import CLASSES
+from transfuse.io.files import first_line
+from transfuse.network.families import FAMILIES, Family
+
+GROUP = "transfuse.families"  # entry points: modules that call `register` when imported
+_seen: set[str] = set()  # what has been imported: importing again would make its classes anew
+
+
+def register(architecture: str | type[PreTrainedModel], declaration: Family) -> None:
+    """Teach transfuse an architecture.
+
+    Args:
+        architecture: the name of a transformers class, or a model class of your own, whose checkpoints can then be
+            read.
+        declaration: from a configuration to its `Spec`; see docs/adding-a-family.md.
+
+    Raises:
+        SpecError: a class of your own without a configuration class that names its model type.
+    """
+    if isinstance(architecture, str):
+        FAMILIES[architecture] = declaration
+        return
+    config = getattr(architecture, "config_class", None)
+    if config is None or not config.model_type:
+        raise SpecError(f"{architecture.__name__} needs a config_class with a model_type")
+    CLASSES[architecture.__name__] = architecture
+    FAMILIES[architecture.__name__] = declaration
+    if config.model_type not in CONFIG_MAPPING:
+        AutoConfig.register(config.model_type, config)
+
+
+def load_families(file: str | None = None) -> None:
+    """Import the installed plugins, and a Python file of the user's; both call `register`.
+
+    Raises:
+        ConfigError: the file, or a plugin, cannot be imported or registers nothing.
+    """
+    for point in entry_points(group=GROUP):
+        if point.value not in _seen:
+            try:
+                point.load()
+            except Exception as error:  # whatever a plugin's code does
+                raise ConfigError(f"plugin {point.name} cannot be imported: {first_line(error)}") from error
+            _seen.add(point.value)
+    if file is None or str(Path(file).resolve()) in _seen:
+        return
+    path, before = Path(file), {**FAMILIES}
+    if path.suffix != ".py" or not path.is_file():
+        raise ConfigError(f"spec: {file} is no Python file; give one that calls transfuse.register")
+    try:
+        run_path(str(path), run_name=path.stem)
+    except Exception as error:
+        raise ConfigError(f"spec: {file} fails with {type(error).__name__}: {first_line(error)}") from error
+    if before == FAMILIES:
+        raise ConfigError(f"spec: {file} registers nothing; end it with transfuse.register(MODEL, DECLARATION)")
+    _seen.add(str(path.resolve()))

@@ -1,0 +1,158 @@
+"""Language models of many kinds from the command line: texts in, a checkpoint with all that belongs to it out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cases import GPT2, LLAMA, T5
+from safetensors.torch import load_file, save_file
+from tokenizers.implementations import ByteLevelBPETokenizer
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from world import Run, one_line
+
+TEXTS = [f"number {row % 7} follows number {row % 5}" for row in range(30)]
+END = "<|end|>"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    return tmp_path / "texts.jsonl"
+
+
+def saved(folder: Path, build, seed: int, pad: str | None = END) -> Path:
+    """A checkpoint with tokenizer, generation settings and a chat template."""
+    words = ByteLevelBPETokenizer()
+    words.train_from_iterator(TEXTS, 280, special_tokens=[END], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, eos_token=END, pad_token=pad)
+    tokenizer.model_max_length = 12
+    tokenizer.chat_template = "{{ messages }}"
+    torch.manual_seed(seed)
+    model: PreTrainedModel = build(len(tokenizer))
+    model.generation_config = GenerationConfig(max_new_tokens=7, eos_token_id=0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def gpt2(words: int) -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": words}))
+
+
+def llama(words: int) -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": words}))
+
+
+def t5(words: int) -> T5ForConditionalGeneration:
+    return T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": words}))
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+@pytest.mark.parametrize("align", ["flow", "exact"])
+def test_fused_measured_walked_and_tuned(build, align, tmp_path: Path, texts: Path, run: Run) -> None:
+    a, b = (saved(tmp_path / str(seed), build, seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "fused", "--data", texts, "--align", align)
+    assert ran.status == 0, ran
+    assert "{{ messages }}" in (tmp_path / "fused" / "chat_template.jinja").read_text()
+    assert GenerationConfig.from_pretrained(tmp_path / "fused").max_new_tokens == 7
+    measured = run("eval", tmp_path / "fused", a, "--data", texts, "--json")
+    assert measured.status == 0, measured
+    found = json.loads(measured.out)[str(a)]
+    assert found["perplexity"] == pytest.approx(torch.tensor(found["loss"]).exp().item(), rel=1e-4)
+    assert "perplexity" in run("eval", a, "--data", texts).out
+    assert run("path", a, b, "--data", texts, "--align", align, "--points", 3).status == 0
+    assert run("finetune", tmp_path / "fused", "--data", texts, "--teacher", b, "-o", tmp_path / "tuned").status == 0
+
+
+def test_loss_is_that_of_the_library(tmp_path: Path, texts: Path, run: Run) -> None:
+    """Mean over all tokens but the first of each text, as transformers computes it from labels."""
+    a = saved(tmp_path / "a", llama, 1)
+    found = json.loads(run("eval", a, "--data", texts, "--json").out)[str(a)]
+    tokenizer, model = PreTrainedTokenizerFast.from_pretrained(a), LlamaForCausalLM.from_pretrained(a)
+    inputs = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    with torch.no_grad():
+        loss = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels).loss
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert found["samples"] == int((labels[:, 1:] != -100).sum())
+
+
+def test_a_tokenizer_without_padding(tmp_path: Path, texts: Path, run: Run) -> None:
+    a, b = (saved(tmp_path / str(seed), gpt2, seed, pad=None) for seed in (1, 2))
+    assert run("fuse", a, b, "-o", tmp_path / "fused", "--data", texts).status == 0
+
+
+def test_encoder_and_decoder(tmp_path: Path, texts: Path, run: Run) -> None:
+    a, b = (saved(tmp_path / str(seed), t5, seed) for seed in (1, 2))
+    for align in ("flow", "exact"):
+        ran = run("fuse", a, b, "-o", tmp_path / align, "--data", texts, "--align", align)
+        assert ran.status == 0, ran
+    one_line(run("eval", a, "--data", texts), ["T5ForConditionalGeneration", "cannot be measured"])
+
+
+def test_another_precision(tmp_path: Path, run: Run) -> None:
+    """Computed in float32, written as the anchor is; or as asked for."""
+    a, b = (saved(tmp_path / str(seed), llama, seed) for seed in (1, 2))
+    LlamaForCausalLM.from_pretrained(a, dtype=torch.bfloat16).save_pretrained(a)
+    assert run("fuse", a, b, "-o", tmp_path / "same").status == 0
+    assert run("fuse", a, b, "-o", tmp_path / "asked", "--dtype", "float32").status == 0
+    for name, dtype in (("same", torch.bfloat16), ("asked", torch.float32)):
+        tensors = load_file(tmp_path / name / "model.safetensors")
+        assert {values.dtype for values in tensors.values()} == {dtype}
+
+
+def old_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As TensorFlow called a norm's gain and bias, with a constant that was once saved too."""
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): values
+        for name, values in tensors.items()
+    }
+    return renamed | {"bert.embeddings.position_ids": torch.arange(16)[None]}
+
+
+def bare_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As the first GPT-2 checkpoints: without a prefix, with the causal mask of every layer."""
+    renamed = {name.removeprefix("transformer."): values for name, values in tensors.items()}
+    return renamed | {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(2)}
+
+
+def bert(words: int) -> BertForMaskedLM:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    return BertForMaskedLM(BertConfig(vocab_size=words, max_position_embeddings=16, **sizes))
+
+
+@pytest.mark.parametrize(("build", "rename"), [(bert, old_names), (gpt2, bare_names)])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> None:
+    """They load, fuse as the new ones do, and the result reloads without a missing or unexpected key."""
+    a, b = (saved(tmp_path / str(seed), build, seed) for seed in (1, 2))
+    assert run("fuse", a, b, "-o", tmp_path / "new").status == 0
+    for folder in (a, b):
+        tensors = rename(load_file(folder / "model.safetensors"))
+        (folder / "model.safetensors").unlink()
+        if pickled:
+            torch.save(tensors, folder / "pytorch_model.bin")
+        else:
+            save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    if pickled:
+        one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["--allow-pickle"])
+    ran = run("fuse", a, b, "-o", tmp_path / "out", *(["--allow-pickle"] if pickled else []))
+    assert ran.status == 0, ran
+    kind = type(build(30))
+    found, report = kind.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    for name, values in kind.from_pretrained(tmp_path / "new").state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], values)
