@@ -140,8 +140,6 @@ def case(
     return Case(name, found, found.config_class, {**sizes, **changes}, double, inert)
 
 
-ALL_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
-
 CASES = [
     case("ViTForImageClassification", VIT, WIDTHS, K_BIAS),
     case("ViTForImageClassification", VIT, WIDTHS, qkv_bias=False),
@@ -177,3 +175,30 @@ CASES = [
     case("T5ForConditionalGeneration", T5, ()),
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
 ]
+
+TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
+TWO = {"num_labels": 2}
+
+
+def others(stem: str, sizes: Mapping[str, Any], endings: tuple[str, ...] = TEXT_HEADS) -> list[Case]:
+    """Every further class that transformers has of a family."""
+    return [case(f"{stem}{ending}", sizes, ()) for ending in endings if hasattr(transformers, f"{stem}{ending}")]
+
+
+# The same trunks under other heads, which the proofs of symmetry and completeness go through too.
+HEADS = [
+    *others("ViT", VIT, ("Model",)), *others("DeiT", VIT, ("ForImageClassification", "Model")),
+    *others("Dinov2", DINO, ("Model",)), *others("Beit", BEIT, ("Model",)),
+    *others("Beit", BEIT | {"use_mean_pooling": False, "use_mask_token": True}, ("ForImageClassification",)),
+    *others("CLIPVision", CLIP_VISION, ("Model",)), *others("CLIPText", CLIP_TEXT, ("Model", "ModelWithProjection")),
+    *others("Bert", BERT, TEXT_HEADS[1:]), *others("Roberta", BERT),
+    *others("XLMRoberta", BERT, ("ForMaskedLM", *TEXT_HEADS)),
+    *others("DistilBert", DISTIL), *others("ModernBert", MODERN), *others("GPT2", GPT2 | TWO),
+    *others("GPTNeoX", NEOX | TWO), *others("Llama", LLAMA | TWO), *others("Mistral", LLAMA | TWO),
+    *others("Qwen2", LLAMA | TWO | {"head_dim": 4}), *others("Qwen3", LLAMA | TWO),
+    *others("Gemma2", LLAMA | TIED | TWO),
+    *others("Phi3", LLAMA | TWO | {"head_dim": 4}), *others("Olmo2", LLAMA | TWO | {"head_dim": 4}),
+    *others("Gemma3Text", LLAMA | TIED | TWO, ("ForSequenceClassification", "Model")),
+    *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
+    *others("T5", T5, ("EncoderModel",)),
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CASES, Case
+from cases import CASES, HEADS, Case
 
 from transfuse.align.gauge import canonical
 from transfuse.align.groups import as_matrix, random_alignment
@@ -12,6 +12,7 @@ from transfuse.errors import SpecError
 from transfuse.fusion import fuse
 from transfuse.merge.apply import carry, carry_all
 from transfuse.merge.mean import mean
+from transfuse.network.families import FAMILIES
 from transfuse.network.layout import open_tensors, opened
 from transfuse.network.model import network, with_tensors, with_twins
 from transfuse.network.space import Group, Space
@@ -21,6 +22,7 @@ from transfuse.transport.maps import from_plan
 
 EXACT = 1e-9
 families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+with_all_heads = pytest.mark.parametrize("case", [*CASES, *HEADS], ids=lambda case: case.name)
 
 
 def without_rotations(spec: Spec) -> Spec:
@@ -40,7 +42,7 @@ def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
     return float((case.logits(case.build(), carried) - reference).abs().max() / reference.abs().max())
 
 
-@families
+@with_all_heads
 def test_folding_and_balancing_keep_the_function(case):
     model = case.build()
     spec = symmetric(opened(case.spec(model)))
@@ -51,7 +53,7 @@ def test_folding_and_balancing_keep_the_function(case):
     assert any((gauge[name] - values).abs().max() > 0.01 for name, values in weights(case, model).items())
 
 
-@families
+@with_all_heads
 @pytest.mark.parametrize("seed", [1, 2])
 def test_symmetry_full_group(case, seed):
     """A random element of every exact group leaves the logits unchanged and moves every free space."""
@@ -68,7 +70,7 @@ def test_symmetry_full_group(case, seed):
     assert deviation(case, carry_all(spec, folded, maps), reference) < EXACT
 
 
-@families
+@with_all_heads
 def test_symmetry_without_rotations_needs_no_folding(case):
     model = case.build()
     spec = without_rotations(symmetric(opened(case.spec(model))))
@@ -116,7 +118,7 @@ def test_what_is_called_inert_is(case):
             assert deviation(case, weights(case, model) | {name: torch.randn_like(values)}, reference) < EXACT
 
 
-@families
+@with_all_heads
 def test_completeness(case, tmp_path):
     """Every tensor is declared once, and every wrong shape, missing or extra tensor is said by name."""
     model = case.build()
@@ -202,3 +204,7 @@ def test_saved_and_reloaded(case, align, tmp_path):
     if found._can_set_experts_implementation():
         found.set_experts_implementation("eager")  # the fast kernels know no float64
     assert torch.allclose(case.logits(found.double()), case.logits(fusion.model.double()), atol=1e-6)
+
+
+def test_every_declared_class_has_a_case():
+    assert {case.architecture.__name__ for case in (*CASES, *HEADS)} == FAMILIES.keys()

@@ -8,7 +8,7 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.space import Axis, Group, Space
 
 Config = Any  # each family's own configuration class
-Reads = Space | Normed
+Reads = Axis | Normed
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def vit(config: Config) -> Spec:
 def vit_model(config: Config) -> Spec:
     """ViTModel."""
     s = Builder("vit")
-    pooler(s, trunk(s, config, ""), "pooler.dense", config.pooler_output_size)
+    states(s, config, trunk(s, config, ""))
     return s.build()
 
 
@@ -41,7 +41,7 @@ def deit_with_teacher(config: Config) -> Spec:
 def deit_model(config: Config) -> Spec:
     """DeiTModel."""
     s = Builder("deit")
-    pooler(s, trunk(s, config, "", ("distillation_token",)), "pooler.dense", config.pooler_output_size)
+    states(s, config, trunk(s, config, "", ("distillation_token",)))
     return s.build()
 
 
@@ -84,6 +84,11 @@ def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, 
         x = s.join(f"{i}.out", x, mlp)
     s.part = "head"
     return s.norm(f"{p}layernorm", x)
+
+
+def states(s: Builder, config: Config, h: Normed) -> None:
+    """The output itself, norm and all, and what is pooled from it."""
+    pooler(s, h.space, "pooler.dense", config.pooler_output_size)
 
 
 def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positions: bool) -> Space:
