@@ -2,6 +2,7 @@
 
 python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
 python benchmarks/methods.py --dataset sst2 --pairs 1,2 3,4 5,6
+python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --samples 300
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    texts = {name: SUBJECTS[name] for name in ("sst2", "warandpeace")}
+    texts = {name: SUBJECTS[name] for name in SUBJECTS if name.startswith(("sst2", "warandpeace"))}
     images = Subject(f"{args.dataset}-vit-{args.width}", lambda name: split(args.dataset, name))
     subject = texts.get(args.dataset, images)
     pairs = {pair: over_pair(subject, pair.split(","), args.samples) for pair in args.pairs}

@@ -92,4 +92,6 @@ SUBJECTS = {
     "sst2": Subject("sst2-bert-64", sentences, {"batch_size": 64}),
     "sst2-narrow": Subject("sst2-bert-32", sentences, {"batch_size": 64}),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
+    "warandpeace-gpt2": Subject("warandpeace-gpt2-192", passages, {"batch_size": 16}),
+    "warandpeace-llama": Subject("warandpeace-llama-192", passages, {"batch_size": 16}),
 }

@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from transfuse.network.builder import Builder
     from transfuse.network.space import Group
     from transfuse.plugins import register
+    from transfuse.proof import check_declaration
 
-__all__ = ["Builder", "Finetuned", "Fusion", "Group", "TransfuseError", "finetune", "fuse", "register"]
+__all__ = [
+    "Builder", "Finetuned", "Fusion", "Group", "TransfuseError", "check_declaration", "finetune", "fuse", "register",
+]  # fmt: skip
 WHERE = {
     "Builder": "network.builder", "Finetuned": "finetuning", "Fusion": "fusion", "Group": "network.space",
-    "TransfuseError": "errors", "finetune": "finetuning", "fuse": "fusion", "register": "plugins",
+    "TransfuseError": "errors", "check_declaration": "proof", "finetune": "finetuning", "fuse": "fusion",
+    "register": "plugins",
 }  # fmt: skip
 
 
