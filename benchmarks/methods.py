@@ -2,7 +2,7 @@
 
 python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
 python benchmarks/methods.py --dataset sst2 --pairs 1,2 3,4 5,6
-python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --samples 300
+python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --samples 300 --limit 200
 """
 
 import argparse
@@ -18,10 +18,10 @@ from subjects import SUBJECTS, Judge, Subject
 from transfuse.compare import compare
 
 
-def over_pair(subject: Subject, seeds: list[str], samples: int | None) -> list[dict[str, object]]:
+def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: int | None) -> list[dict[str, object]]:
     """One comparison: rows as dictionaries."""
     anchor, source = (subject.model(seed) for seed in seeds)
-    judge = Judge(subject, seeds[0], "test")
+    judge = Judge(subject, seeds[0], "test", limit)
     options = {"samples": samples} if samples else {}
     found = compare(anchor, source, subject.samples("train"), judge.batches, judge.processor, options=options)
     return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
@@ -39,13 +39,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
     parser.add_argument("--samples", type=int, default=None, help="default: what each method takes")
+    parser.add_argument("--limit", type=int, default=None, help="test samples, drawn at random; default: all")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     texts = {name: SUBJECTS[name] for name in SUBJECTS if name.startswith(("sst2", "warandpeace"))}
     images = Subject(f"{args.dataset}-vit-{args.width}", lambda name: split(args.dataset, name))
     subject = texts.get(args.dataset, images)
-    pairs = {pair: over_pair(subject, pair.split(","), args.samples) for pair in args.pairs}
+    pairs = {pair: over_pair(subject, pair.split(","), args.samples, args.limit) for pair in args.pairs}
     table = Table("model", "accuracy", "loss", "barrier", "seconds")
     for rows in zip(*pairs.values(), strict=True):
         cells = [spread([row["metrics"][key] for row in rows]) for key in ("accuracy", "loss")]

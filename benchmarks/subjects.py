@@ -51,10 +51,10 @@ class Subject:
 
 
 class Judge:
-    """Measures models on a split that is prepared once."""
+    """Measures models on a split, or `limit` samples of it drawn at random, that is prepared once."""
 
-    def __init__(self, subject: Subject, seed: str, name: str) -> None:
-        self.subject, self.seed, self.name = subject, seed, name
+    def __init__(self, subject: Subject, seed: str, name: str, limit: int | None = None) -> None:
+        self.subject, self.seed, self.name, self.limit = subject, seed, name, limit
 
     @cached_property
     def processor(self) -> Any:
@@ -65,7 +65,7 @@ class Judge:
     def batches(self) -> list[dict[str, Tensor]]:
         model = self.subject.model(self.seed)
         prepare = task(type(model).__name__).preparer(self.processor, model.config)
-        return list(self.subject.samples(self.name).batches(prepare, 250))
+        return list(self.subject.samples(self.name).take(self.limit, 0).batches(prepare, min(250, self.limit or 250)))
 
     def measure(self, model: PreTrainedModel) -> Metrics:
         return evaluate(model, self.batches)
