@@ -12,6 +12,7 @@ from transfuse.batch import cast
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.io.checkpoint import load_model, local_directory
 from transfuse.io.files import copy_companions
+from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
 from transfuse.network.model import answer, example_inputs
@@ -34,6 +35,8 @@ def save_checkpoint(
     with atomic_directory(target, overwrite, [Path(each) for each in inputs if each]) as partial:
         with quiet():
             model.save_pretrained(partial)
+        if inputs and inputs[0]:
+            keep_names(partial, local_directory(inputs[0], "allow"), model.base_model_prefix)
         if processor is not None:
             processor.save_pretrained(partial)
         elif inputs[0]:

@@ -137,7 +137,7 @@ def bert(words: int) -> BertForMaskedLM:
 @pytest.mark.parametrize(("build", "rename"), [(bert, old_names), (gpt2, bare_names)])
 @pytest.mark.parametrize("pickled", [False, True])
 def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> None:
-    """They load, fuse as the new ones do, and the result reloads without a missing or unexpected key."""
+    """They load, fuse as the new ones do, keep their names, and reload without a missing or unexpected key."""
     a, b = (saved(tmp_path / str(seed), build, seed) for seed in (1, 2))
     assert run("fuse", a, b, "-o", tmp_path / "new").status == 0
     for folder in (a, b):
@@ -151,6 +151,10 @@ def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> No
         one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["--allow-pickle"])
     ran = run("fuse", a, b, "-o", tmp_path / "out", *(["--allow-pickle"] if pickled else []))
     assert ran.status == 0, ran
+    constants = ("position_ids", "masked_bias")
+    assert {*load_file(tmp_path / "out" / "model.safetensors")} == {
+        name for name in rename(load_file(tmp_path / "new" / "model.safetensors")) if not name.endswith(constants)
+    }
     kind = type(build(30))
     found, report = kind.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
