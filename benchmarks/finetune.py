@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transfuse import finetune, fuse
 from transfuse.compare import WAYS
 
-ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact")
+ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
 FUSIONS = {name.removesuffix(" (control)"): WAYS[name] for name in ARMS}
 TRAINED = "parent, trained on"
 TAUGHT = ", taught"  # by all parents' averaged outputs
@@ -83,8 +83,8 @@ class Group:
         return None
 
     def fused(self, name: str) -> PreTrainedModel:
-        options = FUSIONS[name] | ({"evidence": self.args.evidence} if name == "exact" else {})
-        look = options.get("align") != "none" and options.get("evidence") != "weights"
+        options = FUSIONS[name] | ({"evidence": self.args.evidence} if name.startswith("exact") else {})
+        look = options.get("align") != "none" and options.get("evidence") != "weights" or "merge" in options
         return fuse(self.parents, self.training if look else None, processor=self.processor, **options).model
 
     def run(self, arm: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Align = Literal["none", "flow", "exact"]
-Merge = Literal["mean"]
+Merge = Literal["mean", "least-squares"]
 Evidence = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
 Cost = Literal["euclidean", "squared", "cosine"]

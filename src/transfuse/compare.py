@@ -22,6 +22,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "flow, hard": {"align": "flow", "plan": "hard"},
     "exact, weights only": {"align": "exact", "evidence": "weights"},
     "exact": {"align": "exact"},
+    "exact, least squares": {"align": "exact", "merge": "least-squares"},
     "uniform plan (control)": {"align": "flow", "plan": "uniform"},
 }
 HALF = "half the anchor (control)"
@@ -29,7 +30,10 @@ HALF = "half the anchor (control)"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `seconds`: aligning and merging, calibration passes included."""
+    """One line of the table. `seconds`: aligning and merging, calibration passes included.
+
+    `barrier`: of the line between the aligned models; of a fusion that does not lie on it, its own excess.
+    """
 
     name: str
     metrics: Metrics
@@ -68,9 +72,14 @@ def compare(
         fusion = fuse([anchor, source], calibration, processor=processor, **WAYS[name], **options)
         seconds = time.perf_counter() - start
         (aligned,) = fusion.alignments
-        line = path(anchor, aligned.anchor, aligned.carried, parents, batches)
-        rows.append(Row(name, evaluate(fusion.model, batches), line.barrier, seconds))
-        lines[name], alignments[name] = line, aligned
+        found = evaluate(fusion.model, batches)
+        if fusion.options.merge == "mean":
+            lines[name] = path(anchor, aligned.anchor, aligned.carried, parents, batches)
+            over = lines[name].barrier
+        else:  # it does not lie on the line
+            over = max(0.0, found.loss - (parents[0].loss + parents[1].loss) / 2)
+        rows.append(Row(name, found, over, seconds))
+        alignments[name] = aligned
     tensors = network(anchor, anchor.device).tensors
     nothing = {name: torch.zeros_like(values) for name, values in tensors.items()}
     half = path(anchor, tensors, nothing, parents, batches)

@@ -193,6 +193,9 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
+FITTED_WITHOUT_DATA = "merge least-squares fits layers to samples; give --data, or choose merge mean"
+
+
 def without_data(evidence: str) -> str:
     """What to say of evidence that there is nothing to take from."""
     return f"evidence {evidence} needs data; give --data, or choose --evidence weights"
@@ -223,5 +226,7 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             f"{labels.get('evidence', 'evidence')}: align flow matches by activations or by weights, not by both;"
             " choose one"
         )
+    if isinstance(chosen, Job) and chosen.data is None and chosen.merge == "least-squares":
+        raise ConfigError(FITTED_WITHOUT_DATA)
     if isinstance(chosen, Job) and chosen.data is None and chosen.evidence in ("activations", "both"):
         raise ConfigError(without_data(chosen.evidence))

@@ -63,7 +63,14 @@ Align = Annotated[
         " none: plain average.",
     ),
 ]
-Merge = Annotated[str | None, Option(metavar="mean", help="mean (default): the weighted mean of the aligned models.")]
+Merge = Annotated[
+    str | None,
+    Option(
+        metavar="mean|least-squares",
+        help="mean (default): the weighted mean of the aligned models. least-squares: then every linear layer is"
+        " fitted to what the parents compute, on unlabelled --data.",
+    ),
+]
 Evidence = Annotated[
     str | None,
     Option(

@@ -1,7 +1,8 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,16 +13,17 @@ from transfuse.align.confident import confident
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
-from transfuse.choices import Paper
-from transfuse.config import FLOW, Options, make, without_data
+from transfuse.choices import Merge, Paper
+from transfuse.config import FITTED_WITHOUT_DATA, FLOW, Options, make, without_data
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
+from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
-from transfuse.network.model import Network, network, with_tensors
+from transfuse.network.model import Network, declaration, network, with_tensors
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
@@ -104,11 +106,11 @@ def fuse(
         found = align(networks[0], source, choices)
         own = None if row is None else row < 0 if chosen.vocab == "shared" else row == row
         alignments.append(found if own is None else with_own_words(found, own))
-    merged = merge(alignments, weights)
-    check_finite(merged, "the fused model")
-    fused = _finish(loaded[0], networks[0], merged, chosen)
+    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merge, progress)
+    check_finite(fused.state_dict(), "the fused model")
+    fused = _finish(loaded[0], fused, chosen)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
-    record = describe(origins, chosen, weights, choices, data, alignments)
+    record = describe(origins, chosen, weights, choices, data, alignments) | fits
     return Fusion(fused, tuple(alignments), chosen, record, origins, processor)
 
 
@@ -138,8 +140,8 @@ def calibrate(
     """The evidence to use, and the prepared calibration batches for it."""
     evidence = resolve_evidence(options, data)
     paper = Paper(**options.model_dump(include=set(FLOW)))
-    looks = evidence != "weights" or options.policy in WEIGHTED
-    if not looks or data is None or options.align == "none":
+    looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
+    if data is None or not (looks or options.merge == "least-squares"):
         return Choices(evidence, (), paper)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.max_loss is None:
@@ -154,6 +156,8 @@ def calibrate(
 
 def resolve_evidence(options: Options, data: Any) -> Kind:
     """`auto`: weights without data, activations for the flow, both for exact."""
+    if options.merge == "least-squares" and data is None:
+        raise ConfigError(FITTED_WITHOUT_DATA)
     if options.evidence == "auto":
         return "weights" if data is None else "activations" if options.align == "flow" else "both"
     if options.evidence != "weights" and options.align != "none" and data is None:
@@ -170,15 +174,25 @@ def prepare(
         yield {name: values.to(model.device) for name, values in batch.items()}
 
 
-def merge(alignments: Sequence[Aligned], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean in the anchor's basis."""
-    return mean([alignments[0].anchor, *(each.carried for each in alignments)], weights)
+def merge(
+    anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
+    progress: Progress = silent,
+) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
+    """One model in the anchor's basis, and what is to be recorded of how it was made."""
+    bases = [alignments[0].anchor, *(each.carried for each in alignments)]
+    fused = with_tensors(anchor.model, mean(bases, weights))
+    if how == "mean":
+        return fused, {}
+    parents = [with_tensors(anchor.model, tensors) for tensors in bases]
+    each = partial(progress.track, doing="fitting layers")
+    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, each)
+    return fused, {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
 
 
-def _finish(anchor: PreTrainedModel, precise: Network, tensors: dict[str, Tensor], options: Options) -> PreTrainedModel:
-    """The merged tensors in a model of the anchor's class and of the wanted dtype."""
+def _finish(anchor: PreTrainedModel, fused: PreTrainedModel, options: Options) -> PreTrainedModel:
+    """The fused model in the wanted dtype, on the CPU."""
     dtype = options.torch_dtype() or anchor.dtype
-    fused = with_tensors(precise.model, tensors).to("cpu", dtype)
+    fused = fused.to("cpu", dtype)
     fused.config.dtype = dtype
     return fused
 

@@ -132,19 +132,30 @@ def observe(
             if probe.side == "output" and name in cuts:
                 values = values[..., cuts[name].to(values.device)]
             pieces.setdefault(probe, {})[name] = kept(probe, values.detach())
+            missing.discard((probe, name))
+            if not missing:
+                raise _SeenError
 
         return keep
 
+    probes = list(probes)
+    missing = {(probe, name) for probe in probes for name in probe.parts()}
     handles = [
         model.get_submodule(_module(name)).register_forward_hook(hook(probe, name))
         for probe in probes for name in probe.parts()
     ]  # fmt: skip
     try:
         model(**unlabelled(batch))
+    except _SeenError:
+        pass
     finally:
         for handle in handles:
             handle.remove()
     return {probe: torch.cat([found[name] for name in probe.parts()], -1) for probe, found in pieces.items()}
+
+
+class _SeenError(Exception):
+    """All that was looked for has shown; what the model would go on to compute is not needed."""
 
 
 def _module(name: str) -> str:

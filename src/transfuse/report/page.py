@@ -45,7 +45,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
 
 def best(comparison: Comparison) -> str:
     """The fusion with the lowest loss, controls aside."""
-    fused = (row for row in comparison.rows if row.name in comparison.lines and row.name not in CONTROLS)
+    fused = (row for row in comparison.rows if row.name in comparison.alignments and row.name not in CONTROLS)
     return min(fused, key=lambda row: row.metrics.loss).name
 
 
