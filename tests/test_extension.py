@@ -93,7 +93,15 @@ def test_a_declaration_that_is_not_true(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("x = 1", "registers nothing"), ("raise RuntimeError('oh')", "RuntimeError: oh"), ("import nowhere", "nowhere")],
+    [
+        ("x = 1", "registers nothing"),
+        ("raise RuntimeError('oh')", "RuntimeError: oh"),
+        ("import nowhere", "nowhere"),
+        ("import sys; sys.exit(3)", "SystemExit"),
+        ("import transfuse; transfuse.register('NoSuchModel', print)", "no NoSuchModel"),
+        ("import transfuse; transfuse.register(3, print)", "no model class"),
+        ("import transfuse; transfuse.register('ViTModel', 3)", "should be a function"),
+    ],
 )
 def test_files_that_teach_nothing(text, told, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(text)
@@ -103,16 +111,28 @@ def test_files_that_teach_nothing(text, told, tmp_path: Path) -> None:
         load_families(str(tmp_path / "other.py"))
 
 
+@pytest.mark.parametrize(("given", "told"), [(None, "no Spec"), ("raise", "AttributeError")])
+def test_a_declaration_that_fails(given, told, monkeypatch):
+    monkeypatch.setitem(FAMILIES, "ViTModel", lambda config: config.nowhere if given else None)
+    with pytest.raises(SpecError, match=told):
+        declare(ViTConfig(), "ViTModel")
+
+
 def test_an_installed_package_teaches_too(tmp_path: Path) -> None:
     """Through the entry point `transfuse.families`."""
     (tmp_path / "my_family.py").write_text(
-        "import transfuse\nfrom transfuse.network.families.vit import vit\ntransfuse.register('MyViT', vit)\n"
+        "import transfuse\nfrom transfuse.network.families.vit import vit\n"
+        "transfuse.register('ViTForMaskedImageModeling', vit)\n"
     )
     facts = tmp_path / "my_family-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: my-family\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[transfuse.families]\nmine = my_family\n")
-    code = "from transfuse.plugins import load_families, FAMILIES\nload_families()\nassert 'MyViT' in FAMILIES"
+    code = (
+        "from transfuse.plugins import load_families, FAMILIES\n"
+        "load_families()\n"
+        "assert 'ViTForMaskedImageModeling' in FAMILIES"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
 
 

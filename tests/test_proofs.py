@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from cases import CASES, HEADS, Case
 
 from transfuse.align.gauge import canonical
@@ -207,4 +208,5 @@ def test_saved_and_reloaded(case, align, tmp_path):
 
 
 def test_every_declared_class_has_a_case():
-    assert {case.architecture.__name__ for case in (*CASES, *HEADS)} == FAMILIES.keys()
+    declared = {name for name in FAMILIES if hasattr(transformers, name)}  # other tests may have registered their own
+    assert {case.architecture.__name__ for case in (*CASES, *HEADS)} == declared

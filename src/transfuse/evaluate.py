@@ -57,7 +57,7 @@ def score(predict_log: Callable[[Batch], Float[Tensor, "sample cls"]], batches: 
         loss += float(nll_loss(found.double(), labels, reduction="sum"))
         count += len(labels)
     if not count:
-        raise DataError("nothing to measure: no text has a word that could be hidden; give longer texts")
+        raise DataError("nothing to measure: no text has a word that could be guessed; give longer texts")
     return Metrics(right / count, loss / count, count)
 
 

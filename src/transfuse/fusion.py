@@ -111,6 +111,8 @@ def fuse(
     fused = _finish(loaded[0], fused, chosen)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
+    if any(row is not None for row in rows):
+        record["shared_words"] = [None if row is None else int((row >= 0).sum()) for row in rows]
     return Fusion(fused, tuple(alignments), chosen, record, origins, processor)
 
 
@@ -145,13 +147,22 @@ def calibrate(
         return Choices(evidence, (), paper)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.max_loss is None:
-        batches = prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor)
-        return Choices(evidence, list(batches), paper)
+        batches = list(prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor))
+        agree_on_padding(networks)
+        return Choices(evidence, batches, paper)
     labelled = task(type(model).__name__).labelled(samples).shuffled(options.seed)
     samples = with_ids_of(model.config, labelled)
     drawn = prepare(samples, model, anchor, options, processor)
     models = [each.model for each in networks]
     return Choices(evidence, confident(models, drawn, options.max_loss, options.sample_count()), paper)
+
+
+def agree_on_padding(networks: Sequence[Network]) -> None:
+    """Give the anchor's padding token to sources without one: decoders that classify look for it."""
+    pad = getattr(networks[0].model.config, "pad_token_id", None)
+    for each in networks[1:] if pad is not None else ():
+        if getattr(each.model.config, "pad_token_id", None) is None:
+            each.model.config.pad_token_id = pad
 
 
 def resolve_evidence(options: Options, data: Any) -> Kind:

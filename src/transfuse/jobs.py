@@ -29,7 +29,7 @@ from transfuse.network.families import FAMILIES, declare
 from transfuse.plugins import load_families
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
-from transfuse.tasks import Task, check_measurable, own_preparer, task, with_ids_of
+from transfuse.tasks import check_measurable, own_preparer, task, with_ids_of
 from transfuse.vocabulary import rows_of_words
 
 
@@ -39,7 +39,7 @@ def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
     resolve_evidence(job, job.data)
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
-    samples = None if job.data is None else anchor.samples(load_samples(job.data, CALIBRATION))
+    samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
     fusion = fuse(job.models, samples, progress, **job.options())
     seconds = round(time.perf_counter() - start, 2)
     fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
@@ -51,13 +51,14 @@ def eval_job(
 ) -> tuple[dict[str, Metrics], tuple[str, ...]]:
     """Metrics of every model on labelled data, and which of them tell something of such models."""
     device = options.torch_device()
-    given, tasks = load_samples(data), _inspect(models, options, check_measurable)
+    tasks = [task(each) for each in _inspect(models, options, check_measurable)]
+    given = load_samples(data)
     samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
     found = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
         found[name] = evaluate(model, _batches(samples[index], model, name, options))
-    return found, tasks[0].measures
+    return found, tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
 
 
 def path_job(
@@ -65,8 +66,8 @@ def path_job(
 ) -> Line:
     """The line between two models after alignment."""
     options.torch_device()
-    does, _ = _inspect((anchor, other), options, _fusible)
-    samples = does.labelled(load_samples(data)).take(limit, options.seed)
+    kind, _ = _inspect((anchor, other), options, _fusible)
+    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in (anchor, other)]
     rows_of_words([anchor, other], loaded, "same")
@@ -90,9 +91,9 @@ def finetune_job(
     """
     start = time.perf_counter()
     schedule.torch_device()
-    does, *_ = _inspect(models, schedule, check_measurable)
+    kind, *_ = _inspect(models, schedule, check_measurable)
     model, *teachers = models
-    samples = training_samples(data, does, schedule, bool(teachers))
+    samples = training_samples(data, task(kind), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
     try:
@@ -122,23 +123,23 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[Task]:
+def _inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[str]:
     """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
 
-    Returns what each one does.
+    Returns the names of their classes.
     """
     load_families(options.spec)
-    pickle, tasks = options.pickle_policy(), []
+    pickle, found = options.pickle_policy(), []
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
         weight_files(directory, pickle)
         try:
             accept(config, _architecture(config))
-            tasks.append(task(_architecture(config)))
+            found.append(_architecture(config))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
-    return tasks
+    return found
 
 
 def _architecture(config: PreTrainedConfig) -> str:

@@ -4,6 +4,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from runpy import run_path
 
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
 from transfuse.errors import ConfigError, SpecError
@@ -24,11 +25,18 @@ def register(architecture: str | type[PreTrainedModel], declaration: Family) -> 
         declaration: from a configuration to its `Spec`; see docs/adding-a-family.md.
 
     Raises:
-        SpecError: a class of your own without a configuration class that names its model type.
+        SpecError: no such class in transformers; a class of your own without a configuration class that names its
+            model type; or a declaration that is no function.
     """
+    if not callable(declaration):
+        raise SpecError(f"register: the declaration should be a function from a configuration, not {declaration!r}")
     if isinstance(architecture, str):
+        if not hasattr(transformers, architecture):
+            raise SpecError(f"register: transformers has no {architecture}; give your own class itself")
         FAMILIES[architecture] = declaration
         return
+    if not (isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)):
+        raise SpecError(f"register: {architecture!r} is no model class, nor the name of one")
     config = getattr(architecture, "config_class", None)
     if config is None or not config.model_type:
         raise SpecError(f"{architecture.__name__} needs a config_class with a model_type")
@@ -58,7 +66,7 @@ def load_families(file: str | None = None) -> None:
         raise ConfigError(f"spec: {file} is no Python file; give one that calls transfuse.register")
     try:
         run_path(str(path), run_name=path.stem)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"spec: {file} fails with {type(error).__name__}: {first_line(error)}") from error
     if before == FAMILIES:
         raise ConfigError(f"spec: {file} registers nothing; end it with transfuse.register(MODEL, DECLARATION)")

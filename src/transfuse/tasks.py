@@ -11,7 +11,7 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.io.checkpoint import local_directory
 from transfuse.io.data import Prepare, Samples
 from transfuse.io.images import image_preparer, load_processor
-from transfuse.io.texts import causal_preparer, load_tokenizer, masked_preparer, paired_preparer, text_preparer
+from transfuse.io.texts import causal_preparer, load_tokenizer, longest, masked_preparer, paired_preparer, text_preparer
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,29 @@ def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] =
     return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
 
 
+def _padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
+    """A decoder that classifies looks for the last token before the padding, so both have to agree on what that is."""
+    if config.pad_token_id is None and tokenizer.pad_token_id is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
 def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return text_preparer(tokenizer, getattr(config, "max_position_embeddings", None))
+    return text_preparer(_padding(tokenizer, config), longest(config), config.vocab_size)
 
 
 def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return masked_preparer(tokenizer, getattr(config, "max_position_embeddings", None), epoch)
+    return masked_preparer(tokenizer, longest(config), epoch, config.vocab_size)
 
 
 def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return causal_preparer(tokenizer, getattr(config, "max_position_embeddings", None))
+    return causal_preparer(tokenizer, longest(config), config.vocab_size)
 
 
 def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     """A text for the encoder, and the same for the decoder."""
-    return paired_preparer(tokenizer, config.decoder_start_token_id)
+    start = getattr(config, "decoder_start_token_id", None)
+    return paired_preparer(tokenizer, (config.pad_token_id or 0) if start is None else start, config.vocab_size)
 
 
 def _unmeasured(samples: Samples) -> Samples:

@@ -38,7 +38,8 @@ def rows_of_words(
     words = [known_words(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
     found: list[Rows | None] = []
     for folder, other in zip(folders[1:], words[1:], strict=True):
-        if other is None or words[0] is None or other == words[0]:
+        sizes = {getattr(model.config, "vocab_size", None) for model in (loaded[0], loaded[len(found) + 1])}
+        if other is None or words[0] is None or (other == words[0] and (len(sizes) == 1 or vocab == "same")):
             found.append(None)
             continue
         if vocab == "same":
@@ -47,7 +48,10 @@ def rows_of_words(
             raise ConfigError(f"vocab: {type(loaded[0]).__name__} has its words in a tower; give it one tokenizer")
         rows = torch.full((loaded[0].config.vocab_size,), -1)
         for word, number in words[0].items():
-            rows[number] = other.get(word, -1)
+            if number < len(rows) and other.get(word, -1) < loaded[len(found) + 1].config.vocab_size:
+                rows[number] = other.get(word, -1)
+        if (rows < 0).all():
+            raise CheckpointError(f"{folder}: its tokenizer shares no word with that of {folders[0]}; nothing to fuse")
         found.append(rows)
     return found
 

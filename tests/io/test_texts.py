@@ -53,5 +53,6 @@ def test_of_every_text_with_a_word_one_is_hidden(folder):
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         load_tokenizer(tmp_path / "nowhere", config())
-    with pytest.raises(CheckpointError, match=f"{len(WORDS)} tokens, the model 7"):
-        load_tokenizer(folder, config(7))
+    prepare = text_preparer(load_tokenizer(folder, config(7)), None, 7)
+    with pytest.raises(CheckpointError, match="the model knows 7"):
+        prepare([" ".join(WORDS[5:])])

@@ -43,6 +43,8 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
     model = _from_pretrained(model_class, directory, options)
     check_finite(model.state_dict(), str(directory))
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")  # the fast kernels take some sizes and precisions only
     return model.eval()
 
 

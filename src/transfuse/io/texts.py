@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.batch import MISSING
-from transfuse.errors import CheckpointError, ConfigError
+from transfuse.errors import CheckpointError, ConfigError, DataError
 
+UNLIMITED = 2**20  # tokens: what tokenizers that know no limit are cut at
 MASKED = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
 
 
@@ -20,7 +21,7 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
     """The tokenizer saved in `checkpoint`. Never runs code from it and never asks the Hub.
 
     Raises:
-        CheckpointError: there is none, it cannot be read, or it has more tokens than the model knows.
+        CheckpointError: there is none, or it cannot be read.
     """
     folder = Path(checkpoint)
     if not has_tokenizer(folder):
@@ -30,10 +31,6 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {what}") from error
-    if len(tokenizer) > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: its tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}; use its own"
-        )
     return tokenizer
 
 
@@ -47,27 +44,46 @@ def known_words(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None
     return load_tokenizer(folder, config).get_vocab() if has_tokenizer(folder) else None
 
 
-def text_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+def longest(config: PreTrainedConfig) -> int | None:
+    """Most tokens that a model with this configuration takes; None: no limit. RoBERTa counts from its padding on."""
+    places = getattr(config, "max_position_embeddings", None)
+    counted = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
+    return places - config.pad_token_id - 1 if places and config.model_type in counted else places
+
+
+def text_preparer(
+    tokenizer: Any, length: int | None = None, words: int | None = None
+) -> Callable[[list[Any]], dict[str, Tensor]]:
     """A function from texts to `input_ids` and `attention_mask` [batch, token], padded to the longest.
 
     Args:
         length: most tokens that the model takes; what is longer is cut.
+        words: how many the model knows.
 
     Raises:
         ConfigError: the tokenizer cannot pad.
+        CheckpointError, from the function: a text has a token that the model does not know.
     """
     if tokenizer.pad_token is None:
         raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
-    most = min(length or tokenizer.model_max_length, tokenizer.model_max_length)
+    most = min(length or UNLIMITED, tokenizer.model_max_length, UNLIMITED)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        return dict(tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt"))
+        found = dict(tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt"))
+        if not found["input_ids"].numel():
+            raise DataError("a batch of texts has no token at all; remove empty texts")
+        if words is not None and found["input_ids"].max() >= words:
+            raise CheckpointError(
+                f"the tokenizer gives token {int(found['input_ids'].max())}, the model knows {words}; they do not"
+                " belong together"
+            )
+        return found
 
     return prepare
 
 
 def masked_preparer(
-    tokenizer: Any, length: int | None = None, round_: Callable[[], int] = lambda: 0
+    tokenizer: Any, length: int | None = None, round_: Callable[[], int] = lambda: 0, words: int | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
     """The same with words hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
 
@@ -81,7 +97,7 @@ def masked_preparer(
     """
     if tokenizer.mask_token is None:
         raise ConfigError("a masked-language model needs a tokenizer with a mask token; this one has none")
-    plain = text_preparer(tokenizer, length)
+    plain = text_preparer(tokenizer, length, words)
     special = torch.tensor(tokenizer.all_special_ids)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
@@ -95,7 +111,9 @@ def masked_preparer(
     return prepare
 
 
-def causal_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+def causal_preparer(
+    tokenizer: Any, length: int | None = None, words: int | None = None
+) -> Callable[[list[Any]], dict[str, Tensor]]:
     """Texts with `labels` [batch, token]: of every token the one after it, `MISSING` of the last and of padding.
 
     A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it.
@@ -103,7 +121,7 @@ def causal_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
-    plain = text_preparer(tokenizer, length)
+    plain = text_preparer(tokenizer, length, words)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = plain(texts)
@@ -113,9 +131,9 @@ def causal_preparer(tokenizer: Any, length: int | None = None) -> Callable[[list
     return prepare
 
 
-def paired_preparer(tokenizer: Any, start: int, length: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
+def paired_preparer(tokenizer: Any, start: int, words: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
     """Texts for an encoder, and the same behind the `start` token as `decoder_input_ids`: unlabelled samples."""
-    plain = text_preparer(tokenizer, length)
+    plain = text_preparer(tokenizer, None, words)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = plain(texts)

@@ -23,6 +23,7 @@ from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
+ROUNDING = 1e-12  # of a sum of squares
 HELD_OUT = 5  # every fifth batch chooses among them
 
 
@@ -74,7 +75,8 @@ def stages(spec: Spec, model: nn.Module) -> list[Stage]:
             continue
         last = found[-1].linears[0] if found else None
         stream = tuple(_drifts(spec, op.writes))
-        if last and not stream and not found[-1].stream and (last.reads, last.norm) == (op.reads, op.norm):
+        alike = last and (last.reads, last.norm, last.part) == (op.reads, op.norm, op.part)
+        if alike and not stream and not found[-1].stream and op.part != "head":  # heads may read other tokens each
             found[-1] = Stage((*found[-1].linears, op), ())
         else:
             found.append(Stage((op,), stream))
@@ -167,7 +169,8 @@ def _rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "sample unit"
 @torch.no_grad()
 def _fit(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
     """Choose the ridge on `held`, then fit to all."""
-    weight, bias = module.get_parameter("weight"), module.get_parameter("bias") if linear.bias else None
+    tensors = dict(module.named_parameters(recurse=False))
+    weight, bias = tensors["weight"], tensors.get("bias")
     before = (weight if linear.transposed else weight.T).double()
     if bias is None:
         fit, held = fit.without_ones(), held.without_ones()
@@ -175,7 +178,7 @@ def _fit(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
         before = torch.cat([before, bias.double().unsqueeze(0)])
     errors = {ridge: held.error(fit.solve(ridge, before)) for ridge in RIDGES}
     best, stays = min(errors, key=lambda ridge: errors[ridge]), held.error(before)
-    if errors[best] >= stays:
+    if errors[best] >= stays or stays <= ROUNDING * held.square:  # nothing to gain; or nothing but rounding
         return Fit(float("inf"), 0.0)
     found = (fit + held).solve(best, before)
     if bias is not None:

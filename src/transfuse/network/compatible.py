@@ -16,6 +16,7 @@ FUNCTIONAL = (
     "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "num_experts_per_tok",
     "norm_topk_prob", "use_bidirectional_attention",
 )  # fmt: skip
+COUNTED = ("roberta", "xlm-roberta")  # positions begin behind the padding token's number
 TOWERS = ("text_config", "vision_config")
 OTHER = "the other model"
 
@@ -28,8 +29,15 @@ def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, othe
     """
     for name in FUNCTIONAL:
         ours, theirs = getattr(anchor, name, None), getattr(source, name, None)
+        if name == "layer_types" and len(ours or ()) != len(theirs or ()):
+            continue  # of another depth, which is said in other words
         if ours != theirs:
             raise SpecError(f"{name} is {ours!r} in the anchor and {theirs!r} in {other}; they cannot be fused")
+    if anchor.model_type in COUNTED and anchor.pad_token_id != source.pad_token_id:
+        raise SpecError(
+            f"positions are counted from pad_token_id, {anchor.pad_token_id} in the anchor and {source.pad_token_id} in"
+            f" {other}; their rows are shifted and cannot be fused"
+        )
     for tower in TOWERS:
         if hasattr(anchor, tower) and hasattr(source, tower):
             check_same_function(getattr(anchor, tower), getattr(source, tower), other)
@@ -58,6 +66,11 @@ def check_same_layers(anchor: Spec, source: Spec, other: str = OTHER) -> None:
         raise SpecError(f"only {where} has {extra[0]} (and {len(extra) - 1} more); fuse models of equal depth and head")
     for name, axes in ours.items():
         for axis, its in zip(axes, theirs[name], strict=True):
+            if len([*axis.spaces()]) != len([*its.spaces()]):
+                raise SpecError(
+                    f"tensor {name} is laid out as {axis} in the anchor and as {its} in {other}; fuse models whose query"
+                    " heads share keys and values alike"
+                )
             pairs = zip(axis.spaces(), its.spaces(), strict=True)
             if fixed := [(a, b) for a, b in pairs if a.units != b.units and not a.free]:
                 a, b = fixed[0]
@@ -74,7 +87,8 @@ def check_same_widths(anchor: Spec, source: Spec, method: str) -> None:
         if theirs[name].units != space.units:
             raise SpecError(
                 f"{name} has {space.units} units in the anchor and {theirs[name].units} in {OTHER};"
-                f" align {method} needs equal widths, use --align flow"
+                f" align {method} needs equal widths; --align flow maps others, but not numbers of grouped or rotary"
+                " heads, or of experts"
             )
 
 

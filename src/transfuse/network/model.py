@@ -132,14 +132,16 @@ def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]
 
 
 def _words(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    """No padding among them; a text ends where it ends."""
+    """No padding among them; a text ends where it ends. Without a padding token, one text alone."""
     length = min(12, getattr(config, "max_position_embeddings", None) or 12)
-    special = {getattr(config, f"{name}_token_id", None) for name in ("pad", "eos", "bos")}
-    words = torch.tensor([word for word in range(config.vocab_size) if word not in special])
-    ids = words[torch.randint(len(words), (2, length), generator=generator)]
-    end = getattr(config, "eos_token_id", None)
-    if isinstance(end, int) and end < config.vocab_size:
-        ids[:, -1] = end
+    named = [getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")]
+    special = {number for each in named for number in (each if isinstance(each, list) else [each])}
+    words = torch.tensor([word for word in range(config.vocab_size) if word not in special] or [0])
+    texts = 1 if named[0] is None else 2
+    ids = words[torch.randint(len(words), (texts, length), generator=generator)]
+    ends = [end for end in (named[2] if isinstance(named[2], list) else [named[2]]) if end is not None]
+    if ends and ends[0] < config.vocab_size:
+        ids[:, -1] = ends[0]
     return {"input_ids": ids}
 
 

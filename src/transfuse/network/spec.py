@@ -242,10 +242,13 @@ class Spec:
             SpecError: a tensor is missing, undeclared, or of another shape; names tensor, axis, layout and shape.
         """
         declared = self.tensors()
-        for name in declared.keys() - shapes.keys():
+        for name in sorted(declared.keys() - shapes.keys()):
             raise SpecError(f"{self.family}: tensor {name} is declared but the checkpoint has none")
-        for name in shapes.keys() - declared.keys():
-            raise SpecError(f"{self.family}: tensor {name} {tuple(shapes[name])} is in the checkpoint but not declared")
+        for name in sorted(shapes.keys() - declared.keys()):
+            raise SpecError(
+                f"{self.family}: tensor {name} {tuple(shapes[name])} is in the checkpoint but not declared; declare this"
+                " variant of the family yourself and pass --spec FILE"
+            )
         for name, axes in declared.items():
             shape, layout = tuple(shapes[name]), " x ".join(map(str, axes))
             if len(shape) != len(axes):

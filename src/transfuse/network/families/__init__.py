@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 from transformers import PretrainedConfig
 
-from transfuse.errors import SpecError
+from transfuse.errors import SpecError, TransfuseError
 from transfuse.network.families import (
     beit,
     bert,
@@ -45,7 +45,15 @@ def declare(config: PretrainedConfig, architecture: str) -> Spec:
             f"{architecture} (model type {config.model_type}) has no declaration; near are {', '.join(near[:5])}."
             " Declare it in a file of your own (docs/adding-a-family.md) and pass --spec FILE"
         )
-    return FAMILIES[architecture](config)
+    try:
+        found = FAMILIES[architecture](config)
+    except TransfuseError:
+        raise
+    except Exception as error:  # a declaration may be a user's, and any configuration may lack a value
+        raise SpecError(f"{architecture}: its declaration fails with {type(error).__name__}: {error}") from error
+    if not isinstance(found, Spec):
+        raise SpecError(f"{architecture}: its declaration gives {found!r}, no Spec; end it with return s.build()")
+    return found
 
 
 def _stem(architecture: str) -> str:

@@ -1,0 +1,84 @@
+"""Layers fitted to what parents compute: nothing to gain where the mean is right, and much where it is not."""
+
+import pytest
+import torch
+from cases import CASES, Case
+
+from transfuse.align.methods import METHODS, Choices
+from transfuse.batch import cast
+from transfuse.errors import ConfigError
+from transfuse.fusion import fuse
+from transfuse.merge.least_squares import least_squares, stages
+from transfuse.merge.mean import mean
+from transfuse.network.model import declaration, network, with_tensors
+
+CPU = torch.device("cpu")
+families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def batches(case: Case) -> list[dict[str, torch.Tensor]]:
+    return [cast(case.inputs(case.build().config, seed), torch.float64) for seed in range(40)]
+
+
+@families
+def test_a_layer_is_fitted_in_every_family(case):
+    """One layer of a model is broken; fitted to the model as it was, it comes back, and so do the answers."""
+    whole, broken = case.build(1), case.build(1)
+    before = case.logits(whole)
+    first = next(stage for stage in stages(declaration(broken), broken) if stage.linears[0].part == "attention")
+    with torch.no_grad():
+        for linear in first.linears:
+            weight = broken.get_submodule(linear.name).weight
+            weight.add_(weight.std() * torch.randn_like(weight))
+    far = (case.logits(broken) - before).abs().max()
+    fits = least_squares(declaration(broken), broken, [whole], [1.0], batches(case))
+    assert fits[first.linears[0].name].gain > 0.99
+    assert (case.logits(broken) - before).abs().max() < 0.1 * far
+
+
+@families
+def test_a_model_with_itself_stays_as_it_is(case):
+    model = case.build(1)
+    reference = case.logits(model)
+    least_squares(declaration(model), model, [case.build(1), case.build(1)], [0.3, 0.7], batches(case))
+    torch.testing.assert_close(case.logits(model), reference, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fused_outputs_come_closer_to_the_parents_mean():
+    case = CASES[0]
+    anchor, source = (network(case.build(seed), CPU) for seed in (1, 2))
+    aligned = METHODS["exact"](anchor, source, Choices("weights"))
+    fused = with_tensors(anchor.model, mean([aligned.anchor, aligned.carried], [0.5, 0.5]))
+    parents = [with_tensors(anchor.model, tensors) for tensors in (aligned.anchor, aligned.carried)]
+    target = mean([{"": case.logits(parent)} for parent in parents], [0.5, 0.5])[""]
+    before = (case.logits(fused) - target).square().mean()
+    fits = least_squares(declaration(fused), fused, parents, [0.5, 0.5], batches(case))
+    assert (case.logits(fused) - target).square().mean() < 0.5 * before
+    assert all(fit.gain >= 0 for fit in fits.values())
+
+
+def test_tied_matrices_pixels_and_experts_are_left_as_they_are():
+    by_name = {case.name: case for case in CASES}
+    model = by_name["GPT2LMHeadModel"].build()
+    names = {linear.name for stage in stages(declaration(model), model) for linear in stage.linears}
+    assert "lm_head" not in names
+    assert "transformer.h.0.attn.c_attn" in names
+    for case, absent in (("MixtralForCausalLM", "experts"), ("ViTForImageClassification", "projection")):
+        model = by_name[case].build()
+        assert not any(absent in linear.name for stage in stages(declaration(model), model) for linear in stage.linears)
+
+
+def test_a_parallel_branch_is_added_to_the_sum_of_all_before_it():
+    """In GPT-NeoX nothing reads the stream between the branches: it shows as the sum of its parts."""
+    model = next(case for case in CASES if case.name == "GPTNeoXForCausalLM").build()
+    stage = next(
+        stage for stage in stages(declaration(model), model) if stage.linears[0].name.endswith("0.mlp.dense_4h_to_h")
+    )
+    assert [probe.name for probe in stage.stream] == [
+        "gpt_neox.layers.0.input_layernorm", "gpt_neox.layers.0.attention.dense",
+    ]  # fmt: skip
+
+
+def test_refused_without_samples():
+    with pytest.raises(ConfigError, match="--data"):
+        fuse([CASES[0].build(seed).float() for seed in (1, 2)], merge="least-squares")
