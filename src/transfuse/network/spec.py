@@ -246,8 +246,8 @@ class Spec:
             raise SpecError(f"{self.family}: tensor {name} is declared but the checkpoint has none")
         for name in sorted(shapes.keys() - declared.keys()):
             raise SpecError(
-                f"{self.family}: tensor {name} {tuple(shapes[name])} is in the checkpoint but not declared; declare this"
-                " variant of the family yourself and pass --spec FILE"
+                f"{self.family}: tensor {name} {tuple(shapes[name])} is in the checkpoint but not declared; declare"
+                " this variant of the family yourself and pass --spec FILE"
             )
         for name, axes in declared.items():
             shape, layout = tuple(shapes[name]), " x ".join(map(str, axes))
