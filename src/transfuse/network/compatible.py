@@ -68,8 +68,8 @@ def check_same_layers(anchor: Spec, source: Spec, other: str = OTHER) -> None:
         for axis, its in zip(axes, theirs[name], strict=True):
             if len([*axis.spaces()]) != len([*its.spaces()]):
                 raise SpecError(
-                    f"tensor {name} is laid out as {axis} in the anchor and as {its} in {other}; fuse models whose query"
-                    " heads share keys and values alike"
+                    f"tensor {name} is laid out as {axis} in the anchor and as {its} in {other}; fuse models whose"
+                    " query heads share keys and values alike"
                 )
             pairs = zip(axis.spaces(), its.spaces(), strict=True)
             if fixed := [(a, b) for a, b in pairs if a.units != b.units and not a.free]:
