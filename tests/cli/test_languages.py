@@ -77,6 +77,19 @@ def test_fused_measured_walked_and_tuned(build, align, tmp_path: Path, texts: Pa
     assert run("finetune", tmp_path / "fused", "--data", texts, "--teacher", b, "-o", tmp_path / "tuned").status == 0
 
 
+@pytest.mark.parametrize("align", ["none", "flow", "exact"])
+def test_fitted_layers(align, tmp_path: Path, texts: Path, run: Run) -> None:
+    """Whatever aligned them, several models, weights of their own; every layer's gain is recorded."""
+    models = [saved(tmp_path / str(seed), gpt2, seed) for seed in (1, 2, 3)]
+    arguments = ("fuse", *models, "-o", tmp_path / "fused", "--align", align, "--merge", "least-squares")
+    one_line(run(*arguments), ["least-squares", "--data"])
+    ran = run(*arguments, "--data", texts, "--weights", "2,1,1")
+    assert ran.status == 0, ran
+    fits = json.loads((tmp_path / "fused" / "transfuse.json").read_text())["least_squares"]
+    assert {"transformer.h.0.attn.c_attn", "transformer.h.1.mlp.c_proj"} <= fits.keys()
+    assert all(0 <= fit["gain"] <= 1 for fit in fits.values())
+
+
 def test_loss_is_that_of_the_library(tmp_path: Path, texts: Path, run: Run) -> None:
     """Mean over all tokens but the first of each text, as transformers computes it from labels."""
     a = saved(tmp_path / "a", llama, 1)

@@ -9,6 +9,7 @@ gradient.
 share an initialisation.)
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 
 from transfuse.align.evidence import Probe, observe
 from transfuse.batch import Batch
+from transfuse.errors import DataError
 from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
 
@@ -56,8 +58,13 @@ def least_squares(
 
     Returns:
         By the name of the linear map, how well it was fitted.
+
+    Raises:
+        DataError: there are fewer than two samples.
     """
     groups = _split(batches)
+    if not all(groups):
+        raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
     found: dict[str, Fit] = {}
     for stage in each(stages(spec, fused)):
         sums = [_over(stage, fused, parents, weights, group) for group in groups]
@@ -69,9 +76,10 @@ def least_squares(
 def stages(spec: Spec, model: nn.Module) -> list[Stage]:
     """The linear maps in the order of the forward pass, but for those that read pixels or share a matrix."""
     found: list[Stage] = []
-    memory = [values.data_ptr() for values in model.state_dict().values()]
+    places = {name: values.data_ptr() for name, values in model.state_dict().items()}
+    shared = Counter(places.values())
     for op in spec.linears():
-        if len(op.reads) != 1 or op.stacked or memory.count(model.state_dict()[op.matrix].data_ptr()) > 1:
+        if len(op.reads) != 1 or op.stacked or shared[places[op.matrix]] > 1:
             continue
         last = found[-1].linears[0] if found else None
         stream = tuple(_drifts(spec, op.writes))
