@@ -93,11 +93,14 @@ def read_config(directory: Path) -> PreTrainedConfig:
         raise CheckpointError(f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFE[0]}")
     try:
         with quiet():
-            return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # each config class has its own ways to refuse a value
         raise CheckpointError(
             f"{file}: not a valid {model_type} config ({first_line(error)}); correct the file"
         ) from error
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id  # what T5 begins with, where its configuration is silent
+    return config
 
 
 def _model_class(config: PreTrainedConfig, directory: Path) -> type:

@@ -39,9 +39,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well one linear map was fitted: the share of the squared error, on held-out samples, that it took away."""
+    """How well one linear map was fitted.
 
-    ridge: float
+    Attributes:
+        ridge: relative to the inputs' mean square; None: the mean of the weights stayed.
+        gain: the share of the squared error, on held-out samples, that it took away.
+    """
+
+    ridge: float | None
     gain: float
 
 
@@ -187,7 +192,7 @@ def _fit(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
     errors = {ridge: held.error(fit.solve(ridge, before)) for ridge in RIDGES}
     best, stays = min(errors, key=lambda ridge: errors[ridge]), held.error(before)
     if errors[best] >= stays or stays <= ROUNDING * held.square:  # nothing to gain; or nothing but rounding
-        return Fit(float("inf"), 0.0)
+        return Fit(None, 0.0)
     found = (fit + held).solve(best, before)
     if bias is not None:
         bias.copy_(found[-1])
