@@ -87,8 +87,8 @@ def check_same_widths(anchor: Spec, source: Spec, method: str) -> None:
         if theirs[name].units != space.units:
             raise SpecError(
                 f"{name} has {space.units} units in the anchor and {theirs[name].units} in {OTHER};"
-                f" align {method} needs equal widths; --align flow maps others, but not numbers of grouped or rotary"
-                " heads, or of experts"
+                f" align {method} needs equal widths, use --align flow (which maps widths, but not other numbers of"
+                " grouped or rotary heads, or of experts)"
             )
 
 
