@@ -127,8 +127,8 @@ class Options(Settings):
         return [weight / sum(weights) for weight in weights]
 
     def sample_count(self) -> int:
-        """Calibration samples: as given, else the paper's 200 for flow and 2,000 for exact."""
-        return self.samples or (200 if self.align == "flow" else 2000)
+        """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
+        return self.samples or (200 if self.align == "flow" and self.merge == "mean" else 2000)
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""

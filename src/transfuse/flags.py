@@ -48,7 +48,10 @@ Both = Annotated[
     ),
 ]
 Samples = Annotated[
-    int | None, Option(metavar="COUNT", help="Samples to align by. Default: 200 for flow, 2000 for exact.")
+    int | None,
+    Option(
+        metavar="COUNT", help="Samples to align and fit by. Default: 200 for flow, 2000 for exact and least-squares."
+    ),
 ]
 Limit = Annotated[int | None, Option(min=1, metavar="COUNT", help="Measure on so many samples only, drawn by --seed.")]
 Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
