@@ -104,8 +104,7 @@ def fuse(
     align, alignments = METHODS[chosen.align], []
     for source, row in progress.track(list(zip(networks[1:], rows, strict=True)), "aligning"):
         found = align(networks[0], source, choices)
-        own = None if row is None else row < 0 if chosen.vocab == "shared" else row == row
-        alignments.append(found if own is None else with_own_words(found, own))
+        alignments.append(found if row is None else with_own_words(found, row, chosen.vocab))
     fused, fits = merge(networks[0], alignments, weights, choices, chosen.merge, progress)
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(loaded[0], fused, chosen)

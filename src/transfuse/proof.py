@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transfuse.align.groups import random_alignment
 from transfuse.batch import cast
 from transfuse.errors import SpecError
+from transfuse.io.checkpoint import with_plain_experts
 from transfuse.merge.apply import carry_all
 from transfuse.network.layout import open_tensors, opened
 from transfuse.network.model import ANSWERS, answer, declaration, example_inputs, with_tensors
@@ -54,9 +55,7 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
 
 
 def _shaken(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    shaken = copy.deepcopy(model).double().eval()
-    if shaken._can_set_experts_implementation():
-        shaken.set_experts_implementation("eager")  # the fast kernels know no float64
+    shaken = with_plain_experts(copy.deepcopy(model).double().eval())
     generator = torch.Generator().manual_seed(seed)
     for parameter in shaken.parameters():
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.batch import cast
 from transfuse.errors import CheckpointError, OutputError
-from transfuse.io.checkpoint import load_model, local_directory
+from transfuse.io.checkpoint import load_model, local_directory, with_plain_experts
 from transfuse.io.files import copy_companions
 from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
@@ -55,10 +55,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
     except CheckpointError as error:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
     dtype = torch.promote_types(model.dtype, torch.float32)  # in less, two ways to compute attention differ too much
-    models = copy.deepcopy(model), reloaded
-    for each in models:  # the fast kernels for experts take some sizes only
-        if each._can_set_experts_implementation():
-            each.set_experts_implementation("eager")
+    models = with_plain_experts(copy.deepcopy(model)), reloaded
     inputs = cast(example_inputs(model.config), dtype)
     expected, found = (answer(each.to("cpu", dtype), inputs).double() for each in models)
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):

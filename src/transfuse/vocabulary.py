@@ -83,8 +83,9 @@ def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreT
     return recoded.eval()
 
 
-def with_own_words(aligned: Aligned, own: Tensor) -> Aligned:
-    """The alignment with the anchor's rows for the words `own` marks, [word] of bool."""
+def with_own_words(aligned: Aligned, rows: Rows, vocab: Vocabulary) -> Aligned:
+    """The alignment with the anchor's rows for words that the source does not know (shared), or for all (anchor)."""
+    own = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
     carried = dict(aligned.carried)
     for name, axes in aligned.spec.tensors().items():
         for position in _places(axes) if name in carried else ():

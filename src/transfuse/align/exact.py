@@ -43,7 +43,7 @@ def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingPr
 
 def roots(spec: Spec) -> list[Space]:
     """The outermost spaces that are free or hold free ones."""
-    return list(dict.fromkeys((*space.ancestors(), space)[0] for space in spec.spaces().values()))
+    return list(dict.fromkeys(space.root for space in spec.spaces().values()))
 
 
 def solve_one(root: Space, sights: Sequence[Sight], given: Map | None = None) -> dict[str, Match]:

@@ -4,7 +4,7 @@ The declaration is transformed, not the algorithm: `heads.cross_head` gives ever
 over the full width, and junctions keep a map of their own, by policy.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from transfuse.align.evidence import Probe
+from transfuse.align.exact import Evidence as NestedEvidence
 from transfuse.align.exact import solve_one
 from transfuse.align.policy import Policy, Strength
 from transfuse.align.stack import MARK
@@ -26,7 +27,6 @@ from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Evidence = Callable[[Writer, Mapping[str, Map]], Moments]
-NestedEvidence = Callable[[Space, Mapping[str, Map]], Sequence[tuple[tuple[Space, ...], Moments]]]
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def _simple(axis: Axis) -> bool:
 
 def _root(op: Linear) -> Space:
     """The outermost space that a linear map writes."""
-    first = next(op.writes.spaces())
-    return (*first.ancestors(), first)[0]
+    return next(op.writes.spaces()).root
 
 
 def _ready(op: Writer, found: Mapping[str, Match]) -> bool:

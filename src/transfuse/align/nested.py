@@ -121,7 +121,7 @@ def _together(spaces: Sequence[Space], terms: Sequence[Term]) -> tuple[Elements,
         for space in spaces:
             ready = [term for term in terms if space in term.leaves and _known(term, spaces, space, found)]
             if ready:
-                known = {name: element for each in found.values() for name, element in each.items()}
+                known = _all(found)
                 found[space], value = _alone(space, [_given(term, space, known) for term in ready])
                 progress = True
         if not progress and len(found) < len(spaces):  # two that meet only each other: begin with one as it is
@@ -132,12 +132,16 @@ def _together(spaces: Sequence[Space], terms: Sequence[Term]) -> tuple[Elements,
             break
         if len(found) < len(spaces):
             continue
-        everything = {name: element for each in found.values() for name, element in each.items()}
+        everything = _all(found)
         value = sum((_value(term, everything) for term in terms), torch.zeros((), dtype=torch.float64))
         if before is not None and not (value > before + 1e-9 * before.abs()).any():
             break
         before = value
-    return {name: element for each in found.values() for name, element in each.items()}, value
+    return _all(found), value
+
+
+def _all(found: Mapping[Space, Elements]) -> Elements:
+    return {name: element for each in found.values() for name, element in each.items()}
 
 
 def _known(term: Term, spaces: Sequence[Space], space: Space, found: Mapping[Space, Elements]) -> bool:

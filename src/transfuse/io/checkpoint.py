@@ -43,9 +43,14 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
     model = _from_pretrained(model_class, directory, options)
     check_finite(model.state_dict(), str(directory))
+    return with_plain_experts(model).eval()
+
+
+def with_plain_experts(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, its experts computed one by one: the fast kernels take some sizes and precisions only."""
     if model._can_set_experts_implementation():
-        model.set_experts_implementation("eager")  # the fast kernels take some sizes and precisions only
-    return model.eval()
+        model.set_experts_implementation("eager")
+    return model
 
 
 def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:

@@ -23,9 +23,9 @@ from transfuse.batch import Batch
 from transfuse.errors import DataError
 from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
+from transfuse.transport.cost import ROUNDING
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
-ROUNDING = 1e-12  # of a sum of squares
 HELD_OUT = 5  # every fifth batch chooses among them
 
 
@@ -140,8 +140,10 @@ class Sums:
 
     def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
         """The map of least squared error, pulled towards `before`."""
-        pull = ridge * self.inputs.diagonal().mean() * torch.eye(len(self.inputs)).to(self.inputs)
-        return torch.linalg.solve(self.inputs + pull, self.cross + pull @ before)
+        pull = ridge * self.inputs.diagonal().mean()
+        return torch.linalg.solve(
+            self.inputs + pull * torch.eye(len(self.inputs)).to(self.inputs), self.cross + pull * before
+        )
 
     def error(self, found: Float[Tensor, "reads writes"]) -> float:
         """The squared error of a map."""

@@ -77,6 +77,11 @@ class Space(Axis):
         """The spaces it lies within, outermost first."""
         return () if self.within is None else (*self.within.ancestors(), self.within)
 
+    @property
+    def root(self) -> Space:
+        """The outermost space around it, or itself."""
+        return (*self.ancestors(), self)[0]
+
     def spaces(self) -> Iterator[Space]:
         yield self
 

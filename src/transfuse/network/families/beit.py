@@ -1,9 +1,9 @@
 """BEiT (Bao et al., 2022): a ViT with layer scale and a bias for each head and relative position."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward, linear_head
+from transfuse.network.families.parts import Config, attention_of, feed_forward, linear_head
 from transfuse.network.families.vit import pair, patches
-from transfuse.network.space import Group, Space
+from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 
@@ -45,17 +45,17 @@ def _trunk(s: Builder, config: Config, p: str) -> Space:
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         head = shared or s.free(f"{i}.head", heads)
-        qk, v = (s.free(f"{i}.{kind}", width // heads, Group.LINEAR, within=head) for kind in ("qk", "v"))
+        axes = attention_of(s, i, head, width // heads)
         attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
 
         s.part = "attention"
         h = s.norm(f"{block}.layernorm_before", x)
-        s.linear(f"{block}.attention.q_proj", h, head * qk)
-        s.linear(f"{block}.attention.k_proj", h, head * ~qk, bias=None)
-        s.linear(f"{block}.attention.v_proj", h, head * v)
+        s.linear(f"{block}.attention.q_proj", h, axes.q)
+        s.linear(f"{block}.attention.k_proj", h, axes.k, bias=None)
+        s.linear(f"{block}.attention.v_proj", h, axes.v)
         if config.use_relative_position_bias:
             s.parameter(f"{block}.relative_position_bias.relative_position_bias_table", distance, head)
-        s.linear(f"{block}.attention.o_proj", head * v, attended)
+        s.linear(f"{block}.attention.o_proj", axes.context, attended)
         if config.layer_scale_init_value > 0:
             s.layer_scale(f"{block}.lambda_1", attended, f"{block}.attention.o_proj")
         x = s.join(f"{i}.middle", x, attended)

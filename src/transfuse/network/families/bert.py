@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, pooler
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head, pooler
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec, Tokens
 
@@ -21,19 +21,11 @@ def roberta_masked_language_model(config: Config) -> Spec:
 
 
 def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
-    """Tied, one matrix writes words; what meets it on the way out then reads them."""
     s = Builder(prefix)
     vocabulary = s.fixed("vocabulary", config.vocab_size)
     word = s.free("word", config.hidden_size)
     x = _encoder(s, config, f"{prefix}.", vocabulary, word)
-    tied = config.tie_word_embeddings
-    guess = word if tied else s.free("guess", config.hidden_size)
-    read = ~guess if tied else guess
-    s.part = "head"
-    s.linear(transform[0], x, guess)
-    s.post_norm(transform[1], read)
-    s.part = "embeddings" if tied else "head"
-    s.linear(decoder, read, vocabulary, bias=None)
+    masked_head(s, config, x, vocabulary, word, (*transform, decoder), ("bias", "bias", None))
     s.part = "head"
     for name in biases:  # one number under two names
         s.table(name, (), vocabulary)

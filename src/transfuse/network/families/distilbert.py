@@ -3,23 +3,17 @@
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec, Tokens
 
 
 def masked_language_model(config: Config) -> Spec:
-    """DistilBertForMaskedLM. Tied, one matrix writes words; what meets it on the way out then reads them."""
+    """DistilBertForMaskedLM."""
     s = Builder("distilbert")
     vocabulary, word, x = _encoder(s, config, "distilbert.")
-    tied = config.tie_word_embeddings
-    guess = word if tied else s.free("guess", config.dim)
-    read = ~guess if tied else guess
-    s.part = "head"
-    s.linear("vocab_transform", x, guess)
-    s.post_norm("vocab_layer_norm", read)
-    s.part = "embeddings" if tied else "head"
-    s.linear("vocab_projector", read, vocabulary)
+    names = ("vocab_transform", "vocab_layer_norm", "vocab_projector")
+    masked_head(s, config, x, vocabulary, word, names, ("bias", "bias", "bias"))
     return s.build()
 
 

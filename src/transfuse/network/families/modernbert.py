@@ -6,23 +6,27 @@ The words go through a norm before they enter the stream, whose gain therefore p
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Reads, Trunk, behind, gated_units, grouped, linear_head
+from transfuse.network.families.parts import (
+    Config,
+    Reads,
+    Trunk,
+    behind,
+    gated_units,
+    grouped,
+    linear_head,
+    masked_head,
+)
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec, Tokens
 
 
 def masked_language_model(config: Config) -> Spec:
-    """ModernBertForMaskedLM. Tied, one matrix writes words; what meets it on the way out then reads them."""
+    """ModernBertForMaskedLM."""
     s = Builder("modernbert")
     trunk = _trunk(s, config, "model.")
-    tied = config.tie_word_embeddings
-    guess = trunk.word if tied else s.free("guess", config.hidden_size)
-    read = ~guess if tied else guess
-    s.part = "head"
-    s.linear("head.dense", behind(s, trunk), guess, "bias" if config.classifier_bias else None)
-    s.post_norm("head.norm", read, _norm_bias(config))
-    s.part = "embeddings" if tied else "head"
-    s.linear("decoder", read, trunk.vocabulary, "bias" if config.decoder_bias else None)
+    biases = ("bias" if config.classifier_bias else None, _norm_bias(config), "bias" if config.decoder_bias else None)
+    names = ("head.dense", "head.norm", "decoder")
+    masked_head(s, config, behind(s, trunk), trunk.vocabulary, trunk.word, names, biases)
     return s.build()
 
 

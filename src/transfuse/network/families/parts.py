@@ -23,7 +23,11 @@ class Attention:
 
 def attention(s: Builder, name: object, heads: int, size: int) -> Attention:
     """Heads whose channels meet nothing but each other: any invertible map between Q and K, and behind V."""
-    head = s.free(f"{name}.head", heads)
+    return attention_of(s, name, s.free(f"{name}.head", heads), size)
+
+
+def attention_of(s: Builder, name: object, head: Space, size: int) -> Attention:
+    """The same of heads that other tensors know too, or other layers."""
     qk, v = (s.free(f"{name}.{kind}", size, Group.LINEAR, within=head) for kind in ("qk", "v"))
     return Attention(head * qk, head * ~qk, head * v, head * v)
 
@@ -136,6 +140,25 @@ def language_head(s: Builder, config: Config, trunk: Trunk, name: str = "lm_head
         s.linear(name, ~trunk.word, trunk.vocabulary, bias=None)
     else:
         s.linear(name, behind(s, trunk), trunk.vocabulary, bias=None)
+
+
+def masked_head(
+    s: Builder, config: Config, reads: Reads, vocabulary: Space, word: Space, names: tuple[str, str, str],
+    biases: tuple[str | None, str | None, str | None],
+) -> None:  # fmt: skip
+    """A linear map, a norm and one score per word. Tied, one matrix writes words; what meets it then reads them.
+
+    Args:
+        names: of the three; `biases`: of each, if it has one.
+    """
+    tied = config.tie_word_embeddings
+    guess = word if tied else s.free("guess", word.units)
+    read = ~guess if tied else guess
+    s.part = "head"
+    s.linear(names[0], reads, guess, biases[0])
+    s.post_norm(names[1], read, biases[1])
+    s.part = "embeddings" if tied else "head"
+    s.linear(names[2], read, vocabulary, biases[2])
 
 
 def linear_head(s: Builder, reads: Reads, name: str, units: int, bias: str | None = "bias") -> None:

@@ -7,7 +7,16 @@ distances, so their heads move together. In the first version, behind ReLU, hidd
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Reads, Trunk, behind, gated, language_head, linear_head
+from transfuse.network.families.parts import (
+    Config,
+    Reads,
+    Trunk,
+    attention_of,
+    behind,
+    gated,
+    language_head,
+    linear_head,
+)
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 
@@ -121,11 +130,11 @@ def _stack(
 def _attend(
     s: Builder, config: Config, p: str, label: str, head: Space, reads: Reads, memory: Reads, writes: Space
 ) -> None:
-    qk, v = (s.free(f"{label}.{kind}", config.d_kv, Group.LINEAR, within=head) for kind in ("qk", "v"))
-    s.linear(f"{p}.q", reads, head * qk, bias=None)
-    s.linear(f"{p}.k", memory, head * ~qk, bias=None)
-    s.linear(f"{p}.v", memory, head * v, bias=None)
-    s.linear(f"{p}.o", head * v, writes, bias=None)
+    axes = attention_of(s, label, head, config.d_kv)
+    s.linear(f"{p}.q", reads, axes.q, bias=None)
+    s.linear(f"{p}.k", memory, axes.k, bias=None)
+    s.linear(f"{p}.v", memory, axes.v, bias=None)
+    s.linear(f"{p}.o", axes.context, writes, bias=None)
 
 
 def _feed_forward(s: Builder, config: Config, p: str, label: str, reads: Reads, writes: Space) -> None:
