@@ -1,6 +1,7 @@
 """Train the parents: small ViTs that differ only in their seed.
 
 python benchmarks/parents.py --dataset cifar10 --seeds 1 2 3 4 --epochs 12
+python benchmarks/parents.py --dataset fashion-mnist --view moved --width 64 --blocks 4 --seeds 1 2 3
 """
 
 import argparse
@@ -11,6 +12,7 @@ import torch
 from common import PARENTS, machine, split
 from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from views import MARGIN, viewed
 
 from transfuse.training import Recipe, train_classifier
 
@@ -51,7 +53,13 @@ def skewed(rows: Dataset, seed: int, share: float) -> Dataset:
 
 def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     mean, deviation = STATISTICS[dataset]
-    rows = split(dataset, "train")
+    if args.view:
+        mean = [0.0]  # the canvas is zero, as is what moves in
+    rows, held_out = (
+        viewed("centred", name) if args.view else split(dataset, name) for name in ("train", "validation")
+    )
+    if args.view == "moved":
+        held_out = viewed("moved", "validation")
     if args.share < 1:
         rows = skewed(rows, seed, args.share)
     size = rows[0]["image"].size[0]
@@ -64,9 +72,10 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
 
     torch.manual_seed(seed)
     model = build(dataset, size, rows.features["label"].names, args).to(args.device)
-    recipe = Recipe(epochs=args.epochs, crop=4 if dataset == "cifar10" else 2, flip=True)
+    crops = {"centred": 0, "moved": MARGIN, None: 4 if dataset == "cifar10" else 2}
+    recipe = Recipe(epochs=args.epochs, crop=crops[args.view], flip=True)
     images, labels = (tensor.to(args.device) for tensor in prepare(rows))
-    held, answers = (tensor.to(args.device) for tensor in prepare(split(dataset, "validation")))
+    held, answers = (tensor.to(args.device) for tensor in prepare(held_out))
     start = time.time()
 
     def report(epoch: int, loss: float) -> None:
@@ -78,7 +87,8 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
               f"{time.time() - start:.0f} s", flush=True)  # fmt: skip
 
     train_classifier(model, images, labels, recipe, seed, report)
-    target = PARENTS / f"{dataset}-vit-{args.width}-{'' if args.share == 1 else 'skewed-'}{seed}"
+    kind = args.view or ("" if args.share == 1 else "skewed")
+    target = PARENTS / f"{dataset}-vit-{args.width}-{kind}{'-' if kind else ''}{seed}"
     model.save_pretrained(target)
     processor.save_pretrained(target)
     facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
@@ -95,6 +105,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--share", type=float, default=1.0, help="below 1: parents of different data, see `skewed`")
+    parser.add_argument("--view", choices=["centred", "moved"], help="of Fashion-MNIST on a larger canvas")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

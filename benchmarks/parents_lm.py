@@ -1,6 +1,7 @@
-"""Train the language-model parents: small GPT-2s and Llamas on War and Peace that differ only in their seed.
+"""Train the language-model parents: small GPT-2s and Llamas on a book that differ only in their seed.
 
 python benchmarks/parents_lm.py --kind llama --seeds 1 2 3
+python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
 
 The GPT-2 has learned positions, LayerNorm, fused and biased projections and tied embeddings; the Llama rotary
 positions, RMSNorm, three key-value heads for six query heads, SwiGLU and an untied head. Words are those of a
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from common import PARENTS, machine
-from texts import byte_pairs, passages
+from texts import VOCABULARIES, byte_pairs, passages
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -52,11 +53,11 @@ def next_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def train_parent(seed: int, args: argparse.Namespace) -> None:
-    target = PARENTS / f"warandpeace-{args.kind}-{args.width}-{seed}"
+    target = PARENTS / f"{args.text}-{args.kind}-{args.width}-{seed}"
     target.mkdir(parents=True, exist_ok=True)
-    words = byte_pairs()
+    words = byte_pairs(args.text)
     inputs, held = (
-        words(passages(name)["text"][:], padding=True, truncation=True, return_tensors="pt")
+        words(passages(name, args.text)["text"][:], padding=True, truncation=True, return_tensors="pt")
         for name in ("train", "validation")
     )
     torch.manual_seed(seed)
@@ -90,6 +91,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=["gpt2", "llama"], required=True)
+    parser.add_argument("--text", choices=VOCABULARIES, default="warandpeace")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=192)

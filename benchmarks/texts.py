@@ -1,4 +1,4 @@
-"""War and Peace as passages of some hundred words, and tokenizers made for it."""
+"""War and Peace and Tiny Shakespeare as passages of some hundred words, and tokenizers made for them."""
 
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,22 @@ LENGTH = 128
 END = "<|endoftext|>"
 
 
+def lines(name: str, text: str) -> list[str]:
+    """Of a split. Tiny Shakespeare's `test` is its validation file, `validation` the last tenth of its training
+    file."""
+    files = {"test": "validation", "validation": "train"} if text == "tinyshakespeare" else {}
+    found = (DATA / "text" / f"{text}.{files.get(name, name)}.txt").read_text(encoding="utf-8").splitlines()
+    if text != "tinyshakespeare" or name == "test":
+        return found
+    edge = len(found) * 9 // 10
+    return found[:edge] if name == "train" else found[edge:]
+
+
 @cache
-def passages(name: str) -> Dataset:
+def passages(name: str, text: str = "warandpeace") -> Dataset:
     """The `train`, `validation` or `test` text, consecutive lines put together."""
     found: list[str] = []
-    for line in (DATA / "text" / f"warandpeace.{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in lines(name, text):
         if line and found and len(found[-1].split()) < WORDS:
             found[-1] += f" {line}"
         elif line:
@@ -41,12 +52,15 @@ def tokenizer(folder: Path) -> BertTokenizerFast:
     return BertTokenizerFast(str(path), model_max_length=LENGTH)
 
 
+VOCABULARIES = {"warandpeace": 2048, "tinyshakespeare": 1024}
+
+
 @cache
-def byte_pairs(vocabulary: int = 2048, length: int = 192) -> PreTrainedTokenizerFast:
+def byte_pairs(text: str = "warandpeace", length: int = 192) -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on the training text: the same for every parent, as its training is deterministic."""
     words = ByteLevelBPETokenizer()
     words.train_from_iterator(
-        passages("train")["text"], vocab_size=vocabulary, special_tokens=[END], show_progress=False
+        passages("train", text)["text"], vocab_size=VOCABULARIES[text], special_tokens=[END], show_progress=False
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=words._tokenizer, model_max_length=length, bos_token=END, eos_token=END, pad_token=END

@@ -148,7 +148,22 @@ spec: mine.py
     )
     assert job.models == ("a", "ünï code")
     assert (job.batch_size, job.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
-    assert set(job.model_fields_set) == set(Job.model_fields), "an option that this test forgot"
+    learning = loaded(
+        tmp_path,
+        """\
+align: learned
+data: digits
+groups: permutations
+trust: confidence
+objective: parents
+steps: 10
+learning-rate: 1e-3
+augment: flip
+""",
+    )
+    assert (learning.steps, learning.learning_rate) == (10, 0.001)
+    given = set(job.model_fields_set) | set(learning.model_fields_set)
+    assert given == set(Job.model_fields), "an option that this test forgot"
     assert loaded(tmp_path, "batch_size: 8").batch_size == 8
 
 

@@ -5,6 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transfuse.choices import Augment
+
+PADDING = 1 / 8  # of an image's side: how far a crop may shift it, 4 pixels of 32
+
 Images = Float[Tensor, "batch channel height width"]
 
 
@@ -23,3 +27,10 @@ def flipped(images: Images, generator: torch.Generator | None = None) -> Images:
     """Each image mirrored, left to right, with probability one half."""
     chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def varied(images: Images, how: Augment, generator: torch.Generator) -> Images:
+    """Shifted, flipped, both, or as they are."""
+    if "crop" in how:
+        images = shifted(images, max(1, round(PADDING * images.shape[-1])), generator)
+    return flipped(images, generator) if "flip" in how else images

@@ -31,6 +31,17 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     return job
 
 
+def learning_state(job: Job, resume: bool) -> Path:
+    """Where the state of learning maps lies until the output is written. Raises `ConfigError` or `OutputError`."""
+    target = Path(job.output or "")
+    state = target.with_name(f"{target.name}.learning")
+    if resume and not state.exists():
+        raise ConfigError(f"--resume: {state} is not there, so no learning was cut short; leave it out")
+    if not resume and state.exists():
+        raise OutputError(f"{state}: learning was cut short here; go on with --resume, or remove it")
+    return state
+
+
 def policy(job: Job) -> Overwrite:
     """What to do with an output that is there."""
     return "replace" if job.overwrite else "refuse"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Align = Literal["none", "flow", "exact"]
+Align = Literal["none", "flow", "exact", "learned"]
 Merge = Literal["mean", "least-squares"]
 Evidence = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
@@ -17,6 +17,10 @@ Heads = Literal["crossed", "aware"]
 Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
 Rules = Literal["corrected", "released"]
 Vocabulary = Literal["same", "shared", "anchor"]
+Groups = Literal["all", "permutations"]
+Trust = Literal["even", "confidence"]
+Objective = Literal["parents", "labels"]
+Augment = Literal["none", "flip", "crop", "crop-flip"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
@@ -48,3 +52,19 @@ class Paper:
     max_loss: float | None = None
     keep: tuple[Part, ...] = ()
     rules: Rules = "corrected"
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How maps are learned.
+
+    Attributes:
+        objective: what the merged model should say: what its parents say on average, or the labels.
+        steps: of Adam, at most; it ends early where held-out samples no longer gain.
+        augment: random changes of the images.
+    """
+
+    objective: Objective = "parents"
+    steps: int = 500
+    learning_rate: float = 0.01
+    augment: Augment = "none"

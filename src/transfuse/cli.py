@@ -42,14 +42,16 @@ def fuse(
     transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
     values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
     max_loss: flags.MaxLoss = None, keep: flags.Keep = None, rules: flags.Rules = None,
+    groups: flags.Groups = None, trust: flags.Trust = None, objective: flags.Objective = None,
+    steps: flags.Steps = None, learning_rate: flags.MapRate = None, augment: flags.Varied = None,
     weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     dtype: flags.Dtype = None, vocab: flags.Vocab = None, config: flags.Config = None,
-    overwrite: flags.Overwrite = None,
+    overwrite: flags.Overwrite = None, resume: flags.Resume = False,
     allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Fuse models into one checkpoint."""
-    from transfuse.checks import fuse_request
+    from transfuse.checks import fuse_request, learning_state
     from transfuse.report.table import fusion_summary
 
     given = {
@@ -57,14 +59,17 @@ def fuse(
         "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost, "scale": scale,
         "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
         "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
-        "batch_size": batch_size, "seed": seed, "device": device, "dtype": dtype, "overwrite": overwrite,
+        "groups": groups, "trust": trust, "objective": objective, "steps": steps, "learning_rate": learning_rate,
+        "augment": augment, "batch_size": batch_size, "seed": seed,
+        "device": device, "dtype": dtype, "overwrite": overwrite,
         "vocab": vocab, "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, job = _voice(as_json, quiet), fuse_request(given, config)
+    state = learning_state(job, resume)
     with quiet_libraries():
         from transfuse.jobs import fuse_job
 
-        path, record = fuse_job(job, voice.progress)
+        path, record = fuse_job(job, state, voice.progress)
     voice.show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 
@@ -98,8 +103,9 @@ def path(
     cost: flags.Cost = None, scale: flags.Scale = None, transform: flags.Transform = None,
     policy: flags.Policy = None, queries: flags.Queries = None, values: flags.Values = None,
     heads: flags.Heads = None, tokens: flags.Tokens = None, max_loss: flags.MaxLoss = None,
-    keep: flags.Keep = None, rules: flags.Rules = None, points: flags.Points = 11, limit: flags.Limit = None,
-    samples: flags.Samples = None,
+    keep: flags.Keep = None, rules: flags.Rules = None, groups: flags.Groups = None, trust: flags.Trust = None,
+    objective: flags.Objective = None, steps: flags.Steps = None, learning_rate: flags.MapRate = None,
+    augment: flags.Varied = None, points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
@@ -111,7 +117,8 @@ def path(
         "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
         "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
         "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
-        "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,
+        "groups": groups, "trust": trust, "objective": objective, "steps": steps, "learning_rate": learning_rate,
+        "augment": augment, "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,
         "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, chosen = _voice(as_json, quiet), options(given)

@@ -14,11 +14,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from transfuse.choices import (
     Align,
+    Augment,
     Cost,
     Dtype,
     Evidence,
+    Groups,
     Heads,
+    Learning,
     Merge,
+    Objective,
     Paper,
     Part,
     Plan,
@@ -27,6 +31,7 @@ from transfuse.choices import (
     Rules,
     Scale,
     Transform,
+    Trust,
     Values,
     Vocabulary,
 )  # fmt: skip
@@ -111,6 +116,12 @@ class Options(Settings):
     samples: Count | None = None
     dtype: Dtype = "auto"
     vocab: Vocabulary = "same"
+    groups: Groups = "all"
+    trust: Trust = "even"
+    objective: Objective = Learning.objective
+    steps: Count = Learning.steps
+    learning_rate: Annotated[Finite, Field(gt=0)] = Learning.learning_rate
+    augment: Augment = Learning.augment
 
     def check(self, labels: Mapping[str, str]) -> None:
         _check_together(self, labels)
@@ -138,6 +149,7 @@ class Options(Settings):
 
 
 FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
+LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps take
 
 
 class Job(Options):
@@ -194,6 +206,7 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 
 
 FITTED_WITHOUT_DATA = "merge least-squares fits layers to samples; give --data, or choose merge mean"
+LEARNED_WITHOUT_DATA = "align learned learns from samples; give --data, or choose align exact"
 
 
 def without_data(evidence: str) -> str:
@@ -211,6 +224,21 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     for name in sorted(set(FLOW) & given):
         if chosen.align != "flow":
             raise ConfigError(f"{labels.get(name, name)}: only align flow takes it; leave it out, or choose align flow")
+    for name in sorted(set(LEARNED) & given):
+        if chosen.align != "learned":
+            raise ConfigError(
+                f"{labels.get(name, name)}: only align learned takes it; leave it out, or choose align learned"
+            )
+    if "groups" in given and chosen.align not in ("exact", "learned"):
+        raise ConfigError(
+            f"{labels.get('groups', 'groups')}: only align exact and learned take it; leave it out, or choose one"
+        )
+    asks_parents = chosen.align == "learned" and chosen.objective == "parents"
+    if "trust" in given and chosen.merge != "least-squares" and not asks_parents:
+        raise ConfigError(
+            f"{labels.get('trust', 'trust')}: only what the parents say is trusted or not; choose merge least-squares"
+            " or align learned, or leave it out"
+        )
     if "regularization" in given and chosen.plan not in ("soft", "widening"):
         raise ConfigError(
             f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
@@ -228,5 +256,7 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         )
     if isinstance(chosen, Job) and chosen.data is None and chosen.merge == "least-squares":
         raise ConfigError(FITTED_WITHOUT_DATA)
+    if isinstance(chosen, Job) and chosen.data is None and chosen.align == "learned":
+        raise ConfigError(LEARNED_WITHOUT_DATA)
     if isinstance(chosen, Job) and chosen.data is None and chosen.evidence in ("activations", "both"):
         raise ConfigError(without_data(chosen.evidence))

@@ -61,9 +61,9 @@ Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path,
 Align = Annotated[
     str | None,
     Option(
-        metavar="none|flow|exact",
-        help="exact (default): the best of the network's own symmetries. flow: the paper's transport maps."
-        " none: plain average.",
+        metavar="none|flow|exact|learned",
+        help="exact (default): the best of the network's own symmetries. learned: these, moved by gradient descent."
+        " flow: the paper's transport maps. none: plain average.",
     ),
 ]
 Merge = Annotated[
@@ -130,6 +130,36 @@ Rules = Annotated[
     Option(metavar="corrected|released", help="Flow only. released: as the paper's code, its slips included."),
 ]
 Weights = Annotated[str | None, Option(metavar="W,W,...", help="One per model. Default: equal.")]
+
+Groups = Annotated[
+    str | None,
+    Option(
+        metavar="all|permutations",
+        help="Exact and learned only. all (default): every symmetry of the architecture. permutations: the control.",
+    ),
+]
+Trust = Annotated[
+    str | None,
+    Option(
+        metavar="even|confidence",
+        help="Whom of the parents to believe about a sample. even (default): all. confidence: who is sure of it; for"
+        " parents that know different data.",
+    ),
+]
+Objective = Annotated[
+    str | None,
+    Option(
+        metavar="parents|labels",
+        help="Learned only: what the merged model should say. parents (default): what they say on average, unlabelled.",
+    ),
+]
+Steps = Annotated[int | None, Option(metavar="COUNT", help="Learned only: of Adam, at most. Default: 500.")]
+MapRate = Annotated[
+    float | None, Option("--learning-rate", metavar="NUMBER", help="Learned only: of Adam at first. Default: 0.01.")
+]
+Varied = Annotated[
+    str | None, Option("--augment", metavar="none|flip|crop|crop-flip", help="Learned only: of the images.")
+]
 
 Learner = Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")]
 Lessons = Annotated[

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,16 +11,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.align.confident import confident
+from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
-from transfuse.choices import Merge, Paper
-from transfuse.config import FITTED_WITHOUT_DATA, FLOW, Options, make, without_data
+from transfuse.choices import Learning, Merge, Paper
+from transfuse.config import (
+    FITTED_WITHOUT_DATA,
+    FLOW,
+    LEARNED,
+    LEARNED_WITHOUT_DATA,
+    Options,
+    make,
+    without_data,
+)  # fmt: skip
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
+from transfuse.io.state import State
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -27,10 +38,11 @@ from transfuse.network.model import Network, declaration, network, with_tensors
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
-from transfuse.report.record import Origin, describe, origin
+from transfuse.report.record import Origin, describe, origin, source_of
 from transfuse.saving import save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
-from transfuse.vocabulary import recode, rows_of_words, with_own_words
+from transfuse.trust import TRUST, Believe, even
+from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -71,8 +83,9 @@ class Fusion:
 
 
 def fuse(
-    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None, **options: Any
-) -> Fusion:
+    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
+    state: Path | None = None, **options: Any,
+) -> Fusion:  # fmt: skip
     """Fuse models into the basis and shape of the first.
 
     Args:
@@ -81,6 +94,7 @@ def fuse(
         progress: shows what is under way; silent by default.
         processor: prepares `data` and is saved with the fusion; None: the one in the anchor's directory. A loaded
             anchor has none, so data then needs it.
+        state: a file that learning maps leaves its state in, and goes on from if it is there; None: nowhere.
         options: fields of `Options`: align, merge, evidence, weights, samples, seed, device, dtype, ...
 
     Raises:
@@ -101,15 +115,22 @@ def fuse(
     names = [_name(model, index) for index, model in enumerate(models)]
     networks = check_models([loaded[0], *spoken], names, chosen)
     choices = calibrate(networks, models[0], data, chosen, processor)
-    align, alignments = METHODS[chosen.align], []
-    for source, row in progress.track(list(zip(networks[1:], rows, strict=True)), "aligning"):
-        found = align(networks[0], source, choices)
-        alignments.append(found if row is None else with_own_words(found, row, chosen.vocab))
-    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merge, progress)
+    origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
+    run = {
+        "models": [each.sha256 for each in origins],
+        "options": chosen.model_dump(mode="json"),
+        "data": source_of(data),
+    }
+    alignments, course = align(
+        networks, weights, choices, chosen, rows, None if state is None else State(state, run), progress
+    )
+    believe = TRUST[chosen.trust]
+    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merge, believe, progress)
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(loaded[0], fused, chosen)
-    origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
+    if course:
+        record["learning"] = asdict(course)
     if any(row is not None for row in rows):
         record["shared_words"] = [None if row is None else int((row >= 0).sum()) for row in rows]
     return Fusion(fused, tuple(alignments), chosen, record, origins, processor)
@@ -142,16 +163,19 @@ def calibrate(
     evidence = resolve_evidence(options, data)
     paper = Paper(**options.model_dump(include=set(FLOW)))
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
-    if data is None or not (looks or options.merge == "least-squares"):
-        return Choices(evidence, (), paper)
+    labels = options.max_loss is not None or (options.align == "learned" and options.objective == "labels")
+    if data is None or not (looks or options.merge == "least-squares" or options.align == "learned"):
+        return Choices(evidence, (), paper, options.groups)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
+    if options.augment != "none" and samples.image is None:
+        raise ConfigError("augment: only images can be augmented; leave it out")
+    if labels:
+        samples = with_ids_of(model.config, task(type(model).__name__).labelled(samples))
+    agree_on_padding(networks)
     if options.max_loss is None:
-        batches = list(prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor))
-        agree_on_padding(networks)
-        return Choices(evidence, batches, paper)
-    labelled = task(type(model).__name__).labelled(samples).shuffled(options.seed)
-    samples = with_ids_of(model.config, labelled)
-    drawn = prepare(samples, model, anchor, options, processor)
+        drawn = prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor)
+        return Choices(evidence, list(drawn), paper, options.groups)
+    drawn = prepare(samples.shuffled(options.seed), model, anchor, options, processor)
     models = [each.model for each in networks]
     return Choices(evidence, confident(models, drawn, options.max_loss, options.sample_count()), paper)
 
@@ -168,6 +192,8 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
     """`auto`: weights without data, activations for the flow, both for exact."""
     if options.merge == "least-squares" and data is None:
         raise ConfigError(FITTED_WITHOUT_DATA)
+    if options.align == "learned" and data is None:
+        raise ConfigError(LEARNED_WITHOUT_DATA)
     if options.evidence == "auto":
         return "weights" if data is None else "activations" if options.align == "flow" else "both"
     if options.evidence != "weights" and options.align != "none" and data is None:
@@ -184,9 +210,32 @@ def prepare(
         yield {name: values.to(model.device) for name, values in batch.items()}
 
 
+def align(
+    networks: Sequence[Network], weights: Sequence[float], choices: Choices, options: Options,
+    rows: Sequence[Rows | None] = (), state: State | None = None, progress: Progress = silent,
+) -> tuple[list[Aligned], Course | None]:  # fmt: skip
+    """Every model after the anchor in its basis, and how learning went, where maps were learned.
+
+    Args:
+        rows: of each of them, which word of its vocabulary each of the anchor's is; None: the same.
+    """
+    found, one = [], METHODS[options.align]
+    pairs = list(zip_longest(networks[1:], rows))
+    for other, row in progress.track(pairs, "aligning"):
+        each = one(networks[0], other, choices)
+        found.append(each if row is None else with_own_words(each, row, options.vocab))
+    if options.align != "learned":
+        return found, None
+    how = Learning(**options.model_dump(include=set(LEARNED)))
+    models = [each.model for each in networks]
+    return learn(
+        models, found, weights, choices.batches, how, TRUST[options.trust], options.seed, state, progress.track
+    )
+
+
 def merge(
     anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
-    progress: Progress = silent,
+    believe: Believe = even, progress: Progress = silent,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
     bases = [alignments[0].anchor, *(each.carried for each in alignments)]
@@ -195,7 +244,7 @@ def merge(
         return fused, {}
     parents = [with_tensors(anchor.model, tensors) for tensors in bases]
     each = partial(progress.track, doing="fitting layers")
-    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, each)
+    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, each)
     return fused, {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
 
 

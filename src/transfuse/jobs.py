@@ -11,7 +11,6 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.align.methods import METHODS
 from transfuse.batch import Batch
 from transfuse.checks import TrainingTarget, policy
 from transfuse.config import Job, Options, Settings
@@ -20,7 +19,7 @@ from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
-from transfuse.fusion import calibrate, check_models, fuse, load, resolve_evidence
+from transfuse.fusion import align, calibrate, check_models, fuse, load, resolve_evidence
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
@@ -33,17 +32,19 @@ from transfuse.tasks import check_measurable, own_preparer, task, with_ids_of
 from transfuse.vocabulary import rows_of_words
 
 
-def fuse_job(job: Job, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Fuse and save. Returns the output and its record."""
+def fuse_job(job: Job, state: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Fuse and save. Returns the output and its record. `state`: what learning maps leaves until then."""
     start = time.perf_counter()
     resolve_evidence(job, job.data)
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
     samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-    fusion = fuse(job.models, samples, progress, **job.options())
+    fusion = fuse(job.models, samples, progress, state=state, **job.options())
     seconds = round(time.perf_counter() - start, 2)
     fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
-    return fusion.save(str(job.output), policy(job)), fusion.record
+    written = fusion.save(str(job.output), policy(job))
+    state.unlink(missing_ok=True)
+    return written, fusion.record
 
 
 def eval_job(
@@ -73,7 +74,8 @@ def path_job(
     rows_of_words([anchor, other], loaded, "same")
     networks = check_models(loaded, [anchor, other], options)
     batches = list(_batches(samples, loaded[0], anchor, options))
-    aligned = METHODS[options.align](networks[0], networks[1], calibrate(networks, anchor, calibration, options))
+    choices = calibrate(networks, anchor, calibration, options)
+    (aligned,), _ = align(networks, [0.5, 0.5], choices, options, progress=progress)
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
     steps = iter(progress.track(range(points), "walking"))
     next(steps)

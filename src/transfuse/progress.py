@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol, TypeVar
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on, saying how far it is."""
+    """Passes items on, saying how far it is; what it is `doing` may change on the way."""
 
-    def track(self, items: Sequence[T], doing: str) -> Iterable[T]: ...
+    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]: ...
 
 
 class Silent:
     """Says nothing."""
 
-    def track(self, items: Sequence[T], doing: str) -> Iterable[T]:
+    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]:
         return items
 
 
@@ -33,14 +33,18 @@ silent = Silent()
 class Terminal:
     """A bar on stderr, gone when done; nothing where stderr is no terminal."""
 
-    def track(self, items: Sequence[T], doing: str) -> Iterator[T]:
+    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
         if not console.is_terminal:
             yield from items
             return
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-            yield from bar.track(items, total=len(items), description=doing)
+            say = (lambda: doing) if isinstance(doing, str) else doing
+            task = bar.add_task(say(), total=len(items))
+            for item in items:
+                yield item
+                bar.update(task, advance=1, description=say())
 
 
 @contextmanager

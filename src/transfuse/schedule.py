@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from transfuse.choices import Augment
 from transfuse.config import Count, Finite, Settings
 from transfuse.errors import ConfigError
 
-Augment = Literal["none", "flip", "crop", "crop-flip"]
 Decay = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[Finite, Field(ge=0, le=1)]

@@ -13,14 +13,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from transfuse.augment import Images, flipped, shifted
+from transfuse.augment import Images, varied
 from transfuse.batch import Batch, answers
 from transfuse.io.data import Prepare, Samples
 from transfuse.network.model import logits, predict
 from transfuse.schedule import Schedule
 
 KEPT = 2**31  # bytes of prepared images that are kept between epochs; more are prepared anew each time
-PADDING = 1 / 8  # of an image's side: how far a crop may shift it, 4 pixels of 32
 
 
 class Feed(Dataset[int]):
@@ -53,9 +52,7 @@ class Feed(Dataset[int]):
         """What is done depends on epoch and batch, and on nothing else that a resumed run would have to restore."""
         seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(chosen))).encode())
         generator = torch.Generator().manual_seed(seed)
-        if "crop" in self.schedule.augment:
-            images = shifted(images, max(1, round(PADDING * images.shape[-1])), generator)
-        return flipped(images, generator) if "flip" in self.schedule.augment else images
+        return varied(images, self.schedule.augment, generator)
 
     def _images(self, chosen: Sequence[int]) -> Tensor:
         new = [index for index in chosen if index not in self.kept]

@@ -16,14 +16,15 @@ from transfuse.align.select import disagreement
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
 from transfuse.batch import Batch
-from transfuse.choices import Evidence, Paper
+from transfuse.choices import Evidence, Groups, Paper
 from transfuse.errors import ConfigError
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_nested, check_same_widths
 from transfuse.network.model import Network, with_tensors, with_twins
+from transfuse.network.space import Group
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import symmetric
+from transfuse.network.symmetry import restrict, symmetric
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
@@ -40,6 +41,7 @@ class Choices:
     evidence: Evidence
     batches: Sequence[Batch] = ()
     paper: Paper = field(default_factory=Paper)
+    groups: Groups = "all"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,14 @@ def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
     the calibration samples; no labels are used.
     """
     check_same_widths(anchor.spec, source.spec, "exact")
-    return align_within(symmetric(source.spec), anchor, source, choices)
+    spec = symmetric(source.spec)
+    return align_within(permuting(spec) if choices.groups == "permutations" else spec, anchor, source, choices)
+
+
+def permuting(spec: Spec) -> Spec:
+    """A symmetric declaration whose units are only permuted: what Git Re-Basin knows; rotary planes stay."""
+    rigid = (Group.COMPLEX, Group.POSITIVE)
+    return restrict(spec, lambda space: Group.FIXED if space.group in rigid else Group.PERMUTATION)
 
 
 def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices) -> Aligned:
@@ -156,4 +165,5 @@ def _maps(matches: Mapping[str, Match]) -> dict[str, Map]:
     return {name: match.map for name, match in matches.items()}
 
 
-METHODS: dict[str, Method] = {"none": align_none, "flow": align_flow, "exact": align_exact}
+# Learned maps start from the exact ones.
+METHODS: dict[str, Method] = {"none": align_none, "flow": align_flow, "exact": align_exact, "learned": align_exact}

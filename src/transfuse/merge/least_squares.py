@@ -3,38 +3,40 @@
 The mean of aligned weights drifts: each layer of it reads a little less of what its parents' layers read, and the error
 grows with depth. Here every linear map is fitted by ridge regression from the fused model's own inputs, the layers
 before it already fitted, to the weighted mean of the aligned parents' outputs, pulled towards the mean of their
-weights; what writes into the residual stream also makes good how far the stream has drifted. Unlabelled samples, no
-gradient.
+weights; what writes into the residual stream also makes good how far the stream has drifted. A token counts as much as
+it matters to what the parents say (`sensitivity`). Unlabelled samples, no descent.
 (RegMean, Jin et al., 2212.09849, regresses onto each parent's outputs from that parent's own inputs, for models that
 share an initialisation.)
+
+Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of the means and
+of every parent's own, as many are taken as the layer has, those that together explain the branch's output best
+(`units`); what reads them is then fitted.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.align.evidence import Probe, observe
-from transfuse.batch import Batch
+from transfuse.batch import Batch, held_out
 from transfuse.errors import DataError
-from transfuse.network.space import Axis, Space
-from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
+from transfuse.merge.sensitivity import Weights, sensitivities
+from transfuse.merge.stages import Branch, Stage, branch, stages
+from transfuse.merge.sums import Sums, sums
+from transfuse.merge.units import RIDGE, forward_selection
+from transfuse.network.spec import Linear, Spec
 from transfuse.transport.cost import ROUNDING
+from transfuse.trust import Believe, Shares, even
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
-HELD_OUT = 5  # every fifth batch chooses among them
+SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
-
-@dataclass(frozen=True)
-class Stage:
-    """Linear maps that read the same values, and where the stream shows that their outputs are added to."""
-
-    linears: tuple[Linear, ...]
-    stream: tuple[Probe, ...]
+State = dict[str, Tensor]
+Modules = dict[str, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,33 @@ class Fit:
     Attributes:
         ridge: relative to the inputs' mean square; None: the mean of the weights stayed.
         gain: the share of the squared error, on held-out samples, that it took away.
+        units: where units were chosen, how many are means and how many are each parent's own.
     """
 
     ridge: float | None
     gain: float
+    units: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Batches, and how far each parent is believed about each of their samples."""
+
+    batches: list[Batch]
+    shares: list[Shares]
 
 
 def least_squares(
     spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-    batches: Sequence[Batch], each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
+    batches: Sequence[Batch], believe: Believe = even,
+    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
 ) -> dict[str, Fit]:  # fmt: skip
     """Fit every linear map of `fused` in place.
 
     Args:
         spec: the declaration as the tensors are stored.
         fused: the mean of the parents; `parents`: all in its basis; `weights` sum to one.
+        believe: whose output counts for how much, sample by sample.
         each: shows progress.
 
     Returns:
@@ -67,117 +81,188 @@ def least_squares(
     Raises:
         DataError: there are fewer than two samples.
     """
-    groups = _split(batches)
-    if not all(groups):
+    fit, held = held_out(batches)
+    if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
+    halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in (fit, held))
+    todo = stages(spec, fused)
+    matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
+    sweep = Sweep(fused, parents, weights, halves, matters)
     found: dict[str, Fit] = {}
-    for stage in each(stages(spec, fused)):
-        sums = [_over(stage, fused, parents, weights, group) for group in groups]
-        for linear, fit, held in zip(stage.linears, *sums, strict=True):
-            found[linear.name] = _fit(linear, fused.get_submodule(linear.name), fit, held)
-    return found
-
-
-def stages(spec: Spec, model: nn.Module) -> list[Stage]:
-    """The linear maps in the order of the forward pass, but for those that read pixels or share a matrix."""
-    found: list[Stage] = []
-    places = {name: values.data_ptr() for name, values in model.state_dict().items()}
-    shared = Counter(places.values())
-    for op in spec.linears():
-        if len(op.reads) != 1 or op.stacked or shared[places[op.matrix]] > 1:
-            continue
-        last = found[-1].linears[0] if found else None
-        stream = tuple(_drifts(spec, op.writes))
-        alike = last and (last.reads, last.norm, last.part) == (op.reads, op.norm, op.part)
-        if alike and not stream and not found[-1].stream and op.part != "head":  # heads may read other tokens each
-            found[-1] = Stage((*found[-1].linears, op), ())
+    for place, stage in enumerate(each(todo)):
+        units = branch(spec, stage, todo[place + 1 :])
+        if units and units.read.numel() * (len(parents) + 1) < SELECTABLE:
+            reading = next(later for later in todo if units.reader in later.linears)
+            found |= sweep.choose(stage, units, reading)
         else:
-            found.append(Stage((op,), stream))
+            found |= sweep.fit(stage)
     return found
-
-
-def _drifts(spec: Spec, writes: Axis) -> Iterator[Probe]:
-    """Where the stream shows that a branch is added to; nothing where a norm or a scale stands in between."""
-    joined = next((op for op in spec.ops if type(op) is Junction and op.branch == writes), None)
-    between = (op for op in spec.ops if isinstance(op, Norm | LayerScale))
-    if joined and not any(op.space == writes for op in between):
-        yield from _shown(spec, joined.skip)
-
-
-def _shown(spec: Spec, space: Space) -> Iterator[Probe]:
-    """A joined space, at what reads it; as the sum of its parts, where nothing does."""
-    for op in spec.ops:
-        if isinstance(op, Norm) and op.space == space:
-            yield Probe(op.name, "input" if spec.readers(op) else "output", space)
-            return
-    for op in spec.linears():
-        if op.norm is None and op.reads == (space,):
-            yield Probe(op.name, "input", space)
-            return
-    for op in spec.ops:
-        if isinstance(op, Junction) and op.space == space:
-            yield from _shown(spec, op.skip)
-            yield from _shown(spec, op.branch)
-            return
-        if isinstance(op, Linear) and op.writes == space:
-            yield Probe(op.name, "output", space)
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64."""
+class Sweep:
+    """A fused model on its way from input to output; what is in front of the stage at hand is already fitted."""
 
-    inputs: Float[Tensor, "reads reads"]
-    cross: Float[Tensor, "reads writes"]
-    square: float
+    fused: PreTrainedModel
+    parents: Sequence[PreTrainedModel]
+    weights: Sequence[float]
+    halves: tuple[Half, ...]
+    matters: dict[str, Weights]
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.inputs + other.inputs, self.cross + other.cross, self.square + other.square)
+    def fit(self, stage: Stage) -> dict[str, Fit]:
+        """Every linear map of a stage, to the mean of the parents."""
+        return self._solve(stage, [self._moments(stage, half, [None])[0] for half in self.halves])
 
-    def without_ones(self) -> "Sums":
-        """Of a map without a bias."""
-        return Sums(self.inputs[:-1, :-1], self.cross[:-1], self.square)
+    def choose(self, stage: Stage, units: Branch, reading: Stage) -> dict[str, Fit]:
+        """The same, but every unit may be the mean's or one parent's own."""
+        modules = {name: self.fused.get_submodule(name) for name in (*units.written, units.reader.name)}
+        options = [None, *range(len(self.parents))]
+        moments = [self._moments(stage, half, options) for half in self.halves]
+        fits, states = [], []
+        start = _states(modules)
+        for option, *pair in zip(options, *moments, strict=True):
+            if option is not None:
+                _load(modules, _states({name: self.parents[option].get_submodule(name) for name in modules}))
+            fits.append(self._solve(stage, pair))
+            states.append(_states(modules))
+            _load(modules, start)
+        fit, held = (self._read(reading, units, modules, states, half) for half in self.halves)
+        chosen = _chosen(units, fit, held, len(options))
+        _load(modules, _put_together(stage.linears, units, states, chosen, (1.0, *self.weights)))
+        counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
+        return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
 
-    def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
-        """The map of least squared error, pulled towards `before`."""
-        pull = ridge * self.inputs.diagonal().mean()
-        return torch.linalg.solve(
-            self.inputs + pull * torch.eye(len(self.inputs)).to(self.inputs), self.cross + pull * before
-        )
+    def _solve(self, stage: Stage, moments: Sequence[Sequence[Sums]]) -> dict[str, Fit]:
+        """Fit to the first half's moments, the ridge chosen by the second's."""
+        return {
+            linear.name: _fit(linear, self.fused.get_submodule(linear.name), *pair)
+            for linear, *pair in zip(stage.linears, *moments, strict=True)
+        }
 
-    def error(self, found: Float[Tensor, "reads writes"]) -> float:
-        """The squared error of a map."""
-        return float((found * (self.inputs @ found)).sum() - 2 * (found * self.cross).sum()) + self.square
+    def _moments(self, stage: Stage, half: Half, options: Sequence[int | None]) -> list[list[Sums]]:
+        """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
+        reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
+        found: list[list[Sums]] = []
+        for batch, shares in zip(half.batches, half.shares, strict=True):
+            seen = observe(self.fused, [reads, *stage.stream], batch, {})
+            rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
+            targets = self._targets(stage, seen, batch, shares, options)
+            new = [
+                [sums(_flat(seen[reads]), *pair) for pair in zip(each, rows, strict=True)] for each in targets
+            ]  # fmt: skip
+            found = [
+                [old + more for old, more in zip(*pair, strict=True)] for pair in zip(found, new, strict=True)
+            ] if found else new  # fmt: skip
+        return found
+
+    def _read(
+        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, State]], half: Half
+    ) -> Sums:
+        """The sums of what reads the units, over those of all options side by side."""
+        reads = Probe(units.reader.name, "input", units.reader.reads[0])
+        found: list[Sums] = []
+        for batch, shares in zip(half.batches, half.shares, strict=True):
+            inputs = []
+            for option in options:
+                _load(modules, option)
+                seen = observe(self.fused, [reads, *reading.stream], batch, {})
+                inputs.append(_flat(seen[reads]))
+            (targets,) = self._targets(reading, seen, batch, shares, [None])
+            target = targets[reading.linears.index(units.reader)]
+            new = sums(torch.cat(inputs, 1), target, self._rows(units.reader, seen[reads], batch))
+            found = [found[0] + new] if found else [new]
+        return found[0] if units.reader.bias else found[0].without_ones()
+
+    def _targets(
+        self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]
+    ) -> list[list[Float[Tensor, "row writes"]]]:
+        """By option, what every linear map should write: the parents' output, and what the stream has lost of it."""
+        outputs = [Probe(linear.name, "output", linear.writes) for linear in stage.linears]
+        lost = sum(_flat(seen[part]) for part in stage.stream)
+        theirs = []
+        for parent in self.parents:
+            found = observe(parent, [*outputs, *stage.stream], batch, {})
+            stream = sum(_flat(found[part]) for part in stage.stream) - lost
+            theirs.append([_flat(found[probe]) + stream for probe in outputs])
+        sample, _ = _places(found[outputs[0]], batch)
+        every = shares.to(sample.device)[:, sample].unsqueeze(-1)
+        return [
+            [_mixed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
+            for option in options
+        ]
+
+    def _rows(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
+        """How much each row matters to what a linear map writes."""
+        _, position = _places(values, batch)
+        matters = self.matters.get(linear.name)
+        return torch.ones(len(position)) if matters is None else matters.to(position.device)[position]
 
 
-def _over(
-    stage: Stage, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-    batches: Iterable[Batch],
-) -> list[Sums]:  # fmt: skip
-    """The sums of every linear map of a stage; nothing else is kept of a batch."""
-    reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
-    outputs = [Probe(linear.name, "output", linear.writes) for linear in stage.linears]
-    found: list[Sums] = []
-    for batch in batches:
-        seen = observe(fused, [reads, *stage.stream], batch, {})
-        x = _rows(seen[reads]).double()
-        x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        gram = x.T @ x
-        others = [observe(parent, [*outputs, *stage.stream], batch, {}) for parent in parents]
-        new = []
-        for probe in outputs:
-            target = torch.zeros_like(_rows(others[0][probe]))
-            for weight, each in zip(weights, others, strict=True):
-                for part in (probe, *stage.stream):
-                    target += weight * _rows(each[part])
-            for part in stage.stream:
-                target -= _rows(seen[part])
-            new.append(Sums(gram, x.T @ target.double(), float(target.double().square().sum())))
-        found = [old + more for old, more in zip(found, new, strict=True)] if found else new
+def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> Float[Tensor, "row writes"]:
+    """The weighted mean of what several models write."""
+    return torch.stack([share * each for share, each in zip(shares, values, strict=True)]).sum(0)
+
+
+def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> list[int]:
+    """Units of all options one after the other; the means, where nothing else explains held-out samples better."""
+    count, width = units.read.shape[0], units.read.numel()
+    every = torch.cat([units.read + option * width for option in range(options)])
+    ones = torch.arange(options * width, len(fit.inputs))  # a bias, if there is one
+    best = forward_selection(fit, every, count, ones)
+
+    def error(chosen: Sequence[int]) -> float:
+        kept = torch.cat([every[list(chosen)].flatten(), ones])
+        part = fit.only(kept)
+        return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
+
+    means = list(range(count))
+    return best if error(best) < error(means) - ROUNDING * held.square else means
+
+
+def _put_together(
+    linears: Sequence[Linear], units: Branch, options: Sequence[Mapping[str, State]], chosen: Sequence[int],
+    weights: Sequence[float],
+) -> dict[str, State]:  # fmt: skip
+    """The weights of writers and reader with every unit from where it was chosen; `weights`: of what reads them."""
+    count = len(units.read)
+    found = {name: {key: values.clone() for key, values in state.items()} for name, state in options[0].items()}
+    for place, unit in enumerate(chosen):
+        option, source = options[unit // count], unit % count
+        for linear in linears:
+            entries = units.written[linear.name]
+            for key, values in found[linear.name].items():
+                axis = -1 if linear.transposed else 0
+                theirs = option[linear.name][key].index_select(axis, entries[source].to(values.device))
+                values.index_copy_(axis, entries[place].to(values.device), theirs)
+        name, axis = units.reader.name, 0 if units.reader.transposed else 1
+        theirs = option[name]["weight"].index_select(axis, units.read[source].to(option[name]["weight"].device))
+        share = weights[unit // count]
+        found[name]["weight"].index_copy_(axis, units.read[place].to(theirs.device), share * theirs)
     return found
 
 
-def _rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "sample unit"]:
+def _states(modules: Modules) -> dict[str, State]:
+    return {
+        name: {key: values.clone() for key, values in module.state_dict().items()} for name, module in modules.items()
+    }
+
+
+def _load(modules: Modules, states: Mapping[str, State]) -> None:
+    for name, module in modules.items():
+        module.load_state_dict(states[name])
+
+
+def _places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
+    """The sample and the position within it of every row that was observed."""
+    if values.ndim == 3:
+        samples, positions = values.shape[:2]
+        places = torch.ones(samples, positions, device=values.device).nonzero()
+    else:
+        places = batch["attention_mask"].nonzero()
+    return places[:, 0], places[:, 1]
+
+
+def _flat(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
     return values.reshape(-1, values.shape[-1])
 
 
@@ -201,13 +286,3 @@ def _fit(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
         found = found[:-1]
     weight.copy_(found if linear.transposed else found.T)
     return Fit(best, 1 - errors[best] / stays)
-
-
-def _split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Batches to fit with, and those to choose with; a few large ones are cut first."""
-    if len(batches) < HELD_OUT:
-        batches = [
-            {name: values[start::HELD_OUT] for name, values in batch.items()}
-            for batch in batches for start in range(min(HELD_OUT, len(next(iter(batch.values())))))
-        ]  # fmt: skip
-    return [batch for index, batch in enumerate(batches) if index % HELD_OUT], list(batches[::HELD_OUT])

@@ -49,7 +49,7 @@ def describe(
         "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "options": options.model_dump(mode="json"),
         "evidence": choices.evidence,
-        "data": None if data is None else _source(data),
+        "data": source_of(data),
         "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
@@ -63,8 +63,10 @@ def describe(
     }
 
 
-def _source(data: Any) -> str:
+def source_of(data: Any) -> str | None:
     """What to call the samples: their path or name, or that they were in memory."""
+    if data is None:
+        return None
     return str(data) if isinstance(data, str | Path) else getattr(data, "source", "dataset in memory")
 
 

@@ -1,0 +1,230 @@
+"""Maps learned by gradient descent: elements of every exact group, moved until the models meet on common ground.
+
+Starts from an alignment, and minimises the loss of networks near the middle between the aligned models: how far they
+are from the parents' mean answer, or from labels (Theus et al., 2506.22712, who know labels only). Every step stays
+within the exact groups, so each carried model still computes what it did, and what is merged is an ordinary
+checkpoint of its architecture.
+
+Moving the anchor too would add nothing: a group acts linearly on the tensors, so that an element common to all models
+carries the merged one along without changing what it computes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from transfuse.align.latents import Latents, movable
+from transfuse.align.methods import Aligned
+from transfuse.augment import varied
+from transfuse.batch import Batch, answers, asked, held_out
+from transfuse.choices import Learning
+from transfuse.errors import DataError, SpecError
+from transfuse.io.state import State
+from transfuse.merge.apply import carry_all
+from transfuse.merge.mean import mean
+from transfuse.network.layout import close_tensors
+from transfuse.network.model import declaration, has_scores, logits, predict
+from transfuse.trust import Believe, even
+
+NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t ~ U(0.4, 0.6) for two equal ones
+EVERY = 25  # steps between two looks at held-out samples
+PATIENCE = 8  # looks without a better one, after which it ends
+
+
+@dataclass(frozen=True)
+class Course:
+    """How learning went.
+
+    Attributes:
+        excess: held-out loss of the merged model over the mean of the parents' own, before and after every so many
+            steps: the barrier at the middle.
+        steps: taken; `best`: of them, those up to the maps that were kept.
+    """
+
+    excess: tuple[float, ...]
+    steps: int
+    best: int
+
+
+class Descent:
+    """Adam over the latents of all carried models together."""
+
+    def __init__(
+        self, parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
+        batches: Sequence[Batch], options: Learning, believe: Believe = even, seed: int = 0,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            parents: the models, the anchor first; an alignment for each of the others.
+            batches: calibration samples; labels are looked at only if they are the objective.
+
+        Raises:
+            DataError: there are fewer than two samples.
+            SpecError: the models have no head, so that nothing is said that could be compared.
+        """
+        self.parents, self.alignments, self.weights, self.options = parents, alignments, weights, options
+        self.believe, self.generator = believe, torch.Generator().manual_seed(seed)
+        self.fit, self.held = held_out(batches)
+        if not self.fit or not self.held:
+            raise DataError("learning maps needs samples to learn from and others to choose by; give two or more")
+        if not has_scores(parents[0], self.fit[0]):
+            raise SpecError(f"{type(parents[0]).__name__} has no head to learn maps by; choose align exact")
+        self.stored, self.names = declaration(parents[0]), _once_each(parents[0])
+        spaces = [
+            {name: space for name, space in each.spec.spaces().items() if movable(space)} for each in alignments
+        ]  # fmt: skip
+        self.latents = [Latents(each, parents[0].device) for each in spaces]
+        every = [parameter for latents in self.latents for parameter in latents.parameters()]
+        self.adam = torch.optim.Adam(every, lr=options.learning_rate)
+        self.pace = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, options.steps)
+        self.steps, self.looks = 0, [self.look()]
+        self.kept = self._copy()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another step may help."""
+        best = self.looks.index(min(self.looks))
+        return self.steps < self.options.steps and len(self.looks) - 1 - best < PATIENCE
+
+    def step(self) -> None:
+        """One step of Adam, and now and then a look at held-out samples."""
+        near = [weight * (1 + NEARNESS * (2 * self._random() - 1)) for weight in self.weights]
+        loss = self.loss(self._drawn(), [weight / sum(near) for weight in near])
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        self.pace.step()
+        self.steps += 1
+        if self.steps % EVERY == 0 or self.steps == self.options.steps:
+            self.looks.append(self.look())
+            if self.looks[-1] <= min(self.looks):
+                self.kept = self._copy()
+
+    def loss(self, batch: Batch, weights: Sequence[float]) -> Float[Tensor, ""]:
+        """Of the model between the carried ones, with these weights."""
+        pairs = zip(self.alignments, self.latents, strict=True)
+        carried = [carry_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
+        closed = close_tensors(self.stored, mean([self.alignments[0].anchor, *carried], weights))
+        merged = _Holding(self.parents[0], {name: closed[name] for name in self.names})
+        said = logits(merged, batch, self.parents[0].get_output_embeddings())
+        return cross_entropy(said, self._wanted(batch))
+
+    @torch.no_grad()
+    def look(self) -> float:
+        """Held-out loss of the merged model over the parents' own."""
+        excess, count = 0.0, 0
+        for batch in self.held:
+            wanted = self._wanted(batch)
+            own = [float(cross_entropy(predict(parent, batch), wanted)) for parent in self.parents]
+            base = sum(weight * each for weight, each in zip(self.weights, own, strict=True))
+            excess += len(wanted) * (float(self.loss(batch, self.weights)) - base)
+            count += len(wanted)
+        return excess / count
+
+    def best(self) -> tuple[list[Aligned], Course]:
+        """The models carried by the latents that were best on held-out samples."""
+        for latents, kept in zip(self.latents, self.kept, strict=True):
+            latents.load_state_dict(kept)
+        pairs = zip(self.alignments, self.latents, strict=True)
+        found = [replace(each, carried=_carried(each, latents)) for each, latents in pairs]
+        best = min(self.looks.index(min(self.looks)) * EVERY, self.steps)
+        return found, Course(tuple(self.looks), self.steps, best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on."""
+        return {
+            "latents": self._copy(), "kept": self.kept, "adam": self.adam.state_dict(), "pace": self.pace.state_dict(),
+            "steps": self.steps, "looks": self.looks, "generator": self.generator.get_state(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        for latents, values in zip(self.latents, state["latents"], strict=True):
+            latents.load_state_dict(values)
+        self.adam.load_state_dict(state["adam"])
+        self.pace.load_state_dict(state["pace"])
+        self.steps, self.looks, self.kept = state["steps"], state["looks"], state["kept"]
+        self.generator.set_state(state["generator"])
+
+    def _copy(self) -> list[dict[str, Tensor]]:
+        return [{name: each.clone() for name, each in latents.state_dict().items()} for latents in self.latents]
+
+    def _random(self) -> float:
+        return float(torch.rand((), generator=self.generator))
+
+    def _drawn(self) -> Batch:
+        batch = self.fit[int(torch.randint(len(self.fit), (), generator=self.generator))]
+        if self.options.augment == "none":
+            return batch
+        return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
+
+    @torch.no_grad()
+    def _wanted(self, batch: Batch) -> Tensor:
+        """What the merged model should say: labels, or the parents' probabilities."""
+        if self.options.objective == "labels":
+            return answers(batch)
+        said = torch.stack([predict(parent, batch).softmax(-1) for parent in self.parents])
+        sample = asked(batch, said.shape[1]).to(said.device)
+        shares = self.believe(self.parents, self.weights, batch).to(said)[:, sample]
+        return (shares.unsqueeze(-1) * said).sum(0)
+
+
+def _once_each(model: nn.Module) -> list[str]:
+    """One name for every tensor of a model, whatever is tied to it."""
+    places = {values.data_ptr(): name for name, values in reversed(model.state_dict().items())}
+    return list(places.values())
+
+
+class _Holding(nn.Module):
+    """A model as it would be with other tensors, which may carry gradients."""
+
+    def __init__(self, model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.call = partial(functional_call, model, dict(tensors), ())
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """What it answers."""
+        return self.call(inputs)
+
+
+def _carried(aligned: Aligned, latents: Latents) -> dict[str, Tensor]:
+    """In float64, as small errors of many maps add up."""
+    precise = {name: values.double() for name, values in aligned.carried.items()}
+    found = carry_all(aligned.spec, precise, latents.hard())
+    return {name: values.to(aligned.carried[name]) for name, values in found.items()}
+
+
+def learn(
+    parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
+    batches: Sequence[Batch], options: Learning, believe: Believe = even, seed: int = 0,
+    state: State | None = None,
+    each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
+) -> tuple[list[Aligned], Course]:  # fmt: skip
+    """The same models, carried on by learned elements of their groups; what is best on held-out samples is kept.
+
+    Args:
+        state: where a run leaves what it needs to go on, and finds what one before it left.
+        each: shows progress.
+    """
+    descent = Descent(parents, alignments, weights, batches, options, believe, seed)
+    if state and (found := state.load()):
+        descent.load_state_dict(found)
+
+    def status() -> str:
+        return f"learning maps, excess loss {descent.looks[-1]:.3f} (at first {descent.looks[0]:.3f})"
+
+    for _ in each(range(descent.steps, options.steps), status):
+        if not descent.goes_on:
+            break
+        descent.step()
+        if state and descent.steps % EVERY == 0:
+            state.save(descent.state_dict())
+    return descent.best()

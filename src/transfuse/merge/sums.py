@@ -1,0 +1,48 @@
+"""Least squares from streamed second moments: memory does not depend on the number of samples."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64."""
+
+    inputs: Float[Tensor, "reads reads"]
+    cross: Float[Tensor, "reads writes"]
+    square: float
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(self.inputs + other.inputs, self.cross + other.cross, self.square + other.square)
+
+    def without_ones(self) -> "Sums":
+        """Of a map without a bias."""
+        return Sums(self.inputs[:-1, :-1], self.cross[:-1], self.square)
+
+    def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
+        """The map of least squared error, pulled towards `before`."""
+        pull = ridge * self.inputs.diagonal().mean()
+        return torch.linalg.solve(
+            self.inputs + pull * torch.eye(len(self.inputs)).to(self.inputs), self.cross + pull * before
+        )
+
+    def error(self, found: Float[Tensor, "reads writes"]) -> float:
+        """The squared error of a map."""
+        return float((found * (self.inputs @ found)).sum() - 2 * (found * self.cross).sum()) + self.square
+
+    def only(self, kept: Int[Tensor, " kept"]) -> "Sums":
+        """Of these inputs alone."""
+        return Sums(self.inputs[kept][:, kept], self.cross[kept], self.square)
+
+
+def sums(
+    inputs: Float[Tensor, "row reads"], targets: Float[Tensor, "row writes"], weights: Float[Tensor, " row"]
+) -> Sums:
+    """Of some rows, each counted so many times."""
+    inputs, targets = inputs.double(), targets.double()
+    x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
+    weighted = x * weights.to(x).unsqueeze(1)
+    return Sums(weighted.T @ x, weighted.T @ targets, float((weights.to(x) * targets.square().sum(1)).sum()))
