@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ SUBJECTS = {
     "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), CLOTHES),
     "sst2": Subject("sst2-bert-64", sentences, {"batch_size": 64}),
     "sst2-narrow": Subject("sst2-bert-32", sentences, {"batch_size": 64}),
+    "tinyshakespeare-gpt2": Subject("tinyshakespeare-gpt2-96", partial(passages, text="tinyshakespeare")),
+    "tinyshakespeare-llama": Subject("tinyshakespeare-llama-96", partial(passages, text="tinyshakespeare")),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
     "warandpeace-gpt2": Subject("warandpeace-gpt2-192", passages, {"batch_size": 16}),
     "warandpeace-llama": Subject("warandpeace-llama-192", passages, {"batch_size": 16}),

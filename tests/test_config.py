@@ -154,6 +154,7 @@ spec: mine.py
 align: learned
 data: digits
 groups: permutations
+basis: common
 trust: confidence
 objective: parents
 steps: 10

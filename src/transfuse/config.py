@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from transfuse.choices import (
     Align,
     Augment,
+    Basis,
     Cost,
     Dtype,
     Evidence,
@@ -117,6 +118,7 @@ class Options(Settings):
     dtype: Dtype = "auto"
     vocab: Vocabulary = "same"
     groups: Groups = "all"
+    basis: Basis = "auto"
     trust: Trust = "even"
     objective: Objective = Learning.objective
     steps: Count = Learning.steps
@@ -140,6 +142,11 @@ class Options(Settings):
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
         return self.samples or (200 if self.align == "flow" and self.merge == "mean" else 2000)
+
+    def needs_labels(self) -> bool:
+        """Whether calibration samples are looked at with their labels."""
+        asks_labels = self.align == "learned" and self.objective == "labels"
+        return self.max_loss is not None or self.trust == "labels" or asks_labels
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""
@@ -229,10 +236,11 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"{labels.get(name, name)}: only align learned takes it; leave it out, or choose align learned"
             )
-    if "groups" in given and chosen.align not in ("exact", "learned"):
-        raise ConfigError(
-            f"{labels.get('groups', 'groups')}: only align exact and learned take it; leave it out, or choose one"
-        )
+    for name in sorted({"groups", "basis"} & given):
+        if chosen.align not in ("exact", "learned"):
+            raise ConfigError(
+                f"{labels.get(name, name)}: only align exact and learned take it; leave it out, or choose one"
+            )
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
     if "trust" in given and chosen.merge != "least-squares" and not asks_parents:
         raise ConfigError(

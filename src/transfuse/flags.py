@@ -138,12 +138,19 @@ Groups = Annotated[
         help="Exact and learned only. all (default): every symmetry of the architecture. permutations: the control.",
     ),
 ]
+Basis = Annotated[
+    str | None,
+    Option(
+        metavar="auto|anchor|common",
+        help="Exact and learned only: aligned to the anchor, or, of three models and more (auto), all to each other.",
+    ),
+]
 Trust = Annotated[
     str | None,
     Option(
-        metavar="even|confidence",
-        help="Whom of the parents to believe about a sample. even (default): all. confidence: who is sure of it; for"
-        " parents that know different data.",
+        metavar="even|confidence|labels",
+        help="Whom of the parents to believe about a sample, where they know different data. even (default): all."
+        " confidence: who is sure of it. labels: who is right about it.",
     ),
 ]
 Objective = Annotated[

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from transfuse.align.common import common
 from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices
@@ -44,6 +45,7 @@ from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
 from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
 
+EXACT = ("exact", "learned")
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -163,13 +165,12 @@ def calibrate(
     evidence = resolve_evidence(options, data)
     paper = Paper(**options.model_dump(include=set(FLOW)))
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
-    labels = options.max_loss is not None or (options.align == "learned" and options.objective == "labels")
     if data is None or not (looks or options.merge == "least-squares" or options.align == "learned"):
         return Choices(evidence, (), paper, options.groups)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.augment != "none" and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
-    if labels:
+    if options.needs_labels():
         samples = with_ids_of(model.config, task(type(model).__name__).labelled(samples))
     agree_on_padding(networks)
     if options.max_loss is None:
@@ -224,6 +225,8 @@ def align(
     for other, row in progress.track(pairs, "aligning"):
         each = one(networks[0], other, choices)
         found.append(each if row is None else with_own_words(each, row, options.vocab))
+    if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
+        found = common(found, weights, partial(progress.track, doing="finding a common basis"))
     if options.align != "learned":
         return found, None
     how = Learning(**options.model_dump(include=set(LEARNED)))

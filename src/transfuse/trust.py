@@ -1,7 +1,8 @@
-"""Whom of several parents to believe about a sample, without labels.
+"""Whom of several parents to believe about a sample.
 
 Models that saw different data are each worthless on what they do not know, and their mean is half as good on
-everything. A model that knows a sample is sure of its answer: the entropy of its prediction is low.
+everything. Without labels: a model that knows a sample is sure of its answer, so the entropy of its prediction is low;
+not every model that is sure knows, though. With labels: it gives the right answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,9 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, asked
+from transfuse.batch import Batch, answers, asked
 from transfuse.choices import Trust
 from transfuse.network.model import predict
 
@@ -34,14 +36,28 @@ def confident(models: Sequence[PreTrainedModel], weights: Sequence[float], batch
     return (prior - SHARPNESS * doubt).softmax(0)
 
 
+@torch.no_grad()
+def right(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+    """Weights times the likelihood that each model gives the labels of each sample, normalised."""
+    said = [predict(model, batch) for model in models]
+    labels = answers(batch).to(said[0].device)
+    loss = torch.stack([_each(cross_entropy(each, labels, reduction="none"), batch) for each in said])
+    return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
+
+
 def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:
     """Mean over what is asked of a sample: one class, several places, or the words that are to be guessed."""
     found = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-    sample = asked(batch, len(found)).to(found.device)
+    return _each(found, batch)
+
+
+def _each(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
+    """The mean over what is asked of a sample."""
+    sample = asked(batch, len(values)).to(values.device)
     size = len(next(iter(batch.values())))
-    sums, counts = (found.new_zeros(size).index_add(0, sample, each) for each in (found, torch.ones_like(found)))
+    sums, counts = (values.new_zeros(size).index_add(0, sample, each) for each in (values, torch.ones_like(values)))
     return sums / counts.clamp_min(1)
 
 
 Believe = Callable[[Sequence[PreTrainedModel], Sequence[float], Batch], Shares]
-TRUST: dict[Trust, Believe] = {"even": even, "confidence": confident}
+TRUST: dict[Trust, Believe] = {"even": even, "confidence": confident, "labels": right}

@@ -68,14 +68,16 @@ def _gradients(
     """By linear map, squared gradients summed over samples and units, and how many samples had that position."""
     seen: dict[str, Tensor] = {}
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    head = model.get_output_embeddings()  # every token that is asked for counts the same there
+    modules = {linear.name: model.get_submodule(linear.name) for linear in linears}
     handles = [
-        model.get_submodule(linear.name).register_forward_hook(_keep(seen, linear.name)) for linear in linears
+        module.register_forward_hook(_keep(seen, name)) for name, module in modules.items() if module is not head
     ]  # fmt: skip
     try:
         for parameter in frozen:
             parameter.requires_grad_(False)
         with torch.enable_grad():
-            found = logits(model, batch, model.get_output_embeddings())
+            found = logits(model, batch, head)
             drawn = torch.multinomial(found.detach().softmax(-1).cpu(), 1, generator=generator).squeeze(1)
             cross_entropy(found, drawn.to(found.device), reduction="sum").backward()
     finally:

@@ -1,0 +1,156 @@
+"""The loss barrier of every alignment and merge, over pairs of parents, on the test split; no labels are used.
+
+python benchmarks/barrier.py --dataset cifar10 --pairs 1,2 3,4 5,1
+python benchmarks/barrier.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25
+
+Aligns once per alignment, then merges both ways. The barrier of a mean is that of the whole line between the aligned
+models, measured at --points; of layers fitted by least squares, which lie on no line, their own excess over the mean
+of the parents' losses. A run goes on where it stopped.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from statistics import mean as average
+from statistics import stdev
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import torch
+from common import RESULTS, record
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+from subjects import SUBJECTS, Judge, Subject
+
+from transfuse.config import Options, make
+from transfuse.evaluate import Metrics, path
+from transfuse.fusion import align, calibrate, merge
+from transfuse.network.model import Network, network
+
+ALIGNMENTS: dict[str, dict[str, Any]] = {
+    "plain average": {"align": "none"},
+    "flow": {"align": "flow", "samples": 200},
+    "uniform plan (control)": {"align": "flow", "plan": "uniform", "samples": 200},
+    "permutations only": {"align": "exact", "evidence": "weights", "groups": "permutations"},
+    "exact": {"align": "exact", "evidence": "weights"},
+    "learned": {"align": "learned", "evidence": "weights"},
+}
+FITTED = ("exact", "learned")
+COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exact": "C0", "learned": "C3"}
+
+
+def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every row of one pair."""
+    models = [subject.model(seed) for seed in seeds]
+    networks = [network(model, torch.device("cpu")) for model in models]
+    judge = Judge(subject, seeds[0], "test", args.limit)
+    first, second = (judge.measure(model) for model in models)
+    rows = [row("anchor", first), row("other parent", second)]
+    for name, options in ALIGNMENTS.items():
+        rows += over_alignment(name, options, networks, subject, judge, (first, second), args)
+        print(seeds, *(f"{each['name']}: {each['barrier']:.3f}" for each in rows[2:]), sep="; ", flush=True)
+    return [*rows, row("ensemble", judge.together(models), excess(judge.together(models), (first, second)))]
+
+
+def over_alignment(
+    name: str, options: dict[str, Any], networks: list[Network], subject: Subject, judge: Judge,
+    parents: tuple[Metrics, Metrics], args: argparse.Namespace,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The mean along the whole line, and the layers fitted by least squares."""
+    learning = {"steps": args.steps, "augment": args.augment} if options["align"] == "learned" else {}
+    sizes = {"samples": args.samples, "batch_size": args.batch_size, "merge": "least-squares"}  # so that data is there
+    chosen = make(Options, sizes | options | learning)
+    choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
+    start = time.perf_counter()
+    (aligned,), course = align(networks, [0.5, 0.5], choices, chosen)
+    seconds = time.perf_counter() - start
+    line = path(networks[0].model, aligned.anchor, aligned.carried, parents, judge.batches, args.points)
+    middle = line.points[len(line.points) // 2]
+    found = [row(name, middle, line.barrier, seconds) | {"line": asdict(line)}]
+    if course:
+        found[0]["course"] = asdict(course)
+    if name in FITTED:
+        fused, fits = merge(networks[0], [aligned], [0.5, 0.5], choices, "least-squares")
+        metrics = judge.measure(fused)
+        seconds = time.perf_counter() - start
+        found.append(row(f"{name}, least squares", metrics, excess(metrics, parents), seconds) | fits)
+    return found
+
+
+def row(name: str, metrics: Metrics, barrier: float | None = None, seconds: float | None = None) -> dict[str, Any]:
+    """One line of the table."""
+    return {"name": name, "metrics": asdict(metrics), "barrier": barrier, "seconds": seconds}
+
+
+def excess(metrics: Metrics, parents: tuple[Metrics, Metrics]) -> float:
+    """Loss over the mean of the parents'."""
+    return metrics.loss - average(each.loss for each in parents)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over pairs."""
+    return f"{average(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def show(pairs: dict[str, list[dict[str, Any]]]) -> None:
+    table = Table("model", "accuracy", "loss", "barrier", "seconds")
+    for rows in zip(*pairs.values(), strict=True):
+        cells = [spread([each["metrics"][key] for each in rows]) for key in ("accuracy", "loss")]
+        cells += [
+            "" if rows[0][key] is None else spread([each[key] for each in rows]) for key in ("barrier", "seconds")
+        ]
+        table.add_row(rows[0]["name"], *cells)
+    Console(width=120).print(table)
+
+
+def draw(dataset: str, pairs: dict[str, list[dict[str, Any]]]) -> None:
+    """Losses along the lines, one curve a pair; fitted layers as points at the middle."""
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for number, rows in enumerate(pairs.values()):
+        by_name = {each["name"]: each for each in rows}
+        for name, colour in COLOURS.items():
+            line = by_name[name]["line"]
+            label = name if number == 0 else None
+            losses = [point["loss"] for point in line["points"]]
+            axes.plot(line["positions"], losses, color=colour, label=label, marker="o", markersize=3)
+        for name, marker in (("exact", "s"), ("learned", "D")):
+            label = f"{name}, least squares" if number == 0 else None
+            place = by_name[f"{name}, least squares"]["metrics"]["loss"]
+            axes.plot([0.5], [place], marker, color=COLOURS[name], label=label, markeredgecolor="black")
+    axes.set(xlabel="anchor → other parent, aligned", ylabel="test loss (nats)", title=dataset)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.savefig(RESULTS / f"barrier-{dataset}.png", dpi=140)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
+    parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--limit", type=int, default=4000, help="test samples")
+    parser.add_argument("--points", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--augment", default="none")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    name = f"barrier-{args.dataset}"
+    stored = RESULTS / f"{name}.json"
+    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
+    for pair in args.pairs:
+        if pair not in pairs:
+            pairs[pair] = over_pair(SUBJECTS[args.dataset], pair.split(","), args)
+            record(name, {"test_samples": pairs[pair][0]["metrics"]["samples"], "pairs": pairs})
+    show(pairs)
+    draw(args.dataset, pairs)
+
+
+if __name__ == "__main__":
+    main()

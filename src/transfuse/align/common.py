@@ -1,0 +1,81 @@
+"""A common basis for more than two models: each is aligned to the mean of all others, until nothing improves.
+
+Generalised Procrustes analysis (Gower, 1975) over every exact group: a barycentre instead of an anchor's basis. Each
+model has one map into it, so that maps between any two are consistent by construction (Crisostomi et al., 2405.17897,
+who know permutations, and reach it by Frank-Wolfe steps). The anchor stays where it is: a group acts linearly, so that
+only how models lie to each other matters, and the merged model has its basis.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+
+from transfuse.align.exact import exact, from_weights
+from transfuse.align.methods import Aligned, Tensors
+from transfuse.merge.apply import carry_all
+from transfuse.merge.mean import mean
+from transfuse.network.space import Group, Space
+from transfuse.transport.maps import Map, Permutation, SignedPermutation, rotation
+from transfuse.transport.solve import Match
+
+ROUNDS = 10  # at most
+ENOUGH = 1e-3  # it ends where a round takes less than this share of the spread away
+
+
+def common(
+    alignments: Sequence[Aligned], weights: Sequence[float],
+    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
+) -> list[Aligned]:  # fmt: skip
+    """The same models, moved within their groups towards each other.
+
+    Args:
+        alignments: of all models after the anchor, by exact groups; `weights`: of the anchor and of them.
+    """
+    found = list(alignments)
+    before = spread(found, weights)
+    for _ in each(range(ROUNDS)):
+        for index, one in enumerate(found):
+            others = [other for place, other in enumerate(_models(found)) if place != index + 1]
+            rest = [weight for place, weight in enumerate(weights) if place != index + 1]
+            target = mean(others, [weight / sum(rest) for weight in rest])
+            found[index] = replace(one, carried=_towards(one, target))
+        now = spread(found, weights)
+        if now > (1 - ENOUGH) * before:
+            break
+        before = now
+    return found
+
+
+def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
+    """The weighted squared distance of all models from their mean."""
+    models = _models(alignments)
+    middle = mean(models, weights)
+    return sum(
+        weight * float((model[name].double() - middle[name].double()).square().sum())
+        for weight, model in zip(weights, models, strict=True)
+        for name in middle
+    )
+
+
+def _models(alignments: Sequence[Aligned]) -> list[Tensors]:
+    return [alignments[0].anchor, *(each.carried for each in alignments)]
+
+
+def _towards(aligned: Aligned, target: Tensors) -> Tensors:
+    """A carried model, carried on to a target in the same basis."""
+    start = {name: Match(_nothing(space), 1.0) for name, space in aligned.spec.spaces().items()}
+    matches = exact(aligned.spec, from_weights(aligned.spec, aligned.carried, target), start)
+    return carry_all(aligned.spec, aligned.carried, {name: match.map for name, match in matches.items()})
+
+
+def _nothing(space: Space) -> Map:
+    """The identity of a space's group."""
+    outer = [parent.units for parent in space.ancestors()]
+    index = torch.arange(space.units).expand(*outer, -1)
+    match space.group:
+        case Group.PERMUTATION:
+            return Permutation(index)
+        case Group.SIGNED:
+            return SignedPermutation(index, torch.ones(index.shape, dtype=torch.float64))
+    return rotation(torch.eye(space.units, dtype=torch.float64).expand(*outer, -1, -1))
