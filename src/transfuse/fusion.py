@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from transfuse.align.certificate import deviation
 from transfuse.align.common import common
 from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
@@ -133,6 +134,11 @@ def fuse(
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
     if course:
         record["learning"] = asdict(course)
+    if chosen.align in EXACT:
+        batch = choices.batches[0] if choices.batches else None
+        for entry, found, other, row in zip(record["alignments"], alignments, networks[1:], rows, strict=True):
+            if row is None:
+                entry["deviation"] = deviation(other.model, networks[0].model, found.carried, batch)
     if any(row is not None for row in rows):
         record["shared_words"] = [None if row is None else int((row >= 0).sum()) for row in rows]
     return Fusion(fused, tuple(alignments), chosen, record, origins, processor)

@@ -90,6 +90,8 @@ def least_squares(
     sweep = Sweep(fused, parents, weights, halves, matters)
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
+        if all(linear.name in found for linear in stage.linears):
+            continue  # it read units that were chosen
         units = branch(spec, stage, todo[place + 1 :])
         if units and units.read.numel() * (len(parents) + 1) < SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
@@ -127,10 +129,13 @@ class Sweep:
             states.append(_states(modules))
             _load(modules, start)
         fit, held = (self._read(reading, units, modules, states, half) for half in self.halves)
-        chosen = _chosen(units, fit, held, len(options))
+        chosen, kept = _chosen(units, fit, held, len(options))
         _load(modules, _put_together(stage.linears, units, states, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
-        return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
+        found = {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
+        if reading.linears == (units.reader,):  # its own sums are among those seen
+            found |= self._solve(reading, [[fit.only(kept)], [held.only(kept)]])
+        return found
 
     def _solve(self, stage: Stage, moments: Sequence[Sequence[Sums]]) -> dict[str, Fit]:
         """Fit to the first half's moments, the ridge chosen by the second's."""
@@ -171,7 +176,7 @@ class Sweep:
             target = targets[reading.linears.index(units.reader)]
             new = sums(torch.cat(inputs, 1), target, self._rows(units.reader, seen[reads], batch))
             found = [found[0] + new] if found else [new]
-        return found[0] if units.reader.bias else found[0].without_ones()
+        return found[0]
 
     def _targets(
         self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]
@@ -203,11 +208,15 @@ def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> 
     return torch.stack([share * each for share, each in zip(shares, values, strict=True)]).sum(0)
 
 
-def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> list[int]:
-    """Units of all options one after the other; the means, where nothing else explains held-out samples better."""
+def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[int], Int[Tensor, " kept"]]:
+    """Units of all options one after the other; the means, where nothing else explains held-out samples better.
+
+    And the inputs that then remain, in the reader's order, the one at the end.
+    """
     count, width = units.read.shape[0], units.read.numel()
     every = torch.cat([units.read + option * width for option in range(options)])
-    ones = torch.arange(options * width, len(fit.inputs))  # a bias, if there is one
+    one = torch.tensor([options * width])
+    ones = one if units.reader.bias else one[:0]
     best = forward_selection(fit, every, count, ones)
 
     def error(chosen: Sequence[int]) -> float:
@@ -216,7 +225,10 @@ def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> list[int]:
         return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
     means = list(range(count))
-    return best if error(best) < error(means) - ROUNDING * held.square else means
+    chosen = best if error(best) < error(means) - ROUNDING * held.square else means
+    inputs = torch.empty(width, dtype=torch.long)
+    inputs[units.read.flatten()] = every[chosen].flatten()
+    return chosen, torch.cat([inputs, one])
 
 
 def _put_together(

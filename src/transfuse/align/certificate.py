@@ -1,0 +1,28 @@
+"""Whether an alignment kept a model's function: its answers before and after."""
+
+import torch
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import Tensors
+from transfuse.batch import Batch
+from transfuse.network.model import example_inputs, has_scores, predict, with_tensors
+
+
+@torch.no_grad()
+def deviation(
+    source: PreTrainedModel, anchor: PreTrainedModel, carried: Tensors, batch: Batch | None = None
+) -> float | None:
+    """The largest difference of a logit, relative to the largest logit: about the precision where nothing is lost.
+
+    Args:
+        anchor: gives the architecture.
+        batch: samples to ask about; None: random ones.
+
+    Returns:
+        None for models without a head, whose answers are written in their own basis.
+    """
+    batch = batch or example_inputs(source.config)
+    if not has_scores(source, batch):
+        return None
+    before, after = predict(source, batch), predict(with_tensors(anchor, carried), batch)
+    return float((after - before).abs().max() / before.abs().max().clamp_min(1e-12))
