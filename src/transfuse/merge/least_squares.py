@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from transfuse.align.evidence import Probe, observe
 from transfuse.batch import Batch, held_out
 from transfuse.errors import DataError
+from transfuse.merge.prefix import Prefix, levels
 from transfuse.merge.sensitivity import Weights, sensitivities
 from transfuse.merge.stages import Branch, Stage, branch, stages
 from transfuse.merge.sums import Sums, sums
@@ -87,11 +88,14 @@ def least_squares(
     halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in (fit, held))
     todo = stages(spec, fused)
     matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
-    sweep = Sweep(fused, parents, weights, halves, matters)
+    every = [*fit, *held]
+    sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
+    before = levels(fused, [stage.names() for stage in todo])
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
         if all(linear.name in found for linear in stage.linears):
             continue  # it read units that were chosen
+        sweep.advance(before[place])
         units = branch(spec, stage, todo[place + 1 :])
         if units and units.read.numel() * (len(parents) + 1) < SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
@@ -105,11 +109,20 @@ def least_squares(
 class Sweep:
     """A fused model on its way from input to output; what is in front of the stage at hand is already fitted."""
 
-    fused: PreTrainedModel
-    parents: Sequence[PreTrainedModel]
+    models: Sequence[Prefix]  # the fused one first
     weights: Sequence[float]
     halves: tuple[Half, ...]
     matters: dict[str, Weights]
+
+    @property
+    def fused(self) -> nn.Module:
+        """The model that is fitted."""
+        return self.models[0].model
+
+    def advance(self, level: int) -> None:
+        """So many blocks lie before whatever is still to be fitted."""
+        for each in self.models:
+            each.advance(level)
 
     def fit(self, stage: Stage) -> dict[str, Fit]:
         """Every linear map of a stage, to the mean of the parents."""
@@ -118,13 +131,13 @@ class Sweep:
     def choose(self, stage: Stage, units: Branch, reading: Stage) -> dict[str, Fit]:
         """The same, but every unit may be the mean's or one parent's own."""
         modules = {name: self.fused.get_submodule(name) for name in (*units.written, units.reader.name)}
-        options = [None, *range(len(self.parents))]
+        options = [None, *range(len(self.models) - 1)]
         moments = [self._moments(stage, half, options) for half in self.halves]
         fits, states = [], []
         start = _states(modules)
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
-                _load(modules, _states({name: self.parents[option].get_submodule(name) for name in modules}))
+                _load(modules, _states({name: self.models[1 + option].model.get_submodule(name) for name in modules}))
             fits.append(self._solve(stage, pair))
             states.append(_states(modules))
             _load(modules, start)
@@ -149,7 +162,7 @@ class Sweep:
         reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
         found: list[list[Sums]] = []
         for batch, shares in zip(half.batches, half.shares, strict=True):
-            seen = observe(self.fused, [reads, *stage.stream], batch, {})
+            seen = _observe(self.models[0], [reads, *stage.stream], batch)
             rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
             targets = self._targets(stage, seen, batch, shares, options)
             new = [
@@ -170,7 +183,7 @@ class Sweep:
             inputs = []
             for option in options:
                 _load(modules, option)
-                seen = observe(self.fused, [reads, *reading.stream], batch, {})
+                seen = _observe(self.models[0], [reads, *reading.stream], batch)
                 inputs.append(_flat(seen[reads]))
             (targets,) = self._targets(reading, seen, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
@@ -185,8 +198,8 @@ class Sweep:
         outputs = [Probe(linear.name, "output", linear.writes) for linear in stage.linears]
         lost = sum(_flat(seen[part]) for part in stage.stream)
         theirs = []
-        for parent in self.parents:
-            found = observe(parent, [*outputs, *stage.stream], batch, {})
+        for parent in self.models[1:]:
+            found = _observe(parent, [*outputs, *stage.stream], batch)
             stream = sum(_flat(found[part]) for part in stage.stream) - lost
             theirs.append([_flat(found[probe]) + stream for probe in outputs])
         sample, _ = _places(found[outputs[0]], batch)
@@ -206,6 +219,11 @@ class Sweep:
 def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> Float[Tensor, "row writes"]:
     """The weighted mean of what several models write."""
     return torch.stack([share * each for share, each in zip(shares, values, strict=True)]).sum(0)
+
+
+def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
+    with model.of(batch):
+        return observe(model.model, probes, batch, {})
 
 
 def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[int], Int[Tensor, " kept"]]:

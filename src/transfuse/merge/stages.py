@@ -20,6 +20,10 @@ class Stage:
     linears: tuple[Linear, ...]
     stream: tuple[Probe, ...]
 
+    def names(self) -> list[str]:
+        """The modules it looks at."""
+        return [*(linear.name for linear in self.linears), *(probe.name for probe in self.stream)]
+
 
 @dataclass(frozen=True, eq=False)
 class Branch:
