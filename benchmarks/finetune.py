@@ -84,7 +84,9 @@ class Group:
 
     def fused(self, name: str) -> PreTrainedModel:
         options = FUSIONS[name] | ({"evidence": self.args.evidence} if name.startswith("exact") else {})
-        look = (options.get("align") != "none" and options.get("evidence") != "weights") or "merge" in options
+        look = (options.get("align") != "none" and options.get("evidence") != "weights") or options.get(
+            "merge"
+        ) == "least-squares"
         return fuse(self.parents, self.training if look else None, processor=self.processor, **options).model
 
     def run(self, arm: str) -> None:

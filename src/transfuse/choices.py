@@ -5,6 +5,7 @@ from typing import Literal
 
 Align = Literal["none", "flow", "exact", "learned"]
 Merge = Literal["mean", "least-squares"]
+Merging = Literal["auto", "mean", "least-squares"]
 Evidence = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
 Cost = Literal["euclidean", "squared", "cosine"]

@@ -20,9 +20,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "flow, soft": {"align": "flow", "plan": "soft"},
     "flow, hard": {"align": "flow", "plan": "hard"},
-    "exact, weights only": {"align": "exact", "evidence": "weights"},
-    "exact": {"align": "exact"},
+    "permutations only": {"align": "exact", "groups": "permutations", "merge": "mean"},
+    "exact, weights only": {"align": "exact", "evidence": "weights", "merge": "mean"},
+    "exact": {"align": "exact", "merge": "mean"},
     "exact, least squares": {"align": "exact", "merge": "least-squares"},
+    "learned": {"align": "learned", "merge": "mean"},
+    "learned, least squares": {"align": "learned", "merge": "least-squares"},
     "uniform plan (control)": {"align": "flow", "plan": "uniform"},
 }
 HALF = "half the anchor (control)"
@@ -73,7 +76,7 @@ def compare(
         seconds = time.perf_counter() - start
         (aligned,) = fusion.alignments
         found = evaluate(fusion.model, batches)
-        if fusion.options.merge == "mean":
+        if "least_squares" not in fusion.record:
             lines[name] = path(anchor, aligned.anchor, aligned.carried, parents, batches)
             over = lines[name].barrier
         else:  # it does not lie on the line

@@ -23,6 +23,7 @@ from transfuse.choices import (
     Heads,
     Learning,
     Merge,
+    Merging,
     Objective,
     Paper,
     Part,
@@ -94,11 +95,12 @@ class Settings(BaseModel):
 class Options(Settings):
     """How models are fused.
 
-    `auto` evidence: weights without data; with data, activations for flow, both for exact.
+    `auto` merge: least squares where data is given and the alignment keeps functions, else the mean. `auto` evidence:
+    weights without data, and where layers are fitted anyway; else activations for flow, both for exact.
     """
 
     align: Align = "exact"
-    merge: Merge = "mean"
+    merge: Merging = "auto"
     evidence: Literal["auto", Evidence] = "auto"
     plan: Plan = Paper.plan
     regularization: Annotated[Finite, Field(gt=0)] | None = None
@@ -139,9 +141,15 @@ class Options(Settings):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
+    def merging(self, data: bool) -> Merge:
+        """How models are merged, where there is data and where there is none."""
+        if self.merge == "auto":
+            return "least-squares" if data and self.align in EXACT else "mean"
+        return self.merge
+
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
-        return self.samples or (200 if self.align == "flow" and self.merge == "mean" else 2000)
+        return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
 
     def needs_labels(self) -> bool:
         """Whether calibration samples are looked at with their labels."""
@@ -156,6 +164,7 @@ class Options(Settings):
 
 
 FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
+EXACT = ("exact", "learned")  # alignments that keep every model's function
 LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps take
 
 
@@ -237,12 +246,12 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
                 f"{labels.get(name, name)}: only align learned takes it; leave it out, or choose align learned"
             )
     for name in sorted({"groups", "basis"} & given):
-        if chosen.align not in ("exact", "learned"):
+        if chosen.align not in EXACT:
             raise ConfigError(
                 f"{labels.get(name, name)}: only align exact and learned take it; leave it out, or choose one"
             )
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
-    if "trust" in given and chosen.merge != "least-squares" and not asks_parents:
+    if "trust" in given and chosen.merging(True) != "least-squares" and not asks_parents:
         raise ConfigError(
             f"{labels.get('trust', 'trust')}: only what the parents say is trusted or not; choose merge least-squares"
             " or align learned, or leave it out"

@@ -69,17 +69,17 @@ Align = Annotated[
 Merge = Annotated[
     str | None,
     Option(
-        metavar="mean|least-squares",
-        help="mean (default): the weighted mean of the aligned models. least-squares: then every linear layer is"
-        " fitted to what the parents compute, on unlabelled --data.",
+        metavar="auto|mean|least-squares",
+        help="mean: the weighted mean of the aligned models. least-squares: then every linear layer is fitted to what"
+        " the parents compute, on unlabelled --data. auto (default): least-squares for exact and learned with --data.",
     ),
 ]
 Evidence = Annotated[
     str | None,
     Option(
         metavar="auto|activations|weights|both",
-        help="What units are matched by. auto (default): weights without data; with data, activations for flow and"
-        " both for exact.",
+        help="What units are matched by. auto (default): activations for flow with --data; both for exact with --data"
+        " and --merge mean; else weights.",
     ),
 ]
 Plan = Annotated[

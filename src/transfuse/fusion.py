@@ -19,6 +19,7 @@ from transfuse.align.policy import WEIGHTED
 from transfuse.choices import Evidence as Kind
 from transfuse.choices import Learning, Merge, Paper
 from transfuse.config import (
+    EXACT,
     FITTED_WITHOUT_DATA,
     FLOW,
     LEARNED,
@@ -46,7 +47,6 @@ from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
 from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
 
-EXACT = ("exact", "learned")
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -128,7 +128,7 @@ def fuse(
         networks, weights, choices, chosen, rows, None if state is None else State(state, run), progress
     )
     believe = TRUST[chosen.trust]
-    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merge, believe, progress)
+    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merging(data is not None), believe, progress)
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(loaded[0], fused, chosen)
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
@@ -171,7 +171,7 @@ def calibrate(
     evidence = resolve_evidence(options, data)
     paper = Paper(**options.model_dump(include=set(FLOW)))
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
-    if data is None or not (looks or options.merge == "least-squares" or options.align == "learned"):
+    if data is None or not (looks or options.merging(True) == "least-squares" or options.align == "learned"):
         return Choices(evidence, (), paper, options.groups)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.augment != "none" and samples.image is None:
@@ -196,13 +196,15 @@ def agree_on_padding(networks: Sequence[Network]) -> None:
 
 
 def resolve_evidence(options: Options, data: Any) -> Kind:
-    """`auto`: weights without data, activations for the flow, both for exact."""
+    """`auto`: weights without data or where layers are fitted anyway; else activations for flow, both for exact."""
     if options.merge == "least-squares" and data is None:
         raise ConfigError(FITTED_WITHOUT_DATA)
     if options.align == "learned" and data is None:
         raise ConfigError(LEARNED_WITHOUT_DATA)
     if options.evidence == "auto":
-        return "weights" if data is None else "activations" if options.align == "flow" else "both"
+        if options.align == "flow":
+            return "weights" if data is None else "activations"
+        return "weights" if data is None or options.merging(True) == "least-squares" else "both"
     if options.evidence != "weights" and options.align != "none" and data is None:
         raise ConfigError(without_data(options.evidence))
     return options.evidence

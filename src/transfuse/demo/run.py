@@ -16,7 +16,6 @@ from transfuse.report.page import page, verdict
 from transfuse.report.table import comparison_table
 
 SEEDS = (1, 2)
-MERGE = "least-squares"
 TITLE = "Two vision transformers, one model: handwritten digits"
 
 
@@ -34,8 +33,8 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     calibration = load_samples(data["train"])
     test = batches(load_samples(data["test"]))
     comparison = compare(anchor, source, calibration, test, processor(), progress=progress)
-    fused = fuse(folders, folder / "digits", merge=MERGE).save(folder / "fused", "replace")
-    words = ["transfuse", "fuse", *folders, "-o", folder / "again", "--data", folder / "digits", "--merge", MERGE]
+    fused = fuse(folders, folder / "digits").save(folder / "fused", "replace")
+    words = ["transfuse", "fuse", *folders, "-o", folder / "again", "--data", folder / "digits"]
     command = shlex.join(map(str, words))
     (folder / "report.html").write_text(page(comparison, TITLE, command), encoding="utf-8")
     console.print(comparison_table(comparison))

@@ -21,9 +21,10 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     samples = record["calibration_samples"]
     evidence = record["evidence"] + (f" of {samples} samples" if samples else "")
     by = "" if record["options"]["align"] == "none" else f", evidence {evidence}"
+    fitted = ", layers fitted by least squares" if "least_squares" in record else ""
     return printable(
         f"Fused {len(record['models'])} models into {output}"
-        f" (align {record['options']['align']}{by}, {record['seconds']:.1f} s)"
+        f" (align {record['options']['align']}{by}{fitted}, {record['seconds']:.1f} s)"
     )
 
 
