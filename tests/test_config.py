@@ -29,9 +29,11 @@ def loaded(folder: Path, text: str) -> Job:
     return make(Job, *read(written(folder, text)))
 
 
-def test_defaults_are_exact_alignment_and_the_mean() -> None:
+def test_defaults_are_exact_alignment_and_with_data_least_squares() -> None:
     options = make(Options, {})
-    assert (options.align, options.merge, options.evidence, options.batch_size) == ("exact", "mean", "auto", 100)
+    assert (options.align, options.merge, options.evidence, options.batch_size) == ("exact", "auto", "auto", 100)
+    assert (options.merging(False), options.merging(True)) == ("mean", "least-squares")
+    assert make(Options, {"align": "flow"}).merging(True) == "mean"
     assert options.normalised_weights(4) == [0.25] * 4
     assert (options.sample_count(), make(Options, {"align": "flow"}).sample_count()) == (2000, 200)
     assert make(Options, {"align": "flow", "samples": 7}).sample_count() == 7

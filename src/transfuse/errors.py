@@ -23,3 +23,6 @@ class ConfigError(TransfuseError):
 
 class OutputError(TransfuseError):
     """An output directory that cannot be written."""
+
+
+NOTHING_SAID = "nothing to judge by: no text has a word that could be hidden or continued; give longer texts"

@@ -19,10 +19,12 @@ def deviation(
         batch: samples to ask about; None: random ones.
 
     Returns:
-        None for models without a head, whose answers are written in their own basis.
+        None for models without a head, whose answers are written in their own basis, and where nothing is asked.
     """
     batch = batch or example_inputs(source.config)
     if not has_scores(source, batch):
         return None
     before, after = predict(source, batch), predict(with_tensors(anchor, carried), batch)
+    if not before.numel():
+        return None
     return float((after - before).abs().max() / before.abs().max().clamp_min(1e-12))

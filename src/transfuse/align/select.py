@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, unlabelled
-from transfuse.errors import DataError
+from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import answer, has_scores, predict, with_tensors
 
 Tensors = Mapping[str, Tensor]
@@ -40,7 +40,7 @@ def disagreement(
         for name, model in merged.items():
             total[name] -= float((target * predict(model, batch).log_softmax(-1)).sum())
     if not count:
-        raise DataError("nothing to judge alignments by: no text has a word that could be hidden; give longer texts")
+        raise DataError(NOTHING_SAID)
     return {name: value / count for name, value in total.items()}
 
 

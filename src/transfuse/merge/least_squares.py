@@ -30,10 +30,10 @@ from transfuse.merge.stages import Branch, Stage, branch, stages
 from transfuse.merge.sums import Sums, sums
 from transfuse.merge.units import RIDGE, forward_selection
 from transfuse.network.spec import Linear, Spec
-from transfuse.transport.cost import ROUNDING
 from transfuse.trust import Believe, Shares, even
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
+NEGLIGIBLE = 1e-8  # of the target's square: an error as small as that is rounding, and stays
 SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
 State = dict[str, Tensor]
@@ -243,7 +243,7 @@ def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[in
         return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
     means = list(range(count))
-    chosen = best if error(best) < error(means) - ROUNDING * held.square else means
+    chosen = best if error(best) < error(means) - NEGLIGIBLE * held.square else means
     inputs = torch.empty(width, dtype=torch.long)
     inputs[units.read.flatten()] = every[chosen].flatten()
     return chosen, torch.cat([inputs, one])
@@ -308,7 +308,7 @@ def _fit(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
         before = torch.cat([before, bias.double().unsqueeze(0)])
     errors = {ridge: held.error(fit.solve(ridge, before)) for ridge in RIDGES}
     best, stays = min(errors, key=lambda ridge: errors[ridge]), held.error(before)
-    if errors[best] >= stays or stays <= ROUNDING * held.square:  # nothing to gain; or nothing but rounding
+    if errors[best] >= stays or stays <= NEGLIGIBLE * held.square:  # nothing to gain; or nothing but rounding
         return Fit(None, 0.0)
     found = (fit + held).solve(best, before)
     if bias is not None:

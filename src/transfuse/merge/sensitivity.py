@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch
+from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
 from transfuse.network.spec import Linear
 
@@ -26,6 +27,9 @@ def sensitivities(
 
     The Fisher information's trace: classes are drawn from the model's own prediction, no label is looked at. Of models
     without a head, nothing.
+
+    Raises:
+        DataError: nothing is asked: of language, no text has a word to be guessed.
     """
     judged = list(_first(batches, SAMPLES))
     if not has_scores(models[0], judged[0]):
@@ -38,6 +42,8 @@ def sensitivities(
             for name, (found, count) in _gradients(model, linears, batch, generator).items():
                 sums[name] = _added(sums.get(name), found)
                 counts[name] = _added(counts.get(name), count)
+    if not sums:
+        raise DataError(NOTHING_SAID)
     means = {name: sums[name] / counts[name].clamp_min(1) for name in sums}
     return {name: _levelled(values) for name, values in means.items() if values.mean() > 0}
 
@@ -78,6 +84,8 @@ def _gradients(
             parameter.requires_grad_(False)
         with torch.enable_grad():
             found = logits(model, batch, head)
+            if not len(found):
+                return {}
             drawn = torch.multinomial(found.detach().softmax(-1).cpu(), 1, generator=generator).squeeze(1)
             cross_entropy(found, drawn.to(found.device), reduction="sum").backward()
     finally:

@@ -22,7 +22,7 @@ CARD = MARKDOWN.from_string("""\
 
 This is one model fused from {{ models | length }} with transfuse: aligned by
 `{{ options.align }}`{{ "" if options.align == "none" else " (evidence: %s)" % evidence }}, merged by \
-`{{ options.merge }}`, in the basis and shape of the first.
+`{{ merge }}`, in the basis and shape of the first.
 
 | model | weight |
 |---|---|
@@ -99,7 +99,7 @@ def model_card(name: str, record: dict[str, Any]) -> str:
     header = {
         "library_name": "transformers",
         **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
-        "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['options']['merge']}"],
+        "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['merge']}"],
     }
     by_command = len(bases) == len(record["models"]) and not str(record["data"]).startswith(IN_MEMORY)
     call = command(name, record) if by_command else _python(name, record)

@@ -49,6 +49,7 @@ def describe(
         "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "options": options.model_dump(mode="json"),
         "evidence": choices.evidence,
+        "merge": options.merging(data is not None),
         "data": source_of(data),
         "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
