@@ -4,13 +4,17 @@ import pytest
 import torch
 from cases import CASES, Case
 
+from transfuse.align.groups import random_alignment
 from transfuse.align.methods import METHODS, Choices
 from transfuse.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion import fuse
-from transfuse.merge.least_squares import least_squares, stages
+from transfuse.merge.apply import carry_all
+from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
+from transfuse.merge.stages import branch, stages
 from transfuse.network.model import declaration, network, with_tensors
+from transfuse.network.symmetry import symmetric
 
 CPU = torch.device("cpu")
 families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -82,3 +86,42 @@ def test_a_parallel_branch_is_added_to_the_sum_of_all_before_it():
 def test_refused_without_samples():
     with pytest.raises(ConfigError, match="--data"):
         fuse([CASES[0].build(seed).float() for seed in (1, 2)], merge="least-squares")
+
+
+def chosen(name):
+    model = next(case for case in CASES if case.name == name).build()
+    todo = stages(declaration(model), model)
+    found = [branch(declaration(model), stage, todo[place + 1 :]) for place, stage in enumerate(todo)]
+    return {each.reader.name.split(".", 3)[-1] for each in found if each}
+
+
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [
+        ("ViTForImageClassification", ["o_proj", "fc2"]), ("GPT2LMHeadModel", ["c_proj"]),
+        ("LlamaForCausalLM", ["o_proj", "down_proj"]), ("MixtralForCausalLM", ["o_proj"]),
+    ],
+)  # fmt: skip
+def test_units_that_stand_for_themselves_can_be_chosen(name, readers):
+    assert {reader.rpartition(".")[2] for reader in chosen(name)} == set(readers)
+
+
+def test_heads_that_share_a_bias_with_other_layers_cannot_be_chosen():
+    assert not any("SelfAttention" in reader for reader in chosen("T5ForConditionalGeneration"))
+
+
+@pytest.mark.parametrize("name", ["ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM"])
+def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(name):
+    """Hidden units and heads of one model, in another order: their means are nothing, either's own are the model."""
+    case = next(case for case in CASES if case.name == name)
+    model = network(case.build(1), CPU)
+    spec = symmetric(model.spec)
+    maps = {name: found for name, found in random_alignment(spec, 3).items() if not name.startswith("stream")}
+    other = with_tensors(model.model, carry_all(spec, model.tensors, maps))
+    parents = [model.model, other]
+    fused = with_tensors(model.model, mean([model.tensors, network(other, CPU).tensors], [0.5, 0.5]))
+    reference = case.logits(case.build(1))
+    before = (case.logits(fused) - reference).abs().max()
+    fits = least_squares(declaration(fused), fused, parents, [0.5, 0.5], batches(case))
+    assert (case.logits(fused) - reference).abs().max() < 0.2 * before
+    assert any(fit.units and fit.units[0] < sum(fit.units) / 2 for fit in fits.values())
