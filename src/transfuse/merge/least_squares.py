@@ -28,15 +28,13 @@ from transfuse.merge.prefix import Prefix, levels
 from transfuse.merge.sensitivity import Weights, sensitivities
 from transfuse.merge.stages import Branch, Stage, branch, stages
 from transfuse.merge.sums import Sums, sums
-from transfuse.merge.units import RIDGE, forward_selection
+from transfuse.merge.units import NEGLIGIBLE, State, chosen_units, put_together
 from transfuse.network.spec import Linear, Spec
 from transfuse.trust import Believe, Shares, even
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
-NEGLIGIBLE = 1e-8  # of the target's square: an error as small as that is rounding, and stays
 SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
-State = dict[str, Tensor]
 Modules = dict[str, nn.Module]
 
 
@@ -142,8 +140,8 @@ class Sweep:
             states.append(_states(modules))
             _load(modules, start)
         fit, held = (self._read(reading, units, modules, states, half) for half in self.halves)
-        chosen, kept = _chosen(units, fit, held, len(options))
-        _load(modules, _put_together(stage.linears, units, states, chosen, (1.0, *self.weights)))
+        chosen, kept = chosen_units(units, fit, held, len(options))
+        _load(modules, put_together(stage.linears, units, states, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
         found = {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
         if reading.linears == (units.reader,):  # its own sums are among those seen
@@ -224,51 +222,6 @@ def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> 
 def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
     with model.of(batch):
         return observe(model.model, probes, batch, {})
-
-
-def _chosen(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[int], Int[Tensor, " kept"]]:
-    """Units of all options one after the other; the means, where nothing else explains held-out samples better.
-
-    And the inputs that then remain, in the reader's order, the one at the end.
-    """
-    count, width = units.read.shape[0], units.read.numel()
-    every = torch.cat([units.read + option * width for option in range(options)])
-    one = torch.tensor([options * width])
-    ones = one if units.reader.bias else one[:0]
-    best = forward_selection(fit, every, count, ones)
-
-    def error(chosen: Sequence[int]) -> float:
-        kept = torch.cat([every[list(chosen)].flatten(), ones])
-        part = fit.only(kept)
-        return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
-
-    means = list(range(count))
-    chosen = best if error(best) < error(means) - NEGLIGIBLE * held.square else means
-    inputs = torch.empty(width, dtype=torch.long)
-    inputs[units.read.flatten()] = every[chosen].flatten()
-    return chosen, torch.cat([inputs, one])
-
-
-def _put_together(
-    linears: Sequence[Linear], units: Branch, options: Sequence[Mapping[str, State]], chosen: Sequence[int],
-    weights: Sequence[float],
-) -> dict[str, State]:  # fmt: skip
-    """The weights of writers and reader with every unit from where it was chosen; `weights`: of what reads them."""
-    count = len(units.read)
-    found = {name: {key: values.clone() for key, values in state.items()} for name, state in options[0].items()}
-    for place, unit in enumerate(chosen):
-        option, source = options[unit // count], unit % count
-        for linear in linears:
-            entries = units.written[linear.name]
-            for key, values in found[linear.name].items():
-                axis = -1 if linear.transposed else 0
-                theirs = option[linear.name][key].index_select(axis, entries[source].to(values.device))
-                values.index_copy_(axis, entries[place].to(values.device), theirs)
-        name, axis = units.reader.name, 0 if units.reader.transposed else 1
-        theirs = option[name]["weight"].index_select(axis, units.read[source].to(option[name]["weight"].device))
-        share = weights[unit // count]
-        found[name]["weight"].index_copy_(axis, units.read[place].to(theirs.device), share * theirs)
-    return found
 
 
 def _states(modules: Modules) -> dict[str, State]:
