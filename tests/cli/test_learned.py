@@ -1,0 +1,98 @@
+"""Learned maps, trust and the common basis from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from world import Run, World, one_line, vit
+
+from transfuse.align import learned
+
+
+def record(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "transfuse.json").read_text())
+
+
+def learn(world: World, *more: object) -> list[object]:
+    given = ("--data", world.images, "--align", "learned", "--merge", "mean", "--steps", 4)
+    return ["fuse", world.a, world.b, "-o", world.here / "out", *given, *more]
+
+
+def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: Run) -> None:
+    ran = run(*learn(world))
+    assert (ran.status, ran.err) == (0, "")
+    found = record(world.here / "out")
+    assert found["learning"]["steps"] == 4
+    assert found["learning"]["excess"][-1] <= found["learning"]["excess"][0]
+    assert found["alignments"][0]["deviation"] < 1e-4
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(learned, "EVERY", 2)
+    whole = load_whole(world, run)
+
+    def killed(self: learned.Descent) -> None:
+        if self.steps == 2:
+            raise KeyboardInterrupt
+        step(self)
+
+    step = learned.Descent.step
+    with monkeypatch.context() as patch:
+        patch.setattr(learned.Descent, "step", killed)
+        assert run(*learn(world)).status != 0
+    state = world.here / "out.learning"
+    assert state.exists()
+    assert not (world.here / "out").exists()
+    one_line(run(*learn(world)), ["out.learning", "--resume"])
+    one_line(run(*learn(world, "--learning-rate", 0.1, "--resume")), ["differs in", "options"])
+    assert run(*learn(world, "--resume")).status == 0
+    assert not state.exists()
+    resumed = load_file(world.here / "out" / "model.safetensors")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def load_whole(world: World, run: Run) -> dict[str, torch.Tensor]:
+    assert run(*learn(world)).status == 0
+    found = load_file(world.here / "out" / "model.safetensors")
+    for path in (world.here / "out").iterdir():
+        path.unlink()
+    (world.here / "out").rmdir()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--align", "learned"), ["--data"]),
+        (("--steps", 3), ["--steps", "learned"]),
+        (("--trust", "labels", "--merge", "mean"), ["--trust", "least-squares"]),
+        (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
+        (("--resume",), ["--resume", "not there"]),
+    ],
+)
+def test_what_says_nothing_together_is_refused(
+    more: tuple[object, ...], words: list[str], world: World, run: Run
+) -> None:
+    one_line(run("fuse", world.a, world.b, "-o", world.here / "out", *more), words)
+    assert not list(world.here.iterdir())
+
+
+def test_labels_are_needed_where_they_are_trusted(world: World, run: Run) -> None:
+    given = ("-o", world.here / "out", "--trust", "labels")
+    one_line(run("fuse", world.a, world.b, *given, "--data", world.bare), ["label"])
+    assert run("fuse", world.a, world.b, *given, "--data", world.images).status == 0
+
+
+def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
+    third = vit(world.here / "third", 9)
+    for basis in ("anchor", "common"):
+        arguments = ("fuse", world.a, world.b, third, "-o", world.here / basis, "--basis", basis)
+        assert run(*arguments).status == 0
+    ours, theirs = (load_file(world.here / basis / "model.safetensors") for basis in ("anchor", "common"))
+    assert any((ours[name] - theirs[name]).abs().max() > 1e-3 for name in ours)
+    assert all(each["deviation"] < 1e-4 for each in record(world.here / "common")["alignments"])
