@@ -31,10 +31,17 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     return job
 
 
-def learning_state(job: Job, resume: bool) -> Path:
-    """Where the state of learning maps lies until the output is written. Raises `ConfigError` or `OutputError`."""
+def learning_state(job: Job, resume: bool) -> Path | None:
+    """Where the state of learning maps lies until the output is written; None: nothing is learned.
+
+    Raises `ConfigError` or `OutputError`.
+    """
     target = Path(job.output or "")
     state = target.with_name(f"{target.name}.learning")
+    if job.align != "learned":
+        if resume:
+            raise ConfigError("--resume: only align learned can be cut short and go on; leave it out")
+        return None
     if resume and not state.exists():
         raise ConfigError(f"--resume: {state} is not there, so no learning was cut short; leave it out")
     if not resume and state.exists():

@@ -115,8 +115,8 @@ def path(
     from transfuse.report.table import path_table
 
     given = {
-        "align": align, "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost,
-        "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
+        "align": align, "merge": "mean", "evidence": evidence, "plan": plan, "regularization": regularization,
+        "cost": cost, "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
         "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
         "groups": groups, "trust": trust, "objective": objective, "steps": steps, "learning_rate": learning_rate,
         "augment": augment, "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,

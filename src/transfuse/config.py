@@ -147,6 +147,15 @@ class Options(Settings):
             return "least-squares" if data and self.align in EXACT else "mean"
         return self.merge
 
+    def check_trust(self, data: bool, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` where nobody is asked whom to trust."""
+        asks_parents = self.align == "learned" and self.objective == "parents"
+        if "trust" in self.model_fields_set and self.merging(data) != "least-squares" and not asks_parents:
+            raise ConfigError(
+                f"{labels.get('trust', 'trust')}: only what the parents say about --data is trusted or not; give"
+                " --data, and choose merge least-squares or align learned, or leave it out"
+            )
+
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
         return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
@@ -250,12 +259,6 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"{labels.get(name, name)}: only align exact and learned take it; leave it out, or choose one"
             )
-    asks_parents = chosen.align == "learned" and chosen.objective == "parents"
-    if "trust" in given and chosen.merging(True) != "least-squares" and not asks_parents:
-        raise ConfigError(
-            f"{labels.get('trust', 'trust')}: only what the parents say is trusted or not; choose merge least-squares"
-            " or align learned, or leave it out"
-        )
     if "regularization" in given and chosen.plan not in ("soft", "widening"):
         raise ConfigError(
             f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
@@ -271,6 +274,7 @@ def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             f"{labels.get('evidence', 'evidence')}: align flow matches by activations or by weights, not by both;"
             " choose one"
         )
+    chosen.check_trust(not isinstance(chosen, Job) or chosen.data is not None, labels)
     if isinstance(chosen, Job) and chosen.data is None and chosen.merge == "least-squares":
         raise ConfigError(FITTED_WITHOUT_DATA)
     if isinstance(chosen, Job) and chosen.data is None and chosen.align == "learned":

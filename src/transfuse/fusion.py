@@ -1,6 +1,6 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import zip_longest
@@ -45,7 +45,7 @@ from transfuse.report.record import Origin, describe, origin, source_of
 from transfuse.saving import save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
-from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
+from transfuse.vocabulary import Rows, of_words, recode, rows_of_words, with_own_words
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -106,6 +106,7 @@ def fuse(
     if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
     chosen: Options = make(Options, options)
+    chosen.check_trust(data is not None, {})
     weights = chosen.normalised_weights(len(models))
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
@@ -128,7 +129,9 @@ def fuse(
         networks, weights, choices, chosen, rows, None if state is None else State(state, run), progress
     )
     believe = TRUST[chosen.trust]
-    fused, fits = merge(networks[0], alignments, weights, choices, chosen.merging(data is not None), believe, progress)
+    leave = of_words(declaration(loaded[0])) if any(row is not None for row in rows) else ()
+    how = chosen.merging(data is not None)
+    fused, fits = merge(networks[0], alignments, weights, choices, how, believe, leave, progress)
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(loaded[0], fused, chosen)
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
@@ -228,25 +231,23 @@ def align(
     Args:
         rows: of each of them, which word of its vocabulary each of the anchor's is; None: the same.
     """
-    found, one = [], METHODS[options.align]
-    pairs = list(zip_longest(networks[1:], rows))
-    for other, row in progress.track(pairs, "aligning"):
-        each = one(networks[0], other, choices)
-        found.append(each if row is None else with_own_words(each, row, options.vocab))
+    one, course = METHODS[options.align], None
+    found = [one(networks[0], other, choices) for other in progress.track(networks[1:], "aligning")]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
         found = common(found, weights, partial(progress.track, doing="finding a common basis"))
-    if options.align != "learned":
-        return found, None
-    how = Learning(**options.model_dump(include=set(LEARNED)))
-    models = [each.model for each in networks]
-    return learn(
-        models, found, weights, choices.batches, how, TRUST[options.trust], options.seed, state, progress.track
-    )
+    if options.align == "learned":
+        how = Learning(**options.model_dump(include=set(LEARNED)))
+        models, believe = [each.model for each in networks], TRUST[options.trust]
+        found, course = learn(
+            models, found, weights, choices.batches, how, believe, options.seed, state, progress.track
+        )
+    pairs = zip_longest(found, rows)
+    return [each if row is None else with_own_words(each, row, options.vocab) for each, row in pairs], course
 
 
 def merge(
     anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
-    believe: Believe = even, progress: Progress = silent,
+    believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
     bases = [alignments[0].anchor, *(each.carried for each in alignments)]
@@ -255,7 +256,7 @@ def merge(
         return fused, {}
     parents = [with_tensors(anchor.model, tensors) for tensors in bases]
     each = partial(progress.track, doing="fitting layers")
-    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, each)
+    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, leave, each)
     return fused, {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
 
 

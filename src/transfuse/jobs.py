@@ -32,7 +32,7 @@ from transfuse.tasks import check_measurable, own_preparer, task, with_ids_of
 from transfuse.vocabulary import rows_of_words
 
 
-def fuse_job(job: Job, state: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
+def fuse_job(job: Job, state: Path | None, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Fuse and save. Returns the output and its record. `state`: what learning maps leaves until then."""
     start = time.perf_counter()
     resolve_evidence(job, job.data)
@@ -43,7 +43,8 @@ def fuse_job(job: Job, state: Path, progress: Progress) -> tuple[Path, dict[str,
     seconds = round(time.perf_counter() - start, 2)
     fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
     written = fusion.save(str(job.output), policy(job))
-    state.unlink(missing_ok=True)
+    if state:
+        state.unlink(missing_ok=True)
     return written, fusion.record
 
 

@@ -18,7 +18,7 @@ from transfuse.io.texts import known_words
 from transfuse.network.layout import close_tensors, open_tensors, opened
 from transfuse.network.model import declaration
 from transfuse.network.space import bare
-from transfuse.network.spec import Axes
+from transfuse.network.spec import Axes, Spec
 
 SPACE = "vocabulary"  # what families call the fixed space of words
 Rows = Int[Tensor, " word"]  # of each of the anchor's words, the row that a source has for it, or -1
@@ -91,6 +91,11 @@ def with_own_words(aligned: Aligned, rows: Rows, vocab: Vocabulary) -> Aligned:
         for position in _places(axes) if name in carried else ():
             carried[name] = _where(own, position, aligned.anchor[name], carried[name])
     return replace(aligned, carried=carried)
+
+
+def of_words(spec: Spec) -> set[str]:
+    """The linear maps that read or write words."""
+    return {op.name for op in spec.linears() if any(_places(axes) for axes in op.tensors().values())}
 
 
 def _places(axes: Axes) -> list[int]:

@@ -8,7 +8,7 @@ from transfuse.align.groups import random_alignment
 from transfuse.align.latents import CONDITION, Latents, movable
 from transfuse.align.learned import EVERY, learn
 from transfuse.align.methods import METHODS, Choices
-from transfuse.batch import cast
+from transfuse.batch import MISSING, cast
 from transfuse.choices import Learning
 from transfuse.errors import DataError, SpecError
 from transfuse.io.state import State
@@ -126,3 +126,34 @@ def test_refused_without_samples_or_without_a_head():
     models = [bare.build(seed) for seed in (1, 2)]
     with pytest.raises(SpecError, match="no head"):
         learn(models, alignments, [0.5, 0.5], [cast(bare.inputs(models[0].config), torch.float64)] * 9, Learning())
+
+
+def test_units_that_turn_round_can_change_places():
+    """A signed swap, by descent alone."""
+    torch.manual_seed(0)
+    latents = Latents({"x": Space("x", 4, Group.SIGNED)}, CPU)
+    target = torch.eye(4)[[1, 0, 3, 2]] * torch.tensor([1.0, -1.0, 1.0, 1.0])
+    adam = torch.optim.Adam(latents.parameters(), lr=0.05)
+    for _ in range(200):
+        adam.zero_grad()
+        (latents.soft()["x"].forward - target).square().sum().backward()
+        adam.step()
+    found = latents.hard()["x"]
+    torch.testing.assert_close(found.push(torch.eye(4).double()), target.double())
+
+
+def test_batches_in_which_nothing_is_asked_are_left_out():
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    networks = [network(case.build(seed), CPU) for seed in (1, 2)]
+    alignments = [METHODS["exact"](*networks, Choices("weights"))]
+    batches = []
+    for seed in range(12):
+        words = case.inputs(networks[0].model.config, seed)
+        labels = torch.full_like(words["input_ids"], MISSING)
+        labels[:, 2] = words["input_ids"][:, 2] if seed % 3 else MISSING
+        batches.append(words | {"labels": labels})
+    models = [each.model for each in networks]
+    _, course = learn(models, alignments, [0.5, 0.5], batches, Learning(steps=3))
+    assert all(torch.tensor(course.excess).isfinite())
+    with pytest.raises(DataError, match="no text has a word"):
+        learn(models, alignments, [0.5, 0.5], batches[::3], Learning(steps=3))

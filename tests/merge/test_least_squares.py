@@ -9,6 +9,7 @@ from transfuse.align.methods import METHODS, Choices
 from transfuse.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion import fuse
+from transfuse.merge import sensitivity
 from transfuse.merge.apply import carry_all
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
@@ -125,3 +126,14 @@ def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(nam
     fits = least_squares(declaration(fused), fused, parents, [0.5, 0.5], batches(case))
     assert (case.logits(fused) - reference).abs().max() < 0.2 * before
     assert any(fit.units and fit.units[0] < sum(fit.units) / 2 for fit in fits.values())
+
+
+def test_later_texts_may_be_longer_than_those_that_tokens_were_weighed_on(monkeypatch):
+    monkeypatch.setattr(sensitivity, "SAMPLES", 2)
+    case = next(case for case in CASES if case.name == "BertForSequenceClassification")
+    models = [case.build(seed) for seed in (1, 2)]
+    words = [cast(case.inputs(models[0].config, seed), torch.float64) for seed in range(12)]
+    short = [{name: values[:, :5] for name, values in batch.items()} for batch in words[:6]]
+    fused = case.build(1)
+    fits = least_squares(declaration(fused), fused, models, [0.5, 0.5], [*short, *words])
+    assert any(fit.gain > 0 for fit in fits.values())

@@ -38,6 +38,7 @@ def common(
         for index, one in enumerate(found):
             others = [other for place, other in enumerate(_models(found)) if place != index + 1]
             rest = [weight for place, weight in enumerate(weights) if place != index + 1]
+            rest = rest if sum(rest) else [1.0] * len(rest)
             target = mean(others, [weight / sum(rest) for weight in rest])
             found[index] = replace(one, carried=_towards(one, target))
         now = spread(found, weights)

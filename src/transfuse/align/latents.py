@@ -25,7 +25,7 @@ Matrices = Float[Tensor, "*within unit unit"]
 
 
 class Latents(nn.Module):
-    """Free numbers for one element per space; all zero (permutations: the identity) at first: nothing moves."""
+    """Free numbers for one element per space; at first they stand for the identity, and nothing moves."""
 
     def __init__(self, spaces: Mapping[str, Space], device: torch.device) -> None:
         super().__init__()
@@ -54,8 +54,11 @@ def _start(space: Space) -> nn.Parameter:
     outer = [parent.units for parent in space.ancestors()]
     if space.group is Group.COMPLEX:
         return nn.Parameter(torch.zeros(*outer, 2))
-    if space.group in (Group.PERMUTATION, Group.SIGNED):
-        return nn.Parameter(torch.eye(space.units).expand(*outer, -1, -1).clone())
+    places = torch.eye(space.units).expand(*outer, -1, -1)
+    if space.group is Group.PERMUTATION:
+        return nn.Parameter(places.clone())
+    if space.group is Group.SIGNED:
+        return nn.Parameter(torch.stack([places, torch.ones_like(places)]))
     return nn.Parameter(torch.zeros(*outer, space.units, space.units))
 
 
@@ -64,8 +67,9 @@ def _hard(space: Space, latent: Tensor) -> Map:
         case Group.PERMUTATION:
             return Permutation(_nearest(latent))
         case Group.SIGNED:
-            index = _nearest(latent.abs())
-            sign = latent.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
+            places, signs = latent.unbind()
+            index = _nearest(places)
+            sign = signs.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
             return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
     return _element(space, latent)
 
@@ -75,7 +79,7 @@ def _element(space: Space, latent: Tensor) -> Map:
         case Group.PERMUTATION:
             return rotation(_straight_through(_hard(space, latent.detach()), latent))
         case Group.SIGNED:
-            return rotation(_straight_through(_hard(space, latent.detach()), latent.abs(), latent.detach().sign()))
+            return rotation(_straight_through(_hard(space, latent.detach()), *latent.unbind()))
         case Group.ORTHOGONAL:
             return rotation(torch.linalg.matrix_exp(_skew(latent)))
         case Group.CENTRED:
@@ -121,7 +125,7 @@ def _nearest(latent: Matrices) -> Tensor:
     return torch.stack(orders).reshape(latent.shape[:-1]).to(latent.device)
 
 
-def _straight_through(chosen: Map, latent: Matrices, sign: Matrices | None = None) -> Matrices:
+def _straight_through(chosen: Map, latent: Matrices, signs: Matrices | None = None) -> Matrices:
     """The value of a hard map, the gradient of its latent's Sinkhorn projection."""
     eye = torch.eye(latent.shape[-1], dtype=latent.dtype, device=latent.device)
     hard = chosen.push(eye.expand(latent.shape))
@@ -129,5 +133,5 @@ def _straight_through(chosen: Map, latent: Matrices, sign: Matrices | None = Non
     for _ in range(ROUNDS):
         log = log - log.logsumexp(-1, keepdim=True)
         log = log - log.logsumexp(-2, keepdim=True)
-    soft = log.exp() if sign is None else log.exp() * sign
+    soft = log.exp() if signs is None else log.exp() * signs
     return hard + soft - soft.detach()

@@ -26,7 +26,7 @@ from transfuse.align.methods import Aligned
 from transfuse.augment import varied
 from transfuse.batch import Batch, answers, asked, held_out
 from transfuse.choices import Learning
-from transfuse.errors import DataError, SpecError
+from transfuse.errors import NOTHING_SAID, DataError, SpecError
 from transfuse.io.state import State
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -34,7 +34,7 @@ from transfuse.network.layout import close_tensors
 from transfuse.network.model import declaration, has_scores, logits, predict
 from transfuse.trust import Believe, even
 
-NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t ~ U(0.4, 0.6) for two equal ones
+NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t between 0.4 and 0.6 for two equal ones
 EVERY = 25  # steps between two looks at held-out samples
 PATIENCE = 8  # looks without a better one, after which it ends
 
@@ -72,7 +72,11 @@ class Descent:
         """
         self.parents, self.alignments, self.weights, self.options = parents, alignments, weights, options
         self.believe, self.generator = believe, torch.Generator().manual_seed(seed)
-        self.fit, self.held = held_out(batches)
+        asking = [batch for batch in batches if "labels" not in batch or len(answers(batch))]
+        if batches and not asking:
+            raise DataError(NOTHING_SAID)
+        self.fit, self.held = held_out(asking)
+        self.said: dict[int, Tensor] = {}
         if not self.fit or not self.held:
             raise DataError("learning maps needs samples to learn from and others to choose by; give two or more")
         if not has_scores(parents[0], self.fit[0]):
@@ -105,7 +109,7 @@ class Descent:
         self.steps += 1
         if self.steps % EVERY == 0 or self.steps == self.options.steps:
             self.looks.append(self.look())
-            if self.looks[-1] <= min(self.looks):
+            if self.looks[-1] < min(self.looks[:-1]):
                 self.kept = self._copy()
 
     def loss(self, batch: Batch, weights: Sequence[float]) -> Float[Tensor, ""]:
@@ -166,11 +170,20 @@ class Descent:
             return batch
         return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
 
-    @torch.no_grad()
     def _wanted(self, batch: Batch) -> Tensor:
-        """What the merged model should say: labels, or the parents' probabilities."""
+        """What the merged model should say: labels, or the parents' probabilities; of classes, remembered."""
         if self.options.objective == "labels":
             return answers(batch)
+        if id(batch) in self.said:
+            return self.said[id(batch)]
+        found = self._mean_answer(batch)
+        if self.options.augment == "none" and len(found) == len(next(iter(batch.values()))):
+            self.said[id(batch)] = found
+        return found
+
+    @torch.no_grad()
+    def _mean_answer(self, batch: Batch) -> Float[Tensor, "answer cls"]:
+        """The parents' mean probabilities, each as much as it is believed."""
         said = torch.stack([predict(parent, batch).softmax(-1) for parent in self.parents])
         sample = asked(batch, said.shape[1]).to(said.device)
         shares = self.believe(self.parents, self.weights, batch).to(said)[:, sample]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, OutputError
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class State:
         return dict(found["state"])
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace what was saved, all at once."""
+        """Replace what was saved, all at once. Raises `OutputError`."""
         partial = self.path.with_name(f"{self.path.name}.partial")
-        torch.save({"run": dict(self.run), "state": dict(state)}, partial)
-        os.replace(partial, self.path)
-
-    def remove(self) -> None:
-        """The run is over."""
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"run": dict(self.run), "state": dict(state)}, partial)
+            os.replace(partial, self.path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise OutputError(f"{self.path}: the state of the run cannot be written ({reason})") from error

@@ -13,7 +13,7 @@ of every parent's own, as many are taken as the layer has, those that together e
 (`units`); what reads them is then fitted.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ from transfuse.merge.prefix import Prefix, levels
 from transfuse.merge.sensitivity import Weights, sensitivities
 from transfuse.merge.stages import Branch, Stage, branch, stages
 from transfuse.merge.sums import Sums, sums
-from transfuse.merge.units import NEGLIGIBLE, State, chosen_units, put_together
+from transfuse.merge.units import NEGLIGIBLE, Parameters, chosen_units, put_together
 from transfuse.network.spec import Linear, Spec
 from transfuse.trust import Believe, Shares, even
 
@@ -44,7 +44,8 @@ class Fit:
 
     Attributes:
         ridge: relative to the inputs' mean square; None: the mean of the weights stayed.
-        gain: the share of the squared error, on held-out samples, that it took away.
+        gain: the share of the squared error, on held-out samples, that it took away; of units that were chosen, what
+            the means among them would have taken.
         units: where units were chosen, how many are means and how many are each parent's own.
     """
 
@@ -63,7 +64,7 @@ class Half:
 
 def least_squares(
     spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-    batches: Sequence[Batch], believe: Believe = even,
+    batches: Sequence[Batch], believe: Believe = even, leave: Collection[str] = (),
     each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
 ) -> dict[str, Fit]:  # fmt: skip
     """Fit every linear map of `fused` in place.
@@ -72,6 +73,7 @@ def least_squares(
         spec: the declaration as the tensors are stored.
         fused: the mean of the parents; `parents`: all in its basis; `weights` sum to one.
         believe: whose output counts for how much, sample by sample.
+        leave: names of linear maps that stay the mean.
         each: shows progress.
 
     Returns:
@@ -84,7 +86,7 @@ def least_squares(
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
     halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in (fit, held))
-    todo = stages(spec, fused)
+    todo = stages(spec, fused, leave)
     matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
     every = [*fit, *held]
     sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
@@ -95,7 +97,7 @@ def least_squares(
             continue  # it read units that were chosen
         sweep.advance(before[place])
         units = branch(spec, stage, todo[place + 1 :])
-        if units and units.read.numel() * (len(parents) + 1) < SELECTABLE:
+        if units and units.read.numel() * (len(parents) + 1) <= SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
             found |= sweep.choose(stage, units, reading)
         else:
@@ -172,7 +174,7 @@ class Sweep:
         return found
 
     def _read(
-        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, State]], half: Half
+        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half
     ) -> Sums:
         """The sums of what reads the units, over those of all options side by side."""
         reads = Probe(units.reader.name, "input", units.reader.reads[0])
@@ -211,7 +213,10 @@ class Sweep:
         """How much each row matters to what a linear map writes."""
         _, position = _places(values, batch)
         matters = self.matters.get(linear.name)
-        return torch.ones(len(position)) if matters is None else matters.to(position.device)[position]
+        if matters is None:
+            return torch.ones(len(position))
+        known = position < len(matters)  # longer texts than those it was measured on
+        return torch.where(known, matters.to(position.device)[position.clamp_max(len(matters) - 1)], 1.0)
 
 
 def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> Float[Tensor, "row writes"]:
@@ -224,13 +229,13 @@ def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe
         return observe(model.model, probes, batch, {})
 
 
-def _states(modules: Modules) -> dict[str, State]:
+def _states(modules: Modules) -> dict[str, Parameters]:
     return {
         name: {key: values.clone() for key, values in module.state_dict().items()} for name, module in modules.items()
     }
 
 
-def _load(modules: Modules, states: Mapping[str, State]) -> None:
+def _load(modules: Modules, states: Mapping[str, Parameters]) -> None:
     for name, module in modules.items():
         module.load_state_dict(states[name])
 

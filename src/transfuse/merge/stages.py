@@ -1,7 +1,7 @@
 """Which linear maps are fitted together, in the order of the forward pass, and which of their units can be chosen."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,13 +40,13 @@ class Branch:
     read: Int[Tensor, "unit entry"]
 
 
-def stages(spec: Spec, model: nn.Module) -> list[Stage]:
-    """The linear maps in the order of the forward pass, but for those that read pixels or share a matrix."""
+def stages(spec: Spec, model: nn.Module, leave: Collection[str] = ()) -> list[Stage]:
+    """The linear maps in the order of the forward pass, but for those that read pixels, share a matrix or are left."""
     found: list[Stage] = []
     places = {name: values.data_ptr() for name, values in model.state_dict().items()}
     shared = Counter(places.values())
     for op in spec.linears():
-        if len(op.reads) != 1 or op.stacked or shared[places[op.matrix]] > 1:
+        if op.name in leave or len(op.reads) != 1 or op.stacked or shared[places[op.matrix]] > 1:
             continue
         last = found[-1].linears[0] if found else None
         stream = tuple(_drifts(spec, op.writes))

@@ -13,7 +13,7 @@ from transfuse.network.spec import Linear
 NEGLIGIBLE = 1e-8  # of the target's square: an error as small as that is rounding, and stays
 RIDGE = 1e-3  # relative to the inputs' mean square
 
-State = dict[str, Tensor]
+Parameters = dict[str, Tensor]
 
 
 def forward_selection(
@@ -81,9 +81,9 @@ def chosen_units(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[li
 
 
 def put_together(
-    linears: Sequence[Linear], units: Branch, options: Sequence[Mapping[str, State]], chosen: Sequence[int],
+    linears: Sequence[Linear], units: Branch, options: Sequence[Mapping[str, Parameters]], chosen: Sequence[int],
     weights: Sequence[float],
-) -> dict[str, State]:  # fmt: skip
+) -> dict[str, Parameters]:  # fmt: skip
     """The weights of writers and reader with every unit from where it was chosen; `weights`: of what reads them."""
     count = len(units.read)
     found = {name: {key: values.clone() for key, values in state.items()} for name, state in options[0].items()}

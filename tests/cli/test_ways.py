@@ -72,7 +72,8 @@ def load_whole(world: World, run: Run) -> dict[str, torch.Tensor]:
         (("--steps", 3), ["--steps", "learned"]),
         (("--trust", "labels", "--merge", "mean"), ["--trust", "least-squares"]),
         (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
-        (("--resume",), ["--resume", "not there"]),
+        (("--trust", "labels"), ["--trust", "--data"]),
+        (("--resume",), ["--resume", "learned"]),
     ],
 )
 def test_what_says_nothing_together_is_refused(
@@ -80,6 +81,24 @@ def test_what_says_nothing_together_is_refused(
 ) -> None:
     one_line(run("fuse", world.a, world.b, "-o", world.here / "out", *more), words)
     assert not list(world.here.iterdir())
+
+
+def test_a_state_can_be_left_in_a_folder_that_is_not_there_yet(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learned, "EVERY", 2)
+    arguments = ["new/out" if each == world.here / "out" else each for each in learn(world)]
+    monkeypatch.chdir(world.here)
+    assert run(*arguments).status == 0
+
+
+def test_resume_without_a_state(world: World, run: Run) -> None:
+    one_line(run(*learn(world, "--resume")), ["--resume", "not there"])
+
+
+def test_a_model_may_weigh_nothing(world: World, run: Run) -> None:
+    given = ("-o", world.here / "out", "--basis", "common", "--weights", "0,1")
+    assert run("fuse", world.a, world.b, *given).status == 0
 
 
 def test_labels_are_needed_where_they_are_trusted(world: World, run: Run) -> None:
