@@ -76,6 +76,12 @@ def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:
     plain, by_word, kept = (words_of(tmp_path / name) for name in ("plain", "by word", "kept"))
     torch.testing.assert_close(by_word, plain)
     torch.testing.assert_close(kept, words_of(a))
+    (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "w{i} w{i + 1} w{i + 2}"}}\n' for i in range(12)))
+    for index, more in enumerate((["--basis", "common"], ["--align", "learned", "--steps", 3])):
+        given = ("--vocab", "anchor", "--data", tmp_path / "texts.jsonl", "--batch-size", 2, *more)
+        ran = run("fuse", a, c, "-o", tmp_path / f"kept {index}", *given)
+        assert ran.status == 0, ran
+        torch.testing.assert_close(words_of(tmp_path / f"kept {index}"), words_of(a))
 
 
 def words_of(folder: Path) -> torch.Tensor:
