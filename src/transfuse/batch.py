@@ -1,5 +1,6 @@
 """A batch: what a model takes, and the labels that stand beside it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -26,6 +27,16 @@ def answers(batch: Batch) -> Int[Tensor, " sample"]:
     """The labels of the samples; of language, those of the tokens that were hidden, [batch, token] flattened."""
     labels = batch["labels"]
     return labels if labels.ndim == 1 else labels[labels != MISSING]
+
+
+def digest(batches: Sequence[Batch]) -> str:
+    """SHA-256 of everything in them, in order."""
+    found = hashlib.sha256()
+    for batch in batches:
+        for name, values in sorted(batch.items()):
+            found.update(name.encode() + repr(tuple(values.shape)).encode())
+            found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:

@@ -16,6 +16,7 @@ from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
+from transfuse.batch import digest
 from transfuse.choices import Evidence as Kind
 from transfuse.choices import Learning, Merge, Paper
 from transfuse.config import (
@@ -41,7 +42,7 @@ from transfuse.network.model import Network, declaration, network, with_tensors
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
-from transfuse.report.record import Origin, describe, origin, source_of
+from transfuse.report.record import Origin, describe, origin
 from transfuse.saving import save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
@@ -123,7 +124,7 @@ def fuse(
     run = {
         "models": [each.sha256 for each in origins],
         "options": chosen.model_dump(mode="json"),
-        "data": source_of(data),
+        "data": digest(choices.batches),
     }
     alignments, course = align(
         networks, weights, choices, chosen, rows, None if state is None else State(state, run), progress

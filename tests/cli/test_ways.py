@@ -115,3 +115,13 @@ def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
     ours, theirs = (load_file(world.here / basis / "model.safetensors") for basis in ("anchor", "common"))
     assert any((ours[name] - theirs[name]).abs().max() > 1e-3 for name in ours)
     assert all(each["deviation"] < 1e-4 for each in record(world.here / "common")["alignments"])
+
+
+def test_a_state_of_other_samples_is_refused(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learned, "EVERY", 2)
+    assert run(*learn(world)).status == 0
+    saved: list[dict[str, object]] = []
+    monkeypatch.setattr(learned.State, "save", lambda self, state: saved.append(dict(self.run)))
+    for limit in (12, 11):
+        assert run(*learn(world, "--overwrite", "--samples", limit, "--seed", 1)).status == 0
+    assert saved[0]["data"] != saved[-1]["data"]
