@@ -21,9 +21,9 @@ def deviation(
     Returns:
         None for models without a head, whose answers are written in their own basis, and where nothing is asked.
     """
-    batch = batch or example_inputs(source.config)
-    if not has_scores(source, batch):
+    if not has_scores(source):
         return None
+    batch = batch or example_inputs(source.config)
     before, after = predict(source, batch), predict(with_tensors(anchor, carried), batch)
     if not before.numel():
         return None

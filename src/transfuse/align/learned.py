@@ -79,7 +79,7 @@ class Descent:
         self.said: dict[int, Tensor] = {}
         if not self.fit or not self.held:
             raise DataError("learning maps needs samples to learn from and others to choose by; give two or more")
-        if not has_scores(parents[0], self.fit[0]):
+        if not has_scores(parents[0]):
             raise SpecError(f"{type(parents[0]).__name__} has no head to learn maps by; choose align exact")
         self.stored, self.names = declaration(parents[0]), _once_each(parents[0])
         spaces = [
@@ -89,6 +89,7 @@ class Descent:
         every = [parameter for latents in self.latents for parameter in latents.parameters()]
         self.adam = torch.optim.Adam(every, lr=options.learning_rate)
         self.pace = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, options.steps)
+        self.base = self._of_parents()
         self.steps, self.looks = 0, [self.look()]
         self.kept = self._copy()
 
@@ -101,7 +102,9 @@ class Descent:
     def step(self) -> None:
         """One step of Adam, and now and then a look at held-out samples."""
         near = [weight * (1 + NEARNESS * (2 * self._random() - 1)) for weight in self.weights]
-        loss = self.loss(self._drawn(), [weight / sum(near) for weight in near])
+        batch = self._drawn()
+        merged = self._merged([weight / sum(near) for weight in near])
+        loss = cross_entropy(merged(batch), self._wanted(batch))
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
@@ -112,26 +115,33 @@ class Descent:
             if self.looks[-1] < min(self.looks[:-1]):
                 self.kept = self._copy()
 
-    def loss(self, batch: Batch, weights: Sequence[float]) -> Float[Tensor, ""]:
-        """Of the model between the carried ones, with these weights."""
+    def _merged(self, weights: Sequence[float]) -> Callable[[Batch], Tensor]:
+        """What the model between the carried ones, with these weights, says of a batch."""
         pairs = zip(self.alignments, self.latents, strict=True)
         carried = [carry_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
         closed = close_tensors(self.stored, mean([self.alignments[0].anchor, *carried], weights))
         merged = _Holding(self.parents[0], {name: closed[name] for name in self.names})
-        said = logits(merged, batch, self.parents[0].get_output_embeddings())
-        return cross_entropy(said, self._wanted(batch))
+        return partial(logits, merged, head=self.parents[0].get_output_embeddings())
 
     @torch.no_grad()
     def look(self) -> float:
         """Held-out loss of the merged model over the parents' own."""
-        excess, count = 0.0, 0
+        return self._held_loss(self._merged(self.weights)) - self.base
+
+    @torch.no_grad()
+    def _of_parents(self) -> float:
+        """The weighted mean of the parents' held-out losses."""
+        pairs = zip(self.weights, self.parents, strict=True)
+        return sum(weight * self._held_loss(partial(predict, parent)) for weight, parent in pairs)
+
+    def _held_loss(self, say: Callable[[Batch], Tensor]) -> float:
+        """How far what is said is from what should be, per answer that is asked for."""
+        total, count = 0.0, 0
         for batch in self.held:
             wanted = self._wanted(batch)
-            own = [float(cross_entropy(predict(parent, batch), wanted)) for parent in self.parents]
-            base = sum(weight * each for weight, each in zip(self.weights, own, strict=True))
-            excess += len(wanted) * (float(self.loss(batch, self.weights)) - base)
+            total += len(wanted) * float(cross_entropy(say(batch), wanted))
             count += len(wanted)
-        return excess / count
+        return total / count
 
     def best(self) -> tuple[list[Aligned], Course]:
         """The models carried by the latents that were best on held-out samples."""

@@ -31,7 +31,7 @@ def disagreement(
     judged = batches[: max(1, -(-SAMPLES // len(next(iter(batches[0].values())))))]
     merged = {name: with_tensors(anchor, tensors) for name, (_, tensors) in candidates.items()}
     total, count = dict.fromkeys(merged, 0.0), 0
-    if not has_scores(anchor, judged[0]):
+    if not has_scores(anchor):
         sources = {name: with_tensors(source, tensors) for name, (tensors, _) in candidates.items()}
         return {name: sum(_distance(anchor, sources[name], merged[name], batch) for batch in judged) for name in merged}
     for batch in judged:

@@ -32,7 +32,7 @@ def sensitivities(
         DataError: nothing is asked: of language, no text has a word to be guessed.
     """
     judged = list(_first(batches, SAMPLES))
-    if not has_scores(models[0], judged[0]):
+    if not has_scores(models[0]):
         return {}
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.batch import MISSING, Batch, unlabelled
+from transfuse.batch import MISSING, Batch, cast, unlabelled
 from transfuse.errors import SpecError
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
@@ -93,9 +93,10 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
 
 
 @torch.no_grad()
-def has_scores(model: PreTrainedModel, batch: Batch) -> bool:
+def has_scores(model: PreTrainedModel) -> bool:
     """Whether a model has a head that scores classes, words, places or partners."""
-    found = model(**{name: values.to(model.device) for name, values in unlabelled(batch).items()})
+    inputs = cast(example_inputs(model.config), model.dtype)
+    found = model(**{name: values.to(model.device) for name, values in inputs.items()})
     return any(name in found for names in ANSWERS[:3] for name in names)
 
 
