@@ -134,7 +134,7 @@ def observe(
             pieces.setdefault(probe, {})[name] = kept(probe, values.detach())
             missing.discard((probe, name))
             if not missing:
-                raise _SeenError
+                raise SeenError
 
         return keep
 
@@ -146,7 +146,7 @@ def observe(
     ]  # fmt: skip
     try:
         model(**unlabelled(batch))
-    except _SeenError:
+    except SeenError:
         pass
     finally:
         for handle in handles:
@@ -154,7 +154,7 @@ def observe(
     return {probe: torch.cat([found[name] for name in probe.parts()], -1) for probe, found in pieces.items()}
 
 
-class _SeenError(Exception):
+class SeenError(Exception):
     """All that was looked for has shown; what the model would go on to compute is not needed."""
 
 

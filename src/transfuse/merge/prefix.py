@@ -2,13 +2,15 @@
 behind them. Memory: one residual stream per batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
+from transfuse.align.evidence import SeenError
 from transfuse.batch import Batch, unlabelled
 
 
@@ -21,21 +23,20 @@ class Prefix:
 
     def __init__(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         self.model, self.batches, self.level = model, list(batches), 0
-        self.stacks = stacks(model)
+        self.stacks = stacks(model) if self._each_runs_once() else {}
         self.known: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
 
     @torch.no_grad()
     def advance(self, level: int) -> None:
         """Remember the first `level` blocks, which no longer change."""
-        ends = self._ends(level)
-        new = {name: block for name, block in ends.items() if block is not self._ends(self.level).get(name)}
+        before = self._ends(self.level)
+        new = {name: block for name, block in self._ends(level).items() if block is not before.get(name)}
         if not new:
             return
         found = {id(batch): self._outputs(new, batch) for batch in self.batches}
-        if all(set(each) == set(new) for each in found.values()):  # every one ran, and once
-            for place, each in found.items():
-                self.known[place] |= each
-            self.level = level
+        for place, each in found.items():
+            self.known[place] |= each
+        self.level = level
 
     @contextmanager
     def of(self, batch: Batch) -> Iterator[None]:
@@ -64,20 +65,27 @@ class Prefix:
         pairs = zip(self.stacks.items(), self._counts(level), strict=True)
         return {name: blocks[count - 1] for (name, blocks), count in pairs if count}
 
+    @torch.no_grad()
+    def _each_runs_once(self) -> bool:
+        """Whether every block runs once in a forward pass: what one put out then stands for it."""
+        blocks = [block for stack in stacks(self.model).values() for block in stack]
+        runs: Counter[nn.Module] = Counter()
+        with _hooked(blocks, lambda block, output: runs.update([block])):
+            self.model(**unlabelled(self.batches[0]))
+        return all(runs[block] == 1 for block in blocks)
+
     def _outputs(self, blocks: dict[str, nn.Module], batch: Batch) -> dict[str, Any]:
-        """What these blocks put out, those that ran once."""
-        found: dict[str, list[Any]] = {name: [] for name in blocks}
-        handles = [
-            block.register_forward_hook(lambda module, inputs, output, name=name: found[name].append(output))
-            for name, block in blocks.items()
-        ]  # fmt: skip
-        try:
-            with self.of(batch):
-                self.model(**unlabelled(batch))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: each[0] for name, each in found.items() if len(each) == 1}
+        """What these blocks put out; what lies behind them is not computed."""
+        found: dict[nn.Module, Any] = {}
+
+        def keep(block: nn.Module, output: Any) -> None:
+            found[block] = output
+            if len(found) == len(blocks):
+                raise SeenError
+
+        with _hooked(blocks.values(), keep), self.of(batch), suppress(SeenError):
+            self.model(**unlabelled(batch))
+        return {name: found[block] for name, block in blocks.items()}
 
 
 def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
@@ -103,6 +111,21 @@ def levels(model: nn.Module, stages: Sequence[Iterable[str]]) -> list[int]:
         least = min([least, *inside])
         found.insert(0, least)
     return found
+
+
+@contextmanager
+def _hooked(blocks: Iterable[nn.Module], look: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+    """Inside, `look` is shown every block that runs, and what it puts out."""
+
+    def hook(block: nn.Module, inputs: Any, output: Any) -> None:
+        look(block, output)
+
+    handles = [block.register_forward_hook(hook) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _giving(output: Any) -> Any:
