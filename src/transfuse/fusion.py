@@ -121,14 +121,11 @@ def fuse(
     networks = check_models([loaded[0], *spoken], names, chosen)
     choices = calibrate(networks, models[0], data, chosen, processor)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
-    run = {
-        "models": [each.sha256 for each in origins],
-        "options": chosen.model_dump(mode="json"),
-        "data": digest(choices.batches),
-    }
-    alignments, course = align(
-        networks, weights, choices, chosen, rows, None if state is None else State(state, run), progress
-    )
+    kept = None
+    if state is not None:
+        run = {"models": [each.sha256 for each in origins], "options": chosen.model_dump(mode="json")}
+        kept = State(state, run | {"data": digest(choices.batches)})
+    alignments, course = align(networks, weights, choices, chosen, rows, kept, progress)
     believe = TRUST[chosen.trust]
     leave = of_words(declaration(loaded[0])) if any(row is not None for row in rows) else ()
     how = chosen.merging(data is not None)

@@ -134,13 +134,11 @@ class Sweep:
         options = [None, *range(len(self.models) - 1)]
         moments = [self._moments(stage, half, options) for half in self.halves]
         fits, states = [], []
-        start = _states(modules)
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
                 _load(modules, _states({name: self.models[1 + option].model.get_submodule(name) for name in modules}))
             fits.append(self._solve(stage, pair))
             states.append(_states(modules))
-            _load(modules, start)
         fit, held = (self._read(reading, units, modules, states, half) for half in self.halves)
         chosen, kept = chosen_units(units, fit, held, len(options))
         _load(modules, put_together(stage.linears, units, states, chosen, (1.0, *self.weights)))
