@@ -1,10 +1,10 @@
 """A batch: what a model takes, and the labels that stand beside it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Batch = Mapping[str, Tensor]
@@ -29,22 +29,49 @@ def answers(batch: Batch) -> Int[Tensor, " sample"]:
     return labels if labels.ndim == 1 else labels[labels != MISSING]
 
 
+def size(batch: Batch) -> int:
+    """How many samples it holds."""
+    return len(next(iter(batch.values())))
+
+
+def first(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
+    """The first `count` samples, or all there are; no more is drawn than it takes, and nothing empty given."""
+    for batch in batches:
+        found = {name: values[:count] for name, values in batch.items()}
+        count -= size(found)
+        if size(found):
+            yield found
+        if not count:
+            return
+
+
 def digest(batches: Sequence[Batch]) -> str:
     """SHA-256 of everything in them, in order."""
     found = hashlib.sha256()
     for batch in batches:
         for name, values in sorted(batch.items()):
-            found.update(name.encode() + repr(tuple(values.shape)).encode())
-            found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            found.update(name.encode() + repr(tuple(values.shape)).encode() + raw(values))
     return found.hexdigest()
+
+
+def raw(values: Tensor) -> bytes:
+    """A tensor's numbers as they lie in memory."""
+    return values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
-    size, labels = len(next(iter(batch.values()))), batch.get("labels")
+    labels = batch.get("labels")
     if labels is None or labels.ndim == 1:
-        return torch.arange(count) % size
+        return torch.arange(count) % size(batch)
     return (labels != MISSING).nonzero()[:, 0].cpu()
+
+
+def per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
+    """The mean over what is asked of each sample; nan where nothing is."""
+    sample, ones = asked(batch, len(values)).to(values.device), torch.ones_like(values)
+    sums, counts = (values.new_zeros(size(batch)).index_add(0, sample, each) for each in (values, ones))
+    return sums / counts
 
 
 def held_out(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
@@ -52,6 +79,6 @@ def held_out(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     if len(batches) < HELD_OUT:
         batches = [
             {name: values[start::HELD_OUT] for name, values in batch.items()}
-            for batch in batches for start in range(min(HELD_OUT, len(next(iter(batch.values())))))
+            for batch in batches for start in range(min(HELD_OUT, size(batch)))
         ]  # fmt: skip
     return [batch for index, batch in enumerate(batches) if index % HELD_OUT], list(batches[::HELD_OUT])

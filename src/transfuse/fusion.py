@@ -14,7 +14,7 @@ from transfuse.align.certificate import deviation
 from transfuse.align.common import common
 from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
-from transfuse.align.methods import METHODS, Aligned, Choices
+from transfuse.align.methods import METHODS, Aligned, Choices, in_one_basis
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import digest
 from transfuse.choices import Evidence as Kind
@@ -248,7 +248,7 @@ def merge(
     believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
-    bases = [alignments[0].anchor, *(each.carried for each in alignments)]
+    bases = in_one_basis(alignments)
     fused = with_tensors(anchor.model, mean(bases, weights))
     if how == "mean":
         return fused, {}

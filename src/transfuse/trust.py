@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, asked
+from transfuse.batch import Batch, answers, per_sample, size
 from transfuse.choices import Trust
 from transfuse.network.model import predict
 
@@ -24,12 +24,11 @@ Shares = Float[Tensor, "model sample"]
 
 def even(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
     """The same weights for every sample; they sum to one."""
-    size = len(next(iter(batch.values())))
-    return torch.tensor(weights).unsqueeze(1).expand(-1, size)
+    return torch.tensor(weights).unsqueeze(1).expand(-1, size(batch))
 
 
 @torch.no_grad()
-def confident(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+def sure(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times how sure each model is of each sample, normalised."""
     doubt = torch.stack([_entropy(predict(model, batch), batch) for model in models])
     prior = torch.tensor(weights, device=doubt.device).log().unsqueeze(1)
@@ -41,23 +40,20 @@ def right(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Ba
     """Weights times the likelihood that each model gives the labels of each sample, normalised."""
     said = [predict(model, batch) for model in models]
     labels = answers(batch).to(said[0].device)
-    loss = torch.stack([_each(cross_entropy(each, labels, reduction="none"), batch) for each in said])
+    loss = torch.stack([_mean(cross_entropy(each, labels, reduction="none"), batch) for each in said])
     return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
 
 
 def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:
     """Mean over what is asked of a sample: one class, several places, or the words that are to be guessed."""
     found = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-    return _each(found, batch)
+    return _mean(found, batch)
 
 
-def _each(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
-    """The mean over what is asked of a sample."""
-    sample = asked(batch, len(values)).to(values.device)
-    size = len(next(iter(batch.values())))
-    sums, counts = (values.new_zeros(size).index_add(0, sample, each) for each in (values, torch.ones_like(values)))
-    return sums / counts.clamp_min(1)
+def _mean(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
+    """Over what is asked of a sample; where nothing is, nobody is trusted more than another."""
+    return per_sample(values, batch).nan_to_num(0.0)
 
 
 Believe = Callable[[Sequence[PreTrainedModel], Sequence[float], Batch], Shares]
-TRUST: dict[Trust, Believe] = {"even": even, "confidence": confident, "labels": right}
+TRUST: dict[Trust, Believe] = {"even": even, "confidence": sure, "labels": right}

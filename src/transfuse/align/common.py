@@ -9,14 +9,11 @@ only how models lie to each other matters, and the merged model has its basis.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import torch
-
 from transfuse.align.exact import exact, from_weights
-from transfuse.align.methods import Aligned, Tensors
+from transfuse.align.groups import identity
+from transfuse.align.methods import Aligned, Tensors, in_one_basis
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
-from transfuse.network.space import Group, Space
-from transfuse.transport.maps import Map, Permutation, SignedPermutation, rotation
 from transfuse.transport.solve import Match
 
 ROUNDS = 10  # at most
@@ -36,7 +33,7 @@ def common(
     before = spread(found, weights)
     for _ in each(range(ROUNDS)):
         for index, one in enumerate(found):
-            others = [other for place, other in enumerate(_models(found)) if place != index + 1]
+            others = [other for place, other in enumerate(in_one_basis(found)) if place != index + 1]
             rest = [weight for place, weight in enumerate(weights) if place != index + 1]
             rest = rest if sum(rest) else [1.0] * len(rest)
             target = mean(others, [weight / sum(rest) for weight in rest])
@@ -50,7 +47,7 @@ def common(
 
 def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
     """The weighted squared distance of all models from their mean."""
-    models = _models(alignments)
+    models = in_one_basis(alignments)
     middle = mean(models, weights)
     return sum(
         weight * float((model[name].double() - middle[name].double()).square().sum())
@@ -59,24 +56,8 @@ def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
     )
 
 
-def _models(alignments: Sequence[Aligned]) -> list[Tensors]:
-    return [alignments[0].anchor, *(each.carried for each in alignments)]
-
-
 def _towards(aligned: Aligned, target: Tensors) -> Tensors:
     """A carried model, carried on to a target in the same basis."""
-    start = {name: Match(_nothing(space), 1.0) for name, space in aligned.spec.spaces().items()}
+    start = {name: Match(identity(space), 1.0) for name, space in aligned.spec.spaces().items()}
     matches = exact(aligned.spec, from_weights(aligned.spec, aligned.carried, target), start)
     return carry_all(aligned.spec, aligned.carried, {name: match.map for name, match in matches.items()})
-
-
-def _nothing(space: Space) -> Map:
-    """The identity of a space's group."""
-    outer = [parent.units for parent in space.ancestors()]
-    index = torch.arange(space.units).expand(*outer, -1)
-    match space.group:
-        case Group.PERMUTATION:
-            return Permutation(index)
-        case Group.SIGNED:
-            return SignedPermutation(index, torch.ones(index.shape, dtype=torch.float64))
-    return rotation(torch.eye(space.units, dtype=torch.float64).expand(*outer, -1, -1))

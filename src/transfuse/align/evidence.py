@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
-from transfuse.batch import Batch, unlabelled
+from transfuse.batch import Batch, size, unlabelled
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.network.space import Axis
@@ -113,12 +113,11 @@ def observe(
         cuts: by the name of each linear map opened from a fused one, which of the module's outputs are its own.
     """
     pieces: dict[Probe, dict[str, Tensor]] = {}
-    size = len(next(iter(batch.values())))
-    mask = batch.get("attention_mask")
+    count, mask = size(batch), batch.get("attention_mask")
 
     def kept(probe: Probe, values: Tensor) -> Tensor:
-        values = values if values.ndim == 3 else values.reshape(size, -1, values.shape[-1])
-        values = values.expand(size, -1, -1)  # positions are looked up once for all samples
+        values = values if values.ndim == 3 else values.reshape(count, -1, values.shape[-1])
+        values = values.expand(count, -1, -1)  # positions are looked up once for all samples
         chosen = select(probe)(values)
         if mask is None or values.shape[1] != mask.shape[1]:
             return chosen

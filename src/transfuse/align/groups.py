@@ -21,9 +21,9 @@ def best(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
     """
     match group:
         case Group.PERMUTATION:
-            return Permutation(_assigned(cross))
+            return Permutation(assigned(cross))
         case Group.SIGNED:
-            index = _assigned(cross.abs())
+            index = assigned(cross.abs())
             sign = cross.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
             return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
         case Group.CENTRED:
@@ -53,9 +53,28 @@ def best_score(group: Group, cross: Float[Tensor, "*within units units"]) -> Flo
     return (as_matrix(best(group, cross), cross.shape[-1]) * cross).sum((-1, -2))
 
 
-def _assigned(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
-    orders = [assignment(each) for each in score.reshape(-1, *score.shape[-2:])]
-    return torch.stack(orders).reshape(score.shape[:-1])
+def assigned(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
+    """Of the largest sum of scores: source units by target unit."""
+    orders = [assignment(each.double().cpu()) for each in score.reshape(-1, *score.shape[-2:])]
+    return torch.stack(orders).reshape(score.shape[:-1]).to(score.device)
+
+
+def turned(angle: Float[Tensor, "*within"]) -> Float[Tensor, "*within 2 2"]:
+    """The rotation of a plane."""
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
+
+
+def identity(space: Space) -> Map:
+    """What changes nothing, one per unit of the spaces around it."""
+    outer = [parent.units for parent in space.ancestors()]
+    index = torch.arange(space.units).expand(*outer, -1)
+    match space.group:
+        case Group.PERMUTATION:
+            return Permutation(index)
+        case Group.SIGNED:
+            return SignedPermutation(index, torch.ones(index.shape, dtype=torch.float64))
+    return rotation(torch.eye(space.units, dtype=torch.float64).expand(*outer, -1, -1))
 
 
 def _sign(cross: Float[Tensor, "*within 1 1"]) -> Float[Tensor, "*within 1 1"]:
@@ -66,9 +85,7 @@ def _turn(cross: Float[Tensor, "*within 2 2"]) -> Float[Tensor, "*within 2 2"]:
     """The plane's rotation nearest to a cross-moment."""
     along = cross[..., 0, 0] + cross[..., 1, 1]
     across = cross[..., 0, 1] - cross[..., 1, 0]
-    angle = torch.atan2(across, along)
-    cosine, sine = angle.cos(), angle.sin()
-    return torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
+    return turned(torch.atan2(across, along))
 
 
 def random_element(space: Space, generator: torch.Generator) -> Map:
@@ -85,10 +102,8 @@ def random_element(space: Space, generator: torch.Generator) -> Map:
             signs = torch.randint(2, (*shape, units), generator=generator).double() * 2 - 1
             return SignedPermutation(_derangements(shape, units, generator), signs)
         case Group.COMPLEX:
-            angle = (0.3 + 2.4 * torch.rand(*shape, generator=generator, dtype=torch.float64))[..., None, None]
-            quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
-            scale = _scales((*shape, 1, 1), generator)
-            return invertible(scale * (angle.cos() * torch.eye(2, dtype=torch.float64) + angle.sin() * quarter))
+            angle = 0.3 + 2.4 * torch.rand(*shape, generator=generator, dtype=torch.float64)
+            return invertible(_scales((*shape, 1, 1), generator) * turned(angle))
         case Group.POSITIVE:
             return invertible(_scales((*shape, 1, 1), generator))
         case Group.LINEAR | Group.ORTHOGONAL if units == 1:

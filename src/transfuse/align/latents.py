@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from transfuse.align.groups import assigned, turned
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Invertible, Map, Permutation, SignedPermutation, rotation
-from transfuse.transport.solve import assignment
 
 CONDITION = 1e4  # of an invertible matrix, at most
 SHARPNESS = 8.0  # a latent's entries are exponents of its Sinkhorn projection, times this
@@ -46,7 +46,7 @@ class Latents(nn.Module):
 
 
 def movable(space: Space) -> bool:
-    """Whether gradients can move it: a unit's sign or a single unit's place cannot change by a small step."""
+    """Whether its group has any element that gradients can reach: of a single unit, a scale alone."""
     return space.units > 1 or space.group in (Group.POSITIVE, Group.LINEAR)
 
 
@@ -65,10 +65,10 @@ def _start(space: Space) -> nn.Parameter:
 def _hard(space: Space, latent: Tensor) -> Map:
     match space.group:
         case Group.PERMUTATION:
-            return Permutation(_nearest(latent))
+            return Permutation(assigned(latent))
         case Group.SIGNED:
             places, signs = latent.unbind()
-            index = _nearest(places)
+            index = assigned(places)
             sign = signs.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
             return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
     return _element(space, latent)
@@ -113,16 +113,8 @@ def _bounded(symmetric: Matrices) -> Matrices:
 
 
 def _plane(angle: Float[Tensor, "*within"], size: Float[Tensor, "*within"]) -> Invertible:
-    cosine, sine = angle.cos(), angle.sin()
-    turn = torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
-    bounded = _bounded(size[..., None, None])
+    turn, bounded = turned(angle), _bounded(size[..., None, None])
     return Invertible(bounded.exp() * turn, (-bounded).exp() * turn)
-
-
-def _nearest(latent: Matrices) -> Tensor:
-    """The assignment of the largest sum: source units by target unit."""
-    orders = [assignment(each.double().cpu()) for each in latent.reshape(-1, *latent.shape[-2:])]
-    return torch.stack(orders).reshape(latent.shape[:-1]).to(latent.device)
 
 
 def _straight_through(chosen: Map, latent: Matrices, signs: Matrices | None = None) -> Matrices:

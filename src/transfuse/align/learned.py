@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from transfuse.align.latents import Latents, movable
 from transfuse.align.methods import Aligned
 from transfuse.augment import varied
-from transfuse.batch import Batch, answers, asked, held_out
+from transfuse.batch import Batch, answers, asked, held_out, size
 from transfuse.choices import Learning
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
 from transfuse.io.state import State
@@ -187,7 +187,7 @@ class Descent:
         if id(batch) in self.said:
             return self.said[id(batch)]
         found = self._mean_answer(batch)
-        if self.options.augment == "none" and len(found) == len(next(iter(batch.values()))):
+        if self.options.augment == "none" and len(found) == size(batch):
             self.said[id(batch)] = found
         return found
 

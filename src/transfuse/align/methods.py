@@ -63,6 +63,11 @@ class Aligned:
     candidates: Mapping[str, float] = field(default_factory=dict)
 
 
+def in_one_basis(alignments: Sequence[Aligned]) -> list[Tensors]:
+    """The anchor and every source, as they can be merged."""
+    return [alignments[0].anchor, *(each.carried for each in alignments)]
+
+
 Method = Callable[[Network, Network, Choices], Aligned]
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, unlabelled
+from transfuse.batch import Batch, first, size, unlabelled
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import answer, has_scores, predict, with_tensors
 
@@ -28,7 +28,7 @@ def disagreement(
         candidates: by name, the tensors of the carried source and of the merged model.
         batches: calibration samples; labels are not looked at.
     """
-    judged = batches[: max(1, -(-SAMPLES // len(next(iter(batches[0].values())))))]
+    judged = list(first(batches, SAMPLES))
     merged = {name: with_tensors(anchor, tensors) for name, (_, tensors) in candidates.items()}
     total, count = dict.fromkeys(merged, 0.0), 0
     if not has_scores(anchor):
@@ -47,4 +47,4 @@ def disagreement(
 def _distance(anchor: PreTrainedModel, source: PreTrainedModel, merged: PreTrainedModel, batch: Batch) -> float:
     inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
     first, second, found = (answer(model, inputs) for model in (anchor, source, merged))
-    return float(((first + second) / 2 - found).square().sum()) / len(next(iter(inputs.values())))
+    return float(((first + second) / 2 - found).square().sum()) / size(inputs)

@@ -1,6 +1,6 @@
 """How much each token of each layer matters to what a model says: the class token more than a patch of sky."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch
+from transfuse.batch import Batch, first, size
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
 from transfuse.network.spec import Linear
@@ -31,7 +31,7 @@ def sensitivities(
     Raises:
         DataError: nothing is asked: of language, no text has a word to be guessed.
     """
-    judged = list(_first(batches, SAMPLES))
+    judged = list(first(batches, SAMPLES))
     if not has_scores(models[0]):
         return {}
     generator = torch.Generator().manual_seed(seed)
@@ -50,14 +50,6 @@ def sensitivities(
 
 def _levelled(values: Float[Tensor, " position"]) -> Weights:
     return (values / values.mean() + FLOOR) / (1 + FLOOR)
-
-
-def _first(batches: Iterable[Batch], samples: int) -> Iterable[Batch]:
-    for batch in batches:
-        if samples <= 0:
-            return
-        yield batch
-        samples -= len(next(iter(batch.values())))
 
 
 def _added(old: Tensor | None, new: Tensor) -> Tensor:
@@ -93,14 +85,14 @@ def _gradients(
             handle.remove()
         for parameter in frozen:
             parameter.requires_grad_(True)
-    size, mask = len(next(iter(batch.values()))), batch.get("attention_mask")
+    count, mask = size(batch), batch.get("attention_mask")
     summed = {}
     for name, values in seen.items():
         if values.grad is None:
             continue
-        square = values.grad.double().square().reshape(size, -1, values.shape[-1]).sum((0, 2))
+        square = values.grad.double().square().reshape(count, -1, values.shape[-1]).sum((0, 2))
         there = mask.sum(0).double() if mask is not None and mask.shape[1] == len(square) else square.new_full(
-            square.shape, size
+            square.shape, count
         )  # fmt: skip
         summed[name] = (square, there)
     return summed

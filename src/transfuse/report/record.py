@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from transfuse.align.methods import Aligned, Choices
+from transfuse.batch import raw, size
 from transfuse.config import Options
 from transfuse.io.checkpoint import local_directory
 from transfuse.io.files import file_hashes
@@ -33,11 +33,10 @@ def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origi
     """A checkpoint's files, or a loaded model's tensors, by hash."""
     if not isinstance(given, PreTrainedModel):
         return Origin(str(given), type(model).__name__, file_hashes(local_directory(given, "allow")))
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return Origin(None, type(model).__name__, {"state_dict": digest.hexdigest()})
+        found.update(name.encode() + raw(tensor))
+    return Origin(None, type(model).__name__, {"state_dict": found.hexdigest()})
 
 
 def describe(
@@ -51,7 +50,7 @@ def describe(
         "evidence": choices.evidence,
         "merge": options.merging(data is not None),
         "data": source_of(data),
-        "calibration_samples": sum(len(next(iter(batch.values()))) for batch in choices.batches),
+        "calibration_samples": sum(map(size, choices.batches)),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {
