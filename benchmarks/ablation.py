@@ -5,11 +5,9 @@ python benchmarks/ablation.py --pairs 1,2 3,4
 
 import argparse
 from collections.abc import Callable
-from statistics import mean as average
-from statistics import stdev
 
 import torch
-from common import record
+from common import record, spread
 from pairs import Pair
 from rich.console import Console
 from rich.table import Table
@@ -76,7 +74,7 @@ def main() -> None:
         found = [fused(pair, *chosen) for pair in pairs]
         accuracies, losses = [each.accuracy for each in found], [each.loss for each in found]
         rows[name] = {"accuracy": accuracies, "loss": losses}
-        cells = [f"{average(values):.3f} ± {stdev(values):.3f}" for values in (accuracies, losses)]
+        cells = [spread(values) for values in (accuracies, losses)]
         table.add_row(name, *cells)
         print(name, *cells, flush=True)
     console.print(table)

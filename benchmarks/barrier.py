@@ -13,14 +13,13 @@ import json
 import time
 from dataclasses import asdict
 from statistics import mean as average
-from statistics import stdev
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import torch
-from common import RESULTS, record
+from common import RESULTS, record, spread
 from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
@@ -89,11 +88,6 @@ def row(name: str, metrics: Metrics, barrier: float | None = None, seconds: floa
 def excess(metrics: Metrics, parents: tuple[Metrics, Metrics]) -> float:
     """Loss over the mean of the parents'."""
     return metrics.loss - average(each.loss for each in parents)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation over pairs."""
-    return f"{average(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def show(pairs: dict[str, list[dict[str, Any]]]) -> None:

@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 import transformers
@@ -25,6 +27,12 @@ def split(dataset: str, name: str) -> Dataset:
         return rows
     edge = len(rows) - VALIDATION
     return rows.select(range(edge) if name == "train" else range(edge, len(rows)))
+
+
+def spread(values: Iterable[float], digits: int = 3, factor: float = 1) -> str:
+    """Mean and standard deviation of what was measured, each times a factor."""
+    found = [factor * value for value in values]
+    return f"{mean(found):.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
 
 
 def machine() -> dict[str, object]:

@@ -7,12 +7,11 @@ python benchmarks/finetune_table.py --name cifar10
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import matplotlib
-from common import RESULTS
+from common import RESULTS, spread
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -20,13 +19,8 @@ from matplotlib import pyplot
 ORDER = ("parent, trained on", "plain average", "flow, soft", "flow, hard", "uniform plan", "exact")
 
 
-def spread(values: Iterable[float], digits: int = 1, factor: float = 100) -> str:
-    found = [factor * value for value in values]
-    return f"{mean(found):.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
-
-
 def cells(metrics: list[dict[str, Any]]) -> str:
-    return f"{spread(each['accuracy'] for each in metrics)} | {spread((each['loss'] for each in metrics), 3, 1)}"
+    return f"{spread((each['accuracy'] for each in metrics), 1, 100)} | {spread(each['loss'] for each in metrics)}"
 
 
 def table(groups: list[dict[str, Any]], split: str) -> str:
@@ -46,7 +40,7 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
         found = [group["arms"][arm] for group in groups]
         before, after = ([each[when][split] for each in found] for when in ("before", "after"))
         gain = [each["accuracy"] - other for each, other in zip(after, control, strict=True)]
-        rows.append(f"| {arm} | {cells(before)} | {cells(after)} | {spread(gain)} |")
+        rows.append(f"| {arm} | {cells(before)} | {cells(after)} | {spread(gain, 1, 100)} |")
     return "\n".join(rows)
 
 

@@ -5,11 +5,11 @@ python benchmarks/fitting.py --dataset fashion-mnist --pairs 1,2 2,3 3,1
 
 import argparse
 from dataclasses import asdict
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
-from common import record
+from common import record, spread
 from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
@@ -62,7 +62,7 @@ def main() -> None:
     for name in VARIANTS:
         values = [[pair[name]["metrics"]["accuracy"] for pair in pairs.values()]]
         values.append([pair[name]["excess"] for pair in pairs.values()])
-        table.add_row(name, *(f"{mean(each):.3f} ± {stdev(each):.3f}" for each in values))
+        table.add_row(name, *map(spread, values))
     Console(width=100).print(table)
     record(f"fitting-{args.dataset}", {"pairs": pairs})
 

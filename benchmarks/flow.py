@@ -8,12 +8,11 @@ python benchmarks/flow.py --pairs 1,2 3,4
 
 import argparse
 from statistics import mean as average
-from statistics import stdev
 from typing import Any
 
 import matplotlib
 import torch
-from common import RESULTS, record
+from common import RESULTS, record, spread
 from pairs import Pair
 from rich.console import Console
 from rich.table import Table
@@ -107,7 +106,7 @@ def main() -> None:
         print(name, [f"{row['accuracy']:.3f}" for row in rows[name]], flush=True)
     for name, found in rows.items():
         values = ([row[key] for row in found] for key in ("accuracy", "loss", "support") if key in found[0])
-        table.add_row(name, *(f"{average(each):.3f} ± {stdev(each):.3f}" for each in values))
+        table.add_row(name, *map(spread, values))
     Console(width=120).print(table)
     plot(rows, args.dataset)
     record(f"flow-{args.dataset}", {"split": "validation", "pairs": args.pairs, "rows": rows})

@@ -7,11 +7,11 @@ import argparse
 import time
 from collections import defaultdict
 from dataclasses import asdict
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
-from common import record
+from common import record, spread
 from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
@@ -67,7 +67,7 @@ def main() -> None:
         for each in by_size.values():
             for key in ("accuracy", "loss"):
                 values = [rows[name]["metrics"][key] for rows in each]
-                cells.append(f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else ""))
+                cells.append(spread(values))
         table.add_row(name, *cells)
     Console(width=140).print(table)
     record(f"many-{args.dataset}", {"groups": groups})

@@ -7,10 +7,9 @@ python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --sampl
 
 import argparse
 from dataclasses import asdict
-from statistics import mean, stdev
 
 import torch
-from common import record, split
+from common import record, split, spread
 from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
@@ -26,11 +25,6 @@ def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: in
     found = compare(anchor, source, subject.samples("train"), judge.batches, judge.processor, options=options)
     return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
             for row in found.rows]  # fmt: skip
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation over pairs."""
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def main() -> None:

@@ -8,11 +8,11 @@ of each view; measured on the test split, in each.
 
 import argparse
 from dataclasses import asdict
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
-from common import PARENTS, record
+from common import PARENTS, record, spread
 from rich.console import Console
 from rich.table import Table
 from views import both, viewed
@@ -67,7 +67,7 @@ def main() -> None:
     for name in pairs[str(args.seeds[0])]:
         values = [[100 * pair[name][view]["accuracy"] for pair in pairs.values()] for view in VIEWS]
         values.append([mean(each) for each in zip(*values, strict=True)])
-        table.add_row(name, *(f"{mean(each):.1f} ± {stdev(each):.1f}" for each in values))
+        table.add_row(name, *(spread(each, 1) for each in values))
     Console(width=120).print(table)
     record("trust-fashion-mnist", {"pairs": pairs})
 

@@ -1,6 +1,6 @@
 """The names that options may have, said once; what each means stands where it is implemented. No heavy imports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Align = Literal["none", "flow", "exact", "learned"]
@@ -70,3 +70,8 @@ class Learning:
     steps: int = 500
     learning_rate: float = 0.01
     augment: Augment = "none"
+
+
+EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments that keep every model's function
+FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
+LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps take

@@ -6,13 +6,13 @@ Nothing here imports torch before it has to, so that a mistyped option is answer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from transfuse.choices import (
+    EXACT,
     Align,
     Augment,
     Basis,
@@ -37,6 +37,7 @@ from transfuse.choices import (
     Values,
     Vocabulary,
 )  # fmt: skip
+from transfuse.conflicts import check_data, check_together
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Options(Settings):
     augment: Augment = Learning.augment
 
     def check(self, labels: Mapping[str, str]) -> None:
-        _check_together(self, labels)
+        check_together(self, labels)
 
     def normalised_weights(self, models: int) -> list[float]:
         """One weight per model, summing to one. Raises `ConfigError` on a wrong number or a zero sum."""
@@ -147,14 +148,9 @@ class Options(Settings):
             return "least-squares" if data and self.align in EXACT else "mean"
         return self.merge
 
-    def check_trust(self, data: bool, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` where nobody is asked whom to trust."""
-        asks_parents = self.align == "learned" and self.objective == "parents"
-        if "trust" in self.model_fields_set and self.merging(data) != "least-squares" and not asks_parents:
-            raise ConfigError(
-                f"{labels.get('trust', 'trust')}: only what the parents say about --data is trusted or not; give"
-                " --data, and choose merge least-squares or align learned, or leave it out"
-            )
+    def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that ask for samples where there are none, or do nothing with them."""
+        check_data(self, data, labels)
 
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
@@ -172,11 +168,6 @@ class Options(Settings):
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
-FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
-EXACT = ("exact", "learned")  # alignments that keep every model's function
-LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps take
-
-
 class Job(Options):
     """A whole run of `transfuse fuse`, as a configuration file holds it."""
 
@@ -184,6 +175,10 @@ class Job(Options):
     data: str | None = None
     output: str | None = None
     overwrite: Annotated[bool, Field(strict=True)] = False
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        super().check(labels)
+        self.check_data(self.data is not None, labels)
 
     def options(self) -> dict[str, Any]:
         """What was chosen of `Options`, as keyword arguments of `transfuse.fuse`."""
@@ -228,56 +223,3 @@ def _fault(name: str, first: dict[str, Any], kind: type[Settings]) -> str:
 def _nearest(name: str, known: tuple[str, ...]) -> str:
     near = get_close_matches(name.replace("-", "_"), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
-
-
-FITTED_WITHOUT_DATA = "merge least-squares fits layers to samples; give --data, or choose merge mean"
-LEARNED_WITHOUT_DATA = "align learned learns from samples; give --data, or choose align exact"
-
-
-def without_data(evidence: str) -> str:
-    """What to say of evidence that there is nothing to take from."""
-    return f"evidence {evidence} needs data; give --data, or choose --evidence weights"
-
-
-def _check_together(chosen: Options, labels: Mapping[str, str]) -> None:
-    """An option without an effect is a misunderstanding, not a preference."""
-    given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
-    if chosen.align == "none" and chosen.evidence != "auto":
-        raise ConfigError(
-            f"{labels.get('evidence', 'evidence')}: align none looks at nothing; leave it out, or choose another align"
-        )
-    for name in sorted(set(FLOW) & given):
-        if chosen.align != "flow":
-            raise ConfigError(f"{labels.get(name, name)}: only align flow takes it; leave it out, or choose align flow")
-    for name in sorted(set(LEARNED) & given):
-        if chosen.align != "learned":
-            raise ConfigError(
-                f"{labels.get(name, name)}: only align learned takes it; leave it out, or choose align learned"
-            )
-    for name in sorted({"groups", "basis"} & given):
-        if chosen.align not in EXACT:
-            raise ConfigError(
-                f"{labels.get(name, name)}: only align exact and learned take it; leave it out, or choose one"
-            )
-    if "regularization" in given and chosen.plan not in ("soft", "widening"):
-        raise ConfigError(
-            f"{labels.get('regularization', 'regularization')}: only soft plans are regularized, not {chosen.plan}"
-            " ones; leave it out, or choose plan soft"
-        )
-    if "max_loss" in given and chosen.evidence == "weights" and chosen.policy not in ("scalar", "matrix"):
-        raise ConfigError(
-            f"{labels.get('max_loss', 'max_loss')}: weights are matched without samples; leave it out, or choose"
-            " evidence activations"
-        )
-    if chosen.align == "flow" and chosen.evidence == "both":
-        raise ConfigError(
-            f"{labels.get('evidence', 'evidence')}: align flow matches by activations or by weights, not by both;"
-            " choose one"
-        )
-    chosen.check_trust(not isinstance(chosen, Job) or chosen.data is not None, labels)
-    if isinstance(chosen, Job) and chosen.data is None and chosen.merge == "least-squares":
-        raise ConfigError(FITTED_WITHOUT_DATA)
-    if isinstance(chosen, Job) and chosen.data is None and chosen.align == "learned":
-        raise ConfigError(LEARNED_WITHOUT_DATA)
-    if isinstance(chosen, Job) and chosen.data is None and chosen.evidence in ("activations", "both"):
-        raise ConfigError(without_data(chosen.evidence))

@@ -17,18 +17,9 @@ from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices, in_one_basis
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import digest
+from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Merge, Paper
 from transfuse.choices import Evidence as Kind
-from transfuse.choices import Learning, Merge, Paper
-from transfuse.config import (
-    EXACT,
-    FITTED_WITHOUT_DATA,
-    FLOW,
-    LEARNED,
-    LEARNED_WITHOUT_DATA,
-    Options,
-    make,
-    without_data,
-)  # fmt: skip
+from transfuse.config import Options, make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
@@ -107,7 +98,7 @@ def fuse(
     if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
     chosen: Options = make(Options, options)
-    chosen.check_trust(data is not None, {})
+    chosen.check_data(data is not None, {})
     weights = chosen.normalised_weights(len(models))
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
@@ -180,12 +171,11 @@ def calibrate(
     if options.needs_labels():
         samples = with_ids_of(model.config, task(type(model).__name__).labelled(samples))
     agree_on_padding(networks)
-    if options.max_loss is None:
-        drawn = prepare(samples.take(options.sample_count(), options.seed), model, anchor, options, processor)
-        return Choices(evidence, list(drawn), paper, options.groups)
-    drawn = prepare(samples.shuffled(options.seed), model, anchor, options, processor)
-    models = [each.model for each in networks]
-    return Choices(evidence, confident(models, drawn, options.max_loss, options.sample_count()), paper)
+    count, most = options.sample_count(), options.max_loss
+    samples = samples.take(count, options.seed) if most is None else samples.shuffled(options.seed)
+    drawn = prepare(samples, model, anchor, options, processor)
+    batches = list(drawn) if most is None else confident([each.model for each in networks], drawn, most, count)
+    return Choices(evidence, batches, paper, options.groups)
 
 
 def agree_on_padding(networks: Sequence[Network]) -> None:
@@ -198,17 +188,11 @@ def agree_on_padding(networks: Sequence[Network]) -> None:
 
 def resolve_evidence(options: Options, data: Any) -> Kind:
     """`auto`: weights without data or where layers are fitted anyway; else activations for flow, both for exact."""
-    if options.merge == "least-squares" and data is None:
-        raise ConfigError(FITTED_WITHOUT_DATA)
-    if options.align == "learned" and data is None:
-        raise ConfigError(LEARNED_WITHOUT_DATA)
-    if options.evidence == "auto":
-        if options.align == "flow":
-            return "weights" if data is None else "activations"
-        return "weights" if data is None or options.merging(True) == "least-squares" else "both"
-    if options.evidence != "weights" and options.align != "none" and data is None:
-        raise ConfigError(without_data(options.evidence))
-    return options.evidence
+    if options.evidence != "auto":
+        return options.evidence
+    if options.align == "flow":
+        return "weights" if data is None else "activations"
+    return "weights" if data is None or options.merging(True) == "least-squares" else "both"
 
 
 def prepare(

@@ -19,7 +19,7 @@ from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
-from transfuse.fusion import align, calibrate, check_models, fuse, load, resolve_evidence
+from transfuse.fusion import align, calibrate, check_models, fuse, load
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
@@ -35,7 +35,6 @@ from transfuse.vocabulary import rows_of_words
 def fuse_job(job: Job, state: Path | None, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Fuse and save. Returns the output and its record. `state`: what learning maps leaves until then."""
     start = time.perf_counter()
-    resolve_evidence(job, job.data)
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
     samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))

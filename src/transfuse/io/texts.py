@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.batch import MISSING
 from transfuse.errors import CheckpointError, ConfigError, DataError
+from transfuse.network.compatible import COUNTED
 
 UNLIMITED = 2**20  # tokens: what tokenizers that know no limit are cut at
 MASKED = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
@@ -47,8 +48,7 @@ def known_words(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None
 def longest(config: PreTrainedConfig) -> int | None:
     """Most tokens that a model with this configuration takes; None: no limit. RoBERTa counts from its padding on."""
     places = getattr(config, "max_position_embeddings", None)
-    counted = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
-    return places - config.pad_token_id - 1 if places and config.model_type in counted else places
+    return places - config.pad_token_id - 1 if places and config.model_type in COUNTED else places
 
 
 def text_preparer(

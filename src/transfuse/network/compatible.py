@@ -16,7 +16,7 @@ FUNCTIONAL = (
     "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "num_experts_per_tok",
     "norm_topk_prob", "use_bidirectional_attention",
 )  # fmt: skip
-COUNTED = ("roberta", "xlm-roberta")  # positions begin behind the padding token's number
+COUNTED = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")  # positions begin behind padding's number
 TOWERS = ("text_config", "vision_config")
 OTHER = "the other model"
 
