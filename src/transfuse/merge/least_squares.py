@@ -10,7 +10,7 @@ share an initialisation.)
 
 Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of the means and
 of every parent's own, as many are taken as the layer has, those that together explain the branch's output best
-(`units`); what reads them is then fitted.
+(`units`); what reads them is then fitted. The last layer is fitted to what the parents say (`readout`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -24,7 +24,9 @@ from transformers import PreTrainedModel
 from transfuse.align.evidence import Probe, observe
 from transfuse.batch import Batch, held_out
 from transfuse.errors import DataError
+from transfuse.merge.fit import Fit, Half
 from transfuse.merge.prefix import Prefix, levels
+from transfuse.merge.readout import fit_readout, readout
 from transfuse.merge.sensitivity import Weights, sensitivities
 from transfuse.merge.stages import Branch, Stage, branch, stages
 from transfuse.merge.sums import Sums, sums
@@ -38,36 +40,12 @@ SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of 
 Modules = dict[str, nn.Module]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How well one linear map was fitted.
-
-    Attributes:
-        ridge: relative to the inputs' mean square; None: the mean of the weights stayed.
-        gain: the share of the squared error, on held-out samples, that it took away; of units that were chosen, what
-            the means among them would have taken.
-        units: where units were chosen, how many are means and how many are each parent's own.
-    """
-
-    ridge: float | None
-    gain: float
-    units: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Half:
-    """Batches, and how far each parent is believed about each of their samples."""
-
-    batches: list[Batch]
-    shares: list[Shares]
-
-
 def least_squares(
     spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
     batches: Sequence[Batch], believe: Believe = even, leave: Collection[str] = (),
     each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
 ) -> dict[str, Fit]:  # fmt: skip
-    """Fit every linear map of `fused` in place.
+    """Fit every linear map of `fused` in place, in the end what its scores are read out by.
 
     Args:
         spec: the declaration as the tensors are stored.
@@ -77,7 +55,7 @@ def least_squares(
         each: shows progress.
 
     Returns:
-        By the name of the linear map, how well it was fitted.
+        By the name of the linear map, or of a norm in front of a shared one, how well it was fitted.
 
     Raises:
         DataError: there are fewer than two samples.
@@ -86,7 +64,9 @@ def least_squares(
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
     halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in (fit, held))
-    todo = stages(spec, fused, leave)
+    last = readout(spec, fused)
+    last = None if last and last.map.name in leave else last
+    todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
     matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
     every = [*fit, *held]
     sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
@@ -102,6 +82,9 @@ def least_squares(
             found |= sweep.choose(stage, units, reading)
         else:
             found |= sweep.fit(stage)
+    if last:
+        sweep.advance(sum(map(len, sweep.models[0].stacks.values())))
+        found[last.name] = fit_readout(last, sweep.models, halves)
     return found
 
 

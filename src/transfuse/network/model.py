@@ -143,7 +143,7 @@ def _words(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Te
     ends = [end for end in (named[2] if isinstance(named[2], list) else [named[2]]) if end is not None]
     if ends and ends[0] < config.vocab_size:
         ids[:, -1] = ends[0]
-    return {"input_ids": ids}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
