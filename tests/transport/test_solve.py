@@ -4,7 +4,6 @@ import ot
 import pytest
 import torch
 
-from transfuse.errors import TransfuseError
 from transfuse.transport import solve
 from transfuse.transport.maps import Matrix, Permutation
 from transfuse.transport.nested import by_head
@@ -45,11 +44,6 @@ def test_entropic_tends_to_exact_and_to_uniform():
     cost = random_cost(16, 16)
     assert solve.entropic(0.001)(cost).cost == pytest.approx(solve.exact(cost).cost, rel=0.02)
     assert solve.entropic(100.0)(cost).cost == pytest.approx(solve.uniform(cost).cost, rel=0.01)
-
-
-def test_entropic_says_when_it_does_not_converge():
-    with pytest.raises(TransfuseError, match="did not converge"):
-        solve.entropic(1e-7)(random_cost(24, 24))
 
 
 def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
+from transfuse.transport.assignment import assignments
 from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation, invertible, rotation
-from transfuse.transport.solve import assignment, centred_procrustes, procrustes
+from transfuse.transport.solve import centred_procrustes, procrustes
 
 Element = Float[Tensor, "*within source target"]  # of a group, as a matrix
 
@@ -55,8 +56,7 @@ def best_score(group: Group, cross: Float[Tensor, "*within units units"]) -> Flo
 
 def assigned(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
     """Of the largest sum of scores: source units by target unit."""
-    orders = [assignment(each.double().cpu()) for each in score.reshape(-1, *score.shape[-2:])]
-    return torch.stack(orders).reshape(score.shape[:-1]).to(score.device)
+    return assignments(score.reshape(-1, *score.shape[-2:])).reshape(score.shape[:-1])
 
 
 def turned(angle: Float[Tensor, "*within"]) -> Float[Tensor, "*within 2 2"]:

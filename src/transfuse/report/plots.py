@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from transfuse.evaluate import Path
-from transfuse.transport.solve import assignment
+from transfuse.transport.assignment import assignment
 
 
 def path_figure(lines: Mapping[str, Path]) -> Figure:

@@ -1,19 +1,18 @@
 """Plans and maps from costs and scores. Results are immutable and carry their cost and whether they converged."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import ot
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
+from transfuse.transport.assignment import assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
+from transfuse.transport.sinkhorn import sinkhorn
 
-TOLERANCE = 1e-7  # error of the marginals at which iterations stop
 ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
 
 
@@ -48,25 +47,16 @@ def simplex(cost: Float[Tensor, "source target"]) -> Match:
 
 
 def entropic(regularisation: float) -> Solver:
-    """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost, in float64.
-
-    The kernel of a small regularisation underflows silently; the log domain then takes over.
-    """
+    """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost."""
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
-        mu, nu = _uniform(cost.shape[0]), _uniform(cost.shape[1])
-        array = cost.double().cpu().numpy()
-        for method in ("sinkhorn", "sinkhorn_log"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                plan = ot.sinkhorn(mu, nu, array, regularisation, method=method, numItermax=20_000, stopThr=TOLERANCE)
-            error = abs(plan.sum(0) - nu).sum() + abs(plan.sum(1) - mu).sum()
-            if error <= ACCEPTED:
-                return _match(torch.from_numpy(plan), cost)
-        raise TransfuseError(
-            f"entropic transport of {cost.shape[0]} x {cost.shape[1]} units did not converge at regularisation"
-            f" {regularisation} (marginals off by {error:.1e}); raise it or use exact plans"
-        )
+        found = sinkhorn(cost, regularisation)
+        if found.error > ACCEPTED:
+            raise TransfuseError(
+                f"entropic transport of {cost.shape[0]} x {cost.shape[1]} units did not converge at regularisation"
+                f" {regularisation} (marginals off by {found.error:.1e}); raise it or use exact plans"
+            )
+        return _match(found.plan.double(), cost)
 
     return solve
 
@@ -82,12 +72,6 @@ def _uniform(units: int):  # type: ignore[no-untyped-def]
 
 def _match(plan: Float[Tensor, "source target"], cost: Float[Tensor, "source target"]) -> Match:
     return Match(from_plan(plan), float((plan * cost.to(plan)).sum()))
-
-
-def assignment(score: Float[Tensor, "source target"]) -> Tensor:
-    """The permutation of largest total score: entry j is the source of target j."""
-    _, source = linear_sum_assignment(score.T.double().cpu().numpy(), maximize=True)
-    return torch.as_tensor(source)
 
 
 def procrustes(
