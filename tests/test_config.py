@@ -77,13 +77,16 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"plan": "hard"}, ["plan", "align flow"]),
         ({"align": "none", "regularization": 0.1}, ["regularization", "align flow"]),
         ({"align": "flow", "plan": "uniform", "regularization": 0.1}, ["regularization", "uniform"]),
+        ({"align": "flow", "regularization": 0.1, "support": 4.0}, ["support", "give one"]),
+        ({"align": "flow", "support": 1.0}, ["support", "greater than 1"]),
+        ({"support": 4.0}, ["support", "align flow"]),
         ({"align": "flow", "evidence": "both"}, ["evidence", "choose one"]),
     ],
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]) -> None:
     refuses(values, *words)
-    name = next(name for name in ("regularization", "evidence", *reversed(values)) if name in values)
+    name = next(name for name in ("support", "regularization", "evidence", *reversed(values)) if name in values)
     refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
 
 
@@ -165,7 +168,8 @@ augment: flip
 """,
     )
     assert (learning.steps, learning.learning_rate) == (10, 0.001)
-    given = set(job.model_fields_set) | set(learning.model_fields_set)
+    assert loaded(tmp_path, "align: flow\nsupport: 4\n").support == 4
+    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"support"}
     assert given == set(Job.model_fields), "an option that this test forgot"
     assert loaded(tmp_path, "batch_size: 8").batch_size == 8
 

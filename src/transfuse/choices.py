@@ -32,6 +32,8 @@ class Paper:
 
     Attributes:
         plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
+        regularization: of soft plans, in units of the scaled cost; None: the authors'.
+        support: how many units a soft plan is to spread each over on average, which sets the regularization.
         transform: what is done to each unit's samples of activations; weights are always normalised.
         queries: separate maps for Q and K, one from the evidence of both (shared), or one of twice the size (joint).
         values: whether V's map, which enters W_O, comes from the values or from the attention's context.
@@ -43,6 +45,7 @@ class Paper:
 
     plan: Plan = "soft"
     regularization: float | None = None
+    support: float | None = None
     cost: Cost = "euclidean"
     scale: Scale = "max"
     transform: Transform = "standardise"

@@ -38,9 +38,9 @@ def start(context: typer.Context, version: flags.Version = False) -> None:
 def fuse(
     models: flags.Models = None, output: flags.Output = None, data: flags.Data = None, align: flags.Align = None,
     merge: flags.Merge = None, evidence: flags.Evidence = None, plan: flags.Plan = None,
-    regularization: flags.Regularization = None, cost: flags.Cost = None, scale: flags.Scale = None,
-    transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
-    values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
+    regularization: flags.Regularization = None, support: flags.Support = None, cost: flags.Cost = None,
+    scale: flags.Scale = None, transform: flags.Transform = None, policy: flags.Policy = None,
+    queries: flags.Queries = None, values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
     max_loss: flags.MaxLoss = None, keep: flags.Keep = None, rules: flags.Rules = None,
     groups: flags.Groups = None, basis: flags.Basis = None, trust: flags.Trust = None,
     objective: flags.Objective = None,
@@ -57,8 +57,8 @@ def fuse(
 
     given = {
         "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
-        "evidence": evidence, "plan": plan, "regularization": regularization, "cost": cost, "scale": scale,
-        "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
+        "evidence": evidence, "plan": plan, "regularization": regularization, "support": support, "cost": cost,
+        "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
         "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
         "groups": groups, "basis": basis, "trust": trust, "objective": objective, "steps": steps,
         "learning_rate": learning_rate, "augment": augment, "batch_size": batch_size, "seed": seed,
@@ -101,9 +101,9 @@ def evaluate(
 def path(
     anchor: flags.Anchor, other: flags.Other, data: flags.Both, plot: flags.Plot = None, align: flags.Align = None,
     evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
-    cost: flags.Cost = None, scale: flags.Scale = None, transform: flags.Transform = None,
-    policy: flags.Policy = None, queries: flags.Queries = None, values: flags.Values = None,
-    heads: flags.Heads = None, tokens: flags.Tokens = None, max_loss: flags.MaxLoss = None,
+    support: flags.Support = None, cost: flags.Cost = None, scale: flags.Scale = None,
+    transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
+    values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None, max_loss: flags.MaxLoss = None,
     keep: flags.Keep = None, rules: flags.Rules = None, groups: flags.Groups = None, trust: flags.Trust = None,
     objective: flags.Objective = None, steps: flags.Steps = None, learning_rate: flags.MapRate = None,
     augment: flags.Varied = None, points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
@@ -116,8 +116,8 @@ def path(
 
     given = {
         "align": align, "merge": "mean", "evidence": evidence, "plan": plan, "regularization": regularization,
-        "cost": cost, "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values,
-        "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
+        "support": support, "cost": cost, "scale": scale, "transform": transform, "policy": policy, "queries": queries,
+        "values": values, "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
         "groups": groups, "trust": trust, "objective": objective, "steps": steps, "learning_rate": learning_rate,
         "augment": augment, "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,
         "allow_pickle": allow_pickle, "spec": spec,

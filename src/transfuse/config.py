@@ -105,6 +105,7 @@ class Options(Settings):
     evidence: Literal["auto", Evidence] = "auto"
     plan: Plan = Paper.plan
     regularization: Annotated[Finite, Field(gt=0)] | None = None
+    support: Annotated[Finite, Field(gt=1)] | None = None
     cost: Cost = Paper.cost
     scale: Scale = Paper.scale
     transform: Transform = Paper.transform

@@ -33,9 +33,12 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             if chosen.align not in alignments:
                 only = f"only align {' and '.join(alignments)} {takes} it"
                 raise refuse(name, f"{only}; leave it out, or choose {choose}")
-    if "regularization" in given and chosen.plan not in ("soft", "widening"):
-        why = f"only soft plans are regularized, not {chosen.plan} ones; leave it out, or choose plan soft"
-        raise refuse("regularization", why)
+    for name in sorted(given & {"regularization", "support"}):
+        if chosen.plan not in ("soft", "widening"):
+            why = f"only soft plans are regularized, not {chosen.plan} ones; leave it out, or choose plan soft"
+            raise refuse(name, why)
+    if {"regularization", "support"} <= given:
+        raise refuse("support", "it sets the regularization; give one of them")
     if "max_loss" in given and chosen.evidence == "weights" and chosen.policy not in ("scalar", "matrix"):
         why = "weights are matched without samples; leave it out, or choose evidence activations"
         raise refuse("max_loss", why)

@@ -97,6 +97,10 @@ Regularization = Annotated[
         help="Soft plans only: entropy relative to the largest cost. Default: 0.08 for activations, 0.06 for weights.",
     ),
 ]
+Support = Annotated[
+    float | None,
+    Option(metavar="UNITS", help="Soft plans only: regularized until each unit is spread over so many on average."),
+]
 Cost = Annotated[str | None, Option(metavar="euclidean|squared|cosine", help="Flow only: between units.")]
 Scale = Annotated[str | None, Option(metavar="max|mean|median|log|none", help="Flow only: what costs are divided by.")]
 Transform = Annotated[

@@ -46,6 +46,19 @@ def test_entropic_tends_to_exact_and_to_uniform():
     assert solve.entropic(100.0)(cost).cost == pytest.approx(solve.uniform(cost).cost, rel=0.01)
 
 
+@pytest.mark.parametrize(("sizes", "support"), [((40, 40), 1.5), ((40, 40), 20.0), ((30, 60), 4.0), ((60, 30), 8.0)])
+def test_a_regularisation_is_found_for_a_wanted_support(sizes, support):
+    assert solve.spread_over(support)(random_cost(*sizes)).map.support() == pytest.approx(support, rel=0.02)
+
+
+def test_no_plan_is_wider_than_the_uniform_one():
+    assert solve.spread_over(50.0)(random_cost(8, 6)).map.support() == pytest.approx(6)
+
+
+def test_units_that_all_look_the_same_are_spread_evenly():
+    assert solve.spread_over(3.0)(torch.ones(8, 8)).map.support() == pytest.approx(8)
+
+
 def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():
     x = torch.randn(40, 8, dtype=torch.float64)
     x = x - x.mean(1, keepdim=True)

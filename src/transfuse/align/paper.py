@@ -21,7 +21,7 @@ from transfuse.network.spec import Junction, Spec, Table, Writer
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
 from transfuse.transport.maps import Matrix
 from transfuse.transport.nested import by_head
-from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, uniform
+from transfuse.transport.solve import Match, Solver, entropic, exact, simplex, spread_over, uniform
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
 REGULARISATION = {"activations": 0.08, "weights": 0.06}
@@ -50,10 +50,13 @@ def variant(
         ground = measure(normalise(seen) if shows else seen)
         return scale(ground.float() if released else ground)  # as released, in single precision
 
-    regularisation = options.regularization or REGULARISATION[evidence]
+    soft = (
+        spread_over(options.support) if options.support
+        else entropic(options.regularization or REGULARISATION[evidence])
+    )  # fmt: skip
 
     def solve(space: Space, ground: Tensor) -> Match:
-        solver = _solver(options.plan, regularisation, ground, simplex if released else exact)
+        solver = _solver(options.plan, soft, ground, simplex if released else exact)
         if options.heads == "aware" and space.name in heads:
             solver = by_head(solver, *heads[space.name])
         found = solver(ground)
@@ -62,12 +65,11 @@ def variant(
     return Variant(transform, cost, solve, POLICIES[options.policy])
 
 
-def _solver(plan: Plan, regularisation: float, cost: Tensor, hard: Solver) -> Solver:
+def _solver(plan: Plan, soft: Solver, cost: Tensor, hard: Solver) -> Solver:
     source, target = cost.shape
     if plan == "uniform":
         return uniform
-    soft = plan == "soft" or (plan == "widening" and target > source)
-    return entropic(regularisation) if soft else hard
+    return soft if plan == "soft" or (plan == "widening" and target > source) else hard
 
 
 def _one_map(found: Match) -> Match:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp, log
 
 import ot
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.transport.assignment import assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
-from transfuse.transport.sinkhorn import sinkhorn
+from transfuse.transport.sinkhorn import Coupling, sinkhorn
 
+EXTREMES = (1e-3, 10.0)  # regularisations, relative to the mean cost above the least, between which a support is sought
+HALVINGS = 20  # of what lies between, at most
+CLOSE = 0.01  # relative error of the support
 ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
 
 
@@ -50,15 +54,42 @@ def entropic(regularisation: float) -> Solver:
     """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost."""
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
-        found = sinkhorn(cost, regularisation)
-        if found.error > ACCEPTED:
-            raise TransfuseError(
-                f"entropic transport of {cost.shape[0]} x {cost.shape[1]} units did not converge at regularisation"
-                f" {regularisation} (marginals off by {found.error:.1e}); raise it or use exact plans"
-            )
+        return _match(_converged(sinkhorn(cost, regularisation), regularisation).plan.double(), cost)
+
+    return solve
+
+
+def spread_over(support: float) -> Solver:
+    """Entropic plans at the regularisation at which each source unit is spread over `support` target units: the mean
+    exponential of its shares' entropy. Where no plan is as wide, the uniform one; none as narrow, the narrowest tried.
+    """
+
+    def solve(cost: Float[Tensor, "source target"]) -> Match:
+        if support >= cost.shape[1]:
+            return uniform(cost)
+        size = float(cost.mean() - cost.min()) or 1.0
+        low, high = (log(factor * size) for factor in EXTREMES)
+        found: Coupling | None = None
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            found = _converged(sinkhorn(cost, exp(middle), found), exp(middle))
+            wide = from_plan(found.plan.double()).support()
+            if abs(wide / support - 1) < CLOSE:
+                break
+            low, high = (low, middle) if wide > support else (middle, high)
+        assert found is not None
         return _match(found.plan.double(), cost)
 
     return solve
+
+
+def _converged(found: Coupling, regularisation: float) -> Coupling:
+    if found.error > ACCEPTED:
+        raise TransfuseError(
+            f"entropic transport of {' x '.join(map(str, found.plan.shape))} units did not converge at regularisation"
+            f" {regularisation:.3g} (marginals off by {found.error:.1e}); raise it or use exact plans"
+        )
+    return found
 
 
 def uniform(cost: Float[Tensor, "source target"]) -> Match:
