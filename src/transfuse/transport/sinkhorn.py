@@ -121,8 +121,11 @@ class _Kernel(_Iteration):
 
     def _absorb(self, source: Vector, target: Vector) -> None:
         self.absorbed, bound = (source, target), EXPONENTS[self.cost.dtype]
-        torch.div(self.cost, -self.regularisation, out=self.kernel)
-        self.kernel.add_(source.to(self.cost).unsqueeze(1)).add_(target.to(self.cost)).clamp_(-bound, bound).exp_()
+        rows, columns = source.to(self.cost), target.to(self.cost)
+        torch.add(rows.unsqueeze(1), self.cost, alpha=-1 / self.regularisation, out=self.kernel)
+        if columns.any():
+            self.kernel.add_(columns)
+        self.kernel.clamp_(-bound, bound).exp_()
 
     def step(self, target: Vector) -> tuple[Vector, float]:
         if _far(target, self.absorbed[1]):
@@ -137,8 +140,9 @@ class _Kernel(_Iteration):
         return found, _error(target, found)
 
     def plan(self, target: Vector) -> Cost:
-        self._absorb(self.source, target)
-        return self.kernel / self.kernel.sum()
+        rows, columns = ((now - then).exp() for now, then in zip((self.source, target), self.absorbed, strict=True))
+        plan = self.kernel.mul_((rows / self.kernel.numel()).to(self.kernel).unsqueeze(1))
+        return plan.mul_(columns.to(plan))
 
 
 class _Logarithms(_Iteration):
