@@ -45,6 +45,12 @@ def first(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
             return
 
 
+def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
+    """The same samples, `count` at a time."""
+    for start in range(0, size(batch), count):
+        yield {name: values[start : start + count] for name, values in batch.items()}
+
+
 def digest(batches: Sequence[Batch]) -> str:
     """SHA-256 of everything in them, in order."""
     found = hashlib.sha256()

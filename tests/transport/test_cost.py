@@ -33,6 +33,24 @@ def test_batches_add_up():
     assert torch.allclose(cost.euclidean(cost.standardise(whole)), cost.euclidean(cost.standardise(parts)))
 
 
+def test_single_precision_loses_nothing_to_a_large_mean():
+    """Deviations of a hundredth beside a mean of ten: of their plain products in float32, little would be right."""
+    x, y = ((values * 1e-2 + 10).float() for values in (X, Y))
+    batches = cost.moments(x[20:], y[20:], cost.moments(x[:20], y[:20]))
+    exact = cost.moments(x.double(), y.double())
+    for transform in (cost.raw, cost.centre, cost.standardise):
+        found, wanted = transform(batches), transform(exact)
+        for name in ("sum_x", "sum_y", "square_x", "square_y", "cross"):
+            torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_seen_adds_nothing():
+    whole = cost.moments(X, Y)
+    again = cost.moments(X[:0], Y[:0], cost.moments(X, Y))
+    assert again.count == whole.count
+    assert torch.equal(again.cross, whole.cross)
+
+
 def test_constant_units_become_zero_not_infinite():
     constant = torch.cat([X[:, :1] * 0 + 3, X[:, 1:]], 1)
     found = cost.standardise(cost.moments(constant, Y))

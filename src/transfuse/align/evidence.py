@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
-from transfuse.batch import Batch, size, unlabelled
+from transfuse.batch import Batch, cut, size, unlabelled
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.network.space import Axis
 from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments
+
+PIECE = 16  # samples that are looked at together: what their activations take is all the memory there is to pay
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,13 @@ def collect(
 
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
-            new = moments(x[probe].flatten(0, -2), y[probe].flatten(0, -2))
-            found[probe] = found[probe] + new if probe in found else new
+            found[probe] = moments(x[probe].flatten(0, -2), y[probe].flatten(0, -2), found.get(probe))
 
     tables = [probe for probe in wanted if probe.side == "parameter"]
     add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))
     cuts = {model: columns(declaration(model)) for model in (source, target)}
-    for batch in batches if hooked else ():
+    pieces = (piece for batch in batches for piece in cut(batch, PIECE))
+    for batch in pieces if hooked else ():
         add(*(observe(model, hooked, batch, cuts[model], select) for model in (source, target)))
     return found
 
@@ -150,7 +152,8 @@ def observe(
     finally:
         for handle in handles:
             handle.remove()
-    return {probe: torch.cat([found[name] for name in probe.parts()], -1) for probe, found in pieces.items()}
+    whole = {probe: [found[name] for name in probe.parts()] for probe, found in pieces.items()}
+    return {probe: torch.cat(parts, -1) if len(parts) > 1 else parts[0] for probe, parts in whole.items()}
 
 
 class SeenError(Exception):

@@ -1,4 +1,7 @@
-"""Least squares from streamed second moments: memory does not depend on the number of samples."""
+"""Least squares from streamed second moments: memory does not depend on the number of samples.
+
+Products are those of the samples' own precision; what is summed over batches, and all that is solved, is float64.
+"""
 
 from dataclasses import dataclass
 
@@ -42,7 +45,7 @@ def sums(
     inputs: Float[Tensor, "row reads"], targets: Float[Tensor, "row writes"], weights: Float[Tensor, " row"]
 ) -> Sums:
     """Of some rows, each counted so many times."""
-    inputs, targets = inputs.double(), targets.double()
     x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
     weighted = x * weights.to(x).unsqueeze(1)
-    return Sums(weighted.T @ x, weighted.T @ targets, float((weights.to(x) * targets.square().sum(1)).sum()))
+    square = (weights.to(x) * targets.square().sum(1)).double().sum()
+    return Sums((weighted.T @ x).double(), (weighted.T @ targets).double(), float(square))

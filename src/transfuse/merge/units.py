@@ -22,39 +22,61 @@ def forward_selection(
     """`count` units, each the one that takes most of the error that those before it left (orthogonal least squares,
     Chen, Billings & Luo 1989, by groups of columns).
 
+    As in a pivoted Cholesky factorisation, nothing but the columns of what is chosen is ever computed: time grows with
+    the inputs times the square of those chosen.
+
     Args:
         units: which inputs belong to each.
         given: inputs that are there in any case.
     """
-    inputs, cross = found.inputs.clone(), found.cross.clone()
+    inputs = found.inputs.clone()
     inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
-    inputs, cross = _without(inputs, cross, given)
-    free = torch.ones(len(units), dtype=torch.bool, device=inputs.device)
-    chosen: list[int] = []
-    for _ in range(count):
-        own = inputs[units.unsqueeze(2), units.unsqueeze(1)]  # [unit, entry, entry]
+    left = _Left(inputs, found.cross, units, len(given) + count * units.shape[1])
+    if len(given):
+        left.explain(given)
+    return [left.take(int(left.gains().argmax())) for _ in range(count)]
+
+
+class _Left:
+    """What the inputs chosen so far leave unexplained, of the others and of the targets."""
+
+    def __init__(
+        self, inputs: Float[Tensor, "reads reads"], cross: Float[Tensor, "reads writes"],
+        units: Int[Tensor, "unit entry"], most: int,
+    ) -> None:  # fmt: skip
+        self.inputs, self.cross, self.units, self.count = inputs, cross, units, 0
+        self.columns = inputs.new_empty(len(inputs), most)  # of the factor: inputs = columns columns^T + what is left
+        self.explained = cross.new_empty(most, cross.shape[1])
+        self.own = inputs[units.unsqueeze(2), units.unsqueeze(1)]  # [unit, entry, entry]
         seen = cross[units]
-        gains = (seen * torch.linalg.solve(own, seen)).sum((1, 2)) if units.shape[1] > 1 else (
-            seen.square().sum(2) / own[:, 0]
-        ).squeeze(1)  # fmt: skip
-        best = int(gains.where(free, -1.0).argmax())
-        free[best] = False
-        chosen.append(best)
-        inputs, cross = _without(inputs, cross, units[best])
-    return chosen
+        self.seen = seen @ seen.transpose(1, 2)  # of the targets, the same
 
+    def gains(self) -> Float[Tensor, " unit"]:
+        """How much of the targets' square each unit would take away."""
+        if self.units.shape[1] == 1:
+            return (self.seen / self.own).flatten()
+        return torch.linalg.solve(self.own, self.seen).diagonal(dim1=1, dim2=2).sum(1)
 
-def _without(
-    inputs: Float[Tensor, "reads reads"], cross: Float[Tensor, "reads writes"], pivot: Int[Tensor, " entry"]
-) -> tuple[Float[Tensor, "reads reads"], Float[Tensor, "reads writes"]]:
-    """What is left of the moments once these inputs have explained what they can; theirs become the identity."""
-    if not len(pivot):
-        return inputs, cross
-    columns = inputs[:, pivot]
-    solved = torch.linalg.solve(inputs[pivot][:, pivot], torch.cat([columns.T, cross[pivot]], 1))
-    inputs, cross = inputs - columns @ solved[:, : len(inputs)], cross - columns @ solved[:, len(inputs) :]
-    inputs[pivot, pivot] = 1.0
-    return inputs, cross
+    def take(self, unit: int) -> int:
+        """Have a unit explain what it can; it gains nothing from then on."""
+        self.explain(self.units[unit])
+        self.own[unit], self.seen[unit] = torch.eye(self.units.shape[1]).to(self.own), -1.0
+        return unit
+
+    def explain(self, pivot: Int[Tensor, " entry"]) -> None:
+        """Take what these inputs explain away from all others."""
+        now, then = self.count, self.count + len(pivot)
+        before, said = self.columns[:, :now], self.explained[:now]
+        column = self.inputs[:, pivot] - before @ before[pivot].T
+        factor = torch.linalg.cholesky(column[pivot])
+        column = torch.linalg.solve_triangular(factor.T, column, upper=True, left=False)
+        target = torch.linalg.solve_triangular(factor, self.cross[pivot] - before[pivot] @ said, upper=False)
+        shared = self.cross @ target.T - before @ (said @ target.T)  # what is left of the targets, along the new ones
+        mine, along = column[self.units], shared[self.units]  # [unit, entry, pivot]
+        both = along @ mine.transpose(1, 2)
+        self.seen += mine @ (target @ target.T) @ mine.transpose(1, 2) - both - both.transpose(1, 2)
+        self.own -= mine @ mine.transpose(1, 2)
+        self.columns[:, now:then], self.explained[now:then], self.count = column, target, then
 
 
 def chosen_units(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[int], Int[Tensor, " kept"]]:

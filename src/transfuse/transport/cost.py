@@ -1,12 +1,13 @@
 """Ground costs between the units of two spaces, from their moments alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+HALVES = (torch.bfloat16, torch.float16)  # too coarse for products
 ROUNDING = 1e-12  # of a sum of squares, in float64
 
 
@@ -47,10 +48,32 @@ class Moments:
         )  # fmt: skip
 
 
-def moments(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"]) -> Moments:
-    """Moments of one batch of samples."""
-    x, y = x.double(), y.double()
-    return Moments(len(x), x.sum(0), y.sum(0), x.square().sum(0), y.square().sum(0), x.T @ y)
+def moments(
+    x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None = None
+) -> Moments:
+    """Moments of one batch of samples, added to those of the batches before, in place.
+
+    Products are taken in the samples' own precision, of what deviates from the batch's mean: in single precision too,
+    nothing is lost to a mean that is large beside the deviations.
+    """
+    x, y = (values.float() if values.dtype in HALVES else values for values in (x, y))
+    mean_x, mean_y = (values.sum(0) / max(len(values), 1) for values in (x, y))
+    dx, dy = x - mean_x, y - mean_y
+    count, mean_x, mean_y = len(x), mean_x.double(), mean_y.double()
+    rest_x, rest_y = (values.sum(0).double() for values in (dx, dy))
+    sum_x, sum_y = count * mean_x + rest_x, count * mean_y + rest_y
+    square_x, square_y = (
+        deviations.square().sum(0).double() + mean * (2 * rest + count * mean)
+        for deviations, mean, rest in ((dx, mean_x, rest_x), (dy, mean_y, rest_y))
+    )
+    if onto is None:
+        cross = torch.zeros(len(sum_x), len(sum_y), dtype=torch.float64, device=x.device)
+        zero_x, zero_y = torch.zeros_like(sum_x), torch.zeros_like(sum_y)
+        onto = Moments(0, zero_x, zero_y, zero_x.clone(), zero_y.clone(), cross)
+    onto.cross.add_(dx.T @ dy).addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
+    for total, new in ((onto.sum_x, sum_x), (onto.sum_y, sum_y), (onto.square_x, square_x), (onto.square_y, square_y)):
+        total.add_(new)
+    return replace(onto, count=onto.count + count)
 
 
 Transform = Callable[[Moments], Moments]
