@@ -18,7 +18,8 @@ from transfuse.transport.solve import Match
 
 Sight = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
 Evidence = Callable[[Space, Mapping[str, Map]], Sequence[Sight]]
-SWEEPS = 30  # rounds of coordinate descent, at most; it stops where the total cost no longer falls
+SWEEPS = 30  # rounds of coordinate descent, at most
+ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost away
 
 
 def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({})) -> dict[str, Match]:
@@ -35,7 +36,7 @@ def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingPr
             maps = {name: match.map for name, match in found.items()}
             found |= solve_one(root, evidence(root, maps))
         total = sum(match.cost for match in found.values())
-        if total >= before - 1e-9:
+        if total >= before * (1 - ENOUGH):
             break
         before = total
     return found
