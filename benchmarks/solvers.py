@@ -6,7 +6,8 @@ python benchmarks/solvers.py --sizes 8192 --kinds gauss --name solvers-8192 --on
 Costs: `gauss`, unlike random features; `heavy`, features as uneven as activations are; `planted`, a shuffled copy with
 noise; `real`, the weights of two ViT parents (--dataset), fc1 of every block side by side. The paper calls `ot.emd`
 with its default limit, and `ot.bregman.sinkhorn` on a cost in single precision with marginals in double, at 0.08 of
-the largest cost; "wrong": further off than a thousandth. Excess: cost over the optimum's, relative (exact), or L1 error of the marginals (entropic).
+the largest cost. Error: cost over the optimum's, relative (exact), or L1 error of the marginals (entropic); "wrong"
+above a thousandth.
 """
 
 import argparse
