@@ -1,10 +1,12 @@
 """What each part of the least squares contributes, and what more samples do: validation split.
 
 python benchmarks/fitting.py --dataset fashion-mnist --pairs 1,2 2,3 3,1
+python benchmarks/fitting.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 300 --batch-size 25 --limit 200 \\
+    --variants "both, last layer by least squares" "all (default)"
 """
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
@@ -19,29 +21,44 @@ from transfuse.config import Options, make
 from transfuse.fusion import align, calibrate, merge
 from transfuse.network.model import network
 
-VARIANTS: dict[str, tuple[bool, bool, int]] = {  # tokens weighed, units chosen, samples
-    "means, all tokens alike": (False, False, 2000),
-    "tokens weighed": (True, False, 2000),
-    "units chosen": (False, True, 2000),
-    "both (default)": (True, True, 2000),
-    "both, 500 samples": (True, True, 500),
-    "both, 6,000 samples": (True, True, 6000),
+
+@dataclass(frozen=True)
+class Variant:
+    """What is left out, and how many samples, relative to --samples."""
+
+    weighed: bool = True
+    units: bool = True
+    readout: bool = True
+    samples: float = 1.0
+
+
+VARIANTS = {
+    "means, all tokens alike": Variant(weighed=False, units=False),
+    "tokens weighed": Variant(units=False),
+    "units chosen": Variant(weighed=False),
+    "both, last layer by least squares": Variant(readout=False),
+    "all (default)": Variant(),
+    "all, a quarter of the samples": Variant(samples=0.25),
+    "all, three times the samples": Variant(samples=3.0),
 }
-WEIGHED, LARGEST = fitting.sensitivities, fitting.SELECTABLE
+WEIGHED, LARGEST, READOUT = fitting.sensitivities, fitting.SELECTABLE, fitting.readout
 
 
-def over_pair(subject: Subject, seeds: list[str], limit: int) -> dict[str, dict[str, Any]]:
+def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """By variant, metrics, and the loss over the mean of the parents'."""
     networks = [network(subject.model(seed), torch.device("cpu")) for seed in seeds]
-    judge = Judge(subject, seeds[0], "validation", limit)
+    judge = Judge(subject, seeds[0], "validation", args.limit)
     base = mean(judge.measure(each.model).loss for each in networks)
     found = {}
-    for name, (weighed, units, samples) in VARIANTS.items():
-        options = make(Options, {"samples": samples, "evidence": "weights"})
+    for name in args.variants:
+        variant = VARIANTS[name]
+        sizes = {"samples": int(args.samples * variant.samples), "batch_size": args.batch_size}
+        options = make(Options, sizes | {"evidence": "weights"})
         choices = calibrate(networks, networks[0].model, subject.samples("train"), options, judge.processor)
         aligned, _ = align(networks, [0.5, 0.5], choices, options)
-        fitting.sensitivities = WEIGHED if weighed else lambda *given: {}
-        fitting.SELECTABLE = LARGEST if units else 0
+        fitting.sensitivities = WEIGHED if variant.weighed else lambda *given: {}
+        fitting.SELECTABLE = LARGEST if variant.units else 0
+        fitting.readout = READOUT if variant.readout else lambda *given: None
         fused, _ = merge(networks[0], aligned, [0.5, 0.5], choices, "least-squares")
         metrics = judge.measure(fused)
         found[name] = {"metrics": asdict(metrics), "excess": metrics.loss - base}
@@ -53,13 +70,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, choices=SUBJECTS)
     parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--limit", type=int, default=2500, help="validation samples")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    pairs = {pair: over_pair(SUBJECTS[args.dataset], pair.split(","), args.limit) for pair in args.pairs}
+    pairs = {pair: over_pair(SUBJECTS[args.dataset], pair.split(","), args) for pair in args.pairs}
     table = Table("variant", "accuracy", "excess loss")
-    for name in VARIANTS:
+    for name in args.variants:
         values = [[pair[name]["metrics"]["accuracy"] for pair in pairs.values()]]
         values.append([pair[name]["excess"] for pair in pairs.values()])
         table.add_row(name, *map(spread, values))

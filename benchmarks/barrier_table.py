@@ -1,0 +1,89 @@
+"""The tables of `barrier.py`, mean and standard deviation over pairs; into the pages that show them, with --write.
+
+python benchmarks/barrier_table.py --write README.md docs/choosing.md
+"""
+
+import argparse
+import json
+import re
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from common import RESULTS, spread
+
+IMAGES = {"cifar10": "CIFAR-10, ViT", "fashion-mnist": "Fashion-MNIST, ViT"}
+TEXTS = {
+    "tinyshakespeare-llama": "Tiny Shakespeare, Llama", "tinyshakespeare-gpt2": "Tiny Shakespeare, GPT-2",
+    "warandpeace": "War and Peace, BERT",
+}  # fmt: skip
+ROWS = (
+    "plain average", "uniform plan (control)", "flow", "permutations only", "exact", "exact, least squares",
+    "exact, least squares, taught", "learned", "learned, least squares", "ensemble",
+)  # fmt: skip
+DEFAULT = "exact, least squares"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One subject's rows by name, pair by pair."""
+
+    name: str
+    pairs: list[dict[str, dict[str, Any]]]
+
+    def barriers(self, row: str) -> str:
+        """In nats."""
+        return spread(pair[row]["barrier"] for pair in self.pairs)
+
+    def qualities(self, *rows: str) -> str:
+        """Accuracy in percent, or the perplexity of a language model; the mean of several rows."""
+        return spread((mean(self._quality(pair[row]["metrics"]) for row in rows) for pair in self.pairs), 1)
+
+    def _quality(self, metrics: dict[str, Any]) -> float:
+        return 100 * metrics["accuracy"] if self.name in IMAGES else exp(metrics["loss"])
+
+
+def columns() -> list[Column]:
+    """Of all subjects that were measured."""
+    found = []
+    for name in IMAGES | TEXTS:
+        file = RESULTS / f"barrier-{name}.json"
+        if file.exists():
+            pairs = json.loads(file.read_text())["pairs"]
+            found.append(Column(name, [{row["name"]: row for row in rows} for rows in pairs.values()]))
+    return found
+
+
+def tables(found: list[Column]) -> str:
+    """Barriers, then what users look at."""
+    names = [f"{(IMAGES | TEXTS)[each.name]} ({len(each.pairs)} pairs)" for each in found]
+    heads = [_line(what, names) for what in ("loss barrier (nats)", "accuracy (%), perplexity of language models")]
+    rule = f"|{'---|' * (len(names) + 1)}"
+    barriers, qualities = [heads[0], rule], [heads[1], rule]
+    qualities.append(_line("parents, mean", [each.qualities("anchor", "other parent") for each in found]))
+    for row in ROWS:
+        name = f"**{row}** (default)" if row == DEFAULT else row
+        barriers.append(_line(name, [each.barriers(row) for each in found]))
+        qualities.append(_line(name, [each.qualities(row) for each in found]))
+    return "\n".join([*barriers, "", *qualities])
+
+
+def _line(name: str, cells: list[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, nargs="*", default=[], help="pages with <!-- barrier table --> marks")
+    args = parser.parse_args()
+    text = tables(columns())
+    print(text)
+    for page in args.write:
+        marks = re.compile(r"(<!-- barrier table -->\n).*?(<!-- /barrier table -->)", re.DOTALL)
+        page.write_text(marks.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
