@@ -1,8 +1,8 @@
 """What each part of the least squares contributes, and what more samples do: validation split.
 
 python benchmarks/fitting.py --dataset fashion-mnist --pairs 1,2 2,3 3,1
-python benchmarks/fitting.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 300 --batch-size 25 --limit 200 \\
-    --variants "both, last layer by least squares" "all (default)"
+python benchmarks/fitting.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 300 --batch-size 25 \\
+    --limit 200 --variants "both, last layer by least squares" "all (default)"
 """
 
 import argparse
