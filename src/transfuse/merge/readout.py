@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, asked, cast, size
+from transfuse.batch import asked, cast, size
 from transfuse.merge.fit import Fit, Half
 from transfuse.merge.prefix import Prefix
 from transfuse.network.model import example_inputs, has_scores, predict
@@ -194,24 +194,21 @@ class Problem:
 
 
 def _rows(found: Readout, models: Sequence[Prefix], half: Half) -> Rows:
-    """Drawn evenly, where there are too many."""
+    """Drawn evenly, where there are too many; the scores of one model at a time."""
     head = {found.map.name: models[0].model.get_submodule(found.map.name)}
     kept: list[Rows] = []
     first = 0
     for batch, shares in zip(half.batches, half.shares, strict=True):
-        with seeing(head) as seen:
-            said = [_said(model, batch) for model in models]
-        reads = seen[found.map.name][0].flatten(0, -2)
-        sample = asked(batch, len(said[0])).to(said[0].device)
-        step = max(1, -(-len(sample) * said[0].shape[1] * len(half.batches) // ENTRIES))
+        with seeing(head) as seen, models[0].of(batch):
+            answers, classes = predict(models[0].model, batch).shape
+        step = max(1, -(-answers * classes * len(half.batches) // ENTRIES))
         every = slice(len(kept) % step, None, step)
-        believed = shares.to(said[0])[:, sample[every]].unsqueeze(-1)
-        wanted = (believed * torch.stack([each[every].softmax(-1) for each in said[1:]])).sum(0)
-        kept.append(Rows(reads[every].float(), wanted, sample[every] + first))
+        reads = seen[found.map.name][0].flatten(0, -2)[every].float()
+        sample = asked(batch, answers)[every].to(reads.device)
+        wanted = reads.new_zeros(len(reads), classes)
+        for parent, share in zip(models[1:], shares.to(reads), strict=True):
+            with parent.of(batch):
+                wanted += share[sample].unsqueeze(1) * predict(parent.model, batch)[every].softmax(-1)
+        kept.append(Rows(reads, wanted, sample + first))
         first += size(batch)
     return Rows(*(torch.cat([getattr(each, name) for each in kept]) for name in ("reads", "wanted", "sample")))
-
-
-def _said(model: Prefix, batch: Batch) -> Float[Tensor, "answer cls"]:
-    with model.of(batch):
-        return predict(model.model, batch)
