@@ -74,12 +74,14 @@ def streams(spec: Spec) -> list[Probe]:
 
 def collect(
     source: nn.Module, target: nn.Module, probes: Iterable[Probe], batches: Iterable[Batch],
-    select: Callable[[Probe], Select] = lambda probe: every,
+    select: Callable[[Probe], Select] = lambda probe: every, dtype: torch.dtype | None = None,
 ) -> dict[Probe, Moments]:  # fmt: skip
     """Moments of every probe over all batches, tokens as samples.
 
     Args:
         select: which tokens of a probe are samples.
+        dtype: of the products; None: the activations' own. A rotation follows directions that hardly vary, too, so it
+            needs float64.
     """
     wanted = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
     hooked = [probe for probe in wanted if probe.side != "parameter"]
@@ -87,7 +89,8 @@ def collect(
 
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
-            found[probe] = moments(x[probe].flatten(0, -2), y[probe].flatten(0, -2), found.get(probe))
+            one, two = (values[probe].flatten(0, -2) for values in (x, y))
+            found[probe] = moments(one.to(dtype or one.dtype), two.to(dtype or two.dtype), found.get(probe))
 
     tables = [probe for probe in wanted if probe.side == "parameter"]
     add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))

@@ -151,7 +151,7 @@ def from_weights(
             known = {space.name: maps[space.name] for space in others}
             pair = (carry(source[name], axes, known), target[name])
             x, y = (_samples(values.reshape(shapes[name]), places) for values in pair)
-            sights.append((shown, moments(x, y)))
+            sights.append((shown, moments(x.double(), y.double())))
         return sights
 
     return look

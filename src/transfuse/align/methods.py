@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from transfuse.align import exact as exact_maps
@@ -140,7 +141,9 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     weights, activations = exact_maps.from_weights(spec, theirs, ours), None
     if choices.evidence != "weights":
         models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
-        seen = exact_maps.from_activations(collect(*models, exact_maps.probes(spec), choices.batches))
+        seen = exact_maps.from_activations(
+            collect(*models, exact_maps.probes(spec), choices.batches, dtype=torch.float64)
+        )
         activations = exact_maps.or_else(seen, weights)
     found = _descents(spec, activations, weights if choices.evidence != "activations" else None)
     carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}

@@ -10,7 +10,7 @@ from transfuse.merge.stages import Branch
 from transfuse.merge.sums import Sums
 from transfuse.network.spec import Linear
 
-NEGLIGIBLE = 1e-8  # of the target's square: an error as small as that is rounding, and stays
+NEGLIGIBLE = 1e-6  # of the target's square: an error as small as that is rounding (of float32 products), and stays
 RIDGE = 1e-3  # relative to the inputs' mean square
 
 Parameters = dict[str, Tensor]
