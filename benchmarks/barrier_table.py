@@ -58,7 +58,7 @@ def columns() -> list[Column]:
 
 def tables(found: list[Column]) -> str:
     """Barriers, then what users look at."""
-    names = [f"{(IMAGES | TEXTS)[each.name]} ({len(each.pairs)} pairs)" for each in found]
+    names = [f"{(IMAGES | TEXTS)[each.name]} ({len(each.pairs)} pair{'s' * (len(each.pairs) > 1)})" for each in found]
     heads = [_line(what, names) for what in ("loss barrier (nats)", "accuracy (%), perplexity of language models")]
     rule = f"|{'---|' * (len(names) + 1)}"
     barriers, qualities = [heads[0], rule], [heads[1], rule]
