@@ -75,8 +75,12 @@ def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
 
 def per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
     """The mean over what is asked of each sample; nan where nothing is."""
-    sample, ones = asked(batch, len(values)).to(values.device), torch.ones_like(values)
-    sums, counts = (values.new_zeros(size(batch)).index_add(0, sample, each) for each in (values, ones))
+    return mean_by(asked(batch, len(values)).to(values.device), values, size(batch))
+
+
+def mean_by(sample: Int[Tensor, " answer"], values: Float[Tensor, " answer"], count: int) -> Float[Tensor, " sample"]:
+    """The mean of what belongs to each of `count` samples; nan where nothing does."""
+    sums, counts = (values.new_zeros(count).index_add(0, sample, each) for each in (values, torch.ones_like(values)))
     return sums / counts
 
 

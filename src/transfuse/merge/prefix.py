@@ -70,7 +70,7 @@ class Prefix:
         """Whether every block runs once in a forward pass: what one put out then stands for it."""
         blocks = [block for stack in stacks(self.model).values() for block in stack]
         runs: Counter[nn.Module] = Counter()
-        with _hooked(blocks, lambda block, output: runs.update([block])):
+        with hooked(blocks, lambda block, inputs, output: runs.update([block])):
             self.model(**unlabelled(self.batches[0]))
         return all(runs[block] == 1 for block in blocks)
 
@@ -78,12 +78,12 @@ class Prefix:
         """What these blocks put out; what lies behind them is not computed."""
         found: dict[nn.Module, Any] = {}
 
-        def keep(block: nn.Module, output: Any) -> None:
+        def keep(block: nn.Module, inputs: Any, output: Any) -> None:
             found[block] = output
             if len(found) == len(blocks):
                 raise SeenError
 
-        with _hooked(blocks.values(), keep), self.of(batch), suppress(SeenError):
+        with hooked(blocks.values(), keep), self.of(batch), suppress(SeenError):
             self.model(**unlabelled(batch))
         return {name: found[block] for name, block in blocks.items()}
 
@@ -114,13 +114,9 @@ def levels(model: nn.Module, stages: Sequence[Iterable[str]]) -> list[int]:
 
 
 @contextmanager
-def _hooked(blocks: Iterable[nn.Module], look: Callable[[nn.Module, Any], None]) -> Iterator[None]:
-    """Inside, `look` is shown every block that runs, and what it puts out."""
-
-    def hook(block: nn.Module, inputs: Any, output: Any) -> None:
-        look(block, output)
-
-    handles = [block.register_forward_hook(hook) for block in blocks]
+def hooked(modules: Iterable[nn.Module], look: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Inside, `look` is shown every one that runs, what it reads and what it puts out."""
+    handles = [module.register_forward_hook(look) for module in modules]
     try:
         yield
     finally:

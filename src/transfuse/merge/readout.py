@@ -8,8 +8,7 @@ et al., 1984). The mean stays where that gains little: as sure as its parents, b
 its wrong answers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
-from transfuse.batch import asked, cast, size
+from transfuse.batch import asked, cast, mean_by, size
 from transfuse.merge.fit import Fit, Half
-from transfuse.merge.prefix import Prefix
+from transfuse.merge.prefix import Prefix, hooked
 from transfuse.network.model import example_inputs, has_scores, predict
 from transfuse.network.spec import Linear, Norm, Spec
 
@@ -30,6 +29,9 @@ ITERATIONS = 20  # of L-BFGS for each, from where the one before ended
 ENTRIES = 2**24  # scores that are looked at, at most
 LARGEST = 2**24  # entries of a matrix that is fitted, at most
 WORTH = 0.1  # of what the mean lacks of the parents' answers, which it has to be better by to be replaced
+
+
+Seen = dict[nn.Module, tuple[Tensor, Tensor]]  # by module, what it last read and put out
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,35 +56,17 @@ def readout(spec: Spec, model: PreTrainedModel) -> Readout | None:
     (last,) = found
     norm = next((each for each in reversed(spec.norms()) if each.space == last.reads[0]), None)
     watched = {each.name: model.get_submodule(each.name) for each in (last, norm) if each}
-    with seeing(watched) as seen:
+    seen: Seen = {}
+    with hooked(watched.values(), _keep(seen)):
         said = predict(model, cast(example_inputs(model.config), model.dtype))
-    read, scores = seen[last.name]
+    read, scores = seen[watched[last.name]]
     if not torch.equal(scores.flatten(0, -2).float(), said):
         return None
     matrix = watched[last.name].get_parameter("weight")
     places = [values.data_ptr() for values in model.state_dict(keep_vars=True).values()]
     if places.count(matrix.data_ptr()) == 1:
         return Readout(last, None) if matrix.numel() <= LARGEST else None
-    return Readout(last, norm) if norm and torch.equal(seen[norm.name][1], read) else None
-
-
-@contextmanager
-def seeing(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Inside, what each module last read and put out."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            seen[name] = inputs[0], output
-
-        return hook
-
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    return Readout(last, norm) if norm and torch.equal(seen[watched[norm.name]][1], read) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +80,7 @@ class Rows:
     def losses(self, scores: Float[Tensor, "row cls"]) -> Float[Tensor, " sample"]:
         """Cross-entropy in nats, by sample."""
         each = cross_entropy(scores, self.wanted, reduction="none").double()
-        sums, counts = (
-            each.new_zeros(int(self.sample.max()) + 1).index_add(0, self.sample, values)
-            for values in (each, torch.ones_like(each))
-        )
-        return sums[counts > 0] / counts[counts > 0]
+        return mean_by(self.sample, each, int(self.sample.max()) + 1)[self.sample.unique()]
 
 
 @torch.no_grad()
@@ -195,15 +175,16 @@ class Problem:
 
 def _rows(found: Readout, models: Sequence[Prefix], half: Half) -> Rows:
     """Drawn evenly, where there are too many; the scores of one model at a time."""
-    head = {found.map.name: models[0].model.get_submodule(found.map.name)}
+    head = models[0].model.get_submodule(found.map.name)
+    seen: Seen = {}
     kept: list[Rows] = []
     first = 0
     for batch, shares in zip(half.batches, half.shares, strict=True):
-        with seeing(head) as seen, models[0].of(batch):
+        with hooked([head], _keep(seen)), models[0].of(batch):
             answers, classes = predict(models[0].model, batch).shape
         step = max(1, -(-answers * classes * len(half.batches) // ENTRIES))
         every = slice(len(kept) % step, None, step)
-        reads = seen[found.map.name][0].flatten(0, -2)[every].float()
+        reads = seen[head][0].flatten(0, -2)[every].float()
         sample = asked(batch, answers)[every].to(reads.device)
         wanted = reads.new_zeros(len(reads), classes)
         for parent, share in zip(models[1:], shares.to(reads), strict=True):
@@ -212,3 +193,10 @@ def _rows(found: Readout, models: Sequence[Prefix], half: Half) -> Rows:
         kept.append(Rows(reads, wanted, sample + first))
         first += size(batch)
     return Rows(*(torch.cat([getattr(each, name) for each in kept]) for name in ("reads", "wanted", "sample")))
+
+
+def _keep(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        seen[module] = inputs[0], output
+
+    return keep
