@@ -70,6 +70,8 @@ def sinkhorn(
     able = [name for name in DOMAINS if tolerance >= TOLERANCE or name != "float32"]
     for name in able if domain == "auto" else (domain,):
         kind, dtype = DOMAINS[name]
+        if start is not None and not start.source.isfinite().all():
+            start = None  # an overflow is nothing to go on from
         for near in _way(cost, regularisation) if start is None else (regularisation,):
             on_way = near > regularisation
             start = _iterate(kind(cost.to(dtype), near, start), max(ROUGH, tolerance) if on_way else tolerance, limit)

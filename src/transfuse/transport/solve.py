@@ -84,7 +84,7 @@ def spread_over(support: float) -> Solver:
 
 
 def _converged(found: Coupling, regularisation: float) -> Coupling:
-    if found.error > ACCEPTED:
+    if not found.error <= ACCEPTED:  # nor is one that is no number
         raise TransfuseError(
             f"entropic transport of {' x '.join(map(str, found.plan.shape))} units did not converge at regularisation"
             f" {regularisation:.3g} (marginals off by {found.error:.1e}); raise it or use exact plans"
