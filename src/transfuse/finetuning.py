@@ -26,7 +26,7 @@ from transfuse.network.compatible import check_same_answers
 from transfuse.progress import Progress, silent
 from transfuse.report.card import finetuned_card
 from transfuse.report.record import PACKAGES, Origin, origin
-from transfuse.saving import save_checkpoint
+from transfuse.saving import of_model, save_checkpoint
 from transfuse.schedule import Schedule, check_taught
 from transfuse.tasks import Task, check_measurable, own_processor, task, with_ids_of
 from transfuse.trainer import Bar, Distiller, Feed, arguments, optimiser_steps
@@ -57,7 +57,8 @@ class Finetuned:
         """
         card = finetuned_card(Path(path).name, self.record)
         inputs = [each["path"] for each in (self.record["finetuned"], *self.record["teachers"])]
-        return save_checkpoint(Path(path), overwrite, self.model, inputs, self.processor, self.record, card)
+        write = of_model(self.model, inputs[0])
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card)
 
 
 def finetune(

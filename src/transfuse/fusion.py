@@ -29,12 +29,13 @@ from transfuse.io.state import State
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
-from transfuse.network.model import Network, declaration, network, with_tensors
+from transfuse.network.layout import opened
+from transfuse.network.model import Network, checked_declaration, declaration, network, with_tensors
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
 from transfuse.report.record import Origin, describe, origin
-from transfuse.saving import save_checkpoint
+from transfuse.saving import of_model, save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
 from transfuse.vocabulary import Rows, of_words, recode, rows_of_words, with_own_words
@@ -74,7 +75,8 @@ class Fusion:
         document = self.record | ({"metrics": metrics} if metrics else {})
         card = model_card(Path(path).name, document)
         inputs = [origin.path for origin in self.origins]
-        return save_checkpoint(Path(path), overwrite, self.model, inputs, self.processor, document, card)
+        write = of_model(self.model, inputs[0])
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card)
 
 
 def fuse(
@@ -143,17 +145,21 @@ def load(path: str | Path, options: Options) -> PreTrainedModel:
 
 def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
     """The models as networks, once they are known to fit each other."""
-    device = options.torch_device()
+    check_alike(models, names)
+    for model, name in zip(models, names, strict=True):
+        check_finite(model.state_dict(), name)
+    return [network(model, options.torch_device()) for model in models]
+
+
+def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+    """Raise `ConfigError` or `SpecError` unless all models compute the same way; widths may differ."""
     for model, name in zip(models[1:], names[1:], strict=True):
         if type(model) is not type(models[0]):
             raise ConfigError(f"the anchor is a {type(models[0]).__name__}, {name} a {type(model).__name__}")
         check_same_function(models[0].config, model.config, name)
-    for model, name in zip(models, names, strict=True):
-        check_finite(model.state_dict(), name)
-    networks = [network(model, device) for model in models]
-    for each, name in zip(networks[1:], names[1:], strict=True):
-        check_same_layers(networks[0].spec, each.spec, name)
-    return networks
+    specs = [checked_declaration(model) for model in models]
+    for spec, name in zip(specs[1:], names[1:], strict=True):
+        check_same_layers(opened(specs[0]), opened(spec), name)
 
 
 def calibrate(
@@ -216,7 +222,7 @@ def align(
     one, course = METHODS[options.align], None
     found = [one(networks[0], other, choices) for other in progress.track(networks[1:], "aligning")]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
-        found = common(found, weights, partial(progress.track, doing="finding a common basis"))
+        found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
     if options.align == "learned":
         how = Learning(**options.model_dump(include=set(LEARNED)))
         models, believe = [each.model for each in networks], TRUST[options.trust]

@@ -1,7 +1,8 @@
 """A model as a checkpoint that says where it comes from, verified before it takes its name."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,47 @@ from transfuse.network.model import answer, example_inputs
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
 
+Write = Callable[[Path], None]  # weights and config into a folder, verified
+
+
 def save_checkpoint(
-    target: Path, overwrite: Overwrite, model: PreTrainedModel, inputs: Sequence[str | None], processor: Any,
+    target: Path, overwrite: Overwrite, write: Write, inputs: Sequence[str | None], processor: Any,
     document: dict[str, Any], card: str,
 ) -> Path:  # fmt: skip
-    """Write weights, config, processor, model card and `transfuse.json`; verify by reloading; only then rename.
+    """Write weights, config, processor, model card and `transfuse.json`; only then give the folder its name.
 
     Args:
+        write: writes the weights and the configuration.
         inputs: folders that must not be overwritten; without a `processor`, that of the first one is copied.
 
     Raises:
         OutputError: `target` is not empty (unless replaced), not writable, an input, or the disk is full.
     """
-    with atomic_directory(target, overwrite, [Path(each) for each in inputs if each]) as partial:
-        with quiet():
-            model.save_pretrained(partial)
-        if inputs and inputs[0]:
-            keep_names(partial, local_directory(inputs[0], "allow"), model.base_model_prefix)
+    with atomic_directory(target, overwrite, [Path(each) for each in inputs if each]) as folder:
+        write(folder)
         if processor is not None:
-            processor.save_pretrained(partial)
+            processor.save_pretrained(folder)
         elif inputs[0]:
-            copy_companions(local_directory(inputs[0], "allow"), partial)
-        write_json(partial / "transfuse.json", document)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        _verify(model, partial)
+            copy_companions(local_directory(inputs[0], "allow"), folder)
+        write_json(folder / "transfuse.json", document)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return target
+
+
+def of_model(model: PreTrainedModel, named_as: str | None) -> Write:
+    """Writes a loaded model, its tensors named as in another checkpoint, and verifies it by reloading.
+
+    Raises `OutputError`, when it writes, if what it wrote does not compute the same.
+    """
+    return partial(_write, model, named_as)
+
+
+def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
+    with quiet():
+        model.save_pretrained(folder)
+    if named_as:
+        keep_names(folder, local_directory(named_as, "allow"), model.base_model_prefix)
+    _verify(model, folder)
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreT
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
     spec = declaration(source)
-    tensors = open_tensors(spec, source.state_dict())
+    tensors = dict(open_tensors(spec, source.state_dict()))
     for name, axes in opened(spec).tensors().items():
         for position in _places(axes):
             taken = tensors[name].index_select(position, rows.clamp_min(0))

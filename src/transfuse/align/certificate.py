@@ -3,8 +3,8 @@
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Tensors
 from transfuse.batch import Batch
+from transfuse.lazy import Tensors
 from transfuse.network.model import example_inputs, has_scores, predict, with_tensors
 
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from transfuse.align.exact import exact, from_weights
 from transfuse.align.groups import identity
-from transfuse.align.methods import Aligned, Tensors, in_one_basis
+from transfuse.align.methods import Aligned, in_one_basis
+from transfuse.lazy import Hold, Tensors, in_memory
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.transport.solve import Match
@@ -22,12 +23,13 @@ ENOUGH = 1e-3  # it ends where a round takes less than this share of the spread 
 
 def common(
     alignments: Sequence[Aligned], weights: Sequence[float],
-    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
+    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds, hold: Hold = in_memory,
 ) -> list[Aligned]:  # fmt: skip
     """The same models, moved within their groups towards each other.
 
     Args:
         alignments: of all models after the anchor, by exact groups; `weights`: of the anchor and of them.
+        hold: what to do with models that are used again.
     """
     found = list(alignments)
     before = spread(found, weights)
@@ -36,8 +38,8 @@ def common(
             others = [other for place, other in enumerate(in_one_basis(found)) if place != index + 1]
             rest = [weight for place, weight in enumerate(weights) if place != index + 1]
             rest = rest if sum(rest) else [1.0] * len(rest)
-            target = mean(others, [weight / sum(rest) for weight in rest])
-            found[index] = replace(one, carried=_towards(one, target))
+            target = hold(mean(others, [weight / sum(rest) for weight in rest]))
+            found[index] = replace(one, carried=hold(_towards(one, target)))
         now = spread(found, weights)
         if now > (1 - ENOUGH) * before:
             break
@@ -48,12 +50,11 @@ def common(
 def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
     """The weighted squared distance of all models from their mean."""
     models = in_one_basis(alignments)
-    middle = mean(models, weights)
-    return sum(
-        weight * float((model[name].double() - middle[name].double()).square().sum())
-        for weight, model in zip(weights, models, strict=True)
-        for name in middle
-    )
+    total = 0.0
+    for name, middle in mean(models, weights).items():
+        for weight, model in zip(weights, models, strict=True):
+            total += weight * float((model[name].double() - middle.double()).square().sum())
+    return total
 
 
 def _towards(aligned: Aligned, target: Tensors) -> Tensors:

@@ -90,7 +90,7 @@ def collect(
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
             one, two = (values[probe].flatten(0, -2) for values in (x, y))
-            found[probe] = moments(one.to(dtype or one.dtype), two.to(dtype or two.dtype), found.get(probe))
+            found[probe] = moments(one, two, found.get(probe), dtype)
 
     tables = [probe for probe in wanted if probe.side == "parameter"]
     add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))

@@ -1,14 +1,16 @@
 """Alignment by the network's own symmetries: the best element of every space's exact group, each given the others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.align.evidence import Probe, inputs, outputs, streams
 from transfuse.align.nested import Term, solve
+from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
 from transfuse.network.spec import Spec
@@ -17,7 +19,7 @@ from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Sight = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
-Evidence = Callable[[Space, Mapping[str, Map]], Sequence[Sight]]
+Evidence = Callable[[Space, Mapping[str, Map]], Iterable[Sight]]
 SWEEPS = 30  # rounds of coordinate descent, at most
 ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost away
 
@@ -47,13 +49,16 @@ def roots(spec: Spec) -> list[Space]:
     return list(dict.fromkeys(space.root for space in spec.spaces().values()))
 
 
-def solve_one(root: Space, sights: Sequence[Sight], given: Map | None = None) -> dict[str, Match]:
+def solve_one(root: Space, sights: Iterable[Sight], given: Map | None = None) -> dict[str, Match]:
     """The best map of one space, unless it is given, and of those within it; what no sight shows is left out."""
-    if not sights:
+    seen: dict[tuple[Space, ...], Moments] = {}
+    for spaces, found in sights:  # added up as they come: each is as large as the map
+        seen[spaces] = seen[spaces] + found if spaces in seen else found
+    if not seen:
         return {}
-    terms = [Term(leaves, _unflattened(leaves, seen)) for leaves, seen in sights]
+    terms = [Term(spaces, _unflattened(spaces, found)) for spaces, found in seen.items()]
     maps, gain = solve(root, terms, given)
-    size = sum(float(seen.square_x.sum() + seen.square_y.sum()) for _, seen in sights)
+    size = sum(float(found.square_x.sum() + found.square_y.sum()) for found in seen.values())
     cost = max(0.0, 1 - 2 * gain / size) if size else 1.0
     return {name: Match(chosen, cost) for name, chosen in maps.items()}
 
@@ -115,7 +120,7 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
     def look(space: Space, maps: Mapping[str, Map]) -> list[Sight]:
         found: list[Sight] = []
         for evidence, share in shares:
-            sights = evidence(space, maps)
+            sights = list(evidence(space, maps))
             energy = sum(seen.energy() for _, seen in sights)
             found += [(axis, seen.times(share / energy)) for axis, seen in sights] if energy else []
         return found
@@ -124,7 +129,7 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
 
 
 def from_weights(
-    spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor], wider: Spec | None = None
+    spec: Spec, source: Tensors, target: Tensors, wider: Spec | None = None, products: torch.dtype = torch.float64
 ) -> Evidence:
     """Weight matching (Git Re-Basin, Ainsworth et al., 2209.04836) over every exact group.
 
@@ -133,6 +138,7 @@ def from_weights(
 
     Args:
         wider: the target's declaration, where other spaces than the sought ones have other sizes there.
+        products: the precision of products of weights.
     """
     shapes = {
         name: [space.units for axis in axes for space, _ in leaves(axis)]
@@ -140,8 +146,7 @@ def from_weights(
     }
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
 
-    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        sights = []
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
         for name, (axes, found) in tensors.items():
             places = [place for place, leaf in enumerate(found) if _shows(root, *leaf)]
             others = [space for place, (space, _) in enumerate(found) if place not in places and space.free]
@@ -151,8 +156,7 @@ def from_weights(
             known = {space.name: maps[space.name] for space in others}
             pair = (carry(source[name], axes, known), target[name])
             x, y = (_samples(values.reshape(shapes[name]), places) for values in pair)
-            sights.append((shown, moments(x.double(), y.double())))
-        return sights
+            yield shown, moments(x, y, products=products)
 
     return look
 

@@ -19,6 +19,7 @@ from transfuse.align.exact import solve_one
 from transfuse.align.policy import Policy, Strength
 from transfuse.align.stack import MARK
 from transfuse.choices import Values
+from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Concatenation, Embedding, Junction, Linear, Spec, Table, Writer
@@ -48,7 +49,7 @@ class Variant:
 
 def flow(
     spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({}),
-    nested: NestedEvidence = lambda root, maps: [],
+    nested: NestedEvidence = lambda root, maps: (),
 ) -> dict[str, Match]:  # fmt: skip
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
@@ -130,7 +131,7 @@ def _unordered(name: str) -> tuple[str, ...]:
     return tuple(sorted(name.split(MARK)))
 
 
-def from_weights(spec: Spec, source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Evidence:
+def from_weights(spec: Spec, source: Tensors, target: Tensors) -> Evidence:
     """A writer's rows, the source's carried along its input; each input is a sample."""
 
     def look(op: Writer, maps: Mapping[str, Map]) -> Moments:

@@ -5,12 +5,11 @@ The gauge with equal Gram matrices on both sides leaves only rotations, which Pr
 match over the whole linear group. Norms are folded first (`network.symmetry.fold`).
 """
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transfuse.lazy import Lazy, Tensors
 from transfuse.merge.apply import carry_all
 from transfuse.network.space import Group, Mode, Space, leaves
 from transfuse.network.spec import Spec
@@ -21,13 +20,13 @@ SCALED = (Group.LINEAR, Group.COMPLEX, Group.POSITIVE)
 SPREAD = 1e4  # largest ratio that balancing may put between two directions of a space
 
 
-def canonical(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def canonical(spec: Spec, tensors: Tensors) -> Lazy:
     """The same function with norms folded, the stream centred, and every space that can be scaled balanced."""
     folded = fold(spec, tensors)
     return carry_all(spec, folded, balance(spec, folded))
 
 
-def balance(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Matrix]:
+def balance(spec: Spec, tensors: Tensors) -> dict[str, Matrix]:
     """For every space that can be scaled, the map after which its writers' and its readers' Gram matrices are equal.
 
     Of planes that may only be turned and scaled, their traces.
@@ -36,9 +35,9 @@ def balance(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Matrix]:
     biases = spec.part("biases")
     for name, axes in spec.tensors().items():
         found = [leaf for axis in axes for leaf in leaves(axis)]
-        values = tensors[name].double().reshape([space.units for space, _ in found])
-        if name in biases:
+        if name in biases or not any(space.group in SCALED for space, _ in found):
             continue  # a constant says nothing of size
+        values = tensors[name].double().reshape([space.units for space, _ in found])
         for place, (space, mode) in enumerate(found):
             if space.group in SCALED:
                 outer = [next(i for i, (each, _) in enumerate(found) if each == parent) for parent in space.ancestors()]

@@ -19,6 +19,7 @@ from transfuse.align.strength import released_strengths, strengths
 from transfuse.batch import Batch
 from transfuse.choices import Evidence, Groups, Paper
 from transfuse.errors import ConfigError
+from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_nested, check_same_widths
@@ -29,7 +30,6 @@ from transfuse.network.symmetry import restrict, symmetric
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
-Tensors = Mapping[str, Tensor]
 # Weight evidence counts this many times as much as activation evidence where both are summed; other shares did about
 # as well (docs/log.md).
 WEIGHT_SHARE = 3.0
@@ -105,11 +105,10 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
     kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
-    carried = {
-        name: anchor.tensors[name] if name in kept else values
-        for name, values in unstack(carry_all(spec, theirs, maps)).items()
-    }
-    return Aligned(spec, anchor.tensors, carried, matches)
+    carried = unstack(carry_all(spec, theirs, maps))
+    for name in kept.intersection(carried):
+        carried.replace(name, anchor.tensors)
+    return Aligned(spec, anchor.tensors, source.hold(carried), matches)
 
 
 def _flow_spec(spec: Spec, options: Paper) -> Spec:
@@ -137,8 +136,9 @@ def permuting(spec: Spec) -> Spec:
 
 def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices) -> Aligned:
     """The best element of the groups that a symmetric declaration names."""
-    ours, theirs = canonical(spec, anchor.tensors), canonical(spec, source.tensors)
-    weights, activations = exact_maps.from_weights(spec, theirs, ours), None
+    ours, theirs = (each.hold(canonical(spec, each.tensors)) for each in (anchor, source))
+    products = torch.promote_types(anchor.products, source.products)
+    weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
         models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
         seen = exact_maps.from_activations(
@@ -146,10 +146,10 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
         )
         activations = exact_maps.or_else(seen, weights)
     found = _descents(spec, activations, weights if choices.evidence != "activations" else None)
-    carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
+    carried = {name: source.hold(carry_all(spec, theirs, _maps(matches))) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
-        merged = {name: (each, mean([ours, each], [0.5, 0.5])) for name, each in carried.items()}
+        merged = {name: (each, dict(mean([ours, each], [0.5, 0.5]))) for name, each in carried.items()}
         scores = disagreement(anchor.model, source.model, merged, choices.batches)
     best = min(scores, key=lambda name: scores[name]) if scores else next(iter(found))
     return Aligned(spec, ours, carried[best], found[best], scores)

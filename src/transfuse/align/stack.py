@@ -3,13 +3,15 @@
 A stacked layer is called "Q|K": its tensors are those of Q above those of K, its activations theirs side by side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from transfuse.align.heads import flat_heads, is_flat
+from transfuse.lazy import Lazy, Tensors
 from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Linear, Op, Spec
 
@@ -43,21 +45,25 @@ def _is_dual(op: Linear) -> bool:
     return isinstance(op.writes, Product) and isinstance(op.writes.factors[-1], Dual)
 
 
-def stack(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def stack(spec: Spec, tensors: Tensors) -> Lazy:
     """The tensors that a declaration with stacked layers names."""
-    return {
-        name: torch.cat([tensors[part] for part in _parts(name)]) if MARK in name else tensors[name]
-        for name in spec.tensors()
-    }
+
+    def stacked(parts: Sequence[str]) -> Tensor:
+        return torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[parts[0]]
+
+    return Lazy({name: partial(stacked, _parts(name)) for name in spec.tensors()})
 
 
-def unstack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unstack(tensors: Tensors) -> Lazy:
     """The tensors of the layers themselves."""
-    found: dict[str, Tensor] = {}
-    for name, values in tensors.items():
-        parts = _parts(name)
-        found |= dict(zip(parts, values.chunk(len(parts)), strict=True)) if len(parts) > 1 else {name: values}
-    return found
+
+    def one(name: str, place: int, count: int) -> Tensor:
+        return tensors[name].chunk(count)[place] if count > 1 else tensors[name]
+
+    return Lazy({
+        part: partial(one, name, place, len(parts))
+        for name in tensors for parts in [_parts(name)] for place, part in enumerate(parts)
+    })  # fmt: skip
 
 
 def _parts(name: str) -> list[str]:

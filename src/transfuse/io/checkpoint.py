@@ -31,6 +31,22 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     Code that comes with a checkpoint is never run. Raises CheckpointError unless every tensor the model needs is
     there with its shape and finite, and no other is.
     """
+    model_class, directory, options = _request(path, dtype, pickle)
+    # The first pass holds no data: it compares names and shapes before anything as large as the config says is made.
+    _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
+    model = _from_pretrained(model_class, directory, options)
+    check_finite(model.state_dict(), str(directory))
+    return with_plain_experts(model).eval()
+
+
+def load_empty(path: str | Path, dtype: torch.dtype | None = None, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
+    """The model that `load_model` loads, without its data: on the meta device. Raises CheckpointError likewise."""
+    model_class, directory, options = _request(path, dtype, pickle)
+    return with_plain_experts(_from_pretrained(model_class, directory, {**options, "device_map": "meta"})).eval()
+
+
+def _request(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolicy) -> tuple[type, Path, dict[str, Any]]:
+    """What to ask transformers for: the class, the directory, and how to load it."""
     directory = local_directory(path, pickle)
     config = read_config(directory)
     model_class = _model_class(config, directory)
@@ -38,12 +54,8 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     if dtype is None:
         on_disk = [found for file in files for found in float_dtypes(file)]
         dtype = reduce(torch.promote_types, on_disk) if on_disk else torch.float32
-    options = {"config": config, "dtype": dtype, "use_safetensors": files[0].suffix == ".safetensors"}
-    # The first pass holds no data: it compares names and shapes before anything as large as the config says is made.
-    _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
-    model = _from_pretrained(model_class, directory, options)
-    check_finite(model.state_dict(), str(directory))
-    return with_plain_experts(model).eval()
+    safe = files[0].suffix == ".safetensors"
+    return model_class, directory, {"config": config, "dtype": dtype, "use_safetensors": safe}
 
 
 def with_plain_experts(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,10 +1,12 @@
 """Carry weights into another basis: the only code that does."""
 
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 
 from torch import Tensor
 
+from transfuse.lazy import Lazy
 from transfuse.network.space import Mode, Space, leaves
 from transfuse.network.spec import Axes, Spec
 from transfuse.transport.maps import Map
@@ -12,14 +14,18 @@ from transfuse.transport.maps import Map
 Maps = Mapping[str, Map]
 
 
-def carry_all(spec: Spec, tensors: Mapping[str, Tensor], maps: Maps) -> dict[str, Tensor]:
+def carry_all(spec: Spec, tensors: Mapping[str, Tensor], maps: Maps) -> Lazy:
     """Every tensor of a source network in the target's basis.
 
     Args:
         spec: the source's declaration, opened; `tensors` have its shapes.
         maps: one map per space name; a space without one stays as it is.
     """
-    return {name: carry(tensors[name], axes, maps) for name, axes in spec.tensors().items()}
+
+    def carried(name: str, axes: Axes) -> Tensor:
+        return carry(tensors[name], axes, maps)
+
+    return Lazy({name: partial(carried, name, axes) for name, axes in spec.tensors().items()})
 
 
 def carry(tensor: Tensor, axes: Axes, maps: Maps) -> Tensor:

@@ -5,13 +5,15 @@ A fused projection (`head * q + head * k + head * v`, `head * (q + k + v)`) beco
 a declaration, `open_tensors` and `close_tensors` to the tensors; no other code knows how tensors are stored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from transfuse.lazy import Lazy
 from transfuse.network.space import pieces
 from transfuse.network.spec import Linear, Norm, Op, Parameter, Spec
 
@@ -46,30 +48,40 @@ def stored_names(spec: Spec) -> dict[str, str]:
     return {name: piece.stored for name, piece in _pieces(spec)}
 
 
-def open_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def open_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     """The tensors that `opened(spec)` names, from those that `spec` names."""
-    found = {}
-    for name, piece in _pieces(spec):
+
+    def read(piece: Piece) -> Tensor:
         values = tensors[piece.stored]
         values = values.transpose(-1, -2) if piece.transposed else values
         values = values if piece.index is None else values.index_select(piece.axis, piece.index.to(values.device))
-        found[name] = values + piece.offset if piece.offset else values
-    return found
+        return values + piece.offset if piece.offset else values
+
+    return Lazy({name: partial(read, piece) for name, piece in _pieces(spec)})
 
 
-def close_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def close_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     """The reverse of `open_tensors`."""
-    found: dict[str, Tensor] = {}
     shapes = {name: [axis.size for axis in axes] for name, axes in spec.tensors().items()}
+    lying: dict[str, list[tuple[str, Piece]]] = {}
     for name, piece in _pieces(spec):
-        values = tensors[name] - piece.offset if piece.offset else tensors[name]
-        if piece.index is not None:
-            shape = shapes[piece.stored][::-1] if piece.transposed else shapes[piece.stored]
-            whole = found.get(piece.stored, values.new_empty(shape))
-            whole = whole.transpose(-1, -2) if piece.transposed and piece.stored in found else whole
-            values = whole.index_copy(piece.axis, piece.index.to(values.device), values)
-        found[piece.stored] = values.transpose(-1, -2).contiguous() if piece.transposed else values
-    return found
+        lying.setdefault(piece.stored, []).append((name, piece))
+
+    def write(stored: str, parts: Sequence[tuple[str, Piece]]) -> Tensor:
+        _, first = parts[0]
+        whole = None
+        for name, piece in parts:
+            values = tensors[name] - piece.offset if piece.offset else tensors[name]
+            if piece.index is None:
+                whole = values
+                continue
+            if whole is None:
+                whole = values.new_empty(shapes[stored][::-1] if piece.transposed else shapes[stored])
+            whole.index_copy_(piece.axis, piece.index.to(values.device), values)
+        assert whole is not None
+        return whole.transpose(-1, -2).contiguous() if first.transposed else whole
+
+    return Lazy({stored: partial(write, stored, parts) for stored, parts in lying.items()})
 
 
 def _pieces(spec: Spec) -> Iterator[tuple[str, Piece]]:

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.batch import MISSING, Batch, cast, unlabelled
 from transfuse.errors import SpecError
+from transfuse.lazy import Hold, in_memory
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
 from transfuse.network.spec import Spec
@@ -24,11 +25,19 @@ ANSWERS = (
 
 @dataclass(frozen=True)
 class Network:
-    """A loaded model, its declaration and its tensors, both opened, in the precision of the computation."""
+    """A model, its declaration and its tensors, both opened, in the precision of the computation.
+
+    Attributes:
+        model: without data where the tensors are read as they are needed.
+        products: the precision that products of its weights are taken in: about twice that in which they are stored.
+        hold: what to do with tensors that are made of these and used again.
+    """
 
     model: PreTrainedModel
     spec: Spec
     tensors: Mapping[str, Tensor]
+    products: torch.dtype = torch.float64
+    hold: Hold = in_memory
 
 
 def declaration(model: nn.Module) -> Spec:
@@ -37,19 +46,35 @@ def declaration(model: nn.Module) -> Spec:
     return declare(model.config, type(model).__name__)
 
 
+def checked_declaration(model: PreTrainedModel) -> Spec:
+    """The same, of tensors found to fit it. Raises `SpecError` for no declaration, or tensors that do not fit it."""
+    spec = declaration(model)
+    spec.validate({name: values.shape for name, values in model.state_dict().items()})
+    return spec
+
+
 def network(model: PreTrainedModel, device: torch.device) -> Network:
     """A model ready for alignment: declared, checked, its tensors in float32 or better.
 
     Raises:
         SpecError: no declaration for its class, or tensors that do not fit it.
     """
-    dtype = model.dtype if model.dtype in (torch.float32, torch.float64) else torch.float32
+    dtype = computed_in(model.dtype)
     as_it_is = model.dtype == dtype and model.device == device and not model.training
     precise = model if as_it_is else copy.deepcopy(model).to(device, dtype).eval()
-    spec = declaration(model)
+    spec = checked_declaration(model)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
-    spec.validate({name: values.shape for name, values in tensors.items()})
-    return Network(precise, opened(spec), open_tensors(spec, tensors))
+    return Network(precise, opened(spec), dict(open_tensors(spec, tensors)), multiplied_in(model.dtype))
+
+
+def computed_in(stored: torch.dtype) -> torch.dtype:
+    """The precision in which weights are carried and merged."""
+    return torch.promote_types(stored, torch.float32)
+
+
+def multiplied_in(stored: torch.dtype) -> torch.dtype:
+    """The precision of products of weights: a rotation follows directions that hardly vary, too."""
+    return torch.float32 if torch.finfo(stored).bits < 32 else torch.float64
 
 
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
@@ -60,10 +85,11 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
 
 
 def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
-    """These opened tensors and those tied to them: the same memory under another name."""
-    tensors, stored = model.state_dict(), stored_names(declaration(model))
-    places = {tensors[stored[name]].data_ptr(): stored[name] for name in names}
-    tied = {name for name, where in stored.items() if places.get(tensors[where].data_ptr(), where) != where}
+    """These opened tensors and those tied to them: the same parameter under another name."""
+    stored = stored_names(declaration(model))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    taken = {id(parameters[stored[name]]): stored[name] for name in names}
+    tied = {name for name, where in stored.items() if taken.get(id(parameters.get(where)), where) != where}
     return {*names, *tied}
 
 

@@ -9,10 +9,13 @@ for pruning by Ashkboos et al. 2401.15024). The folded network is still a networ
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from transfuse.errors import SpecError
+from transfuse.lazy import Lazy
 from transfuse.network.space import Axis, Dual, Group, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec, Writer
 
@@ -82,7 +85,7 @@ def _components(spec: Spec) -> dict[str, str]:
     return {name: find(name) for name in parent}
 
 
-def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     """The same function with unit gains, zero norm biases and a centred stream, wherever the stream may rotate.
 
     Args:
@@ -92,7 +95,7 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         SpecError: a norm's bias cannot be folded, as a reader has no bias and the gain has a zero.
     """
-    folded = dict(tensors)
+    folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
         if isinstance(op, Norm) and _rotates(op.space):
@@ -109,43 +112,49 @@ def _rotates(axis: Axis) -> bool:
     return isinstance(axis, Space) and axis.group in ROTATES and not isinstance(axis, Dual)
 
 
-def _centre(op: Writer, tensors: dict[str, Tensor]) -> None:
+def _centre(op: Writer, tensors: Lazy) -> None:
     for name, axes in op.tensors().items():
-        position = axes.index(op.writes)
-        tensors[name] = tensors[name] - tensors[name].mean(position, keepdim=True)
+        tensors.change(name, partial(_centred, axes.index(op.writes)))
 
 
-def _fold_scale(scale: LayerScale, writer: Linear, tensors: dict[str, Tensor]) -> None:
+def _centred(position: int, values: Tensor) -> Tensor:
+    return values - values.mean(position, keepdim=True)
+
+
+def _fold_scale(scale: LayerScale, writer: Linear, tensors: Lazy) -> None:
     factors = tensors[scale.name]
-    tensors[writer.matrix] = tensors[writer.matrix] * factors.unsqueeze(-1)
+    tensors.change(writer.matrix, lambda matrix: matrix * factors.unsqueeze(-1))
     if writer.bias:
-        bias = f"{writer.name}.{writer.bias}"
-        tensors[bias] = tensors[bias] * factors
-    tensors[scale.name] = factors.new_ones(factors.shape)
+        tensors.change(f"{writer.name}.{writer.bias}", lambda bias: bias * factors)
+    tensors.change(scale.name, torch.ones_like)
 
 
-def _fold_norm(norm: Norm, readers: list[Linear], tensors: dict[str, Tensor]) -> None:
+def _fold_norm(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     gain = tensors[norm.gain]
     if norm.bias:
         _fold_shift(norm, readers, tensors)
     for reader in readers:
-        tensors[reader.matrix] = tensors[reader.matrix] * gain
-    tensors[norm.gain] = gain.new_ones(gain.shape)
+        tensors.change(reader.matrix, lambda matrix: matrix * gain)
+    tensors.change(norm.gain, torch.ones_like)
 
 
-def _fold_shift(norm: Norm, readers: list[Linear], tensors: dict[str, Tensor]) -> None:
+def _moved(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> Tensor:
+    return bias + matrix() @ shift
+
+
+def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     """The norm's bias into its readers'; where one has none, it stays, as the gain that is taken away leaves it."""
     name = f"{norm.name}.{norm.bias}"
     gain, shift = tensors[norm.gain], tensors[name]
     if all(reader.bias for reader in readers):
         for reader in readers:
-            bias = f"{reader.name}.{reader.bias}"
-            tensors[bias] = tensors[bias] + tensors[reader.matrix] @ shift
-        tensors[name] = shift.new_zeros(shift.shape)
+            bias, matrix = f"{reader.name}.{reader.bias}", tensors.recipe(reader.matrix)
+            tensors.change(bias, partial(_moved, matrix, shift))
+        tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():
         raise SpecError(
             f"{norm.name} has a zero gain under a non-zero bias, and {readers[0].name} has no bias to fold it into;"
             " align with flow instead"
         )
     else:
-        tensors[name] = shift / gain.where(gain != 0, gain.new_ones(()))
+        tensors.change(name, lambda shift: shift / gain.where(gain != 0, gain.new_ones(())))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 HALVES = (torch.bfloat16, torch.float16)  # too coarse for products
+ENTRIES = 2**24  # of samples that are multiplied at once
 ROUNDING = 1e-12  # of a sum of squares, in float64
 
 
@@ -49,14 +50,29 @@ class Moments:
 
 
 def moments(
-    x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None = None
-) -> Moments:
+    x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None = None,
+    products: torch.dtype | None = None,
+) -> Moments:  # fmt: skip
     """Moments of one batch of samples, added to those of the batches before, in place.
 
-    Products are taken in the samples' own precision, of what deviates from the batch's mean: in single precision too,
-    nothing is lost to a mean that is large beside the deviations.
+    Products are taken of what deviates from the batch's mean: in single precision too, nothing is lost to a mean that
+    is large beside the deviations.
+
+    Args:
+        products: their precision; None: the samples' own.
     """
-    x, y = (values.float() if values.dtype in HALVES else values for values in (x, y))
+    rows = max(ENTRIES // max(x.shape[1], y.shape[1], 1), 1)
+    for one, two in zip(x.split(rows), y.split(rows), strict=True):
+        onto = _added(one.to(_precision(one, products)), two.to(_precision(two, products)), onto)
+    assert onto is not None
+    return onto
+
+
+def _precision(samples: Tensor, products: torch.dtype | None) -> torch.dtype:
+    return products or (torch.float32 if samples.dtype in HALVES else samples.dtype)
+
+
+def _added(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None) -> Moments:
     mean_x, mean_y = (values.sum(0) / max(len(values), 1) for values in (x, y))
     dx, dy = x - mean_x, y - mean_y
     count, mean_x, mean_y = len(x), mean_x.double(), mean_y.double()

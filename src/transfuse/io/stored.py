@@ -1,0 +1,86 @@
+"""A checkpoint's tensors under their names in memory, each read from its file when it is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from transfuse.io.checkpoint import check_finite
+from transfuse.io.files import weight_files
+from transfuse.lazy import Lazy
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: the file, and its name and shape there."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The tensor as it is stored, mapped from the file; what is not looked at is not read."""
+        with safe_open(self.file, framework="pt") as opened:
+            return opened.get_tensor(self.name)
+
+
+def places(directory: Path, model: PreTrainedModel) -> dict[str, Place] | None:
+    """By the name in memory, where each tensor of a safetensors checkpoint lies.
+
+    Args:
+        model: of the checkpoint's class and configuration; needs no data.
+
+    Returns:
+        None for a checkpoint that can only be loaded whole: pickled, or with tensors that transformers takes apart or
+        puts together (experts).
+    """
+    files = weight_files(directory, "allow")
+    if files[0].suffix != ".safetensors":
+        return None
+    conversions = get_model_conversion_mapping(model)
+    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
+    converters = [each for each in conversions if isinstance(each, WeightConverter)]
+    due, prefix = model.state_dict(), model.base_model_prefix
+    found: dict[str, Place] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for stored in opened.keys():  # noqa: SIM118 (no mapping)
+                name, converted = rename_source_key(stored, renamings, converters, prefix, due)
+                if name not in due and stored in due:
+                    name, converted = stored, None
+                if converted is not None:
+                    return None
+                if name in due:
+                    found[name] = Place(file, stored, tuple(opened.get_slice(stored).get_shape()))
+    return found
+
+
+def read_lazily(
+    where: Mapping[str, Place], model: PreTrainedModel, device: torch.device, dtype: torch.dtype, source: str
+) -> Lazy:
+    """Every tensor of `model`, read when it is asked for, in one precision.
+
+    Args:
+        source: what to call the checkpoint in a complaint.
+
+    Raises:
+        CheckpointError: later, when a tensor is asked for that is not finite.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    stored = {id(parameters[name]): name for name in where if name in parameters}
+
+    def read(name: str) -> Tensor:
+        values = where[name].read()
+        check_finite({name: values}, source)
+        return values.to(device, dtype)
+
+    return Lazy({
+        name: partial(read, name if name in where else stored[id(parameters[name])]) for name in model.state_dict()
+    })  # fmt: skip

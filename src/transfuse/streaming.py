@@ -1,0 +1,123 @@
+"""Fusing checkpoints that need not fit into memory: tensors are read as they are needed and written as they are made.
+
+The same alignments and the same mean as in memory, number for number, of models that are mappings from names to files.
+What is in memory at a time is a few tensors, and the maps.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import Choices, in_one_basis
+from transfuse.choices import FLOW, Paper
+from transfuse.config import Options, make
+from transfuse.errors import CheckpointError, OutputError
+from transfuse.fusion import align, check_alike
+from transfuse.io.checkpoint import check_finite, load_empty, local_directory
+from transfuse.io.output import Overwrite
+from transfuse.io.shards import write_shards
+from transfuse.io.stored import Place, places, read_lazily
+from transfuse.lazy import Lazy, as_needed
+from transfuse.merge.mean import mean
+from transfuse.network.layout import close_tensors, open_tensors, opened
+from transfuse.network.model import Network, computed_in, declaration, multiplied_in
+from transfuse.plugins import load_families
+from transfuse.progress import Progress, silent
+from transfuse.report.card import model_card
+from transfuse.report.record import describe, origin
+from transfuse.saving import save_checkpoint
+from transfuse.vocabulary import rows_of_words
+
+
+def streamable(models: Sequence[str], options: Options, data: bool) -> bool:
+    """Whether models can be fused without being loaded: by weights alone, into a mean, word by word the same."""
+    return not data and options.align != "learned" and options.vocab == "same" and all(map(_has_places, models))
+
+
+def _has_places(path: str) -> bool:
+    return places(local_directory(path, "allow"), load_empty(path)) is not None
+
+
+def stream(
+    models: Sequence[str | Path], target: str | Path, overwrite: Overwrite = "refuse", progress: Progress = silent,
+    **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Fuse checkpoints by their weights, tensor by tensor, and write the result.
+
+    Args:
+        models: directories of safetensors checkpoints; the first is the anchor, whose names and files the output has.
+        options: fields of `Options`.
+
+    Returns:
+        What `transfuse.json` holds.
+
+    Raises:
+        TransfuseError: an input that cannot be fused so, or an output that cannot be written.
+    """
+    chosen: Options = make(Options, options)
+    chosen.check_data(False, {})
+    weights = chosen.normalised_weights(len(models))
+    load_families(chosen.spec)
+    folders, names = [local_directory(each, "allow") for each in models], [str(each) for each in models]
+    empty = [load_empty(each) for each in models]
+    rows_of_words(models, empty, "same")
+    check_alike(empty, names)
+    device = chosen.torch_device()
+    networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
+    choices = Choices("weights", (), Paper(**chosen.model_dump(include=set(FLOW))), chosen.groups)
+    alignments, _ = align(networks, weights, choices, chosen, progress=progress)
+    fused = close_tensors(declaration(empty[0]), mean(in_one_basis(alignments), weights))
+    origins = [origin(given, model) for given, model in zip(models, empty, strict=True)]
+    record = describe(origins, chosen, weights, choices, None, alignments) | {"streamed": True}
+    write = partial(_write, empty[0], folders[0], fused, chosen.torch_dtype() or empty[0].dtype, progress)
+    save_checkpoint(Path(target), overwrite, write, names, None, record, model_card(Path(target).name, record))
+    return record
+
+
+def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -> Network:
+    """A checkpoint ready for alignment whose tensors stay in its files. Raises `CheckpointError` where they cannot."""
+    where = places(folder, model)
+    if where is None:
+        raise CheckpointError(f"{folder}: its tensors are not stored one by one as safetensors; it can only be loaded")
+    spec = declaration(model)
+    tensors = read_lazily(where, model, device, computed_in(model.dtype), str(folder))
+    return Network(model, opened(spec), open_tensors(spec, tensors), multiplied_in(model.dtype), as_needed)
+
+
+def _write(
+    model: PreTrainedModel, anchor: Path, fused: Lazy, dtype: torch.dtype, progress: Progress, folder: Path
+) -> None:
+    """The weights under the names and in the files of the anchor, and the configuration."""
+    where = places(anchor, model) or {}
+    named = {place.name: name for name, place in where.items()}
+    shards: dict[str, dict[str, tuple[int, ...]]] = {}
+    for place in where.values():
+        shards.setdefault(place.file.name, {})[place.name] = place.shape
+    ticks = iter(progress.track(range(len(named)), "writing"))
+
+    def make(stored: str) -> Tensor:
+        values = fused[named[stored]].to(dtype)
+        check_finite({named[stored]: values}, "the fused model")
+        next(ticks, None)
+        return values
+
+    write_shards(folder, shards, dtype, make)
+    next(ticks, None)
+    model.config.dtype = dtype
+    model.config.save_pretrained(folder)
+    _verify(where, folder)
+
+
+def _verify(where: dict[str, Place], folder: Path) -> None:
+    """The files hold what the configuration asks for, tensor by tensor."""
+    try:
+        found = places(folder, load_empty(folder)) or {}
+    except CheckpointError as error:
+        raise OutputError(f"the written checkpoint does not load again: {error}") from error
+    if any(found[name].shape != place.shape for name, place in where.items()):
+        raise OutputError("the written checkpoint has other shapes than the anchor")
