@@ -1,7 +1,5 @@
 """Fusing from file to file gives what fusing in memory gives, bit for bit; what cannot be streamed is said to be so."""
 
-import json
-
 import pytest
 import torch
 from cases import CASES

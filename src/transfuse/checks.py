@@ -31,22 +31,32 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     return job
 
 
-def learning_state(job: Job, resume: bool) -> Path | None:
-    """Where the state of learning maps lies until the output is written; None: nothing is learned.
+@dataclass(frozen=True)
+class Workplace:
+    """Where a fusion keeps its finished work.
 
-    Raises `ConfigError` or `OutputError`.
+    Attributes:
+        lasting: whether it stays once the output is written.
     """
-    target = Path(job.output or "")
-    state = target.with_name(f"{target.name}.learning")
-    if job.align != "learned":
+
+    folder: Path
+    lasting: bool
+
+
+def workplace(job: Job, resume: bool) -> Workplace:
+    """The cache that was asked for; else a folder beside the output. Raises `ConfigError` or `OutputError`."""
+    if job.cache is not None:
         if resume:
-            raise ConfigError("--resume: only align learned can be cut short and go on; leave it out")
-        return None
-    if resume and not state.exists():
-        raise ConfigError(f"--resume: {state} is not there, so no learning was cut short; leave it out")
-    if not resume and state.exists():
-        raise OutputError(f"{state}: learning was cut short here; go on with --resume, or remove it")
-    return state
+            raise ConfigError("--resume: with --cache, whatever is finished is found there; leave one of them out")
+        check_folder(Path(job.cache))
+        return Workplace(Path(job.cache), lasting=True)
+    target = Path(job.output or "")
+    folder = target.with_name(f"{target.name}.work")
+    if resume and not folder.exists():
+        raise ConfigError(f"--resume: {folder} is not there, so no run was cut short; leave it out")
+    if not resume and folder.exists():
+        raise OutputError(f"{folder}: a run was cut short here; go on with --resume, or remove it")
+    return Workplace(folder, lasting=False)
 
 
 def policy(job: Job) -> Overwrite:

@@ -48,11 +48,12 @@ def fuse(
     weights: flags.Weights = None, samples: flags.Samples = None,
     batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
     dtype: flags.Dtype = None, vocab: flags.Vocab = None, config: flags.Config = None,
-    overwrite: flags.Overwrite = None, resume: flags.Resume = False,
+    overwrite: flags.Overwrite = None, resume: flags.Resume = False, cache: flags.Cache = None,
+    max_memory: flags.MaxMemory = None,
     allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
     """Fuse models into one checkpoint."""
-    from transfuse.checks import fuse_request, learning_state
+    from transfuse.checks import fuse_request, workplace
     from transfuse.report.table import fusion_summary
 
     given = {
@@ -63,14 +64,14 @@ def fuse(
         "groups": groups, "basis": basis, "trust": trust, "objective": objective, "steps": steps,
         "learning_rate": learning_rate, "augment": augment, "batch_size": batch_size, "seed": seed,
         "device": device, "dtype": dtype, "overwrite": overwrite,
-        "vocab": vocab, "allow_pickle": allow_pickle, "spec": spec,
+        "vocab": vocab, "allow_pickle": allow_pickle, "spec": spec, "cache": cache, "max_memory": max_memory,
     }  # fmt: skip
     voice, job = _voice(as_json, quiet), fuse_request(given, config)
-    state = learning_state(job, resume)
+    place = workplace(job, resume)
     with quiet_libraries():
         from transfuse.jobs import fuse_job
 
-        path, record = fuse_job(job, state, voice.progress)
+        path, record = fuse_job(job, place, voice.progress)
     voice.show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 

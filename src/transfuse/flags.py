@@ -209,6 +209,20 @@ Processors = Annotated[
     str | None, Option("--device", metavar="auto|cpu", help="auto (default): every GPU there is, else the CPU.")
 ]
 
+Cache = Annotated[
+    str | None,
+    Option(
+        metavar="DIR",
+        help="Keep statistics, maps and fitted layers here, and take from here what was made of the same before.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    Option(
+        metavar="SIZE",
+        help="As 8GB: weights that do not fit are read and written tensor by tensor; what cannot be, is refused.",
+    ),
+]
 Device = Annotated[
     str | None, Option(metavar="DEVICE", help="auto (default): cuda where there is one. Or cpu, cuda:1, mps.")
 ]

@@ -1,7 +1,7 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +16,6 @@ from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices, in_one_basis
 from transfuse.align.policy import WEIGHTED
-from transfuse.batch import digest
 from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Merge, Paper
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
@@ -25,7 +24,7 @@ from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.output import Overwrite
 from transfuse.io.splits import CALIBRATION
-from transfuse.io.state import State
+from transfuse.io.store import NOWHERE, Store
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -39,6 +38,7 @@ from transfuse.saving import of_model, save_checkpoint
 from transfuse.tasks import own_preparer, task, with_ids_of
 from transfuse.trust import TRUST, Believe, even
 from transfuse.vocabulary import Rows, of_words, recode, rows_of_words, with_own_words
+from transfuse.work import Work, unkept, work
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -81,7 +81,7 @@ class Fusion:
 
 def fuse(
     models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
-    state: Path | None = None, **options: Any,
+    cache: str | Path | None = None, **options: Any,
 ) -> Fusion:  # fmt: skip
     """Fuse models into the basis and shape of the first.
 
@@ -91,7 +91,8 @@ def fuse(
         progress: shows what is under way; silent by default.
         processor: prepares `data` and is saved with the fusion; None: the one in the anchor's directory. A loaded
             anchor has none, so data then needs it.
-        state: a file that learning maps leaves its state in, and goes on from if it is there; None: nowhere.
+        cache: a folder for statistics, maps and fitted layers, by what they were made of: what is there is not made
+            again, and a run that was cut short goes on. None: nothing is kept.
         options: fields of `Options`: align, merge, evidence, weights, samples, seed, device, dtype, ...
 
     Raises:
@@ -114,15 +115,12 @@ def fuse(
     networks = check_models([loaded[0], *spoken], names, chosen)
     choices = calibrate(networks, models[0], data, chosen, processor)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
-    kept = None
-    if state is not None:
-        run = {"models": [each.sha256 for each in origins], "options": chosen.model_dump(mode="json")}
-        kept = State(state, run | {"data": digest(choices.batches)})
-    alignments, course = align(networks, weights, choices, chosen, rows, kept, progress)
+    kept = work(Store(None if cache is None else Path(cache)), origins, chosen, choices.batches)
+    alignments, course = align(networks, weights, choices, chosen, rows, progress, kept)
     believe = TRUST[chosen.trust]
     leave = of_words(declaration(loaded[0])) if any(row is not None for row in rows) else ()
     how = chosen.merging(data is not None)
-    fused, fits = merge(networks[0], alignments, weights, choices, how, believe, leave, progress)
+    fused, fits = merge(networks[0], alignments, weights, choices, how, believe, leave, progress, kept.whole)
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(loaded[0], fused, chosen)
     record = describe(origins, chosen, weights, choices, data, alignments) | fits
@@ -212,30 +210,33 @@ def prepare(
 
 def align(
     networks: Sequence[Network], weights: Sequence[float], choices: Choices, options: Options,
-    rows: Sequence[Rows | None] = (), state: State | None = None, progress: Progress = silent,
+    rows: Sequence[Rows | None] = (), progress: Progress = silent, kept: Work | None = None,
 ) -> tuple[list[Aligned], Course | None]:  # fmt: skip
     """Every model after the anchor in its basis, and how learning went, where maps were learned.
 
     Args:
         rows: of each of them, which word of its vocabulary each of the anchor's is; None: the same.
+        kept: where finished work is kept.
     """
-    one, course = METHODS[options.align], None
-    found = [one(networks[0], other, choices) for other in progress.track(networks[1:], "aligning")]
+    one, course, kept = METHODS[options.align], None, kept or unkept(len(networks))
+    pairs = zip(progress.track(networks[1:], "aligning"), kept.pairs, strict=True)
+    found = [one(networks[0], other, replace(choices, store=store)) for other, store in pairs]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
         found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
     if options.align == "learned":
         how = Learning(**options.model_dump(include=set(LEARNED)))
         models, believe = [each.model for each in networks], TRUST[options.trust]
+        state = kept.whole.folder and kept.whole.folder / "learning.pt"
         found, course = learn(
             models, found, weights, choices.batches, how, believe, options.seed, state, progress.track
         )
-    pairs = zip_longest(found, rows)
-    return [each if row is None else with_own_words(each, row, options.vocab) for each, row in pairs], course
+    both = zip_longest(found, rows)
+    return [each if row is None else with_own_words(each, row, options.vocab) for each, row in both], course
 
 
 def merge(
     anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
-    believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent,
+    believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent, store: Store = NOWHERE,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
     bases = in_one_basis(alignments)
@@ -244,7 +245,7 @@ def merge(
         return fused, {}
     parents = [with_tensors(anchor.model, tensors) for tensors in bases]
     each = partial(progress.track, doing="fitting layers")
-    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, leave, each)
+    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, leave, each, store)
     return fused, {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
 
 

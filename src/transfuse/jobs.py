@@ -12,15 +12,16 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.batch import Batch
-from transfuse.checks import TrainingTarget, policy
+from transfuse.checks import TrainingTarget, Workplace, policy
 from transfuse.config import Job, Options, Settings
-from transfuse.errors import OutputError, SpecError
+from transfuse.errors import ConfigError, OutputError, SpecError
+from transfuse.estimate import available_bytes, in_words, loaded_bytes, sizes, streamed_bytes
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
 from transfuse.fusion import align, calibrate, check_models, fuse, load
-from transfuse.io.checkpoint import local_directory, read_config
+from transfuse.io.checkpoint import load_empty, local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
 from transfuse.io.splits import CALIBRATION
@@ -28,23 +29,41 @@ from transfuse.network.families import FAMILIES, declare
 from transfuse.plugins import load_families
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
+from transfuse.streaming import stream, streamable
 from transfuse.tasks import check_measurable, own_preparer, task, with_ids_of
 from transfuse.vocabulary import rows_of_words
 
 
-def fuse_job(job: Job, state: Path | None, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Fuse and save. Returns the output and its record. `state`: what learning maps leaves until then."""
+def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Fuse and save. Returns the output and its record."""
     start = time.perf_counter()
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
-    samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-    fusion = fuse(job.models, samples, progress, state=state, **job.options())
-    seconds = round(time.perf_counter() - start, 2)
-    fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
-    written = fusion.save(str(job.output), policy(job))
-    if state:
-        state.unlink(missing_ok=True)
-    return written, fusion.record
+    if _streams(job):
+        record = stream(job.models, str(job.output), policy(job), progress, place.folder, **job.options())
+    else:
+        samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
+        fusion = fuse(job.models, samples, progress, cache=place.folder, **job.options())
+        seconds = round(time.perf_counter() - start, 2)
+        fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
+        fusion.save(str(job.output), policy(job))
+        record = fusion.record
+    if not place.lasting:
+        shutil.rmtree(place.folder, ignore_errors=True)
+    return Path(str(job.output)), record
+
+
+def _streams(job: Job) -> bool:
+    """Whether the models are to stay in their files, as they do not fit into memory. Raises `ConfigError`."""
+    models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
+    able = streamable(job.models, models, job, job.data is not None)
+    given = sizes(models, job)
+    least = streamed_bytes(given) if able else loaded_bytes(given)
+    if job.max_memory and least > job.max_memory:
+        how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
+        raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
+    room = job.max_memory or available_bytes() // 2
+    return able and loaded_bytes(given) > room
 
 
 def eval_job(

@@ -4,9 +4,12 @@ The same alignments and the same mean as in memory, number for number, of models
 What is in memory at a time is a few tensors, and the maps.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,8 +22,9 @@ from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.fusion import align, check_alike
 from transfuse.io.checkpoint import check_finite, load_empty, local_directory
-from transfuse.io.output import Overwrite
+from transfuse.io.output import Overwrite, check_target
 from transfuse.io.shards import write_shards
+from transfuse.io.store import Store
 from transfuse.io.stored import Place, places, read_lazily
 from transfuse.lazy import Lazy, as_needed
 from transfuse.merge.mean import mean
@@ -32,25 +36,31 @@ from transfuse.report.card import model_card
 from transfuse.report.record import describe, origin
 from transfuse.saving import save_checkpoint
 from transfuse.vocabulary import rows_of_words
+from transfuse.work import work
 
 
-def streamable(models: Sequence[str], options: Options, data: bool) -> bool:
-    """Whether models can be fused without being loaded: by weights alone, into a mean, word by word the same."""
-    return not data and options.align != "learned" and options.vocab == "same" and all(map(_has_places, models))
+def streamable(paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, data: bool) -> bool:
+    """Whether models can be fused without being loaded: by weights alone, into a mean, word by word the same.
 
-
-def _has_places(path: str) -> bool:
-    return places(local_directory(path, "allow"), load_empty(path)) is not None
+    Args:
+        models: without data.
+    """
+    if data or options.align == "learned" or options.vocab != "same":
+        return False
+    pairs = zip(paths, models, strict=True)
+    return all(places(local_directory(path, "allow"), model) is not None for path, model in pairs)
 
 
 def stream(
     models: Sequence[str | Path], target: str | Path, overwrite: Overwrite = "refuse", progress: Progress = silent,
-    **options: Any,
+    cache: str | Path | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Fuse checkpoints by their weights, tensor by tensor, and write the result.
 
     Args:
         models: directories of safetensors checkpoints; the first is the anchor, whose names and files the output has.
+        cache: where maps are kept that memory does not hold, and that another run may take; None: a folder beside the
+            output, for as long as this run takes.
         options: fields of `Options`.
 
     Returns:
@@ -59,7 +69,7 @@ def stream(
     Raises:
         TransfuseError: an input that cannot be fused so, or an output that cannot be written.
     """
-    chosen: Options = make(Options, options)
+    start, chosen = time.perf_counter(), make(Options, options)
     chosen.check_data(False, {})
     weights = chosen.normalised_weights(len(models))
     load_families(chosen.spec)
@@ -70,13 +80,27 @@ def stream(
     device = chosen.torch_device()
     networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
     choices = Choices("weights", (), Paper(**chosen.model_dump(include=set(FLOW))), chosen.groups)
-    alignments, _ = align(networks, weights, choices, chosen, progress=progress)
-    fused = close_tensors(declaration(empty[0]), mean(in_one_basis(alignments), weights))
     origins = [origin(given, model) for given, model in zip(models, empty, strict=True)]
-    record = describe(origins, chosen, weights, choices, None, alignments) | {"streamed": True}
-    write = partial(_write, empty[0], folders[0], fused, chosen.torch_dtype() or empty[0].dtype, progress)
-    save_checkpoint(Path(target), overwrite, write, names, None, record, model_card(Path(target).name, record))
+    target = check_target(Path(target), overwrite, folders)
+    with _room(target, cache) as store:
+        alignments, _ = align(networks, weights, choices, chosen, (), progress, work(store, origins, chosen, ()))
+        fused = close_tensors(declaration(empty[0]), mean(in_one_basis(alignments), weights))
+        seconds = {"seconds": round(time.perf_counter() - start, 2), "streamed": True}
+        record = describe(origins, chosen, weights, choices, None, alignments) | seconds
+        write = partial(_write, empty[0], folders[0], fused, chosen.torch_dtype() or empty[0].dtype, progress)
+        save_checkpoint(target, overwrite, write, names, None, record, model_card(target.name, record))
     return record
+
+
+@contextmanager
+def _room(target: Path, cache: str | Path | None) -> Iterator[Store]:
+    """A store for maps on disk."""
+    if cache is not None:
+        yield Store(Path(cache), spill=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{target.name}.maps-", dir=target.parent) as folder:
+        yield Store(Path(folder), spill=True)
 
 
 def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -> Network:

@@ -45,13 +45,12 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(learned.Descent, "step", killed)
         assert run(*learn(world)).status != 0
-    state = world.here / "out.learning"
-    assert state.exists()
+    work = world.here / "out.work"
+    assert list(work.rglob("learning.pt"))
     assert not (world.here / "out").exists()
-    one_line(run(*learn(world)), ["out.learning", "--resume"])
-    one_line(run(*learn(world, "--learning-rate", 0.1, "--resume")), ["differs in", "options"])
+    one_line(run(*learn(world)), ["out.work", "--resume"])
     assert run(*learn(world, "--resume")).status == 0
-    assert not state.exists()
+    assert not work.exists()
     resumed = load_file(world.here / "out" / "model.safetensors")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
@@ -73,7 +72,8 @@ def load_whole(world: World, run: Run) -> dict[str, torch.Tensor]:
         (("--trust", "labels", "--merge", "mean"), ["--trust", "least-squares"]),
         (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
         (("--trust", "labels"), ["--trust", "--data"]),
-        (("--resume",), ["--resume", "learned"]),
+        (("--resume",), ["--resume", "not there"]),
+        (("--resume", "--cache", "kept"), ["--resume", "--cache"]),
     ],
 )
 def test_what_says_nothing_together_is_refused(
@@ -117,11 +117,14 @@ def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
     assert all(each["deviation"] < 1e-4 for each in record(world.here / "common")["alignments"])
 
 
-def test_a_state_of_other_samples_is_refused(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_on_other_samples_or_with_other_options_is_not_taken(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(learned, "EVERY", 2)
-    assert run(*learn(world)).status == 0
-    saved: list[dict[str, object]] = []
-    monkeypatch.setattr(learned.State, "save", lambda self, state: saved.append(dict(self.run)))
-    for limit in (12, 11):
-        assert run(*learn(world, "--overwrite", "--samples", limit, "--seed", 1)).status == 0
-    assert saved[0]["data"] != saved[-1]["data"]
+    given = ("--overwrite", "--cache", world.here / "cache")
+    found = set()
+    for more in ((), ("--samples", 12), ("--samples", 11), ("--seed", 1), ("--learning-rate", 0.1)):
+        assert run(*learn(world, *given, *more)).status == 0
+        now = set((world.here / "cache").rglob("learning.pt"))
+        assert len(now) == len(found) + 1
+        found = now

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from transfuse.align.evidence import Probe, inputs, outputs, streams
 from transfuse.align.nested import Term, solve
+from transfuse.align.shelf import Checkpoint
+from transfuse.io.store import NOWHERE, Store
 from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
@@ -24,23 +26,28 @@ SWEEPS = 30  # rounds of coordinate descent, at most
 ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost away
 
 
-def exact(spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({})) -> dict[str, Match]:
+def exact(
+    spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({}), store: Store = NOWHERE
+) -> dict[str, Match]:
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
     Args:
         evidence: moments of everything that shows a space or what lies within it, given the maps found so far.
         start: matches to descend from; none: the first round sees only what does not depend on other maps.
+        store: where now and then all is kept that a descent that was cut short goes on from.
     """
-    found = dict(start)
-    before = float("inf")
-    for _ in range(SWEEPS):
-        for root in roots(spec):
-            maps = {name: match.map for name, match in found.items()}
-            found |= solve_one(root, evidence(root, maps))
-        total = sum(match.cost for match in found.values())
-        if total >= before * (1 - ENOUGH):
-            break
-        before = total
+    kept = Checkpoint(store, "descent")
+    found, seen = kept.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
+    solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
+    todo = roots(spec)
+    while not ended and solved < SWEEPS * len(todo):
+        root = todo[solved % len(todo)]
+        found |= solve_one(root, evidence(root, {name: match.map for name, match in found.items()}))
+        solved += 1
+        if solved % len(todo) == 0:
+            costs.append(sum(match.cost for match in found.values()))
+            ended = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
+        kept.save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
     return found
 
 

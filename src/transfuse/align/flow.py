@@ -17,6 +17,7 @@ from transfuse.align.evidence import Probe
 from transfuse.align.exact import Evidence as NestedEvidence
 from transfuse.align.exact import solve_one
 from transfuse.align.policy import Policy, Strength
+from transfuse.align.shelf import Shelf
 from transfuse.align.stack import MARK
 from transfuse.choices import Values
 from transfuse.lazy import Tensors
@@ -49,20 +50,23 @@ class Variant:
 
 def flow(
     spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({}),
-    nested: NestedEvidence = lambda root, maps: (),
-) -> dict[str, Match]:  # fmt: skip
+    nested: NestedEvidence = lambda root, maps: (), shelf: Shelf | None = None,
+) -> Shelf:  # fmt: skip
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
     Args:
         evidence: moments of what a writer's units look like, given the maps found so far.
         nested: moments of what shows a space with others inside it, or these; such are matched by their exact groups.
         strengths: for weighted policies, mean absolute activation of the anchor's units in every joined space.
+        shelf: matches found before, to go on from.
     """
-    found: dict[str, Match] = {}
+    found = Shelf() if shelf is None else shelf
     nothing = torch.ones(1)
     for op in spec.ops:
         maps = {name: match.map for name, match in found.items()}
         match op:
+            case Junction() if op.space.name in found:
+                continue
             case Concatenation():
                 found[op.space.name] = found[op.skip.name]
             case Junction():
@@ -86,7 +90,7 @@ def flow(
                     (spaces, seen) for spaces, seen in nested(root, maps)
                     if missing & {*spaces} and all(space in missing or space.name in found for space in spaces)
                 ]  # fmt: skip
-                found |= solve_one(root, sights, maps.get(root.name))
+                found.update(solve_one(root, sights, maps.get(root.name)))
     return found
 
 

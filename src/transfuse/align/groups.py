@@ -40,6 +40,7 @@ def best(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
 
 def as_matrix(chosen: Map, units: int) -> Element:
     """A hard map or a rotation as the matrix it pushes by."""
+    chosen = chosen.taken()
     if isinstance(chosen, Permutation):
         identity = torch.eye(units, dtype=torch.float64)
         return chosen.push(identity.expand(*chosen.index.shape[:-1], units, units))

@@ -12,6 +12,7 @@ carries the merged one along without changing what it computes.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from transfuse.augment import varied
 from transfuse.batch import Batch, answers, asked, held_out, size
 from transfuse.choices import Learning
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
-from transfuse.io.state import State
+from transfuse.io.state import load_state, save_state
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.layout import close_tensors
@@ -228,17 +229,17 @@ def _carried(aligned: Aligned, latents: Latents) -> dict[str, Tensor]:
 def learn(
     parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
     batches: Sequence[Batch], options: Learning, believe: Believe = even, seed: int = 0,
-    state: State | None = None,
+    state: Path | None = None,
     each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
 ) -> tuple[list[Aligned], Course]:  # fmt: skip
     """The same models, carried on by learned elements of their groups; what is best on held-out samples is kept.
 
     Args:
-        state: where a run leaves what it needs to go on, and finds what one before it left.
+        state: the file in which a run leaves what it needs to go on, and finds what one before it left.
         each: shows progress.
     """
     descent = Descent(parents, alignments, weights, batches, options, believe, seed)
-    if state and (found := state.load()):
+    if state and (found := load_state(state)):
         descent.load_state_dict(found)
 
     def status() -> str:
@@ -249,5 +250,5 @@ def learn(
             break
         descent.step()
         if state and descent.steps % EVERY == 0:
-            state.save(descent.state_dict())
+            save_state(state, descent.state_dict())
     return descent.best()

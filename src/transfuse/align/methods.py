@@ -1,7 +1,8 @@
 """The alignments a user can choose: each carries a source into the anchor's basis."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,14 +12,17 @@ from transfuse.align import flow as flow_maps
 from transfuse.align.evidence import collect, inputs, outputs
 from transfuse.align.gauge import canonical
 from transfuse.align.heads import cross_head, head_counts, shared_queries, without_scales
+from transfuse.align.kept import collected
 from transfuse.align.paper import ordered, selection, variant, withheld
 from transfuse.align.policy import WEIGHTED
 from transfuse.align.select import disagreement
+from transfuse.align.shelf import Shelf
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
 from transfuse.batch import Batch
 from transfuse.choices import Evidence, Groups, Paper
 from transfuse.errors import ConfigError
+from transfuse.io.store import NOWHERE, Store
 from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
@@ -37,12 +41,16 @@ WEIGHT_SHARE = 3.0
 
 @dataclass(frozen=True)
 class Choices:
-    """What an alignment lets a user choose. `batches` is empty where there is no data."""
+    """What an alignment lets a user choose. `batches` is empty where there is no data.
+
+    `store`: where finished work is kept, and taken from.
+    """
 
     evidence: Evidence
     batches: Sequence[Batch] = ()
     paper: Paper = field(default_factory=Paper)
     groups: Groups = "all"
+    store: Store = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,9 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     nested = exact_maps.from_weights(spec, theirs, ours, target)
     if kind == "activations":
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
-        seen = collect(source.model, anchor.model, ordered(options, probes), choices.batches, select)
+        models = source.model, anchor.model
+        look = partial(collect, *models, batches=choices.batches, select=select)
+        seen = collected(choices.store, ordered(options, probes), look, tokens=options.tokens, rules=options.rules)
         evidence = flow_maps.from_activations(seen, evidence, options.values)
         nested = exact_maps.or_else(exact_maps.from_activations(seen), nested)
     weights: dict[str, Tensor] = {}
@@ -102,7 +112,8 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
         weights = measure(target, anchor.model, choices.batches, select)
     counts = [head_counts(without_scales(each.spec)) for each in (source, anchor)]
     heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
-    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested)
+    shelf = Shelf(choices.store.of(align="flow", evidence=kind, options=asdict(options)))
+    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested, shelf)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
     kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
     carried = unstack(carry_all(spec, theirs, maps))
@@ -141,11 +152,12 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
         models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
-        seen = exact_maps.from_activations(
-            collect(*models, exact_maps.probes(spec), choices.batches, dtype=torch.float64)
-        )
-        activations = exact_maps.or_else(seen, weights)
-    found = _descents(spec, activations, weights if choices.evidence != "activations" else None)
+        look = partial(collect, *models, batches=choices.batches, dtype=torch.float64)
+        seen = collected(choices.store, exact_maps.probes(spec), look, tokens="all")
+        activations = exact_maps.or_else(exact_maps.from_activations(seen), weights)
+    groups = {name: space.group for name, space in spec.spaces().items()}
+    store = choices.store.of(align="exact", evidence=choices.evidence, groups=groups)
+    found = _descents(spec, activations, weights if choices.evidence != "activations" else None, store)
     carried = {name: source.hold(carry_all(spec, theirs, _maps(matches))) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
@@ -156,16 +168,23 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
 
 
 def _descents(
-    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None
+    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None, store: Store
 ) -> dict[str, dict[str, Match]]:
     """The optima that coordinate descent reaches from the evidence there is."""
     kinds = {"activations": activations, "weights": weights}
-    found = {name: exact_maps.exact(spec, evidence) for name, evidence in kinds.items() if evidence is not None}
+    found: dict[str, dict[str, Match]] = {}
+
+    def descend(name: str, evidence: exact_maps.Evidence, start: str | None = None) -> None:
+        found[name] = exact_maps.exact(spec, evidence, found[start] if start else {}, store.of(descent=name))
+
+    for name, evidence in kinds.items():
+        if evidence is not None:
+            descend(name, evidence)
     if activations is not None and weights is not None:
         both = exact_maps.combine([(activations, 1.0), (weights, WEIGHT_SHARE)])
-        found["activations, then weights"] = exact_maps.exact(spec, weights, found["activations"])
-        found["activations, then both"] = exact_maps.exact(spec, both, found["activations"])
-        found["weights, then both"] = exact_maps.exact(spec, both, found["weights"])
+        descend("activations, then weights", weights, "activations")
+        descend("activations, then both", both, "activations")
+        descend("weights, then both", both, "weights")
     return found
 
 

@@ -42,7 +42,7 @@ def only_branch(skip: Map, branch: Map, skip_strength: Strength, branch_strength
 
 def identity(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
     """Unit i to unit i. Raises `SpecError` where the widths differ."""
-    source, target = skip.plan().shape[-2:]
+    source, target = skip.units
     if source != target:
         raise SpecError(f"the identity policy needs equal widths, found {source} and {target}; choose another policy")
     return Matrix(*(torch.eye(source, dtype=torch.float64),) * 2)
@@ -60,7 +60,7 @@ WEIGHTED = ("scalar", "matrix")  # those that look at activations
 
 
 def _mixed(skip: Map, branch: Map, share: Tensor) -> Matrix:
-    pairs = zip(_matrices(skip), _matrices(branch), strict=True)
+    pairs = zip(_matrices(skip.taken()), _matrices(branch.taken()), strict=True)
     return Matrix(*(left * share.to(left) + right * (1 - share.to(left)) for left, right in pairs))
 
 

@@ -14,7 +14,7 @@ of every parent's own, as many are taken as the layer has, those that together e
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from transfuse.align.evidence import Probe, observe
 from transfuse.batch import Batch, held_out
 from transfuse.errors import DataError
+from transfuse.io.store import NOWHERE, Entry, Store
 from transfuse.merge.fit import Fit, Half
 from transfuse.merge.prefix import Prefix, levels
 from transfuse.merge.readout import fit_readout, readout
@@ -43,7 +44,7 @@ Modules = dict[str, nn.Module]
 def least_squares(
     spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
     batches: Sequence[Batch], believe: Believe = even, leave: Collection[str] = (),
-    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
+    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages, store: Store = NOWHERE,
 ) -> dict[str, Fit]:  # fmt: skip
     """Fit every linear map of `fused` in place, in the end what its scores are read out by.
 
@@ -53,6 +54,7 @@ def least_squares(
         believe: whose output counts for how much, sample by sample.
         leave: names of linear maps that stay the mean.
         each: shows progress.
+        store: where fitted layers are kept; one that was cut short goes on behind them.
 
     Returns:
         By the name of the linear map, or of a norm in front of a shared one, how well it was fitted.
@@ -67,7 +69,11 @@ def least_squares(
     last = readout(spec, fused)
     last = None if last and last.map.name in leave else last
     todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
-    matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
+    if (entry := store.load("sensitivities")) is None:
+        matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
+        store.keep("sensitivities", matters)
+    else:
+        matters = {name: values for name, values in entry.tensors.items() if name}
     every = [*fit, *held]
     sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
     before = levels(fused, [stage.names() for stage in todo])
@@ -75,17 +81,45 @@ def least_squares(
     for place, stage in enumerate(each(todo)):
         if all(linear.name in found for linear in stage.linears):
             continue  # it read units that were chosen
+        if (kept := store.load(f"stage {place}")) is not None:
+            found |= _fitted(fused, kept)
+            continue
         sweep.advance(before[place])
         units = branch(spec, stage, todo[place + 1 :])
         if units and units.read.numel() * (len(parents) + 1) <= SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
-            found |= sweep.choose(stage, units, reading)
+            changed, new = {*units.written, units.reader.name}, sweep.choose(stage, units, reading)
         else:
-            found |= sweep.fit(stage)
-    if last:
+            changed, new = set(), sweep.fit(stage)
+        _keep(store, f"stage {place}", fused, new, {*changed, *new})
+        found |= new
+    if last and (kept := store.load("readout")) is not None:
+        found |= _fitted(fused, kept)
+    elif last:
         sweep.advance(sum(map(len, sweep.models[0].stacks.values())))
-        found[last.name] = fit_readout(last, sweep.models, halves)
+        new = {last.name: fit_readout(last, sweep.models, halves)}
+        _keep(store, "readout", fused, new, new)
+        found |= new
     return found
+
+
+def _keep(store: Store, name: str, fused: nn.Module, fits: Mapping[str, Fit], layers: Collection[str]) -> None:
+    """The layers that were changed, as they are now."""
+    tensors = {
+        f"{layer}/{part}": values
+        for layer in layers for part, values in fused.get_submodule(layer).state_dict().items()
+    }  # fmt: skip
+    store.keep(name, tensors, {layer: asdict(fit) for layer, fit in fits.items()})
+
+
+@torch.no_grad()
+def _fitted(fused: nn.Module, kept: Entry) -> dict[str, Fit]:
+    """Layers as they were fitted before, put into the model."""
+    for key, values in kept.tensors.items():
+        layer, _, part = key.rpartition("/")
+        fused.get_submodule(layer).get_parameter(part).copy_(values)
+    fits = {layer: Fit(**facts) for layer, facts in kept.facts.items()}
+    return {layer: replace(fit, units=fit.units and tuple(fit.units)) for layer, fit in fits.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,12 +72,13 @@ def source_of(data: Any) -> str | None:
 
 def diagnose(match: Match) -> dict[str, float | int]:
     """Size, cost, exactness |push pull^T - I|, entropy and effective support of one space's map."""
-    plan = match.map.plan()
+    found = match.map.taken()
+    source, target = found.units
     return {
-        "source_units": plan.shape[-2],
-        "target_units": plan.shape[-1],
+        "source_units": source,
+        "target_units": target,
         "cost": match.cost,
-        "exactness": match.map.exactness(),
-        "entropy": match.map.entropy(),
-        "effective_support": match.map.support(),
+        "exactness": found.exactness(),
+        "entropy": found.entropy(),
+        "effective_support": found.support(),
     }

@@ -42,6 +42,16 @@ class Map(ABC):
         For a signed map these are its squared entries, which sum to one for a rotation.
         """
 
+    def taken(self) -> "Map":
+        """The map itself, in memory, wherever it is kept."""
+        return self
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """The sizes of source and target."""
+        source, target = self.plan().shape[-2:]
+        return source, target
+
     @property
     def within(self) -> int:
         """How many axes of parents lie in front of the map's own."""
@@ -83,8 +93,18 @@ class Permutation(Map):
         return torch.nn.functional.one_hot(self.index, self.index.shape[-1]).transpose(-1, -2).float()
 
     @property
+    def units(self) -> tuple[int, int]:
+        return self.index.shape[-1], self.index.shape[-1]
+
+    @property
     def within(self) -> int:
         return self.index.ndim - 1
+
+    def entropy(self) -> float:
+        return 0.0
+
+    def support(self) -> float:
+        return 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,118 @@
+"""A run that was cut short, wherever, ends as one that was not, and does nothing twice; a cache serves other runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from world import Run, World, one_line
+
+from transfuse.align import evidence, shelf
+from transfuse.io.store import Store
+
+WAYS = {
+    "flow": ("--align", "flow"),
+    "exact": ("--merge", "mean"),
+    "least squares": (),
+    "streamed flow": ("--align", "flow", "--max-memory", "451MiB"),
+    "streamed exact": ("--max-memory", "451MiB"),
+}
+
+
+def job(world: World, way: str, name: str = "out") -> list[object]:
+    data = () if way.startswith("streamed") else ("--data", world.bare, "--samples", 10, "--batch-size", 3)
+    return ["fuse", world.a, world.b, "-o", world.here / name, *data, *WAYS[way]]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Labour:
+    """Counts what is done, and stops a run once so much has been kept."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.kept, self.stop = 0, 10**9
+        keep = Store.keep
+
+        def counted(store: Store, name: str, tensors: object, facts: object = None) -> None:
+            keep(store, name, tensors, facts)  # type: ignore[arg-type]
+            self.kept += 1
+            if self.kept == self.stop:
+                raise KeyboardInterrupt
+
+        patch.setattr(Store, "keep", counted)
+        patch.setattr(shelf, "OFTEN", 0.0)
+        patch.setattr(shelf, "SELDOM", 0.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cut_short_anywhere_it_goes_on(way: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    labour = Labour(monkeypatch)
+    assert run(*job(world, way, "whole")).status == 0
+    total, work = labour.kept, world.here / "out.work"
+    assert total > 2
+    for stop in sorted({1, 2, total // 3, total // 2, total - 1, total}):
+        labour.kept, labour.stop = 0, stop
+        assert run(*job(world, way)).status not in (0, 2)
+        assert work.is_dir()
+        assert not (world.here / "out").exists()
+        labour.stop = 10**9
+        assert run(*job(world, way), "--resume").status == 0
+        assert labour.kept == total, "something was made twice"
+        assert not work.exists()
+        assert same(world.here / "whole", world.here / "out")
+        for each in (world.here / "out").iterdir():
+            each.unlink()
+        (world.here / "out").rmdir()
+
+
+def kept_again(labour: Labour, ran: Sequence[object], run: Run) -> int:
+    labour.kept = 0
+    assert run(*ran).status == 0
+    return labour.kept
+
+
+def test_a_cache_serves_what_is_made_of_the_same(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    labour, cache = Labour(monkeypatch), ("--cache", world.here / "cache")
+    first = kept_again(labour, [*job(world, "exact"), *cache], run)
+    assert first > 0
+    assert kept_again(labour, [*job(world, "exact", "again"), *cache], run) == 0
+    assert same(world.here / "out", world.here / "again")
+    other = [*job(world, "exact", "weighted"), *cache, "--weights", "3,1"]
+    assert kept_again(labour, other, run) == 0, "weights change no map"
+    assert not same(world.here / "out", world.here / "weighted")
+    assert kept_again(labour, [*job(world, "flow", "flow"), *cache], run) > 0
+    hard = [*job(world, "flow", "hard"), *cache, "--plan", "hard"]
+    monkeypatch.setattr(evidence, "observe", None)  # nobody looks at the data again
+    assert kept_again(labour, hard, run) > 0
+
+
+def test_what_is_damaged_in_a_cache_is_made_again(world: World, run: Run) -> None:
+    cache = ("--cache", world.here / "cache")
+    assert run(*job(world, "least squares"), *cache).status == 0
+    files = list((world.here / "cache").rglob("*.safetensors"))
+    assert len(files) > 5
+    for file in files:
+        file.write_bytes(file.read_bytes()[:20])
+    assert run(*job(world, "least squares", "again"), *cache).status == 0
+    assert same(world.here / "out", world.here / "again")
+
+
+def test_a_cache_that_cannot_be_written(world: World, run: Run) -> None:
+    file = world.file("taken", "")
+    one_line(run(*job(world, "exact"), "--cache", file), ["taken", "cannot be written"])
+    assert not (world.here / "out").exists()
+
+
+def test_sizes_of_memory(world: World, run: Run) -> None:
+    plain = ["fuse", world.a, world.b, "-o", world.here / "out"]
+    one_line(run(*plain, "--max-memory", "8 apples"), ["--max-memory", "8GB"])
+    one_line(run(*plain, "--max-memory", "1MB"), ["max-memory", "tensor by tensor"])
+    one_line(run(*plain, "--max-memory", "1MB", "--data", world.bare), ["max-memory", "--data"])
