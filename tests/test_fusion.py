@@ -136,3 +136,16 @@ def test_a_loaded_anchor_with_data_needs_a_processor(tmp_path):
 def test_models_of_a_wrong_type(wrong):
     with pytest.raises(ConfigError, match="give a list"):
         transfuse.fuse(wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_with_rotary_positions(tmp_path, dtype):
+    """What a model computes beside its weights stays precise, so that the written checkpoint computes the same."""
+    llama = next(case for case in CASES if case.name == "LlamaForCausalLM")
+    for seed in range(2):
+        llama.build(seed).to(dtype).save_pretrained(tmp_path / str(seed))
+    fusion = transfuse.fuse([str(tmp_path / "0"), str(tmp_path / "1")], align="exact")
+    fusion.save(tmp_path / "out")
+    assert {values.dtype for values in fusion.model.state_dict().values()} == {dtype}
+    fresh = llama.architecture.from_pretrained(tmp_path / "out").model.rotary_emb.inv_freq
+    assert torch.equal(fusion.model.model.rotary_emb.inv_freq, fresh)

@@ -44,7 +44,11 @@ class Workplace:
 
 
 def workplace(job: Job, resume: bool) -> Workplace:
-    """The cache that was asked for; else a folder beside the output. Raises `ConfigError` or `OutputError`."""
+    """The cache that was asked for; else a folder beside the output, where a run that was cut short left its work.
+
+    What lies there is taken by what it was made of, so that nothing of another run can be taken by mistake; `resume`
+    insists that there is some. Raises `ConfigError` or `OutputError`.
+    """
     if job.cache is not None:
         if resume:
             raise ConfigError("--resume: with --cache, whatever is finished is found there; leave one of them out")
@@ -54,8 +58,6 @@ def workplace(job: Job, resume: bool) -> Workplace:
     folder = target.with_name(f"{target.name}.work")
     if resume and not folder.exists():
         raise ConfigError(f"--resume: {folder} is not there, so no run was cut short; leave it out")
-    if not resume and folder.exists():
-        raise OutputError(f"{folder}: a run was cut short here; go on with --resume, or remove it")
     return Workplace(folder, lasting=False)
 
 

@@ -15,7 +15,7 @@ from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
 
 SINGLE, DOUBLE = 4, 8  # bytes of a number
-START = 450 * 2**20  # what Python, torch and transformers take before anything is read
+START = 600 * 2**20  # what Python, torch and transformers take before anything is read
 
 
 @dataclass(frozen=True)

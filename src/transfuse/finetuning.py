@@ -23,6 +23,7 @@ from transfuse.io.output import Overwrite, write_json
 from transfuse.io.quiet import quiet
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.compatible import check_same_answers
+from transfuse.network.model import stored_in
 from transfuse.progress import Progress, silent
 from transfuse.report.card import finetuned_card
 from transfuse.report.record import PACKAGES, Origin, origin
@@ -160,7 +161,7 @@ def _trained(
         found = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     check_finite(found.state_dict(), "the fine-tuned model")
     found.set_attn_implementation(attention)
-    return found.to("cpu", dtype).eval(), trainer.state
+    return stored_in(dtype, found.to("cpu")).eval(), trainer.state
 
 
 def training_samples(data: Any, does: Task, schedule: Schedule, taught: bool) -> Samples:

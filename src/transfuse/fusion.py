@@ -29,7 +29,7 @@ from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import opened
-from transfuse.network.model import Network, checked_declaration, declaration, network, with_tensors
+from transfuse.network.model import Network, checked_declaration, declaration, network, stored_in, with_tensors
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.report.card import model_card
@@ -252,9 +252,7 @@ def merge(
 def _finish(anchor: PreTrainedModel, fused: PreTrainedModel, options: Options) -> PreTrainedModel:
     """The fused model in the wanted dtype, on the CPU."""
     dtype = options.torch_dtype() or anchor.dtype
-    fused = fused.to("cpu", dtype)
-    fused.config.dtype = dtype
-    return fused
+    return stored_in(dtype, fused.to("cpu"))
 
 
 def _name(model: Model, index: int) -> str:

@@ -4,6 +4,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from transfuse.fusion import align, calibrate, check_models, fuse, load
 from transfuse.io.checkpoint import load_empty, local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
+from transfuse.io.output import remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
 from transfuse.plugins import load_families
@@ -36,21 +38,32 @@ from transfuse.vocabulary import rows_of_words
 
 def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Fuse and save. Returns the output and its record."""
-    start = time.perf_counter()
+    start, output = time.perf_counter(), Path(str(job.output))
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
-    if _streams(job):
-        record = stream(job.models, str(job.output), policy(job), progress, place.folder, **job.options())
-    else:
+    with _at(place):
+        if _streams(job):
+            return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
         fusion = fuse(job.models, samples, progress, cache=place.folder, **job.options())
         seconds = round(time.perf_counter() - start, 2)
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
-        fusion.save(str(job.output), policy(job))
-        record = fusion.record
+        return fusion.save(output, policy(job)), fusion.record
+
+
+@contextmanager
+def _at(place: Workplace) -> Iterator[None]:
+    """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
+    absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
+    try:
+        yield
+    except BaseException:
+        if not any(path.is_file() for path in place.folder.rglob("*")):
+            shutil.rmtree(place.folder, ignore_errors=True)
+            remove_empty(absent)
+        raise
     if not place.lasting:
         shutil.rmtree(place.folder, ignore_errors=True)
-    return Path(str(job.output)), record
 
 
 def _streams(job: Job) -> bool:

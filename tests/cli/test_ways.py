@@ -48,7 +48,6 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     work = world.here / "out.work"
     assert list(work.rglob("learning.pt"))
     assert not (world.here / "out").exists()
-    one_line(run(*learn(world)), ["out.work", "--resume"])
     assert run(*learn(world, "--resume")).status == 0
     assert not work.exists()
     resumed = load_file(world.here / "out" / "model.safetensors")

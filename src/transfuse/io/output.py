@@ -34,7 +34,7 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
             partial.mkdir(parents=True)
             yield partial
         except (OSError, SafetensorError) as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
         try:
@@ -44,7 +44,7 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
             raise OutputError(f"{target}: cannot be completed ({_reason(error)}); choose another directory") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(absent)
+        remove_empty(absent)
         raise
 
 
@@ -108,14 +108,14 @@ def _probe(target: Path) -> None:
         probe.mkdir(parents=True)
         probe.rmdir()
     finally:
-        _remove_empty(absent)
+        remove_empty(absent)
 
 
 def _sibling(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
 
 
-def _remove_empty(directories: Sequence[Path]) -> None:
+def remove_empty(directories: Sequence[Path]) -> None:
     """Removes those of `directories`, innermost first, that are there and empty."""
     for directory in directories:
         with suppress(OSError):
@@ -154,7 +154,8 @@ def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether it says that the disk, or what may be used of it, is full."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     return any(f"(os error {number})" in str(error) for number in _FULL)  # Rust's wording, all that safetensors keeps

@@ -10,11 +10,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from transfuse.errors import OutputError
 from transfuse.io.files import first_line
+from transfuse.io.output import is_full
 
 FACTS = "facts"
 
@@ -68,8 +70,6 @@ class Store:
 
     def keep(self, name: str, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
         """Keep an entry, all of it or nothing. Raises `OutputError`."""
-        from safetensors.torch import save_file
-
         path = self.path(name)
         if path is None:
             return
@@ -79,8 +79,11 @@ class Store:
             whole = {key: values.detach().cpu().contiguous() for key, values in tensors.items()}
             save_file(whole or {"": torch.zeros(0)}, partial, {FACTS: json.dumps(facts)})
             os.replace(partial, path)
-        except Exception as error:  # safetensors has errors of its own for a full disk
-            raise OutputError(f"{path.parent}: finished work cannot be kept there ({first_line(error)})") from error
+        except (OSError, SafetensorError) as error:
+            why = (
+                "no space left to keep finished work" if is_full(error) else f"cannot be written ({first_line(error)})"
+            )
+            raise OutputError(f"{path.parent}: {why}; free some, or choose another disk") from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -77,6 +77,14 @@ def multiplied_in(stored: torch.dtype) -> torch.dtype:
     return torch.float32 if torch.finfo(stored).bits < 32 else torch.float64
 
 
+def stored_in(dtype: torch.dtype, model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, its weights in `dtype`; what it computes beside them (rotary frequencies) stays precise."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
+
+
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
     """A copy of the model that holds other weights, given opened."""
     twin = copy.deepcopy(model)

@@ -1,0 +1,201 @@
+"""Fusing weights that do not fit into memory: seconds, peak memory, bytes read and written, beside a plain copy.
+
+python benchmarks/large.py --shape 3b --ways none exact --max-memory 8GB
+
+Two random Llama-shaped checkpoints in bfloat16, the second a hidden copy of the first: the same function in another
+basis (every exact group's random element), so that an exact fusion must give the first one back. Made on disk tensor by
+tensor, deleted after. Every fusion is a process of its own. `copied`: reading both and writing one, by cp.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from common import record
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from transfuse.align.groups import random_alignment
+from transfuse.io.shards import write_shards
+from transfuse.lazy import Lazy
+from transfuse.merge.apply import carry_all
+from transfuse.network.layout import close_tensors, opened
+from transfuse.network.model import declaration
+from transfuse.network.symmetry import fold, symmetric
+from transfuse.streaming import stored_network
+
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {
+        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "intermediate_size": 768, "vocab_size": 2048,
+    },
+    "1b": {
+        "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 5632, "vocab_size": 32000,
+    },
+    "3b": {
+        "hidden_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 24, "num_key_value_heads": 8,
+        "intermediate_size": 8192, "vocab_size": 32000,
+    },
+}  # fmt: skip
+WAYS = {
+    "none": ["--align", "none"], "exact": ["--align", "exact"], "flow, hard": ["--align", "flow", "--plan", "hard"],
+    "flow": ["--align", "flow"],
+}  # fmt: skip
+SHARD = 5 * 10**9  # bytes
+
+
+def parents(folder: Path, shape: dict[str, int]) -> tuple[Path, Path, int]:
+    """A random model, and the same in another basis; and how many parameters each has."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False)).to(torch.bfloat16)
+    sizes = {name: tuple(values.shape) for name, values in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+
+    def random(name: str) -> Tensor:
+        values = torch.randn(sizes[name], generator=generator)
+        return 1 + 0.1 * values if values.ndim == 1 else values / sizes[name][-1] ** 0.5
+
+    one, two = folder / "one", folder / "two"
+    _write(one, model, sizes, Lazy({name: partial(random, name) for name in sizes}))
+    first = stored_network(one, model, torch.device("cpu"))
+    spec = symmetric(opened(declaration(model)))
+    maps = random_alignment(spec, 1)
+    _write(two, model, sizes, close_tensors(declaration(model), carry_all(spec, fold(spec, first.tensors), maps)))
+    return one, two, sum(map(prod, sizes.values()))
+
+
+def _write(folder: Path, model: LlamaForCausalLM, sizes: dict[str, tuple[int, ...]], tensors: Lazy) -> None:
+    folder.mkdir()
+    model.config.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["LlamaForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    groups: list[dict[str, tuple[int, ...]]] = [{}]
+    for name, size in sizes.items():
+        if groups[-1] and 2 * sum(map(prod, [*groups[-1].values(), size])) > SHARD:
+            groups.append({})
+        groups[-1][name] = size
+    names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
+    names = names if len(groups) > 1 else ["model.safetensors"]
+    shards = dict(zip(names, groups, strict=True))
+    write_shards(folder, shards, torch.bfloat16, lambda name: tensors[name].to(torch.bfloat16))
+
+
+class Watch(threading.Thread):
+    """The largest resident memory of a process, its files' pages included, and what it read and wrote."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self.process = psutil.Process(process.pid)
+        self.peak = self.anonymous = self.read = self.written = 0
+
+    def run(self) -> None:
+        while True:
+            try:
+                memory, io = self.process.memory_info(), self.process.io_counters()
+            except psutil.Error:
+                return
+            self.peak = max(self.peak, memory.rss)
+            self.anonymous = max(self.anonymous, memory.rss - memory.shared)
+            self.read, self.written = io.read_chars, io.write_chars
+            time.sleep(0.1)
+
+
+def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
+    """One fusion in a process of its own."""
+    command = [
+        sys.executable, "-m", "transfuse", "fuse", *map(str, models), "-o", str(output), *WAYS[way], "--max-memory",
+        max_memory, "--json",
+    ]  # fmt: skip
+    start = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRANSFORMERS_OFFLINE": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    watch = Watch(process)
+    watch.start()
+    out, error = process.communicate()
+    if process.returncode:
+        raise SystemExit(error)
+    found = json.loads(out)
+    return {
+        "seconds": time.perf_counter() - start, "until_written": found["seconds"],
+        "streamed": found.get("streamed", False), "peak_gb": watch.peak / 1e9,
+        "anonymous_gb": watch.anonymous / 1e9, "written_gb": watch.written / 1e9,
+    }  # fmt: skip
+
+
+def copied(models: list[Path], output: Path) -> dict[str, Any]:
+    """Read both, write one, as fast as the machine can."""
+    start = time.perf_counter()
+    for model in models:
+        for file in model.glob("*.safetensors"):
+            with file.open("rb") as stream:
+                while stream.read(2**24):
+                    pass
+    shutil.copytree(models[0], output)
+    os.sync()
+    return {"seconds": time.perf_counter() - start}
+
+
+def deviation(one: Path, other: Path) -> float:
+    """How far the model that came back is from the first: root mean square over all weights, relative, worst tensor.
+
+    Of the weights in the first one's own gauge: norms folded, as every exact fusion has them.
+    """
+    from transfuse.align.gauge import canonical
+
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig.from_pretrained(one)).to(torch.bfloat16)
+    spec = symmetric(opened(declaration(model)))
+    ours, theirs = (canonical(spec, stored_network(each, model, torch.device("cpu")).tensors) for each in (one, other))
+    return max(float((ours[name] - theirs[name]).norm() / ours[name].norm()) for name in ours)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="3b")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "exact"])
+    parser.add_argument("--max-memory", default="8GB")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
+    args = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        start = time.perf_counter()
+        one, two, parameters = parents(folder, SHAPES[args.shape])
+        size = sum(file.stat().st_size for file in one.glob("*.safetensors"))
+        print(f"{parameters / 1e9:.2f} billion parameters, {size / 1e9:.1f} GB each, made in", end=" ")
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+        rows["copied"] = copied([one, two], folder / "copy")
+        shutil.rmtree(folder / "copy")
+        for way in args.ways:
+            rows[way] = fuse(way, [one, two], folder / "out", args.max_memory, args.threads)
+            if way == "exact":
+                rows[way]["deviation"] = deviation(one, folder / "out")
+            print(way, rows[way], flush=True)
+            shutil.rmtree(folder / "out")
+            facts = {"parameters": parameters, "bytes_each": size, "shape": SHAPES[args.shape]}
+            record(f"large-{args.shape}", facts | {"rows": rows})
+    table = Table("", "seconds", "of a copy", "peak memory, GB")
+    for way, row in rows.items():
+        peak = f"{row['peak_gb']:.1f}" if "peak_gb" in row else ""
+        table.add_row(way, f"{row['seconds']:.0f}", f"{row['seconds'] / rows['copied']['seconds']:.1f}", peak)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
