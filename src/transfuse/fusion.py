@@ -219,8 +219,8 @@ def align(
         kept: where finished work is kept.
     """
     one, course, kept = METHODS[options.align], None, kept or unkept(len(networks))
-    pairs = zip(progress.track(networks[1:], "aligning"), kept.pairs, strict=True)
-    found = [one(networks[0], other, replace(choices, store=store)) for other, store in pairs]
+    pairs = zip(networks[1:], kept.pairs, strict=True)
+    found = [one(networks[0], other, replace(choices, store=store, progress=progress)) for other, store in pairs]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
         found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
     if options.align == "learned":

@@ -16,6 +16,7 @@ from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
 from transfuse.network.spec import Spec
+from transfuse.progress import Progress, silent
 from transfuse.transport.cost import Moments, centre, moments, standardise
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
@@ -27,8 +28,9 @@ ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost aw
 
 
 def exact(
-    spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({}), store: Store = NOWHERE
-) -> dict[str, Match]:
+    spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({}), store: Store = NOWHERE,
+    progress: Progress = silent,
+) -> dict[str, Match]:  # fmt: skip
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
     Args:
@@ -40,14 +42,21 @@ def exact(
     found, seen = kept.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
     solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
     todo = roots(spec)
-    while not ended and solved < SWEEPS * len(todo):
-        root = todo[solved % len(todo)]
+
+    def status() -> str:
+        share = f", {costs[-1] / max(len(found), 1):.3f} of the difference left" if costs else ""
+        return f"aligning, round {solved // len(todo) + 1}{share}"
+
+    for turn in progress.track(range(solved, 0 if ended else SWEEPS * len(todo)), status):
+        root = todo[turn % len(todo)]
         found |= solve_one(root, evidence(root, {name: match.map for name, match in found.items()}))
         solved += 1
         if solved % len(todo) == 0:
             costs.append(sum(match.cost for match in found.values()))
             ended = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
         kept.save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
+        if ended:
+            break
     return found
 
 

@@ -24,6 +24,7 @@ from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Concatenation, Embedding, Junction, Linear, Spec, Table, Writer
+from transfuse.progress import Progress, silent
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
@@ -50,7 +51,7 @@ class Variant:
 
 def flow(
     spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({}),
-    nested: NestedEvidence = lambda root, maps: (), shelf: Shelf | None = None,
+    nested: NestedEvidence = lambda root, maps: (), shelf: Shelf | None = None, progress: Progress = silent,
 ) -> Shelf:  # fmt: skip
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
@@ -62,7 +63,7 @@ def flow(
     """
     found = Shelf() if shelf is None else shelf
     nothing = torch.ones(1)
-    for op in spec.ops:
+    for op in progress.track(spec.ops, "aligning"):
         maps = {name: match.map for name, match in found.items()}
         match op:
             case Junction() if op.space.name in found:

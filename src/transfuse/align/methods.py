@@ -1,7 +1,7 @@
 """The alignments a user can choose: each carries a source into the anchor's basis."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import torch
@@ -31,6 +31,7 @@ from transfuse.network.model import Network, with_tensors, with_twins
 from transfuse.network.space import Group
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import restrict, symmetric
+from transfuse.progress import Progress, silent
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
@@ -51,6 +52,7 @@ class Choices:
     paper: Paper = field(default_factory=Paper)
     groups: Groups = "all"
     store: Store = NOWHERE
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     counts = [head_counts(without_scales(each.spec)) for each in (source, anchor)]
     heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
     shelf = Shelf(choices.store.of(align="flow", evidence=kind, options=asdict(options)))
-    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested, shelf)
+    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested, shelf, choices.progress)
     maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
     kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
     carried = unstack(carry_all(spec, theirs, maps))
@@ -157,7 +159,8 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
         activations = exact_maps.or_else(exact_maps.from_activations(seen), weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
     store = choices.store.of(align="exact", evidence=choices.evidence, groups=groups)
-    found = _descents(spec, activations, weights if choices.evidence != "activations" else None, store)
+    choices = replace(choices, store=store)
+    found = _descents(spec, activations, weights if choices.evidence != "activations" else None, choices)
     carried = {name: source.hold(carry_all(spec, theirs, _maps(matches))) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
@@ -168,14 +171,15 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
 
 
 def _descents(
-    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None, store: Store
+    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None, choices: Choices
 ) -> dict[str, dict[str, Match]]:
     """The optima that coordinate descent reaches from the evidence there is."""
     kinds = {"activations": activations, "weights": weights}
     found: dict[str, dict[str, Match]] = {}
 
     def descend(name: str, evidence: exact_maps.Evidence, start: str | None = None) -> None:
-        found[name] = exact_maps.exact(spec, evidence, found[start] if start else {}, store.of(descent=name))
+        before = found[start] if start else {}
+        found[name] = exact_maps.exact(spec, evidence, before, choices.store.of(descent=name), choices.progress)
 
     for name, evidence in kinds.items():
         if evidence is not None:
