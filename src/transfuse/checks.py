@@ -10,6 +10,7 @@ from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.output import Overwrite, check_target
 from transfuse.schedule import Schedule, check_taught
+from transfuse.sizes import in_bytes
 from transfuse.yamlfile import read
 
 PLOTS = (".png", ".svg")
@@ -69,6 +70,14 @@ def policy(job: Job) -> Overwrite:
 def options(flags: Mapping[str, Any]) -> Options:
     """The options that flags ask for. Raises `ConfigError`."""
     return make(Options, *_given(flags))
+
+
+def memory(given: str | None) -> int | None:
+    """The bytes that --max-memory allows. Raises `ConfigError`."""
+    try:
+        return None if given is None else in_bytes(given)
+    except ValueError as error:
+        raise ConfigError(f"--max-memory: {error}, found {given!r}") from error
 
 
 def schedule(flags: Mapping[str, Any]) -> Schedule:

@@ -75,6 +75,28 @@ def fuse(
     voice.show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 
+@app.command()
+def plan(
+    models: flags.Planned, align: flags.Align = None, plan: flags.Plan = None, groups: flags.Groups = None,
+    basis: flags.Basis = None, dtype: flags.Dtype = None, max_memory: flags.MaxMemory = None,
+    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
+) -> None:  # fmt: skip
+    """Tell what fusing by weights would match and take; nothing is loaded."""
+    from transfuse.checks import memory, options
+    from transfuse.report.table import outlook_table
+
+    given = {
+        "align": align, "plan": plan, "groups": groups, "basis": basis, "dtype": dtype, "allow_pickle": allow_pickle,
+        "spec": spec,
+    }  # fmt: skip
+    voice, chosen, room = _voice(as_json, quiet), options(given), memory(max_memory)
+    with quiet_libraries():
+        from transfuse.jobs import plan_job
+
+        found = plan_job(models, chosen, room)
+    voice.show(asdict(found), lambda: outlook_table(found))
+
+
 @app.command(name="eval")
 def evaluate(
     models: flags.Measured, data: flags.Labelled, limit: flags.Limit = None, batch_size: flags.BatchSize = None,

@@ -5,7 +5,6 @@ Nothing here imports torch before it has to, so that a mistyped option is answer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -40,6 +39,7 @@ from transfuse.choices import (
 )  # fmt: skip
 from transfuse.conflicts import check_data, check_together
 from transfuse.errors import ConfigError
+from transfuse.sizes import in_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -56,16 +56,7 @@ def _list(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
-def _bytes(value: object) -> object:
-    """`8GB` as a number of bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", str(value).strip(), re.IGNORECASE)
-    if not found or isinstance(value, bool):
-        raise ValueError("should be a size as 8GB or 500MB")
-    number, unit = float(found[1]), (found[2] or "").upper()
-    return int(number * (1024 if unit.endswith("I") else 1000) ** " KMGT".index(unit[:1] or " "))
-
-
-Memory = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+Memory = Annotated[int, BeforeValidator(in_bytes), Field(ge=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Share = Annotated[Finite, Field(ge=0)]

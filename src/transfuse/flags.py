@@ -13,6 +13,7 @@ Models = Annotated[
         help="Checkpoint folders or hub names. The result has the first one's basis, shape and processor.",
     ),
 ]
+Planned = Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or hub names.")]
 Measured = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or hub names.")]
 Anchor = Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")]
 Other = Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")]

@@ -16,21 +16,23 @@ from transfuse.batch import Batch
 from transfuse.checks import TrainingTarget, Workplace, policy
 from transfuse.config import Job, Options, Settings
 from transfuse.errors import ConfigError, OutputError, SpecError
-from transfuse.estimate import available_bytes, in_words, loaded_bytes, sizes, streamed_bytes
+from transfuse.estimate import Estimate, available_bytes
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import path as walk
 from transfuse.finetuning import finetune, training_samples
-from transfuse.fusion import align, calibrate, check_models, fuse, load
+from transfuse.fusion import align, calibrate, check_alike, check_models, fuse, load
 from transfuse.io.checkpoint import load_empty, local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
 from transfuse.io.output import remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.families import FAMILIES, declare
+from transfuse.outlook import Outlook, outlook
 from transfuse.plugins import load_families
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
+from transfuse.sizes import in_words
 from transfuse.streaming import stream, streamable
 from transfuse.tasks import check_measurable, own_preparer, task, with_ids_of
 from transfuse.vocabulary import rows_of_words
@@ -70,13 +72,22 @@ def _streams(job: Job) -> bool:
     """Whether the models are to stay in their files, as they do not fit into memory. Raises `ConfigError`."""
     models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
     able = streamable(job.models, models, job, job.data is not None)
-    given = sizes(models, job)
-    least = streamed_bytes(given) if able else loaded_bytes(given)
+    cost = Estimate(models, job)
+    least = cost.streamed if able else cost.loaded
     if job.max_memory and least > job.max_memory:
         how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
         raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
     room = job.max_memory or available_bytes() // 2
-    return able and loaded_bytes(given) > room
+    return able and cost.loaded > room
+
+
+def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> Outlook:
+    """What fusing by weights would match, and what it would take; only headers and configuration are read."""
+    _inspect(models, options, _fusible)
+    empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
+    check_alike(empty, models)
+    able = streamable(models, empty, options, False)
+    return outlook(models, Estimate(empty, options), able, max_memory or available_bytes() // 2)
 
 
 def eval_job(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from transfuse.sizes import in_words
 from transfuse.terminal import printable
 
 if TYPE_CHECKING:
     from transfuse.compare import Comparison
     from transfuse.evaluate import Metrics, Path
+    from transfuse.outlook import Outlook
 
 
 def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
@@ -57,6 +61,28 @@ def path_table(line: Path) -> Table:
     for position, point in zip(line.positions, line.points, strict=True):
         table.add_row(f"{position:.2f}", f"{point.accuracy:.2%}", f"{point.loss:.4f}")
     return table
+
+
+def outlook_table(found: Outlook) -> Group:
+    """What would be matched; below, what it takes."""
+    models = Table(_name(), *(_right(name) for name in ("parameters", "on disk")))
+    for model in found.models:
+        models.add_row(Text(printable(model.path)), f"{model.parameters:,}", in_words(model.bytes))
+    spaces = Table("units of", *(_right(name) for name in ("how many", "size", "maps in each")), "mapped by")
+    for kind in found.spaces:
+        inside = str(prod(kind.inside)) if kind.inside else ""
+        spaces.add_row(kind.name, str(kind.count), str(kind.units), inside, kind.group)
+    way = "read and written tensor by tensor" if found.streams else "loaded"
+    other = "" if found.streamed_bytes is None else f" (tensor by tensor {in_words(found.streamed_bytes)})"
+    memory = in_words(found.streamed_bytes) if found.streams and found.streamed_bytes else in_words(found.loaded_bytes)
+    lines = [
+        f"blocks: {found.blocks}, paired in order",
+        f"models: {way}",
+        f"memory: about {memory}{'' if found.streams else other}",
+        f"disk: {in_words(found.output_bytes)}, and {in_words(found.map_bytes)} for maps while it runs",
+        f"time: about {found.seconds:.0f} s here",
+    ]
+    return Group(models, *([spaces] if found.spaces else []), "\n".join(lines))
 
 
 def comparison_table(comparison: Comparison) -> Table:

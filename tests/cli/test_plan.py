@@ -1,0 +1,61 @@
+"""What would be matched and taken, told before anything is loaded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from world import SIZES, Run, World, one_line
+
+from transfuse.estimate import Labour, Rates
+from transfuse.io import checkpoint
+from transfuse.sizes import in_bytes, in_words
+
+
+def told(world: World, run: Run, *more: object) -> dict[str, object]:
+    ran = run("plan", world.a, world.b, "--json", *more)
+    assert ran.status == 0, ran
+    return dict(json.loads(ran.out))
+
+
+def test_spaces_and_sizes(world: World, run: Run) -> None:
+    found = told(world, run)
+    spaces = {each["name"]: each for each in found["spaces"]}  # type: ignore[attr-defined]
+    assert found["blocks"] == SIZES["num_hidden_layers"]
+    assert spaces["hidden"] == {"name": "hidden", "units": 32, "group": "permutation", "inside": [], "count": 2}
+    assert spaces["v"] == {"name": "v", "units": 8, "group": "linear", "inside": [2], "count": 2}
+    assert spaces["stream"]["group"] == "centred orthogonal"
+    size = sum(file.stat().st_size for file in Path(world.a).glob("*.safetensors"))
+    assert 0.8 * size < found["output_bytes"] <= size  # type: ignore[operator]
+    assert not found["streams"]
+    assert told(world, run, "--align", "none")["spaces"] == []
+    assert "soft plan" in {each["group"] for each in told(world, run, "--align", "flow")["spaces"]}  # type: ignore[attr-defined]
+
+
+def test_little_memory_means_tensor_by_tensor(world: World, run: Run) -> None:
+    least, most = (told(world, run)[name] for name in ("streamed_bytes", "loaded_bytes"))
+    assert least < most  # type: ignore[operator]
+    assert told(world, run, "--max-memory", least)["streams"]
+
+
+def test_nothing_is_loaded(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "load_model", None)
+    monkeypatch.setattr(checkpoint, "check_finite", None)
+    assert run("plan", world.a, world.b).status == 0
+
+
+def test_mistakes(world: World, run: Run) -> None:
+    one_line(run("plan", world.a, world.deep), ["equal depth"])
+    one_line(run("plan", world.a, world.here / "nowhere"), ["nowhere", "no such directory"])
+    one_line(run("plan", world.a, world.b, "--max-memory", "much"), ["--max-memory", "8GB", "much"])
+
+
+def test_sizes_as_people_write_them() -> None:
+    assert [in_bytes(text) for text in ("8GB", "1.5 MB", "2GiB", "12", "3k")] == [
+        8 * 10**9, 1_500_000, 2 * 2**30, 12, 3000,
+    ]  # fmt: skip
+    assert [in_words(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
+
+
+def test_labour_takes_time() -> None:
+    work = Labour(single=10, double=10, moved=10, seconds=1) + Labour(seconds=1)
+    assert work.takes(Rates(single=10, double=5, moved=2)) == 1 + 2 + 5 + 2
