@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What is slow to import is imported once the options are known to be right."""
 
 import os
+import signal
 import sys
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -211,6 +212,7 @@ def _voice(as_json: bool, quiet: bool) -> Voice:
 
 def main() -> None:
     """Run; a mistake of the user's ends in one line on stderr and exit status 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is taken away
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()

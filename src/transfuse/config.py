@@ -5,6 +5,7 @@ Nothing here imports torch before it has to, so that a mistyped option is answer
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -62,6 +63,11 @@ Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Share = Annotated[Finite, Field(ge=0)]
 
 
+def _own_gpu() -> str:
+    """Of several processes on one machine, each has its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+
+
 class Settings(BaseModel):
     """What every run has; more options stand in what is made of it."""
 
@@ -86,7 +92,7 @@ class Settings(BaseModel):
 
         try:
             device = torch.device(
-                ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+                (_own_gpu() if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
             )
             torch.ones(1, device=device).item()  # "meta", which holds no numbers, fails here too
         except (RuntimeError, AssertionError) as error:

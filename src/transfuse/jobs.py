@@ -31,6 +31,7 @@ from transfuse.network.families import FAMILIES, declare
 from transfuse.outlook import Outlook, outlook
 from transfuse.plugins import load_families
 from transfuse.progress import Progress
+from transfuse.ranks import here
 from transfuse.schedule import Schedule
 from transfuse.sizes import in_words
 from transfuse.streaming import stream, streamable
@@ -50,7 +51,10 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
         fusion = fuse(job.models, samples, progress, cache=place.folder, **job.options())
         seconds = round(time.perf_counter() - start, 2)
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
-        return fusion.save(output, policy(job)), fusion.record
+        if here().first:
+            fusion.save(output, policy(job))
+        here().wait()
+        return output, fusion.record
 
 
 @contextmanager
@@ -64,7 +68,7 @@ def _at(place: Workplace) -> Iterator[None]:
             shutil.rmtree(place.folder, ignore_errors=True)
             remove_empty(absent)
         raise
-    if not place.lasting:
+    if not place.lasting and here().first:
         shutil.rmtree(place.folder, ignore_errors=True)
 
 

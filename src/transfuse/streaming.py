@@ -32,6 +32,7 @@ from transfuse.network.layout import close_tensors, open_tensors, opened
 from transfuse.network.model import Network, computed_in, declaration, multiplied_in
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
+from transfuse.ranks import here
 from transfuse.report.card import model_card
 from transfuse.report.record import describe, origin
 from transfuse.saving import save_checkpoint
@@ -88,7 +89,9 @@ def stream(
         seconds = {"seconds": round(time.perf_counter() - start, 2), "streamed": True}
         record = describe(origins, chosen, weights, choices, None, alignments) | seconds
         write = partial(_write, empty[0], folders[0], fused, chosen.torch_dtype() or empty[0].dtype, progress)
-        save_checkpoint(target, overwrite, write, names, None, record, model_card(target.name, record))
+        if here().first:
+            save_checkpoint(target, overwrite, write, names, None, record, model_card(target.name, record))
+        here().wait()
     return record
 
 

@@ -6,7 +6,7 @@ number of samples.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.network.space import Axis
 from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
+from transfuse.ranks import Ranks, here
 from transfuse.transport.cost import Moments, moments
 
 PIECE = 16  # samples that are looked at together: what their activations take is all the memory there is to pay
@@ -92,13 +93,25 @@ def collect(
             one, two = (values[probe].flatten(0, -2) for values in (x, y))
             found[probe] = moments(one, two, found.get(probe), dtype)
 
-    tables = [probe for probe in wanted if probe.side == "parameter"]
+    ranks = here()
+    tables = [probe for probe in wanted if probe.side == "parameter"] if ranks.first else []
     add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))
     cuts = {model: columns(declaration(model)) for model in (source, target)}
-    pieces = (piece for batch in batches for piece in cut(batch, PIECE))
+    pieces = ranks.share(piece for batch in batches for piece in cut(batch, PIECE))
     for batch in pieces if hooked else ():
         add(*(observe(model, hooked, batch, cuts[model], select) for model in (source, target)))
-    return found
+    if ranks.count == 1:
+        return found
+    shown = [probe for probe in wanted if any(ranks.gathered(probe in found))]
+    return {probe: _summed(ranks, found.get(probe)) for probe in shown}
+
+
+def _summed(ranks: Ranks, seen: Moments | None) -> Moments:
+    """The moments of all processes together."""
+    names = [each.name for each in fields(Moments)]
+    own = None if seen is None else [torch.as_tensor(getattr(seen, name)) for name in names]
+    total = dict(zip(names, ranks.total(own), strict=True))
+    return Moments(int(total.pop("count")), **total)
 
 
 def table(model: nn.Module, probe: Probe) -> Float[Tensor, "*rows unit"]:

@@ -17,6 +17,7 @@ from transfuse.merge.apply import carry
 from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
 from transfuse.network.spec import Spec
 from transfuse.progress import Progress, silent
+from transfuse.ranks import here
 from transfuse.transport.cost import Moments, centre, moments, standardise
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
@@ -41,15 +42,19 @@ def exact(
     kept = Checkpoint(store, "descent")
     found, seen = kept.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
     solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
-    todo = roots(spec)
+    ranks = here()
+    todo = side_by_side(spec, ranks.count)
 
     def status() -> str:
         share = f", {costs[-1] / max(len(found), 1):.3f} of the difference left" if costs else ""
         return f"aligning, round {solved // len(todo) + 1}{share}"
 
     for turn in progress.track(range(solved, 0 if ended else SWEEPS * len(todo)), status):
-        root = todo[turn % len(todo)]
-        found |= solve_one(root, evidence(root, {name: match.map for name, match in found.items()}))
+        maps = {name: match.map for name, match in found.items()}
+        mine = [solve_one(root, evidence(root, maps)) for root in ranks.share(todo[turn % len(todo)])]
+        for theirs in ranks.gathered(mine):
+            for new in theirs:
+                found |= new
         solved += 1
         if solved % len(todo) == 0:
             costs.append(sum(match.cost for match in found.values()))
@@ -57,6 +62,22 @@ def exact(
         kept.save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
         if ended:
             break
+    return found
+
+
+def side_by_side(spec: Spec, count: int) -> list[list[Space]]:
+    """The outermost spaces in groups of at most `count` that no tensor joins: each can be solved without the others."""
+    joined: dict[Space, set[Space]] = {}
+    for axes in spec.tensors().values():
+        tops = {space.root for axis in axes for space, _ in leaves(axis)}
+        for top in tops:
+            joined.setdefault(top, set()).update(tops)
+    found: list[list[Space]] = []
+    for root in roots(spec):
+        if found and len(found[-1]) < count and joined.get(root, {root}).isdisjoint(found[-1]):
+            found[-1].append(root)
+        else:
+            found.append([root])
     return found
 
 

@@ -33,6 +33,7 @@ from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.layout import close_tensors
 from transfuse.network.model import declaration, has_scores, logits, predict
+from transfuse.ranks import here
 from transfuse.trust import Believe, even
 
 NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t between 0.4 and 0.6 for two equal ones
@@ -108,6 +109,7 @@ class Descent:
         loss = cross_entropy(merged(batch), self._wanted(batch))
         self.adam.zero_grad()
         loss.backward()
+        self._average()
         self.adam.step()
         self.pace.step()
         self.steps += 1
@@ -115,6 +117,14 @@ class Descent:
             self.looks.append(self.look())
             if self.looks[-1] < min(self.looks[:-1]):
                 self.kept = self._copy()
+
+    def _average(self) -> None:
+        """Over all processes, each of which drew samples of its own."""
+        ranks = here()
+        every = [each.grad for latents in self.latents for each in latents.parameters() if each.grad is not None]
+        if ranks.count > 1:
+            for own, total in zip(every, ranks.total(every), strict=True):
+                own.copy_(total / ranks.count)
 
     def _merged(self, weights: Sequence[float]) -> Callable[[Batch], Tensor]:
         """What the model between the carried ones, with these weights, says of a batch."""
@@ -176,7 +186,9 @@ class Descent:
         return float(torch.rand((), generator=self.generator))
 
     def _drawn(self) -> Batch:
-        batch = self.fit[int(torch.randint(len(self.fit), (), generator=self.generator))]
+        ranks = here()
+        drawn = torch.randint(len(self.fit), (ranks.count,), generator=self.generator)[ranks.rank]
+        batch = self.fit[int(drawn)]
         if self.options.augment == "none":
             return batch
         return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
@@ -249,6 +261,6 @@ def learn(
         if not descent.goes_on:
             break
         descent.step()
-        if state and descent.steps % EVERY == 0:
+        if state and descent.steps % EVERY == 0 and here().first:
             save_state(state, descent.state_dict())
     return descent.best()

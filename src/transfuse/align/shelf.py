@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.io.store import NOWHERE, Entry, Store
+from transfuse.ranks import here
 from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation, rotation
 from transfuse.transport.solve import Match
 
@@ -23,6 +24,7 @@ class Shelf(MutableMapping[str, Match]):
         self.store = store
         entries = {name: store.load(name) for name in store.names()}
         there = {name: entry for name, entry in entries.items() if entry is not None}
+        here().wait()  # before anything is written, all have seen the same
         self._matches = {
             name: Match(self._lying(name, entry), entry.facts["cost"])
             for name, entry in sorted(there.items(), key=lambda item: item[1].facts["place"])
@@ -38,6 +40,7 @@ class Shelf(MutableMapping[str, Match]):
         tensors, facts = _written(match)
         self.store.keep(name, tensors, facts | {"place": len(self._matches)})
         if self.store.spill:
+            here().wait()
             self._matches[name] = Match(Shelved(self.store, name), match.cost)
 
     def __delitem__(self, name: str) -> None:

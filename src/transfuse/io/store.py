@@ -17,6 +17,7 @@ from torch import Tensor
 from transfuse.errors import OutputError
 from transfuse.io.files import first_line
 from transfuse.io.output import is_full
+from transfuse.ranks import here
 
 FACTS = "facts"
 
@@ -71,7 +72,7 @@ class Store:
     def keep(self, name: str, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
         """Keep an entry, all of it or nothing. Raises `OutputError`."""
         path = self.path(name)
-        if path is None:
+        if path is None or not here().first:
             return
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.align.evidence import Probe, observe
-from transfuse.batch import Batch, held_out
+from transfuse.batch import Batch, cut, held_out, size
 from transfuse.errors import DataError
 from transfuse.io.store import NOWHERE, Entry, Store
 from transfuse.merge.fit import Fit, Half
@@ -30,9 +30,10 @@ from transfuse.merge.prefix import Prefix, levels
 from transfuse.merge.readout import fit_readout, readout
 from transfuse.merge.sensitivity import Weights, sensitivities
 from transfuse.merge.stages import Branch, Stage, branch, stages
-from transfuse.merge.sums import Sums, sums
+from transfuse.merge.sums import Sums, of_all, sums
 from transfuse.merge.units import NEGLIGIBLE, Parameters, chosen_units, put_together
 from transfuse.network.spec import Linear, Spec
+from transfuse.ranks import Ranks, here
 from transfuse.trust import Believe, Shares, even
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
@@ -65,7 +66,8 @@ def least_squares(
     fit, held = held_out(batches)
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
-    halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in (fit, held))
+    own = [_own(here(), half) for half in (fit, held)]
+    halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in own)
     last = readout(spec, fused)
     last = None if last and last.map.name in leave else last
     todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
@@ -74,7 +76,7 @@ def least_squares(
         store.keep("sensitivities", matters)
     else:
         matters = {name: values for name, values in entry.tensors.items() if name}
-    every = [*fit, *held]
+    every = [batch for half in halves for batch in half.batches]
     sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
     before = levels(fused, [stage.names() for stage in todo])
     found: dict[str, Fit] = {}
@@ -101,6 +103,14 @@ def least_squares(
         _keep(store, "readout", fused, new, new)
         found |= new
     return found
+
+
+def _own(ranks: Ranks, batches: Sequence[Batch]) -> list[Batch]:
+    """This process's part of the samples. Raises `DataError` where some have none."""
+    pieces = [piece for batch in batches for piece in cut(batch, -(-size(batch) // ranks.count))]
+    if len(pieces) < ranks.count:
+        raise DataError(f"{ranks.count} processes have {len(pieces)} batches between them; give more samples")
+    return list(ranks.share(pieces))
 
 
 def _keep(store: Store, name: str, fused: nn.Module, fits: Mapping[str, Fit], layers: Collection[str]) -> None:
@@ -186,7 +196,8 @@ class Sweep:
             found = [
                 [old + more for old, more in zip(*pair, strict=True)] for pair in zip(found, new, strict=True)
             ] if found else new  # fmt: skip
-        return found
+        every, count = of_all([each for option in found for each in option]), len(stage.linears)
+        return [every[place : place + count] for place in range(0, len(every), count)]
 
     def _read(
         self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half
@@ -204,7 +215,7 @@ class Sweep:
             target = targets[reading.linears.index(units.reader)]
             new = sums(torch.cat(inputs, 1), target, self._rows(units.reader, seen[reads], batch))
             found = [found[0] + new] if found else [new]
-        return found[0]
+        return of_all(found)[0]
 
     def _targets(
         self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]

@@ -9,7 +9,7 @@ its wrong answers.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from transfuse.merge.fit import Fit, Half
 from transfuse.merge.prefix import Prefix, hooked
 from transfuse.network.model import example_inputs, has_scores, predict
 from transfuse.network.spec import Linear, Norm, Spec
+from transfuse.ranks import here
 
 PULLS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 ITERATIONS = 20  # of L-BFGS for each, from where the one before ended
@@ -175,24 +176,28 @@ class Problem:
 
 def _rows(found: Readout, models: Sequence[Prefix], half: Half) -> Rows:
     """Drawn evenly, where there are too many; the scores of one model at a time."""
-    head = models[0].model.get_submodule(found.map.name)
+    ranks, head = here(), models[0].model.get_submodule(found.map.name)
     seen: Seen = {}
     kept: list[Rows] = []
     first = 0
     for batch, shares in zip(half.batches, half.shares, strict=True):
         with hooked([head], _keep(seen)), models[0].of(batch):
             answers, classes = predict(models[0].model, batch).shape
-        step = max(1, -(-answers * classes * len(half.batches) // ENTRIES))
-        every = slice(len(kept) % step, None, step)
-        reads = seen[head][0].flatten(0, -2)[every].float()
-        sample = asked(batch, answers)[every].to(reads.device)
+        step = max(1, -(-answers * classes * len(half.batches) * ranks.count // ENTRIES))
+        drawn = slice(len(kept) % step, None, step)
+        reads = seen[head][0].flatten(0, -2)[drawn].float()
+        sample = asked(batch, answers)[drawn].to(reads.device)
         wanted = reads.new_zeros(len(reads), classes)
         for parent, share in zip(models[1:], shares.to(reads), strict=True):
             with parent.of(batch):
-                wanted += share[sample].unsqueeze(1) * predict(parent.model, batch)[every].softmax(-1)
+                wanted += share[sample].unsqueeze(1) * predict(parent.model, batch)[drawn].softmax(-1)
         kept.append(Rows(reads, wanted, sample + first))
         first += size(batch)
-    return Rows(*(torch.cat([getattr(each, name) for each in kept]) for name in ("reads", "wanted", "sample")))
+    before, every = 0, list[Rows]()
+    for theirs, count in ranks.gathered((kept, first)):
+        every += [replace(rows, sample=rows.sample + before) for rows in theirs]
+        before += count
+    return Rows(*(torch.cat([getattr(each, name) for each in every]) for name in ("reads", "wanted", "sample")))
 
 
 def _keep(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:

@@ -3,11 +3,14 @@
 Products are those of the samples' own precision; what is summed over batches, and all that is solved, is float64.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from transfuse.ranks import here
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,17 @@ class Sums:
     def only(self, kept: Int[Tensor, " kept"]) -> "Sums":
         """Of these inputs alone."""
         return Sums(self.inputs[kept][:, kept], self.cross[kept], self.square)
+
+
+def of_all(found: Sequence[Sums]) -> list[Sums]:
+    """The sums over all processes of a run. Empty: this one had no samples."""
+    ranks = here()
+    if ranks.count == 1:
+        return list(found)
+    flat = [(each.inputs, each.cross, torch.tensor(each.square, dtype=torch.float64)) for each in found]
+    total = ranks.total([values for each in flat for values in each] or None)
+    thirds = zip(total[::3], total[1::3], total[2::3], strict=True)
+    return [Sums(inputs, cross, float(square)) for inputs, cross, square in thirds]
 
 
 def sums(

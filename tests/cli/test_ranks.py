@@ -1,0 +1,64 @@
+"""Two processes on one fusion give what one gives; one that ends, ends all."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from world import Run, World
+
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse")
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+WAYS = {
+    "least squares": (),
+    "flow": ("--align", "flow"),
+    "streamed flow": ("--align", "flow", "--max-memory", "601MiB"),
+    "learned": ("--align", "learned", "--steps", 4, "--merge", "mean"),
+}
+
+
+def job(world: World, way: str, name: str) -> list[str]:
+    data = () if way.startswith("streamed") else ("--data", world.bare, "--samples", 10, "--batch-size", 3)
+    given = ("fuse", world.a, world.b, "-o", world.here / name, *data, *WAYS[way], "--json")
+    return [str(each) for each in given]
+
+
+@pytest.mark.parametrize(
+    "way", ["least squares", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "least squares")]
+)
+def test_two_processes_fuse_as_one(way: str, world: World, run: Run) -> None:
+    assert run(*job(world, way, "one")).status == 0
+    ran = subprocess.run([*LAUNCH, *job(world, way, "two")], capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count('"output"') == 1, "one process speaks"
+    assert {path.name for path in world.here.iterdir()} == {"one", "two"}
+    one, two = (load_file(world.here / name / "model.safetensors") for name in ("one", "two"))
+    for name, values in one.items():
+        if way != "learned":  # each process draws samples of its own
+            torch.testing.assert_close(two[name], values, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_ends_all(world: World) -> None:
+    arguments = job(world, "learned", "out")
+    arguments[arguments.index("--steps") + 1] = "1000000"
+    started = subprocess.Popen(
+        [*LAUNCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        children: list[str] = []
+        while not list(world.here.glob("out.work/**/learning.pt")):
+            assert started.poll() is None, started.communicate()
+            time.sleep(0.1)
+        children = subprocess.run(["pgrep", "-P", str(started.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(children[1]), signal.SIGKILL)
+        out, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode != 0
+    assert out == ""
+    assert [path.name for path in world.here.iterdir()] == ["out.work"], "nothing but finished work"
