@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
-from transfuse.align.evidence import collect, inputs, outputs
+from transfuse.align.evidence import Probe, collect, inputs, outputs
 from transfuse.align.gauge import canonical
 from transfuse.align.heads import cross_head, head_counts, shared_queries, without_scales
 from transfuse.align.kept import collected
@@ -25,13 +26,13 @@ from transfuse.errors import ConfigError
 from transfuse.io.store import NOWHERE, Store
 from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry_all
-from transfuse.merge.mean import mean
 from transfuse.network.compatible import check_same_nested, check_same_widths
 from transfuse.network.model import Network, with_tensors, with_twins
 from transfuse.network.space import Group
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import restrict, symmetric
 from transfuse.progress import Progress, silent
+from transfuse.transport.cost import Moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
@@ -153,21 +154,24 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     products = torch.promote_types(anchor.products, source.products)
     weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
-        models = with_tensors(source.model, theirs), with_tensors(anchor.model, ours)
-        look = partial(collect, *models, batches=choices.batches, dtype=torch.float64)
-        seen = collected(choices.store, exact_maps.probes(spec), look, tokens="all")
+        seen = _seen(spec, with_tensors(source.model, theirs), with_tensors(anchor.model, ours), choices)
         activations = exact_maps.or_else(exact_maps.from_activations(seen), weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
     store = choices.store.of(align="exact", evidence=choices.evidence, groups=groups)
     choices = replace(choices, store=store)
     found = _descents(spec, activations, weights if choices.evidence != "activations" else None, choices)
-    carried = {name: source.hold(carry_all(spec, theirs, _maps(matches))) for name, matches in found.items()}
+    carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
-        merged = {name: (each, dict(mean([ours, each], [0.5, 0.5]))) for name, each in carried.items()}
-        scores = disagreement(anchor.model, source.model, merged, choices.batches)
+        scores = disagreement(anchor.model, source.model, ours, carried, choices.batches)
     best = min(scores, key=lambda name: scores[name]) if scores else next(iter(found))
-    return Aligned(spec, ours, carried[best], found[best], scores)
+    return Aligned(spec, ours, source.hold(carried[best]), found[best], scores)
+
+
+def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: Choices) -> Mapping[Probe, Moments]:
+    """What the units look like in models in canonical gauge."""
+    look = partial(collect, source, anchor, batches=choices.batches, dtype=torch.float64)
+    return collected(choices.store, exact_maps.probes(spec), look, tokens="all")
 
 
 def _descents(

@@ -1,50 +1,81 @@
 """Which of several alignments to keep, judged without labels."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, first, size, unlabelled
 from transfuse.errors import NOTHING_SAID, DataError
+from transfuse.lazy import Tensors
+from transfuse.merge.mean import mean
 from transfuse.network.model import answer, has_scores, predict, with_tensors
 
-Tensors = Mapping[str, Tensor]
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
+ENTRIES = 2**25  # of the parents' answers that are kept from one candidate to the next, at most
 
 
 @torch.no_grad()
 def disagreement(
-    anchor: PreTrainedModel, source: PreTrainedModel, candidates: Mapping[str, tuple[Tensors, Tensors]],
+    anchor: PreTrainedModel, source: PreTrainedModel, target: Tensors, carried: Mapping[str, Tensors],
     batches: Sequence[Batch],
 ) -> dict[str, float]:  # fmt: skip
-    """How far every candidate is from the mean of its parents, per sample.
+    """How far the mean of the anchor and every candidate is from the mean of both parents, per sample.
 
     Cross-entropy in nats against the mean of their probabilities; of models without a head, the squared distance from
-    the mean of their answers, the source's as it is carried into the anchor's basis.
+    the mean of their answers, the source's as it is carried into the anchor's basis. One candidate at a time is in
+    memory.
 
     Args:
-        candidates: by name, the tensors of the carried source and of the merged model.
+        target: the anchor's tensors in the common basis; `carried`: by the candidate's name, the source's.
         batches: calibration samples; labels are not looked at.
     """
     judged = list(first(batches, SAMPLES))
-    merged = {name: with_tensors(anchor, tensors) for name, (_, tensors) in candidates.items()}
-    total, count = dict.fromkeys(merged, 0.0), 0
-    if not has_scores(anchor):
-        sources = {name: with_tensors(source, tensors) for name, (tensors, _) in candidates.items()}
-        return {name: sum(_distance(anchor, sources[name], merged[name], batch) for batch in judged) for name in merged}
-    for batch in judged:
-        target = (predict(anchor, batch).softmax(-1) + predict(source, batch).softmax(-1)) / 2
-        count += len(target)
-        for name, model in merged.items():
-            total[name] -= float((target * predict(model, batch).log_softmax(-1)).sum())
-    if not count:
-        raise DataError(NOTHING_SAID)
-    return {name: value / count for name, value in total.items()}
+    judge = _Judge(anchor, source, judged) if has_scores(anchor) else partial(_distances, anchor, source, judged)
+    return {name: judge(with_tensors(anchor, mean([target, each], [0.5, 0.5])), each) for name, each in carried.items()}
 
 
-def _distance(anchor: PreTrainedModel, source: PreTrainedModel, merged: PreTrainedModel, batch: Batch) -> float:
-    inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
-    first, second, found = (answer(model, inputs) for model in (anchor, source, merged))
-    return float(((first + second) / 2 - found).square().sum()) / size(inputs)
+class _Judge:
+    """What the parents say on average; remembered, where that is little."""
+
+    def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
+        self.parents, self.batches = (anchor, source), batches
+        self.said: dict[int, Tensor] = {}
+
+    def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
+        total, count = 0.0, 0
+        for place, batch in enumerate(self.batches):
+            wanted = self._wanted(place, batch)
+            total -= float((wanted * predict(merged, batch).log_softmax(-1)).sum())
+            count += len(wanted)
+        if not count:
+            raise DataError(NOTHING_SAID)
+        return total / count
+
+    def _wanted(self, place: int, batch: Batch) -> Float[Tensor, "answer cls"]:
+        if place in self.said:
+            return self.said[place]
+        one, two = (predict(parent, batch).softmax(-1) for parent in self.parents)
+        found = (one + two) / 2
+        if sum(each.numel() for each in self.said.values()) + found.numel() <= ENTRIES:
+            self.said[place] = found
+        return found
+
+
+def _distances(
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    batches: Sequence[Batch],
+    merged: PreTrainedModel,
+    carried: Tensors,
+) -> float:
+    moved = with_tensors(source, carried)
+    total = 0.0
+    for batch in batches:
+        inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
+        one, two, found = (answer(model, inputs) for model in (anchor, moved, merged))
+        total += float(((one + two) / 2 - found).square().sum()) / size(inputs)
+    return total

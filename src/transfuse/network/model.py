@@ -86,9 +86,13 @@ def stored_in(dtype: torch.dtype, model: PreTrainedModel) -> PreTrainedModel:
 
 
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """A copy of the model that holds other weights, given opened."""
+    """A copy of the model that holds other weights, given opened; they are made one at a time."""
     twin = copy.deepcopy(model)
-    twin.load_state_dict(close_tensors(declaration(model), tensors), strict=True)
+    places, given = twin.state_dict(), close_tensors(declaration(model), tensors)
+    for name, place in places.items():
+        values = given[name].detach()
+        assert values.shape == place.shape, name  # copying would stretch a smaller one
+        place.copy_(values)
     return twin.eval()
 
 
