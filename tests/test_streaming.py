@@ -3,16 +3,16 @@
 import pytest
 import torch
 from cases import CASES
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import transfuse
 from transfuse.config import Options
 from transfuse.errors import CheckpointError
+from transfuse.io.checkpoint import load_empty
 from transfuse.io.files import weight_files
 from transfuse.io.stored import places
 from transfuse.streaming import stream, streamable
 
-BY_NAME = {case.name: case for case in CASES}
 VIT = CASES[0]
 
 
@@ -39,7 +39,8 @@ def same(folder, other):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     models = saved(case, tmp_path)
-    if not streamable(models, Options(align=align), False):
+    empty = [load_empty(path) for path in models]
+    if not streamable(models, empty, Options(align=align), False):
         assert places(tmp_path / "0", case.build()) is None
         with pytest.raises(CheckpointError, match="can only be loaded"):
             stream(models, tmp_path / "out", align=align)
@@ -49,3 +50,28 @@ def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     assert same(tmp_path / "streamed", tmp_path / "loaded")
     reloaded = case.architecture.from_pretrained(tmp_path / "streamed")
     assert torch.isfinite(case.logits(reloaded.double())).all()
+
+
+def test_shards_names_and_precision_are_the_anchors(tmp_path):
+    """In several files, in half precision, an old checkpoint's names: as they were."""
+    one, two = saved(VIT, tmp_path, dtype=torch.bfloat16, max_shard_size="10KB")
+    stream([one, two], tmp_path / "out", align="exact")
+    files = sorted(file.name for file in (tmp_path / "0").glob("model*"))
+    assert len(files) > 3
+    assert sorted(file.name for file in (tmp_path / "out").glob("model*")) == files
+    assert {values.dtype for values in stored(tmp_path / "out").values()} == {torch.bfloat16}
+    transfuse.fuse([one, two], align="exact").save(tmp_path / "loaded")
+    assert same(tmp_path / "out", tmp_path / "loaded")
+    stream([one, two], tmp_path / "wider", align="exact", dtype="float32")
+    assert {values.dtype for values in stored(tmp_path / "wider").values()} == {torch.float32}
+
+
+def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path):
+    one, two = saved(VIT, tmp_path)
+    file = tmp_path / "1" / "model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="NaN"):
+        stream([one, two], tmp_path / "out", align="exact")
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}

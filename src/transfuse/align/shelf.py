@@ -92,10 +92,11 @@ class Checkpoint:
 
 
 def _written(match: Match) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    fields = {name: values for name, values in vars(match.map).items() if isinstance(values, Tensor)}
+    chosen = match.map.taken()
+    fields = {name: values for name, values in vars(chosen).items() if isinstance(values, Tensor)}
     if fields.get("backward") is fields.get("forward"):
         fields.pop("backward", None)
-    return fields, {"kind": type(match.map).__name__, "cost": match.cost}
+    return fields, {"kind": type(chosen).__name__, "cost": match.cost}
 
 
 def _read(tensors: Any, facts: Any) -> Map:
