@@ -43,6 +43,10 @@ SHAPES: dict[str, dict[str, int]] = {
         "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
         "intermediate_size": 768, "vocab_size": 2048,
     },
+    "small": {
+        "hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 16, "num_key_value_heads": 4,
+        "intermediate_size": 2816, "vocab_size": 8192,
+    },
     "1b": {
         "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
         "intermediate_size": 5632, "vocab_size": 32000,

@@ -1,0 +1,110 @@
+"""What `transfuse plan` foretells, beside what then happens: seconds and peak memory, loaded and streamed.
+
+python benchmarks/plan.py
+
+Random checkpoints, deleted after: ViTs in float32 by width, Llamas in bfloat16. Every fusion is a process of its own, which
+is timed from outside, imports included.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import record
+from large import SHAPES, Watch, parents
+from rich.console import Console
+from rich.table import Table
+from transformers import ViTConfig, ViTForImageClassification
+
+WAYS = {
+    "none": ["--align", "none"], "flow": ["--align", "flow"], "flow, hard": ["--align", "flow", "--plan", "hard"],
+    "exact": ["--align", "exact"],
+}  # fmt: skip
+
+
+def vits(folder: Path, width: int) -> list[Path]:
+    """Two untrained ViTs of 12 blocks."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = ViTConfig(
+            hidden_size=width, num_hidden_layers=12, num_attention_heads=width // 64, intermediate_size=4 * width
+        )
+        found.append(folder / f"{width}-{seed}")
+        ViTForImageClassification(config).save_pretrained(found[-1])
+    return found
+
+
+def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
+    """What a command prints, and what it took."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "transfuse", *arguments, "--json"]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    watch = Watch(process)
+    watch.start()
+    out, error = process.communicate()
+    if process.returncode:
+        raise SystemExit(error)
+    return json.loads(out), watch, time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[192, 384, 768])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny", "small"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        pairs = {f"ViT {width}": vits(folder, width) for width in args.widths}
+        for shape in args.shapes:
+            (folder / shape).mkdir()
+            pairs[f"Llama {shape}"] = list(parents(folder / shape, SHAPES[shape])[:2])
+        for label, models in pairs.items():
+            for way in args.ways:
+                for streamed in (False, True):
+                    given = [*map(str, models), *WAYS[way]]
+                    told, *_ = run(["plan", *given], args.threads)
+                    least = told["streamed_bytes"] if streamed else 10**12
+                    output = folder / f"{label}-{way}-{streamed}"
+                    found, watch, seconds = run(
+                        ["fuse", *given, "-o", str(output), "--max-memory", str(least)], args.threads
+                    )
+                    if found.get("streamed", False) != streamed:
+                        continue  # so small that both fit
+                    row = {
+                        "models": label, "way": way, "streamed": streamed, "seconds": seconds,
+                        "foretold_seconds": told["seconds"], "peak_bytes": watch.peak,
+                        "foretold_bytes": told["streamed_bytes" if streamed else "loaded_bytes"],
+                    }  # fmt: skip
+                    rows.append(row)
+                    print(row, flush=True)
+                    record("plan", {"rows": rows})
+    show(rows)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Foretold over measured."""
+    table = Table("models", "way", "", "seconds", "foretold / measured", "peak, GB", "foretold / measured")
+    for row in rows:
+        table.add_row(
+            row["models"], row["way"], "streamed" if row["streamed"] else "loaded", f"{row['seconds']:.1f}",
+            f"{row['foretold_seconds'] / row['seconds']:.2f}", f"{row['peak_bytes'] / 1e9:.2f}",
+            f"{row['foretold_bytes'] / row['peak_bytes']:.2f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
