@@ -2,8 +2,8 @@
 
 python benchmarks/plan.py
 
-Random checkpoints, deleted after: ViTs in float32 by width, Llamas in bfloat16. Every fusion is a process of its own, which
-is timed from outside, imports included.
+Random checkpoints, deleted after: ViTs in float32 by width, Llamas in bfloat16. Every fusion is a process of its own,
+timed from outside, imports included.
 """
 
 import argparse

@@ -36,7 +36,7 @@ def without_rotations(spec: Spec) -> Spec:
 
 def weights(case: Case, model) -> dict:
     """The tensors that an opened declaration names."""
-    return open_tensors(case.spec(model), model.state_dict())
+    return dict(open_tensors(case.spec(model), model.state_dict()))
 
 
 def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
@@ -61,7 +61,7 @@ def test_symmetry_full_group(case, seed):
     model = case.build()
     spec = symmetric(opened(case.spec(model)))
     reference = case.logits(model)
-    folded = fold(spec, weights(case, model))
+    folded = dict(fold(spec, weights(case, model)))
     maps = random_alignment(spec, seed)
     assert maps.keys() == spec.spaces().keys()
     for name, chosen in maps.items():
@@ -95,7 +95,7 @@ def test_mutation(case):
     spec = without_rotations(symmetric(opened(case.spec(model))))
     reference = case.logits(model)
     maps = random_alignment(spec, 1)
-    whole = carry_all(spec, weights(case, model), maps)
+    whole = dict(carry_all(spec, weights(case, model), maps))
     tensors = spec.tensors()
     for name, position in _positions(case):
         axes = tensors[name]

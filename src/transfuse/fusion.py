@@ -81,7 +81,7 @@ class Fusion:
 
 def fuse(
     models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
-    cache: str | Path | None = None, **options: Any,
+    cache: str | Path | None = None, room: int | None = None, **options: Any,
 ) -> Fusion:  # fmt: skip
     """Fuse models into the basis and shape of the first.
 
@@ -93,6 +93,7 @@ def fuse(
             anchor has none, so data then needs it.
         cache: a folder for statistics, maps and fitted layers, by what they were made of: what is there is not made
             again, and a run that was cut short goes on. None: nothing is kept.
+        room: bytes that statistics of activations may take in memory; beyond them, they lie in `cache`. None: no limit.
         options: fields of `Options`: align, merge, evidence, weights, samples, seed, device, dtype, ...
 
     Raises:
@@ -116,6 +117,7 @@ def fuse(
     choices = calibrate(networks, models[0], data, chosen, processor)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
     kept = work(Store(None if cache is None else Path(cache)), origins, chosen, choices.batches)
+    choices = replace(choices, room=room)
     alignments, course = align(networks, weights, choices, chosen, rows, progress, kept)
     believe = TRUST[chosen.trust]
     leave = of_words(declaration(loaded[0])) if any(row is not None for row in rows) else ()

@@ -48,7 +48,7 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
         if _streams(job):
             return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-        fusion = fuse(job.models, samples, progress, cache=place.folder, **job.options())
+        fusion = fuse(job.models, samples, progress, cache=place.folder, room=_room(job), **job.options())
         seconds = round(time.perf_counter() - start, 2)
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
         if here().first:
@@ -70,6 +70,14 @@ def _at(place: Workplace) -> Iterator[None]:
         raise
     if not place.lasting and here().first:
         shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def _room(job: Job) -> int | None:
+    """What the models leave of the memory that is allowed."""
+    if job.max_memory is None:
+        return None
+    models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
+    return max(job.max_memory - Estimate(models, job).loaded, 1)
 
 
 def _streams(job: Job) -> bool:

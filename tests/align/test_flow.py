@@ -115,8 +115,8 @@ def test_a_joint_map_mixes_queries_with_keys():
     found = METHODS["flow"](anchor, source, Choices("weights", paper=Paper(queries="joint")))
     names = [f"vit.layers.0.attention.{which}_proj.weight" for which in "qk"]
     stream, joint = (found.matches[name].map for name in ("tokens", "0.qk.joint"))
-    stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward
-    expected = (stacked.T @ joint.forward).T.chunk(2)
+    stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward.double()
+    expected = (stacked.T @ joint.forward.double()).T.chunk(2)
     for name, values in zip(names, expected, strict=True):
         torch.testing.assert_close(found.carried[name], values)
 

@@ -23,7 +23,7 @@ from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.ranks import Ranks, here
 from transfuse.transport.cost import Moments, moments
 
-PIECE = 16  # samples that are looked at together: what their activations take is all the memory there is to pay
+PIECE = 8  # samples that are looked at together: what their activations take is all the memory there is to pay
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,25 @@ def probes(spec: Spec) -> list[Probe]:
 
 def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
     """Correlations for spaces of permutations, covariances for spaces of rotations; every probe counts the same."""
-    sights = [(_spaces(probe.axis), _even(_see(bare(probe.axis), found))) for probe, found in seen.items()]
-    return lambda root, maps: [(spaces, found) for spaces, found in sights if root in spaces]
+
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
+        for probe, found in seen.items():
+            if root in _spaces(probe.axis):
+                yield _spaces(probe.axis), _even(_see(bare(probe.axis), found))
+
+    return look
+
+
+def remembered(evidence: Evidence) -> Evidence:
+    """Evidence that does not depend on other maps, made once for each space and kept in memory."""
+    known: dict[Space, list[Sight]] = {}
+
+    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
+        if root not in known:
+            known[root] = list(evidence(root, maps))
+        return known[root]
+
+    return look
 
 
 def _spaces(axis: Axis) -> tuple[Space, ...]:

@@ -1,32 +1,62 @@
-"""Statistics of activations on disk, so that another alignment of the same models need not look at the data again."""
+"""Statistics of activations on disk: another alignment need not look at the data again, nor memory hold them all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from transfuse.align.evidence import Probe
 from transfuse.io.store import Store
+from transfuse.ranks import here
 from transfuse.transport.cost import Moments
 
 Collect = Callable[[Sequence[Probe]], Mapping[Probe, Moments]]
 SUMS = tuple(each.name for each in fields(Moments) if each.name != "count")
+DOUBLE = 8  # bytes of a number
 
 
-def collected(store: Store, probes: Sequence[Probe], collect: Collect, **how: str) -> Mapping[Probe, Moments]:
+def collected(
+    store: Store, probes: Sequence[Probe], collect: Collect, room: int | None = None, **how: str
+) -> Mapping[Probe, Moments]:
     """Moments of every probe that shows a free space: those that were kept, or else found now and kept.
 
     Args:
         store: of these models and this data.
+        room: bytes that moments may take. What does not fit is found in several passes over the data, each for the
+            probes that do, and lies on disk from then on. None: whatever it takes.
         how: what else tells these statistics from others.
     """
-    store = store.of(probes=list(map(str, probes)), **how)
-    if (entry := store.load("statistics")) is not None:
-        counts: dict[str, int] = entry.facts
-        return {
-            probes[int(place)]: Moments(count, *(entry.tensors[f"{place}/{each}"] for each in SUMS))
-            for place, count in counts.items()
-        }  # fmt: skip
-    found = collect(probes)
-    seen = {str(probes.index(probe)): each for probe, each in found.items()}
-    tensors = {f"{place}/{each}": getattr(sums, each) for place, sums in seen.items() for each in SUMS}
-    store.keep("statistics", tensors, {place: sums.count for place, sums in seen.items()})
-    return found
+    shown = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
+    places = {probe: store.of(probe=str(probe), **how) for probe in shown}
+    found = {probe: seen for probe in shown if (seen := _load(places[probe])) is not None}
+    for window in windows([probe for probe in shown if probe not in found], room):
+        new = dict(collect(window))
+        for probe, seen in new.items():
+            _keep(places[probe], seen)
+        if room is not None:
+            here().wait()
+            new = {probe: _load(places[probe]) or seen for probe, seen in new.items()}
+        found |= new
+    return {probe: found[probe] for probe in shown if probe in found}
+
+
+def windows(probes: Sequence[Probe], room: int | None) -> Iterator[list[Probe]]:
+    """Groups of probes, in order, whose moments fit; one alone that does not is a group all the same."""
+    window: list[Probe] = []
+    size = 0
+    for probe in probes:
+        needs = DOUBLE * probe.axis.size**2
+        if window and room is not None and size + needs > room:
+            yield window
+            window, size = [], 0
+        window.append(probe)
+        size += needs
+    if window:
+        yield window
+
+
+def _keep(store: Store, seen: Moments) -> None:
+    store.keep("statistics", {name: getattr(seen, name) for name in SUMS}, seen.count)
+
+
+def _load(store: Store) -> Moments | None:
+    entry = store.load("statistics")
+    return None if entry is None else Moments(entry.facts, **entry.tensors)

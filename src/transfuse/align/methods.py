@@ -45,7 +45,9 @@ WEIGHT_SHARE = 3.0
 class Choices:
     """What an alignment lets a user choose. `batches` is empty where there is no data.
 
-    `store`: where finished work is kept, and taken from.
+    Attributes:
+        store: where finished work is kept, and taken from.
+        room: bytes that statistics of activations may take; None: whatever they do.
     """
 
     evidence: Evidence
@@ -54,6 +56,7 @@ class Choices:
     groups: Groups = "all"
     store: Store = NOWHERE
     progress: Progress = silent
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
         models = source.model, anchor.model
         look = partial(collect, *models, batches=choices.batches, select=select)
-        seen = collected(choices.store, ordered(options, probes), look, tokens=options.tokens, rules=options.rules)
+        how = {"tokens": options.tokens, "rules": options.rules}
+        seen = collected(choices.store, ordered(options, probes), look, choices.room, **how)
         evidence = flow_maps.from_activations(seen, evidence, options.values)
         nested = exact_maps.or_else(exact_maps.from_activations(seen), nested)
     weights: dict[str, Tensor] = {}
@@ -155,7 +159,8 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
         seen = _seen(spec, with_tensors(source.model, theirs), with_tensors(anchor.model, ours), choices)
-        activations = exact_maps.or_else(exact_maps.from_activations(seen), weights)
+        shown = exact_maps.from_activations(seen)
+        activations = exact_maps.or_else(exact_maps.remembered(shown) if choices.room is None else shown, weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
     store = choices.store.of(align="exact", evidence=choices.evidence, groups=groups)
     choices = replace(choices, store=store)
@@ -171,7 +176,7 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
 def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: Choices) -> Mapping[Probe, Moments]:
     """What the units look like in models in canonical gauge."""
     look = partial(collect, source, anchor, batches=choices.batches, dtype=torch.float64)
-    return collected(choices.store, exact_maps.probes(spec), look, tokens="all")
+    return collected(choices.store, exact_maps.probes(spec), look, choices.room, tokens="all")
 
 
 def _descents(

@@ -54,7 +54,7 @@ def entropic(regularisation: float) -> Solver:
     """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost."""
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
-        return _match(_converged(sinkhorn(cost, regularisation), regularisation).plan.double(), cost)
+        return _soft(_converged(sinkhorn(cost, regularisation), regularisation), cost)
 
     return solve
 
@@ -78,9 +78,16 @@ def spread_over(support: float) -> Solver:
                 break
             low, high = (low, middle) if wide > support else (middle, high)
         assert found is not None
-        return _match(found.plan.double(), cost)
+        return _soft(found, cost)
 
     return solve
+
+
+def _soft(found: Coupling, cost: Float[Tensor, "source target"]) -> Match:
+    """In single precision, which is more than a plan converges to: it is as large as a layer."""
+    match = _match(found.plan.double(), cost)
+    assert isinstance(match.map, Matrix)
+    return Match(Matrix(match.map.forward.float(), match.map.backward.float()), match.cost)
 
 
 def _converged(found: Coupling, regularisation: float) -> Coupling:
