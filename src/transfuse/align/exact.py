@@ -30,7 +30,7 @@ ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost aw
 
 def exact(
     spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({}), store: Store = NOWHERE,
-    progress: Progress = silent,
+    progress: Progress = silent, nothing: float = 0.0,
 ) -> dict[str, Match]:  # fmt: skip
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
@@ -38,6 +38,7 @@ def exact(
         evidence: moments of everything that shows a space or what lies within it, given the maps found so far.
         start: matches to descend from; none: the first round sees only what does not depend on other maps.
         store: where now and then all is kept that a descent that was cut short goes on from.
+        nothing: mean cost of a match that is only rounding; it ends there, too.
     """
     kept = Checkpoint(store, "descent")
     found, seen = kept.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
@@ -58,7 +59,8 @@ def exact(
         solved += 1
         if solved % len(todo) == 0:
             costs.append(sum(match.cost for match in found.values()))
-            ended = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
+            settled = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
+            ended = settled or costs[-1] <= nothing * len(found)
         kept.save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
         if ended:
             break

@@ -39,6 +39,7 @@ from transfuse.transport.solve import Match
 # Weight evidence counts this many times as much as activation evidence where both are summed; other shares did about
 # as well (docs/log.md).
 WEIGHT_SHARE = 3.0
+ROUNDED = 1e-5  # relative squared error of weights that are stored in half precision
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     groups = {name: space.group for name, space in spec.spaces().items()}
     store = choices.store.of(align="exact", evidence=choices.evidence, groups=groups)
     choices = replace(choices, store=store)
-    found = _descents(spec, activations, weights if choices.evidence != "activations" else None, choices)
+    nothing = ROUNDED if products == torch.float32 else 0.0
+    found = _descents(spec, activations, weights if choices.evidence != "activations" else None, choices, nothing)
     carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
@@ -180,15 +182,19 @@ def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices:
 
 
 def _descents(
-    spec: Spec, activations: exact_maps.Evidence | None, weights: exact_maps.Evidence | None, choices: Choices
+    spec: Spec,
+    activations: exact_maps.Evidence | None,
+    weights: exact_maps.Evidence | None,
+    choices: Choices,
+    nothing: float,
 ) -> dict[str, dict[str, Match]]:
     """The optima that coordinate descent reaches from the evidence there is."""
     kinds = {"activations": activations, "weights": weights}
     found: dict[str, dict[str, Match]] = {}
 
     def descend(name: str, evidence: exact_maps.Evidence, start: str | None = None) -> None:
-        before = found[start] if start else {}
-        found[name] = exact_maps.exact(spec, evidence, before, choices.store.of(descent=name), choices.progress)
+        before, store = found[start] if start else {}, choices.store.of(descent=name)
+        found[name] = exact_maps.exact(spec, evidence, before, store, choices.progress, nothing)
 
     for name, evidence in kinds.items():
         if evidence is not None:
