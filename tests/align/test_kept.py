@@ -1,12 +1,15 @@
-"""Statistics that do not fit are found in several passes, and are the same."""
+"""Statistics that do not fit are found in several passes, and are the same; a descent ends where nothing is left."""
 
 import torch
 from cases import CASES
 
+from transfuse.align import exact as exact_maps
 from transfuse.align.evidence import collect, outputs
+from transfuse.align.exact import exact, from_weights, roots, solve_one
 from transfuse.align.kept import collected, windows
 from transfuse.io.store import Store
 from transfuse.network.model import network
+from transfuse.network.symmetry import symmetric
 
 VIT = CASES[0]
 
@@ -35,3 +38,18 @@ def test_a_probe_larger_than_the_room_is_alone():
     probes = outputs(network(VIT.build(), torch.device("cpu")).spec)
     assert [len(window) for window in windows(probes, 1)] == [1] * len(probes)
     assert [len(window) for window in windows(probes, None)] == [len(probes)]
+
+
+def test_a_descent_ends_where_only_rounding_is_left(monkeypatch):
+    """A model aligned to itself, rounded: one round; where all is precise, more, to see that nothing changes."""
+    one = network(VIT.build(), torch.device("cpu"))
+    spec = symmetric(one.spec)
+    rounded = {name: values.bfloat16().double() for name, values in one.tensors.items()}
+    same = from_weights(spec, rounded, one.tensors)
+    solved = []
+    monkeypatch.setattr(exact_maps, "solve_one", lambda *given: solved.append(given[0]) or solve_one(*given))
+    exact(spec, same, nothing=1e-5)
+    assert len(solved) == len(roots(spec))
+    solved.clear()
+    exact(spec, same)
+    assert len(solved) > len(roots(spec))
