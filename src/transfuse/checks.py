@@ -26,10 +26,13 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalised_weights(len(job.models))
-    for name in (*job.models, job.data, job.output):
+    for name in (*job.models, job.data, job.output, job.cache):
         _check_name(name or "")
     check_target(Path(job.output), policy(job), [Path(model) for model in job.models])
     return job
+
+
+MARK = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,21 @@ def workplace(job: Job, resume: bool) -> Workplace:
     What lies there is taken by what it was made of, so that nothing of another run can be taken by mistake; `resume`
     insists that there is some. Raises `ConfigError` or `OutputError`.
     """
+    target = Path(job.output or "").expanduser()
     if job.cache is not None:
+        cache = Path(job.cache).expanduser()
         if resume:
             raise ConfigError("--resume: with --cache, whatever is finished is found there; leave one of them out")
-        check_folder(Path(job.cache))
-        return Workplace(Path(job.cache), lasting=True)
-    target = Path(job.output or "")
+        if not job.cache.strip() or cache.resolve().is_relative_to(target.resolve()):
+            raise ConfigError(f"cache: {job.cache!r} is no folder outside the output; choose another")
+        check_folder(cache)
+        return Workplace(cache, lasting=True)
     folder = target.with_name(f"{target.name}.work")
-    if resume and not folder.exists():
+    ours = (folder / MARK).is_file()
+    if resume and not ours:
         raise ConfigError(f"--resume: {folder} is not there, so no run was cut short; leave it out")
+    if not ours and (folder.is_symlink() or folder.exists()):
+        raise OutputError(f"{folder}: is in the way of what this run keeps meanwhile; move it, or give --cache DIR")
     return Workplace(folder, lasting=False)
 
 

@@ -79,16 +79,15 @@ def fuse(
 @app.command()
 def plan(
     models: flags.Planned, align: flags.Align = None, plan: flags.Plan = None, groups: flags.Groups = None,
-    basis: flags.Basis = None, dtype: flags.Dtype = None, max_memory: flags.MaxMemory = None,
-    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
+    dtype: flags.Dtype = None, max_memory: flags.MaxMemory = None, allow_pickle: flags.Pickle = None,
+    spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
 ) -> None:  # fmt: skip
-    """Tell what fusing by weights would match and take; nothing is loaded."""
+    """Tell what fusing by weights would match, and take."""
     from transfuse.checks import memory, options
     from transfuse.report.table import outlook_table
 
     given = {
-        "align": align, "plan": plan, "groups": groups, "basis": basis, "dtype": dtype, "allow_pickle": allow_pickle,
-        "spec": spec,
+        "align": align, "plan": plan, "groups": groups, "dtype": dtype, "allow_pickle": allow_pickle, "spec": spec,
     }  # fmt: skip
     voice, chosen, room = _voice(as_json, quiet), options(given), memory(max_memory)
     with quiet_libraries():

@@ -3,6 +3,7 @@
 Counts of products and of bytes moved, over what this machine does in a second, which is measured in a blink.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.align.exact import roots
+from transfuse.align.methods import seen_by
+from transfuse.choices import FLOW, Paper
 from transfuse.config import Options
 from transfuse.network.layout import opened
 from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space, leaves
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import symmetric
 
 SINGLE, DOUBLE = 4, 8  # bytes of a number
 START = 600 * 2**20  # bytes that Python, torch and transformers take before anything is read
@@ -70,9 +72,10 @@ class Estimate:
 
     @cached_property
     def spec(self) -> Spec:
-        """The declaration as the alignment sees it."""
-        spec = opened(declaration(self.models[0]))
-        return symmetric(spec) if self.options.align in ("exact", "learned") else spec
+        """The declaration as the alignment sees it, of the largest model."""
+        largest = max(self.models, key=lambda model: model.num_parameters())
+        paper = Paper(**self.options.model_dump(include=set(FLOW)))
+        return seen_by(opened(declaration(largest)), self.options.align, paper, self.options.groups)
 
     @cached_property
     def matched(self) -> list[Space]:
@@ -81,8 +84,8 @@ class Estimate:
 
     @property
     def parameters(self) -> int:
-        """Of one model."""
-        return sum(values.numel() for values in self.models[0].parameters())
+        """Of the largest model."""
+        return max(model.num_parameters() for model in self.models)
 
     @property
     def stored(self) -> int:
@@ -99,7 +102,7 @@ class Estimate:
     def output_bytes(self) -> int:
         """The fused checkpoint."""
         written = self.options.torch_dtype()
-        return self.parameters * (written.itemsize if written else self.stored)
+        return self.models[0].num_parameters() * (written.itemsize if written else self.stored)
 
     @property
     def loaded(self) -> int:
@@ -107,13 +110,13 @@ class Estimate:
         count, aligned = len(self.models), bool(self.matched)
         copies = count * self.stored / SINGLE if self.stored < SINGLE else 0.0  # as stored, beside single precision
         copies += count + (3 if aligned else 2)  # the fused one, written, and read again to be verified
-        copies += (2 * count - 1 if self.options.align == "exact" else count - 1) if aligned else 0  # folded, carried
+        copies += (count - 1 if self.options.align == "flow" else 2 * count - 1) if aligned else 0  # folded, carried
         return START + int(copies * self.parameters * SINGLE) + self._matching + self.map_bytes
 
     @property
     def streamed(self) -> int:
         """Peak memory from file to file: the largest tensor on its way, or the largest map being found."""
-        largest = max(values.numel() for values in self.models[0].parameters())
+        largest = max(values.numel() for model in self.models for values in model.parameters())
         hard = self.map_bytes if self.options.align == "exact" else 0
         return START + max(4 * largest * SINGLE, self._matching) + hard
 
@@ -204,5 +207,5 @@ def _seconds(work: Callable[[], object], times: int = 5) -> float:
 
 
 def available_bytes() -> int:
-    """Memory that is free now."""
-    return int(psutil.virtual_memory().available)
+    """Memory that is free now, for each of the processes of this run on this machine."""
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -116,7 +116,8 @@ def fuse(
     networks = check_models([loaded[0], *spoken], names, chosen)
     choices = calibrate(networks, models[0], data, chosen, processor)
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
-    kept = work(Store(None if cache is None else Path(cache)), origins, chosen, choices.batches)
+    specs = [each.spec for each in networks]
+    kept = work(Store(None if cache is None else Path(cache)), origins, specs, chosen, choices.batches)
     choices = replace(choices, room=room)
     alignments, course = align(networks, weights, choices, chosen, rows, progress, kept)
     believe = TRUST[chosen.trust]

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.batch import Batch
-from transfuse.checks import TrainingTarget, Workplace, policy
+from transfuse.checks import MARK, TrainingTarget, Workplace, policy
 from transfuse.config import Job, Options, Settings
 from transfuse.errors import ConfigError, OutputError, SpecError
 from transfuse.estimate import Estimate, available_bytes
@@ -45,7 +45,7 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
     with _at(place):
-        if _streams(job):
+        if here().gathered(_streams(job))[0]:  # each might see another amount of memory free
             return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
         fusion = fuse(job.models, samples, progress, cache=place.folder, room=_room(job), **job.options())
@@ -60,16 +60,28 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
 @contextmanager
 def _at(place: Workplace) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
+    if place.lasting:
+        yield
+        return
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
+    place.folder.mkdir(parents=True, exist_ok=True)
+    (place.folder / MARK).touch()
     try:
         yield
     except BaseException:
-        if not any(path.is_file() for path in place.folder.rglob("*")):
+        if not any(path.is_file() and path.name != MARK for path in place.folder.rglob("*")):
             shutil.rmtree(place.folder, ignore_errors=True)
             remove_empty(absent)
         raise
-    if not place.lasting and here().first:
+    if here().first:
         shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def _too_much(cost: Estimate, able: bool) -> str:
+    """What to say of too little memory."""
+    least = in_words(cost.streamed if able else cost.loaded)
+    how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
+    return f"max-memory: {how}, this takes about {least}; allow more"
 
 
 def _room(job: Job) -> int | None:
@@ -85,21 +97,26 @@ def _streams(job: Job) -> bool:
     models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
     able = streamable(job.models, models, job, job.data is not None)
     cost = Estimate(models, job)
-    least = cost.streamed if able else cost.loaded
-    if job.max_memory and least > job.max_memory:
-        how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
-        raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
-    room = job.max_memory or available_bytes() // 2
+    if job.max_memory is not None and (cost.streamed if able else cost.loaded) > job.max_memory:
+        raise ConfigError(_too_much(cost, able))
+    room = available_bytes() // 2 if job.max_memory is None else job.max_memory
     return able and cost.loaded > room
 
 
 def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> Outlook:
     """What fusing by weights would match, and what it would take; only headers and configuration are read."""
+    if len(models) < 2:
+        raise ConfigError(f"{len(models)} models given; give two or more, the anchor first")
+    if options.align == "learned":
+        raise ConfigError("align: only fusing by weights can be foretold; choose none, flow or exact")
     _inspect(models, options, _fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
     check_alike(empty, models)
     able = streamable(models, empty, options, False)
-    return outlook(models, Estimate(empty, options), able, max_memory or available_bytes() // 2)
+    cost, room = Estimate(empty, options), available_bytes() // 2 if max_memory is None else max_memory
+    if max_memory is not None and (cost.streamed if able else cost.loaded) > max_memory:
+        raise ConfigError(_too_much(cost, able))
+    return outlook(models, cost, able, room)
 
 
 def eval_job(

@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 from transfuse.errors import TransfuseError
 
 T = TypeVar("T")
+LOST = ("onnection", "peer", "imed out", "ncclRemoteError", "process group")  # in errors of a process that is gone
 PATIENCE = timedelta(hours=12)  # while another process writes; one that has ended is noticed at once
 
 
@@ -28,6 +29,7 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    device: str = "cpu"
 
     @property
     def first(self) -> bool:
@@ -56,13 +58,15 @@ class Ranks:
             assert tensors is not None
             return list(tensors)
         kinds = self.gathered(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
-        known = next(kind for kind in kinds if kind is not None)
+        known = next((kind for kind in kinds if kind is not None), None)
+        if known is None:
+            raise TransfuseError("no process of this run has any samples; give more")
         own = tensors or [torch.zeros(shape, dtype=dtype) for shape, dtype in known]
-        found = [values.contiguous() for values in own]
+        found = [values.to(self.device).contiguous() for values in own]  # NCCL knows no tensors on the CPU
         with _together():
             for values in found:
                 distributed.all_reduce(values)
-        return found
+        return [values.to(each.device) for values, each in zip(found, own, strict=True)]
 
     def wait(self) -> None:
         """Until all are here. Raises `TransfuseError` if one has ended."""
@@ -75,6 +79,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
         raise TransfuseError("another process of this run has ended, so this one does too; see its message") from error
 
 
@@ -86,4 +92,4 @@ def here() -> Ranks:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    return Ranks(state.process_index, state.num_processes)
+    return Ranks(state.process_index, state.num_processes, str(state.device))

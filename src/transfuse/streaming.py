@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transfuse.align.methods import Choices, in_one_basis
 from transfuse.choices import FLOW, Paper
 from transfuse.config import Options, make
-from transfuse.errors import CheckpointError, OutputError
+from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.fusion import align, check_alike
 from transfuse.io.checkpoint import check_finite, load_empty, local_directory
 from transfuse.io.output import Overwrite, check_target
@@ -73,6 +73,8 @@ def stream(
     start, chosen = time.perf_counter(), make(Options, options)
     chosen.check_data(False, {})
     weights = chosen.normalised_weights(len(models))
+    if len(models) < 2:
+        raise ConfigError("models: fusing needs at least two")
     load_families(chosen.spec)
     folders, names = [local_directory(each, "allow") for each in models], [str(each) for each in models]
     empty = [load_empty(each) for each in models]
@@ -82,9 +84,9 @@ def stream(
     networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
     choices = Choices("weights", (), Paper(**chosen.model_dump(include=set(FLOW))), chosen.groups)
     origins = [origin(given, model) for given, model in zip(models, empty, strict=True)]
-    target = check_target(Path(target), overwrite, folders)
+    target, specs = check_target(Path(target), overwrite, folders), [each.spec for each in networks]
     with _room(target, cache) as store:
-        alignments, _ = align(networks, weights, choices, chosen, (), progress, work(store, origins, chosen, ()))
+        alignments, _ = align(networks, weights, choices, chosen, (), progress, work(store, origins, specs, chosen, ()))
         fused = close_tensors(declaration(empty[0]), mean(in_one_basis(alignments), weights))
         seconds = {"seconds": round(time.perf_counter() - start, 2), "streamed": True}
         record = describe(origins, chosen, weights, choices, None, alignments) | seconds
@@ -103,7 +105,8 @@ def _room(target: Path, cache: str | Path | None) -> Iterator[Store]:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{target.name}.maps-", dir=target.parent) as folder:
-        yield Store(Path(folder), spill=True)
+        yield Store(Path(here().gathered(folder)[0]), spill=True)
+        here().wait()
 
 
 def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -> Network:

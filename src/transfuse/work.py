@@ -1,5 +1,6 @@
 """What the finished work of a fusion is kept by: its inputs, by their contents, and the options that change it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from itertools import repeat
 from transfuse.batch import Batch, digest
 from transfuse.config import Options
 from transfuse.io.store import NOWHERE, Store
+from transfuse.network.spec import Spec
 from transfuse.report.record import Origin
 
 UNCHANGING = {"merge", "dtype", "device", "allow_pickle", "spec"}  # options that change no map and no fitted layer
@@ -31,11 +33,16 @@ def unkept(models: int) -> Work:
     return Work(list(repeat(NOWHERE, models - 1)))
 
 
-def work(store: Store, origins: Sequence[Origin], options: Options, batches: Sequence[Batch]) -> Work:
-    """Work on models and data with these contents."""
+def work(
+    store: Store, origins: Sequence[Origin], specs: Sequence[Spec], options: Options, batches: Sequence[Batch]
+) -> Work:
+    """Work on models and data with these contents, declared so."""
     if store.folder is None:
         return unkept(len(origins))
-    models = [sorted(each.sha256.values()) for each in origins]
+    declared = [hashlib.sha256(repr(spec).encode()).hexdigest() for spec in specs]
+    models = [
+        [each.architecture, *sorted(each.sha256.values()), spec] for each, spec in zip(origins, declared, strict=True)
+    ]
     seen = {"data": digest(batches), "vocab": options.vocab, "transfuse": version("transfuse")}
     chosen = options.model_dump(mode="json", exclude=UNCHANGING)
     pairs = [store.of(anchor=models[0], source=source, **seen) for source in models[1:]]

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
+from PIL import Image
 from safetensors.torch import load_file
-from world import Run, World, one_line
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from world import SIZES, Run, World, one_line
 
+import transfuse
 from transfuse.align import evidence, shelf
 from transfuse.estimate import START
 from transfuse.io.store import Store
@@ -15,9 +19,11 @@ from transfuse.io.store import Store
 ROOM = f"{START // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {
     "flow": ("--align", "flow"),
+    "hard flow": ("--align", "flow", "--plan", "hard"),
     "exact": ("--merge", "mean"),
     "least squares": (),
     "streamed flow": ("--align", "flow", "--max-memory", ROOM),
+    "streamed hard flow": ("--align", "flow", "--plan", "hard", "--max-memory", ROOM),
     "streamed exact": ("--max-memory", ROOM),
 }
 
@@ -105,6 +111,54 @@ def test_what_is_damaged_in_a_cache_is_made_again(world: World, run: Run) -> Non
         file.write_bytes(file.read_bytes()[:20])
     assert run(*job(world, "least squares", "again"), *cache).status == 0
     assert same(world.here / "out", world.here / "again")
+
+
+def test_what_is_not_the_runs_own_stays(world: World, run: Run) -> None:
+    """A folder that has the name by chance, be it an input."""
+    plain = ["fuse", world.a, world.b, "-o", world.here / "out"]
+    (world.here / "out.work").mkdir()
+    (world.here / "out.work" / "thesis.txt").write_text("thesis")
+    one_line(run(*plain), ["out.work", "in the way", "--cache"])
+    one_line(run(*plain, "--resume"), ["--resume", "out.work"])
+    assert (world.here / "out.work" / "thesis.txt").read_text() == "thesis"
+    assert run(*plain, "--cache", world.here / "cache").status == 0
+    model = world.damaged(lambda copy: copy.rename(world.here / "model.work"))
+    one_line(run("fuse", world.here / "model.work", world.b, "-o", world.here / "model"), ["model.work", "in the way"])
+    assert not model.exists()
+    assert (world.here / "model.work" / "config.json").exists()
+    world.file("file.work", "text")
+    one_line(run("fuse", world.a, world.b, "-o", world.here / "file"), ["file.work", "in the way"])
+
+
+def test_a_cache_within_the_output_is_refused(world: World, run: Run) -> None:
+    plain = ["fuse", world.a, world.b, "-o", world.here / "out"]
+    for cache in (world.here / "out", world.here / "out" / "cache", ""):
+        one_line(run(*plain, "--cache", cache), ["cache", "outside the output"])
+
+
+def test_models_that_compute_otherwise_share_no_work(tmp_path: Path) -> None:
+    """The same weights under another configuration are another model."""
+    torch.manual_seed(0)
+    given = [ViTForImageClassification(ViTConfig(**SIZES)).eval() for _ in range(2)]
+    for each in given:
+        with torch.no_grad():
+            each.vit.layers[0].mlp.fc1.weight.mul_(30)
+    pixels = torch.randint(256, (10, 8, 8), dtype=torch.uint8).numpy()
+    data = Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]})
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
+
+    def fused() -> dict[str, torch.Tensor]:
+        return dict(transfuse.fuse(given, data, processor=processor, cache=tmp_path / "cache").model.state_dict())
+
+    before = fused()
+    for each in given:
+        each.config.hidden_act = "relu"
+    twins = [ViTForImageClassification(each.config) for each in given]
+    for twin, each in zip(twins, given, strict=True):
+        twin.load_state_dict(each.state_dict())
+    given[:] = [twin.eval() for twin in twins]
+    after = fused()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_cache_that_cannot_be_written(world: World, run: Run) -> None:

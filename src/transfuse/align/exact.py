@@ -40,11 +40,11 @@ def exact(
         store: where now and then all is kept that a descent that was cut short goes on from.
         nothing: mean cost of a match that is only rounding; it ends there, too.
     """
-    kept = Checkpoint(store, "descent")
-    found, seen = kept.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
-    solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
     ranks = here()
     todo = side_by_side(spec, ranks.count)
+    whole, part = Checkpoint(store, "descent"), Checkpoint(store, f"descent by {ranks.count}")  # whose turns it counts
+    found, seen = whole.load() or part.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
+    solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
 
     def status() -> str:
         share = f", {costs[-1] / max(len(found), 1):.3f} of the difference left" if costs else ""
@@ -61,7 +61,7 @@ def exact(
             costs.append(sum(match.cost for match in found.values()))
             settled = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
             ended = settled or costs[-1] <= nothing * len(found)
-        kept.save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
+        (whole if ended else part).save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
         if ended:
             break
     return found

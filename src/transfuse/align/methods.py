@@ -21,7 +21,7 @@ from transfuse.align.shelf import Shelf
 from transfuse.align.stack import joint_queries, stack, unstack
 from transfuse.align.strength import released_strengths, strengths
 from transfuse.batch import Batch
-from transfuse.choices import Evidence, Groups, Paper
+from transfuse.choices import Align, Evidence, Groups, Paper
 from transfuse.errors import ConfigError
 from transfuse.io.store import NOWHERE, Store
 from transfuse.lazy import Tensors
@@ -135,6 +135,15 @@ def _flow_spec(spec: Spec, options: Paper) -> Spec:
     return cross_head(queries[options.queries](without_scales(spec)))
 
 
+def seen_by(spec: Spec, align: Align, paper: Paper, groups: Groups) -> Spec:
+    """An opened declaration as an alignment sees it: the spaces that it finds maps for."""
+    if align == "none":
+        return spec
+    if align == "flow":
+        return _flow_spec(spec, paper)
+    return permuting(symmetric(spec)) if groups == "permutations" else symmetric(spec)
+
+
 def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
     """The best element of every exact symmetry: the source keeps its function.
 
@@ -143,8 +152,7 @@ def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
     the calibration samples; no labels are used.
     """
     check_same_widths(anchor.spec, source.spec, "exact")
-    spec = symmetric(source.spec)
-    return align_within(permuting(spec) if choices.groups == "permutations" else spec, anchor, source, choices)
+    return align_within(seen_by(source.spec, "exact", choices.paper, choices.groups), anchor, source, choices)
 
 
 def permuting(spec: Spec) -> Spec:

@@ -23,7 +23,7 @@ class Shelf(MutableMapping[str, Match]):
     def __init__(self, store: Store = NOWHERE) -> None:
         self.store = store
         entries = {name: store.load(name) for name in store.names()}
-        there = {name: entry for name, entry in entries.items() if entry is not None}
+        there = {name: entry for name, entry in entries.items() if entry is not None and entry.facts}
         here().wait()  # before anything is written, all have seen the same
         self._matches = {
             name: Match(self._lying(name, entry), entry.facts["cost"])
@@ -66,7 +66,7 @@ class Checkpoint:
     def load(self) -> tuple[dict[str, Match], Any] | None:
         """The matches and the facts that were kept last, if any were."""
         entry = self.store.load(self.name)
-        if entry is None:
+        if entry is None or not entry.facts:
             return None
         found: dict[str, dict[str, Tensor]] = {name: {} for name in entry.facts["matches"]}
         for key, values in entry.tensors.items():

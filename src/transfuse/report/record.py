@@ -1,6 +1,7 @@
 """What `transfuse.json` says: inputs with their hashes, options, versions, and every space's diagnostics."""
 
 import hashlib
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,9 @@ def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origi
     found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         found.update(name.encode() + raw(tensor))
-    return Origin(None, type(model).__name__, {"state_dict": found.hexdigest()})
+    config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    hashes = {"state_dict": found.hexdigest(), "config": hashlib.sha256(config.encode()).hexdigest()}
+    return Origin(None, type(model).__name__, hashes)
 
 
 def describe(

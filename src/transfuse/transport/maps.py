@@ -90,7 +90,7 @@ class Permutation(Map):
         return 0.0
 
     def plan(self) -> Float[Tensor, "*within source target"]:
-        return torch.nn.functional.one_hot(self.index, self.index.shape[-1]).transpose(-1, -2).float()
+        return torch.nn.functional.one_hot(self.index, self.index.shape[-1]).transpose(-1, -2).float().contiguous()
 
     @property
     def units(self) -> tuple[int, int]:
