@@ -119,25 +119,27 @@ class Watch(threading.Thread):
             time.sleep(0.1)
 
 
-def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
-    """One fusion in a process of its own."""
-    command = [
-        sys.executable, "-m", "transfuse", "fuse", *map(str, models), "-o", str(output), *WAYS[way], "--max-memory",
-        max_memory, "--json",
-    ]  # fmt: skip
+def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
+    """What a command says, what it took of the machine, and seconds from outside, imports included."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "transfuse", *arguments, "--json"]
     start = time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRANSFORMERS_OFFLINE": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     watch = Watch(process)
     watch.start()
     out, error = process.communicate()
     if process.returncode:
         raise SystemExit(error)
-    found = json.loads(out)
+    return json.loads(out), watch, time.perf_counter() - start
+
+
+def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
+    """One fusion in a process of its own."""
+    given = ["fuse", *map(str, models), "-o", str(output), *WAYS[way], "--max-memory", max_memory]
+    found, watch, seconds = run(given, threads)
     return {
-        "seconds": time.perf_counter() - start, "until_written": found["seconds"],
-        "streamed": found.get("streamed", False), "peak_gb": watch.peak / 1e9,
-        "anonymous_gb": watch.anonymous / 1e9, "written_gb": watch.written / 1e9,
+        "seconds": seconds, "until_written": found["seconds"], "streamed": found.get("streamed", False),
+        "peak_gb": watch.peak / 1e9, "anonymous_gb": watch.anonymous / 1e9, "written_gb": watch.written / 1e9,
     }  # fmt: skip
 
 

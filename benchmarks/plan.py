@@ -7,26 +7,16 @@ timed from outside, imports included.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import record
-from large import SHAPES, Watch, parents
+from large import SHAPES, WAYS, parents, run
 from rich.console import Console
 from rich.table import Table
 from transformers import ViTConfig, ViTForImageClassification
-
-WAYS = {
-    "none": ["--align", "none"], "flow": ["--align", "flow"], "flow, hard": ["--align", "flow", "--plan", "hard"],
-    "exact": ["--align", "exact"],
-}  # fmt: skip
 
 
 def vits(folder: Path, width: int) -> list[Path]:
@@ -40,20 +30,6 @@ def vits(folder: Path, width: int) -> list[Path]:
         found.append(folder / f"{width}-{seed}")
         ViTForImageClassification(config).save_pretrained(found[-1])
     return found
-
-
-def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
-    """What a command prints, and what it took."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "transfuse", *arguments, "--json"]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    watch = Watch(process)
-    watch.start()
-    out, error = process.communicate()
-    if process.returncode:
-        raise SystemExit(error)
-    return json.loads(out), watch, time.perf_counter() - start
 
 
 def main() -> None:
