@@ -149,10 +149,13 @@ dtype: float16
 vocab: shared
 allow-pickle: false
 spec: mine.py
+cache: kept
+max-memory: 8GB
 """,
     )
     assert job.models == ("a", "ünï code")
     assert (job.batch_size, job.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
+    assert (job.cache, job.max_memory) == ("kept", 8 * 10**9)
     learning = loaded(
         tmp_path,
         """\
