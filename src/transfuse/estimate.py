@@ -123,7 +123,8 @@ class Estimate:
     @property
     def _matching(self) -> int:
         """Cross-moments of the largest pair of spaces, their scores, and what the solver makes of them."""
-        return 5 * DOUBLE * max((space.units for space in self.matched), default=0) ** 2
+        copies = 5 if self.options.align == "flow" else 9
+        return copies * DOUBLE * max((space.units for space in self.matched), default=0) ** 2
 
     @cached_property
     def labour(self) -> Labour:
