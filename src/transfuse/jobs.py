@@ -45,10 +45,12 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
     job.torch_device()
     anchor, *_ = _inspect(job.models, job, _fusible)
     with _at(place):
-        if here().gathered(_streams(job))[0]:  # each might see another amount of memory free
+        cost, able = _foretold(job.models, job, job.data is not None)
+        if here().gathered(_streams(cost, able, job.max_memory))[0]:  # each might see another amount of memory free
             return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-        fusion = fuse(job.models, samples, progress, cache=place.folder, room=_room(job), **job.options())
+        room = None if job.max_memory is None else max(job.max_memory - cost.loaded, 1)  # what the models leave of it
+        fusion = fuse(job.models, samples, progress, cache=place.folder, room=room, **job.options())
         seconds = round(time.perf_counter() - start, 2)
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
         if here().first:
@@ -77,30 +79,19 @@ def _at(place: Workplace) -> Iterator[None]:
         shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def _too_much(cost: Estimate, able: bool) -> str:
-    """What to say of too little memory."""
-    least = in_words(cost.streamed if able else cost.loaded)
-    how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
-    return f"max-memory: {how}, this takes about {least}; allow more"
+def _foretold(models: Sequence[str], options: Options, data: bool) -> tuple[Estimate, bool]:
+    """What fusing will take, and whether the models can stay in their files: headers and configuration say."""
+    empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
+    return Estimate(empty, options), streamable(models, empty, options, data)
 
 
-def _room(job: Job) -> int | None:
-    """What the models leave of the memory that is allowed."""
-    if job.max_memory is None:
-        return None
-    models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
-    return max(job.max_memory - Estimate(models, job).loaded, 1)
-
-
-def _streams(job: Job) -> bool:
+def _streams(cost: Estimate, able: bool, max_memory: int | None) -> bool:
     """Whether the models are to stay in their files, as they do not fit into memory. Raises `ConfigError`."""
-    models = [load_empty(name, pickle=job.pickle_policy()) for name in job.models]
-    able = streamable(job.models, models, job, job.data is not None)
-    cost = Estimate(models, job)
-    if job.max_memory is not None and (cost.streamed if able else cost.loaded) > job.max_memory:
-        raise ConfigError(_too_much(cost, able))
-    room = available_bytes() // 2 if job.max_memory is None else job.max_memory
-    return able and cost.loaded > room
+    least = cost.streamed if able else cost.loaded
+    if max_memory is not None and least > max_memory:
+        how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
+        raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
+    return able and cost.loaded > (available_bytes() // 2 if max_memory is None else max_memory)
 
 
 def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> Outlook:
@@ -110,13 +101,9 @@ def plan_job(models: Sequence[str], options: Options, max_memory: int | None) ->
     if options.align == "learned":
         raise ConfigError("align: only fusing by weights can be foretold; choose none, flow or exact")
     _inspect(models, options, _fusible)
-    empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
-    check_alike(empty, models)
-    able = streamable(models, empty, options, False)
-    cost, room = Estimate(empty, options), available_bytes() // 2 if max_memory is None else max_memory
-    if max_memory is not None and (cost.streamed if able else cost.loaded) > max_memory:
-        raise ConfigError(_too_much(cost, able))
-    return outlook(models, cost, able, room)
+    cost, able = _foretold(models, options, False)
+    check_alike(cost.models, models)
+    return outlook(models, cost, able, _streams(cost, able, max_memory))
 
 
 def eval_job(

@@ -57,8 +57,8 @@ class Outlook:
     seconds: float
 
 
-def outlook(paths: Sequence[str], cost: Estimate, streamable: bool, room: int) -> Outlook:
-    """Of models at `paths`; `room`: bytes of memory."""
+def outlook(paths: Sequence[str], cost: Estimate, streamable: bool, streams: bool) -> Outlook:
+    """Of models at `paths`, which can stay in their files, and would."""
     models = [
         Model(path, type(model).__name__, model.num_parameters(), model.num_parameters() * model.dtype.itemsize)
         for path, model in zip(paths, cost.models, strict=True)
@@ -72,7 +72,7 @@ def outlook(paths: Sequence[str], cost: Estimate, streamable: bool, room: int) -
     return Outlook(
         tuple(models), max(numbers, default=-1) + 1,
         tuple(Kind(*kind, count=count) for kind, count in kinds.items()), cost.loaded,
-        cost.streamed if streamable else None, streamable and cost.loaded > room, cost.output_bytes, cost.map_bytes,
+        cost.streamed if streamable else None, streams, cost.output_bytes, cost.map_bytes,
         cost.labour.takes(rates()),
     )  # fmt: skip
 
