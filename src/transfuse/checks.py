@@ -159,5 +159,5 @@ def _check_name(name: str) -> None:
 
 def _given(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The flags that were used, and how they are spelled."""
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    given = {name: value for name, value in flags.items() if value not in (None, (), [])}
     return given, {name: f"--{name.replace('_', '-')}" for name in given} | {"models": "MODELS"}

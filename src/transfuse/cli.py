@@ -1,19 +1,20 @@
-"""The command line: parse, call, print. What is slow to import is imported once the options are known to be right."""
+"""The command line: its commands, and how it ends. What is slow to import is imported once options are right."""
 
 import os
 import signal
 import sys
-from dataclasses import asdict
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from transfuse import flags
+from transfuse.commands.flags.running import Version
+from transfuse.commands.fusing import fuse, plan
+from transfuse.commands.measuring import evaluate, path
+from transfuse.commands.showing import demo
+from transfuse.commands.training import finetune
 from transfuse.errors import TransfuseError
-from transfuse.progress import quiet_libraries
-from transfuse.terminal import JSON, MUTE, TALKING, Voice, console, fail
+from transfuse.terminal import fail
 
 app = typer.Typer(
     pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
@@ -23,7 +24,7 @@ INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
-def start(context: typer.Context, version: flags.Version = False) -> None:
+def start(context: typer.Context, version: Version = False) -> None:
     """Fuse independently trained Transformers into one, by optimal transport."""
     if version:
         from importlib.metadata import version as installed
@@ -35,178 +36,12 @@ def start(context: typer.Context, version: flags.Version = False) -> None:
         raise typer.Exit(2)
 
 
-@app.command()
-def fuse(
-    models: flags.Models = None, output: flags.Output = None, data: flags.Data = None, align: flags.Align = None,
-    merge: flags.Merge = None, evidence: flags.Evidence = None, plan: flags.Plan = None,
-    regularization: flags.Regularization = None, support: flags.Support = None, cost: flags.Cost = None,
-    scale: flags.Scale = None, transform: flags.Transform = None, policy: flags.Policy = None,
-    queries: flags.Queries = None, values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None,
-    max_loss: flags.MaxLoss = None, keep: flags.Keep = None, rules: flags.Rules = None,
-    groups: flags.Groups = None, basis: flags.Basis = None, trust: flags.Trust = None,
-    objective: flags.Objective = None,
-    steps: flags.Steps = None, learning_rate: flags.MapRate = None, augment: flags.Varied = None,
-    weights: flags.Weights = None, samples: flags.Samples = None,
-    batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
-    dtype: flags.Dtype = None, vocab: flags.Vocab = None, config: flags.Config = None,
-    overwrite: flags.Overwrite = None, resume: flags.Resume = False, cache: flags.Cache = None,
-    max_memory: flags.MaxMemory = None,
-    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
-) -> None:  # fmt: skip
-    """Fuse models into one checkpoint."""
-    from transfuse.checks import fuse_request, workplace
-    from transfuse.report.table import fusion_summary
-
-    given = {
-        "models": tuple(models or ()), "output": output, "data": data, "align": align, "merge": merge,
-        "evidence": evidence, "plan": plan, "regularization": regularization, "support": support, "cost": cost,
-        "scale": scale, "transform": transform, "policy": policy, "queries": queries, "values": values, "heads": heads,
-        "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules, "weights": weights, "samples": samples,
-        "groups": groups, "basis": basis, "trust": trust, "objective": objective, "steps": steps,
-        "learning_rate": learning_rate, "augment": augment, "batch_size": batch_size, "seed": seed,
-        "device": device, "dtype": dtype, "overwrite": overwrite,
-        "vocab": vocab, "allow_pickle": allow_pickle, "spec": spec, "cache": cache, "max_memory": max_memory,
-    }  # fmt: skip
-    voice, job = _voice(as_json, quiet), fuse_request(given, config)
-    place = workplace(job, resume)
-    with quiet_libraries():
-        from transfuse.jobs import fuse_job
-
-        path, record = fuse_job(job, place, voice.progress)
-    voice.show({"output": str(path)} | record, lambda: fusion_summary(path, record))
-
-
-@app.command()
-def plan(
-    models: flags.Planned, align: flags.Align = None, plan: flags.Plan = None, groups: flags.Groups = None,
-    dtype: flags.Dtype = None, max_memory: flags.MaxMemory = None, allow_pickle: flags.Pickle = None,
-    spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
-) -> None:  # fmt: skip
-    """Tell what fusing by weights would match, and take."""
-    from transfuse.checks import memory, options
-    from transfuse.report.table import outlook_table
-
-    given = {
-        "align": align, "plan": plan, "groups": groups, "dtype": dtype, "allow_pickle": allow_pickle, "spec": spec,
-    }  # fmt: skip
-    voice, chosen, room = _voice(as_json, quiet), options(given), memory(max_memory)
-    with quiet_libraries():
-        from transfuse.jobs import plan_job
-
-        found = plan_job(models, chosen, room)
-    voice.show(asdict(found), lambda: outlook_table(found))
-
-
-@app.command(name="eval")
-def evaluate(
-    models: flags.Measured, data: flags.Labelled, limit: flags.Limit = None, batch_size: flags.BatchSize = None,
-    seed: flags.Seed = None, device: flags.Device = None, allow_pickle: flags.Pickle = None, spec: flags.Spec = None,
-    as_json: flags.Json = False, quiet: flags.Quiet = False,
-) -> None:  # fmt: skip
-    """Measure accuracy and loss."""
-    from transfuse.checks import options
-    from transfuse.report.table import metrics_table
-
-    given = {"batch_size": batch_size, "seed": seed, "device": device, "allow_pickle": allow_pickle, "spec": spec}
-    voice, chosen = _voice(as_json, quiet), options(given)
-    with quiet_libraries():
-        from transfuse.jobs import eval_job
-
-        found, measures = eval_job(models, data, limit, chosen, voice.progress)
-    told = {
-        name: asdict(metrics) | {measure: getattr(metrics, measure) for measure in measures}
-        for name, metrics in found.items()
-    }
-    voice.show(told, lambda: metrics_table(found, measures))
-
-
-@app.command()
-def path(
-    anchor: flags.Anchor, other: flags.Other, data: flags.Both, plot: flags.Plot = None, align: flags.Align = None,
-    evidence: flags.Evidence = None, plan: flags.Plan = None, regularization: flags.Regularization = None,
-    support: flags.Support = None, cost: flags.Cost = None, scale: flags.Scale = None,
-    transform: flags.Transform = None, policy: flags.Policy = None, queries: flags.Queries = None,
-    values: flags.Values = None, heads: flags.Heads = None, tokens: flags.Tokens = None, max_loss: flags.MaxLoss = None,
-    keep: flags.Keep = None, rules: flags.Rules = None, groups: flags.Groups = None, trust: flags.Trust = None,
-    objective: flags.Objective = None, steps: flags.Steps = None, learning_rate: flags.MapRate = None,
-    augment: flags.Varied = None, points: flags.Points = 11, limit: flags.Limit = None, samples: flags.Samples = None,
-    batch_size: flags.BatchSize = None, seed: flags.Seed = None, device: flags.Device = None,
-    allow_pickle: flags.Pickle = None, spec: flags.Spec = None, as_json: flags.Json = False, quiet: flags.Quiet = False,
-) -> None:  # fmt: skip
-    """Walk between two aligned models: loss, accuracy, barrier."""
-    from transfuse.checks import check_plot, options
-    from transfuse.report.table import path_table
-
-    given = {
-        "align": align, "merge": "mean", "evidence": evidence, "plan": plan, "regularization": regularization,
-        "support": support, "cost": cost, "scale": scale, "transform": transform, "policy": policy, "queries": queries,
-        "values": values, "heads": heads, "tokens": tokens, "max_loss": max_loss, "keep": keep, "rules": rules,
-        "groups": groups, "trust": trust, "objective": objective, "steps": steps, "learning_rate": learning_rate,
-        "augment": augment, "samples": samples, "batch_size": batch_size, "seed": seed, "device": device,
-        "allow_pickle": allow_pickle, "spec": spec,
-    }  # fmt: skip
-    voice, chosen = _voice(as_json, quiet), options(given)
-    if plot:
-        check_plot(plot)
-    with quiet_libraries():
-        from transfuse.jobs import path_job, save_plot
-
-        line = path_job(anchor, other, data, limit, points, chosen, voice.progress)
-        if plot:
-            save_plot({chosen.align: line}, plot)
-    voice.show(line.as_dict(), lambda: path_table(line))
-
-
-@app.command()
-def finetune(
-    model: flags.Learner, data: flags.Lessons, output: flags.Output = None, teacher: flags.Teacher = None,
-    epochs: flags.Epochs = None, learning_rate: flags.LearningRate = None, batch_size: flags.TrainingBatch = None,
-    decay: flags.Decay = None, warmup: flags.Warmup = None, weight_decay: flags.WeightDecay = None,
-    label_smoothing: flags.Smoothing = None, augment: flags.Augment = None, distill: flags.Distill = None,
-    temperature: flags.Temperature = None, precision: flags.Precision = None, samples: flags.Lesson = None,
-    seed: flags.Seed = None, device: flags.Processors = None, resume: flags.Resume = False,
-    overwrite: flags.Overwrite = None, allow_pickle: flags.Pickle = None, spec: flags.Spec = None,
-    as_json: flags.Json = False,
-    quiet: flags.Quiet = False,
-) -> None:  # fmt: skip
-    """Train a model a little longer, with teachers if wanted."""
-    from transfuse.checks import schedule, training_target
-    from transfuse.report.table import training_summary
-
-    given = {
-        "teachers": tuple(teacher or ()), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-        "decay": decay, "warmup": warmup, "weight_decay": weight_decay, "label_smoothing": label_smoothing,
-        "augment": augment, "distill": distill, "temperature": temperature, "precision": precision,
-        "samples": samples, "seed": seed, "device": device,
-        "allow_pickle": allow_pickle, "spec": spec,
-    }  # fmt: skip
-    voice, chosen = _voice(as_json, quiet), schedule(given)
-    models = (model, *(teacher or ()))
-    target = training_target(models, output, resume, bool(overwrite))
-    with quiet_libraries():
-        from transfuse.jobs import finetune_job
-
-        path, record = finetune_job(models, data, chosen, target, voice.progress)
-    voice.show({"output": str(path)} | record, lambda: training_summary(path, record))
-
-
-@app.command()
-def demo(output: flags.Folder = Path("demo"), quiet: flags.Quiet = False) -> None:
-    """Train two small ViTs on handwritten digits and fuse them."""
-    from transfuse.checks import check_folder
-
-    check_folder(output)
-    screen = console()
-    screen.quiet = quiet
-    with quiet_libraries():
-        from transfuse.demo.run import run
-
-        run(output, _voice(False, quiet).progress, screen)
-
-
-def _voice(as_json: bool, quiet: bool) -> Voice:
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, one per GPU
-    return MUTE if quiet or not first else JSON if as_json else TALKING
+app.command()(fuse)
+app.command()(plan)
+app.command("eval")(evaluate)
+app.command()(path)
+app.command()(finetune)
+app.command()(demo)
 
 
 def main() -> None:

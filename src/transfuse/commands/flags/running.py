@@ -1,0 +1,31 @@
+"""Flags: how much, on what, and how a command speaks."""
+
+from typing import Annotated
+
+from typer import Option
+
+Samples = Annotated[
+    int | None,
+    Option(
+        metavar="COUNT", help="Samples to align and fit by. Default: 200 for flow, 2000 for exact and least-squares."
+    ),
+]
+Limit = Annotated[int | None, Option(min=1, metavar="COUNT", help="Measure on so many samples only, drawn by --seed.")]
+Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")]
+Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
+BatchSize = Annotated[int | None, Option(metavar="COUNT", help="Samples at a time. Default: 100.")]
+Device = Annotated[
+    str | None, Option(metavar="DEVICE", help="auto (default): cuda where there is one. Or cpu, cuda:1, mps.")
+]
+MaxMemory = Annotated[
+    str | None,
+    Option(
+        metavar="SIZE",
+        help="As 8GB: weights that do not fit are read and written tensor by tensor; what cannot be, is refused.",
+    ),
+]
+Resume = Annotated[bool, Option("--resume", help="Go on where a run into the same OUT was cut short.")]
+Pickle = Annotated[bool | None, Option("--allow-pickle", help="Read pickled weights too; only tensors are unpickled.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
+Version = Annotated[bool, Option("--version", help="Print the version and exit.")]

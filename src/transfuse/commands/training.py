@@ -1,0 +1,33 @@
+"""`transfuse finetune`."""
+
+import typer
+
+from transfuse.commands.asked import given, voice
+from transfuse.commands.flags import places, running, training
+from transfuse.progress import quiet_libraries
+
+
+def finetune(
+    context: typer.Context,
+    model: places.Learner, data: places.Lessons, output: places.Output = None, teachers: places.Teacher = None,
+    epochs: training.Epochs = None, learning_rate: training.LearningRate = None,
+    batch_size: training.TrainingBatch = None, decay: training.Decay = None, warmup: training.Warmup = None,
+    weight_decay: training.WeightDecay = None, label_smoothing: training.Smoothing = None,
+    augment: training.Augment = None, distill: training.Distill = None, temperature: training.Temperature = None,
+    precision: training.Precision = None, samples: training.Lesson = None, seed: running.Seed = None,
+    device: training.Processors = None, resume: running.Resume = False, overwrite: places.Overwrite = None,
+    allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
+    quiet: running.Quiet = False,
+) -> None:  # fmt: skip
+    """Train a model a little longer, with teachers if wanted."""
+    from transfuse.checks import schedule, training_target
+    from transfuse.report.table import training_summary
+
+    chosen = schedule(given(context, "model", "data", "output", "resume", "overwrite"))
+    models = (model, *(teachers or ()))
+    target = training_target(models, output, resume, bool(overwrite))
+    with quiet_libraries():
+        from transfuse.jobs import finetune_job
+
+        path, record = finetune_job(models, data, chosen, target, voice(context).progress)
+    voice(context).show({"output": str(path)} | record, lambda: training_summary(path, record))
