@@ -1,12 +1,10 @@
 """Metrics, ensembles, paths and barriers."""
 
-import math
-
 import pytest
 import torch
 from cases import CASES
 
-from transfuse.evaluate import barrier, ensemble, evaluate, path, score
+from transfuse.evaluate import barrier, ensemble, evaluate, path
 from transfuse.merge.mean import mean
 
 VIT = CASES[0]
@@ -16,14 +14,6 @@ def batches(samples=12):
     images = torch.randn(samples, 2, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.arange(samples) % 5
     return [{"pixel_values": images[:7], "labels": labels[:7]}, {"pixel_values": images[7:], "labels": labels[7:]}]
-
-
-def test_score_by_hand():
-    logits = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]])
-    found = score(lambda batch: logits.log_softmax(-1), [{"labels": torch.tensor([1, 1])}])
-    assert found.accuracy == 0.5
-    assert found.loss == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
-    assert found.samples == 2
 
 
 def test_batching_changes_nothing():

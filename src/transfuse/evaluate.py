@@ -2,34 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import exp
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers
-from transfuse.errors import DataError
+from transfuse.batch import Batch
 from transfuse.merge.mean import interpolate
 from transfuse.network.model import predict, with_tensors
+from transfuse.outcome import Metrics, Outcome, outcome
 
 POSITIONS = 11  # points of a path, both ends included
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`: images, texts, or words to be guessed."""
-
-    accuracy: float
-    loss: float
-    samples: int
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss): of a language model, among how many words it hesitates."""
-        return exp(min(self.loss, 700.0))
 
 
 @dataclass(frozen=True)
@@ -48,32 +31,29 @@ class Path:
         return asdict(self)
 
 
-def score(predict_log: Callable[[Batch], Float[Tensor, "sample cls"]], batches: Iterable[Batch]) -> Metrics:
-    """Metrics of log-probabilities, batch by batch: memory does not grow with the samples."""
-    right, loss, count = 0.0, 0.0, 0
-    for batch in batches:
-        found, labels = predict_log(batch).cpu(), answers(batch).cpu()
-        right += float((found.argmax(-1) == labels).sum())
-        loss += float(nll_loss(found.double(), labels, reduction="sum"))
-        count += len(labels)
-    if not count:
-        raise DataError("nothing to measure: no text has a word that could be guessed; give longer texts")
-    return Metrics(right / count, loss / count, count)
-
-
 def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
     """Metrics of one model."""
-    return score(lambda batch: predict(model, batch).log_softmax(-1), batches)
+    return judge(model, batches).metrics()
+
+
+def judge(model: PreTrainedModel, batches: Iterable[Batch]) -> Outcome:
+    """What one model answers. Memory grows by a few numbers a sample."""
+    return outcome(lambda batch: predict(model, batch).log_softmax(-1), batches)
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
     """Metrics of the mean of all models' probabilities: what fusion aims at, for as many times the cost."""
+    return judge_together(models, batches).metrics()
+
+
+def judge_together(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Outcome:
+    """What the mean of all models' probabilities answers."""
 
     def together(batch: Batch) -> Tensor:
         outputs = [predict(model, batch).softmax(-1) for model in models]
         return torch.stack(outputs).mean(0).clamp_min(1e-12).log()
 
-    return score(together, batches)
+    return outcome(together, batches)
 
 
 def path(

@@ -83,7 +83,7 @@ def test_what_libraries_say_is_not_heard(
         logging.getLogger("library").error("chatter")
         return fuse(*arguments, **options)
 
-    monkeypatch.setattr("transfuse.jobs.fuse", chatter)
+    monkeypatch.setattr("transfuse.jobs.fusing.fuse", chatter)
     ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--json")
     assert ran.err == ""
     assert isinstance(strict(ran.out), dict)
@@ -164,6 +164,9 @@ def test_the_card_holds_the_command_that_makes_the_same_model(world: World, run:
     assert all(torch.equal(values, first[name]) for name, values in weights(world.here / "again").items())
 
 
+MEASURES = ("accuracy", "loss", "calibration_error", "samples")
+
+
 def test_eval_measures_every_model(world: World, run: Run) -> None:
     ran = run("eval", world.a, world.b, "--data", world.images)
     assert (ran.status, ran.err) == (0, "")
@@ -176,7 +179,17 @@ def test_eval_measures_every_model(world: World, run: Run) -> None:
     again = strict(run("eval", world.a, world.b, "--data", world.images, "--batch-size", 5, "--json").out)
     assert isinstance(again, dict)
     for name, each in found.items():
-        assert again[name] == pytest.approx(each)
+        assert {measure: again[name][measure] for measure in MEASURES} == pytest.approx(
+            {measure: each[measure] for measure in MEASURES}
+        )
+        low, high = each["intervals"]["accuracy"]
+        assert low <= each["accuracy"] <= high
+        assert [grades["support"] for grades in each["classes"].values()] == [6, 6]
+    (apart,) = found[str(world.a)]["against"].values()
+    assert apart["loss"] == pytest.approx(found[str(world.a)]["loss"] - found[str(world.b)]["loss"])
+    assert "against" not in found[str(world.b)]
+    classes = run("eval", world.a, "--data", world.images, "--classes").out
+    assert all(name in classes and name not in ran.out for name in ("precision", "recall"))
     some = strict(run("eval", world.a, "--data", world.images, "--limit", 3, "--json").out)
     assert isinstance(some, dict)
     assert some[str(world.a)]["samples"] == 3

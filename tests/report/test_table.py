@@ -4,8 +4,11 @@ import io
 
 from rich.console import Console, RenderableType
 
-from transfuse.evaluate import Metrics, Path
-from transfuse.report.table import fusion_summary, metrics_table, path_table
+from transfuse.evaluate import Path
+from transfuse.evaluation import Evaluation, Measured
+from transfuse.outcome import Grades, Metrics
+from transfuse.report.table import evaluation_tables, fusion_summary, path_table
+from transfuse.significance import Certainty, Difference
 
 
 def shown(table: RenderableType, width: int = 1000) -> str:
@@ -14,16 +17,30 @@ def shown(table: RenderableType, width: int = 1000) -> str:
     return stream.getvalue()
 
 
+def measured(**models: Metrics) -> Evaluation:
+    sure = Certainty((0.4, 0.6), (1.2, 1.3))
+    classes = {"[cat]": Grades(0.25, 0.5, 1 / 3, 4)}
+    found = {name: Measured(metrics, sure, classes) for name, metrics in models.items()}
+    apart = Difference(-0.5, (-0.6, -0.4), 0.0312, 1.25, (1.2, 1.3), 1 / 2001)
+    return Evaluation(found, dict.fromkeys(list(found)[1:], apart), ("accuracy", "loss"))
+
+
 def test_every_model_is_a_row() -> None:
-    found = {"a": Metrics(0.5, 1.25, 8), "[b]": Metrics(1.0, 0.0, 9)}
-    text = shown(metrics_table(found))
-    assert all(each in text for each in ("a", "50.00%", "1.2500", "8", "[b]", "100.00%", "0.0000", "9"))
+    found = measured(**{"a": Metrics(0.5, 1.25, 8, 0.125), "[b]": Metrics(1.0, 0.0, 9)})
+    text = shown(evaluation_tables(found))
+    assert all(each in text for each in ("a", "50.00%", "1.2500", "8", "12.50%", "[b]", "100.00%", "0.0000", "9"))
+    assert all(each in text for each in ("[40.0, 60.0]", "[1.200, 1.300]"))
+    assert all(
+        each in text for each in ("-50.00%", "[-60.0, -40.0]", "0.031", "+1.2500", "[+1.200, +1.300]", "< 0.001")
+    )
+    assert "[cat]" not in text
+    assert "[cat]" in shown(evaluation_tables(found, classes=True))
 
 
 def test_a_long_name_is_folded_not_cut() -> None:
-    name = "/a/" + "x" * 100
-    text = shown(metrics_table({name: Metrics(0.5, 1.25, 8)}), 60)
-    assert text.count("x") == 100
+    name = "/a/" + "j" * 100
+    text = shown(evaluation_tables(measured(**{name: Metrics(0.5, 1.25, 8)})), 80)
+    assert text.count("j") == 100
     assert "50.00%" in text
     assert "…" not in text
 

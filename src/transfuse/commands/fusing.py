@@ -34,7 +34,7 @@ def fuse(
     job = fuse_request(given(context, "config", "resume"), config)
     place = workplace(job, resume)
     with quiet_libraries():
-        from transfuse.jobs import fuse_job
+        from transfuse.jobs.fusing import fuse_job
 
         path, record = fuse_job(job, place, voice(context).progress)
     voice(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
@@ -52,7 +52,7 @@ def plan(
 
     chosen, room = options(given(context, "models", "max_memory")), memory(max_memory)
     with quiet_libraries():
-        from transfuse.jobs import plan_job
+        from transfuse.jobs.fusing import plan_job
 
         found = plan_job(models, chosen, room)
     voice(context).show(asdict(found), lambda: outlook_table(found))

@@ -1,7 +1,5 @@
 """`transfuse eval` and `transfuse path`: how good models are, and the line between two."""
 
-from dataclasses import asdict
-
 import typer
 
 from transfuse.commands.asked import given, voice
@@ -11,24 +9,29 @@ from transfuse.progress import quiet_libraries
 
 def evaluate(
     context: typer.Context,
-    models: places.Measured, data: places.Labelled, limit: running.Limit = None, batch_size: running.BatchSize = None,
-    seed: running.Seed = None, device: running.Device = None, allow_pickle: running.Pickle = None,
-    spec: places.Spec = None, as_json: running.Json = False, quiet: running.Quiet = False,
+    models: places.Measured, data: places.Labelled = None, limit: running.Limit = None,
+    batch_size: running.BatchSize = None, seed: running.Seed = None, device: running.Device = None,
+    classes: running.Classes = False, lm_eval: running.Harness = None, lm_eval_tasks: places.Tasks = None,
+    allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
+    quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure accuracy and loss."""
-    from transfuse.checks import options
-    from transfuse.report.table import metrics_table
+    """Measure accuracy, loss and calibration, and whether models differ."""
+    from transfuse.checks import measured_by, options
+    from transfuse.report.table import evaluation_tables, scores_table
 
-    chosen = options(given(context, "models", "data", "limit"))
+    chosen = options(given(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks"))
+    tasks, speak = measured_by(data, lm_eval, lm_eval_tasks), voice(context)
     with quiet_libraries():
-        from transfuse.jobs import eval_job
+        from transfuse.jobs.measuring import eval_job, harness_job
 
-        found, measures = eval_job(models, data, limit, chosen, voice(context).progress)
-    told = {
-        name: asdict(metrics) | {measure: getattr(metrics, measure) for measure in measures}
-        for name, metrics in found.items()
-    }
-    voice(context).show(told, lambda: metrics_table(found, measures))
+        if data is None:
+            scores = harness_job(models, tasks, lm_eval_tasks, limit, chosen, speak.progress)
+        else:
+            found = eval_job(models, data, limit, chosen, speak.progress)
+    if data is None:
+        speak.show(scores, lambda: scores_table(scores))
+    else:
+        speak.show(found.as_dict(), lambda: evaluation_tables(found, classes))
 
 
 def path(
@@ -55,7 +58,7 @@ def path(
     if plot:
         check_plot(plot)
     with quiet_libraries():
-        from transfuse.jobs import path_job, save_plot
+        from transfuse.jobs.measuring import path_job, save_plot
 
         line = path_job(anchor, other, data, limit, points, chosen, voice(context).progress)
         if plot:

@@ -27,7 +27,7 @@ def finetune(
     models = (model, *(teachers or ()))
     target = training_target(models, output, resume, bool(overwrite))
     with quiet_libraries():
-        from transfuse.jobs import finetune_job
+        from transfuse.jobs.training import finetune_job
 
         path, record = finetune_job(models, data, chosen, target, voice(context).progress)
     voice(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,12 @@ from transfuse.terminal import printable
 
 if TYPE_CHECKING:
     from transfuse.compare import Comparison
-    from transfuse.evaluate import Metrics, Path
+    from transfuse.evaluate import Path
+    from transfuse.evaluation import Evaluation
+    from transfuse.harness import Scores
+    from transfuse.outcome import Grades
     from transfuse.outlook import Outlook
+    from transfuse.significance import Difference, Interval
 
 
 def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
@@ -42,15 +46,88 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     )
 
 
-FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f"}
+FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f", "calibration_error": ".2%"}
 
 
-def metrics_table(found: Mapping[str, Metrics], measures: Sequence[str] = ("accuracy", "loss")) -> Table:
-    """One row per model, one column per measure."""
-    table = Table(_name(), *(_right(name) for name in (*measures, "samples")))
-    for name, metrics in found.items():
-        values = [format(getattr(metrics, measure), FORMATS[measure]) for measure in measures]
-        table.add_row(Text(printable(name)), *values, str(metrics.samples))
+def evaluation_tables(found: Evaluation, classes: bool = False) -> Group:
+    """One row per model; below, how the first differs from the others, and if wanted every class."""
+    parts: list[Any] = [metrics_table(found)]
+    if found.against:
+        parts.append(_differences(next(iter(found.models)), found.against))
+    if classes:
+        parts += [_grades(name, each.classes) for name, each in found.models.items() if each.classes]
+    return Group(*parts)
+
+
+def metrics_table(found: Evaluation) -> Table:
+    """One row per model, one column per measure, with its 95 % interval where there is one."""
+    measures = (*found.measures, "calibration_error")
+    titles = [*found.measures, "ECE"]
+    table = Table(
+        _name(), *map(_right, titles), _right("samples"), caption_justify="left",
+        caption=Text("[low, high]: 95 % interval; ECE: expected calibration error"),
+    )  # fmt: skip
+    for name, each in found.models.items():
+        cells = []
+        for measure in measures:
+            cell = format(getattr(each.metrics, measure), FORMATS[measure])
+            if measure in ("accuracy", "loss"):
+                cell += "\n" + _interval(getattr(each.certainty, measure), FORMATS[measure])
+            cells.append(Text(cell))
+        table.add_row(Text(printable(name)), *cells, str(each.metrics.samples))
+    return table
+
+
+def _differences(first: str, against: Mapping[str, Difference]) -> Table:
+    """How `first` differs from each other model."""
+    columns = ("accuracy", "p", "loss", "p")
+    table = Table(
+        _name(), *map(_right, columns), title=Text(f"{printable(first)}, compared with"), title_justify="left",
+        caption=Text("[low, high]: 95 % interval; p: McNemar's test, permutation test"), caption_justify="left",
+    )  # fmt: skip
+    for name, each in against.items():
+        table.add_row(
+            Text(printable(name)),
+            Text(f"{each.accuracy:+.2%}\n{_interval(each.accuracy_interval, '+.2%')}"),
+            "" if each.accuracy_p is None else probability(each.accuracy_p),
+            Text(f"{each.loss:+.4f}\n{_interval(each.loss_interval, '+.4f')}"), probability(each.loss_p),
+        )  # fmt: skip
+    return table
+
+
+def _grades(name: str, classes: Mapping[str, Grades]) -> Table:
+    table = Table(
+        Column("class", overflow="fold"), *map(_right, ("precision", "recall", "F1", "samples")),
+        title=Text(printable(name)), title_justify="left",
+    )  # fmt: skip
+    for label, each in classes.items():
+        shares = [f"{value:.1%}" for value in (each.precision, each.recall, each.f1)]
+        table.add_row(Text(printable(label)), *shares, str(each.support))
+    return table
+
+
+def probability(p: float) -> str:
+    """A p-value; below a thousandth, where a permutation test knows no more, only that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _interval(found: Interval, how: str) -> str:
+    """With a digit less than the value, and without its unit."""
+    low, high = found if how.endswith("f") else (100 * end for end in found)
+    shorter = ("+" if how.startswith("+") else "") + (".3f" if how.endswith("f") else ".1f")
+    return f"[{low:{shorter}}, {high:{shorter}}]"
+
+
+def scores_table(found: Mapping[str, Scores]) -> Table:
+    """One row per model, task and metric, with its standard error."""
+    table = Table(_name(), "task", "metric", _right("value"))
+    for name, tasks in found.items():
+        for task, metrics in tasks.items():
+            for metric, value in metrics.items():
+                error = metrics.get(f"{metric}_stderr")
+                if not metric.endswith("_stderr"):
+                    row = name, task, metric, f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+                    table.add_row(*(Text(printable(each)) for each in row))
     return table
 
 

@@ -38,11 +38,16 @@ Data = Annotated[
     ),
 ]
 Labelled = Annotated[
-    str,
+    str | None,
     Option(
+        "--data",
         metavar="DATA",
-        help="Labelled samples (texts, for a masked-language model); the test split where there are several.",
+        help="Labelled samples (texts, for a language model); the test split where there are several.",
     ),
+]
+Tasks = Annotated[
+    Path | None,
+    Option("--lm-eval-tasks", metavar="DIR", help="Folder with tasks of your own."),
 ]
 Both = Annotated[
     str,

@@ -11,6 +11,15 @@ Samples = Annotated[
     ),
 ]
 Limit = Annotated[int | None, Option(min=1, metavar="COUNT", help="Measure on so many samples only, drawn by --seed.")]
+Classes = Annotated[bool, Option("--classes", help="Show precision, recall and F1 of every class too.")]
+Harness = Annotated[
+    str | None,
+    Option(
+        "--lm-eval",
+        metavar="TASK,...",
+        help="Causal language models: measure on these tasks of lm-eval instead (pip install 'transfuse[eval]').",
+    ),
+]
 Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")]
 Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
 BatchSize = Annotated[int | None, Option(metavar="COUNT", help="Samples at a time. Default: 100.")]

@@ -1,0 +1,93 @@
+"""The work of `transfuse fuse` and `transfuse plan`. What is cheap to check is checked before models are loaded."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfuse.checks import MARK, Workplace, policy
+from transfuse.config import Job, Options
+from transfuse.errors import ConfigError
+from transfuse.estimate import Estimate, available_bytes
+from transfuse.fusion import check_alike, fuse
+from transfuse.io.checkpoint import load_empty
+from transfuse.io.data import load_samples
+from transfuse.io.output import remove_empty
+from transfuse.io.splits import CALIBRATION
+from transfuse.jobs.inspection import fusible, inspect
+from transfuse.outlook import Outlook, outlook
+from transfuse.progress import Progress
+from transfuse.ranks import here
+from transfuse.sizes import in_words
+from transfuse.streaming import stream, streamable
+from transfuse.tasks import task
+
+
+def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Fuse and save. Returns the output and its record."""
+    start, output = time.perf_counter(), Path(str(job.output))
+    job.torch_device()
+    anchor, *_ = inspect(job.models, job, fusible)
+    with _at(place):
+        cost, able = _foretold(job.models, job, job.data is not None)
+        if here().gathered(_streams(cost, able, job.max_memory))[0]:  # each might see another amount of memory free
+            return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
+        samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
+        room = None if job.max_memory is None else max(job.max_memory - cost.loaded, 1)  # what the models leave of it
+        fusion = fuse(job.models, samples, progress, cache=place.folder, room=room, **job.options())
+        seconds = round(time.perf_counter() - start, 2)
+        fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
+        if here().first:
+            fusion.save(output, policy(job))
+        here().wait()
+        return output, fusion.record
+
+
+@contextmanager
+def _at(place: Workplace) -> Iterator[None]:
+    """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
+    if place.lasting:
+        yield
+        return
+    absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
+    place.folder.mkdir(parents=True, exist_ok=True)
+    (place.folder / MARK).touch()
+    try:
+        yield
+    except BaseException:
+        if not any(path.is_file() and path.name != MARK for path in place.folder.rglob("*")):
+            shutil.rmtree(place.folder, ignore_errors=True)
+            remove_empty(absent)
+        raise
+    if here().first:
+        shutil.rmtree(place.folder, ignore_errors=True)
+
+
+def _foretold(models: Sequence[str], options: Options, data: bool) -> tuple[Estimate, bool]:
+    """What fusing will take, and whether the models can stay in their files: headers and configuration say."""
+    empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
+    return Estimate(empty, options), streamable(models, empty, options, data)
+
+
+def _streams(cost: Estimate, able: bool, max_memory: int | None) -> bool:
+    """Whether the models are to stay in their files, as they do not fit into memory. Raises `ConfigError`."""
+    least = cost.streamed if able else cost.loaded
+    if max_memory is not None and least > max_memory:
+        how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
+        raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
+    return able and cost.loaded > (available_bytes() // 2 if max_memory is None else max_memory)
+
+
+def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> Outlook:
+    """What fusing by weights would match, and what it would take; only headers and configuration are read."""
+    if len(models) < 2:
+        raise ConfigError(f"{len(models)} models given; give two or more, the anchor first")
+    if options.align == "learned":
+        raise ConfigError("align: only fusing by weights can be foretold; choose none, flow or exact")
+    inspect(models, options, fusible)
+    cost, able = _foretold(models, options, False)
+    check_alike(cost.models, models)
+    return outlook(models, cost, able, _streams(cost, able, max_memory))

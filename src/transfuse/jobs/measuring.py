@@ -1,0 +1,90 @@
+"""The work of `transfuse eval` and `transfuse path`."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from transfuse.config import Options
+from transfuse.errors import OutputError, SpecError
+from transfuse.evaluate import Path as Line
+from transfuse.evaluate import evaluate, judge
+from transfuse.evaluate import path as walk
+from transfuse.evaluation import Evaluation, evaluation
+from transfuse.fusion import align, calibrate, check_models, load
+from transfuse.harness import Scores, load_tasks, scores
+from transfuse.io.data import load_samples
+from transfuse.io.splits import CALIBRATION
+from transfuse.jobs.inspection import batches_of, fusible, inspect
+from transfuse.outcome import Outcome
+from transfuse.progress import Progress
+from transfuse.tasks import CONTINUED, check_measurable, own_processor, task
+from transfuse.vocabulary import rows_of_words
+
+
+def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
+    """Every model on labelled data, the first beside the others."""
+    device = options.torch_device()
+    tasks = [task(each) for each in inspect(models, options, check_measurable)]
+    given = load_samples(data)
+    samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
+    found: dict[str, Outcome] = {}
+    names: dict[int, str] = {}
+    for index, name in enumerate(progress.track(models, "evaluating")):
+        model = load(name, options).to(device).float()
+        names = names or dict(model.config.id2label or {})
+        found[name] = judge(model, batches_of(samples[index], model, name, options))
+    measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
+    return evaluation(found, names, measures, options.seed)
+
+
+def harness_job(
+    models: Sequence[str], names: Sequence[str], folder: Path | None, limit: int | None, options: Options,
+    progress: Progress,
+) -> dict[str, Scores]:  # fmt: skip
+    """Every language model on tasks of the harness."""
+    device = options.torch_device()
+    for name, kind in zip(models, inspect(models, options, check_measurable), strict=True):
+        if task(kind) is not CONTINUED:
+            raise SpecError(f"{name}: {kind} does not continue texts, as the harness asks; leave --lm-eval out")
+    manager = load_tasks(names, folder)
+    found = {}
+    for name in progress.track(models, "evaluating"):
+        model = load(name, options).to(device)
+        found[name] = scores(model, own_processor(name, model), names, manager, limit, options.batch_size)
+    return found
+
+
+def path_job(
+    anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
+) -> Line:
+    """The line between two models after alignment."""
+    options.torch_device()
+    kind, _ = inspect((anchor, other), options, fusible)
+    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
+    calibration = load_samples(data, CALIBRATION)
+    loaded = [load(name, options) for name in (anchor, other)]
+    rows_of_words([anchor, other], loaded, "same")
+    networks = check_models(loaded, [anchor, other], options)
+    batches = list(batches_of(samples, loaded[0], anchor, options))
+    choices = calibrate(networks, anchor, calibration, options)
+    (aligned,), _ = align(networks, [0.5, 0.5], choices, options, progress=progress)
+    parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
+    steps = iter(progress.track(range(points), "walking"))
+    next(steps)
+    return walk(
+        networks[0].model, aligned.anchor, aligned.carried, parents, batches, points, lambda position: next(steps, None)
+    )
+
+
+def save_plot(lines: Mapping[str, Line], target: Path) -> None:
+    """Write the picture, all of it or nothing. Raises `OutputError`."""
+    from transfuse.report.plots import save_path_plot
+
+    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        save_path_plot(lines, partial)
+        partial.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,44 @@
+"""The work of `transfuse finetune`."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from transfuse.checks import TrainingTarget
+from transfuse.finetuning import finetune, training_samples
+from transfuse.jobs.inspection import inspect
+from transfuse.progress import Progress
+from transfuse.schedule import Schedule
+from transfuse.tasks import check_measurable, task
+
+
+def finetune_job(
+    models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+) -> tuple[Path, dict[str, Any]]:
+    """Fine-tune the first of `models`, the others its teachers, and save. Returns output and record.
+
+    The state of the run is removed once the model is written.
+    """
+    start = time.perf_counter()
+    schedule.torch_device()
+    kind, *_ = inspect(models, schedule, check_measurable)
+    model, *teachers = models
+    samples = training_samples(data, task(kind), schedule, bool(teachers))
+    state = target.checkpoints
+    options = schedule.model_dump(exclude_unset=True)
+    try:
+        tuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
+    except BaseException:
+        if not any(state.glob("checkpoint-*")):
+            shutil.rmtree(state, ignore_errors=True)
+        raise
+    record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
+    if PartialState().is_main_process:
+        replace(tuned, record=record).save(target.output, target.overwrite)
+        shutil.rmtree(state, ignore_errors=True)
+    return target.output, record
