@@ -30,7 +30,8 @@ from subjects import SUBJECTS, Judge, Subject
 from transfuse import finetune
 from transfuse.config import Options, make
 from transfuse.evaluate import Metrics, path
-from transfuse.fusion import align, calibrate, merge
+from transfuse.fusion import merge
+from transfuse.matching import align, calibrate
 from transfuse.network.model import Network, network
 
 ALIGNMENTS: dict[str, dict[str, Any]] = {

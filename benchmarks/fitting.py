@@ -18,7 +18,8 @@ from subjects import SUBJECTS, Judge, Subject
 
 import transfuse.merge.least_squares as fitting
 from transfuse.config import Options, make
-from transfuse.fusion import align, calibrate, merge
+from transfuse.fusion import merge
+from transfuse.matching import align, calibrate
 from transfuse.network.model import network
 
 

@@ -20,13 +20,13 @@ from transfuse.align.methods import Choices, in_one_basis
 from transfuse.choices import FLOW, Paper
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
-from transfuse.fusion import align, check_alike
 from transfuse.io.checkpoint import check_finite, load_empty, local_directory
 from transfuse.io.output import Overwrite, check_target
 from transfuse.io.shards import write_shards
 from transfuse.io.store import Store
 from transfuse.io.stored import Place, places, read_lazily
 from transfuse.lazy import Lazy, as_needed
+from transfuse.matching import align, check_alike
 from transfuse.merge.mean import mean
 from transfuse.network.layout import close_tensors, open_tensors, opened
 from transfuse.network.model import Network, computed_in, declaration, multiplied_in

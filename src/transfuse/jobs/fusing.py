@@ -12,12 +12,13 @@ from transfuse.checks import MARK, Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError
 from transfuse.estimate import Estimate, available_bytes
-from transfuse.fusion import check_alike, fuse
+from transfuse.fusion import fuse
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples
 from transfuse.io.output import remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
+from transfuse.matching import check_alike
 from transfuse.outlook import Outlook, outlook
 from transfuse.progress import Progress
 from transfuse.ranks import here

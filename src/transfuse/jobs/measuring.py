@@ -10,11 +10,11 @@ from transfuse.evaluate import Path as Line
 from transfuse.evaluate import evaluate, judge
 from transfuse.evaluate import path as walk
 from transfuse.evaluation import Evaluation, evaluation
-from transfuse.fusion import align, calibrate, check_models, load
 from transfuse.harness import Scores, load_tasks, scores
 from transfuse.io.data import load_samples
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import batches_of, fusible, inspect
+from transfuse.matching import align, calibrate, check_models, load
 from transfuse.outcome import Outcome
 from transfuse.progress import Progress
 from transfuse.tasks import CONTINUED, check_measurable, own_processor, task

@@ -1,0 +1,202 @@
+"""From models, as paths or loaded, to models in one basis."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from transfuse.align.common import common
+from transfuse.align.confident import confident
+from transfuse.align.learned import Course, learn
+from transfuse.align.methods import METHODS, Aligned, Choices
+from transfuse.align.policy import WEIGHTED
+from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Paper
+from transfuse.choices import Evidence as Kind
+from transfuse.config import Options, make
+from transfuse.errors import ConfigError
+from transfuse.io.checkpoint import check_finite, load_model
+from transfuse.io.data import Samples, load_samples
+from transfuse.io.splits import CALIBRATION
+from transfuse.io.store import Store
+from transfuse.network.compatible import check_same_function, check_same_layers
+from transfuse.network.layout import opened
+from transfuse.network.model import Network, checked_declaration, network
+from transfuse.plugins import load_families
+from transfuse.progress import Progress, silent
+from transfuse.report.record import Origin, origin
+from transfuse.tasks import own_preparer, task, with_ids_of
+from transfuse.timing import Stopwatch
+from transfuse.trust import TRUST
+from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
+from transfuse.work import Work, unkept, work
+
+Model: TypeAlias = str | Path | PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Models in one basis, ready to be merged.
+
+    Attributes:
+        networks: the models, the anchor first, speaking its words.
+        rows: of each model after it, which word of its vocabulary each of the anchor's is; None: the same.
+        weights: one per model; they sum to one.
+        alignments: one per model after the anchor, in order.
+        course: how learning went, where maps were learned.
+        seconds: what loading, calibrating and aligning took.
+    """
+
+    anchor: PreTrainedModel
+    networks: Sequence[Network]
+    rows: Sequence[Rows | None]
+    weights: Sequence[float]
+    options: Options
+    choices: Choices
+    data: Any
+    origins: tuple[Origin, ...]
+    alignments: tuple[Aligned, ...]
+    course: Course | None
+    kept: Work
+    seconds: dict[str, float]
+
+
+def match(
+    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
+    cache: str | Path | None = None, room: int | None = None, **options: Any,
+) -> Matched:  # fmt: skip
+    """Carry models into the basis of the first; the arguments are those of `fuse`, and so are the errors."""
+    if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
+        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
+    chosen: Options = make(Options, options)
+    chosen.check_data(data is not None, {})
+    weights = chosen.normalised_weights(len(models))
+    if len(models) < 2:
+        raise ConfigError("models: fusing needs at least two")
+    load_families(chosen.spec)
+    watch = Stopwatch()
+    loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
+    rows = rows_of_words(models, loaded, chosen.vocab)
+    spoken = [
+        source if row is None else recode(source, row, loaded[0]) for source, row in zip(loaded[1:], rows, strict=True)
+    ]
+    names = [_name(model, index) for index, model in enumerate(models)]
+    networks = check_models([loaded[0], *spoken], names, chosen)
+    watch.lap("loading")
+    choices = calibrate(networks, models[0], data, chosen, processor)
+    watch.lap("preparing samples")
+    origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
+    specs = [each.spec for each in networks]
+    kept = work(Store(None if cache is None else Path(cache)), origins, specs, chosen, choices.batches)
+    choices = replace(choices, room=room)
+    alignments, course = align(networks, weights, choices, chosen, rows, progress, kept)
+    watch.lap("aligning")
+    return Matched(
+        loaded[0], networks, rows, weights, chosen, choices, data, origins, tuple(alignments), course, kept, watch.laps
+    )
+
+
+def load(path: str | Path, options: Options) -> PreTrainedModel:
+    """One checkpoint, as its files are."""
+    return load_model(path, pickle=options.pickle_policy())
+
+
+def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
+    """The models as networks, once they are known to fit each other."""
+    check_alike(models, names)
+    for model, name in zip(models, names, strict=True):
+        check_finite(model.state_dict(), name)
+    return [network(model, options.torch_device()) for model in models]
+
+
+def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+    """Raise `ConfigError` or `SpecError` unless all models compute the same way; widths may differ."""
+    for model, name in zip(models[1:], names[1:], strict=True):
+        if type(model) is not type(models[0]):
+            raise ConfigError(f"the anchor is a {type(models[0]).__name__}, {name} a {type(model).__name__}")
+        check_same_function(models[0].config, model.config, name)
+    specs = [checked_declaration(model) for model in models]
+    for spec, name in zip(specs[1:], names[1:], strict=True):
+        check_same_layers(opened(specs[0]), opened(spec), name)
+
+
+def calibrate(
+    networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
+) -> Choices:
+    """The evidence to use, and the prepared calibration batches for it."""
+    evidence = resolve_evidence(options, data)
+    paper = Paper(**options.model_dump(include=set(FLOW)))
+    looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
+    if data is None or not (looks or options.merging(True) == "least-squares" or options.align == "learned"):
+        return Choices(evidence, (), paper, options.groups)
+    samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
+    if options.augment != "none" and samples.image is None:
+        raise ConfigError("augment: only images can be augmented; leave it out")
+    if options.needs_labels():
+        samples = with_ids_of(model.config, task(type(model).__name__).labelled(samples))
+    agree_on_padding(networks)
+    count, most = options.sample_count(), options.max_loss
+    samples = samples.take(count, options.seed) if most is None else samples.shuffled(options.seed)
+    drawn = prepare(samples, model, anchor, options, processor)
+    batches = list(drawn) if most is None else confident([each.model for each in networks], drawn, most, count)
+    return Choices(evidence, batches, paper, options.groups)
+
+
+def agree_on_padding(networks: Sequence[Network]) -> None:
+    """Give the anchor's padding token to sources without one: decoders that classify look for it."""
+    pad = getattr(networks[0].model.config, "pad_token_id", None)
+    for each in networks[1:] if pad is not None else ():
+        if getattr(each.model.config, "pad_token_id", None) is None:
+            each.model.config.pad_token_id = pad
+
+
+def resolve_evidence(options: Options, data: Any) -> Kind:
+    """`auto`: weights without data or where layers are fitted anyway; else activations for flow, both for exact."""
+    if options.evidence != "auto":
+        return options.evidence
+    if options.align == "flow":
+        return "weights" if data is None else "activations"
+    return "weights" if data is None or options.merging(True) == "least-squares" else "both"
+
+
+def prepare(
+    samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
+) -> Iterator[dict[str, Tensor]]:
+    """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
+    preparer = own_preparer(given, model, processor)
+    for batch in task(type(model).__name__).samples(samples).batches(preparer, options.batch_size):
+        yield {name: values.to(model.device) for name, values in batch.items()}
+
+
+def align(
+    networks: Sequence[Network], weights: Sequence[float], choices: Choices, options: Options,
+    rows: Sequence[Rows | None] = (), progress: Progress = silent, kept: Work | None = None,
+) -> tuple[list[Aligned], Course | None]:  # fmt: skip
+    """Every model after the anchor in its basis, and how learning went, where maps were learned.
+
+    Args:
+        rows: of each of them, which word of its vocabulary each of the anchor's is; None: the same.
+        kept: where finished work is kept.
+    """
+    one, course, kept = METHODS[options.align], None, kept or unkept(len(networks))
+    pairs = zip(networks[1:], kept.pairs, strict=True)
+    found = [one(networks[0], other, replace(choices, store=store, progress=progress)) for other, store in pairs]
+    if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
+        found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
+    if options.align == "learned":
+        how = Learning(**options.model_dump(include=set(LEARNED)))
+        models, believe = [each.model for each in networks], TRUST[options.trust]
+        state = kept.whole.folder and kept.whole.folder / "learning.pt"
+        found, course = learn(
+            models, found, weights, choices.batches, how, believe, options.seed, state, progress.track
+        )
+    both = zip_longest(found, rows)
+    return [each if row is None else with_own_words(each, row, options.vocab) for each, row in both], course
+
+
+def _name(model: Model, index: int) -> str:
+    return f"model {index + 1}" if isinstance(model, nn.Module) else str(model)
