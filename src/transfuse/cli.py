@@ -11,7 +11,7 @@ import typer
 from transfuse.commands.flags.running import Version
 from transfuse.commands.fusing import fuse, plan
 from transfuse.commands.measuring import evaluate, path
-from transfuse.commands.showing import demo
+from transfuse.commands.showing import demo, report
 from transfuse.commands.training import finetune
 from transfuse.errors import TransfuseError
 from transfuse.terminal import fail
@@ -41,6 +41,7 @@ app.command()(plan)
 app.command("eval")(evaluate)
 app.command()(path)
 app.command()(finetune)
+app.command()(report)
 app.command()(demo)
 
 

@@ -186,6 +186,7 @@ class Job(Options):
     cache: str | None = None
     max_memory: Memory | None = None
     overwrite: Annotated[bool, Field(strict=True)] = False
+    report: Annotated[bool, Field(strict=True)] = False
 
     def check(self, labels: Mapping[str, str]) -> None:
         super().check(labels)

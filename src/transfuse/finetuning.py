@@ -56,7 +56,7 @@ class Finetuned:
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
         """
-        card = finetuned_card(Path(path).name, self.record)
+        card = {"README.md": finetuned_card(Path(path).name, self.record)}
         inputs = [each["path"] for each in (self.record["finetuned"], *self.record["teachers"])]
         write = of_model(self.model, inputs[0])
         return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card)

@@ -1,9 +1,10 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -51,17 +52,18 @@ class Fusion:
         path: str | Path,
         overwrite: Overwrite = "refuse",
         metrics: dict[str, Any] | None = None,
+        texts: Mapping[str, str] = MappingProxyType({}),
     ) -> Path:
-        """Write it as `saving.save_checkpoint` does, `metrics` on the card.
+        """Write it as `saving.save_checkpoint` does, `metrics` on the card, and further `texts` by name.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
         """
         document = self.record | ({"metrics": metrics} if metrics else {})
-        card = model_card(Path(path).name, document)
+        card = {"README.md": model_card(Path(path).name, document)}
         inputs = [origin.path for origin in self.origins]
         write = of_model(self.model, inputs[0])
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card)
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card | dict(texts))
 
 
 def fuse(

@@ -1,7 +1,7 @@
 """A model as a checkpoint that says where it comes from, verified before it takes its name."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ Write = Callable[[Path], None]  # weights and config into a folder, verified
 
 def save_checkpoint(
     target: Path, overwrite: Overwrite, write: Write, inputs: Sequence[str | None], processor: Any,
-    document: dict[str, Any], card: str,
+    document: dict[str, Any], texts: Mapping[str, str],
 ) -> Path:  # fmt: skip
-    """Write weights, config, processor, model card and `transfuse.json`; only then give the folder its name.
+    """Write weights, config, processor, `transfuse.json` and texts; only then give the folder its name.
 
     Args:
         write: writes the weights and the configuration.
+        texts: further files, by name: the model card, a report.
         inputs: folders that must not be overwritten; without a `processor`, that of the first one is copied.
 
     Raises:
@@ -44,7 +45,8 @@ def save_checkpoint(
         elif inputs[0]:
             copy_companions(local_directory(inputs[0], "allow"), folder)
         write_json(folder / "transfuse.json", document)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
     return target
 
 

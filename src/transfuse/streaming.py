@@ -5,7 +5,7 @@ What is in memory at a time is a few tensors, and the maps.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Choices, in_one_basis
+from transfuse.align.methods import Aligned, Choices, in_one_basis
 from transfuse.choices import FLOW, Paper
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
@@ -30,6 +30,7 @@ from transfuse.matching import align, check_alike
 from transfuse.merge.mean import mean
 from transfuse.network.layout import close_tensors, open_tensors, opened
 from transfuse.network.model import Network, computed_in, declaration, multiplied_in
+from transfuse.network.spec import Spec
 from transfuse.plugins import load_families
 from transfuse.progress import Progress, silent
 from transfuse.ranks import here
@@ -38,6 +39,13 @@ from transfuse.report.record import describe, origin
 from transfuse.saving import save_checkpoint
 from transfuse.vocabulary import rows_of_words
 from transfuse.work import work
+
+Describe = Callable[[Spec, Sequence[Aligned], dict[str, Any]], dict[str, str]]
+
+
+def nothing(spec: Spec, alignments: Sequence[Aligned], record: dict[str, Any]) -> dict[str, str]:
+    """No further files."""
+    return {}
 
 
 def streamable(paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, data: bool) -> bool:
@@ -54,7 +62,7 @@ def streamable(paths: Sequence[str], models: Sequence[PreTrainedModel], options:
 
 def stream(
     models: Sequence[str | Path], target: str | Path, overwrite: Overwrite = "refuse", progress: Progress = silent,
-    cache: str | Path | None = None, **options: Any,
+    cache: str | Path | None = None, describe_also: Describe = nothing, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Fuse checkpoints by their weights, tensor by tensor, and write the result.
 
@@ -62,6 +70,7 @@ def stream(
         models: directories of safetensors checkpoints; the first is the anchor, whose names and files the output has.
         cache: where maps are kept that memory does not hold, and that another run may take; None: a folder beside the
             output, for as long as this run takes.
+        describe_also: makes further files of the anchor's declaration, the alignments and the record.
         options: fields of `Options`.
 
     Returns:
@@ -92,7 +101,8 @@ def stream(
         record = describe(origins, chosen, weights, choices, None, alignments) | seconds
         write = partial(_write, empty[0], folders[0], fused, chosen.torch_dtype() or empty[0].dtype, progress)
         if here().first:
-            save_checkpoint(target, overwrite, write, names, None, record, model_card(target.name, record))
+            texts = {"README.md": model_card(target.name, record)} | describe_also(specs[0], alignments, record)
+            save_checkpoint(target, overwrite, write, names, None, record, texts)
         here().wait()
     return record
 

@@ -1,5 +1,6 @@
-"""How long the stages of a job take."""
+"""How long the stages of a job take, and how much memory."""
 
+import sys
 import time
 
 
@@ -15,3 +16,13 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps[stage] = round(now - self._last, 3)
         self._last = now
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process held at once; None where the system does not tell."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:
+        return None
+    peak = getrusage(RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

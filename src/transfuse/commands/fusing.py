@@ -23,6 +23,7 @@ def fuse(
     weights: matching.Weights = None, samples: running.Samples = None, batch_size: running.BatchSize = None,
     seed: running.Seed = None, device: running.Device = None, dtype: matching.Dtype = None,
     vocab: matching.Vocab = None, config: places.Config = None, overwrite: places.Overwrite = None,
+    report: running.Report = None,
     resume: running.Resume = False, cache: places.Cache = None, max_memory: running.MaxMemory = None,
     allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
     quiet: running.Quiet = False,

@@ -1,4 +1,4 @@
-"""`transfuse demo`."""
+"""`transfuse report` and `transfuse demo`."""
 
 from pathlib import Path
 
@@ -7,7 +7,28 @@ import typer
 from transfuse.commands.asked import voice
 from transfuse.commands.flags import places, running
 from transfuse.progress import quiet_libraries
-from transfuse.terminal import console
+from transfuse.terminal import console, printable
+
+
+def report(
+    context: typer.Context,
+    output: places.Fused, data: places.Shown = None, folder: places.Page = None, limit: running.Limit = None,
+    batch_size: running.BatchSize = None, device: running.Device = None, cache: places.Cache = None,
+    allow_pickle: running.Pickle = None, as_json: running.Json = False, quiet: running.Quiet = False,
+) -> None:  # fmt: skip
+    """Write a page about a fusion: how good it is, what was matched."""
+    from transfuse.checks import check_folder, options
+
+    changes = {"batch_size": batch_size, "device": device, "allow_pickle": allow_pickle}
+    options(changes)
+    check_folder(folder or output)
+    with quiet_libraries():
+        from transfuse.jobs.reporting import report_job
+
+        given = {name: value for name, value in changes.items() if value is not None}
+        written, verdict = report_job(output, data, limit, folder, cache, given, voice(context).progress)
+    said = f"{verdict}\nReport: {printable(str(written))}"
+    voice(context).show({"report": str(written), "verdict": verdict}, lambda: said)
 
 
 def demo(context: typer.Context, output: places.Folder = Path("demo"), quiet: running.Quiet = False) -> None:

@@ -1,6 +1,5 @@
 """Train two ViTs on digits, fuse them every way, print the table, write the page."""
 
-import shlex
 from pathlib import Path
 
 import torch
@@ -8,16 +7,17 @@ from rich.console import Console
 
 from transfuse.compare import WAYS, compare
 from transfuse.demo.digits import batches, digits, parent, processor
-from transfuse.fusion import fuse
+from transfuse.fusion import merged
 from transfuse.io.data import load_samples
 from transfuse.io.quiet import quiet
+from transfuse.jobs.reporting import report_of, write_texts
+from transfuse.matching import match
 from transfuse.progress import Progress
-from transfuse.report.page import page, verdict
+from transfuse.report.card import again
 from transfuse.report.table import comparison_table
 
 SEEDS = (1, 2)
 SHOWN = [name for name, options in WAYS.items() if options["align"] != "learned"]  # which takes minutes
-TITLE = "Two vision transformers, one model: handwritten digits"
 
 
 def run(folder: Path, progress: Progress, console: Console) -> None:
@@ -34,11 +34,13 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     calibration = load_samples(data["train"])
     test = batches(load_samples(data["test"]))
     comparison = compare(anchor, source, calibration, test, processor(), SHOWN, progress=progress)
-    fused = fuse(folders, folder / "digits").save(folder / "fused", "replace")
-    words = ["transfuse", "fuse", *folders, "-o", folder / "again", "--data", folder / "digits"]
-    command = shlex.join(map(str, words))
-    (folder / "report.html").write_text(page(comparison, TITLE, command), encoding="utf-8")
+    matched = match(folders, folder / "digits")
+    fusion = merged(matched)
+    fused = fusion.save(folder / "fused", "replace")
+    shown = load_samples(data["test"])
+    report = report_of(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
+    write_texts(folder, report.texts)
     console.print(comparison_table(comparison))
-    console.print(verdict(comparison))
+    console.print(report.verdict)
     console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")
-    console.print(command, soft_wrap=True, highlight=False)
+    console.print(again(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)

@@ -5,26 +5,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transfuse.align.methods import Aligned
 from transfuse.checks import MARK, Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError
-from transfuse.estimate import Estimate, available_bytes
-from transfuse.fusion import fuse
+from transfuse.estimate import Estimate, available_bytes, rates
+from transfuse.fusion import merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples
 from transfuse.io.output import remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
-from transfuse.matching import check_alike
+from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured
+from transfuse.matching import check_alike, match
+from transfuse.network.spec import Spec
 from transfuse.outlook import Outlook, outlook
 from transfuse.progress import Progress
 from transfuse.ranks import here
 from transfuse.sizes import in_words
-from transfuse.streaming import stream, streamable
+from transfuse.streaming import nothing, stream, streamable
 from transfuse.tasks import task
+from transfuse.timing import peak_bytes
 
 
 def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -34,17 +39,31 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
     anchor, *_ = inspect(job.models, job, fusible)
     with _at(place):
         cost, able = _foretold(job.models, job, job.data is not None)
-        if here().gathered(_streams(cost, able, job.max_memory))[0]:  # each might see another amount of memory free
-            return output, stream(job.models, output, policy(job), progress, place.folder, **job.options())
+        streams = here().gathered(_streams(cost, able, job.max_memory))[0]  # each might see another amount of memory
+        if streams:
+            beside = partial(_beside, output.name, job) if job.report else nothing
+            record = stream(job.models, output, policy(job), progress, place.folder, beside, **job.options())
+            return output, record
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
+        shown = to_measure(job.data, anchor, LIMIT, job) if job.report else None
         room = None if job.max_memory is None else max(job.max_memory - cost.loaded, 1)  # what the models leave of it
-        fusion = fuse(job.models, samples, progress, cache=place.folder, room=room, **job.options())
-        seconds = round(time.perf_counter() - start, 2)
-        fusion = replace(fusion, record=fusion.record | {"data": job.data, "seconds": seconds})
+        matched = match(job.models, samples, progress, cache=place.folder, room=room, **job.options())
+        fusion = merged(matched, progress)
+        took: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        if job.data is None:
+            took["foretold"] = {"seconds": round(cost.labour.takes(rates()), 1), "bytes": cost.loaded}
+        fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
         if here().first:
-            fusion.save(output, policy(job))
+            reported = (matched, fusion.model, fusion.record, output.name, shown, progress)
+            fusion.save(output, policy(job), texts=report_of(*reported).texts if job.report else {})
         here().wait()
         return output, fusion.record
+
+
+def _beside(
+    name: str, options: Options, spec: Spec, alignments: Sequence[Aligned], record: dict[str, Any]
+) -> dict[str, str]:
+    return dict(unmeasured(spec, options, alignments, record, name).texts)
 
 
 @contextmanager

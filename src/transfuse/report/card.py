@@ -12,6 +12,7 @@ from transfuse.config import Options
 from transfuse.report.markdown import code, fenced, text
 
 IN_MEMORY = "dataset in memory"
+COMMAND = "transfuse fuse"
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 MARKDOWN.filters.update(text=text, code=code, fenced=fenced)
 CARD = MARKDOWN.from_string("""\
@@ -95,21 +96,26 @@ def model_card(name: str, record: dict[str, Any]) -> str:
         name: of the directory that is written.
         record: what `transfuse.json` holds; `metrics`, if there, maps a label to accuracy, loss and samples.
     """
-    bases = [each["path"] for each in record["models"] if each["path"]]
+    bases = [each["path"] for each in record["models"] if each["path"] is not None]
     header = {
         "library_name": "transformers",
         **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
         "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['merge']}"],
     }
-    by_command = len(bases) == len(record["models"]) and not str(record["data"]).startswith(IN_MEMORY)
-    call = command(name, record) if by_command else _python(name, record)
-    front = yaml.safe_dump(header, sort_keys=False)
+    front, call = yaml.safe_dump(header, sort_keys=False), again(name, record)
+    by_command = call.startswith(COMMAND)
     return CARD.render(**{"metrics": None} | record, name=name, header=front, by_command=by_command, call=call)
+
+
+def again(name: str, record: Mapping[str, Any]) -> str:
+    """What makes the same model again: a command line, or a call in Python of what was passed in memory."""
+    passed = any(each["path"] is None for each in record["models"]) or str(record["data"]).startswith(IN_MEMORY)
+    return _python(name, record) if passed else command(name, record)
 
 
 def command(name: str, record: Mapping[str, Any]) -> str:
     """The command line that makes the same model again."""
-    words = ["transfuse", "fuse", *(each["path"] for each in record["models"]), "-o", name]
+    words = [*COMMAND.split(), *(each["path"] for each in record["models"]), "-o", name]
     if any(word.startswith("-") for word in words[2:-2]) or name.startswith("-"):
         words = [*words[:2], *(_explicit(word) for word in words[2:-2]), "-o", _explicit(name)]
     if record["data"] is not None:

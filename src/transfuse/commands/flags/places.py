@@ -37,6 +37,11 @@ Data = Annotated[
         " name on the hub. Default: none, align by weights.",
     ),
 ]
+Fused = Annotated[Path, Argument(metavar="OUT", help="What fuse wrote.")]
+Page = Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Where to write it. Default: into OUT.")]
+Shown = Annotated[
+    str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: what it was fused by.")
+]
 Labelled = Annotated[
     str | None,
     Option(

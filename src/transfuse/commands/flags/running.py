@@ -11,6 +11,10 @@ Samples = Annotated[
     ),
 ]
 Limit = Annotated[int | None, Option(min=1, metavar="COUNT", help="Measure on so many samples only, drawn by --seed.")]
+Report = Annotated[
+    bool | None,
+    Option("--report", help="Write OUT/report.html too; with --data, measured on its test split (2000 samples)."),
+]
 Classes = Annotated[bool, Option("--classes", help="Show precision, recall and F1 of every class too.")]
 Harness = Annotated[
     str | None,

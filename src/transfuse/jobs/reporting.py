@@ -1,0 +1,173 @@
+"""The work of `transfuse report` and of `transfuse fuse --report`."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import Aligned, seen_by
+from transfuse.choices import FLOW, Paper
+from transfuse.compare import Row
+from transfuse.config import Options, make
+from transfuse.errors import CheckpointError, ConfigError, DataError, OutputError, SpecError
+from transfuse.io.checkpoint import load_model, local_directory
+from transfuse.io.data import Samples, load_samples
+from transfuse.io.files import file_hashes
+from transfuse.io.splits import CALIBRATION
+from transfuse.jobs.inspection import batches_of, fusible, inspect
+from transfuse.matching import Matched, match
+from transfuse.network.spec import Spec
+from transfuse.progress import Progress
+from transfuse.tasks import check_measurable, task
+from transfuse.terminal import standard
+
+LIMIT = 2000  # samples that a report measures on, unless more are asked for
+RECORD = "transfuse.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files by name, `report.html` and `report.json`, and the verdict in them."""
+
+    texts: Mapping[str, str]
+    verdict: str
+
+
+def report_job(
+    output: Path, data: str | None, limit: int | None, folder: Path | None, cache: str | None, changes: dict[str, Any],
+    progress: Progress,
+) -> tuple[Path, str]:  # fmt: skip
+    """Write the report of a fusion that was saved, into its own directory or another. Returns the page and its verdict.
+
+    The models it came from are aligned again, as they were, and measured.
+
+    Args:
+        data: to measure on, and where the fusion used some, to align by; None: what was used.
+        cache: where a fusion kept its maps.
+        changes: options that change no map, as the device.
+
+    Raises:
+        TransfuseError: what is in `output` is no fusion, or what it came from is gone or has changed.
+    """
+    record = read_record(output)
+    names = [_unchanged(each) for each in record["models"]]
+    options = make(Options, {name: value for name, value in record["options"].items() if value is not None} | changes)
+    options.torch_device()
+    kind, *_ = inspect(names, options, fusible)
+    given = record["data"] if data is None else data
+    shown = to_measure(given, kind, limit or LIMIT, options)
+    samples = None if record["data"] is None else task(kind).samples(load_samples(str(given), CALIBRATION))
+    again = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
+    report = report_of(again, load_model(output), record | {"data": given}, output.resolve().name, shown, progress)
+    target = output if folder is None else folder
+    write_texts(target, report.texts)
+    return target / "report.html", report.verdict
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """What `transfuse.json` says of a fusion. Raises `CheckpointError` or `ConfigError`."""
+    try:
+        record = json.loads((local_directory(output) / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{output}: holds no {RECORD}, so it is no fusion; give what fuse wrote") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{output / RECORD}: cannot be read ({error}); fuse again") from error
+    if isinstance(record, dict) and "finetuned" in record:
+        raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
+    wanted = {"models": list, "options": dict, "versions": dict, "alignments": list}
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in wanted.items()):
+        raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
+    return {"data": None, "calibration_samples": 0, "evidence": "weights", "merge": "mean"} | record
+
+
+def _unchanged(model: Mapping[str, Any]) -> str:
+    """The path of a model that a fusion came from. Raises `ConfigError` where it is not what it was."""
+    path = model.get("path")
+    if not isinstance(path, str):
+        raise ConfigError("a model that was passed in memory cannot be looked at again; save it, and fuse from there")
+    if file_hashes(local_directory(path, "allow")) != model.get("sha256"):
+        raise ConfigError(f"{path}: is not what was fused, it has changed since; fuse again")
+    return path
+
+
+def to_measure(data: str | None, kind: str, limit: int, options: Options) -> Samples | None:
+    """Samples with answers; None where there are none, or a model of this class gives none that can be measured."""
+    if data is None:
+        return None
+    try:
+        return task(kind).labelled(load_samples(data)).take(limit, options.seed)
+    except (DataError, SpecError):
+        return None
+
+
+def report_of(
+    matched: Matched, fused: PreTrainedModel, record: Mapping[str, Any], name: str, samples: Samples | None,
+    progress: Progress, ways: Sequence[Row] = (),
+) -> Report:  # fmt: skip
+    """The report of a fusion at hand.
+
+    Args:
+        name: of its directory.
+        samples: to measure on.
+        ways: every way to fuse the same models, measured.
+    """
+    from transfuse.report.measure import measure
+
+    found, anchor = None, matched.anchor
+    try:
+        check_measurable(anchor.config, type(anchor).__name__)
+    except SpecError:
+        samples = None
+    if samples is not None:
+        batches = list(batches_of(samples, anchor, str(matched.origins[0].path), matched.options))
+        found = measure(matched, fused, batches, progress)
+    return _report(_seen(matched), matched.alignments, record, name, found, ways)
+
+
+def unmeasured(
+    spec: Spec, options: Options, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str
+) -> Report:
+    """The same of models that were never loaded.
+
+    Args:
+        spec: the anchor's, opened.
+    """
+    paper = Paper(**options.model_dump(include=set(FLOW)))
+    return _report(seen_by(spec, options.align, paper, options.groups), alignments, record, name, None, ())
+
+
+def _seen(matched: Matched) -> Spec:
+    options = matched.options
+    return seen_by(matched.networks[0].spec, options.align, matched.choices.paper, options.groups)
+
+
+def _report(
+    spec: Spec, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any, ways: Sequence[Row]
+) -> Report:
+    from transfuse.report.card import again
+    from transfuse.report.facts import Facts, matched
+    from transfuse.report.page import page
+    from transfuse.report.verdict import verdict
+
+    title = f"{name}: {len(record['models'])} models fused"
+    facts = Facts(title, verdict(found), again(name, record), record, matched(spec, alignments), found)
+    document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files, each of them whole or not at all. Raises `OutputError`."""
+    for name, text in texts.items():
+        partial = folder / f".{name}.partial-{secrets.token_hex(4)}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(folder / name)
+        except OSError as error:
+            raise OutputError(f"{folder / name}: cannot be written ({error.strerror}); choose another place") from error
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+"""Parents, controls, the fusion and the ensemble on the same samples, and the lines between aligned models."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.align.methods import METHODS, Choices, in_one_basis
+from transfuse.batch import Batch
+from transfuse.choices import Paper
+from transfuse.errors import TransfuseError
+from transfuse.evaluate import Path, judge, judge_together, path
+from transfuse.matching import Matched
+from transfuse.merge.mean import mean
+from transfuse.network.model import Network, with_tensors
+from transfuse.outcome import Metrics, Outcome
+from transfuse.progress import Progress
+from transfuse.report.facts import Measurement, Role, Row
+from transfuse.significance import certainty, difference
+from transfuse.tasks import task
+
+FUSION, PLAIN = "fusion", "plain average"
+
+
+def measure(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], progress: Progress) -> Measurement:
+    """All of it.
+
+    Args:
+        batches: labelled, prepared for the anchor.
+    """
+    networks, weights = matched.networks, matched.weights
+    anchor, models = networks[0].model, [each.model for each in networks]
+    names = parent_names(matched)
+    asked: list[tuple[str, Role, Callable[[], Outcome]]] = [
+        *((name, "parent", partial(judge, model, batches)) for name, model in zip(names, models, strict=True)),
+        *(
+            (name, "control", partial(judge, with_tensors(anchor, tensors), batches))
+            for name, tensors in _controls(matched).items()
+        ),
+        (FUSION, "fusion", partial(judge, copy.deepcopy(fused).to(anchor.device, anchor.dtype), batches)),
+        (f"ensemble ({len(models)} times the cost)", "ensemble", partial(judge_together, models, batches)),
+    ]
+    found = {name: answer() for name, _, answer in progress.track(asked, "measuring")}
+    parents = [found[name].metrics() for name in names]
+    even = sum(weight * each.loss for weight, each in zip(weights, parents, strict=True))
+    rows = []
+    for name, role, _ in asked:
+        metrics = found[name].metrics()
+        rows.append(Row(name, role, metrics, certainty(found[name]), metrics.loss - even))
+    against = {name: difference(found[FUSION], found[name]) for name in names}
+    lines = _lines(matched, parents, names, batches, progress)
+    measures = (*task(type(anchor).__name__).measures, "calibration_error")
+    return Measurement(rows, against, lines, measures, found[FUSION].grades(anchor.config.id2label or {}))
+
+
+def parent_names(matched: Matched) -> list[str]:
+    """What to call the parents: as they were given, the anchor first."""
+    given = [origin.path or "in memory" for origin in matched.origins]
+    return [f"{'anchor' if index == 1 else f'model {index}'}: {name}" for index, name in enumerate(given, 1)]
+
+
+def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
+    """What knows nothing of the units: each is left out where models differ too much for it."""
+    anchor, *others = matched.networks
+    ours = anchor.tensors
+    half = {name: matched.weights[0] * values for name, values in ours.items()}
+    if any(row is not None for row in matched.rows):
+        return {"the anchor's share alone": half}
+    found: dict[str, Mapping[str, Tensor]] = {}
+    if all(_alike(anchor, other) for other in others):
+        found[PLAIN] = mean([each.tensors for each in matched.networks], matched.weights)
+    choices = Choices("weights", (), Paper(plan="uniform"))
+    with suppress(TransfuseError):  # not any two models have a flow between them
+        spread = in_one_basis([METHODS["flow"](anchor, other, choices) for other in others])
+        found["uniform plan"] = mean(spread, matched.weights)
+    return found | {"the anchor's share alone": half}
+
+
+def _lines(
+    matched: Matched, parents: Sequence[Metrics], names: Sequence[str], batches: Sequence[Batch], progress: Progress
+) -> dict[str, Path]:
+    """From the anchor to each source, as it was carried; and to the first as it is, where that can be."""
+    anchor, *others = matched.networks
+    ends: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor], Metrics]] = {
+        f"{matched.options.align}, to {name}": (aligned.anchor, aligned.carried, metrics)
+        for name, aligned, metrics in zip(names[1:], matched.alignments, parents[1:], strict=True)
+    }
+    if _alike(anchor, others[0]) and matched.options.align != "none":
+        ends[f"as they are, to {names[1]}"] = (anchor.tensors, others[0].tensors, parents[1])
+    return {
+        name: path(anchor.model, start, end, (parents[0], metrics), batches)
+        for name, (start, end, metrics) in progress.track(list(ends.items()), "walking")
+    }
+
+
+def _alike(one: Network, other: Network) -> bool:
+    """Whether tensors have the same shapes."""
+    return all(values.shape == other.tensors[name].shape for name, values in one.tensors.items())
