@@ -22,6 +22,7 @@ from transfuse.jobs.inspection import batches_of, fusible, inspect
 from transfuse.matching import Matched, match
 from transfuse.network.spec import Spec
 from transfuse.progress import Progress
+from transfuse.report.card import again, chosen
 from transfuse.tasks import check_measurable, task
 from transfuse.terminal import standard
 
@@ -55,14 +56,14 @@ def report_job(
     """
     record = read_record(output)
     names = [_unchanged(each) for each in record["models"]]
-    options = make(Options, {name: value for name, value in record["options"].items() if value is not None} | changes)
+    options: Options = make(Options, chosen(record) | changes)
     options.torch_device()
     kind, *_ = inspect(names, options, fusible)
     given = record["data"] if data is None else data
     shown = to_measure(given, kind, limit or LIMIT, options)
     samples = None if record["data"] is None else task(kind).samples(load_samples(str(given), CALIBRATION))
-    again = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
-    report = report_of(again, load_model(output), record | {"data": given}, output.resolve().name, shown, progress)
+    matched = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
+    report = report_of(matched, load_model(output), record | {"data": given}, output.resolve().name, shown, progress)
     target = output if folder is None else folder
     write_texts(target, report.texts)
     return target / "report.html", report.verdict
@@ -148,7 +149,6 @@ def _seen(matched: Matched) -> Spec:
 def _report(
     spec: Spec, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any, ways: Sequence[Row]
 ) -> Report:
-    from transfuse.report.card import again
     from transfuse.report.facts import Facts, matched
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict

@@ -120,7 +120,7 @@ def command(name: str, record: Mapping[str, Any]) -> str:
         words = [*words[:2], *(_explicit(word) for word in words[2:-2]), "-o", _explicit(name)]
     if record["data"] is not None:
         words += ["--data", _source(record["data"])]
-    for option, value in _chosen(record).items():
+    for option, value in chosen(record).items():
         flag = f"--{option.replace('_', '-')}"
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
@@ -134,12 +134,12 @@ def _python(name: str, record: Mapping[str, Any]) -> str:
     )
     data = record["data"]
     source = "" if data is None else "data=dataset" if data.startswith(IN_MEMORY) else f"data={_source(data)!r}"
-    options = [f"{option}={value!r}" for option, value in _chosen(record).items()]
+    options = [f"{option}={value!r}" for option, value in chosen(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({name!r})"
 
 
-def _chosen(record: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(record: Mapping[str, Any]) -> dict[str, Any]:
     """Options that differ from their defaults."""
     usual = Options().model_dump(mode="json")
     return {name: value for name, value in record["options"].items() if value != usual.get(name)}

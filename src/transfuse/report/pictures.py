@@ -73,7 +73,7 @@ def _depth(facts: Facts) -> list[Picture]:
     if not first or len({each.block for each in first}) < 2:
         return []
     moving = {
-        name: series for name, series in panels.items() if any(value for curve in series.values() for _, value in curve)
+        name: series for name, series in panels.items() if any(y > TINY for curve in series.values() for _, y in curve)
     }
     means = {kind: sum(y for _, y in curve) / len(curve) for kind, curve in panels["agreement"].items()}
     return [
