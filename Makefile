@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint
+.PHONY: setup demo docs test lint
 
 setup: .venv/ready
 
@@ -13,6 +13,9 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/transfuse demo --output demo
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow'

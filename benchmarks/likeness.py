@@ -1,0 +1,101 @@
+"""How alike two networks are unit by unit: correlations of their activations, as trained, permuted, and exactly aligned.
+
+python benchmarks/likeness.py --dataset cifar10 --pair 1,2
+
+Of one block: the residual stream it reads, the channels of its heads' values, its hidden units (the first of
+them), anchor by other parent; and of every block, the mean correlation of a unit with the one of the same number. Alignment by
+weights alone; correlations over all tokens of validation samples, which nothing is fitted to.
+"""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from common import record
+from subjects import SUBJECTS, Judge
+from torch import Tensor
+
+from transfuse.align.evidence import Probe, collect
+from transfuse.align.gauge import canonical
+from transfuse.align.methods import seen_by
+from transfuse.config import Options, make
+from transfuse.fusion import align, calibrate
+from transfuse.network.model import Network, network, with_tensors
+from transfuse.network.spec import Spec
+from transfuse.transport.cost import Moments, standardise
+
+WAYS: dict[str, dict[str, Any]] = {
+    "as trained": {"align": "none"},
+    "permuted": {"align": "exact", "groups": "permutations"},
+    "exact": {"align": "exact"},
+}
+PLACES = {"stream": "layernorm_before", "heads": "attention.v_proj", "hidden": "mlp.fc1"}
+
+
+def probes(spec: Spec) -> dict[str, Probe]:
+    """By module: what the blocks' first norms hand on, and what values and hidden units are before anything else."""
+    norms = {norm.name: norm.space for norm in spec.norms()}
+    axes = norms | {linear.name: linear.writes for linear in spec.linears()}
+    return {name: Probe(name, "output", axis) for name, axis in axes.items() if name.endswith(tuple(PLACES.values()))}
+
+
+def correlation(seen: Moments) -> Tensor:
+    """Of the anchor's units (rows) with the other's."""
+    return (standardise(seen).cross / (seen.count - 1)).T
+
+
+def measured(
+    way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Correlations of every probe, one way."""
+    chosen = make(Options, {"merge": "mean"} | dict(way))
+    choices = calibrate(networks, networks[0].model, None, chosen)
+    (aligned,), _ = align(networks, [0.5, 0.5], choices, chosen)
+    spec, tensors = aligned.spec, (aligned.carried, aligned.anchor)
+    if chosen.align == "none":  # norms folded as they are in the others
+        spec = seen_by(networks[0].spec, "exact", choices.paper, "all")
+        tensors = tuple(canonical(spec, each.tensors) for each in networks[::-1])
+    models = [with_tensors(networks[0].model, each) for each in tensors]
+    found = probes(spec)
+    seen = collect(*models, found.values(), batches, dtype=torch.float64)
+    return {name: correlation(seen[probe]) for name, probe in found.items()}
+
+
+def rows(matrix: Tensor) -> list[str]:
+    """In percent, a row a line."""
+    return [" ".join(str(round(100 * value)) for value in row) for row in matrix.tolist()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10", choices=SUBJECTS)
+    parser.add_argument("--pair", default="1,2")
+    parser.add_argument("--block", type=int, default=1)
+    parser.add_argument("--units", type=int, default=48, help="of the stream and of the hidden units")
+    parser.add_argument("--samples", type=int, default=500)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    subject, seeds = SUBJECTS[args.dataset], args.pair.split(",")
+    networks = [network(subject.model(seed), torch.device("cpu")) for seed in seeds]
+    batches = [
+        {name: values for name, values in batch.items() if name != "labels"}
+        for batch in Judge(subject, seeds[0], "validation", args.samples).batches
+    ]
+    matrices: dict[str, dict[str, list[str]]] = {place: {} for place in PLACES}
+    diagonals: dict[str, dict[str, list[float]]] = {place: {} for place in PLACES}
+    for way, options in WAYS.items():
+        found = measured(options, networks, batches)
+        for place, module in PLACES.items():
+            blocks = [matrix for name, matrix in found.items() if name.endswith(module)]
+            units = None if place == "heads" else args.units
+            matrices[place][way] = rows(blocks[args.block][:units, :units])
+            diagonals[place][way] = [round(float(matrix.diagonal().mean()), 4) for matrix in blocks]
+            print(place, way, diagonals[place][way], flush=True)
+    heads = networks[0].model.config.num_attention_heads
+    settings = {"pair": args.pair, "block": args.block, "samples": args.samples, "heads": heads}
+    record(f"likeness-{args.dataset}", settings | {"diagonals": diagonals, "matrices": matrices})
+
+
+if __name__ == "__main__":
+    main()

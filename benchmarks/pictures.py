@@ -1,0 +1,137 @@
+"""The documentation's pictures of what was measured: `docs/pictures`, from `results/`.
+
+python benchmarks/pictures.py
+"""
+
+import json
+from collections import defaultdict
+from functools import partial
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from common import RESULTS
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from themes import Theme, draw
+
+LINES = {
+    "plain average": "none", "flow": "flow", "permutations only": "permuted", "exact": "exact", "learned": "learned",
+}  # fmt: skip
+KINDS = {
+    "attention.q_proj": "queries", "attention.k_proj": "keys", "attention.v_proj": "values",
+    "attention.o_proj": "attention's output", "mlp.fc1": "hidden units", "mlp.fc2": "their output",
+}  # fmt: skip
+FITTED = "exact, least squares"
+
+
+def load(name: str) -> dict[str, Any]:
+    """What a benchmark found."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def path(theme: Theme) -> Figure:
+    """Losses between two parents, by alignment."""
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for number, rows in enumerate(load("barrier-cifar10")["pairs"].values()):
+        by_name = {each["name"]: each for each in rows}
+        for name, colour in LINES.items():
+            line = by_name[name]["line"]
+            losses = [point["loss"] for point in line["points"]]
+            axes.plot(
+                line["positions"], losses, color=getattr(theme, colour), label=None if number else name, marker="o",
+                markersize=3,
+            )  # fmt: skip
+        axes.plot(
+            [0.5], [by_name[FITTED]["metrics"]["loss"]], "s", color=theme.exact, markeredgecolor=theme.ink,
+            markersize=8, label=None if number else f"{FITTED} (default)",
+        )  # fmt: skip
+    axes.set(ylabel="test loss (nats)", xticks=[0, 0.5, 1], xticklabels=["parent A", "half and half", "parent B"])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=theme.faint, alpha=0.4)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def likeness(theme: Theme, place: str) -> Figure:
+    """Correlations unit by unit, aligned in three ways."""
+    found = load("likeness-cifar10")
+    ways = found["matrices"][place]
+    figure, panels = pyplot.subplots(1, len(ways), figsize=(7.2, 2.9), layout="constrained")
+    for axes, (way, rows) in zip(panels, ways.items(), strict=True):
+        matrix = np.array([row.split() for row in rows], dtype=float) / 100
+        shown = axes.imshow(matrix, cmap=theme.diverging(), vmin=-1, vmax=1, interpolation="none")
+        diagonal = round(found["diagonals"][place][way][found["block"]], 2) + 0.0  # minus nothing is nothing
+        axes.set(title=f"{way}\ndiagonal: {diagonal:.2f}", xticks=[], yticks=[])
+        axes.set_xlabel("units of B" if way == "as trained" else "units of B, carried")
+        axes.spines[:].set_color(theme.faint)
+        for edge in range(1, found["heads"]) if place == "heads" else ():
+            middle = edge * len(rows) / found["heads"] - 0.5
+            axes.axhline(middle, color=theme.ink, lw=0.8)
+            axes.axvline(middle, color=theme.ink, lw=0.8)
+    panels[0].set_ylabel("units of A")
+    figure.colorbar(shown, ax=panels, shrink=0.75, label="correlation", ticks=[-1, 0, 1]).outline.set_visible(False)
+    return figure
+
+
+def depth(theme: Theme) -> Figure:
+    """The diagonals' means, block by block."""
+    found = load("likeness-cifar10")["diagonals"]
+    names = {"stream": "residual stream", "heads": "channels of the values", "hidden": "hidden units"}
+    figure, panels = pyplot.subplots(1, len(names), figsize=(7.2, 2.7), layout="constrained", sharey=True)
+    colours = (theme.none, theme.permuted, theme.exact)
+    for axes, (place, title) in zip(panels, names.items(), strict=True):
+        for (way, means), colour in zip(found[place].items(), colours, strict=True):
+            blocks = range(1, len(means) + 1)
+            axes.plot(blocks, means, color=colour, marker="o", markersize=4, label=way if axes is panels[0] else None)
+        axes.set(title=title, xlabel="block", xticks=blocks, ylim=(-0.08, 1))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color=theme.faint, alpha=0.4)
+    panels[0].set_ylabel("mean correlation")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def fitted(theme: Theme) -> Figure:
+    """Layer by layer: how much of the error of what it writes a fit took away, and whose hidden units were taken."""
+    gains, units = defaultdict(list), defaultdict(list)
+    for rows in load("barrier-cifar10")["pairs"].values():
+        fits = next(each for each in rows if each["name"] == FITTED)["least_squares"]
+        for name, fit in fits.items():
+            _, _, place = name.partition("layers.")
+            block, _, kind = place.partition(".")
+            if kind in KINDS:
+                gains[kind, int(block)].append(fit["gain"])
+                if kind == "mlp.fc1":
+                    units[int(block)].append([count / sum(fit["units"]) for count in fit["units"]])
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained", width_ratios=(3, 2))
+    blocks, colours = sorted(units), (theme.channels, theme.learned, theme.heads, theme.none, theme.hidden, theme.exact)
+    for (kind, name), colour, dash in zip(KINDS.items(), colours, ("-", "--", ":", "-", "-", "-"), strict=True):
+        heights = [100 * mean(gains[kind, block]) for block in blocks]
+        left.plot([block + 1 for block in blocks], heights, dash, color=colour, marker="o", markersize=4, label=name)
+    left.set(ylabel="error taken away (%)", ylim=(0, 100))
+    bottom = np.zeros(len(blocks))
+    for index, (name, colour) in enumerate((("means", theme.none), ("A's own", theme.one), ("B's own", theme.other))):
+        heights = np.array([100 * mean(share[index] for share in units[block]) for block in blocks])
+        right.bar([block + 1 for block in blocks], heights, bottom=bottom, color=colour, label=name, width=0.75)
+        bottom += heights
+    right.set(ylabel="hidden units taken (%)")
+    for axes in (left, right):
+        axes.set(xlabel="block", xticks=[block + 1 for block in blocks])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2 + (axes is right), frameon=False,
+                    handlelength=1.2, columnspacing=1, fontsize=9)  # fmt: skip
+    return figure
+
+
+def main() -> None:
+    draw("path", path)
+    for place in ("stream", "heads", "hidden"):
+        draw(f"likeness-{place}", partial(likeness, place=place))
+    draw("depth", depth)
+    draw("fitted", fitted)
+
+
+if __name__ == "__main__":
+    main()
