@@ -33,9 +33,11 @@ HALF = "half the anchor (control)"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `seconds`: aligning and merging, calibration passes included.
+    """One line of the table.
 
-    `barrier`: of the line between the aligned models; of a fusion that does not lie on it, its own excess.
+    Attributes:
+        barrier: in nats, of the line between the aligned models; of a fusion that does not lie on it, its own excess.
+        seconds: aligning and merging, calibration passes included.
     """
 
     name: str

@@ -21,6 +21,11 @@ class Path:
 
     barrier = max over t of loss(t) - ((1 - t) loss(anchor) + t loss(source)), with the parents' own losses: a carried
     source that lost its function counts as a barrier too.
+
+    Attributes:
+        positions: from 0, the anchor, to 1, the carried source.
+        points: metrics at each of them.
+        barrier: in nats.
     """
 
     positions: tuple[float, ...]
@@ -28,6 +33,7 @@ class Path:
     barrier: float
 
     def as_dict(self) -> dict[str, object]:
+        """As JSON can hold it."""
         return asdict(self)
 
 

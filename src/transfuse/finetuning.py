@@ -44,6 +44,7 @@ class Finetuned:
     Attributes:
         model: in evaluation mode, on the CPU, in the precision it had before.
         record: what `transfuse.json` will hold: model, teachers, data, schedule, losses, versions.
+        processor: what is saved with it; None: the one in the model's directory.
     """
 
     model: PreTrainedModel
@@ -51,7 +52,10 @@ class Finetuned:
     processor: Any = None
 
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
-        """Write it as `saving.save_checkpoint` does.
+        """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
+
+        Args:
+            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.

@@ -38,6 +38,8 @@ class Fusion:
         alignments: one per model after the anchor, in order.
         options: what was chosen.
         record: what `transfuse.json` will hold: inputs with hashes, options, versions, diagnostics of every space.
+        origins: where each model came from, and the hash of its weights.
+        processor: what is saved with it; None: the one in the anchor's directory.
     """
 
     model: PreTrainedModel
@@ -54,7 +56,12 @@ class Fusion:
         metrics: dict[str, Any] | None = None,
         texts: Mapping[str, str] = MappingProxyType({}),
     ) -> Path:
-        """Write it as `saving.save_checkpoint` does, `metrics` on the card, and further `texts` by name.
+        """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
+
+        Args:
+            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model.
+            metrics: what was measured, by name, for the card.
+            texts: further files, by name.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.

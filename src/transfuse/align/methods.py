@@ -44,9 +44,14 @@ ROUNDED = 1e-5  # relative squared error of weights that are stored in half prec
 
 @dataclass(frozen=True)
 class Choices:
-    """What an alignment lets a user choose. `batches` is empty where there is no data.
+    """What an alignment lets a user choose.
 
     Attributes:
+        evidence: what units are matched by.
+        batches: prepared samples to look at, on the models' device; empty where there is no data.
+        paper: options of the flow.
+        groups: every symmetry, or permutations alone.
+        progress: shows what is under way.
         store: where finished work is kept, and taken from.
         room: bytes that statistics of activations may take; None: whatever they do.
     """

@@ -17,14 +17,22 @@ from math import prod
 class Group(StrEnum):
     """The transformations of a space that leave the network's function unchanged."""
 
-    FIXED = "fixed"  # units have an identity: pixels, positions, classes, a vocabulary
+    FIXED = "fixed"
+    """None: units have an identity, as pixels, positions, classes and words have."""
     PERMUTATION = "permutation"
-    SIGNED = "signed permutation"  # behind RMSNorm, or an odd activation
+    """Any order: heads, hidden units, streams that go through norms."""
+    SIGNED = "signed permutation"
+    """Behind RMSNorm, or an odd activation."""
     ORTHOGONAL = "orthogonal"
-    CENTRED = "centred orthogonal"  # orthogonal maps that fix the all-ones vector: LayerNorm's residual stream
-    COMPLEX = "scaled rotation"  # of a plane: what commutes with a rotary position
-    POSITIVE = "positive scale"  # of a single unit: what commutes with ReLU
-    LINEAR = "linear"  # every invertible matrix: channels that only meet their own dual
+    """Rotations and reflections: RMSNorm's residual stream."""
+    CENTRED = "centred orthogonal"
+    """Orthogonal maps that fix the all-ones vector: LayerNorm's residual stream."""
+    COMPLEX = "scaled rotation"
+    """Of a plane: what commutes with a rotary position."""
+    POSITIVE = "positive scale"
+    """Of a single unit: what commutes with ReLU."""
+    LINEAR = "linear"
+    """Every invertible matrix: channels that only meet their own dual."""
 
 
 class Axis(ABC):
