@@ -1,14 +1,8 @@
-"""The tables of `barrier.py`, mean and standard deviation over pairs; into the pages that show them, with --write.
+"""The tables of `barrier.py`, mean and standard deviation over pairs; `tables.py` puts them into pages."""
 
-python benchmarks/barrier_table.py --write README.md docs/choosing.md
-"""
-
-import argparse
 import json
-import re
 from dataclasses import dataclass
 from math import exp
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -72,18 +66,3 @@ def tables(found: list[Column]) -> str:
 
 def _line(name: str, cells: list[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, nargs="*", default=[], help="pages with <!-- barrier table --> marks")
-    args = parser.parse_args()
-    text = tables(columns())
-    print(text)
-    for page in args.write:
-        marks = re.compile(r"(<!-- barrier table -->\n).*?(<!-- /barrier table -->)", re.DOTALL)
-        page.write_text(marks.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page.read_text()))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,9 @@ def box(axes: Axes, theme: Theme, middle: Point, text: str, size: Point = (1.5, 
 
 def arrow(axes: Axes, start: Point, end: Point, colour: str, text: str = "", shift: Point = (0, 0.18)) -> None:
     """From one place to another, in the colour of the space that flows there."""
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.2, "shrinkA": 0, "shrinkB": 0})
+    axes.annotate(
+        "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
+    )
     if text:
         middle = ((start[0] + end[0]) / 2 + shift[0], (start[1] + end[1]) / 2 + shift[1])
         axes.text(*middle, text, color=colour, ha="center", va="center", fontsize=9.5)
@@ -83,7 +85,12 @@ def averaging(theme: Theme) -> Figure:
     figure, panels = pyplot.subplots(1, 4, figsize=(7.2, 2.75), layout="constrained")
     marks = (theme.stream, theme.learned, theme.channels)
     mixed = (theme.none,) * 3
-    titles = ("A", "B: the same function,\nunits in another order", "mean of A and B:\nneither", "mean of A and B,\naligned")
+    titles = (
+        "A",
+        "B: the same function,\nunits in another order",
+        "mean of A and B:\nneither",
+        "mean of A and B,\naligned",
+    )
     shown = (marks, (marks[2], marks[0], marks[1]), mixed, marks)
     for axes, title, colours in zip(panels, titles, shown, strict=True):
         net(axes, theme, colours)
@@ -118,7 +125,15 @@ def layers(theme: Theme) -> Figure:
             box(axes, theme, (place, height), f"layer {index + 1}", edge=colour)
     fused = rows[1][1]
     for place, text in ((2.9, "fitted"), (5.4, "fitted"), (7.9, "now"), (10.9, "later")):
-        axes.text(place, fused - 0.55, text, ha="center", va="center", fontsize=9, color=theme.exact if text == "now" else theme.none)
+        axes.text(
+            place,
+            fused - 0.55,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color=theme.exact if text == "now" else theme.none,
+        )
     target = (9.15, fused)
     for _, height, colour in (rows[0], rows[2]):
         axes.annotate(

@@ -50,12 +50,12 @@ def shared(groups: list[dict[str, Any]]) -> list[str]:
     return sorted(arms, key=lambda arm: (", taught" in arm, ORDER.index(arm.partition(", taught")[0])))
 
 
-def picture(by_size: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
+def picture(found: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
     """One panel for each number of parents: a bar per arm, one shot and fine-tuned, a line for the best parent."""
     figure, panels = pyplot.subplots(
-        1, len(by_size), figsize=(4.6 * len(by_size), 3.4), layout="constrained", squeeze=False
+        1, len(found), figsize=(4.6 * len(found), 3.4), layout="constrained", squeeze=False
     )
-    for axes, (size, groups) in zip(panels[0], sorted(by_size.items()), strict=True):
+    for axes, (size, groups) in zip(panels[0], sorted(found.items()), strict=True):
         arms = shared(groups)
         for when, colour in (("after", "C0"), ("before", "C7")):
             heights = [100 * mean(group["arms"][arm][when][split]["accuracy"] for group in groups) for arm in arms]
@@ -75,21 +75,27 @@ def picture(by_size: dict[int, list[dict[str, Any]]], split: str, name: str) -> 
     figure.savefig(RESULTS / f"finetune-{name}.png", dpi=140)
 
 
+def by_size(name: str) -> dict[int, list[dict[str, Any]]]:
+    """What was recorded under a name, by the number of parents."""
+    sizes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for file in sorted((RESULTS / "finetune").glob(f"{name}-[0-9]*.json")):
+        found = json.loads(file.read_text())
+        sizes[len(found["seeds"])].append(found)
+    return sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default="cifar10")
     parser.add_argument("--split", default="test")
     args = parser.parse_args()
-    by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted((RESULTS / "finetune").glob(f"{args.name}-[0-9]*.json")):
-        found = json.loads(file.read_text())
-        by_size[len(found["seeds"])].append(found)
-    for size, groups in sorted(by_size.items()):
+    found = by_size(args.name)
+    for size, groups in sorted(found.items()):
         seeds = ", ".join("(" + ", ".join(group["seeds"]) + ")" for group in groups)
         settings = groups[0]["settings"]
         print(f"\n{size} parents, groups {seeds}; {settings['epochs']:g} epochs\n")
         print(table(groups, args.split))
-    picture(by_size, args.split, args.name)
+    picture(found, args.split, args.name)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How alike two networks are unit by unit: correlations of their activations, as trained, permuted, and exactly aligned.
+"""How alike two networks are unit by unit: correlations of activations, as trained, permuted, and exactly aligned.
 
 python benchmarks/likeness.py --dataset cifar10 --pair 1,2
 
-Of one block: the residual stream it reads, the channels of its heads' values, its hidden units (the first of
-them), anchor by other parent; and of every block, the mean correlation of a unit with the one of the same number. Alignment by
-weights alone; correlations over all tokens of validation samples, which nothing is fitted to.
+Of one block: the residual stream it reads, the channels of its heads' values, its hidden units (the first of them),
+anchor by other parent; and of every block, the mean correlation of a unit with the one of the same number. Alignment
+by weights alone; correlations over all tokens of validation samples, which nothing is fitted to.
 """
 
 import argparse
@@ -45,9 +45,7 @@ def correlation(seen: Moments) -> Tensor:
     return (standardise(seen).cross / (seen.count - 1)).T
 
 
-def measured(
-    way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]
-) -> dict[str, Tensor]:
+def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Correlations of every probe, one way."""
     chosen = make(Options, {"merge": "mean"} | dict(way))
     choices = calibrate(networks, networks[0].model, None, chosen)

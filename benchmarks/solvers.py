@@ -36,6 +36,7 @@ REGULARISATIONS = {
 }
 PAPERS = "0.08 of the largest"  # the only one beyond
 WRONG = 1e-3  # excess from which a result is none
+HEADS = ("cost", "units", "problem", "ours (ms)", "error", "the paper's call", "its error", "POT", "SciPy")
 SLOW = 1024  # units: POT takes minutes for others
 
 
@@ -145,7 +146,14 @@ def main() -> None:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Ours, and how many times as long the others take."""
-    table = Table("cost", "units", "problem", "ours (ms)", "error", "paper", "its error", "POT", "SciPy")
+    table = Table(*HEADS)
+    for row in compared(rows):
+        table.add_row(*row)
+    Console(width=130).print(table)
+
+
+def compared(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """A row for each problem, under HEADS."""
     by_problem: dict[tuple[str, int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         by_problem.setdefault((row["kind"], row["units"], row["problem"]), {})[row["solver"]] = row
@@ -156,9 +164,10 @@ def show(rows: list[dict[str, Any]]) -> None:
             for name, each in found.items()
         }
         error = f"{found['paper']['excess']:.0e}" if "paper" in found else ""
-        table.add_row(kind, str(units), problem, f"{ours['milliseconds']:.1f}", f"{ours['excess']:.0e}",
-                      times.get("paper", ""), error, times.get("pot", ""), times.get("scipy", ""))  # fmt: skip
-    Console(width=130).print(table)
+        yield [
+            kind, str(units), problem, f"{ours['milliseconds']:.1f}", f"{ours['excess']:.0e}", times.get("paper", ""),
+            error, times.get("pot", ""), times.get("scipy", ""),
+        ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 PICTURES = HERE.parent / "docs" / "pictures"
+INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 STYLE = {"svg.hashsalt": "transfuse", "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 10}
 
 
@@ -64,7 +65,7 @@ def draw(name: str, picture: Callable[[Theme], Figure], folder: Path = PICTURES)
     """Write `NAME-light.svg` and `NAME-dark.svg`, the same bytes each time."""
     folder.mkdir(exist_ok=True)
     for theme in (LIGHT, DARK):
-        colours = {key: theme.ink for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")}
+        colours = dict.fromkeys(INKED, theme.ink)
         with pyplot.rc_context(STYLE | colours | {"axes.facecolor": "none", "figure.facecolor": "none"}):
             figure = picture(theme)
             figure.savefig(folder / f"{name}-{theme.name}.svg", transparent=True, metadata={"Date": None})

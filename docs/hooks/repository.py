@@ -1,7 +1,7 @@
 """Files of the repository that pages link to (figures, raw results, examples) become part of the site.
 
-Pages link as they do where the repository is browsed, `../benchmarks/results/x.json`; in the site such a file lies under
-`repository/`. A link to a folder, or to a page of text outside, keeps its text alone.
+Pages link as they do where the repository is browsed, `../benchmarks/results/x.json`; in the site such a file lies
+under `repository/`. A link to a folder, or to a page of text outside, keeps its text alone.
 """
 
 import re

@@ -1,0 +1,170 @@
+"""Each table of `tables.py` from its file under `results/`."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import exp
+from statistics import mean
+from typing import Any
+
+import finetune_table
+import solvers as solver_benchmark
+from ablation import EVIDENCE
+from common import RESULTS, spread
+
+
+def load(name: str) -> dict[str, Any]:
+    """What a benchmark recorded."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]).replace("|  |", "| |").replace("|  |", "| |")
+
+
+def percent(values: Iterable[float]) -> str:
+    """Mean and standard deviation of shares."""
+    return spread(values, 1, 100)
+
+
+def methods(dataset: str) -> str:
+    """Every way to fuse two models, over pairs."""
+    pairs = list(load(f"methods-{dataset}")["pairs"].values())
+    rows = []
+    for found in zip(*pairs, strict=True):
+        metrics = [each["metrics"] for each in found]
+        cells = [percent(each["accuracy"] for each in metrics), spread(each["loss"] for each in metrics)]
+        shown = found[0]["barrier"] is not None
+        cells.append(spread(each["barrier"] for each in found) if shown else "")
+        cells.append(f"{mean(each['seconds'] for each in found):.1f}" if found[0]["seconds"] is not None else "")
+        rows.append([found[0]["name"], *cells])
+    return markdown(["", "accuracy (%)", "loss", "barrier", "seconds"], rows)
+
+
+def perplexities() -> str:
+    """Every way to fuse two language models, of one pair each."""
+    kinds = {"Llama": "llama", "GPT-2": "gpt2"}
+    found = [load(f"methods-warandpeace-{kind}")["pairs"]["1,2"] for kind in kinds.values()]
+    rows = []
+    for both in zip(*found, strict=True):
+        cells = [both[0]["name"]]
+        for each in both:
+            barrier = each["barrier"]
+            cells += [f"{exp(each['metrics']['loss']):.1f}", "" if barrier is None else f"{barrier:.2f}"]
+        rows.append(cells)
+    return markdown(["", *(head for kind in kinds for head in (f"{kind}: perplexity", "barrier"))], rows)
+
+
+def many() -> str:
+    """More than two models."""
+    sizes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for seeds, found in load("many-cifar10")["groups"].items():
+        sizes[len(seeds.split(","))].append(found)
+    rows = []
+    for name in next(iter(sizes.values()))[0]:
+        each = [[group[name]["metrics"] for group in groups] for groups in sizes.values()]
+        rows.append(
+            [name, *(f"{percent(m['accuracy'] for m in found)}, {spread(m['loss'] for m in found)}" for found in each)]
+        )
+    heads = [f"{size} parents ({len(groups)} group{'s' * (len(groups) > 1)})" for size, groups in sizes.items()]
+    return markdown(["accuracy (%), loss", *heads], rows)
+
+
+def trust() -> str:
+    """Parents that know different data."""
+    pairs = list(load("trust-fashion-mnist")["pairs"].values())
+    rows = []
+    for name in pairs[0]:
+        views = [[pair[name][view]["accuracy"] for pair in pairs] for view in ("centred", "moved")]
+        both = [(one + other) / 2 for one, other in zip(*views, strict=True)]
+        rows.append([name, *map(percent, [*views, both])])
+    return markdown([f"test accuracy (%), {len(pairs)} pairs", "centred", "moved", "mean of both"], rows)
+
+
+def likeness() -> str:
+    """The mean correlation of units of the same number, block by block."""
+    names = {"stream": "stream", "heads": "channels of the values", "hidden": "hidden units"}
+    found = load("likeness-cifar10")["diagonals"]
+    blocks = range(1, len(next(iter(found["stream"].values()))) + 1)
+    rows = [
+        [f"{names[place]}, {way}", *(f"{mean:.2f}" for mean in means)]
+        for place, ways in found.items() for way, means in ways.items()
+    ]  # fmt: skip
+    return markdown(["", *(f"block {block}" for block in blocks)], rows)
+
+
+def fitting() -> str:
+    """What each part of the fit is worth."""
+    pairs = list(load("fitting-fashion-mnist")["pairs"].values())
+    rows = [
+        [
+            name,
+            percent(pair[name]["metrics"]["accuracy"] for pair in pairs),
+            spread(pair[name]["excess"] for pair in pairs),
+        ]
+        for name in pairs[0]
+    ]
+    return markdown(["variant", "accuracy (%)", "excess loss"], rows)
+
+
+def ablation(part: str) -> str:
+    """What each group, or each kind of evidence, is worth."""
+    found = load("ablation-cifar10")["rows"]
+    names = [name for name in found if (name in EVIDENCE) == (part == "evidence")]
+    return markdown(
+        ["variant", "accuracy (%)", "loss"],
+        [[name.strip(), percent(found[name]["accuracy"]), spread(found[name]["loss"])] for name in names],
+    )
+
+
+def flow() -> str:
+    """The paper's options, one at a time."""
+    rows = []
+    for name, found in load("flow-cifar10")["rows"].items():
+        support = f"{sum(each['support'] for each in found) / len(found):.2f}" if "support" in found[0] else ""
+        rows.append(
+            [name, percent(each["accuracy"] for each in found), spread(each["loss"] for each in found), support]
+        )
+    return markdown(["", "accuracy (%)", "loss", "effective support"], rows)
+
+
+def finetuned(name: str, size: int) -> str:
+    """Fusions of so many parents trained on, beside a parent trained on."""
+    return finetune_table.table(finetune_table.by_size(name)[size], "test")
+
+
+def speed() -> str:
+    """Time and memory of a fusion."""
+    rows = [
+        [str(row["width"]), row["way"], f"{row['seconds']:.1f}", f"{row['peak_mib']:.0f}"]
+        for row in load("fuse")["rows"]
+    ]
+    return markdown(["width", "way", "seconds", "peak memory (MiB)"], rows)
+
+
+def solvers() -> str:
+    """Ours, and how many times as long others take."""
+    return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load("solvers")["rows"]))
+
+
+def large() -> str:
+    """Larger than memory."""
+    names = {"copied": "reading both and copying one (`cp`)", "none": "`--align none`", "exact": "`--align exact`"}
+    rows = []
+    for name, row in load("large-3b")["rows"].items():
+        memory, written = (f"{row[key]:.1f} GB" if key in row else "" for key in ("peak_gb", "written_gb"))
+        rows.append([names[name], f"{row['seconds']:,.0f}", memory, written])
+    return markdown(["", "seconds", "peak memory, mapped pages included", "written, maps included"], rows)
+
+
+def measurements() -> str:
+    """Every file of figures, and the command that made it."""
+    rows = []
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text())
+        machine = f"{found['machine']['cpu']}, threads: {found['machine']['threads']}"
+        rows.append([f"[`{file.name}`](../benchmarks/results/{file.name})", f"`{found['command']}`", machine])
+    return markdown(["figures", "command", "machine"], rows)

@@ -1,0 +1,72 @@
+"""Tables of what was measured, from `results/`, put into the pages that show them.
+
+python benchmarks/tables.py README.md docs/*.md
+
+A page asks for a table by a pair of marks, `<!-- NAME table -->` and `<!-- /NAME table -->`; what stands between them
+is replaced. Without pages, all tables are printed. `tests/test_docs.py` holds pages to it.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from barrier_table import columns, tables
+from rows import (
+    ablation,
+    finetuned,
+    fitting,
+    flow,
+    large,
+    likeness,
+    many,
+    measurements,
+    methods,
+    perplexities,
+    solvers,
+    speed,
+    trust,
+)
+
+FINETUNED = {
+    "cifar10": (2, 3, 5), "sst2": (2, 3, 5), "fashion-mnist": (2,), "fashion-mnist-skewed": (2,),
+    "sst2-narrow-anchor": (2,), "sst2-wide-anchor": (2,),
+}  # fmt: skip
+TABLES: dict[str, Callable[[], str]] = {
+    "barrier": lambda: tables(columns()),
+    "methods-cifar10": partial(methods, "cifar10"),
+    "methods-sst2": partial(methods, "sst2"),
+    "perplexities": perplexities,
+    "many": many,
+    "trust": trust,
+    "likeness": likeness,
+    "fitting": fitting,
+    "ablation-groups": partial(ablation, "groups"),
+    "ablation-evidence": partial(ablation, "evidence"),
+    "flow": flow,
+    "speed": speed,
+    "large": large,
+    "solvers": solvers,
+    "measurements": measurements,
+} | {f"finetuned-{name}-{size}": partial(finetuned, name, size) for name, sizes in FINETUNED.items() for size in sizes}
+MARKS = re.compile(r"(?P<start><!-- (?P<name>[\w-]+) table -->\n).*?(?P<end><!-- /(?P=name) table -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """The page with every table as the results have it."""
+    return MARKS.sub(lambda found: f"{found['start']}{TABLES[found['name']]()}\n{found['end']}", page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", type=Path, nargs="*")
+    pages = parser.parse_args().pages
+    for page in pages:
+        page.write_text(filled(page.read_text()))
+    for name, table in {} if pages else TABLES.items():
+        print(f"\n{name}\n\n{table()}")
+
+
+if __name__ == "__main__":
+    main()
