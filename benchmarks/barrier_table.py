@@ -18,6 +18,15 @@ ROWS = (
     "exact, least squares, taught", "learned", "learned, least squares", "ensemble",
 )  # fmt: skip
 DEFAULT = "exact, least squares"
+CHOICES = {
+    "plain average": ("`--align none`", "nothing"),
+    "exact": ("no `--data`", "nothing"),
+    DEFAULT: ("**`--data D`**, the default", "samples"),
+    "learned": ("`--data D --align learned --merge mean`", "samples, minutes"),
+    "learned, least squares": ("`--data D --align learned`", "samples, minutes"),
+    "exact, least squares, taught": ("the default, then `finetune` with both as teachers", "many samples, minutes"),
+    "ensemble": ("no fusion: the ensemble", "both models, each time"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,18 @@ def tables(found: list[Column]) -> str:
         barriers.append(_line(name, [each.barriers(row) for each in found]))
         qualities.append(_line(name, [each.qualities(row) for each in found]))
     return "\n".join([*barriers, "", *qualities])
+
+
+def decisions(found: list[Column]) -> str:
+    """What each choice asks for and gives, on one kind of image model and one of language model."""
+    shown = [each for each in found if each.name in ("cifar10", "tinyshakespeare-llama")]
+    names = [(IMAGES | TEXTS)[each.name] for each in shown]
+    heads = [f"{name}: {what}" for name, what in zip(names, ("accuracy (%)", "perplexity"), strict=True)]
+    lines = [_line("you say", ["it needs, unlabelled", *heads]), f"|{'---|' * 4}"]
+    lines.append(_line("the parents, on average", ["", *(each.qualities("anchor", "other parent") for each in shown)]))
+    for row, (said, needed) in CHOICES.items():
+        lines.append(_line(said, [needed, *(each.qualities(row) for each in shown)]))
+    return "\n".join(lines)
 
 
 def _line(name: str, cells: list[str]) -> str:

@@ -82,7 +82,7 @@ def half(
 
 def averaging(theme: Theme) -> Figure:
     """Two networks of one function, their mean, and the mean once the second's units are in the first's order."""
-    figure, panels = pyplot.subplots(1, 4, figsize=(7.2, 2.75), layout="constrained")
+    figure, panels = pyplot.subplots(1, 4, figsize=(7.2, 2.3), layout="constrained")
     marks = (theme.stream, theme.learned, theme.channels)
     mixed = (theme.none,) * 3
     titles = (

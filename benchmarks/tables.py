@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from barrier_table import columns, tables
+from barrier_table import columns, decisions, tables
 from rows import (
     ablation,
     finetuned,
@@ -35,6 +35,7 @@ FINETUNED = {
 }  # fmt: skip
 TABLES: dict[str, Callable[[], str]] = {
     "barrier": lambda: tables(columns()),
+    "decisions": lambda: decisions(columns()),
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
