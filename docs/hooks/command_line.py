@@ -1,4 +1,4 @@
-"""The page `reference/cli.md`, made from the command line itself whenever the site is built."""
+"""Every command and option, made from the command line itself: where a page says `<!-- commands -->`."""
 
 import re
 from collections import defaultdict
@@ -7,29 +7,23 @@ from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
 
 from transfuse.cli import app
 
+ASKED = "<!-- commands -->"
 OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z-]*)")
-PAGE = "reference/cli.md"
-INTRODUCTION = """# Command line
-
-Every command and option of this version. A mistake in what was given ends in one line, `transfuse: what, where; what to
-do`, on stderr and exit status 2, with nothing half-written; an interrupted run ends with 130.
-"""
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page."""
-    files.append(File.generated(config, PAGE, content=page()))
-    return files
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put them where they are asked for."""
+    return markdown.replace(ASKED, commands()) if ASKED in markdown else markdown
 
 
-def page() -> str:
+def commands() -> str:
     """Markdown of all commands."""
-    root = typer.main.get_command(app)
-    return "\n".join([INTRODUCTION, *_section(root, "transfuse", 2)])
+    return "\n".join(_section(typer.main.get_command(app), "transfuse", 2))
 
 
 def _section(command: Any, name: str, level: int) -> Iterator[str]:
