@@ -90,7 +90,7 @@ def likeness() -> str:
     found = load("likeness-cifar10")["diagonals"]
     blocks = range(1, len(next(iter(found["stream"].values()))) + 1)
     rows = [
-        [f"{names[place]}, {way}", *(f"{mean:.2f}" for mean in means)]
+        [f"{names[place]}, {way}", *(f"{round(mean, 2) + 0.0:.2f}" for mean in means)]
         for place, ways in found.items() for way, means in ways.items()
     ]  # fmt: skip
     return markdown(["", *(f"block {block}" for block in blocks)], rows)
