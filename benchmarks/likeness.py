@@ -20,7 +20,7 @@ from transfuse.align.evidence import Probe, collect
 from transfuse.align.gauge import canonical
 from transfuse.align.methods import seen_by
 from transfuse.config import Options, make
-from transfuse.fusion import align, calibrate
+from transfuse.matching import align, calibrate
 from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, standardise
