@@ -1,4 +1,4 @@
-"""The table of `examples/`, made of their first lines, where a page says `<!-- examples -->`; and the files themselves."""
+"""The table of `examples/`, made of their first lines, where a page says `<!-- examples -->`; and these files."""
 
 import ast
 import json
