@@ -70,6 +70,21 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
     return target
 
 
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target` when the block
+    ends without an error. Raises OutputError if it cannot be written.
+    """
+    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield partial
+        partial.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: Path, obj: Any) -> None:
     """Writes `obj` as standard JSON to `path`, which holds the old text or the new, never a part.
 

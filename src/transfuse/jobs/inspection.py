@@ -4,15 +4,20 @@ from collections.abc import Callable, Iterator, Sequence
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.align.methods import Choices
 from transfuse.batch import Batch
 from transfuse.config import Options, Settings
 from transfuse.errors import SpecError
 from transfuse.io.checkpoint import local_directory, read_config
-from transfuse.io.data import Samples
+from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
+from transfuse.io.splits import CALIBRATION
+from transfuse.matching import calibrate, check_models, load
 from transfuse.network.families import FAMILIES, declare
+from transfuse.network.model import Network
 from transfuse.plugins import load_families
-from transfuse.tasks import own_preparer, with_ids_of
+from transfuse.tasks import own_preparer, task, with_ids_of
+from transfuse.vocabulary import rows_of_words
 
 
 def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[str]:
@@ -44,6 +49,21 @@ def _architecture(config: PreTrainedConfig) -> str:
 def fusible(config: PreTrainedConfig, architecture: str) -> None:
     if architecture not in FAMILIES:
         declare(config, architecture)
+
+
+def ready(
+    models: Sequence[str], data: str, limit: int | None, options: Options
+) -> tuple[list[Network], list[Batch], Choices]:
+    """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
+    options.torch_device()
+    kind, *_ = inspect(models, options, fusible)
+    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
+    calibration = load_samples(data, CALIBRATION)
+    loaded = [load(name, options) for name in models]
+    rows_of_words(models, loaded, "same")
+    networks = check_models(loaded, models, options)
+    batches = list(batches_of(samples, loaded[0], models[0], options))
+    return networks, batches, calibrate(networks, models[0], calibration, options)
 
 
 def batches_of(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:

@@ -1,24 +1,22 @@
 """The work of `transfuse eval` and `transfuse path`."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transfuse.config import Options
-from transfuse.errors import OutputError, SpecError
+from transfuse.errors import SpecError
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import evaluate, judge
 from transfuse.evaluate import path as walk
 from transfuse.evaluation import Evaluation, evaluation
 from transfuse.harness import Scores, load_tasks, scores
 from transfuse.io.data import load_samples
-from transfuse.io.splits import CALIBRATION
-from transfuse.jobs.inspection import batches_of, fusible, inspect
-from transfuse.matching import align, calibrate, check_models, load
+from transfuse.io.output import atomic_file
+from transfuse.jobs.inspection import batches_of, inspect, ready
+from transfuse.matching import align, load
 from transfuse.outcome import Outcome
 from transfuse.progress import Progress
 from transfuse.tasks import CONTINUED, check_measurable, own_processor, task
-from transfuse.vocabulary import rows_of_words
 
 
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
@@ -58,15 +56,7 @@ def path_job(
     anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
 ) -> Line:
     """The line between two models after alignment."""
-    options.torch_device()
-    kind, _ = inspect((anchor, other), options, fusible)
-    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
-    calibration = load_samples(data, CALIBRATION)
-    loaded = [load(name, options) for name in (anchor, other)]
-    rows_of_words([anchor, other], loaded, "same")
-    networks = check_models(loaded, [anchor, other], options)
-    batches = list(batches_of(samples, loaded[0], anchor, options))
-    choices = calibrate(networks, anchor, calibration, options)
+    networks, batches, choices = ready((anchor, other), data, limit, options)
     (aligned,), _ = align(networks, [0.5, 0.5], choices, options, progress=progress)
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
     steps = iter(progress.track(range(points), "walking"))
@@ -80,11 +70,5 @@ def save_plot(lines: Mapping[str, Line], target: Path) -> None:
     """Write the picture, all of it or nothing. Raises `OutputError`."""
     from transfuse.report.plots import save_path_plot
 
-    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
-    try:
+    with atomic_file(target) as partial:
         save_path_plot(lines, partial)
-        partial.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
