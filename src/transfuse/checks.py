@@ -14,6 +14,7 @@ from transfuse.sizes import in_bytes
 from transfuse.yamlfile import read
 
 PLOTS = (".png", ".svg")
+MEASURES = ("loss", "accuracy")  # that a landscape can show
 
 
 def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
@@ -93,6 +94,27 @@ def measured_by(data: str | None, tasks: str | None, folder: Path | None) -> lis
     if not all(names):
         raise ConfigError(f"--lm-eval: {tasks!r} is no list of tasks; give their names with commas between")
     return names
+
+
+def landscape_options(flags: Mapping[str, Any], metric: str) -> Options:
+    """The options that `transfuse landscape` is asked for. Raises `ConfigError`."""
+    if metric not in MEASURES:
+        raise ConfigError(f"--metric: {metric!r} is not one of {', '.join(MEASURES)}")
+    if flags.get("align") not in ("exact", "none"):
+        raise ConfigError(
+            f"--align: {flags.get('align')!r} is not one of exact, none: others change what models compute"
+        )
+    evidence = flags["evidence"] if flags["align"] == "exact" else None
+    return options({"merge": "mean"} | dict(flags) | {"evidence": evidence})
+
+
+def model_options(flags: Mapping[str, Any], model: str | None, data: str | None) -> Options:
+    """The options that `transfuse doctor` is asked for, of a model or of the install. Raises `ConfigError`."""
+    if model is None and (given := [name for name in flags if flags[name] is not None] + ["data"] * (data is not None)):
+        raise ConfigError(f"--{given[0].replace('_', '-')}: is about a model; give MODEL, or leave it out")
+    chosen = options(flags)
+    chosen.check_data(data is not None, {})
+    return chosen
 
 
 def memory(given: str | None) -> int | None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 
+from transfuse.commands.checking import doctor
 from transfuse.commands.flags.running import Version
 from transfuse.commands.fusing import fuse, plan
 from transfuse.commands.measuring import evaluate, path
+from transfuse.commands.picturing import landscape
 from transfuse.commands.showing import demo, report
 from transfuse.commands.training import finetune
 from transfuse.errors import TransfuseError
@@ -40,9 +42,11 @@ app.command()(fuse)
 app.command()(plan)
 app.command("eval")(evaluate)
 app.command()(path)
+app.command()(landscape)
 app.command()(finetune)
 app.command()(report)
 app.command()(demo)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """What `transfuse plan` tells: which units would be matched, and what that would take."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from transformers import PreTrainedModel
+
 from transfuse.estimate import Estimate, rates
+from transfuse.network.space import Space
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,27 @@ class Outlook:
 
 def outlook(paths: Sequence[str], cost: Estimate, streamable: bool, streams: bool) -> Outlook:
     """Of models at `paths`, which can stay in their files, and would."""
-    models = [
-        Model(path, type(model).__name__, model.num_parameters(), model.num_parameters() * model.dtype.itemsize)
-        for path, model in zip(paths, cost.models, strict=True)
-    ]
     flow = f"{cost.options.plan} plan" if cost.options.align == "flow" else None
-    kinds = Counter(
-        (_kind(space.name), space.units, flow or str(space.group), tuple(parent.units for parent in space.ancestors()))
-        for space in cost.matched
-    )
     numbers = [int(found[0]) for name in cost.spec.spaces() if (found := re.findall(r"\d+", name))]
     return Outlook(
-        tuple(models), max(numbers, default=-1) + 1,
-        tuple(Kind(*kind, count=count) for kind, count in kinds.items()), cost.loaded,
+        tuple(header(path, model) for path, model in zip(paths, cost.models, strict=True)),
+        max(numbers, default=-1) + 1, tuple(by_kind(cost.matched, flow)), cost.loaded,
         cost.streamed if streamable else None, streams, cost.output_bytes, cost.map_bytes,
         cost.labour.takes(rates()),
     )  # fmt: skip
 
 
-def _kind(name: str) -> str:
-    """The name without the number of its block."""
-    return re.sub(r"(^|\.)\d+\.", r"\1", name)
+def header(path: str, model: PreTrainedModel) -> Model:
+    """What a checkpoint's header says, of a model with or without its data."""
+    count = model.num_parameters()
+    return Model(path, type(model).__name__, count, count * model.dtype.itemsize)
+
+
+def by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dict[Kind, tuple[Space, ...]]:
+    """Spaces that differ only in where they stand, together. `mapped_by`: where it is not each one's exact group."""
+    found: dict[tuple[str, int, str, tuple[int, ...]], list[Space]] = {}
+    for space in spaces:
+        inside = tuple(parent.units for parent in space.ancestors())
+        name = re.sub(r"(^|\.)\d+\.", r"\1", space.name)  # without the number of its block
+        found.setdefault((name, space.units, mapped_by or str(space.group), inside), []).append(space)
+    return {Kind(*kind, count=len(alike)): tuple(alike) for kind, alike in found.items()}

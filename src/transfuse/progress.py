@@ -15,9 +15,11 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on, saying how far it is; what it is `doing` may change on the way."""
+    """Passes items on, saying how far it is; what it is `doing` may change on the way. `tell`: a line that stays."""
 
     def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]: ...
+
+    def tell(self, line: str) -> None: ...
 
 
 class Silent:
@@ -25,6 +27,9 @@ class Silent:
 
     def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]:
         return items
+
+    def tell(self, line: str) -> None:
+        pass
 
 
 silent = Silent()
@@ -46,18 +51,31 @@ class Terminal:
                 yield item
                 bar.update(task, advance=1, description=say())
 
+    def tell(self, line: str) -> None:
+        """Something to know before it begins; nothing where stderr is no terminal."""
+        console = Console(stderr=True)
+        if console.is_terminal:
+            console.print(line, markup=False, emoji=False, highlight=False)
+
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Inside, libraries show no bar, no warning and no log line, and print nothing: stdout is for the result."""
+    with hushed():
+        from transfuse.io.quiet import quiet  # imports the libraries, which may warn already
+
+        with quiet():
+            yield
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Inside, nothing is printed, warned of or logged; no library is imported."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from transfuse.io.quiet import quiet  # imports the libraries, which may warn already
-
-            with quiet():
-                yield
+            yield
     finally:
         logging.disable(disabled)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path as File
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from transfuse.evaluation import Evaluation
     from transfuse.harness import Scores
     from transfuse.outcome import Grades
-    from transfuse.outlook import Outlook
+    from transfuse.outlook import Kind, Model, Outlook
     from transfuse.significance import Difference, Interval
 
 
@@ -142,13 +143,6 @@ def path_table(line: Path) -> Table:
 
 def outlook_table(found: Outlook) -> Group:
     """What would be matched; below, what it takes."""
-    models = Table(_name(), *(_right(name) for name in ("parameters", "on disk")))
-    for model in found.models:
-        models.add_row(Text(printable(model.path)), f"{model.parameters:,}", in_words(model.bytes))
-    spaces = Table("units of", *(_right(name) for name in ("how many", "size", "maps in each")), "mapped by")
-    for kind in found.spaces:
-        inside = str(prod(kind.inside)) if kind.inside else ""
-        spaces.add_row(kind.name, str(kind.count), str(kind.units), inside, kind.group)
     way = "read and written tensor by tensor" if found.streams else "loaded"
     other = "" if found.streamed_bytes is None else f" (tensor by tensor {in_words(found.streamed_bytes)})"
     memory = in_words(found.streamed_bytes) if found.streams and found.streamed_bytes else in_words(found.loaded_bytes)
@@ -159,7 +153,27 @@ def outlook_table(found: Outlook) -> Group:
         f"disk: {in_words(found.output_bytes)}, and {in_words(found.map_bytes)} for maps while it runs",
         f"time: about {found.seconds:.0f} s here",
     ]
-    return Group(models, *([spaces] if found.spaces else []), "\n".join(lines))
+    spaces = [spaces_table(found.spaces)] if found.spaces else []
+    return Group(models_table(found.models), *spaces, "\n".join(lines))
+
+
+def models_table(models: Sequence[Model]) -> Table:
+    """One row per checkpoint: how large it is."""
+    table = Table(_name(), *(_right(name) for name in ("parameters", "on disk")))
+    for model in models:
+        table.add_row(Text(printable(model.path)), f"{model.parameters:,}", in_words(model.bytes))
+    return table
+
+
+def spaces_table(kinds: Sequence[Kind], more: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
+    """One row per kind of space; `more`: further columns, a text for each kind."""
+    sizes = (_right(name) for name in ("how many", "size", "maps in each"))
+    table = Table("units of", *sizes, "mapped by", *(_right(name) for name in more))
+    for index, kind in enumerate(kinds):
+        inside = str(prod(kind.inside)) if kind.inside else ""
+        texts = (column[index] for column in more.values())
+        table.add_row(kind.name, str(kind.count), str(kind.units), inside, kind.group, *texts)
+    return table
 
 
 def comparison_table(comparison: Comparison) -> Table:

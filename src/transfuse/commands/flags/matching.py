@@ -12,6 +12,20 @@ Align = Annotated[
         " flow: the paper's transport maps. none: plain average.",
     ),
 ]
+InBasis = Annotated[
+    str,
+    Option(
+        "--align",
+        metavar="exact|none",
+        help="exact: B and C are carried into A's basis first, unless they were fused into it. none: all as they are.",
+    ),
+]
+Shown = Annotated[
+    str,
+    Option(
+        "--evidence", metavar="weights|activations|both", help="What units are matched by; --data's training split."
+    ),
+]
 Merge = Annotated[
     str | None,
     Option(

@@ -15,8 +15,15 @@ Models = Annotated[
 ]
 Planned = Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or hub names.")]
 Measured = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or hub names.")]
+Patient = Annotated[
+    str | None,
+    Argument(metavar="MODEL", show_default=False, help="A checkpoint folder or hub name. Default: none, the install."),
+]
 Anchor = Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")]
 Other = Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")]
+First = Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")]
+Second = Annotated[str, Argument(metavar="B", help="The model on the first axis.")]
+Third = Annotated[str, Argument(metavar="C", help="The model above it, as what was fused of both.")]
 Learner = Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")]
 Teacher = Annotated[
     list[str] | None,
@@ -59,6 +66,14 @@ Both = Annotated[
     Option(
         metavar="DATA",
         help="Labelled samples: measured on the test split, aligned by the training split, where there are both.",
+    ),
+]
+Surveyed = Annotated[
+    str,
+    Option(
+        "--data",
+        metavar="DATA",
+        help="Labelled samples (texts, for a language model); measured on the test split where there are several.",
     ),
 ]
 Lessons = Annotated[

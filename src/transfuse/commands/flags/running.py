@@ -25,6 +25,9 @@ Harness = Annotated[
     ),
 ]
 Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")]
+Side = Annotated[int, Option("--points", min=3, metavar="COUNT", help="Points a side of the grid.")]
+Margin = Annotated[float, Option(min=0.0, metavar="PART", help="How far the grid reaches beyond the models.")]
+Metric = Annotated[str, Option(metavar="loss|accuracy", help="What the picture shows.")]
 Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
 BatchSize = Annotated[int | None, Option(metavar="COUNT", help="Samples at a time. Default: 100.")]
 Device = Annotated[

@@ -1,0 +1,230 @@
+"""What is well is said to be, and what is not is named, with exit status 1."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from transformers import ViTConfig, ViTModel
+from world import SIZES, Run, World, one_line
+
+from transfuse import install, recovery, selftest
+from transfuse.align.groups import random_alignment
+from transfuse.fusion import fuse
+from transfuse.install import Package
+from transfuse.io.checkpoint import load_model
+from transfuse.merge.apply import carry_all
+from transfuse.network.model import network
+from transfuse.network.symmetry import symmetric
+from transfuse.progress import Terminal
+from transfuse.recovery import in_place
+from transfuse.selftest import trials
+
+WRONG = """
+import transfuse
+from transfuse.network.families import FAMILIES
+right = FAMILIES["ViTForImageClassification"]
+class Ops(tuple): pass
+def wrong(config):
+    from dataclasses import replace
+    spec = right(config)
+    def signed(axis):
+        name = getattr(axis, "name", "")
+        return replace(axis, group=transfuse.Group.SIGNED) if name.endswith("hidden") else axis
+    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(signed)) for op in spec.ops))
+transfuse.register("ViTForImageClassification", wrong)
+"""
+
+
+def examined(run: Run, *arguments: object, status: int = 0) -> dict[str, Any]:
+    ran = run("doctor", *arguments, "--json")
+    assert (ran.status, ran.err) == (status, ""), ran
+    return dict(json.loads(ran.out))
+
+
+def test_the_install_is_well(run: Run) -> None:
+    found = examined(run)
+    assert found["problems"] == []
+    assert {"torch", "transformers", "pot", "scipy", "safetensors"} <= {
+        each["name"].lower() for each in found["packages"] if each["found"]
+    }
+    assert found["versions"].keys() == {"transfuse", "python", "system"}
+    assert found["devices"][0]["name"] == "cpu"
+    assert 0 < found["devices"][0]["free_bytes"] <= found["devices"][0]["total_bytes"]
+    assert found["threads"]["used"] == torch.get_num_threads()
+    assert all(each["error"] <= each["allowed"] for each in found["trials"])
+    ran = run("doctor")
+    assert ran.status == 0
+    assert ran.out.endswith("All is well with the install.\n")
+    assert all(version in ran.out for version in (torch.__version__, *found["versions"].values()))
+    assert run("doctor", "-q").out == ""
+
+
+def test_packages_that_are_missing_old_or_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["torch>=99", "no-such-package>=1", "scipy", 'lapx>=99; extra == "fast"', 'x>=1; extra == "dev"']
+    monkeypatch.setattr(install, "requires", lambda name: lines)
+    loaded = install.importlib.import_module
+
+    def broken(name: str) -> Any:
+        if name == "scipy":
+            raise ImportError("libfortran.so: no such file\nand more")
+        return loaded(name)
+
+    monkeypatch.setattr(install.importlib, "import_module", broken)
+    ran = run("doctor")
+    assert (ran.status, ran.err) == (1, "")
+    for told in ("torch 2", "is not >=99", "no-such-package is not installed", "(libfortran.so: no such file)"):
+        assert f"Not well: {told}" in ran.out or told in ran.out.split("Not well: ", 1)[1], told
+    assert "dev" not in ran.out
+    assert "and more" not in ran.out
+    assert run("doctor", "-q").status == 1
+
+
+def test_an_extra_may_be_absent_but_not_old() -> None:
+    assert Package("lapx", ">=0.11", True, None).problem is None
+    assert Package("lapx", ">=0.11", True, "0.11.2").problem is None
+    assert "lapx 0.5 is not >=0.11" in str(Package("lapx", ">=0.11", True, "0.5").problem)
+
+
+@pytest.mark.parametrize("name", ["assignment", "sinkhorn", "procrustes"])
+def test_a_solver_that_is_wrong_is_found(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(selftest, name)
+    spoilt = {
+        "assignment": lambda score: right(score).roll(1),
+        "sinkhorn": lambda cost, regularisation: type("Plan", (), {"plan": cost / cost.sum()}),
+        "procrustes": lambda cross: (-right(cross)[0], right(cross)[1]),
+    }
+    monkeypatch.setattr(selftest, name, spoilt[name])
+    assert [trial.passed for trial in trials(["cpu"])].count(False) == 1
+    assert len(examined(run, status=1)["problems"]) == 1
+
+
+def test_a_device_that_cannot_be_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(index: int) -> tuple[int, int]:
+        raise RuntimeError("CUDA error: all devices are busy\nand more")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
+    assert "cuda:0 cannot be used (CUDA error: all devices are busy)" in examined(run, status=1)["problems"][0]
+    (trial,) = [trial for trial in trials(["nowhere"]) if not trial.passed]
+    assert trial.name == "a product on nowhere"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_model_comes_back(dtype: torch.dtype, world: World, run: Run) -> None:
+    load_model(world.a, dtype=dtype).save_pretrained(world.here / "model")
+    found = examined(run, world.here / "model", "--seed", 3)
+    assert found["problems"] == []
+    assert found["model"]["dtype"] == str(dtype).removeprefix("torch.")
+    assert found["declaration"] < 1e-9
+    kinds = {each["name"]: each for each in found["spaces"]}
+    assert kinds.keys() == {"stream", "head", "qk", "v", "hidden"}
+    assert all(each["in_place_before"] < 0.1 and each["in_place_after"] == 1 for each in kinds.values())
+    proof = found["recovery"]
+    assert proof["evidence"] == "weights"
+    assert max(proof["hidden"], proof["fused"]) < 1e-5
+    assert proof["plain"] > 0.1
+
+
+def test_what_is_said_of_a_model(world: World, run: Run) -> None:
+    ran = run("doctor", world.a)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.endswith(f"All is well with {world.a} (float32).\n")
+    assert all(
+        each in ran.out for each in ("centred orthogonal", "in place after", "100.0%", "every tensor is declared")
+    )
+    assert run("doctor", world.a, "--quiet").out == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--evidence", "both", "--merge", "mean"]], ids=["default", "both"])
+def test_a_model_comes_back_by_samples(more: list[str], world: World, run: Run) -> None:
+    pixels = torch.randint(256, (100, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).numpy()
+    Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]}).save_to_disk(world.here / "pictures")
+    model = world.edited(lambda tensors: [values.mul_(10) for name, values in tensors.items() if "layers" in name])
+    proof = examined(run, model, "--data", world.here / "pictures", *more)["recovery"]
+    assert (proof["evidence"], proof["merge"]) == (("both", "mean") if more else ("weights", "least-squares"))
+    assert proof["samples"] == 100
+    assert proof["fused"] < 1e-3 < 0.1 < proof["plain"]
+
+
+def test_a_model_without_a_head_comes_back(world: World, run: Run) -> None:
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(**SIZES)).save_pretrained(world.here / "bare")
+    proof = examined(run, world.here / "bare")["recovery"]
+    assert proof["hidden"] is None
+    assert proof["fused"] < 1e-5 < 0.1 < proof["plain"]
+
+
+def test_a_declaration_that_is_not_true(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transfuse.network.families import FAMILIES
+
+    monkeypatch.setitem(FAMILIES, "ViTForImageClassification", FAMILIES["ViTForImageClassification"])
+    ran = run("doctor", world.a, "--spec", world.file("wrong.py", WRONG))
+    assert (ran.status, ran.err) == (1, "")
+    assert "Not well: vit: moving space 0.hidden (signed permutation) changes" in ran.out
+    assert "All is well" not in ran.out
+
+
+def test_a_model_that_does_not_come_back(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "fuse", partial(fuse, align="none"))
+    found = examined(run, world.a, status=1)
+    assert "does not come back" in found["problems"][0]
+    assert found["recovery"]["fused"] == pytest.approx(found["recovery"]["plain"], rel=1e-3)
+
+
+def test_too_few_samples_are_told_of(world: World, run: Run) -> None:
+    ran = run("doctor", world.a, "--data", world.bare, "--evidence", "activations", "--merge", "mean", "--samples", 2)
+    assert ran.status == 1
+    assert "by 2 samples; more may be needed" in ran.out
+
+
+def test_where_nothing_can_be_proved(world: World, run: Run) -> None:
+    constant = world.edited(lambda tensors: tensors["classifier.weight"].zero_())
+    assert "nothing is proved" in examined(run, constant, status=1)["problems"][0]
+
+
+def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_line(run("doctor", world.here / "nowhere"), ["nowhere", "no such directory"])
+    one_line(run("doctor", world.foreign), ["foreign", "ElectraForQuestionAnswering"])
+    one_line(run("doctor", "--seed", 3), ["--seed", "MODEL"])
+    one_line(run("doctor", "--data", world.images), ["--data", "MODEL"])
+    one_line(run("doctor", world.a, "--evidence", "both"), ["both", "--data"])
+    one_line(run("doctor", world.a, "--data", world.words), ["words.jsonl", "no image column"])
+    one_line(run("doctor", world.edited(lambda tensors: tensors.pop("classifier.bias"))), ["missing"])
+    monkeypatch.setattr("transfuse.jobs.doctor.available_bytes", lambda: 1000)
+    one_line(run("doctor", world.a), ["memory", "free"])
+
+
+def test_what_takes_long_is_told_before(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Terminal, "tell", lambda self, line: told.append(line))
+    run("doctor", world.a)
+    monkeypatch.setattr("transfuse.jobs.doctor.LONG", 0.0)
+    run("doctor", world.a)
+    assert len(told) == 1
+    assert "minutes" in told[0]
+
+
+def test_units_out_of_place_are_counted(world: World) -> None:
+    """Of one space alone: two of 32 hidden units changed places, and nobody else did."""
+    own = network(load_model(world.a), torch.device("cpu"))
+    spec = symmetric(own.spec)
+    order = torch.arange(32)
+    order[[4, 9]] = order[[9, 4]]
+    maps = {"0.hidden": type(random_alignment(spec, 0)["0.hidden"])(order)}
+    found = in_place(spec, carry_all(spec, own.tensors, maps), own.tensors)
+    assert found.pop("0.hidden") == 30 / 32
+    assert set(found.values()) == {1.0}
+
+
+def test_nothing_is_written(world: World, run: Run) -> None:
+    model = Path(shutil.copytree(world.a, world.here / "model"))
+    before = world.listing()
+    run("doctor", model)
+    assert world.listing() == before
