@@ -83,7 +83,7 @@ def test_what_libraries_say_is_not_heard(
         logging.getLogger("library").error("chatter")
         return fuse(*arguments, **options)
 
-    monkeypatch.setattr("transfuse.jobs.fusing.fuse", chatter)
+    monkeypatch.setattr("transfuse.jobs.fusing.match", chatter)
     ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--json")
     assert ran.err == ""
     assert isinstance(strict(ran.out), dict)

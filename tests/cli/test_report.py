@@ -1,0 +1,175 @@
+"""`transfuse fuse --report` and `transfuse report`: one page that stands alone, and the same numbers as JSON."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_languages import TEXTS, gpt2, saved
+from world import Run, World, one_line, vit
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that elements close in order, ids are told apart, and nothing is fetched; keeps what is shown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.shown = ""
+        self.feed(text)
+        assert not self.open, self.open
+        assert len(self.ids) == len(set(self.ids)), sorted(self.ids)
+        assert not [link for link in self.links if not link.startswith(("#", "data:"))], self.links
+        assert "@import" not in text
+        assert "url(http" not in text
+        assert not {"script", "iframe", "link", "object"}.intersection(self.tags)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._note(attrs)
+
+    def _note(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href"):
+                self.links.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def read(folder: Path) -> tuple[Page, dict[str, Any]]:
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return Page((folder / "report.html").read_text(encoding="utf-8")), found
+
+
+def test_a_fusion_with_its_report(world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report")
+    assert (ran.status, ran.err) == (0, "")
+    page, found = read(out)
+    rows = {row["name"]: row for row in found["measured"]["rows"]}
+    assert [row["role"] for row in rows.values()] == [*["parent"] * 2, *["control"] * 3, "fusion", "ensemble"]
+    alone = json.loads(run("eval", out, world.a, world.b, "--data", world.images, "--json").out)
+    for name, path in (("fusion", out), (f"anchor: {world.a}", world.a), (f"model 2: {world.b}", world.b)):
+        assert rows[name]["metrics"]["loss"] == pytest.approx(alone[str(path)]["loss"], rel=1e-4)
+    assert found["measured"]["against"][f"model 2: {world.b}"]["loss"] == pytest.approx(
+        alone[str(out)]["against"][str(world.b)]["loss"], abs=1e-5
+    )
+    assert found["verdict"] in page.shown
+    assert all(name in page.shown for name in rows)
+    assert {"0.head", "stream", "1.hidden"} <= {each["space"] for each in found["matched"]}
+    heads = next(each for each in found["matched"] if each["space"] == "1.head")
+    assert sorted(pair["source"] for pair in heads["pairs"]) == [0, 1]
+    assert found["record"]["stages"].keys() == {"loading", "preparing samples", "aligning", "merging"}
+    assert found["record"]["peak_bytes"] > 1e8
+    assert page.tags.count("svg") == 4  # the way, by depth, gains, the stream
+    assert found["command"] in page.shown
+    assert (out / "README.md").is_file()
+
+
+def test_a_report_afterwards_says_the_same(world: World, run: Run) -> None:
+    out, there = world.here / "out", world.here / "there"
+    assert run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report").status == 0
+    _, before = read(out)
+    before_files = {path.name: path.read_bytes() for path in out.iterdir()}
+    ran = run("report", out, "-o", there, "--json")
+    assert ran.status == 0, ran
+    assert json.loads(ran.out) == {"report": str(there / "report.html"), "verdict": before["verdict"]}
+    _, after = read(there)
+    assert after == before
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before_files
+    assert str(out / "report.html") in run("report", out, "--limit", 5).out
+    assert read(out)[1]["measured"]["rows"][0]["metrics"]["samples"] == 5
+
+
+def test_without_answers_nothing_is_measured_but_all_is_shown(world: World, run: Run) -> None:
+    for arguments in (["--data", world.bare], []):
+        out = world.here / f"out{len(arguments)}"
+        assert run("fuse", world.a, world.b, "-o", out, *arguments, "--report").status == 0
+        page, found = read(out)
+        assert found["measured"] is None
+        assert "Not measured" in page.shown
+        assert found["matched"]
+    assert found["record"]["foretold"].keys() == {"seconds", "bytes"}
+
+
+def test_tensor_by_tensor(world: World, run: Run) -> None:
+    out, whole = world.here / "out", world.here / "whole"
+    big = [vit(world.here / str(seed), seed, intermediate_size=1024, hidden_size=512) for seed in (1, 2)]
+    ran = run("fuse", *big, "-o", out, "--max-memory", "760MB", "--report", "--groups", "permutations")
+    assert ran.status == 0, ran
+    assert json.loads((out / "transfuse.json").read_text())["streamed"] is True
+    assert run("fuse", *big, "-o", whole, "--report", "--groups", "permutations").status == 0
+    streamed, loaded = (read(folder)[1] for folder in (out, whole))
+    assert streamed["matched"] == loaded["matched"]
+    assert "Not measured" in streamed["verdict"]
+
+
+def test_three_models_of_odd_names(world: World, run: Run) -> None:
+    odd = Path(shutil.copytree(world.b, world.here / '<b>$x^2$ & "q" {{ 7 * 7 }}'))
+    third = vit(world.here / "third", 7)
+    out = world.here / "out"
+    ran = run("fuse", world.a, odd, third, "-o", out, "--data", world.images, "--report", "--align", "flow")
+    assert ran.status == 0, ran
+    page, found = read(out)
+    assert str(odd) in page.shown
+    assert {each["model"] for each in found["matched"]} == {1, 2}
+    assert len(found["measured"]["lines"]) == 3
+    assert "3 times the cost" in page.shown
+    assert "49" not in page.shown.split("What was fused")[1].split("align")[0]
+
+
+def test_texts(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    a, b = (saved(tmp_path / str(seed), gpt2, seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", tmp_path / "texts.jsonl", "--report")
+    assert ran.status == 0, ran
+    page, found = read(tmp_path / "out")
+    assert "perplexity" in page.shown
+    assert "a perplexity of" in found["verdict"]
+    assert found["measured"]["against"][f"model 2: {b}"]["accuracy_p"] is None
+
+
+def test_what_is_no_fusion_has_no_report(world: World, run: Run) -> None:
+    one_line(run("report", world.a), [str(world.a), "transfuse.json", "no fusion"])
+    one_line(run("report", world.here / "no"), ["no"])
+    out = world.here / "out"
+    assert run("fuse", world.a, world.b, "-o", out).status == 0
+    (out / "transfuse.json").write_text("[]")
+    one_line(run("report", out), ["is not what fuse writes"])
+    (out / "transfuse.json").write_text("{")
+    one_line(run("report", out), ["cannot be read"])
+    assert run("finetune", world.a, "--data", world.images, "-o", world.here / "tuned").status == 0
+    one_line(run("report", world.here / "tuned"), ["was fine-tuned", "transfuse eval"])
+    assert not list(world.here.rglob("report.*"))
+
+
+def test_parents_that_changed_or_went(world: World, run: Run) -> None:
+    source = world.damaged(lambda copy: None)
+    out = world.here / "out"
+    assert run("fuse", world.a, source, "-o", out).status == 0
+    config = source / "config.json"
+    config.write_text(config.read_text() + " ")
+    one_line(run("report", out), [str(source), "changed"])
+    shutil.rmtree(source)
+    one_line(run("report", out), [str(source)])
+    assert not (out / "report.html").exists()

@@ -1,0 +1,55 @@
+"""A verdict says where the fusion stands, and what to do."""
+
+from transfuse.outcome import Metrics
+from transfuse.report.facts import Measurement, Role, Row
+from transfuse.report.verdict import UNMEASURED, verdict
+from transfuse.significance import Certainty, Difference
+
+SURE = Certainty((0, 1), (0, 1))
+APART, SAME = (0.01, 0.02), (-0.01, 0.02)
+
+
+def row(name: str, role: Role, accuracy: float, loss: float = 1.0) -> Row:
+    return Row(name, role, Metrics(accuracy, loss, 100), SURE, 0.0)
+
+
+def measured(fusion: Row, plain: Row | None = None, interval=APART, measures=("accuracy", "loss")) -> Measurement:
+    parents = [row("a", "parent", 0.5, 2.0), row("b", "parent", 0.6, 1.0)]
+    apart = Difference(0, interval, 1, 0, interval, 1)
+    return Measurement([*parents, *([plain] if plain else []), fusion], {"a": apart, "b": apart}, {}, measures)
+
+
+def test_between_its_parents() -> None:
+    said = verdict(measured(row("fusion", "fusion", 0.55), row("plain average", "control", 0.1)))
+    assert said == (
+        "The fusion reaches 55.0% accuracy, between its parents (50.0% accuracy and 60.0% accuracy)."
+        " The plain average reaches 10.0% accuracy."
+    )
+
+
+def test_below_the_weaker_parent_it_is_to_be_fine_tuned() -> None:
+    assert "below the weaker parent (50.0% accuracy): fine-tune it" in verdict(measured(row("f", "fusion", 0.45)))
+    unsure = verdict(measured(row("f", "fusion", 0.49), interval=SAME))
+    assert "below the weaker parent (50.0% accuracy), not told apart from it by these samples" in unsure
+
+
+def test_above_the_best_parent() -> None:
+    assert verdict(measured(row("f", "fusion", 0.7))).endswith("above the best parent (60.0% accuracy).")
+    assert "not told apart" in verdict(measured(row("f", "fusion", 0.61), interval=SAME))
+
+
+def test_no_better_than_the_average() -> None:
+    said = verdict(measured(row("f", "fusion", 0.4), row("plain average", "control", 0.4)))
+    assert "no better than the plain average (40.0% accuracy): the alignment gained nothing here." in said
+
+
+def test_language_models_are_judged_by_loss() -> None:
+    """Whatever their accuracy."""
+    found = measured(row("f", "fusion", 0.9, 1.5), measures=("accuracy", "loss", "perplexity"))
+    assert verdict(found) == (
+        "The fusion reaches a perplexity of 4.5, between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
+    )
+
+
+def test_nothing_measured() -> None:
+    assert verdict(None) == UNMEASURED
