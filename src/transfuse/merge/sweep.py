@@ -1,0 +1,157 @@
+"""The fused model beside its parents, stage by stage: what layers read, what they should write, and what fits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from transfuse.align.evidence import Probe, observe
+from transfuse.batch import Batch
+from transfuse.merge.fit import Fit, Half
+from transfuse.merge.layers import Modules, fit_layer, load, modules_of, states
+from transfuse.merge.prefix import Prefix
+from transfuse.merge.sensitivity import Weights
+from transfuse.merge.stages import Branch, Stage
+from transfuse.merge.sums import Sums, of_all, sums
+from transfuse.merge.units import Parameters, chosen_units, put_together
+from transfuse.network.spec import Linear
+from transfuse.trust import Shares
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A fused model on its way from input to output; what is in front of the stage at hand is already fitted."""
+
+    models: Sequence[Prefix]  # the fused one first
+    weights: Sequence[float]
+    halves: tuple[Half, ...]
+    matters: dict[str, Weights]
+
+    @property
+    def fused(self) -> nn.Module:
+        """The model that is fitted."""
+        return self.models[0].model
+
+    def advance(self, level: int) -> None:
+        """So many blocks lie before whatever is still to be fitted."""
+        for each in self.models:
+            each.advance(level)
+
+    def fit(self, stage: Stage) -> dict[str, Fit]:
+        """Every linear map of a stage, to the mean of the parents."""
+        return self._solve(stage, [self._moments(stage, half, [None])[0] for half in self.halves])
+
+    def choose(self, stage: Stage, units: Branch, reading: Stage) -> dict[str, Fit]:
+        """The same, but every unit may be the mean's or one parent's own."""
+        modules = modules_of(self.fused, (*units.written, units.reader.name))
+        options = [None, *range(len(self.models) - 1)]
+        moments = [self._moments(stage, half, options) for half in self.halves]
+        fits, held_by = [], []
+        for option, *pair in zip(options, *moments, strict=True):
+            if option is not None:
+                load(modules, states(modules_of(self.models[1 + option].model, modules)))
+            fits.append(self._solve(stage, pair))
+            held_by.append(states(modules))
+        fit, held = (self._read(reading, units, modules, held_by, half) for half in self.halves)
+        chosen, kept = chosen_units(units, fit, held, len(options))
+        load(modules, put_together(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
+        counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
+        found = {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
+        if reading.linears == (units.reader,):  # its own sums are among those seen
+            found |= self._solve(reading, [[fit.only(kept)], [held.only(kept)]])
+        return found
+
+    def _solve(self, stage: Stage, moments: Sequence[Sequence[Sums]]) -> dict[str, Fit]:
+        """Fit to the first half's moments, the ridge chosen by the second's."""
+        return {
+            linear.name: fit_layer(linear, self.fused.get_submodule(linear.name), *pair)
+            for linear, *pair in zip(stage.linears, *moments, strict=True)
+        }
+
+    def _moments(self, stage: Stage, half: Half, options: Sequence[int | None]) -> list[list[Sums]]:
+        """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
+        reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
+        found: list[list[Sums]] = []
+        for batch, shares in zip(half.batches, half.shares, strict=True):
+            seen = _observe(self.models[0], [reads, *stage.stream], batch)
+            rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
+            targets = self._targets(stage, seen, batch, shares, options)
+            new = [
+                [sums(_flat(seen[reads]), *pair) for pair in zip(each, rows, strict=True)] for each in targets
+            ]  # fmt: skip
+            found = [
+                [old + more for old, more in zip(*pair, strict=True)] for pair in zip(found, new, strict=True)
+            ] if found else new  # fmt: skip
+        every, count = of_all([each for option in found for each in option]), len(stage.linears)
+        return [every[place : place + count] for place in range(0, len(every), count)]
+
+    def _read(
+        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half
+    ) -> Sums:
+        """The sums of what reads the units, over those of all options side by side."""
+        reads = Probe(units.reader.name, "input", units.reader.reads[0])
+        found: list[Sums] = []
+        for batch, shares in zip(half.batches, half.shares, strict=True):
+            inputs = []
+            for option in options:
+                load(modules, option)
+                seen = _observe(self.models[0], [reads, *reading.stream], batch)
+                inputs.append(_flat(seen[reads]))
+            (targets,) = self._targets(reading, seen, batch, shares, [None])
+            target = targets[reading.linears.index(units.reader)]
+            new = sums(torch.cat(inputs, 1), target, self._rows(units.reader, seen[reads], batch))
+            found = [found[0] + new] if found else [new]
+        return of_all(found)[0]
+
+    def _targets(
+        self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]
+    ) -> list[list[Float[Tensor, "row writes"]]]:
+        """By option, what every linear map should write: the parents' output, and what the stream has lost of it."""
+        outputs = [Probe(linear.name, "output", linear.writes) for linear in stage.linears]
+        lost = sum(_flat(seen[part]) for part in stage.stream)
+        theirs = []
+        for parent in self.models[1:]:
+            found = _observe(parent, [*outputs, *stage.stream], batch)
+            stream = sum(_flat(found[part]) for part in stage.stream) - lost
+            theirs.append([_flat(found[probe]) + stream for probe in outputs])
+        sample, _ = _places(found[outputs[0]], batch)
+        every = shares.to(sample.device)[:, sample].unsqueeze(-1)
+        return [
+            [_mixed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
+            for option in options
+        ]
+
+    def _rows(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
+        """How much each row matters to what a linear map writes."""
+        _, position = _places(values, batch)
+        matters = self.matters.get(linear.name)
+        if matters is None:
+            return torch.ones(len(position))
+        known = position < len(matters)  # longer texts than those it was measured on
+        return torch.where(known, matters.to(position.device)[position.clamp_max(len(matters) - 1)], 1.0)
+
+
+def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> Float[Tensor, "row writes"]:
+    """The weighted mean of what several models write."""
+    return torch.stack([share * each for share, each in zip(shares, values, strict=True)]).sum(0)
+
+
+def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
+    with model.of(batch):
+        return observe(model.model, probes, batch, {})
+
+
+def _places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
+    """The sample and the position within it of every row that was observed."""
+    if values.ndim == 3:
+        samples, positions = values.shape[:2]
+        places = torch.ones(samples, positions, device=values.device).nonzero()
+    else:
+        places = batch["attention_mask"].nonzero()
+    return places[:, 0], places[:, 1]
+
+
+def _flat(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
+    return values.reshape(-1, values.shape[-1])
