@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from transfuse.commands.checking import doctor
+from transfuse.commands.completion import complete_values
 from transfuse.commands.flags.running import Version
 from transfuse.commands.fusing import fuse, plan
 from transfuse.commands.measuring import evaluate, path
@@ -47,6 +48,7 @@ app.command()(finetune)
 app.command()(report)
 app.command()(demo)
 app.command()(doctor)
+complete_values(app)
 
 
 def main() -> None:
