@@ -28,7 +28,7 @@ def main() -> None:
         seconds = {"wall": time.perf_counter() - start, "processor": spent() - before}
         result[path.stem] = {"seconds": seconds, "printed": done.stdout.splitlines()}
         print(f"{path.stem}, {seconds['processor']:.0f} s of a processor", done.stdout, sep="\n", flush=True)
-    record("examples", {"examples": result})
+        record("examples", {"examples": result})  # what is there so far, too
 
 
 def spent() -> float:
