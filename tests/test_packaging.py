@@ -1,6 +1,7 @@
 """What is shipped: declared, complete, and running where nothing but what it declares is installed."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -78,8 +79,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"wheel": next(folder.glob("*.whl")), "source": next(folder.glob("*.tar.gz"))}
 
 
-def run(command: list[str], cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", check=False)
+def run(command: list[str]) -> str:
+    """What it prints, wherever this process looks for modules."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=plain, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
