@@ -49,6 +49,26 @@ def test_a_model_with_itself_stays_as_it_is(case):
     torch.testing.assert_close(case.logits(model), reference, atol=1e-5, rtol=1e-5)
 
 
+def test_so_does_one_whose_units_nearly_repeat_each_other():
+    """As in a tiny network that was hardly trained: any of them would do, by what a ridge can tell."""
+    case = CASES[0]
+
+    def build():
+        model = case.build(1).float()
+        for block in model.vit.layers:
+            weight, bias = block.mlp.fc1.weight.data, block.mlp.fc1.bias.data
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+            weight.copy_(weight[:1] + 1e-2 * noise)
+            bias.copy_(bias[:1].expand_as(bias))
+        return model
+
+    model, inputs = build(), [cast(batch, torch.float32) for batch in batches(case)]
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    least_squares(declaration(model), model, [build(), build()], [0.5, 0.5], inputs)
+    for name, values in model.state_dict().items():
+        torch.testing.assert_close(values, before[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_the_fused_outputs_come_closer_to_the_parents_mean():
     case = CASES[0]
     anchor, source = (network(case.build(seed), CPU) for seed in (1, 2))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.io.store import Entry, Store
@@ -53,15 +54,19 @@ def restored(model: nn.Module, kept: Entry) -> dict[str, Fit]:
 
 
 @torch.no_grad()
+def agrees(linear: Linear, module: nn.Module, held: Sums) -> bool:
+    """Whether a layer gives what is wanted of it already, but for rounding."""
+    before, bias = _columns(linear, module)
+    held = held if bias is not None else held.without_ones()
+    return held.error(before) <= NEGLIGIBLE * held.square
+
+
+@torch.no_grad()
 def fit_layer(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
     """Choose the ridge on `held`, then fit to all."""
-    tensors = dict(module.named_parameters(recurse=False))
-    weight, bias = tensors["weight"], tensors.get("bias")
-    before = (weight if linear.transposed else weight.T).double()
+    before, bias = _columns(linear, module)
     if bias is None:
         fit, held = fit.without_ones(), held.without_ones()
-    else:
-        before = torch.cat([before, bias.double().unsqueeze(0)])
     errors = {ridge: held.error(fit.solve(ridge, before)) for ridge in RIDGES}
     best, stays = min(errors, key=lambda ridge: errors[ridge]), held.error(before)
     if errors[best] >= stays or stays <= NEGLIGIBLE * held.square:  # nothing to gain; or nothing but rounding
@@ -70,5 +75,13 @@ def fit_layer(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
     if bias is not None:
         bias.copy_(found[-1])
         found = found[:-1]
-    weight.copy_(found if linear.transposed else found.T)
+    module.get_parameter("weight").copy_(found if linear.transposed else found.T)
     return Fit(best, 1 - errors[best] / stays)
+
+
+def _columns(linear: Linear, module: nn.Module) -> tuple[Float[Tensor, "reads writes"], Tensor | None]:
+    """The weight, the bias below it if there is one, and that bias."""
+    tensors = dict(module.named_parameters(recurse=False))
+    weight, bias = tensors["weight"], tensors.get("bias")
+    before = (weight if linear.transposed else weight.T).double()
+    return (before if bias is None else torch.cat([before, bias.double().unsqueeze(0)])), bias

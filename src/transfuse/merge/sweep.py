@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transfuse.align.evidence import Probe, observe
 from transfuse.batch import Batch
 from transfuse.merge.fit import Fit, Half
-from transfuse.merge.layers import Modules, fit_layer, load, modules_of, states
+from transfuse.merge.layers import Modules, agrees, fit_layer, load, modules_of, states
 from transfuse.merge.prefix import Prefix
 from transfuse.merge.sensitivity import Weights
 from transfuse.merge.stages import Branch, Stage
@@ -48,6 +48,11 @@ class Sweep:
         modules = modules_of(self.fused, (*units.written, units.reader.name))
         options = [None, *range(len(self.models) - 1)]
         moments = [self._moments(stage, half, options) for half in self.halves]
+        of_means = [by_option[0] for by_option in moments]
+        if all(
+            agrees(linear, modules[linear.name], held) for linear, held in zip(stage.linears, of_means[1], strict=True)
+        ):
+            return self._solve(stage, of_means)  # parents that agree are left alone
         fits, held_by = [], []
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
