@@ -49,6 +49,11 @@ class Ranks:
             distributed.all_gather_object(every, found)
         return every  # type: ignore[return-value]
 
+    def agree(self, found: str | None) -> bool:
+        """Whether all found something, and the same. Raises `TransfuseError` if one has ended."""
+        every = self.gathered(found)
+        return found is not None and every.count(found) == len(every)
+
     def total(self, tensors: Sequence[Tensor] | None) -> list[Tensor]:
         """The sum over all processes, tensor by tensor; None: this one has nothing to add.
 

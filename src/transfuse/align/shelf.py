@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from transfuse.errors import OutputError
 from transfuse.io.store import NOWHERE, Entry, Store
 from transfuse.ranks import here
 from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation, rotation
@@ -22,9 +23,9 @@ class Shelf(MutableMapping[str, Match]):
 
     def __init__(self, store: Store = NOWHERE) -> None:
         self.store = store
-        entries = {name: store.load(name) for name in store.names()}
+        names = here().gathered(store.names())[0] if store.folder else []  # another run may be adding to them
+        entries = {name: store.load(name) for name in names}
         there = {name: entry for name, entry in entries.items() if entry is not None and entry.facts}
-        here().wait()  # before anything is written, all have seen the same
         self._matches = {
             name: Match(self._lying(name, entry), entry.facts["cost"])
             for name, entry in sorted(there.items(), key=lambda item: item[1].facts["place"])
@@ -116,8 +117,9 @@ class Shelved(Map):
     name: str
 
     def taken(self) -> Map:
-        entry = self.store.load(self.name)
-        assert entry is not None, f"{self.store.path(self.name)} is gone"
+        entry = self.store.read(self.name)
+        if entry is None:
+            raise OutputError(f"{self.store.path(self.name)}: was removed or damaged meanwhile; run this again")
         return _read(entry.tensors, entry.facts)
 
     def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,24 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         shutil.rmtree(partial, ignore_errors=True)
         remove_empty(absent)
         raise
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a name beside `path` for a file that becomes `path`, on the disk by then, when the block ends."""
+    partial = _sibling(path, "partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def clear_remains(target: Path) -> None:
+    """Removes what killed runs left of `target` half-written; to be called where no other run writes it."""
+    for partial in target.parent.glob(f".{escape(target.name)}.partial-{'[0-9a-f]' * 8}"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
@@ -91,14 +110,9 @@ def write_json(path: Path, obj: Any) -> None:
     Raises OutputError if it cannot be written; TypeError or ValueError if `obj` has no JSON (NaN has none).
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = _sibling(path, "partial")
     try:
-        try:
+        with atomic_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
-            _sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error
 

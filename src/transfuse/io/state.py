@@ -1,7 +1,7 @@
 """The state of a long run, so that it can go on where it was cut short."""
 
-import os
-import secrets
+import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,24 +9,33 @@ from typing import Any
 import torch
 
 from transfuse.errors import OutputError
+from transfuse.io.output import atomic_file
+from transfuse.ranks import here
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """What was saved; None if nothing was, or if it cannot be read."""
+    """What was saved; None if nothing was, or if it is damaged. To be called by all processes of a run together.
+
+    All get the same; what one of them does not see, nobody gets.
+    """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True)) if path.exists() else None
-    except Exception:  # damaged by whatever: the run begins anew
-        return None
+        data = path.read_bytes()
+        told, data = data[: hashlib.sha256().digest_size], data[hashlib.sha256().digest_size :]
+        whole = hashlib.sha256(data).digest() == told
+        state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)) if whole else None
+    except Exception:  # not there, or damaged by whatever: the run begins anew
+        state = None
+    return state if here().agree(state and told.hex()) else None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Replace what was saved, all at once. Raises `OutputError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    data = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(state), partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OutputError(f"{path}: the state of the run cannot be written ({reason})") from error
+        with atomic_file(path) as partial:
+            partial.write_bytes(hashlib.sha256(data).digest() + data)
+    except OSError as error:
+        raise OutputError(f"{path}: the state of the run cannot be written ({error.strerror})") from error

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,11 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfuse.errors import OutputError
+from transfuse.io.digests import digest
 from transfuse.io.files import first_line
-from transfuse.io.output import is_full
+from transfuse.io.output import atomic_file, is_full
 from transfuse.ranks import here
 
-FACTS = "facts"
+FACTS, DIGEST = "facts", "sha256"  # in the metadata of the file
+REMEMBERED = 4096  # entries that were found whole and, unless they change, are not checked again
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,30 @@ class Store:
         return None if self.folder is None else self.folder / f"{quote(name, safe='')}.safetensors"
 
     def load(self, name: str) -> Entry | None:
-        """What was kept; None if nothing was, or if it cannot be read."""
-        path = self.path(name)
-        if path is None or not path.exists():
+        """What was kept; None if nothing was, or if it is damaged. To be called by all processes of a run together.
+
+        All get the same: what one of them does not see, or sees otherwise as another run replaces it, nobody gets.
+        """
+        if self.folder is None:
             return None
+        found = self._found(name)
+        return found[0] if here().agree(found and found[1]) and found else None
+
+    def read(self, name: str) -> Entry | None:
+        """What this process alone finds kept."""
+        found = self._found(name)
+        return found and found[0]
+
+    def _found(self, name: str) -> tuple[Entry, str] | None:
+        """An entry and its digest, once it is known to be what was written."""
+        path = self.path(name)
         try:
+            if path is None or (whole := _sound(path, *_stamp(path))) is None:
+                return None
             with safe_open(path, framework="pt") as opened:
-                facts = json.loads((opened.metadata() or {}).get(FACTS, "null"))
-                return Entry({key: opened.get_tensor(key) for key in opened.keys()}, facts)  # noqa: SIM118 (no mapping)
-        except Exception:  # damaged by whatever: then it has to be made again
+                facts = json.loads(opened.metadata()[FACTS])
+                return Entry({key: opened.get_tensor(key) for key in opened.keys()}, facts), whole  # noqa: SIM118
+        except Exception:  # not there, or damaged by whatever: then it has to be made again
             return None
 
     def names(self) -> list[str]:
@@ -75,19 +91,32 @@ class Store:
         path = self.path(name)
         if path is None or not here().first:
             return
-        partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
+        whole = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {"": torch.zeros(0)}
+        text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = {key: values.detach().cpu().contiguous() for key, values in tensors.items()}
-            save_file(whole or {"": torch.zeros(0)}, partial, {FACTS: json.dumps(facts)})
-            os.replace(partial, path)
+            with atomic_file(path) as partial:
+                save_file(whole, partial, {FACTS: text, DIGEST: digest(text, whole)})
         except (OSError, SafetensorError) as error:
             why = (
                 "no space left to keep finished work" if is_full(error) else f"cannot be written ({first_line(error)})"
             )
             raise OutputError(f"{path.parent}: {why}; free some, or choose another disk") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 NOWHERE = Store()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What tells a file from one that took its place or was written to."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(REMEMBERED)
+def _sound(path: Path, *stamp: int) -> str | None:
+    """The digest of an entry that holds what was written; None of any other file. Raises what reading it raises."""
+    with safe_open(path, framework="pt") as opened:
+        known = opened.metadata()
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
+    return known[DIGEST] if digest(known[FACTS], tensors) == known[DIGEST] else None

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from transfuse.estimate import Estimate, available_bytes, rates
 from transfuse.fusion import merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples
-from transfuse.io.output import remove_empty
+from transfuse.io.lock import held
+from transfuse.io.output import clear_remains, remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
 from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured
@@ -37,7 +38,7 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
     start, output = time.perf_counter(), Path(str(job.output))
     job.torch_device()
     anchor, *_ = inspect(job.models, job, fusible)
-    with _at(place):
+    with _at(place, output):
         cost, able = _foretold(job.models, job, job.data is not None)
         streams = here().gathered(_streams(cost, able, job.max_memory))[0]  # each might see another amount of memory
         if streams:
@@ -67,23 +68,25 @@ def _beside(
 
 
 @contextmanager
-def _at(place: Workplace) -> Iterator[None]:
+def _at(place: Workplace, output: Path) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
     if place.lasting:
         yield
         return
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
     place.folder.mkdir(parents=True, exist_ok=True)
-    (place.folder / MARK).touch()
-    try:
-        yield
-    except BaseException:
-        if not any(path.is_file() and path.name != MARK for path in place.folder.rglob("*")):
+    with held(place.folder / MARK, str(output)) if here().first else nullcontext():
+        if here().first:
+            clear_remains(output.absolute())
+        try:
+            yield
+        except BaseException:
+            if not any(path.is_file() and path.name != MARK for path in place.folder.rglob("*")):
+                shutil.rmtree(place.folder, ignore_errors=True)
+                remove_empty(absent)
+            raise
+        if here().first:
             shutil.rmtree(place.folder, ignore_errors=True)
-            remove_empty(absent)
-        raise
-    if here().first:
-        shutil.rmtree(place.folder, ignore_errors=True)
 
 
 def _foretold(models: Sequence[str], options: Options, data: bool) -> tuple[Estimate, bool]:
