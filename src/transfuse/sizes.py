@@ -5,7 +5,8 @@ import re
 
 def in_bytes(text: object) -> int:
     """`8GB`, `500MB`, `2GiB` or a plain number. Raises `ValueError`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", str(text).strip(), re.IGNORECASE)
+    plain = str(text).strip() if isinstance(text, str | int | float) else ""
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d+)?) ?([KMGT]i?)?B?", plain, re.IGNORECASE | re.ASCII)
     if not found:
         raise ValueError("should be a size as 8GB or 500MB")
     number, unit = float(found[1]), (found[2] or "").upper()

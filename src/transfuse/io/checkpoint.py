@@ -4,7 +4,7 @@ transformers fills a gap in a checkpoint with random numbers and drops what it d
 Here both are errors, for a fused model inherits them without a trace.
 """
 
-import json
+import re
 from collections.abc import Collection, Mapping
 from functools import reduce
 from pathlib import Path
@@ -17,10 +17,13 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.errors import CheckpointError
-from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, first_line, float_dtypes, weight_files
+from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, first_line, stored_dtypes, weight_files
 from transfuse.io.quiet import quiet
+from transfuse.io.strict import read_json
 
 CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
+LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # the entries of a configuration that count them
+MOST_LAYERS, MOST_CLASSES = 10_000, 1_000_000  # far beyond any model
 OBSOLETE = (".attn.masked_bias", ".attention.masked_bias")  # constants that old checkpoints carry
 
 
@@ -51,8 +54,10 @@ def _request(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolicy) 
     config = read_config(directory)
     model_class = _model_class(config, directory)
     files = weight_files(directory, pickle)
+    stored = [found for file in files for found in stored_dtypes(file).values()]
+    _check_counts(config.to_dict(), len(stored), directory)
     if dtype is None:
-        on_disk = [found for file in files for found in float_dtypes(file)]
+        on_disk = {found for found in stored if found is not None}
         dtype = reduce(torch.promote_types, on_disk) if on_disk else torch.float32
     safe = files[0].suffix == ".safetensors"
     return model_class, directory, {"config": config, "dtype": dtype, "use_safetensors": safe}
@@ -93,7 +98,7 @@ def read_config(directory: Path) -> PreTrainedConfig:
     if not file.is_file():
         raise CheckpointError(f"{directory}: no config.json; give a directory written by save_pretrained")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
     model_type = raw.get("model_type") if isinstance(raw, dict) else None
@@ -108,6 +113,7 @@ def read_config(directory: Path) -> PreTrainedConfig:
         raise CheckpointError(f"{file}: the weights are quantized; dequantize and save them again first")
     if raw.get("transformers_weights"):
         raise CheckpointError(f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFE[0]}")
+    _check_counts(raw, MOST_LAYERS, directory)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -115,9 +121,24 @@ def read_config(directory: Path) -> PreTrainedConfig:
         raise CheckpointError(
             f"{file}: not a valid {model_type} config ({first_line(error)}); correct the file"
         ) from error
+    if not all(isinstance(name, str) for name in (config.id2label or {}).values()):
+        raise CheckpointError(f"{file}: id2label should map numbers to names; correct the file")
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = config.pad_token_id  # what T5 begins with, where its configuration is silent
     return config
+
+
+def _check_counts(config: Mapping[str, Any], most: int, directory: Path) -> None:
+    """Raise `CheckpointError` for more layers than `most`, or classes than `MOST_CLASSES`: each would be made first."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_counts(value, most, directory)
+        limit = most if LAYERS.fullmatch(name) else MOST_CLASSES if name == "num_labels" else None
+        if limit is not None and isinstance(value, int | float) and value > limit:
+            raise CheckpointError(
+                f"{directory}/config.json: {name} is {value}, which no weights here can be of (at most {limit});"
+                " correct the file"
+            )
 
 
 def _model_class(config: PreTrainedConfig, directory: Path) -> type:

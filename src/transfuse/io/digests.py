@@ -1,4 +1,4 @@
-"""Whether what was kept is still what was written: a disk that was cut off or lied leaves files that open all the same."""
+"""Whether what was kept is still what was written: a disk that was cut off can leave files that open."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,5 +14,5 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
         plain = values.detach().cpu().contiguous()
         found.update(repr((name, str(plain.dtype), tuple(plain.shape))).encode())
         if plain.numel():
-            found.update(plain.flatten().view(torch.uint8).numpy())
+            found.update(plain.flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()

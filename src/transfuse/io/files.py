@@ -1,7 +1,6 @@
 """The files of a checkpoint: which hold weights, whether they are whole, their hashes, and what goes with them."""
 
 import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from transfuse.errors import CheckpointError
+from transfuse.io.strict import parse_json, read_json
 
 PicklePolicy = Literal["refuse", "allow"]
 
@@ -52,7 +52,7 @@ def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: no readable weight_map ({first_line(error)}); restore the file") from error
     suffix = index.name.removesuffix(".index.json").rpartition(".")[2]
@@ -66,19 +66,29 @@ def _shards(index: Path) -> list[Path]:
     return sorted(index.parent / name for name in names)
 
 
-def float_dtypes(file: Path) -> set[torch.dtype]:
-    """Floating-point dtypes in `file`, read without its data, once its size is found to be what its header says."""
+def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
+    """By name the floating-point dtype of each tensor in `file`, None for one of whole numbers.
+
+    Read without the data, once the file is found to be as large as its header says. Raises `CheckpointError`.
+    """
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
-                kinds = {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 (no mapping)
-                return {FLOATS[kind] for kind in kinds if kind in FLOATS}
-        tensors = torch.load(file, map_location="meta", weights_only=True).values()
-        return {tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point}
+                _header(file)
+                kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+                return {name: FLOATS.get(kind) for name, kind in kinds.items()}
+        tensors = torch.load(file, map_location="meta", weights_only=True).items()
+        return {name: tensor.dtype if tensor.dtype.is_floating_point else None for name, tensor in tensors}
     except Exception as error:  # torch.load has no error of its own: anything may come out of a damaged pickle
         raise CheckpointError(
             f"{file}: damaged, or holds more than tensors ({first_line(error)}); restore it"
         ) from error
+
+
+def _header(file: Path) -> object:
+    """The header of a safetensors file, each key once: the library takes the last of several."""
+    with file.open("rb") as stream:
+        return parse_json(stream.read(int.from_bytes(stream.read(8), "little")).decode("utf-8"))
 
 
 def file_hashes(path: Path) -> dict[str, str]:

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from transfuse.io.files import SAFE, weight_files
+from transfuse.io.files import SAFE, stored_dtypes, weight_files
 
 OLDER = {".weight": ".gamma", ".bias": ".beta"}  # what TensorFlow called a norm's gain and bias
 
@@ -18,10 +16,10 @@ def keep_names(folder: Path, given: Path, prefix: str) -> None:
     Args:
         prefix: of the names of all tensors but a head's, which the first checkpoints did without.
     """
-    known = {name for file in weight_files(given, "allow") for name in _names(file)}
+    known = {name for file in weight_files(given, "allow") for name in stored_dtypes(file)}
     renamed: dict[str, str] = {}
     for file in weight_files(folder):
-        found = {name: older for name in _names(file) if (older := _older(name, known, prefix))}
+        found = {name: older for name in stored_dtypes(file) if (older := _older(name, known, prefix))}
         if found:
             tensors = {found.get(name, name): values for name, values in load_file(file).items()}
             save_file(tensors, file, {"format": "pt"})
@@ -31,13 +29,6 @@ def keep_names(folder: Path, given: Path, prefix: str) -> None:
         document = json.loads(index.read_text(encoding="utf-8"))
         document["weight_map"] = {renamed.get(name, name): file for name, file in document["weight_map"].items()}
         index.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _names(file: Path) -> list[str]:
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
-    return list(torch.load(file, map_location="meta", weights_only=True))
 
 
 def _older(name: str, known: set[str], prefix: str) -> str | None:
