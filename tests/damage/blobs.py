@@ -46,7 +46,8 @@ def _claim(rng: Random, file: Path) -> None:
         {"shape": [PETABYTE, 4], "data_offsets": [start, start + 16 * PETABYTE]}, {"shape": [2**40, 2**40]},
         {"data_offsets": [start, 2**64]}, {"data_offsets": [end, start]}, {"data_offsets": [0, end - start]},
         {"dtype": rng.choice(("F8_E4M3", "I64", "BOOL", "F64", "C64", "F4", "U8", "", "float"))},
-        {"shape": [*entry["shape"], 1]}, {"shape": [math.prod(entry["shape"])]}, {"shape": list(reversed(entry["shape"]))},
+        {"shape": [*entry["shape"], 1]}, {"shape": [math.prod(entry["shape"])]},
+        {"shape": list(reversed(entry["shape"]))},
     )))  # fmt: skip
     file.write_bytes(joined(json.dumps(header).encode(), rest))
 

@@ -91,7 +91,8 @@ def torn(rng: Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 2, 8)) if data else 0):
         flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return rng.choice((
-        lambda: data[:at], lambda: bytes(flipped), lambda: bytes(flipped), lambda: data[:at] + rng.randbytes(5) + data[at:],
+        lambda: data[:at], lambda: bytes(flipped), lambda: bytes(flipped),
+        lambda: data[:at] + rng.randbytes(5) + data[at:],
         lambda: data[:at] + bytes(len(data) - at), lambda: b"", lambda: b"\xef\xbb\xbf" + data,
         lambda: data.decode("utf-8", "replace").encode("utf-16"), lambda: data + data, lambda: b"[" * 100_000,
         lambda: b"\x00" * len(data), lambda: data[at:],

@@ -133,7 +133,7 @@ def _check_counts(config: Mapping[str, Any], most: int, directory: Path) -> None
     for name, value in config.items():
         if isinstance(value, Mapping):
             _check_counts(value, most, directory)
-        limit = most if LAYERS.fullmatch(name) else MOST_CLASSES if name == "num_labels" else None
+        limit = most if LAYERS.fullmatch(str(name)) else MOST_CLASSES if name == "num_labels" else None
         if limit is not None and isinstance(value, int | float) and value > limit:
             raise CheckpointError(
                 f"{directory}/config.json: {name} is {value}, which no weights here can be of (at most {limit});"

@@ -18,14 +18,15 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
     All get the same; what one of them does not see, nobody gets.
     """
+    state, told = None, b""
     try:
         data = path.read_bytes()
         told, data = data[: hashlib.sha256().digest_size], data[hashlib.sha256().digest_size :]
-        whole = hashlib.sha256(data).digest() == told
-        state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)) if whole else None
+        if hashlib.sha256(data).digest() == told:
+            state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
     except Exception:  # not there, or damaged by whatever: the run begins anew
-        state = None
-    return state if here().agree(state and told.hex()) else None
+        pass
+    return state if here().agree(None if state is None else told.hex()) else None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

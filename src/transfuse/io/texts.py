@@ -72,9 +72,8 @@ def text_preparer(
         try:
             found = dict(tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt"))
         except Exception as error:  # a tokenizer has as many ways to fail as there are settings in its files
-            raise CheckpointError(
-                f"the tokenizer cannot prepare texts: {' '.join(str(error).split())[:200]}"
-            ) from error
+            what = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"the tokenizer cannot prepare texts: {what}") from error
         if not found["input_ids"].numel():
             raise DataError("a batch of texts has no token at all; remove empty texts")
         if words is not None and found["input_ids"].max() >= words:
