@@ -52,7 +52,7 @@ def damaged_pictures(rng: Random, images: Path, here: Path) -> Path:
     """A folder of images, a file or two of it damaged, odd, misplaced or superfluous."""
     folder = Path(shutil.copytree(images, here / "given"))
     for _ in range(rng.choice((1, 2))):
-        file = rng.choice(sorted(folder.rglob("*.png")))
+        file = rng.choice([path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()])
         rng.choice((_torn, _torn, _mode, _mode, _shape, _rename, _extra, _metadata, _link))(rng, file, folder)
     return folder
 
@@ -84,7 +84,7 @@ def _extra(rng: Random, file: Path, folder: Path) -> None:
 
 
 def _metadata(rng: Random, file: Path, folder: Path) -> None:
-    lines = [{"file_name": str(path.relative_to(folder)), "label": 0} for path in sorted(folder.rglob("*.png"))]
+    lines = [{"file_name": str(path.relative_to(folder)), "label": 0} for path in sorted(folder.rglob("*.*"))]
     lines = mutated(rng, lines)
     written = lines if isinstance(lines, list) else [lines]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, written)), encoding="utf-8")
