@@ -18,6 +18,7 @@ from transfuse.network.layout import open_tensors, opened
 from transfuse.network.model import with_tensors
 from transfuse.network.symmetry import fold, symmetric
 
+KINDS = ("ViTForImageClassification", "BertForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM")
 NAMED = {case.name: case for case in CASES}
 SEEDS = st.integers(0, 2**16)
 some = settings(
@@ -36,9 +37,7 @@ def shapes(draw: st.DrawFn, layers: int | None = None) -> tuple[Case, dict[str, 
     """A family, and sizes for it."""
     head, channels, hidden = (draw(st.integers(low, high)) for low, high in ((1, 4), (4, 8), (2, 40)))
     depth = draw(st.integers(1, 3)) if layers is None else layers
-    kind = draw(
-        st.sampled_from(["ViTForImageClassification", "BertForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM"])
-    )
+    kind = draw(st.sampled_from(KINDS))
     sizes: dict[str, Any] = blocks(head, channels, hidden, depth)
     if kind.startswith("GPT2"):
         sizes = {"n_embd": head * channels, "n_head": head, "n_inner": hidden, "n_layer": depth}
@@ -109,7 +108,7 @@ def test_only_the_ratio_of_weights_counts(seed: int, weights: list[float], scale
 def widths(draw: st.DrawFn) -> tuple[Case, dict[str, Any], dict[str, Any]]:
     """A family, and two widths of it that the flow can map."""
     case, ours = draw(shapes(layers=1))
-    other, theirs = draw(shapes(layers=1).filter(lambda shape: shape[0] is case))
+    theirs = draw(shapes(layers=1).filter(lambda shape: shape[0] is case))[1]
     if "head_dim" in ours:  # heads that share keys, and rotary channels, are matched one to one
         bound = ("num_key_value_heads", "num_attention_heads", "head_dim")
         theirs |= {name: ours[name] for name in bound}
@@ -132,7 +131,7 @@ def test_the_flow_between_any_two_widths_gives_a_valid_checkpoint(pair: tuple, s
 
 @pytest.mark.parametrize("name", ["ViTForImageClassification", "LlamaForCausalLM"])
 @pytest.mark.parametrize("align", ["exact", "flow"])
-@some
+@settings(some, max_examples=4)
 @given(seed=SEEDS, value=st.sampled_from([0.0, 1.0, -3.0]), share=st.floats(0.1, 1))
 def test_units_that_say_nothing_do_no_harm(name: str, align: str, seed: int, value: float, share: float) -> None:
     """Weights of some units are all alike, in one model or in both: units that are constant, or dead."""

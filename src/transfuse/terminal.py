@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from transfuse.progress import Progress, Terminal, silent
 
-LONGEST = 2000  # letters of a complaint: names and libraries' messages have any length
+LONGEST = 1000  # letters of a complaint: names and libraries' messages have any length
 WIDE = 100_000  # columns, where nobody looks: what reads a pipe must not meet a folded path
 
 
@@ -66,6 +66,7 @@ def printable(text: str) -> str:
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """One line on stderr, then exit."""
-    line = printable(message[: 2 * LONGEST])
-    print(f"transfuse: {line if len(line) <= LONGEST else line[: LONGEST - 4] + ' ...'}", file=sys.stderr)
+    line = printable(message)
+    short = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"transfuse: {short}", file=sys.stderr)
     sys.exit(status)

@@ -20,7 +20,9 @@ from damage.kinds import Make
 from damage.subjects import Subjects
 from transfuse.cli import main
 from transfuse.io.checkpoint import load_model
+from transfuse.terminal import LONGEST
 
+SPOKEN = "Ignored unknown kwarg option"  # tokenizers says so on standard output itself
 LIMIT = 60  # seconds for a command
 
 
@@ -79,8 +81,10 @@ def _fault(arguments: list[str], status: object, out: str, err: str, here: Path,
     if status not in (0, 2):
         return f"exit status {status}: {err}"
     if status == 2:
-        line = err.startswith("transfuse: ") and err.endswith("\n") and err.count("\n") == 1 and len(err) < 1000
-        return f"left behind: {sorted(new)}" if new else None if line and not out else f"not one line: {out!r} {err!r}"
+        line = err.startswith("transfuse: ") and err.endswith("\n") and err.count("\n") == 1 and len(err) < LONGEST + 20
+        out = "".join(each for each in out.splitlines(keepends=True) if not each.startswith(SPOKEN))
+        left = [] if "out.work/.transfuse" in new else sorted(new)
+        return f"left behind: {left}" if left else None if line and not out else f"not one line: {out!r} {err!r}"
     if err:
         return f"accepted, but on stderr: {err!r}"
     if arguments[0] != "fuse":

@@ -23,6 +23,7 @@ from transfuse.io.strict import read_json
 
 CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
 LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # the entries of a configuration that count them
+SIZES = re.compile(r"(image|patch|hidden|intermediate|vocab)_size|num_channels")
 MOST_LAYERS, MOST_CLASSES = 10_000, 1_000_000  # far beyond any model
 OBSOLETE = (".attn.masked_bias", ".attention.masked_bias")  # constants that old checkpoints carry
 
@@ -129,16 +130,26 @@ def read_config(directory: Path) -> PreTrainedConfig:
 
 
 def _check_counts(config: Mapping[str, Any], most: int, directory: Path) -> None:
-    """Raise `CheckpointError` for more layers than `most`, or classes than `MOST_CLASSES`: each would be made first."""
+    """Raise `CheckpointError` for negative sizes, more layers than `most` or classes than `MOST_CLASSES`.
+
+    Layers and names of classes would be made first; two negative sizes can give a positive number of patches.
+    """
     for name, value in config.items():
         if isinstance(value, Mapping):
             _check_counts(value, most, directory)
+        if SIZES.fullmatch(str(name)) and any(each < 0 for each in _numbers(value)):
+            raise CheckpointError(f"{directory}/config.json: {name} is {value}; a size is positive, correct the file")
         limit = most if LAYERS.fullmatch(str(name)) else MOST_CLASSES if name == "num_labels" else None
         if limit is not None and isinstance(value, int | float) and value > limit:
             raise CheckpointError(
                 f"{directory}/config.json: {name} is {value}, which no weights here can be of (at most {limit});"
                 " correct the file"
             )
+
+
+def _numbers(value: object) -> list[float]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    return [each for each in listed if isinstance(each, int | float)]
 
 
 def _model_class(config: PreTrainedConfig, directory: Path) -> type:

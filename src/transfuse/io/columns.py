@@ -72,8 +72,11 @@ def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
 
 
 def raw_values(dataset: Dataset, column: str) -> list[Any]:
-    """A column as stored: nothing is decoded, so an image is a dict of `bytes` and `path`."""
-    return dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
+    """A column as stored: nothing is decoded, so an image is a dict of `bytes` and `path`. Raises `DataError`."""
+    try:
+        return dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
+    except UnicodeDecodeError as error:  # some formats are read without a look at what texts hold
+        raise DataError(f"column {column!r}: a value is no text in UTF-8 ({error.reason}); repair it") from error
 
 
 def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Image:

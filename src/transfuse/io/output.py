@@ -61,10 +61,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def clear_remains(target: Path) -> None:
-    """Removes what killed runs left of `target` half-written; to be called where no other run writes it."""
-    for partial in target.parent.glob(f".{escape(target.name)}.partial-{'[0-9a-f]' * 8}"):
-        shutil.rmtree(partial, ignore_errors=True)
+def clear_remains(target: Path, kind: Literal["partial", "replaced"]) -> None:
+    """Removes what killed runs left beside `target`; to be called where no other run writes it.
+
+    Args:
+        kind: what was half-written; or what was put aside, once there is a new output.
+    """
+    for left in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:

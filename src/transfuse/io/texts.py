@@ -32,6 +32,8 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
     except Exception as error:
         what = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {what}") from error
+    if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
+        raise CheckpointError(f"{folder}: model_max_length in tokenizer_config.json should be a number of tokens")
     return tokenizer
 
 

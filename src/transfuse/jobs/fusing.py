@@ -77,7 +77,7 @@ def _at(place: Workplace, output: Path) -> Iterator[None]:
     place.folder.mkdir(parents=True, exist_ok=True)
     with held(place.folder / MARK, str(output)) if here().first else nullcontext():
         if here().first:
-            clear_remains(output.absolute())
+            clear_remains(output.absolute(), "partial")
         try:
             yield
         except BaseException:
@@ -86,6 +86,7 @@ def _at(place: Workplace, output: Path) -> Iterator[None]:
                 remove_empty(absent)
             raise
         if here().first:
+            clear_remains(output.absolute(), "replaced")
             shutil.rmtree(place.folder, ignore_errors=True)
 
 

@@ -63,7 +63,8 @@ def moments(
     """
     rows = max(ENTRIES // max(x.shape[1], y.shape[1], 1), 1)
     for one, two in zip(x.split(rows), y.split(rows), strict=True):
-        onto = _added(one.to(_precision(one, products)), two.to(_precision(two, products)), onto)
+        precision = torch.promote_types(_precision(one, products), _precision(two, products))  # models may differ in it
+        onto = _added(one.to(precision), two.to(precision), onto)
     assert onto is not None
     return onto
 

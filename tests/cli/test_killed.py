@@ -1,0 +1,80 @@
+"""A run killed at any moment leaves an old output or a new one, whole; the same command then gives what it would."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from world import Run, World, one_line
+
+from transfuse.checks import MARK
+from transfuse.cli import main
+from transfuse.io.lock import held
+
+
+def arguments(world: World, name: str = "out") -> list[str]:
+    given = ["fuse", world.a, world.b, "-o", world.here / name, "--data", world.bare, "--samples", 10, "--overwrite"]
+    return [str(each) for each in given]
+
+
+class Clock:
+    """Counts what reaches the disk, and ends the process at one of those moments."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now, self.end = 0, -1
+        sync, replace, rename = os.fsync, Path.replace, Path.rename
+        patch.setattr(os, "fsync", lambda each: (sync(each), self.tick())[0])
+        patch.setattr(Path, "replace", lambda path, to: (self.tick(), replace(path, to), self.tick())[1])
+        patch.setattr(Path, "rename", lambda path, to: (self.tick(), rename(path, to), self.tick())[1])
+
+    def tick(self) -> None:
+        self.now += 1
+        if self.now == self.end:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(clock: Clock, moment: int, given: list[str]) -> None:
+    """Run the command in a process of its own that is killed then."""
+    if (child := os.fork()) == 0:
+        clock.now, clock.end = 0, moment
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        import sys
+
+        sys.argv = ["transfuse", *given]
+        try:
+            main()
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it ended before"
+
+
+@pytest.mark.parametrize("before", ["nothing", pytest.param("an older output", marks=pytest.mark.slow)])
+def test_killed_at_any_moment(before: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, given = Clock(monkeypatch), arguments(world)
+    assert run(*arguments(world, "due")).status == 0
+    total, due = clock.now, load_file(world.here / "due" / "model.safetensors")
+    assert total > 20
+    if before == "an older output":
+        assert run("fuse", world.a, world.b, "-o", world.here / "out", "--align", "none").status == 0
+        total += 2  # it is put aside first
+    step = 1 if before == "an older output" else 5
+    for moment in (total // 2, *range(total - 12, total + 1, step)):
+        killed(clock, moment, given)
+        for there in [path for path in world.here.iterdir() if path.name == "out"]:
+            assert {"config.json", "model.safetensors", "transfuse.json"} <= {path.name for path in there.iterdir()}
+        assert run(*given).status == 0
+        found = load_file(world.here / "out" / "model.safetensors")
+        assert all((found[name] == values).all() for name, values in due.items())
+        assert {path.name for path in world.here.iterdir()} == {"out", "due"}
+
+
+def test_two_runs_on_one_output(world: World, run: Run) -> None:
+    work = world.here / "out.work"
+    work.mkdir()
+    with held(work / MARK, "out"):
+        one_line(run(*arguments(world)), ["out", "another run is writing it", "another output"])
+        assert [path.name for path in work.iterdir()] == [MARK]
+    assert run(*arguments(world)).status == 0
+    assert not work.exists()
