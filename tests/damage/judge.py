@@ -73,6 +73,7 @@ def _fault(arguments: list[str], status: object, out: str, err: str, here: Path,
     """What should not be, in words; None: all is well."""
     if isinstance(status, BaseException):
         return "".join(traceback.format_exception(status))
+    out = "".join(each for each in out.splitlines(keepends=True) if not each.startswith(SPOKEN))
     after = listing(here)
     changed = {name for name in before if after.get(name) != before[name]}
     new = {name for name in after if name not in before}
@@ -82,20 +83,25 @@ def _fault(arguments: list[str], status: object, out: str, err: str, here: Path,
         return f"exit status {status}: {err}"
     if status == 2:
         line = err.startswith("transfuse: ") and err.endswith("\n") and err.count("\n") == 1 and len(err) < LONGEST + 20
-        out = "".join(each for each in out.splitlines(keepends=True) if not each.startswith(SPOKEN))
         left = [] if "out.work/.transfuse" in new else sorted(new)
         return f"left behind: {left}" if left else None if line and not out else f"not one line: {out!r} {err!r}"
     if err:
         return f"accepted, but on stderr: {err!r}"
     if arguments[0] != "fuse":
-        return (
-            f"left behind: {sorted(new)}" if new else None if json.loads(out, parse_constant=_refuse) else "no result"
-        )
+        return f"left behind: {sorted(new)}" if new else _no_document(out)
     return _unfit(new, here, out)
 
 
 def _refuse(word: str) -> Any:
     raise AssertionError(f"{word} is no JSON")
+
+
+def _no_document(out: str) -> str | None:
+    try:
+        json.loads(out, parse_constant=_refuse)
+    except (ValueError, AssertionError) as error:
+        return f"not one document ({error}): {out[:500]!r}"
+    return None
 
 
 def _unfit(new: set[str], here: Path, out: str) -> str | None:

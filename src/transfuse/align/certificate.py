@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch
+from transfuse.errors import CheckpointError
 from transfuse.lazy import Tensors
 from transfuse.network.model import example_inputs, has_scores, predict, with_tensors
 
@@ -20,6 +21,9 @@ def deviation(
 
     Returns:
         None for models without a head, whose answers are written in their own basis, and where nothing is asked.
+
+    Raises:
+        CheckpointError: one of them gives no numbers.
     """
     if not has_scores(source):
         return None
@@ -27,4 +31,8 @@ def deviation(
     before, after = predict(source, batch), predict(with_tensors(anchor, carried), batch)
     if not before.numel():
         return None
+    if not (before.isfinite().all() and after.isfinite().all()):
+        raise CheckpointError(
+            "a model answers with NaN or infinity: its weights are out of range; no fusion can be used"
+        )
     return float((after - before).abs().max() / before.abs().max().clamp_min(1e-12))
