@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,19 +35,26 @@ class Clock:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(clock: Clock, moment: int, given: list[str]) -> None:
-    """Run the command in a process of its own that is killed then."""
+def started(given: list[str]) -> int:
+    """Run a command in a process of its own; its number."""
     if (child := os.fork()) == 0:
-        clock.now, clock.end = 0, moment
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
-        import sys
-
         sys.argv = ["transfuse", *given]
         try:
             main()
+        except SystemExit as ended:
+            os._exit(int(ended.code or 0))
         finally:
-            os._exit(0)
+            os._exit(1)
+    return child
+
+
+def killed(clock: Clock, moment: int, given: list[str]) -> None:
+    """Run the command in a process of its own that is killed then."""
+    before, clock.now, clock.end = clock.now, 0, moment
+    child = started(given)
+    clock.now, clock.end = before, -1
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it ended before"
 
 
@@ -78,3 +86,16 @@ def test_two_runs_on_one_output(world: World, run: Run) -> None:
         assert [path.name for path in work.iterdir()] == [MARK]
     assert run(*arguments(world)).status == 0
     assert not work.exists()
+
+
+def test_two_runs_on_one_cache(world: World, run: Run) -> None:
+    """At once; whatever each takes of the other, both end as one alone does."""
+    cache = ["--cache", str(world.here / "cache")]
+    children = [started([*arguments(world, name), *cache]) for name in ("one", "two")]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert run(*arguments(world, "alone")).status == 0
+    due = load_file(world.here / "alone" / "model.safetensors")
+    for name in ("one", "two"):
+        found = load_file(world.here / name / "model.safetensors")
+        assert all((found[key] == values).all() for key, values in due.items())
+    assert not list((world.here / "cache").rglob("*partial*"))

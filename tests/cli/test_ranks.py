@@ -43,6 +43,22 @@ def test_two_processes_fuse_as_one(way: str, world: World, run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["least squares", "streamed flow"])
+def test_two_processes_take_up_what_is_whole_in_a_cache(way: str, world: World) -> None:
+    """Every third entry was damaged since."""
+    outputs = []
+    for name in ("one", "two"):
+        command = [*LAUNCH, *job(world, way, name), "--cache", str(world.here / "cache")]
+        ran = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+        assert ran.returncode == 0, ran.stderr
+        outputs.append(load_file(world.here / name / "model.safetensors"))
+        for file in sorted((world.here / "cache").rglob("*.safetensors"))[::3]:
+            file.write_bytes(file.read_bytes()[:-50] + bytes(50))
+    for name, values in outputs[0].items():
+        torch.testing.assert_close(outputs[1][name], values, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_process_that_ends_ends_all(world: World) -> None:
     arguments = job(world, "learned", "out")
     arguments[arguments.index("--steps") + 1] = "1000000"
