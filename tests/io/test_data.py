@@ -578,3 +578,10 @@ def test_progress_bars_are_off_while_loading_and_restored(
     load_samples(tmp_path)
     assert not datasets.is_progress_bar_enabled()
     datasets.enable_progress_bars()
+
+
+def test_a_label_beyond_all_numbers_of_classes() -> None:
+    features = Features({"text": Value("string"), "label": Value("uint64")})
+    samples = load_samples(Dataset.from_dict({"text": ["a", "b"], "label": [1, 2**63]}, features))
+    with pytest.raises(DataError, match="label 9223372036854775808 is too large"):
+        samples.labels()

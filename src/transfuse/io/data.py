@@ -102,7 +102,7 @@ class Samples:
         """Class of each sample, in the model's ids once `aligned_to` it; `MISSING` if null or negative in the data.
 
         Raises:
-            DataError: there is no label column.
+            DataError: there is no label column, or a number in it that no class can have.
         """
         if self.label is None:
             raise DataError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
@@ -110,7 +110,10 @@ class Samples:
         if isinstance(next((value for value in values if value is not None), None), str):
             order = {name: index for index, name in enumerate(self.names or ())}
             values = [None if value is None else order[value] for value in values]
-        classes = torch.tensor([MISSING if value is None else int(value) for value in values])
+        numbers = [MISSING if value is None else int(value) for value in values]
+        if max(numbers, default=0) > torch.iinfo(torch.int64).max:
+            raise DataError(f"{self.source}: label {max(numbers)} is too large a number for a class; correct it")
+        classes = torch.tensor(numbers)
         known = classes >= 0
         if self.ids is not None:
             classes[known] = torch.tensor(self.ids)[classes[known]]
