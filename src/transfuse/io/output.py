@@ -50,13 +50,15 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a name beside `path` for a file that becomes `path`, on the disk by then, when the block ends."""
-    partial = _sibling(path, "partial")
+def whole_file(target: Path) -> Iterator[Path]:
+    """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target`, on the disk by
+    then, when the block ends without an error.
+    """
+    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield partial
         _sync(partial)
-        partial.replace(path)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -95,17 +97,12 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target` when the block
-    ends without an error. Raises OutputError if it cannot be written.
-    """
-    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
+    """`whole_file` for what a user asked for. Raises OutputError if it cannot be written."""
     try:
-        yield partial
-        partial.replace(target)
+        with whole_file(target) as partial:
+            yield partial
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, obj: Any) -> None:
@@ -115,7 +112,7 @@ def write_json(path: Path, obj: Any) -> None:
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        with atomic_file(path) as partial:
+        with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from transfuse.errors import OutputError
-from transfuse.io.output import atomic_file
+from transfuse.io.output import whole_file
 from transfuse.ranks import here
 
 
@@ -36,7 +36,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     data = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as partial:
+        with whole_file(path) as partial:
             partial.write_bytes(hashlib.sha256(data).digest() + data)
     except OSError as error:
         raise OutputError(f"{path}: the state of the run cannot be written ({error.strerror})") from error

@@ -17,7 +17,7 @@ from torch import Tensor
 from transfuse.errors import OutputError
 from transfuse.io.digests import digest
 from transfuse.io.files import first_line
-from transfuse.io.output import atomic_file, is_full
+from transfuse.io.output import whole_file, is_full
 from transfuse.ranks import here
 
 FACTS, DIGEST = "facts", "sha256"  # in the metadata of the file
@@ -95,7 +95,7 @@ class Store:
         text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as partial:
+            with whole_file(path) as partial:
                 save_file(whole, partial, {FACTS: text, DIGEST: digest(text, whole)})
         except (OSError, SafetensorError) as error:
             why = (
