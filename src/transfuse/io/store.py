@@ -17,7 +17,7 @@ from torch import Tensor
 from transfuse.errors import OutputError
 from transfuse.io.digests import digest
 from transfuse.io.files import first_line
-from transfuse.io.output import whole_file, is_full
+from transfuse.io.output import is_full, whole_file
 from transfuse.ranks import here
 
 FACTS, DIGEST = "facts", "sha256"  # in the metadata of the file
