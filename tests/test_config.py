@@ -124,6 +124,7 @@ models: [a, "ünï code"]
 data: digits
 output: out
 overwrite: true
+report: true
 align: flow
 merge: mean
 evidence: weights
