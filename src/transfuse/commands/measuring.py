@@ -15,7 +15,7 @@ def evaluate(
     allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
     quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure accuracy, loss and calibration, and whether models differ."""
+    """Measure accuracy, loss, calibration; tell models apart."""
     from transfuse.checks import measured_by, options
     from transfuse.report.table import evaluation_tables, scores_table
 
