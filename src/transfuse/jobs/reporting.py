@@ -1,7 +1,6 @@
 """The work of `transfuse report` and of `transfuse fuse --report`."""
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,15 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.align.methods import Aligned, seen_by
+from transfuse.checks import check_folder
 from transfuse.choices import FLOW, Paper
 from transfuse.compare import Row
 from transfuse.config import Options, make
-from transfuse.errors import CheckpointError, ConfigError, DataError, OutputError, SpecError
+from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.io.checkpoint import load_model, local_directory
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import file_hashes
+from transfuse.io.output import atomic_file
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import batches_of, fusible, inspect
 from transfuse.matching import Matched, match
@@ -47,7 +48,7 @@ def report_job(
     The models it came from are aligned again, as they were, and measured.
 
     Args:
-        data: to measure on, and where the fusion used some, to align by; None: what was used.
+        data: to measure on; None: what the fusion used, which it is aligned by in any case.
         cache: where a fusion kept its maps.
         changes: options that change no map, as the device.
 
@@ -59,11 +60,11 @@ def report_job(
     options: Options = make(Options, chosen(record) | changes)
     options.torch_device()
     kind, *_ = inspect(names, options, fusible)
-    given = record["data"] if data is None else data
-    shown = to_measure(given, kind, limit or LIMIT, options)
-    samples = None if record["data"] is None else task(kind).samples(load_samples(str(given), CALIBRATION))
+    used = record["data"]
+    shown = to_measure(used if data is None else data, kind, limit or LIMIT, options)
+    samples = None if used is None else task(kind).samples(load_samples(str(used), CALIBRATION))
     matched = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
-    report = report_of(matched, load_model(output), record | {"data": given}, output.resolve().name, shown, progress)
+    report = report_of(matched, load_model(output), record, output.resolve().name, shown, progress)
     target = output if folder is None else folder
     write_texts(target, report.texts)
     return target / "report.html", report.verdict
@@ -161,13 +162,8 @@ def _report(
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """Write files, each of them whole or not at all. Raises `OutputError`."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        partial = folder / f".{name}.partial-{secrets.token_hex(4)}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / name)
-        except OSError as error:
-            raise OutputError(f"{folder / name}: cannot be written ({error.strerror}); choose another place") from error
-        finally:
-            partial.unlink(missing_ok=True)
