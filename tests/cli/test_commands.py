@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import ViTForImageClassification
 from world import Run, World, one_line, vit
 
-from transfuse.fusion import fuse
+from transfuse.matching import match
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ def test_what_libraries_say_is_not_heard(
         print("chatter")
         warnings.warn("chatter", stacklevel=1)
         logging.getLogger("library").error("chatter")
-        return fuse(*arguments, **options)
+        return match(*arguments, **options)
 
     monkeypatch.setattr("transfuse.jobs.fusing.match", chatter)
     ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--json")
