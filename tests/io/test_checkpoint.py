@@ -566,3 +566,14 @@ def test_a_linked_companion_is_copied_as_a_file(tmp_path: Path) -> None:
     copy_companions(tmp_path / "source", tmp_path / "target")
     assert not (tmp_path / "target" / "tokenizer.json").is_symlink()
     assert (tmp_path / "target" / "tokenizer.json").read_text() == "{}"
+
+
+def test_finite_numbers_may_have_a_sum_that_is_not() -> None:
+    large = torch.full((1000,), 6e4, dtype=torch.float16)
+    assert large.sum().isinf()
+    check_finite({"a": large}, "model")
+    for bad in (float("nan"), float("inf"), float("-inf")):
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            values = torch.tensor([1.0, bad, -bad, 2.0], dtype=dtype)
+            with pytest.raises(CheckpointError, match="2 of 4 values of a"):
+                check_finite({"a": values}, "model")

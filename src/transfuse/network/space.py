@@ -241,8 +241,9 @@ def pieces(axis: Axis) -> list[Piece]:
         case Product():
             terms: list[tuple[list[int], tuple[Axis, ...]]] = [([0], ())]
             for factor in axis.factors:
+                size = factor.size
                 terms = [
-                    ([outer * factor.size + inner for outer in before for inner in entries], (*factors, term))
+                    ([outer * size + inner for outer in before for inner in entries], (*factors, term))
                     for before, factors in terms
                     for entries, term in pieces(factor)
                 ]
