@@ -34,6 +34,11 @@ def size(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
+def weight(batch: Batch) -> int:
+    """Bytes it takes."""
+    return sum(values.nbytes for values in batch.values())
+
+
 def first(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
     """The first `count` samples, or all there are; no more is drawn than it takes, and nothing empty given."""
     for batch in batches:

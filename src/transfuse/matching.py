@@ -1,13 +1,13 @@
 """From models, as paths or loaded, to models in one basis."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.align.common import common
@@ -15,12 +15,14 @@ from transfuse.align.confident import confident
 from transfuse.align.learned import Course, learn
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
+from transfuse.batch import Batch, weight
 from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Paper
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.prepared import Prepared
 from transfuse.io.splits import CALIBRATION
 from transfuse.io.store import Store
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -36,6 +38,7 @@ from transfuse.vocabulary import Rows, recode, rows_of_words, with_own_words
 from transfuse.work import Work, unkept, work
 
 Model: TypeAlias = str | Path | PreTrainedModel
+KEPT = 2**28  # bytes of samples that are prepared once; more are prepared again, where they are looked at once or twice
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,11 @@ def calibrate(
     count, most = options.sample_count(), options.max_loss
     samples = samples.take(count, options.seed) if most is None else samples.shuffled(options.seed)
     drawn = prepare(samples, model, anchor, options, processor)
-    batches = list(drawn) if most is None else confident([each.model for each in networks], drawn, most, count)
+    once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
+    if most is not None:
+        batches: Sequence[Batch] = confident([each.model for each in networks], drawn, most, count)
+    else:
+        batches = drawn if once and len(drawn) * weight(drawn[0]) > KEPT else list(drawn)
     return Choices(evidence, batches, paper, options.groups)
 
 
@@ -165,11 +172,12 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
 
 def prepare(
     samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
-) -> Iterator[dict[str, Tensor]]:
+) -> Prepared:
     """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
     preparer = own_preparer(given, model, processor)
-    for batch in task(type(model).__name__).samples(samples).batches(preparer, options.batch_size):
-        yield {name: values.to(model.device) for name, values in batch.items()}
+    return replace(
+        task(type(model).__name__).samples(samples).prepared(preparer, options.batch_size), device=model.device
+    )
 
 
 def align(

@@ -152,5 +152,5 @@ def _asked(own: Network, data: Samples | None, options: Options, processor: Any)
         asked: Batch = example_inputs(own.model.config, options.seed)
     else:
         few = options.model_copy(update={"batch_size": ASKED})
-        asked = unlabelled(next(prepare(data.take(ASKED, options.seed), own.model, own.model, few, processor)))
+        asked = unlabelled(prepare(data.take(ASKED, options.seed), own.model, own.model, few, processor)[0])
     return {name: values.to(own.model.device) for name, values in asked.items()}

@@ -286,6 +286,19 @@ def test_batches_are_lazy() -> None:
         next(batches)
 
 
+def test_prepared_batches_come_again() -> None:
+    config = ViTConfig(image_size=4, patch_size=2, num_channels=3)
+    samples = load_samples(pictures(5))
+    prepared = samples.prepared(image_preparer(load_processor(None, config), 3), 2)
+    assert len(prepared) == 3
+    for _ in range(2):
+        assert [batch["labels"].tolist() for batch in prepared] == [[0, 1], [2, 0], [1]]
+    torch.testing.assert_close(prepared[-1]["pixel_values"], prepared[2]["pixel_values"], atol=0, rtol=0)
+    assert len(prepared[1:]) == 2
+    with pytest.raises(IndexError):
+        prepared[3]
+
+
 def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     samples = load_samples(pictures())
     pictures().to_parquet(tmp_path / "a.parquet")

@@ -1,12 +1,13 @@
 """What the units of a space look like: activations of the modules that a declaration names, as moments.
 
-Both models see the same batch; its activations are turned into moments and dropped, so memory does not grow with the
-number of samples.
+Both models see the same samples, a few at a time; activations are turned into moments and dropped, so memory does not
+grow with the number of samples.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,19 +22,27 @@ from transfuse.network.model import declaration
 from transfuse.network.space import Axis
 from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.ranks import Ranks, here
-from transfuse.transport.cost import Moments, moments
+from transfuse.transport.cost import Moments, moments, uncrossed
 
-PIECE = 8  # samples that are looked at together: what their activations take is all the memory there is to pay
+PIECE = 8  # samples that are looked at together, at most
+ROOM = 2**28  # bytes that their activations may take in either model: all the memory there is to pay
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Where the units of `axis` show: the input or the output of a module, or a parameter itself."""
+    """Where the units of `axis` show: the input or the output of a module, or a parameter itself.
+
+    Attributes:
+        crossed: whether products between both models' units are wanted; else sums and squares are all.
+        read: where that shows which a linear map makes it from, if that takes no more products.
+    """
 
     name: str
     side: Literal["input", "output", "parameter"]
     axis: Axis
     prefix_only: bool = False
+    crossed: bool = True
+    read: "Probe | None" = None
 
     def parts(self) -> list[str]:
         """The linear maps that show it, in the order of the units: several for a stacked layer."""
@@ -57,7 +66,19 @@ def _output(op: Writer) -> Probe:
         case Embedding():
             return Probe(op.name, "output", op.writes)
         case Linear():
-            return Probe(op.name, "output", op.writes, op.prefix_only)
+            return Probe(op.name, "output", op.writes, op.prefix_only, read=_narrower(op))
+
+
+def _narrower(op: Linear) -> Probe | None:
+    """What a linear map reads, where it writes more; or as much, and others read the same."""
+    if len(op.reads) != 1 or op.name.endswith("]"):  # a piece of a module's own
+        return None
+    reads = op.reads[0]
+    if op.norm and op.writes.size >= reads.size:
+        return Probe(op.norm, "output", reads, op.prefix_only)
+    if op.writes.size > reads.size:
+        return Probe(op.name.split(MARK)[0], "input", reads, op.prefix_only)
+    return None
 
 
 def inputs(spec: Spec) -> list[Probe]:
@@ -75,14 +96,14 @@ def streams(spec: Spec) -> list[Probe]:
 
 def collect(
     source: nn.Module, target: nn.Module, probes: Iterable[Probe], batches: Iterable[Batch],
-    select: Callable[[Probe], Select] = lambda probe: every, dtype: torch.dtype | None = None,
+    select: Callable[[Probe], Select] = lambda probe: every,
+    products: Callable[[Probe], torch.dtype | None] = lambda probe: None,
 ) -> dict[Probe, Moments]:  # fmt: skip
     """Moments of every probe over all batches, tokens as samples.
 
     Args:
         select: which tokens of a probe are samples.
-        dtype: of the products; None: the activations' own. A rotation follows directions that hardly vary, too, so it
-            needs float64.
+        products: their dtype; None: the activations' own.
     """
     wanted = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
     hooked = [probe for probe in wanted if probe.side != "parameter"]
@@ -91,19 +112,29 @@ def collect(
     def add(x: Mapping[Probe, Tensor], y: Mapping[Probe, Tensor]) -> None:
         for probe in x:
             one, two = (values[probe].flatten(0, -2) for values in (x, y))
-            found[probe] = moments(one, two, found.get(probe), dtype)
+            before = found.get(probe) or (None if probe.crossed else uncrossed(one, two))
+            found[probe] = moments(one, two, before, products(probe))
 
     ranks = here()
     tables = [probe for probe in wanted if probe.side == "parameter"] if ranks.first else []
     add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))
     cuts = {model: columns(declaration(model)) for model in (source, target)}
-    pieces = ranks.share(piece for batch in batches for piece in cut(batch, PIECE))
-    for batch in pieces if hooked else ():
+    look = partial(observe, source, hooked, cuts=cuts[source], select=select)
+    for batch in ranks.share(_pieces(batches, look)) if hooked else ():
         add(*(observe(model, hooked, batch, cuts[model], select) for model in (source, target)))
     if ranks.count == 1:
         return found
     shown = [probe for probe in wanted if any(ranks.gathered(probe in found))]
     return {probe: _summed(ranks, found.get(probe)) for probe in shown}
+
+
+def _pieces(batches: Iterable[Batch], look: Callable[[Batch], Mapping[Probe, Tensor]]) -> Iterator[Batch]:
+    """As many samples at a time as there is room for; how much one takes is looked up first."""
+    count = 0
+    for batch in batches:
+        if not count:
+            count = ROOM // max(sum(values.nbytes for values in look(next(cut(batch, 1))).values()), 1)
+        yield from cut(batch, min(max(count, 1), PIECE))
 
 
 def _summed(ranks: Ranks, seen: Moments | None) -> Moments:
@@ -158,7 +189,7 @@ def observe(
     probes = list(probes)
     missing = {(probe, name) for probe in probes for name in probe.parts()}
     handles = [
-        model.get_submodule(_module(name)).register_forward_hook(hook(probe, name))
+        model.get_submodule(module_of(name)).register_forward_hook(hook(probe, name))
         for probe in probes for name in probe.parts()
     ]  # fmt: skip
     try:
@@ -176,6 +207,6 @@ class SeenError(Exception):
     """All that was looked for has shown; what the model would go on to compute is not needed."""
 
 
-def _module(name: str) -> str:
+def module_of(name: str) -> str:
     """The module of a linear map, which may be one of several opened from it."""
     return re.sub(r"\[\d+\]$", "", name)

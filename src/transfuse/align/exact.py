@@ -25,6 +25,7 @@ from transfuse.transport.solve import Match
 Sight = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
 Evidence = Callable[[Space, Mapping[str, Map]], Iterable[Sight]]
 SWEEPS = 30  # rounds of coordinate descent, at most
+REMEMBERED = 2**28  # bytes of evidence that is kept from one round to the next
 ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost away
 
 
@@ -121,21 +122,28 @@ def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
     """Correlations for spaces of permutations, covariances for spaces of rotations; every probe counts the same."""
 
     def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
-        for probe, found in seen.items():
+        for probe in seen:
             if root in _spaces(probe.axis):
-                yield _spaces(probe.axis), _even(_see(bare(probe.axis), found))
+                yield _spaces(probe.axis), _even(_see(bare(probe.axis), seen[probe]))
 
     return look
 
 
 def remembered(evidence: Evidence) -> Evidence:
-    """Evidence that does not depend on other maps, made once for each space and kept in memory."""
+    """Evidence that does not depend on other maps, made once for each space and kept in memory, while there is room."""
     known: dict[Space, list[Sight]] = {}
+    full: set[Space] = set()
 
-    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        if root not in known:
-            known[root] = list(evidence(root, maps))
-        return known[root]
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterable[Sight]:
+        if root in known or root in full:
+            return known[root] if root in known else evidence(root, maps)
+        found = list(evidence(root, maps))
+        sizes = (seen.cross.nbytes for each in (*known.values(), found) for _, seen in each)
+        if sum(sizes) <= REMEMBERED:
+            known[root] = found
+        else:
+            full.add(root)
+        return found
 
     return look
 
@@ -144,9 +152,17 @@ def _spaces(axis: Axis) -> tuple[Space, ...]:
     return tuple(space for space, _ in leaves(bare(axis)))
 
 
+def products(probe: Probe) -> torch.dtype | None:
+    """The precision of a probe's products: a rotation follows directions that hardly vary, too; None: the samples'."""
+    return None if _hard(bare(probe.axis)) else torch.float64
+
+
 def _see(axis: Axis, found: Moments) -> Moments:
-    hard = isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
-    return standardise(found) if hard else centre(found)
+    return standardise(found) if _hard(axis) else centre(found)
+
+
+def _hard(axis: Axis) -> bool:
+    return isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
 
 
 def _even(found: Moments) -> Moments:
@@ -157,11 +173,12 @@ def _even(found: Moments) -> Moments:
 def or_else(evidence: Evidence, other: Evidence) -> Evidence:
     """Evidence, and of what it does not show (experts and gains have no module to look at) the other."""
 
-    def look(root: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        sights = list(evidence(root, maps))
-        shown = {space for spaces, _ in sights for space in spaces}
-        rest = [(spaces, _even(seen)) for spaces, seen in other(root, maps) if _free(spaces) - shown]
-        return sights + rest
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
+        shown: set[Space] = set()
+        for spaces, seen in evidence(root, maps):
+            shown.update(spaces)
+            yield spaces, seen
+        yield from ((spaces, _even(seen)) for spaces, seen in other(root, maps) if _free(spaces) - shown)
 
     return look
 

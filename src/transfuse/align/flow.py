@@ -119,15 +119,15 @@ def from_activations(seen: Mapping[Probe, Moments], otherwise: Evidence, values:
     Args:
         otherwise: the evidence of a writer that no module shows (experts).
     """
-    written = {_unordered(probe.name): found for probe, found in seen.items() if probe.side != "input"}
-    contexts = {str(probe.axis): found for probe, found in seen.items() if probe.side == "input"}
+    written = {_unordered(probe.name): probe for probe in seen if probe.side != "input"}
+    contexts = {str(probe.axis): probe for probe in seen if probe.side == "input"}
 
     def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
         if _unordered(op.name) not in written:
             return otherwise(op, maps)
         output = written[_unordered(op.name)]
         attends = isinstance(op, Linear) and op.part == "attention"
-        return contexts.get(str(op.writes), output) if values == "context" and attends else output
+        return seen[contexts.get(str(op.writes), output) if values == "context" and attends else output]
 
     return look
 

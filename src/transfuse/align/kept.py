@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 
 from transfuse.align.evidence import Probe
+from transfuse.align.expand import Made
 from transfuse.io.store import Store
 from transfuse.ranks import here
 from transfuse.transport.cost import Moments
@@ -21,21 +23,26 @@ def collected(
     Args:
         store: of these models and this data.
         room: bytes that moments may take. What does not fit is found in several passes over the data, each for the
-            probes that do, and lies on disk from then on. None: whatever it takes.
+            probes that do, and lies on disk, if there is a store: it is read whenever it is asked for. None: whatever
+            it takes.
         how: what else tells these statistics from others.
     """
     shown = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
     places = {probe: store.of(probe=str(probe), **how) for probe in shown}
     found = {probe: seen for probe in shown if (seen := _load(places[probe])) is not None}
+    spills = room is not None and store.folder is not None
     for window in windows([probe for probe in shown if probe not in found], room):
         new = dict(collect(window))
         for probe, seen in new.items():
             _keep(places[probe], seen)
-        if room is not None:
+        if spills:
             here().wait()
             new = {probe: _load(places[probe]) or seen for probe, seen in new.items()}
         found |= new
-    return {probe: found[probe] for probe in shown if probe in found}
+    there = [probe for probe in shown if probe in found]
+    if spills:
+        return Made({probe: partial(_again, places[probe]) for probe in there})
+    return {probe: found[probe] for probe in there}
 
 
 def windows(probes: Sequence[Probe], room: int | None) -> Iterator[list[Probe]]:
@@ -43,7 +50,7 @@ def windows(probes: Sequence[Probe], room: int | None) -> Iterator[list[Probe]]:
     window: list[Probe] = []
     size = 0
     for probe in probes:
-        needs = DOUBLE * probe.axis.size**2
+        needs = DOUBLE * probe.axis.size**2 if probe.crossed else 0
         if window and room is not None and size + needs > room:
             yield window
             window, size = [], 0
@@ -60,3 +67,9 @@ def _keep(store: Store, seen: Moments) -> None:
 def _load(store: Store) -> Moments | None:
     entry = store.load("statistics")
     return None if entry is None else Moments(entry.facts, **entry.tensors)
+
+
+def _again(store: Store) -> Moments:
+    found = _load(store)
+    assert found is not None, f"{store.path('statistics')} is gone"
+    return found

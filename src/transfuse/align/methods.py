@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
-from transfuse.align.evidence import Probe, collect, inputs, outputs
+from transfuse.align.evidence import collect, inputs, outputs
+from transfuse.align.expand import Statistics, expanded
 from transfuse.align.gauge import canonical
 from transfuse.align.heads import cross_head, head_counts, shared_queries, without_scales
 from transfuse.align.kept import collected
@@ -27,12 +28,11 @@ from transfuse.io.store import NOWHERE, Store
 from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry_all
 from transfuse.network.compatible import check_same_nested, check_same_widths
-from transfuse.network.model import Network, with_tensors, with_twins
+from transfuse.network.model import Network, holding, with_twins
 from transfuse.network.space import Group
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import restrict, symmetric
 from transfuse.progress import Progress, silent
-from transfuse.transport.cost import Moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
@@ -113,8 +113,8 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
         models = source.model, anchor.model
         look = partial(collect, *models, batches=choices.batches, select=select)
-        how = {"tokens": options.tokens, "rules": options.rules}
-        seen = collected(choices.store, ordered(options, probes), look, choices.room, **how)
+        keep = partial(collected, choices.store, collect=look, room=choices.room, tokens=options.tokens)
+        seen = expanded(*models, ordered(options, probes), partial(keep, rules=options.rules))
         evidence = flow_maps.from_activations(seen, evidence, options.values)
         nested = exact_maps.or_else(exact_maps.from_activations(seen), nested)
     weights: dict[str, Tensor] = {}
@@ -172,7 +172,7 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     products = torch.promote_types(anchor.products, source.products)
     weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
-        seen = _seen(spec, with_tensors(source.model, theirs), with_tensors(anchor.model, ours), choices)
+        seen = _seen(spec, holding(source.model, theirs), holding(anchor.model, ours), choices)
         shown = exact_maps.from_activations(seen)
         activations = exact_maps.or_else(exact_maps.remembered(shown) if choices.room is None else shown, weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
@@ -188,10 +188,11 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     return Aligned(spec, ours, source.hold(carried[best]), found[best], scores)
 
 
-def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: Choices) -> Mapping[Probe, Moments]:
+def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: Choices) -> Statistics:
     """What the units look like in models in canonical gauge."""
-    look = partial(collect, source, anchor, batches=choices.batches, dtype=torch.float64)
-    return collected(choices.store, exact_maps.probes(spec), look, choices.room, tokens="all")
+    look = partial(collect, source, anchor, batches=choices.batches, products=exact_maps.products)
+    keep = partial(collected, choices.store, collect=look, room=choices.room, tokens="all")
+    return expanded(source, anchor, exact_maps.probes(spec), keep)
 
 
 def _descents(

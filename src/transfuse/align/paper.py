@@ -92,10 +92,11 @@ def selection(options: Paper, spec: Spec) -> Callable[[Probe], Select]:
 
 
 def ordered(options: Paper, probes: Iterable[Probe]) -> list[Probe]:
-    """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights."""
+    """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights, and
+    what a layer writes may be seen at other tokens than what it reads."""
     if options.rules == "corrected":
         return list(probes)
-    return [replace(probe, name=MARK.join(reversed(probe.parts()))) for probe in probes]
+    return [replace(probe, name=MARK.join(reversed(probe.parts())), read=None) for probe in probes]
 
 
 def withheld(options: Paper, spec: Spec) -> set[str]:

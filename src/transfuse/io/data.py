@@ -24,6 +24,7 @@ from transfuse.io.columns import (
     raw_values,
     text_column,
 )
+from transfuse.io.prepared import Prepared
 from transfuse.io.quiet import quiet
 from transfuse.io.sources import open_source, reason
 from transfuse.io.splits import EVALUATION, Split
@@ -81,12 +82,12 @@ class Samples:
         Raises:
             DataError: no image and no text, or an image that cannot be decoded.
         """
+        return iter(self.prepared(prepare, batch_size))
+
+    def prepared(self, prepare: Prepare, batch_size: int) -> Prepared:
+        """The same batches, to be asked for by their places, again and again."""
         labels = self.labels() if self.label else None
-        for start in range(0, len(self), batch_size):
-            batch = dict(prepare(self.inputs(range(start, min(start + batch_size, len(self))))))
-            if labels is not None:
-                batch["labels"] = labels[start : start + batch_size]
-            yield batch
+        return Prepared(len(self), batch_size, self.inputs, prepare, labels)
 
     def inputs(self, chosen: Sequence[int]) -> list[Any]:
         """The decoded images, or else the texts, of the chosen samples."""

@@ -96,6 +96,16 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
+def holding(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A model that holds these very tensors, given opened: to be looked at, not changed."""
+    given, memo = close_tensors(declaration(model), tensors), {}
+    for name, parameter in model.named_parameters():
+        values = given[name].detach()
+        assert values.shape == parameter.shape, name
+        memo[id(parameter)] = nn.Parameter(values.to(parameter), requires_grad=False)
+    return copy.deepcopy(model, memo).eval()
+
+
 def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     """These opened tensors and those tied to them: the same parameter under another name."""
     stored = stored_names(declaration(model))

@@ -69,6 +69,12 @@ def moments(
     return onto
 
 
+def uncrossed(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"]) -> Moments:
+    """Of no samples yet, for moments without products between the two sides: their cross stays empty."""
+    one, two = (torch.zeros(values.shape[1], dtype=torch.float64, device=values.device) for values in (x, y))
+    return Moments(0, one, two, one.clone(), two.clone(), one.new_zeros(0, 0))
+
+
 def _precision(samples: Tensor, products: torch.dtype | None) -> torch.dtype:
     return products or (torch.float32 if samples.dtype in HALVES else samples.dtype)
 
@@ -84,10 +90,9 @@ def _added(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"],
         for deviations, mean, rest in ((dx, mean_x, rest_x), (dy, mean_y, rest_y))
     )
     if onto is None:
-        cross = torch.zeros(len(sum_x), len(sum_y), dtype=torch.float64, device=x.device)
-        zero_x, zero_y = torch.zeros_like(sum_x), torch.zeros_like(sum_y)
-        onto = Moments(0, zero_x, zero_y, zero_x.clone(), zero_y.clone(), cross)
-    onto.cross.add_(dx.T @ dy).addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
+        onto = replace(uncrossed(x, y), cross=sum_x.new_zeros(len(sum_x), len(sum_y)))
+    if onto.cross.numel():
+        onto.cross.add_(dx.T @ dy).addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
     for total, new in ((onto.sum_x, sum_x), (onto.sum_y, sum_y), (onto.square_x, square_x), (onto.square_y, square_y)):
         total.add_(new)
     return replace(onto, count=onto.count + count)
@@ -107,7 +112,7 @@ def centre(m: Moments) -> Moments:
     return Moments(
         m.count, zero_x, zero_y,
         _spread(m.square_x, m.sum_x, m.count), _spread(m.square_y, m.sum_y, m.count),
-        m.cross - torch.outer(m.sum_x, m.sum_y) / m.count,
+        m.cross.addr(m.sum_x, m.sum_y, alpha=-1 / m.count),
     )  # fmt: skip
 
 
@@ -136,7 +141,7 @@ def _inverse(scale: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
 def _scale(m: Moments, x: Float[Tensor, " source"], y: Float[Tensor, " target"]) -> Moments:
     return Moments(
         m.count, m.sum_x * x, m.sum_y * y, m.square_x * x.square(), m.square_y * y.square(),
-        m.cross * torch.outer(x, y),
+        (m.cross * x.unsqueeze(1)).mul_(y),
     )  # fmt: skip
 
 
