@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -35,6 +36,12 @@ def spread(values: Iterable[float], digits: int = 3, factor: float = 1) -> str:
     return f"{mean(found):.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
 
 
+def peak_bytes() -> int:
+    """The most memory that this process has held, without what the one that started it had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
 def machine() -> dict[str, object]:
     """What ran this."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -54,6 +61,7 @@ def machine() -> dict[str, object]:
 def record(name: str, result: dict[str, object]) -> None:
     """Write `results/NAME.json`: the command line, the machine and the result."""
     RESULTS.mkdir(exist_ok=True)
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    given = [word for before, word in pairwise(sys.argv) if "--folder" not in (before, word)]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     document = {"command": command, "machine": machine(), **result}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
