@@ -1,118 +1,178 @@
-"""What a whole fusion costs, start to end: seconds and peak memory by size, beside the floor.
+"""What a whole fusion costs: processor seconds, stage by stage, and peak memory by size, beside the floor.
 
-python benchmarks/fuse.py --widths 128 384
+python benchmarks/fuse.py --widths 128 256 512 1024 --layers 2 4 16
 
-Pairs of random ViTs, 32 x 32 pixels in 65 tokens, CIFAR-10 images as samples. Every row is a process of its own. The
-floor: load both models, one forward pass of both over the samples, write one. `blank` is a process that only imports.
+Pairs of random ViTs, 32 x 32 pixels in 65 tokens, CIFAR-10 images as samples: every width at the middle number of
+layers, every number of layers at the second width; `--wide` ones by weights alone, two layers. Every row is a process
+of its own with one thread, forked from one that has imported all. Seconds are the processor's, as others may use the
+machine, too; `wall` stands beside. Stages are what cProfile says of the functions named below. The floor: load both
+models, one forward pass of both over the samples (not for weights alone), write one. `blank` does nothing. What would
+take longer than `--limit` by a smaller size, cubed in the width, or more than `--room` bytes by `plan`, is skipped;
+what does, is ended. `--add` keeps the rows that the results have, and measures the others.
 """
 
 import argparse
+import cProfile
 import json
-import resource
-import subprocess
-import sys
+import multiprocessing
+import pstats
+import signal
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import DATA, record
-from rich.console import Console
-from rich.table import Table
+from common import DATA, RESULTS, peak_bytes, record
+from fuse_plot import exponents, show
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+from transfuse import fuse
+from transfuse.config import Options
+from transfuse.estimate import Estimate
+from transfuse.io.checkpoint import load_empty
+from transfuse.io.data import load_samples
+from transfuse.io.splits import CALIBRATION
+from transfuse.tasks import own_preparer
 
 WAYS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},
+    "flow, weights": {"align": "flow"},
     "flow": {"align": "flow"},
     "exact, weights": {"align": "exact", "evidence": "weights", "merge": "mean"},
+    "exact": {"align": "exact", "evidence": "activations", "merge": "mean"},
     "exact, least squares": {"align": "exact"},
 }
-LOOK = ("flow", "exact, least squares")  # at samples
+LOOK = ("floor", "flow", "exact", "exact, least squares")  # at samples
+STAGES = {  # the functions whose time is a stage's; of alignment, without looking
+    "reading": [("matching", "load"), ("matching", "check_models"), ("matching", "calibrate")],
+    "looking": [("evidence", "collect")],
+    "aligning": [("matching", "align")],
+    "merging": [("fusion", "merge")],
+    "writing": [("fusion", "save")],
+}
 
 
-def parents(folder: Path, width: int, layers: int) -> list[Path]:
-    """Two untrained ViTs."""
+def parents(folder: Path, width: int, layers: int, pixels: int) -> list[Path]:
+    """Two untrained ViTs: of 32 pixels, in 65 tokens; of 224, in 197, as ViT-B/16 is."""
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         config = ViTConfig(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 32, intermediate_size=4 * width,
-            image_size=32, patch_size=4, num_labels=10,
+            hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(width // 64, 2),
+            intermediate_size=4 * width, image_size=pixels, patch_size=16 if pixels > 32 else 4, num_labels=10,
         )  # fmt: skip
         found.append(folder / f"{width}-{layers}-{seed}")
         ViTForImageClassification(config).save_pretrained(found[-1])
-        ViTImageProcessorPil(do_resize=False, size={"height": 32, "width": 32}).save_pretrained(found[-1])
+        ViTImageProcessorPil(size={"height": pixels, "width": pixels}).save_pretrained(found[-1])
     return found
 
 
-def floor(models: list[str], samples: int, output: Path) -> None:
+def floor(models: list[Path], samples: int, output: Path) -> None:
     """Read, look once, write."""
-    from transfuse.io.data import load_samples
-    from transfuse.io.splits import CALIBRATION
-    from transfuse.tasks import own_preparer
-
     loaded = [ViTForImageClassification.from_pretrained(model) for model in models]
-    drawn = load_samples(str(DATA / "cifar10" / "train.parquet"), CALIBRATION).take(samples, 0)
     with torch.no_grad():
-        for batch in drawn.batches(own_preparer(models[0], loaded[0]), 16):
-            for model in loaded:
-                model(**{name: values for name, values in batch.items() if name != "labels"})
+        if samples:
+            drawn = load_samples(str(DATA / "cifar10" / "train.parquet"), CALIBRATION).take(samples, 0)
+            for batch in drawn.batches(own_preparer(models[0], loaded[0]), 16):
+                for model in loaded:
+                    model(**{name: values for name, values in batch.items() if name != "labels"})
     loaded[0].save_pretrained(output)
 
 
-def one(way: str, models: list[str], samples: int, threads: int) -> None:
-    """In a process of its own: seconds after start-up, and peak memory."""
-    torch.set_num_threads(threads)
-    import transfuse
-
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "fused"
-        start = time.perf_counter()
-        if way == "floor":
-            floor(models, samples, output)
+def one(way: str, models: list[Path], samples: int) -> dict[str, Any]:
+    """In a process of its own: seconds and peak memory."""
+    data = str(DATA / "cifar10" / "train.parquet") if way in LOOK else None
+    sizes, profile = {"samples": samples} if way in LOOK else {}, cProfile.Profile(time.process_time)
+    with tempfile.TemporaryDirectory(dir=models[0].parent) as folder:
+        output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
+        if way.startswith("floor"):
+            floor(models, sizes.get("samples", 0), output)
         elif way in WAYS:
-            looks = way in LOOK
-            data = str(DATA / "cifar10" / "train.parquet") if looks else None
-            sizes = {"samples": samples} if looks else {}
-            transfuse.fuse(models, data, **WAYS[way], **sizes).save(output)
-        seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("FOUND", json.dumps({"seconds": seconds, "peak_mib": peak}))
+            with profile:
+                fuse(models, data, **WAYS[way], **sizes).save(output)
+        found = {"seconds": time.process_time() - start, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
+    return found | ({"stages": stages(profile, found["seconds"])} if way in WAYS else {})
+
+
+def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:
+    """Seconds of each; `rest`: hashes, diagnostics, how far an exact map deviates."""
+    taken = {(Path(file).stem, name): times[3] for (file, _, name), times in pstats.Stats(profile).stats.items()}  # type: ignore[attr-defined]
+    found = {stage: sum(taken.get(each, 0.0) for each in functions) for stage, functions in STAGES.items()}
+    found["aligning"] -= found["looking"]
+    return found | {"rest": whole - sum(found.values())}
+
+
+def apart(work: Callable[..., Any], *given: Any, limit: float = 0) -> Any:
+    """Done in a process of its own. Raises `TimeoutError` after so many seconds, if it notices."""
+    with multiprocessing.get_context("fork").Pool(1, _hurry, (limit,)) as pool:
+        return pool.apply(work, given)
+
+
+def _hurry(limit: float) -> None:
+    def end(*_: Any) -> None:
+        raise TimeoutError
+
+    if limit:
+        signal.signal(signal.SIGVTALRM, end)
+        signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+
+
+def too_much(row: dict[str, Any], rows: list[dict[str, Any]], models: list[Path], args: argparse.Namespace) -> str:
+    """Why a row is skipped; empty if it is not."""
+    for each in rows:
+        if each["way"] == row["way"] and each["width"] <= row["width"] and "seconds" in each:
+            told = each["seconds"] * (row["width"] / each["width"]) ** 3 * row["layers"] / each["layers"]
+            if told > args.limit and each["width"] * 2 >= row["width"]:
+                return f"about {told:.0f} s, by width {each['width']}"
+    if any(each["way"] == row["way"] and "skipped" in each and each["width"] < row["width"] for each in rows):
+        return "a smaller one was skipped"
+    chosen = WAYS.get(row["way"], {})
+    told = Estimate([load_empty(model) for model in models], Options(align=chosen.get("align", "none"))).loaded
+    return f"about {told / 1e9:.1f} GB" if told > args.room else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", type=int, nargs="+", default=[128, 384])
-    parser.add_argument("--layers", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--ways", nargs="+", default=["blank", "floor", *WAYS])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--widths", type=int, nargs="*", default=[128, 256, 512, 1024])
+    parser.add_argument("--layers", type=int, nargs="*", default=[2, 4, 16])
+    parser.add_argument("--wide", type=int, nargs="*", default=[2048, 4096])
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--pixels", type=int, choices=[32, 224], default=32)
+    parser.add_argument("--ways", nargs="+", default=["blank", "floor, weights", "floor", *WAYS])
+    parser.add_argument("--limit", type=float, default=150)
+    parser.add_argument("--room", type=float, default=10e9)
+    parser.add_argument("--name", default="fuse")
+    parser.add_argument("--add", action="store_true")
+    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
     args = parser.parse_args()
-    if args.one:
-        return one(args.one[0], args.one[1:], args.samples, args.threads)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for width in args.widths:
-            models = list(map(str, parents(Path(folder), width, args.layers)))
+    torch.set_num_threads(1)
+    middle, second = args.layers[len(args.layers) // 2], args.widths[min(1, len(args.widths) - 1)]
+    sizes = [(width, middle) for width in args.widths] + [(second, layers) for layers in args.layers]
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{args.name}.json").read_text())["rows"] if args.add else []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        one("exact", apart(parents, Path(folder), 64, 1, 32), 2)  # imports what is imported late
+    for width, layers in [*dict.fromkeys(sizes), *((width, 2) for width in args.wide)]:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            models = apart(parents, Path(folder), width, layers, args.pixels)
             for way in args.ways:
-                settings = ["--samples", str(args.samples), "--threads", str(args.threads)]
-                done = subprocess.run(
-                    [sys.executable, __file__, *settings, "--one", way, *models], capture_output=True, text=True
-                )
-                found = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
-                if not found:
-                    raise SystemExit(done.stderr)
-                rows.append({"width": width, "layers": args.layers, "way": way} | json.loads(found[0][5:]))
+                blank = any(each["way"] == way for each in rows)
+                if (way in LOOK and width in args.wide) or (way == "blank" and blank):
+                    continue
+                row: dict[str, Any] = {"width": width, "layers": layers, "way": way}
+                if any(row.items() <= each.items() for each in rows):
+                    continue
+                if not (why := too_much(row, rows, models, args)):
+                    try:
+                        row |= apart(one, way, models, args.samples, limit=args.limit)
+                    except TimeoutError:
+                        why = f"ended after {args.limit:.0f} s"
+                rows.append(row | ({"skipped": why} if why else {}))
                 print(rows[-1], flush=True)
-                record("fuse", {"samples": args.samples, "rows": rows})
-    table = Table("width", "way", "seconds", "over the floor", "peak memory (MiB)")
-    for row in rows:
-        floors = {each["width"]: each["seconds"] for each in rows if each["way"] == "floor"}
-        ratio = f"{row['seconds'] / floors[row['width']]:.1f} x"
-        table.add_row(str(row["width"]), row["way"], f"{row['seconds']:.1f}", ratio, f"{row['peak_mib']:.0f}")
-    Console(width=100).print(table)
+                facts = {"seconds": "of one processor; wall beside", "samples": args.samples, "pixels": args.pixels}
+                record(args.name, facts | {"growth": exponents(rows), "rows": rows})
+    show(args.name, rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 import finetune_table
+import fuse_plot
 import solvers as solver_benchmark
 from ablation import EVIDENCE
 from common import RESULTS, spread
@@ -136,18 +137,29 @@ def finetuned(name: str, size: int) -> str:
     return finetune_table.table(finetune_table.by_size(name)[size], "test")
 
 
-def speed() -> str:
-    """Time and memory of a fusion."""
+def speed(name: str) -> str:
+    """Time and memory of a fusion, and what it spends the time on."""
+    heads = ["width", "layers", "way", "seconds", "over the floor", "peak (GB)", *fuse_plot.STAGES]
+    return markdown(heads, [line for line in fuse_plot.lines(load(name)["rows"]) if line[2] != "blank"])
+
+
+def growth() -> str:
+    """How time and memory grow."""
+    found = {(each["way"], each["by"], each["of"]): each for each in load("fuse")["growth"]}
+    heads = [(by, of) for by in ("width", "layers") for of in ("seconds", "peak")]
     rows = [
-        [str(row["width"]), row["way"], f"{row['seconds']:.1f}", f"{row['peak_mib']:.0f}"]
-        for row in load("fuse")["rows"]
-    ]
-    return markdown(["width", "way", "seconds", "peak memory (MiB)"], rows)
+        [way] + [
+            f"{found[way, by, of]['exponent']:.1f} (x {found[way, by, of]['off_by']:.2f})"
+            if (way, by, of) in found else "" for by, of in heads
+        ]
+        for way in dict.fromkeys(way for way, _, _ in found)
+    ]  # fmt: skip
+    return markdown(["", "seconds, by width", "memory, by width", "seconds, by layers", "memory, by layers"], rows)
 
 
-def solvers() -> str:
+def solvers(name: str) -> str:
     """Ours, and how many times as long others take."""
-    return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load("solvers")["rows"]))
+    return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load(name)["rows"]))
 
 
 def large() -> str:

@@ -18,6 +18,7 @@ from rows import (
     finetuned,
     fitting,
     flow,
+    growth,
     large,
     likeness,
     many,
@@ -46,9 +47,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation-groups": partial(ablation, "groups"),
     "ablation-evidence": partial(ablation, "evidence"),
     "flow": flow,
-    "speed": speed,
+    "speed": partial(speed, "fuse"),
+    "speed-vit-b-16": partial(speed, "fuse-vit-b-16"),
+    "speed-384": partial(speed, "fuse-384"),
+    "growth": growth,
     "large": large,
-    "solvers": solvers,
+    "solvers": partial(solvers, "solvers"),
+    "solvers-large": partial(solvers, "solvers-large"),
     "measurements": measurements,
 } | {f"finetuned-{name}-{size}": partial(finetuned, name, size) for name, sizes in FINETUNED.items() for size in sizes}
 MARKS = re.compile(r"(?P<start><!-- (?P<name>[\w-]+) table -->\n).*?(?P<end><!-- /(?P=name) table -->)", re.DOTALL)

@@ -1,0 +1,141 @@
+"""What `fuse.py` found, as tables, fitted growth and a picture: `results/fuse.png`.
+
+python benchmarks/fuse_plot.py
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from common import RESULTS
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from rich.console import Console
+from rich.table import Table
+
+COLOURS = {
+    "floor": "C7", "floor, weights": "C8", "average": "C3", "flow, weights": "C5", "flow": "C1",
+    "exact, weights": "C2", "exact": "C0", "exact, least squares": "C4",
+}  # fmt: skip
+STAGES = ("reading", "looking", "aligning", "merging", "writing", "rest")
+Rows = list[dict[str, Any]]
+
+
+def by(rows: Rows, way: str, size: str) -> Rows:
+    """The rows of a way along its widths, or layers, at the other one's value that has most; sorted, without twins."""
+    other = {"width": "layers", "layers": "width"}[size]
+    mine = [row for row in rows if row["way"] == way and "seconds" in row]
+    values = [row[other] for row in mine]
+    most = max(values, key=lambda value: len({row[size] for row in mine if row[other] == value}), default=None)
+    return sorted((row for row in mine if row[other] == most), key=lambda row: row[size])
+
+
+def growth(rows: Rows, way: str, size: str, what: str) -> dict[str, float] | None:
+    """The exponent of growth by least squares in logarithms, and by what factor points lie off that line.
+
+    Of memory, what is beyond Python, torch and transformers.
+    """
+    blank = min((row["peak"] for row in rows if row["way"] == "blank"), default=0) if what == "peak" else 0
+    points = [(row[size], row[what] - blank) for row in by(rows, way, size) if row[what] > blank]
+    if len(points) < 3:
+        return None
+    x, y = np.log(np.array(points, dtype=float)).T
+    slope, start = np.polyfit(x, y, 1)
+    off = float(np.exp(np.sqrt(np.mean((start + slope * x - y) ** 2))))
+    return {"exponent": float(slope), "off_by": off, "points": len(points)}
+
+
+def exponents(rows: Rows) -> list[dict[str, Any]]:
+    """Of every way, along widths and layers, in seconds and bytes."""
+    return [
+        {"way": way, "by": size, "of": what} | found
+        for way in COLOURS for size in ("width", "layers") for what in ("seconds", "peak")
+        if (found := growth(rows, way, size, what))
+    ]  # fmt: skip
+
+
+def ratio(row: dict[str, Any], rows: Rows) -> float | None:
+    """Seconds over those of the floor: with a forward pass where the way looks at samples."""
+    floor = "floor" if row["way"] in ("flow", "exact", "exact, least squares", "floor") else "floor, weights"
+    same = [r for r in rows if (r["way"], r["width"], r["layers"]) == (floor, row["width"], row["layers"])]
+    return row["seconds"] / same[0]["seconds"] if same and "seconds" in same[0] else None
+
+
+def lines(rows: Rows) -> Iterator[list[str]]:
+    """Every row as it is shown: sizes, the way, seconds, over the floor, peak memory, and the share of every stage."""
+    for row in rows:
+        size = [str(row["width"]), str(row["layers"]), row["way"]]
+        if "skipped" in row:
+            yield [*size, f"skipped: {row['skipped']}", *[""] * (2 + len(STAGES))]
+            continue
+        stages, over = row.get("stages"), ratio(row, rows)
+        shares = [f"{100 * stages[stage] / row['seconds']:.0f} %" if stages else "" for stage in STAGES]
+        yield [*size, f"{row['seconds']:.1f}", f"{over:.1f}" if over else "", f"{row['peak'] / 1e9:.2f}", *shares]
+
+
+def show(name: str, rows: Rows) -> None:
+    """Tables and the picture."""
+    table = Table("width", "layers", "way", "seconds", "over the floor", "peak (GB)", *STAGES)
+    for line in lines(rows):
+        table.add_row(*line)
+    console = Console(width=150)
+    console.print(table)
+    fitted = Table("way", "of", "by", "exponent", "off by a factor of", "points")
+    for each in exponents(rows):
+        fitted.add_row(
+            each["way"], each["of"], each["by"], f"{each['exponent']:.2f}", f"{each['off_by']:.2f}",
+            str(each["points"]),
+        )  # fmt: skip
+    console.print(fitted)
+    plot(name, rows)
+
+
+def plot(name: str, rows: Rows) -> None:
+    """Seconds and memory by width, in logarithms; what the widest of each way took its time for."""
+    figure, (time, memory, shares) = pyplot.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    for axes, what, unit, label in (
+        (time, "seconds", 1, "processor seconds"),
+        (memory, "peak", 1e9, "peak memory, GB"),
+    ):
+        for way, colour in COLOURS.items():
+            _line(axes, [(row["width"], row[what] / unit) for row in by(rows, way, "width")], way, colour)
+        axes.set(xscale="log", yscale="log", xlabel="width", ylabel=label)
+        widths = sorted({row["width"] for way in COLOURS for row in by(rows, way, "width")})
+        axes.set_xticks(widths, [str(width) for width in widths])
+        axes.minorticks_off()
+    memory.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    figure.legend(*time.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="outside upper left")
+    widest = {way: found[-1] for way in COLOURS if (found := by(rows, way, "width")) and "stages" in found[-1]}
+    labels, start = [f"{way}\n(width {row['width']})" for way, row in widest.items()], np.zeros(len(widest))
+    for place, stage in enumerate(STAGES):
+        part = np.array([100 * row["stages"][stage] / row["seconds"] for row in widest.values()])
+        shares.barh(labels, part, left=start, label=stage, color=f"C{place}")
+        start += part
+    shares.set(xlabel="share of the seconds, %", xlim=(0, 100))
+    shares.invert_yaxis()
+    shares.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    for axes in (time, memory, shares):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(RESULTS / f"{name}.png", dpi=130)
+
+
+def _line(axes: Axes, points: list[tuple[float, float]], way: str, colour: str) -> None:
+    if points:
+        style = "--" if way.startswith("floor") else "-"
+        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3.5, label=way, color=colour)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default="fuse")
+    name = parser.parse_args().name
+    show(name, json.loads((RESULTS / f"{name}.json").read_text())["rows"])
+
+
+if __name__ == "__main__":
+    main()
