@@ -6,7 +6,8 @@ from functools import partial
 
 from transfuse.align.evidence import Probe
 from transfuse.align.expand import Made
-from transfuse.io.store import Store
+from transfuse.errors import OutputError
+from transfuse.io.store import Entry, Store
 from transfuse.ranks import here
 from transfuse.transport.cost import Moments
 
@@ -65,11 +66,16 @@ def _keep(store: Store, seen: Moments) -> None:
 
 
 def _load(store: Store) -> Moments | None:
-    entry = store.load("statistics")
-    return None if entry is None else Moments(entry.facts, **entry.tensors)
+    return _moments(store.load("statistics"))
 
 
 def _again(store: Store) -> Moments:
-    found = _load(store)
-    assert found is not None, f"{store.path('statistics')} is gone"
+    """To be called by any process, whenever it needs them."""
+    found = _moments(store.read("statistics"))
+    if found is None:
+        raise OutputError(f"{store.path('statistics')}: was removed or damaged meanwhile; run this again")
     return found
+
+
+def _moments(entry: Entry | None) -> Moments | None:
+    return None if entry is None else Moments(entry.facts, **entry.tensors)
