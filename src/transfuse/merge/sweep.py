@@ -48,11 +48,8 @@ class Sweep:
         modules = modules_of(self.fused, (*units.written, units.reader.name))
         options = [None, *range(len(self.models) - 1)]
         moments = [self._moments(stage, half, options) for half in self.halves]
-        of_means = [by_option[0] for by_option in moments]
-        if all(
-            agrees(linear, modules[linear.name], held) for linear, held in zip(stage.linears, of_means[1], strict=True)
-        ):
-            return self._solve(stage, of_means)  # parents that agree are left alone
+        if self._agree(stage, moments[1]):
+            return self._solve(stage, [half[0] for half in moments])
         fits, held_by = [], []
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
@@ -67,6 +64,13 @@ class Sweep:
         if reading.linears == (units.reader,):  # its own sums are among those seen
             found |= self._solve(reading, [[fit.only(kept)], [held.only(kept)]])
         return found
+
+    def _agree(self, stage: Stage, by_option: Sequence[Sequence[Sums]]) -> bool:
+        """Whether the means write what every parent does: then there is nothing to choose among."""
+        return all(
+            agrees(linear, self.fused.get_submodule(linear.name), wanted)
+            for option in by_option for linear, wanted in zip(stage.linears, option, strict=True)
+        )  # fmt: skip
 
     def _solve(self, stage: Stage, moments: Sequence[Sequence[Sums]]) -> dict[str, Fit]:
         """Fit to the first half's moments, the ridge chosen by the second's."""
