@@ -28,6 +28,11 @@ def test_an_interval_is_as_wide_as_theory_has_it() -> None:
     assert (low, high) == (pytest.approx(share - wide, abs=0.004), pytest.approx(share + wide, abs=0.004))
 
 
+def test_all_right_of_seven_is_not_certainty() -> None:
+    low, high = certainty(classifier(torch.ones(7))).accuracy
+    assert (low, high) == (pytest.approx(7 / (7 + 1.96**2), abs=1e-3), 1)  # Wilson (1927)
+
+
 def test_texts_are_drawn_not_words() -> None:
     """A hundred equal words a text tell no more than one."""
     right = torch.arange(50).remainder(2).double()
@@ -69,5 +74,5 @@ def test_words_are_not_put_to_mcnemar() -> None:
 
 def test_of_one_sample_nothing_is_known() -> None:
     one = classifier(torch.ones(1))
-    assert certainty(one).accuracy == (1, 1)
+    assert (certainty(one).accuracy, certainty(one).loss) == (None, None)
     assert difference(one, classifier(torch.zeros(1))).loss_p == 1

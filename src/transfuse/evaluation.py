@@ -45,15 +45,15 @@ class Evaluation:
 
 
 def evaluation(
-    outcomes: Mapping[str, Outcome], names: Mapping[int, str], measures: Sequence[str], seed: int = 0
+    outcomes: Mapping[str, Outcome], classes: Mapping[str, Mapping[int, str]], measures: Sequence[str], seed: int = 0
 ) -> Evaluation:
-    """Of models by name, the first compared with each other one that answered as many samples.
+    """Of models by name, the first compared with each other one that was asked the same.
 
     Args:
-        names: of the classes.
+        classes: of each model, the names of its own classes.
     """
     models = {
-        model: Measured(found.metrics(), certainty(found, seed), found.grades(names))
+        model: Measured(found.metrics(), certainty(found, seed), found.grades(classes[model]))
         for model, found in outcomes.items()
     }
     (_, first), *others = outcomes.items()

@@ -50,8 +50,8 @@ def scores(
                 HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tasks=list(names),
                 task_manager=manager, limit=limit, log_samples=False, bootstrap_iters=1000,
             )  # fmt: skip
-    except (OSError, ConnectionError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:  # a task is a program of its own: whatever is wrong with it
+        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         raise DataError(f"--lm-eval {','.join(names)}: the harness cannot run it ({reason}); check the task") from error
     return {task: _numbers(each) for task, each in found["results"].items()} if found else {}
 
@@ -59,7 +59,12 @@ def scores(
 def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
     """Metrics by their names, without the harness's name of the filter that most have not."""
     return {
-        name.removesuffix(",none"): float(value)
-        for name, value in found.items()
-        if isinstance(value, Real) and name != "sample_len"
+        _plain(name): float(value) for name, value in found.items() if isinstance(value, Real) and name != "sample_len"
     }
+
+
+def _plain(name: str) -> str:
+    """`acc,none` as acc; `acc_stderr,strict` as acc,strict_stderr, beside acc,strict."""
+    metric, _, kept = name.partition(",")
+    error = "_stderr" if metric.endswith("_stderr") else ""
+    return metric.removesuffix("_stderr") + (f",{kept}" if kept not in ("", "none") else "") + error

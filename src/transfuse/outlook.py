@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 from transfuse.estimate import Estimate, rates
 from transfuse.network.space import Space
 
+BLOCK = re.compile(r"(^|\.)(\d+)\.")  # in the name of a space
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -82,6 +84,10 @@ def by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dict[Kind,
     found: dict[tuple[str, int, str, tuple[int, ...]], list[Space]] = {}
     for space in spaces:
         inside = tuple(parent.units for parent in space.ancestors())
-        name = re.sub(r"(^|\.)\d+\.", r"\1", space.name)  # without the number of its block
-        found.setdefault((name, space.units, mapped_by or str(space.group), inside), []).append(space)
+        found.setdefault((kind(space.name), space.units, mapped_by or str(space.group), inside), []).append(space)
     return {Kind(*kind, count=len(alike)): tuple(alike) for kind, alike in found.items()}
+
+
+def kind(name: str) -> str:
+    """The name of a space without the number of its block."""
+    return BLOCK.sub(r"\1", name)

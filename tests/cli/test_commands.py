@@ -188,6 +188,7 @@ def test_eval_measures_every_model(world: World, run: Run) -> None:
     (apart,) = found[str(world.a)]["against"].values()
     assert apart["loss"] == pytest.approx(found[str(world.a)]["loss"] - found[str(world.b)]["loss"])
     assert "against" not in found[str(world.b)]
+    one_line(run("eval", world.a, world.a, "--data", world.images), [str(world.a), "twice"])
     classes = run("eval", world.a, "--data", world.images, "--classes").out
     assert all(name in classes and name not in ran.out for name in ("precision", "recall"))
     some = strict(run("eval", world.a, "--data", world.images, "--limit", 3, "--json").out)

@@ -60,9 +60,18 @@ def test_unknown_tasks_and_models_that_do_not_continue(tmp_path: Path, tasks: Pa
     one_line(run("eval", world.a, "--lm-eval", "endings", "--lm-eval-tasks", tasks), ["does not continue texts"])
 
 
+@pytest.mark.slow
+def test_a_task_that_breaks(tmp_path: Path, tasks: Path, run: Run) -> None:
+    described = yaml.safe_load((tasks / "endings.yaml").read_text())
+    (tasks / "endings.yaml").write_text(yaml.safe_dump(described | {"doc_to_text": "{{nothing.of.this}}"}))
+    ran = run("eval", saved(tmp_path / "a", gpt2, 1), "--lm-eval", "endings", "--lm-eval-tasks", tasks)
+    one_line(ran, ["endings", "UndefinedError", "check the task"])
+
+
 def test_what_to_measure_on_has_to_be_said(world: World, run: Run) -> None:
     one_line(run("eval", world.a), ["--data", "--lm-eval"])
     one_line(run("eval", world.a, "--data", world.images, "--lm-eval", "x"), ["--lm-eval", "--data"])
+    one_line(run("eval", world.a, "--lm-eval", "x", "--classes"), ["--classes"])
     one_line(run("eval", world.a, "--lm-eval", "x,,y"), ["--lm-eval", "'x,,y'"])
     one_line(run("eval", world.a, "--lm-eval", "x", "--lm-eval-tasks", world.here / "no"), ["--lm-eval-tasks", "no"])
     one_line(run("eval", world.a, "--data", world.images, "--lm-eval-tasks", world.here), ["--lm-eval-tasks"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, Image
 from test_languages import TEXTS, gpt2, saved
 from world import Run, World, one_line, vit
 
@@ -99,6 +100,44 @@ def test_a_report_afterwards_says_the_same(world: World, run: Run) -> None:
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before_files
     assert str(out / "report.html") in run("report", out, "--limit", 5).out
     assert read(out)[1]["measured"]["rows"][0]["metrics"]["samples"] == 5
+
+
+def test_from_another_directory(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths that were given in one are found from another."""
+    shutil.copytree(world.a, world.here / "a")
+    shutil.copytree(world.b, world.here / "b")
+    monkeypatch.chdir(world.here)
+    assert run("fuse", "a", "b", "-o", "out").status == 0
+    (world.here / "deeper").mkdir()
+    monkeypatch.chdir(world.here / "deeper")
+    assert run("report", "../out").status == 0
+
+
+def test_it_is_measured_on_other_data_and_aligned_by_its_own(world: World, run: Run) -> None:
+    out, more = world.here / "out", world.here / "more"
+    shutil.copytree(world.images, more)
+    assert run("fuse", world.a, world.b, "-o", out).status == 0
+    assert run("report", out, "--data", more).status == 0
+    page, found = read(out)
+    assert found["record"]["data"] is None
+    assert "--data" not in found["command"]
+    assert found["measured"]["source"] == str(more)
+    assert not found["measured"]["calibrated"]
+    assert run("fuse", world.a, world.b, "-o", out, "--data", more, "--report", "--overwrite").status == 0
+    page, found = read(out)
+    assert found["measured"]["calibrated"]
+    assert "which it was fused by too" in page.shown
+
+
+def test_answers_that_are_none_of_the_models_are_refused_before_it_fuses(world: World, run: Run) -> None:
+    rows = [{"image": str(path), "label": 7} for path in sorted(world.images.rglob("*.png"))]
+    data = Dataset.from_list(rows).cast_column("image", Image())
+    data.save_to_disk(world.here / "seven")
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.here / "seven", "--report")
+    one_line(ran, ["label 7"])
+    assert not (world.here / "out.work").exists()
+    assert run("fuse", world.a, world.b, "-o", out, "--data", world.here / "seven").status == 0
 
 
 def test_without_answers_nothing_is_measured_but_all_is_shown(world: World, run: Run) -> None:

@@ -28,14 +28,15 @@ def test_between_its_parents() -> None:
 
 
 def test_below_the_weaker_parent_it_is_to_be_fine_tuned() -> None:
-    assert "below the weaker parent (50.0% accuracy): fine-tune it" in verdict(measured(row("f", "fusion", 0.45)))
+    assert "worse than the weaker parent (50.0% accuracy): fine-tune it" in verdict(measured(row("f", "fusion", 0.45)))
     unsure = verdict(measured(row("f", "fusion", 0.49), interval=SAME))
-    assert "below the weaker parent (50.0% accuracy), not told apart from it by these samples" in unsure
+    assert "worse than the weaker parent (50.0% accuracy), by no more than these samples may by chance" in unsure
+    assert "fine-tune" not in unsure
 
 
 def test_above_the_best_parent() -> None:
-    assert verdict(measured(row("f", "fusion", 0.7))).endswith("above the best parent (60.0% accuracy).")
-    assert "not told apart" in verdict(measured(row("f", "fusion", 0.61), interval=SAME))
+    assert verdict(measured(row("f", "fusion", 0.7))).endswith("better than the best parent (60.0% accuracy).")
+    assert "by chance" in verdict(measured(row("f", "fusion", 0.61), interval=SAME))
 
 
 def test_no_better_than_the_average() -> None:

@@ -20,7 +20,7 @@ def evaluate(
     from transfuse.report.table import evaluation_tables, scores_table
 
     chosen = options(given(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks"))
-    tasks, speak = measured_by(data, lm_eval, lm_eval_tasks), voice(context)
+    tasks, speak = measured_by(data, lm_eval, lm_eval_tasks, classes), voice(context)
     with quiet_libraries():
         from transfuse.jobs.measuring import eval_job, harness_job
 

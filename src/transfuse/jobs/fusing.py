@@ -6,23 +6,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from transfuse.align.methods import Aligned
 from transfuse.checks import MARK, Workplace, policy
 from transfuse.config import Job, Options
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, TransfuseError
 from transfuse.estimate import Estimate, available_bytes, rates
-from transfuse.fusion import merged
+from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
-from transfuse.io.data import load_samples
+from transfuse.io.data import Samples, load_samples
 from transfuse.io.lock import held
 from transfuse.io.output import clear_remains, remove_empty
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
-from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured
-from transfuse.matching import check_alike, match
+from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured, write_texts
+from transfuse.matching import Matched, check_alike, match
 from transfuse.network.spec import Spec
 from transfuse.outlook import Outlook, outlook
 from transfuse.progress import Progress
@@ -46,7 +47,7 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
             record = stream(job.models, output, policy(job), progress, place.folder, beside, **job.options())
             return output, record
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-        shown = to_measure(job.data, anchor, LIMIT, job) if job.report else None
+        shown = to_measure(job.data, job.models[0], anchor, LIMIT, job) if job.report else None
         room = None if job.max_memory is None else max(job.max_memory - cost.loaded, 1)  # what the models leave of it
         matched = match(job.models, samples, progress, cache=place.folder, room=room, **job.options())
         fusion = merged(matched, progress)
@@ -55,10 +56,20 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
             took["foretold"] = {"seconds": round(cost.labour.takes(rates()), 1), "bytes": cost.loaded}
         fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
         if here().first:
-            reported = (matched, fusion.model, fusion.record, output.name, shown, progress)
-            fusion.save(output, policy(job), texts=report_of(*reported).texts if job.report else {})
+            fusion.save(output, policy(job))
+            if job.report:
+                _report(matched, fusion, output, shown, progress)
         here().wait()
         return output, fusion.record
+
+
+def _report(matched: Matched, fusion: Fusion, output: Path, shown: Samples | None, progress: Progress) -> None:
+    """Write the report into the output, which is there whatever becomes of it."""
+    try:
+        report = report_of(matched, fusion.model, fusion.record, output.name, shown, progress)
+        write_texts(output, report.texts)
+    except TransfuseError as error:
+        raise type(error)(f"{output}: is written, but not its report: {error}") from error
 
 
 def _beside(
@@ -67,17 +78,26 @@ def _beside(
     return dict(unmeasured(spec, options, alignments, record, name).texts)
 
 
+def lock_of(place: Workplace, output: Path) -> Path:
+    """What the run that writes `output` holds: a file that goes with the work; in a lasting cache, one per output."""
+    if not place.lasting:
+        return place.folder / MARK
+    return place.folder / f".{sha256(str(output.expanduser().resolve()).encode()).hexdigest()[:20]}.lock"
+
+
 @contextmanager
 def _at(place: Workplace, output: Path) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
-    if place.lasting:
-        yield
-        return
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
     place.folder.mkdir(parents=True, exist_ok=True)
-    with held(place.folder / MARK, str(output)) if here().first else nullcontext():
+    with held(lock_of(place, output), str(output)) if here().first else nullcontext():
         if here().first:
             clear_remains(output.absolute(), "partial")
+        if place.lasting:
+            yield
+            if here().first:
+                clear_remains(output.absolute(), "replaced")
+            return
         try:
             yield
         except BaseException:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transfuse.config import Options
-from transfuse.errors import SpecError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import evaluate, judge
 from transfuse.evaluate import path as walk
@@ -22,17 +22,19 @@ from transfuse.tasks import CONTINUED, check_measurable, own_processor, task
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
     """Every model on labelled data, the first beside the others."""
     device = options.torch_device()
+    if len(set(models)) < len(models):
+        raise ConfigError(f"{next(name for name in models if models.count(name) > 1)}: given twice; give it once")
     tasks = [task(each) for each in inspect(models, options, check_measurable)]
     given = load_samples(data)
     samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
     found: dict[str, Outcome] = {}
-    names: dict[int, str] = {}
+    classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
-        names = names or dict(model.config.id2label or {})
+        classes[name] = dict(model.config.id2label or {})
         found[name] = judge(model, batches_of(samples[index], model, name, options))
     measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
-    return evaluation(found, names, measures, options.seed)
+    return evaluation(found, classes, measures, options.seed)
 
 
 def harness_job(

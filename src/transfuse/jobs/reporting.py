@@ -14,7 +14,7 @@ from transfuse.choices import FLOW, Paper
 from transfuse.compare import Row
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
-from transfuse.io.checkpoint import load_model, local_directory
+from transfuse.io.checkpoint import load_model, local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import file_hashes
 from transfuse.io.output import atomic_file
@@ -24,7 +24,7 @@ from transfuse.matching import Matched, match
 from transfuse.network.spec import Spec
 from transfuse.progress import Progress
 from transfuse.report.card import again, chosen
-from transfuse.tasks import check_measurable, task
+from transfuse.tasks import check_measurable, task, with_ids_of
 from transfuse.terminal import standard
 
 LIMIT = 2000  # samples that a report measures on, unless more are asked for
@@ -56,12 +56,12 @@ def report_job(
         TransfuseError: what is in `output` is no fusion, or what it came from is gone or has changed.
     """
     record = read_record(output)
-    names = [_unchanged(each) for each in record["models"]]
+    names = [_unchanged(each, record["directory"]) for each in record["models"]]
     options: Options = make(Options, chosen(record) | changes)
     options.torch_device()
     kind, *_ = inspect(names, options, fusible)
-    used = record["data"]
-    shown = to_measure(used if data is None else data, kind, limit or LIMIT, options)
+    used = record["data"] and _there(record["data"], record["directory"])
+    shown = to_measure(used if data is None else data, names[0], kind, limit or LIMIT, options)
     samples = None if used is None else task(kind).samples(load_samples(str(used), CALIBRATION))
     matched = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
     report = report_of(matched, load_model(output), record, output.resolve().name, shown, progress)
@@ -72,8 +72,9 @@ def report_job(
 
 def read_record(output: Path) -> dict[str, Any]:
     """What `transfuse.json` says of a fusion. Raises `CheckpointError` or `ConfigError`."""
+    folder = local_directory(output)
     try:
-        record = json.loads((local_directory(output) / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{output}: holds no {RECORD}, so it is no fusion; give what fuse wrote") from error
     except (OSError, ValueError) as error:
@@ -83,27 +84,40 @@ def read_record(output: Path) -> dict[str, Any]:
     wanted = {"models": list, "options": dict, "versions": dict, "alignments": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in wanted.items()):
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
-    return {"data": None, "calibration_samples": 0, "evidence": "weights", "merge": "mean"} | record
+    usual = {"data": None, "calibration_samples": 0, "evidence": "weights", "merge": "mean", "directory": "."}
+    return usual | record
 
 
-def _unchanged(model: Mapping[str, Any]) -> str:
+def _there(path: str, directory: str) -> str:
+    """A path that was given in `directory`, from here."""
+    there = Path(directory) / path
+    return path if Path(path).exists() or not there.exists() else str(there)
+
+
+def _unchanged(model: Mapping[str, Any], directory: str) -> str:
     """The path of a model that a fusion came from. Raises `ConfigError` where it is not what it was."""
     path = model.get("path")
     if not isinstance(path, str):
         raise ConfigError("a model that was passed in memory cannot be looked at again; save it, and fuse from there")
+    path = _there(path, directory)
     if file_hashes(local_directory(path, "allow")) != model.get("sha256"):
         raise ConfigError(f"{path}: is not what was fused, it has changed since; fuse again")
     return path
 
 
-def to_measure(data: str | None, kind: str, limit: int, options: Options) -> Samples | None:
-    """Samples with answers; None where there are none, or a model of this class gives none that can be measured."""
+def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Options) -> Samples | None:
+    """Samples with answers; None where there are none, or a model of this class gives none that can be measured.
+
+    Raises:
+        DataError: their answers are not those of the anchor.
+    """
     if data is None:
         return None
     try:
-        return task(kind).labelled(load_samples(data)).take(limit, options.seed)
+        samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
     except (DataError, SpecError):
         return None
+    return with_ids_of(read_config(local_directory(anchor, "allow")), samples)
 
 
 def report_of(
@@ -126,7 +140,7 @@ def report_of(
         samples = None
     if samples is not None:
         batches = list(batches_of(samples, anchor, str(matched.origins[0].path), matched.options))
-        found = measure(matched, fused, batches, progress)
+        found = measure(matched, fused, batches, samples.source, progress)
     return _report(_seen(matched), matched.alignments, record, name, found, ways)
 
 

@@ -1,6 +1,5 @@
 """What a report says: how good everything is, and what happened to every space."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -10,10 +9,10 @@ from transfuse.align.methods import Aligned
 from transfuse.evaluate import Path
 from transfuse.network.spec import Spec
 from transfuse.outcome import Grades, Metrics
+from transfuse.outlook import BLOCK, kind
 from transfuse.report.record import diagnose
 from transfuse.significance import Certainty, Difference
 
-BLOCK = re.compile(r"(^|\.)(\d+)\.")  # in the name of a space
 Role = Literal["parent", "control", "fusion", "ensemble"]
 
 
@@ -36,6 +35,7 @@ class Measurement:
         against: how the fusion differs from each parent.
         lines: from the anchor to each aligned model, by name.
         measures: what of `Metrics` tells something of such models.
+        source: of the samples; `calibrated`: whether the models were fused by the same.
         classes: of the fusion, every class, where it is a classifier.
     """
 
@@ -43,6 +43,8 @@ class Measurement:
     against: Mapping[str, Difference]
     lines: Mapping[str, Path]
     measures: Sequence[str]
+    source: str = ""
+    calibrated: bool = False
     classes: Mapping[str, Grades] = field(default_factory=dict)
 
     def of(self, role: Role) -> list[Row]:
@@ -123,8 +125,3 @@ def matched(spec: Spec, alignments: Sequence[Aligned]) -> list[Matched]:
                 Matched(index, name, kind(name), int(block[2]) if block else None, mean, pairs, diagnose(match))
             )
     return found
-
-
-def kind(name: str) -> str:
-    """The name of a space without the number of its block."""
-    return BLOCK.sub(r"\1", name)

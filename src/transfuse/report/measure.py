@@ -19,19 +19,22 @@ from transfuse.network.model import Network, with_tensors
 from transfuse.outcome import Metrics, Outcome
 from transfuse.progress import Progress
 from transfuse.report.facts import Measurement, Role, Row
+from transfuse.report.record import source_of
 from transfuse.significance import certainty, difference
 from transfuse.tasks import task
 
 FUSION, PLAIN = "fusion", "plain average"
 
 
-def measure(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], progress: Progress) -> Measurement:
+def measure(
+    matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], source: str, progress: Progress
+) -> Measurement:
     """All of it.
 
     Args:
-        batches: labelled, prepared for the anchor.
+        batches: labelled, prepared for the anchor; `source`: where they come from.
     """
-    networks, weights = matched.networks, matched.weights
+    networks, weights, seed = matched.networks, matched.weights, matched.options.seed
     anchor, models = networks[0].model, [each.model for each in networks]
     names = parent_names(matched)
     asked: list[tuple[str, Role, Callable[[], Outcome]]] = [
@@ -49,11 +52,13 @@ def measure(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], 
     rows = []
     for name, role, _ in asked:
         metrics = found[name].metrics()
-        rows.append(Row(name, role, metrics, certainty(found[name]), metrics.loss - even))
-    against = {name: difference(found[FUSION], found[name]) for name in names}
+        rows.append(Row(name, role, metrics, certainty(found[name], seed), metrics.loss - even))
+    against = {name: difference(found[FUSION], found[name], seed) for name in names}
     lines = _lines(matched, parents, names, batches, progress)
     measures = (*task(type(anchor).__name__).measures, "calibration_error")
-    return Measurement(rows, against, lines, measures, found[FUSION].grades(anchor.config.id2label or {}))
+    calibrated = matched.data is not None and source == source_of(matched.data)
+    classes = found[FUSION].grades(anchor.config.id2label or {})
+    return Measurement(rows, against, lines, measures, source, calibrated, classes)
 
 
 def parent_names(matched: Matched) -> list[str]:
@@ -70,7 +75,8 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     if any(row is not None for row in matched.rows):
         return {"the anchor's share alone": half}
     found: dict[str, Mapping[str, Tensor]] = {}
-    if all(_alike(anchor, other) for other in others):
+    averaged = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
+    if not averaged and all(_alike(anchor, other) for other in others):
         found[PLAIN] = mean([each.tensors for each in matched.networks], matched.weights)
     choices = Choices("weights", (), Paper(plan="uniform"))
     with suppress(TransfuseError):  # not any two models have a flow between them
@@ -85,11 +91,11 @@ def _lines(
     """From the anchor to each source, as it was carried; and to the first as it is, where that can be."""
     anchor, *others = matched.networks
     ends: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor], Metrics]] = {
-        f"{matched.options.align}, to {name}": (aligned.anchor, aligned.carried, metrics)
+        f"{matched.options.align}, to {name.partition(':')[0]}": (aligned.anchor, aligned.carried, metrics)
         for name, aligned, metrics in zip(names[1:], matched.alignments, parents[1:], strict=True)
     }
     if _alike(anchor, others[0]) and matched.options.align != "none":
-        ends[f"as they are, to {names[1]}"] = (anchor.tensors, others[0].tensors, parents[1])
+        ends["as they are, to model 2"] = (anchor.tensors, others[0].tensors, parents[1])
     return {
         name: path(anchor.model, start, end, (parents[0], metrics), batches)
         for name, (start, end, metrics) in progress.track(list(ends.items()), "walking")

@@ -10,6 +10,7 @@ from transfuse.align.methods import Aligned
 from transfuse.report.facts import Facts
 from transfuse.report.pictures import pictures
 from transfuse.report.table import probability
+from transfuse.significance import Interval
 from transfuse.sizes import in_words
 
 WIDEST = 64  # heads in a row
@@ -23,7 +24,10 @@ def page(facts: Facts, alignments: Sequence[Aligned], ways: Sequence[Any] = ()) 
         ways: rows of `compare.Comparison`, for a table of every way to fuse the same models.
     """
     environment = Environment(loader=PackageLoader("transfuse", "report"), autoescape=True, trim_blocks=True)
-    environment.filters |= {"size": in_words, "probability": probability, "svg": Markup, "weights_hash": _weights_hash}
+    environment.filters |= {
+        "size": in_words, "probability": probability, "svg": Markup, "weights_hash": _weights_hash,
+        "percents": _percents, "numbers": _numbers,
+    }  # fmt: skip
     heads = [each for each in facts.matched if each.pairs and len(each.pairs) <= WIDEST]
     return environment.get_template("template.html").render(
         facts=facts, record=facts.record, found=facts.measured, ways=ways, heads=heads,
@@ -36,3 +40,11 @@ def _weights_hash(hashes: Mapping[str, str]) -> str:
     """The beginning of the hash of the weights, or of their first file."""
     found = [digest for name, digest in sorted(hashes.items()) if not name.endswith(".json") and name != "config"]
     return found[0][:12] if found else ""
+
+
+def _percents(interval: Interval | None) -> str:
+    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def _numbers(interval: Interval | None) -> str:
+    return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -7,7 +7,8 @@ import matplotlib
 from torch import Tensor
 
 from transfuse.align.methods import Aligned
-from transfuse.report.facts import BLOCK, Facts, Measurement, kind
+from transfuse.outlook import BLOCK, kind
+from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
 from transfuse.transport.maps import Permutation
 

@@ -49,6 +49,7 @@ def describe(
     """The record of a fusion."""
     return {
         "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
+        "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
         "evidence": choices.evidence,
         "merge": options.merging(data is not None),

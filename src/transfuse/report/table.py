@@ -65,7 +65,7 @@ def metrics_table(found: Evaluation) -> Table:
     measures = (*found.measures, "calibration_error")
     titles = [*found.measures, "ECE"]
     table = Table(
-        _name(), *map(_right, titles), _right("samples"), caption_justify="left",
+        _name(), *map(_right, (*titles, "words" if "perplexity" in measures else "samples")), caption_justify="left",
         caption=Text("[low, high]: 95 % interval; ECE: expected calibration error"),
     )  # fmt: skip
     for name, each in found.models.items():
@@ -81,16 +81,18 @@ def metrics_table(found: Evaluation) -> Table:
 
 def _differences(first: str, against: Mapping[str, Difference]) -> Table:
     """How `first` differs from each other model."""
-    columns = ("accuracy", "p", "loss", "p")
+    judged = any(each.accuracy_p is not None for each in against.values())
+    columns = ("accuracy", *(["p"] if judged else []), "loss", "p")
+    tests = "McNemar's test, permutation test" if judged else "permutation test"
     table = Table(
         _name(), *map(_right, columns), title=Text(f"{printable(first)}, compared with"), title_justify="left",
-        caption=Text("[low, high]: 95 % interval; p: McNemar's test, permutation test"), caption_justify="left",
+        caption=Text(f"[low, high]: 95 % interval; p: {tests}"), caption_justify="left",
     )  # fmt: skip
     for name, each in against.items():
         table.add_row(
             Text(printable(name)),
             Text(f"{each.accuracy:+.2%}\n{_interval(each.accuracy_interval, '+.2%')}"),
-            "" if each.accuracy_p is None else probability(each.accuracy_p),
+            *(["" if each.accuracy_p is None else probability(each.accuracy_p)] if judged else []),
             Text(f"{each.loss:+.4f}\n{_interval(each.loss_interval, '+.4f')}"), probability(each.loss_p),
         )  # fmt: skip
     return table
@@ -112,8 +114,10 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _interval(found: Interval, how: str) -> str:
+def _interval(found: Interval | None, how: str) -> str:
     """With a digit less than the value, and without its unit."""
+    if found is None:
+        return ""
     low, high = found if how.endswith("f") else (100 * end for end in found)
     shorter = ("+" if how.startswith("+") else "") + (".3f" if how.endswith("f") else ".1f")
     return f"[{low:{shorter}}, {high:{shorter}}]"

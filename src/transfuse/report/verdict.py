@@ -26,18 +26,19 @@ def _place(found: Measurement, fusion: Row, worst: Row, best: Row) -> str:
     value, low, high = (_value(found, row) for row in (fusion, worst, best))
     if value < low:
         apart = found.against[worst.name]
-        sure = "" if _apart(found, apart) else ", not told apart from it by these samples"
-        return f"below the weaker parent ({_said(found, worst)}){sure}: fine-tune it"
+        if not _apart(found, apart):
+            return f"worse than the weaker parent ({_said(found, worst)}), by no more than these samples may by chance"
+        return f"worse than the weaker parent ({_said(found, worst)}): fine-tune it"
     if value <= high:
         return f"between its parents ({_said(found, worst)} and {_said(found, best)})"
-    sure = "" if _apart(found, found.against[best.name]) else ", not told apart from it by these samples"
-    return f"above the best parent ({_said(found, best)}){sure}"
+    sure = "" if _apart(found, found.against[best.name]) else ", by no more than these samples may by chance"
+    return f"better than the best parent ({_said(found, best)}){sure}"
 
 
 def _apart(found: Measurement, difference: Difference) -> bool:
     """Whether the interval of the difference leaves out zero."""
-    low, high = difference.loss_interval if _speaks(found) else difference.accuracy_interval
-    return low > 0 or high < 0
+    interval = difference.loss_interval if _speaks(found) else difference.accuracy_interval
+    return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _speaks(found: Measurement) -> bool:
