@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from transfuse.align.common import common
 from transfuse.align.confident import confident
-from transfuse.align.learned import Course, learn
+from transfuse.align.descent import Course
+from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS, Aligned, Choices
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight

@@ -4,9 +4,10 @@ import pytest
 import torch
 from cases import CASES, HEADS
 
+from transfuse.align.descent import EVERY
 from transfuse.align.groups import random_alignment
 from transfuse.align.latents import CONDITION, Latents, movable
-from transfuse.align.learned import EVERY, learn
+from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS, Choices
 from transfuse.batch import MISSING, cast
 from transfuse.choices import Learning
