@@ -12,7 +12,8 @@ from pairs import Pair
 from rich.console import Console
 from rich.table import Table
 
-from transfuse.align.methods import Choices, align_within
+from transfuse.align.aligned import Choices
+from transfuse.align.by_symmetry import align_within
 from transfuse.evaluate import Metrics
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import restrict, symmetric

@@ -17,7 +17,8 @@ from pairs import Pair
 from rich.console import Console
 from rich.table import Table
 
-from transfuse.align.methods import Choices, align_flow
+from transfuse.align.aligned import Choices
+from transfuse.align.by_flow import align_flow
 from transfuse.choices import Paper
 from transfuse.transport.solve import Match
 

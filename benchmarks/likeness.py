@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transfuse.align.evidence import Probe, collect
 from transfuse.align.gauge import canonical
-from transfuse.align.methods import seen_by
+from transfuse.align.views import seen_by
 from transfuse.config import Options, make
 from transfuse.matching import align, calibrate
 from transfuse.network.model import Network, network, with_tensors

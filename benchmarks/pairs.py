@@ -7,7 +7,7 @@ from common import PARENTS, split
 from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.evaluate import Metrics, evaluate
 from transfuse.io.data import load_samples
 from transfuse.io.images import image_preparer

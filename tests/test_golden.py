@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from transfuse.align.aligned import Choices
+from transfuse.align.by_flow import align_flow
 from transfuse.align.confident import confident
-from transfuse.align.methods import Choices, align_flow
 from transfuse.choices import Paper
 from transfuse.io.checkpoint import load_model
 from transfuse.merge.mean import mean

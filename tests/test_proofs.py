@@ -5,9 +5,10 @@ import torch
 import transformers
 from cases import CASES, HEADS, Case
 
+from transfuse.align.aligned import Choices
 from transfuse.align.gauge import canonical
 from transfuse.align.groups import as_matrix, random_alignment
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.batch import cast
 from transfuse.errors import SpecError
 from transfuse.fusion import fuse

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.batch import Batch
 from transfuse.evaluate import Metrics, Path, ensemble, evaluate, path
 from transfuse.fusion import fuse

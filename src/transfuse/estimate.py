@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.align.exact import roots
-from transfuse.align.methods import seen_by
+from transfuse.align.views import seen_by
 from transfuse.choices import FLOW, Paper
 from transfuse.config import Options
 from transfuse.network.layout import opened

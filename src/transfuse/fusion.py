@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from transfuse.align.aligned import Aligned, Choices, in_one_basis
 from transfuse.align.certificate import deviation
-from transfuse.align.methods import Aligned, Choices, in_one_basis
 from transfuse.choices import EXACT, Merge
 from transfuse.config import Options
 from transfuse.io.checkpoint import check_finite

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 from torch import nn
 from transformers import PreTrainedModel
 
+from transfuse.align.aligned import Aligned, Choices
 from transfuse.align.common import common
 from transfuse.align.confident import confident
 from transfuse.align.descent import Course
 from transfuse.align.learned import learn
-from transfuse.align.methods import METHODS, Aligned, Choices
+from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
 from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Paper

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Aligned, Choices, in_one_basis
+from transfuse.align.aligned import Aligned, Choices, in_one_basis
 from transfuse.choices import FLOW, Paper
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError

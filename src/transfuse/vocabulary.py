@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.choices import Vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.io.checkpoint import local_directory

@@ -3,8 +3,9 @@
 import torch
 from cases import CASES
 
+from transfuse.align.aligned import Choices
 from transfuse.align.common import common, spread
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.network.model import network
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from transfuse.align.evidence import collect
 from transfuse.align.exact import probes as exact_probes
 from transfuse.align.expand import expanded
 from transfuse.align.gauge import canonical
-from transfuse.align.methods import seen_by
+from transfuse.align.views import seen_by
 from transfuse.choices import Paper
 from transfuse.network.model import holding, network
 from transfuse.transport.cost import centre

@@ -4,9 +4,10 @@ import pytest
 import torch
 from cases import CASES
 
+from transfuse.align.aligned import Choices
 from transfuse.align.groups import random_element
 from transfuse.align.heads import cross_head
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.choices import Paper
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merge.apply import carry_all

@@ -4,11 +4,12 @@ import pytest
 import torch
 from cases import CASES, HEADS
 
+from transfuse.align.aligned import Choices
 from transfuse.align.descent import EVERY
 from transfuse.align.groups import random_alignment
 from transfuse.align.latents import CONDITION, Latents, movable
 from transfuse.align.learned import learn
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.batch import MISSING, cast
 from transfuse.choices import Learning
 from transfuse.errors import DataError, SpecError

@@ -4,8 +4,9 @@ import pytest
 import torch
 from cases import CASES, Case
 
+from transfuse.align.aligned import Choices
 from transfuse.align.heads import cross_head, without_scales
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.batch import cast
 from transfuse.choices import Paper
 from transfuse.merge.apply import carry_all

@@ -4,8 +4,9 @@ import pytest
 import torch
 from cases import CASES, Case
 
+from transfuse.align.aligned import Choices
 from transfuse.align.groups import random_alignment
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion import fuse

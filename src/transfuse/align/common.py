@@ -9,9 +9,9 @@ only how models lie to each other matters, and the merged model has its basis.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from transfuse.align.aligned import Aligned, in_one_basis
 from transfuse.align.exact import exact, from_weights
 from transfuse.align.groups import identity
-from transfuse.align.methods import Aligned, in_one_basis
 from transfuse.lazy import Hold, Tensors, in_memory
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from transfuse.align.aligned import Aligned
 from transfuse.align.latents import Latents, movable
-from transfuse.align.methods import Aligned
 from transfuse.align.objective import Objective
 from transfuse.augment import varied
 from transfuse.batch import Batch, answers, held_out

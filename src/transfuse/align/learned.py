@@ -14,8 +14,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from transfuse.align.aligned import Aligned
 from transfuse.align.descent import EVERY, Course, Descent
-from transfuse.align.methods import Aligned
 from transfuse.batch import Batch
 from transfuse.choices import Learning
 from transfuse.io.state import load_state, save_state

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.checks import MARK, Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError, TransfuseError

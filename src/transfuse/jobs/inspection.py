@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.align.methods import Choices
+from transfuse.align.aligned import Choices
 from transfuse.batch import Batch
 from transfuse.config import Options, Settings
 from transfuse.errors import SpecError

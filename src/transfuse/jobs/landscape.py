@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from transfuse.align.aligned import Choices
 from transfuse.align.gauge import canonical
-from transfuse.align.methods import METHODS, Choices
+from transfuse.align.methods import METHODS
 from transfuse.config import Options
 from transfuse.io.output import atomic_file
 from transfuse.jobs.inspection import ready

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Aligned, seen_by
+from transfuse.align.aligned import Aligned
+from transfuse.align.views import seen_by
 from transfuse.checks import check_folder
 from transfuse.choices import FLOW, Paper
 from transfuse.compare import Row

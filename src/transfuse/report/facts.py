@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from transfuse.align.agreement import agreement
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.evaluate import Path
 from transfuse.network.spec import Spec
 from transfuse.outcome import Grades, Metrics

@@ -8,7 +8,8 @@ from functools import partial
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import METHODS, Choices, in_one_basis
+from transfuse.align.aligned import Choices, in_one_basis
+from transfuse.align.methods import METHODS
 from transfuse.batch import Batch
 from transfuse.choices import Paper
 from transfuse.errors import TransfuseError

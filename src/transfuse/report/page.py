@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.report.facts import Facts
 from transfuse.report.pictures import pictures
 from transfuse.report.table import probability

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import matplotlib
 from torch import Tensor
 
-from transfuse.align.methods import Aligned
+from transfuse.align.aligned import Aligned
 from transfuse.outlook import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure

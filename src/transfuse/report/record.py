@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.align.methods import Aligned, Choices
+from transfuse.align.aligned import Aligned, Choices
 from transfuse.batch import raw, size
 from transfuse.config import Options
 from transfuse.io.checkpoint import local_directory
