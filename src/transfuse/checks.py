@@ -10,7 +10,6 @@ from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.output import Overwrite, check_target
 from transfuse.schedule import Schedule, check_taught
-from transfuse.sizes import in_bytes
 from transfuse.yamlfile import read
 
 PLOTS = (".png", ".svg")
@@ -121,10 +120,7 @@ def model_options(flags: Mapping[str, Any], model: str | None, data: str | None)
 
 def memory(given: str | None) -> int | None:
     """The bytes that --max-memory allows. Raises `ConfigError`."""
-    try:
-        return None if given is None else in_bytes(given)
-    except ValueError as error:
-        raise ConfigError(f"--max-memory: {error}, found {given!r}") from error
+    return make(Job, *_given({"max_memory": given})).max_memory
 
 
 def schedule(flags: Mapping[str, Any]) -> Schedule:

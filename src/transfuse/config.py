@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
-from reprlib import Repr
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -41,6 +39,7 @@ from transfuse.choices import (
 )  # fmt: skip
 from transfuse.conflicts import check_data, check_together
 from transfuse.errors import ConfigError
+from transfuse.faults import fault
 from transfuse.sizes import in_bytes
 
 if TYPE_CHECKING:
@@ -67,10 +66,6 @@ Share = Annotated[Finite, Field(ge=0)]
 def _own_gpu() -> str:
     """Of several processes on one machine, each has its own."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
-
-
-SHOWN = Repr()  # of a value: a file of a few lines can hold one that would fill the memory
-SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxother = 2, 200, 200
 
 
 class Settings(BaseModel):
@@ -218,26 +213,6 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
         first = error.errors()[0]
         name, *rest = (str(part) for part in first["loc"])
         item = f" item {int(rest[-1]) + 1}" if rest and rest[-1].isdigit() else ""
-        raise ConfigError(f"{labels.get(name, name)}:{item} {_fault(name, dict(first), kind)}") from error
+        raise ConfigError(f"{labels.get(name, name)}:{item} {fault(name, first, kind.model_fields)}") from error
     chosen.check(labels)
     return chosen
-
-
-def _fault(name: str, first: dict[str, Any], kind: type[Settings]) -> str:
-    shown = SHOWN.repr(first["input"])
-    if first["type"] == "extra_forbidden":
-        return f"no such option{_nearest(name, tuple(kind.model_fields))}"
-    if first["type"] == "string_pattern_mismatch":
-        return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
-    if first["type"] == "literal_error":
-        allowed = get_args(Part if name == "keep" else kind.model_fields[name].annotation)
-        near = get_close_matches(str(first["input"])[:20], allowed, n=1) if isinstance(first["input"], str) else []
-        suggestion = f"; did you mean {near[0]}?" if near else ""
-        return f"{shown} is not one of {', '.join(allowed)}{suggestion}"
-    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
-    return f"{what.partition(', ')[0]}, found {shown}"
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name.replace("-", "_"), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
