@@ -18,7 +18,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not browser'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not browser'
 
 lint: setup
 	$(BIN)/ruff check .
