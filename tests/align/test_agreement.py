@@ -13,7 +13,7 @@ from transfuse.network.space import Group
 from transfuse.network.symmetry import fold, restrict, symmetric
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_model_agrees_with_itself_and_not_with_a_shuffled_one(case) -> None:
     model = case.build(1)
     declared = declaration(model)
