@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from transfuse.choices import (
     EXACT,
+    FLOW,
     Align,
     Augment,
     Basis,
@@ -160,6 +161,10 @@ class Options(Settings):
     def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for options that ask for samples where there are none, or do nothing with them."""
         check_data(self, data, labels)
+
+    def paper(self) -> Paper:
+        """The options of the flow."""
+        return Paper(**self.model_dump(include=set(FLOW)))
 
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""

@@ -26,3 +26,8 @@ class OutputError(TransfuseError):
 
 
 NOTHING_SAID = "nothing to judge by: no text has a word that could be hidden or continued; give longer texts"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

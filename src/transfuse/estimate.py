@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from transfuse.align.exact import roots
 from transfuse.align.views import seen_by
-from transfuse.choices import FLOW, Paper
 from transfuse.config import Options
 from transfuse.network.layout import opened
 from transfuse.network.model import declaration
@@ -74,7 +73,7 @@ class Estimate:
     def spec(self) -> Spec:
         """The declaration as the alignment sees it, of the largest model."""
         largest = max(self.models, key=lambda model: model.num_parameters())
-        paper = Paper(**self.options.model_dump(include=set(FLOW)))
+        paper = self.options.paper()
         return seen_by(opened(declaration(largest)), self.options.align, paper, self.options.groups)
 
     @cached_property

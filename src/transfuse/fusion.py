@@ -1,10 +1,9 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -54,14 +53,12 @@ class Fusion:
         path: str | Path,
         overwrite: Overwrite = "refuse",
         metrics: dict[str, Any] | None = None,
-        texts: Mapping[str, str] = MappingProxyType({}),
     ) -> Path:
         """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
 
         Args:
             overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model.
             metrics: what was measured, by name, for the card.
-            texts: further files, by name.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
@@ -70,7 +67,7 @@ class Fusion:
         card = {"README.md": model_card(Path(path).name, document)}
         inputs = [origin.path for origin in self.origins]
         write = of_model(self.model, inputs[0])
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card | dict(texts))
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card)
 
 
 def fuse(

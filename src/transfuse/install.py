@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 
 from packaging.requirements import Requirement
 
+from transfuse.errors import first_line
+
 EXTRA = "fast"  # the extra whose packages are told of where they are missing
 
 
@@ -85,12 +87,8 @@ def _package(needed: Requirement, extra: bool, modules: Sequence[str]) -> Packag
     except PackageNotFoundError:
         return Package(needed.name, text, extra, None)
     except Exception as error:  # whatever a broken package does
-        return Package(needed.name, text, extra, found, _line(error))
+        return Package(needed.name, text, extra, found, first_line(error))
     return Package(needed.name, text, extra, found)
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _plain(name: str) -> str:
@@ -110,7 +108,7 @@ def devices() -> list[Device]:
             free, total = torch.cuda.mem_get_info(index)
             found.append(Device(name, torch.cuda.get_device_name(index), free, total))
         except RuntimeError as error:  # in use by another, or a driver that does not fit
-            found.append(Device(name, "", fault=_line(error)))
+            found.append(Device(name, "", fault=first_line(error)))
     if torch.backends.mps.is_available():
         total = torch.mps.recommended_max_memory()
         found.append(Device("mps", "Apple GPU", total - torch.mps.driver_allocated_memory(), total))

@@ -18,7 +18,7 @@ from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
-from transfuse.choices import EXACT, FLOW, LEARNED, Learning, Paper
+from transfuse.choices import EXACT, LEARNED, Learning
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
 from transfuse.errors import ConfigError
@@ -134,7 +134,7 @@ def calibrate(
 ) -> Choices:
     """The evidence to use, and the prepared calibration batches for it."""
     evidence = resolve_evidence(options, data)
-    paper = Paper(**options.model_dump(include=set(FLOW)))
+    paper = options.paper()
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
     if data is None or not (looks or options.merging(True) == "least-squares" or options.align == "learned"):
         return Choices(evidence, (), paper, options.groups)

@@ -7,9 +7,8 @@ from runpy import run_path
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
-from transfuse.errors import ConfigError, SpecError
+from transfuse.errors import ConfigError, SpecError, first_line
 from transfuse.io.checkpoint import CLASSES
-from transfuse.io.files import first_line
 from transfuse.network.families import FAMILIES, Family
 
 GROUP = "transfuse.families"  # entry points: modules that call `register` when imported

@@ -17,7 +17,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned, Choices, in_one_basis
-from transfuse.choices import FLOW, Paper
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_empty, local_directory
@@ -91,7 +90,7 @@ def stream(
     check_alike(empty, names)
     device = chosen.torch_device()
     networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
-    choices = Choices("weights", (), Paper(**chosen.model_dump(include=set(FLOW))), chosen.groups)
+    choices = Choices("weights", (), chosen.paper(), chosen.groups)
     origins = [origin(given, model) for given, model in zip(models, empty, strict=True)]
     target, specs = check_target(Path(target), overwrite, folders), [each.spec for each in networks]
     with _room(target, cache) as store:

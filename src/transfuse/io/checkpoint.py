@@ -16,8 +16,8 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from transfuse.errors import CheckpointError
-from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, first_line, stored_dtypes, weight_files
+from transfuse.errors import CheckpointError, first_line
+from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, stored_dtypes, weight_files
 from transfuse.io.quiet import quiet
 from transfuse.io.strict import read_json
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from safetensors import safe_open
 
-from transfuse.errors import CheckpointError
+from transfuse.errors import CheckpointError, first_line
 from transfuse.io.strict import parse_json, read_json
 
 PicklePolicy = Literal["refuse", "allow"]
@@ -109,8 +109,3 @@ def copy_companions(source: Path, target: Path) -> list[str]:
     for file in files:
         shutil.copyfile(file, target / file.name)
     return [file.name for file in files]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from transfuse.errors import OutputError
+from transfuse.errors import OutputError, first_line
 from transfuse.io.digests import digest
-from transfuse.io.files import first_line
 from transfuse.io.output import is_full, whole_file
 from transfuse.ranks import here
 

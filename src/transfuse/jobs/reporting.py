@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from transfuse.align.aligned import Aligned
 from transfuse.align.views import seen_by
 from transfuse.checks import check_folder
-from transfuse.choices import FLOW, Paper
 from transfuse.compare import Row
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
@@ -142,7 +141,7 @@ def report_of(
     if samples is not None:
         batches = list(batches_of(samples, anchor, str(matched.origins[0].path), matched.options))
         found = measure(matched, fused, batches, samples.source, progress)
-    return _report(_seen(matched), matched.alignments, record, name, found, ways)
+    return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, found, ways)
 
 
 def unmeasured(
@@ -153,24 +152,20 @@ def unmeasured(
     Args:
         spec: the anchor's, opened.
     """
-    paper = Paper(**options.model_dump(include=set(FLOW)))
-    return _report(seen_by(spec, options.align, paper, options.groups), alignments, record, name, None, ())
-
-
-def _seen(matched: Matched) -> Spec:
-    options = matched.options
-    return seen_by(matched.networks[0].spec, options.align, matched.choices.paper, options.groups)
+    return _report(spec, options, alignments, record, name, None, ())
 
 
 def _report(
-    spec: Spec, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any, ways: Sequence[Row]
-) -> Report:
+    spec: Spec, options: Options, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any,
+    ways: Sequence[Row],
+) -> Report:  # fmt: skip
     from transfuse.report.facts import Facts, matched
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
     title = f"{name}: {len(record['models'])} models fused"
-    facts = Facts(title, verdict(found), again(name, record), record, matched(spec, alignments), found)
+    seen = seen_by(spec, options.align, options.paper(), options.groups)
+    facts = Facts(title, verdict(found), again(name, record), record, matched(seen, alignments), found)
     document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
 

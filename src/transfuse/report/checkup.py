@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Column, Table
+from rich.table import Table
 
-from transfuse.report.table import models_table, spaces_table
+from transfuse.report.table import models_table, right, spaces_table
 from transfuse.sizes import in_words
 from transfuse.terminal import printable
 
@@ -25,13 +25,13 @@ def packages_summary(found: Sequence[Package]) -> Group:
 
 def install_summary(found: Install) -> Group:
     """Packages, devices, the self-test; below, what is wrong."""
-    devices = Table("device", "", *(_right(name) for name in ("free", "memory")))
+    devices = Table("device", "", *(right(name) for name in ("free", "memory")))
     for device in found.devices:
         devices.add_row(device.name, device.what, in_words(device.free_bytes), in_words(device.total_bytes))
     limit = "not set" if found.threads.limit is None else found.threads.limit
     lines = [f"{name}: {value}" for name, value in found.versions.items()]
     lines += [f"threads: {found.threads.used}, of {found.threads.cores} cores (OMP_NUM_THREADS {limit})"]
-    trials = Table("self-test", *(_right(name) for name in ("error", "allowed")))
+    trials = Table("self-test", *(right(name) for name in ("error", "allowed")))
     for trial in found.trials:
         trials.add_row(trial.name, f"{trial.error:.1e}", f"{trial.allowed:.0e}")
     said = [*found.advice, verdict(found.problems, "the install")]
@@ -69,7 +69,7 @@ def verdict(problems: Sequence[str], what: str) -> str:
 
 
 def _answers(found: Recovery) -> Table:
-    table = Table("answers differ from the model's by", *(_right(name) for name in ("of the largest", "allowed")))
+    table = Table("answers differ from the model's by", *(right(name) for name in ("of the largest", "allowed")))
     if found.hidden is not None:
         table.add_row("the hidden copy", f"{found.hidden:.1e}", f"{found.tolerance:.0e}")
     table.add_row("the fused model", f"{found.fused:.1e}", f"{found.tolerance:.0e}")
@@ -82,7 +82,3 @@ def _packages(found: Sequence[Package]) -> Table:
     for package in found:
         table.add_row(package.name, package.needed, package.found or ("no (optional)" if package.extra else "no"))
     return table
-
-
-def _right(name: str) -> Column:
-    return Column(name, justify="right", no_wrap=True)

@@ -41,7 +41,7 @@ def measure(
     asked: list[tuple[str, Role, Callable[[], Outcome]]] = [
         *((name, "parent", partial(judge, model, batches)) for name, model in zip(names, models, strict=True)),
         *(
-            (name, "control", partial(judge, with_tensors(anchor, tensors), batches))
+            (name, "control", partial(_judge_tensors, anchor, tensors, batches))
             for name, tensors in _controls(matched).items()
         ),
         (FUSION, "fusion", partial(judge, copy.deepcopy(fused).to(anchor.device, anchor.dtype), batches)),
@@ -60,6 +60,11 @@ def measure(
     calibrated = matched.data is not None and source == source_of(matched.data)
     classes = found[FUSION].grades(anchor.config.id2label or {})
     return Measurement(rows, against, lines, measures, source, calibrated, classes)
+
+
+def _judge_tensors(anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]) -> Outcome:
+    """A model that is made for this alone."""
+    return judge(with_tensors(anchor, tensors), batches)
 
 
 def parent_names(matched: Matched) -> list[str]:

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
-from torch import Tensor
 
 from transfuse.align.aligned import Aligned
 from transfuse.outlook import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
-from transfuse.transport.maps import Permutation
+from transfuse.transport.maps import Map, Permutation
 
 TINY = 1e-6  # what rounding leaves of an exact map
 PLANS = 3  # heat maps, at most
@@ -30,7 +29,7 @@ def pictures(facts: Facts, alignments: Sequence[Aligned]) -> list[Picture]:
     """Whatever there is to draw."""
     with matplotlib.rc_context({"text.parse_math": False}):  # names may hold dollars
         found = [*_way(facts), *_depth(facts), *_gains(facts)]
-        return found + [_plan(name, plan) for name, plan in _plans(alignments).items()]
+        return found + [_plan(name, found) for name, found in _plans(alignments).items()]
 
 
 def _way(facts: Facts) -> list[Picture]:
@@ -111,7 +110,7 @@ def _gains(facts: Facts) -> list[Picture]:
     ]  # fmt: skip
 
 
-def _plans(alignments: Sequence[Aligned]) -> Mapping[str, Tensor]:
+def _plans(alignments: Sequence[Aligned]) -> Mapping[str, Map]:
     """Of the first source, the plan in the middle of each kind, the largest first; permutations have no shades."""
     spread: dict[str, list[str]] = {}
     matches = alignments[0].matches if alignments else {}
@@ -120,15 +119,14 @@ def _plans(alignments: Sequence[Aligned]) -> Mapping[str, Tensor]:
             spread.setdefault(kind(name), []).append(name)
     middle = [names[len(names) // 2] for names in spread.values()]
     largest = sorted(middle, key=lambda name: -max(matches[name].map.units))[:PLANS]
-    return {name: matches[name].map.plan() for name in largest}
+    return {name: matches[name].map for name in largest}
 
 
-def _plan(name: str, plan: Tensor) -> Picture:
-    source, target = plan.shape
-    support = float((-(plan * plan.clamp_min(1e-30).log()).sum(-1)).exp().mean())
+def _plan(name: str, found: Map) -> Picture:
+    (source, target), support = found.units, found.support()
     return Picture(
         f"How units of {name} went", f"Heat map of {source} by {target} units; each goes to {support:.1f} on average.",
         "Each row is a unit of the first source, spread over the anchor's units, in such an order that matches lie on"
         f" the diagonal (of a rotation, its squared entries); effective support {support:.1f} of {target}.",
-        as_svg(plan_figure(plan, name), f"plan-{name.replace('.', '-')}"),
+        as_svg(plan_figure(found.plan(), name), f"plan-{name.replace('.', '-')}"),
     )  # fmt: skip

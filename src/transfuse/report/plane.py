@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
+from transfuse.report.table import named, right
 from transfuse.terminal import printable
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def landscape_table(found: Landscape) -> Table:
     caption = (
         f"least loss of {len(found.x)} x {len(found.y)} points: {least.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
     )
-    numbers = (Column(name, justify="right", no_wrap=True) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(Column("model", overflow="fold"), "in A's basis", *numbers, caption=caption, caption_justify="left")
+    numbers = (right(name) for name in ("x", "y", "accuracy", "loss"))
+    table = Table(named(), "in A's basis", *numbers, caption=caption, caption_justify="left")
     for model in found.models:
         place = [f"{value:.1f}" for value in model.position]
         values = f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"

@@ -65,7 +65,7 @@ def metrics_table(found: Evaluation) -> Table:
     measures = (*found.measures, "calibration_error")
     titles = [*found.measures, "ECE"]
     table = Table(
-        _name(), *map(_right, (*titles, "words" if "perplexity" in measures else "samples")), caption_justify="left",
+        named(), *map(right, (*titles, "words" if "perplexity" in measures else "samples")), caption_justify="left",
         caption=Text("[low, high]: 95 % interval; ECE: expected calibration error"),
     )  # fmt: skip
     for name, each in found.models.items():
@@ -85,7 +85,7 @@ def _differences(first: str, against: Mapping[str, Difference]) -> Table:
     columns = ("accuracy", *(["p"] if judged else []), "loss", "p")
     tests = "McNemar's test, permutation test" if judged else "permutation test"
     table = Table(
-        _name(), *map(_right, columns), title=Text(f"{printable(first)}, compared with"), title_justify="left",
+        named(), *map(right, columns), title=Text(f"{printable(first)}, compared with"), title_justify="left",
         caption=Text(f"[low, high]: 95 % interval; p: {tests}"), caption_justify="left",
     )  # fmt: skip
     for name, each in against.items():
@@ -100,7 +100,7 @@ def _differences(first: str, against: Mapping[str, Difference]) -> Table:
 
 def _grades(name: str, classes: Mapping[str, Grades]) -> Table:
     table = Table(
-        Column("class", overflow="fold"), *map(_right, ("precision", "recall", "F1", "samples")),
+        Column("class", overflow="fold"), *map(right, ("precision", "recall", "F1", "samples")),
         title=Text(printable(name)), title_justify="left",
     )  # fmt: skip
     for label, each in classes.items():
@@ -125,7 +125,7 @@ def _interval(found: Interval | None, how: str) -> str:
 
 def scores_table(found: Mapping[str, Scores]) -> Table:
     """One row per model, task and metric, with its standard error."""
-    table = Table(_name(), "task", "metric", _right("value"))
+    table = Table(named(), "task", "metric", right("value"))
     for name, tasks in found.items():
         for task, metrics in tasks.items():
             for metric, value in metrics.items():
@@ -139,7 +139,7 @@ def scores_table(found: Mapping[str, Scores]) -> Table:
 def path_table(line: Path) -> Table:
     """One row per point; the barrier below."""
     caption = f"barrier {line.barrier:.4f} nats"
-    table = Table(*(_right(name) for name in ("position", "accuracy", "loss")), caption=caption, caption_justify="left")
+    table = Table(*(right(name) for name in ("position", "accuracy", "loss")), caption=caption, caption_justify="left")
     for position, point in zip(line.positions, line.points, strict=True):
         table.add_row(f"{position:.2f}", f"{point.accuracy:.2%}", f"{point.loss:.4f}")
     return table
@@ -163,7 +163,7 @@ def outlook_table(found: Outlook) -> Group:
 
 def models_table(models: Sequence[Model]) -> Table:
     """One row per checkpoint: how large it is."""
-    table = Table(_name(), *(_right(name) for name in ("parameters", "on disk")))
+    table = Table(named(), *(right(name) for name in ("parameters", "on disk")))
     for model in models:
         table.add_row(Text(printable(model.path)), f"{model.parameters:,}", in_words(model.bytes))
     return table
@@ -171,8 +171,8 @@ def models_table(models: Sequence[Model]) -> Table:
 
 def spaces_table(kinds: Sequence[Kind], more: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
     """One row per kind of space; `more`: further columns, a text for each kind."""
-    sizes = (_right(name) for name in ("how many", "size", "maps in each"))
-    table = Table("units of", *sizes, "mapped by", *(_right(name) for name in more))
+    sizes = (right(name) for name in ("how many", "size", "maps in each"))
+    table = Table("units of", *sizes, "mapped by", *(right(name) for name in more))
     for index, kind in enumerate(kinds):
         inside = str(prod(kind.inside)) if kind.inside else ""
         texts = (column[index] for column in more.values())
@@ -182,7 +182,7 @@ def spaces_table(kinds: Sequence[Kind], more: Mapping[str, Sequence[str]] = Mapp
 
 def comparison_table(comparison: Comparison) -> Table:
     """Every way beside its controls."""
-    table = Table(_name(), *(_right(name) for name in ("accuracy", "loss", "barrier", "seconds")))
+    table = Table(named(), *(right(name) for name in ("accuracy", "loss", "barrier", "seconds")))
     for row in comparison.rows:
         barrier = "" if row.barrier is None else f"{row.barrier:.3f}"
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
@@ -190,9 +190,11 @@ def comparison_table(comparison: Comparison) -> Table:
     return table
 
 
-def _name() -> Column:
+def named() -> Column:
+    """The column of models: a path is folded, never cut."""
     return Column("model", overflow="fold")
 
 
-def _right(name: str) -> Column:
+def right(name: str) -> Column:
+    """A column of numbers."""
     return Column(name, justify="right", no_wrap=True)
