@@ -10,7 +10,7 @@ from transfuse.align.methods import METHODS
 from transfuse.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion import fuse
-from transfuse.merge import sensitivity
+from transfuse.merge import sensitivity, sweep
 from transfuse.merge.apply import carry_all
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
@@ -133,8 +133,12 @@ def test_heads_that_share_a_bias_with_other_layers_cannot_be_chosen():
 
 
 @pytest.mark.parametrize("name", ["ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM"])
-def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(name):
-    """Hidden units and heads of one model, in another order: their means are nothing, either's own are the model."""
+@pytest.mark.parametrize("rows", [sweep.ROWS, 0.5])
+def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(monkeypatch, name, rows):
+    """Hidden units and heads of one model, in another order: their means are nothing, either's own are the model. Few
+    of many rows tell, too."""
+    monkeypatch.setattr(sweep, "ROWS", rows)
+    monkeypatch.setattr(sweep, "PRODUCTS", 0)
     case = next(case for case in CASES if case.name == name)
     model = network(case.build(1), CPU)
     spec = symmetric(model.spec)

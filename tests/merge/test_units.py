@@ -1,8 +1,9 @@
 """Choosing units from second moments."""
 
+import pytest
 import torch
 
-from transfuse.merge.sums import sums
+from transfuse.merge.sums import sums, thinned
 from transfuse.merge.units import forward_selection
 
 
@@ -30,3 +31,39 @@ def test_rows_count_by_their_weight():
     inputs = torch.tensor([[1.0], [1.0]])
     found = sums(inputs, torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0])).without_ones()
     torch.testing.assert_close(found.solve(0.0, torch.zeros(1, 1).double()), torch.tensor([[0.75]]).double())
+
+
+def test_rows_that_are_drawn_stand_for_all():
+    generator = torch.Generator().manual_seed(0)
+    inputs, target = torch.randn(40_000, 3, generator=generator) + 1, torch.randn(40_000, 2, generator=generator)
+    weights = torch.rand(40_000, generator=generator)
+    weights[:50] = 1000.0
+    drawn, counts = thinned(weights, 4000, 1)
+    assert 3700 < len(drawn) < 4300
+    assert set(range(50)) <= set(drawn.tolist())
+    all_of_them, some = sums(inputs, target, weights), sums(inputs[drawn], target[drawn], counts)
+    torch.testing.assert_close(some.inputs, all_of_them.inputs, rtol=0.05, atol=0.05 * float(all_of_them.inputs.max()))
+
+
+def test_few_rows_are_all_kept():
+    weights = torch.tensor([1.0, 2.0])
+    drawn, counts = thinned(weights, 2, 0)
+    assert drawn.tolist() == [0, 1]
+    assert counts is weights
+
+
+@pytest.mark.parametrize("panel", [1, 3, 64])
+def test_panels_of_a_factor_change_nothing(monkeypatch, panel):
+    monkeypatch.setattr("transfuse.merge.units.PANEL", panel)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
+    found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))
+    chosen, left = [], set(range(30))
+    while len(chosen) < 8:  # one after the other, by solving anew
+        errors = {
+            each: found.only(kept).error(found.only(kept).solve(1e-3, torch.zeros(len(kept), 4).double()))
+            for each in left if (kept := torch.tensor([*chosen, each])) is not None
+        }  # fmt: skip
+        chosen.append(min(errors, key=errors.get))
+        left.remove(chosen[-1])
+    assert forward_selection(found, torch.arange(30).unsqueeze(1), 8, torch.tensor([], dtype=torch.long)) == chosen

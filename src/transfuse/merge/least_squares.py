@@ -73,8 +73,6 @@ def least_squares(
     before = levels(fused, [stage.names() for stage in todo])
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
-        if all(linear.name in found for linear in stage.linears):
-            continue  # it read units that were chosen
         if (kept := store.load(f"stage {place}")) is not None:
             found |= restored(fused, kept)
             continue

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from transfuse.ranks import here
 
+ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wanted
+
 
 @dataclass(frozen=True, eq=False)
 class Sums:
@@ -63,3 +65,20 @@ def sums(
     weighted = x * weights.to(x).unsqueeze(1)
     square = (weights.to(x) * targets.square().sum(1)).double().sum()
     return Sums((weighted.T @ x).double(), (weighted.T @ targets).double(), float(square))
+
+
+def thinned(
+    weights: Float[Tensor, " row"], most: float, seed: int
+) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
+    """About `most` of many rows, drawn by how much each counts, and how much each that was drawn counts then: sums of
+    them are, in expectation, those of all. What counts much is kept in any case.
+    """
+    if len(weights) <= most:
+        return torch.arange(len(weights)), weights
+    chance, level = weights, most / float(weights.sum())
+    for _ in range(ROUNDS):
+        chance = (weights * level).clamp(max=1)
+        level *= most / float(chance.sum())
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (torch.rand(len(weights), generator=generator).to(chance) < chance).nonzero().flatten()
+    return drawn, weights[drawn] / chance[drawn]

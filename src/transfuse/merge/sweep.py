@@ -14,10 +14,14 @@ from transfuse.merge.layers import Modules, agrees, fit_layer, load, modules_of,
 from transfuse.merge.prefix import Prefix
 from transfuse.merge.sensitivity import Weights
 from transfuse.merge.stages import Branch, Stage
-from transfuse.merge.sums import Sums, of_all, sums
+from transfuse.merge.sums import Sums, of_all, sums, thinned
 from transfuse.merge.units import Parameters, chosen_units, put_together
 from transfuse.network.spec import Linear
+from transfuse.ranks import here
 from transfuse.trust import Shares
+
+ROWS = 8  # that units are chosen by, for each candidate; more only while products of all candidates cost
+PRODUCTS = 2e11  # no more than so many multiplications, some seconds; which ones is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +61,10 @@ class Sweep:
             fits.append(self._solve(stage, pair))
             held_by.append(states(modules))
         fit, held = (self._read(reading, units, modules, held_by, half) for half in self.halves)
-        chosen, kept = chosen_units(units, fit, held, len(options))
+        chosen = chosen_units(units, fit, held, len(options))
         load(modules, put_together(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
-        found = {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
-        if reading.linears == (units.reader,):  # its own sums are among those seen
-            found |= self._solve(reading, [[fit.only(kept)], [held.only(kept)]])
-        return found
+        return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
 
     def _agree(self, stage: Stage, by_option: Sequence[Sequence[Sums]]) -> bool:
         """Whether the means write what every parent does: then there is nothing to choose among."""
@@ -99,18 +100,21 @@ class Sweep:
     def _read(
         self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half
     ) -> Sums:
-        """The sums of what reads the units, over those of all options side by side."""
+        """The sums of what reads the units, over those of all options side by side; of some rows, if there are many."""
         reads = Probe(units.reader.name, "input", units.reader.reads[0])
+        candidates = units.read.numel() * len(options)
+        most = max(ROWS * candidates, PRODUCTS / candidates**2) / (len(half.batches) * here().count)
         found: list[Sums] = []
-        for batch, shares in zip(half.batches, half.shares, strict=True):
+        for number, (batch, shares) in enumerate(zip(half.batches, half.shares, strict=True)):
             inputs = []
             for option in options:
                 load(modules, option)
                 seen = _observe(self.models[0], [reads, *reading.stream], batch)
-                inputs.append(_flat(seen[reads]))
+                weights = self._rows(units.reader, seen[reads], batch)
+                drawn, counts = thinned(weights, most, number)
+                inputs.append(_flat(seen[reads])[drawn])
             (targets,) = self._targets(reading, seen, batch, shares, [None])
-            target = targets[reading.linears.index(units.reader)]
-            new = sums(torch.cat(inputs, 1), target, self._rows(units.reader, seen[reads], batch))
+            new = sums(torch.cat(inputs, 1), targets[reading.linears.index(units.reader)][drawn], counts)
             found = [found[0] + new] if found else [new]
         return of_all(found)[0]
 

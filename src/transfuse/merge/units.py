@@ -12,6 +12,7 @@ from transfuse.network.spec import Linear
 
 NEGLIGIBLE = 1e-6  # of the target's square: an error as small as that is rounding (of float32 products), and stays
 RIDGE = 1e-3  # relative to the inputs' mean square
+PANEL = 64  # columns of a factor, by the least
 
 Parameters = dict[str, Tensor]
 
@@ -22,8 +23,8 @@ def forward_selection(
     """`count` units, each the one that takes most of the error that those before it left (orthogonal least squares,
     Chen, Billings & Luo 1989, by groups of columns).
 
-    As in a pivoted Cholesky factorisation, nothing but the columns of what is chosen is ever computed: time grows with
-    the inputs times the square of those chosen.
+    A pivoted Cholesky factorisation in panels: what a panel explains is taken away from all the rest at once, in one
+    product; until then, only the columns of what is chosen are computed.
 
     Args:
         units: which inputs belong to each.
@@ -31,7 +32,7 @@ def forward_selection(
     """
     inputs = found.inputs.clone()
     inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
-    left = _Left(inputs, found.cross, units, len(given) + count * units.shape[1])
+    left = _Left(inputs, found.cross.clone(), units)
     if len(given):
         left.explain(given)
     return [left.take(int(left.gains().argmax())) for _ in range(count)]
@@ -42,11 +43,11 @@ class _Left:
 
     def __init__(
         self, inputs: Float[Tensor, "reads reads"], cross: Float[Tensor, "reads writes"],
-        units: Int[Tensor, "unit entry"], most: int,
+        units: Int[Tensor, "unit entry"],
     ) -> None:  # fmt: skip
-        self.inputs, self.cross, self.units, self.count = inputs, cross, units, 0
-        self.columns = inputs.new_empty(len(inputs), most)  # of the factor: inputs = columns columns^T + what is left
-        self.explained = cross.new_empty(most, cross.shape[1])
+        self.inputs, self.cross, self.units = inputs, cross, units  # without what earlier panels explained
+        self.columns = inputs.new_empty(len(inputs), 0)  # this panel's, of the factor
+        self.explained = cross.new_empty(0, cross.shape[1])
         self.own = inputs[units.unsqueeze(2), units.unsqueeze(1)]  # [unit, entry, entry]
         seen = cross[units]
         self.seen = seen @ seen.transpose(1, 2)  # of the targets, the same
@@ -65,8 +66,7 @@ class _Left:
 
     def explain(self, pivot: Int[Tensor, " entry"]) -> None:
         """Take what these inputs explain away from all others."""
-        now, then = self.count, self.count + len(pivot)
-        before, said = self.columns[:, :now], self.explained[:now]
+        before, said = self.columns, self.explained
         column = self.inputs[:, pivot] - before @ before[pivot].T
         factor = torch.linalg.cholesky(column[pivot])
         column = torch.linalg.solve_triangular(factor.T, column, upper=True, left=False)
@@ -76,30 +76,27 @@ class _Left:
         both = along @ mine.transpose(1, 2)
         self.seen += mine @ (target @ target.T) @ mine.transpose(1, 2) - both - both.transpose(1, 2)
         self.own -= mine @ mine.transpose(1, 2)
-        self.columns[:, now:then], self.explained[now:then], self.count = column, target, then
+        self.columns, self.explained = torch.cat([before, column], 1), torch.cat([said, target])
+        if self.columns.shape[1] >= PANEL:
+            self.inputs -= self.columns @ self.columns.T
+            self.cross -= self.columns @ self.explained
+            self.columns, self.explained = self.columns[:, :0], self.explained[:0]
 
 
-def chosen_units(units: Branch, fit: Sums, held: Sums, options: int) -> tuple[list[int], Int[Tensor, " kept"]]:
-    """Units of all options one after the other; the means, where nothing else explains held-out samples better.
-
-    And the inputs that then remain, in the reader's order, the one at the end.
-    """
+def chosen_units(units: Branch, fit: Sums, held: Sums, options: int) -> list[int]:
+    """Units of all options one after the other; the means, where nothing else explains held-out samples better."""
     count, width = units.read.shape[0], units.read.numel()
     every = torch.cat([units.read + option * width for option in range(options)])
-    one = torch.tensor([options * width])
-    ones = one if units.reader.bias else one[:0]
-    best = forward_selection(fit, every, count, ones)
+    one = torch.tensor([options * width] if units.reader.bias else [], dtype=torch.long)
+    best = forward_selection(fit, every, count, one)
 
     def error(chosen: Sequence[int]) -> float:
-        kept = torch.cat([every[list(chosen)].flatten(), ones])
+        kept = torch.cat([every[list(chosen)].flatten(), one])
         part = fit.only(kept)
         return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
     means = list(range(count))
-    chosen = best if error(best) < error(means) - NEGLIGIBLE * held.square else means
-    inputs = torch.empty(width, dtype=torch.long)
-    inputs[units.read.flatten()] = every[chosen].flatten()
-    return chosen, torch.cat([inputs, one])
+    return best if error(best) < error(means) - NEGLIGIBLE * held.square else means
 
 
 def put_together(
