@@ -1,7 +1,5 @@
 """The loss barrier of every alignment and merge, over pairs of parents, on the test split; no labels are used.
 
-The last row is fine-tuned a little: on what both parents say of the unlabelled training split.
-
 python benchmarks/barrier.py --dataset cifar10 --pairs 1,2 3,4 5,1
 python benchmarks/barrier.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25
 
@@ -21,13 +19,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import torch
+from barrier_table import IMAGES, TEXTS
 from common import RESULTS, record, spread
 from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-from transfuse import finetune
 from transfuse.config import Options, make
 from transfuse.evaluate import Metrics, path
 from transfuse.fusion import merge
@@ -43,7 +41,6 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
     "learned": {"align": "learned", "evidence": "weights"},
 }
 FITTED = ("exact", "learned")
-TAUGHT = "exact, least squares, taught"
 COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exact": "C0", "learned": "C3"}
 
 
@@ -82,14 +79,6 @@ def over_alignment(
         metrics = judge.measure(fused)
         seconds = time.perf_counter() - start
         found.append(row(f"{name}, least squares", metrics, excess(metrics, parents), seconds) | fits)
-    if TAUGHT.startswith(found[-1]["name"]):
-        schedule = subject.schedule | {"label_smoothing": 0.0}
-        tuned = finetune(
-            fused, subject.samples("train"), [each.model for each in networks], processor=judge.processor, distill=1.0,
-            epochs=args.epochs, learning_rate=1e-3, precision="bfloat16", **schedule,
-        )  # fmt: skip
-        metrics = judge.measure(tuned.model)
-        found.append(row(TAUGHT, metrics, excess(metrics, parents), time.perf_counter() - start))
     return found
 
 
@@ -124,11 +113,14 @@ def draw(dataset: str, pairs: dict[str, list[dict[str, Any]]]) -> None:
             label = name if number == 0 else None
             losses = [point["loss"] for point in line["points"]]
             axes.plot(line["positions"], losses, color=colour, label=label, marker="o", markersize=3)
-        for name, marker in (("exact", "s"), ("learned", "D")):
+        for name, marker, size in (("exact", "s", 8), ("learned", "D", 4)):
             label = f"{name}, least squares" if number == 0 else None
             place = by_name[f"{name}, least squares"]["metrics"]["loss"]
-            axes.plot([0.5], [place], marker, color=COLOURS[name], label=label, markeredgecolor="black")
-    axes.set(xlabel="anchor → other parent, aligned", ylabel="test loss (nats)", title=dataset)
+            axes.plot(
+                [0.5], [place], marker, color=COLOURS[name], label=label, markeredgecolor="black", markersize=size
+            )
+    title = (IMAGES | TEXTS).get(dataset, dataset)
+    axes.set(xlabel="anchor → other parent, aligned", ylabel="test loss (nats)", title=title)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
@@ -145,7 +137,6 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=7)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--augment", default="none")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of the last row")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -74,15 +74,17 @@ def many() -> str:
     return markdown(["accuracy (%), loss", *heads], rows)
 
 
-def trust() -> str:
+def trust(name: str) -> str:
     """Parents that know different data."""
-    pairs = list(load("trust-fashion-mnist")["pairs"].values())
+    pairs = list(load(name)["pairs"].values())
+    parts = list(next(iter(pairs[0].values())))
     rows = []
-    for name in pairs[0]:
-        views = [[pair[name][view]["accuracy"] for pair in pairs] for view in ("centred", "moved")]
-        both = [(one + other) / 2 for one, other in zip(*views, strict=True)]
-        rows.append([name, *map(percent, [*views, both])])
-    return markdown([f"test accuracy (%), {len(pairs)} pairs", "centred", "moved", "mean of both"], rows)
+    for row in pairs[0]:
+        accuracies = [[pair[row][part]["accuracy"] for pair in pairs] for part in parts]
+        both = [mean(each) for each in zip(*accuracies, strict=True)]
+        losses = (mean(each["loss"] for each in pair[row].values()) for pair in pairs)
+        rows.append([row, *map(percent, [*accuracies, both]), spread(losses)])
+    return markdown([f"test accuracy (%), {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
 
 
 def likeness() -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import teach_table
 from barrier_table import columns, decisions, tables
 from rows import (
     ablation,
@@ -37,11 +38,13 @@ FINETUNED = {
 TABLES: dict[str, Callable[[], str]] = {
     "barrier": lambda: tables(columns()),
     "decisions": lambda: decisions(columns()),
+    "taught": teach_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
     "many": many,
-    "trust": trust,
+    "trust": partial(trust, "trust-fashion-mnist"),
+    "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
     "likeness": likeness,
     "fitting": fitting,
     "ablation-groups": partial(ablation, "groups"),
@@ -49,6 +52,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "flow": flow,
     "speed": partial(speed, "fuse"),
     "speed-vit-b-16": partial(speed, "fuse-vit-b-16"),
+    "speed-vit-b-16-1000": partial(speed, "fuse-vit-b-16-1000"),
     "speed-384": partial(speed, "fuse-384"),
     "growth": growth,
     "large": large,

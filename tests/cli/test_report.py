@@ -62,6 +62,13 @@ def read(folder: Path) -> tuple[Page, dict[str, Any]]:
     return Page((folder / "report.html").read_text(encoding="utf-8")), found
 
 
+def test_whom_was_believed_is_told(world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", "--trust", "confidence")
+    assert (ran.status, ran.err) == (0, "")
+    assert "least-squares, trust by confidence" in read(out)[0].shown
+
+
 def test_a_fusion_with_its_report(world: World, run: Run) -> None:
     out = world.here / "out"
     ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report")

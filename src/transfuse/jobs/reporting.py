@@ -159,13 +159,13 @@ def _report(
     spec: Spec, options: Options, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any,
     ways: Sequence[Row],
 ) -> Report:  # fmt: skip
-    from transfuse.report.facts import Facts, matched
+    from transfuse.report.facts import Facts, matched_spaces
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
     title = f"{name}: {len(record['models'])} models fused"
     seen = seen_by(spec, options.align, options.paper(), options.groups)
-    facts = Facts(title, verdict(found), again(name, record), record, matched(seen, alignments), found)
+    facts = Facts(title, verdict(found), again(name, record), record, matched_spaces(seen, alignments), found)
     document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
 

@@ -63,7 +63,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedSpace:
     """What became of one space of one source.
 
     Attributes:
@@ -91,7 +91,7 @@ class Facts:
     verdict: str
     command: str
     record: Mapping[str, Any]
-    matched: Sequence[Matched]
+    matched: Sequence[MatchedSpace]
     measured: Measurement | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Facts:
         return asdict(self)
 
 
-def matched(spec: Spec, alignments: Sequence[Aligned]) -> list[Matched]:
+def matched_spaces(spec: Spec, alignments: Sequence[Aligned]) -> list[MatchedSpace]:
     """Every space of every source.
 
     Args:
@@ -122,6 +122,6 @@ def matched(spec: Spec, alignments: Sequence[Aligned]) -> list[Matched]:
             block = BLOCK.search(name)
             mean = None if cosines is None else float(cosines.mean())
             found.append(
-                Matched(index, name, kind(name), int(block[2]) if block else None, mean, pairs, diagnose(match))
+                MatchedSpace(index, name, kind(name), int(block[2]) if block else None, mean, pairs, diagnose(match))
             )
     return found

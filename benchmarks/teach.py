@@ -1,0 +1,86 @@
+"""One model that learns what both parents say of unlabelled samples: the fused one, and as control the anchor.
+
+python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 5 --rates 3e-4 1e-3
+python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 10
+
+Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
+are trained by the same schedule on what the parents say, on average, of the whole unlabelled training split. Of several
+--rates each start keeps the one that has the least loss on the validation split; all else is of the test split. A run
+goes on where it stopped.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from common import RESULTS, record
+from subjects import SUBJECTS, Judge, Subject
+from transformers import PreTrainedModel
+
+from transfuse import finetune, fuse
+from transfuse.evaluate import Metrics
+
+
+def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """By name: the parents, their ensemble, both starts taught."""
+    models = [subject.model(seed) for seed in seeds]
+    judge = Judge(subject, seeds[0], "test", args.limit)
+    fused = fuse(
+        models, subject.samples("train"), processor=judge.processor, samples=args.samples, batch_size=args.batch_size
+    ).model  # fmt: skip
+    found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
+    found |= {"ensemble": row(judge.together(models)), "fused": row(judge.measure(fused))}
+    for name, start in (("fused, taught", fused), ("anchor, taught (control)", models[0])):
+        rate, taught = best(subject, start, models, judge, args)
+        found[name] = row(judge.measure(taught)) | {"learning_rate": rate}
+    print(seeds, {name: round(each["loss"], 4) for name, each in found.items()}, flush=True)
+    return found
+
+
+def best(
+    subject: Subject, start: PreTrainedModel, parents: list[PreTrainedModel], judge: Judge, args: argparse.Namespace
+) -> tuple[float, PreTrainedModel]:
+    """By the loss on the validation split, over learning rates."""
+    validation = Judge(subject, judge.seed, "validation", args.limit)
+    schedule = subject.schedule | {"label_smoothing": 0.0, "precision": "bfloat16", "epochs": args.epochs}
+    tried = []
+    for rate in args.rates:
+        tuned = finetune(
+            start, subject.samples("train"), parents, processor=judge.processor, distill=1.0, learning_rate=rate,
+            **schedule,
+        )  # fmt: skip
+        loss = validation.measure(tuned.model).loss if len(args.rates) > 1 else 0.0
+        tried.append((loss, rate, tuned.model))
+    _, rate, model = min(tried, key=lambda each: each[0])
+    return rate, model
+
+
+def row(metrics: Metrics) -> dict[str, Any]:
+    """What is kept of a measurement."""
+    return {name: value for name, value in asdict(metrics).items() if name in ("loss", "accuracy", "samples")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
+    parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--samples", type=int, default=3000, help="to fit layers by")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--epochs", type=float, default=10.0)
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
+    parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    name = f"teach-{args.dataset}"
+    stored = RESULTS / f"{name}.json"
+    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
+    for pair in args.pairs:
+        if pair not in pairs:
+            pairs[pair] = over_pair(SUBJECTS[args.dataset], pair.split(","), args)
+            record(name, {"epochs": args.epochs, "pairs": pairs})
+
+
+if __name__ == "__main__":
+    main()
