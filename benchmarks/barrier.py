@@ -9,7 +9,6 @@ of the parents' losses. A run goes on where it stopped.
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict
 from statistics import mean as average
@@ -20,7 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 from barrier_table import IMAGES, TEXTS
-from common import RESULTS, record, spread
+from common import RESULTS, resumed, spread
 from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
@@ -140,13 +139,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    name = f"barrier-{args.dataset}"
-    stored = RESULTS / f"{name}.json"
-    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
-    for pair in args.pairs:
-        if pair not in pairs:
-            pairs[pair] = over_pair(SUBJECTS[args.dataset], pair.split(","), args)
-            record(name, {"test_samples": pairs[pair][0]["metrics"]["samples"], "pairs": pairs})
+    subject = SUBJECTS[args.dataset]
+    pairs = resumed(
+        f"barrier-{args.dataset}", args.pairs, lambda pair: over_pair(subject, pair.split(","), args),
+        lambda rows: {"test_samples": rows[0]["metrics"]["samples"]},
+    )  # fmt: skip
     show(pairs)
     draw(args.dataset, pairs)
 

@@ -39,6 +39,11 @@ class Column:
     name: str
     pairs: list[dict[str, dict[str, Any]]]
 
+    @property
+    def title(self) -> str:
+        """What it is, and over how many pairs."""
+        return f"{(IMAGES | TEXTS)[self.name]} ({len(self.pairs)} pair{'s' * (len(self.pairs) > 1)})"
+
     def barriers(self, row: str) -> str:
         """In nats."""
         return spread(pair[row]["barrier"] for pair in self.pairs)
@@ -58,11 +63,11 @@ def columns() -> list[Column]:
         file = RESULTS / f"barrier-{name}.json"
         if file.exists():
             pairs = json.loads(file.read_text())["pairs"]
-            found.append(Column(name, [_with_better({row["name"]: row for row in rows}) for rows in pairs.values()]))
+            found.append(Column(name, [with_better({row["name"]: row for row in rows}) for rows in pairs.values()]))
     return found
 
 
-def _with_better(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def with_better(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """And the parent of less loss."""
     parents = [rows[name] for name in ("anchor", "other parent")]
     losses = [each["metrics"]["loss"] for each in parents]
@@ -71,7 +76,7 @@ def _with_better(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def tables(found: list[Column]) -> str:
     """Barriers, then what users look at."""
-    names = [f"{(IMAGES | TEXTS)[each.name]} ({len(each.pairs)} pair{'s' * (len(each.pairs) > 1)})" for each in found]
+    names = [each.title for each in found]
     heads = [line(what, names) for what in ("loss barrier (nats)", "accuracy (%), perplexity of language models")]
     rule = f"|{'---|' * (len(names) + 1)}"
     barriers, qualities = [heads[0], rule], [heads[1], rule]

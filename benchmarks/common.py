@@ -4,10 +4,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 import transformers
@@ -65,3 +66,19 @@ def record(name: str, result: dict[str, object]) -> None:
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     document = {"command": command, "machine": machine(), **result}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def resumed(
+    name: str,
+    keys: Iterable[str],
+    measure: Callable[[str], Any],
+    facts: Callable[[Any], dict[str, object]] = lambda _: {},
+) -> dict[str, Any]:
+    """The `pairs` of `results/NAME.json`; what it lacks is measured, and recorded at once beside its `facts`."""
+    stored = RESULTS / f"{name}.json"
+    pairs: dict[str, Any] = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
+    for key in keys:
+        if key not in pairs:
+            pairs[key] = measure(key)
+            record(name, {**facts(pairs[key]), "pairs": pairs})
+    return pairs

@@ -1,7 +1,7 @@
 """One model that learns what both parents say of unlabelled samples: the fused one, and as control the anchor.
 
-python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 5 --rates 3e-4 1e-3
-python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 10
+python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 2 --rates 3e-4
+python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5
 
 Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
 are trained by the same schedule on what the parents say, on average, of the whole unlabelled training split. Of several
@@ -10,12 +10,11 @@ goes on where it stopped.
 """
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from common import RESULTS, record
+from common import resumed
 from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
@@ -73,13 +72,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    name = f"teach-{args.dataset}"
-    stored = RESULTS / f"{name}.json"
-    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
-    for pair in args.pairs:
-        if pair not in pairs:
-            pairs[pair] = over_pair(SUBJECTS[args.dataset], pair.split(","), args)
-            record(name, {"epochs": args.epochs, "pairs": pairs})
+    subject = SUBJECTS[args.dataset]
+    resumed(
+        f"teach-{args.dataset}", args.pairs, lambda pair: over_pair(subject, pair.split(","), args),
+        lambda _: {"epochs": args.epochs},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,17 +9,14 @@ measured on the test split, in each. A run goes on where it stopped.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from statistics import mean
 from typing import Any
 
 import torch
-from common import PARENTS, RESULTS, record, split, spread
+from common import PARENTS, resumed, split
 from datasets import Dataset
-from rich.console import Console
-from rich.table import Table
+from rows import trust
 from torch import Tensor
 from transformers import PreTrainedModel
 from views import both, viewed
@@ -119,18 +116,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     kind = KINDS[args.kind]
-    stored = RESULTS / f"{kind.name}.json"
-    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
-    for pair in args.pairs:
-        if pair not in pairs:
-            pairs[pair] = over_pair(kind, pair.split(","), args.samples)
-            record(kind.name, {"pairs": pairs})
-    table = Table("model", *(f"{part}, accuracy" for part in kind.parts), "both")
-    for name in pairs[args.pairs[0]]:
-        values = [[100 * pair[name][part]["accuracy"] for pair in pairs.values()] for part in kind.parts]
-        values.append([mean(each) for each in zip(*values, strict=True)])
-        table.add_row(name, *(spread(each, 1) for each in values))
-    Console(width=120).print(table)
+    resumed(kind.name, args.pairs, lambda pair: over_pair(kind, pair.split(","), args.samples))
+    print(trust(kind.name))
 
 
 if __name__ == "__main__":

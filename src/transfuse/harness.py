@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.errors import ConfigError, DataError
+from transfuse.errors import ConfigError, DataError, first_line
 
 Scores = Mapping[str, Mapping[str, float]]
 """Of each task, each metric; `acc_stderr` is the standard error of `acc`."""
@@ -51,7 +51,7 @@ def scores(
                 task_manager=manager, limit=limit, log_samples=False, bootstrap_iters=1000,
             )  # fmt: skip
     except Exception as error:  # a task is a program of its own: whatever is wrong with it
-        reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"--lm-eval {','.join(names)}: the harness cannot run it ({reason}); check the task") from error
     return {task: _numbers(each) for task, each in found["results"].items()} if found else {}
 

@@ -20,8 +20,8 @@ from transfuse.network.spec import Linear
 from transfuse.ranks import here
 from transfuse.trust import Shares
 
-ROWS = 8  # that units are chosen by, for each candidate; more only while products of all candidates cost
-PRODUCTS = 2e11  # no more than so many multiplications, some seconds; which ones is drawn
+ROWS = 8  # that units are chosen by, for each candidate, where there are so many
+PRODUCTS = 2e11  # of all candidates, some seconds: as long as they take no more, more rows are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +110,11 @@ class Sweep:
             for option in options:
                 load(modules, option)
                 seen = _observe(self.models[0], [reads, *reading.stream], batch)
-                weights = self._rows(units.reader, seen[reads], batch)
-                drawn, counts = thinned(weights, most, number)
-                inputs.append(_flat(seen[reads])[drawn])
+                inputs.append(_flat(seen[reads]))
             (targets,) = self._targets(reading, seen, batch, shares, [None])
-            new = sums(torch.cat(inputs, 1), targets[reading.linears.index(units.reader)][drawn], counts)
+            target = targets[reading.linears.index(units.reader)]
+            drawn, counts = thinned(self._rows(units.reader, seen[reads], batch), most, number)
+            new = sums(torch.cat([each[drawn] for each in inputs], 1), target[drawn], counts)
             found = [found[0] + new] if found else [new]
         return of_all(found)[0]
 
