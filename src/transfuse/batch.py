@@ -1,6 +1,5 @@
 """A batch: what a model takes, and the labels that stand beside it."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -54,20 +53,6 @@ def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
     """The same samples, `count` at a time."""
     for start in range(0, size(batch), count):
         yield {name: values[start : start + count] for name, values in batch.items()}
-
-
-def digest(batches: Sequence[Batch]) -> str:
-    """SHA-256 of everything in them, in order."""
-    found = hashlib.sha256()
-    for batch in batches:
-        for name, values in sorted(batch.items()):
-            found.update(name.encode() + repr(tuple(values.shape)).encode() + raw(values))
-    return found.hexdigest()
-
-
-def raw(values: Tensor) -> bytes:
-    """A tensor's numbers as they lie in memory."""
-    return values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:

@@ -1,6 +1,5 @@
 """What is known to be wrong before a model or a library is loaded: options, and places to write."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
-from transfuse.io.output import Overwrite, check_target
+from transfuse.io.output import Overwrite, check_target, probe
 from transfuse.schedule import Schedule, check_taught
 from transfuse.yamlfile import read
 
@@ -166,10 +165,8 @@ def check_plot(target: Path) -> None:
         raise OutputError(f"{target}: a picture is a {' or '.join(PLOTS)} file; change the ending")
     if target.is_dir():
         raise OutputError(f"{target}: is a directory; choose another name")
-    probe = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
-        probe.touch()
-        probe.unlink()
+        probe(target, parents=False)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
 
@@ -177,10 +174,7 @@ def check_plot(target: Path) -> None:
 def check_folder(target: Path) -> None:
     """Raise `OutputError` unless files can be written to the folder `target`, which may have to be made."""
     try:
-        nearest = next(path for path in (target, *target.absolute().parents) if path.exists())
-        probe = nearest / f".partial-{secrets.token_hex(4)}"
-        probe.mkdir()
-        probe.rmdir()
+        probe(target / "file")
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
 

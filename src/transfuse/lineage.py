@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transfuse.choices import EXACT
 from transfuse.io.checkpoint import local_directory
 from transfuse.io.files import file_hashes
+from transfuse.report.record import RECORD
 
 Lineage = Literal["none", "basis", "gauge"]
 """none: nothing is known. basis: the anchor's, its norms not folded. gauge: the anchor's in canonical gauge, which
@@ -44,7 +45,7 @@ def _of_fusion(record: Mapping[str, Any], anchor: Mapping[str, str]) -> Lineage:
 
 def _record(folder: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads((folder / "transfuse.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

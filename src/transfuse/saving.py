@@ -18,6 +18,7 @@ from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
 from transfuse.network.model import answer, example_inputs
+from transfuse.report.record import RECORD
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
@@ -45,7 +46,7 @@ def save_checkpoint(
             processor.save_pretrained(folder)
         elif inputs[0]:
             copy_companions(local_directory(inputs[0], "allow"), folder)
-        write_json(folder / "transfuse.json", document)
+        write_json(folder / RECORD, document)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     return target

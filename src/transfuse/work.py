@@ -1,13 +1,13 @@
 """What the finished work of a fusion is kept by: its inputs, by their contents, and the options that change it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import repeat
 
-from transfuse.batch import Batch, digest
+from transfuse.batch import Batch
 from transfuse.config import Options
+from transfuse.io.digests import digest
 from transfuse.io.store import NOWHERE, Store
 from transfuse.network.spec import Spec
 from transfuse.report.record import Origin
@@ -39,11 +39,11 @@ def work(
     """Work on models and data with these contents, declared so."""
     if store.folder is None:
         return unkept(len(origins))
-    declared = [hashlib.sha256(repr(spec).encode()).hexdigest() for spec in specs]
+    declared = [digest(repr(spec), {}) for spec in specs]
     models = [
         [each.architecture, *sorted(each.sha256.values()), spec] for each, spec in zip(origins, declared, strict=True)
     ]
-    seen = {"data": digest(batches), "vocab": options.vocab, "transfuse": version("transfuse")}
+    seen = {"data": [digest("", batch) for batch in batches], "vocab": options.vocab, "transfuse": version("transfuse")}
     chosen = options.model_dump(mode="json", exclude=UNCHANGING)
     pairs = [store.of(anchor=models[0], source=source, **seen) for source in models[1:]]
     return Work(pairs, store.of(models=models, options=chosen, **seen))

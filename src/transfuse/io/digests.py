@@ -1,4 +1,4 @@
-"""Whether what was kept is still what was written: a disk that was cut off can leave files that open."""
+"""The hash of tensors: what a run is made of is known by it, and whether what was kept is still what was written."""
 
 import hashlib
 from collections.abc import Mapping

@@ -89,7 +89,7 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
             _check_existing(target, overwrite)
         elif target.exists():
             raise OutputError(f"{target}: a file is in the way; choose another directory")
-        _probe(target)
+        probe(target)
     except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for links that go round in circles
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
     return target
@@ -130,13 +130,16 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
         raise OutputError(f"{target}: does not look like a model output and is not replaced; choose another directory")
 
 
-def _probe(target: Path) -> None:
-    """Creates and removes what a run would create first; permission bits alone do not tell (root, read-only mounts)."""
+def probe(target: Path, parents: bool = True) -> None:
+    """Creates and removes what a run would create first; permission bits alone do not tell (root, read-only mounts).
+
+    Raises OSError where it cannot; `parents`: folders above may have to be made too.
+    """
     absent = [parent for parent in target.parents if not parent.exists()]
-    probe = _sibling(target, "partial")
+    first = _sibling(target, "partial")
     try:
-        probe.mkdir(parents=True)
-        probe.rmdir()
+        first.mkdir(parents=parents)
+        first.rmdir()
     finally:
         remove_empty(absent)
 

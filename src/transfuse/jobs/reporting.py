@@ -24,11 +24,11 @@ from transfuse.matching import Matched, match
 from transfuse.network.spec import Spec
 from transfuse.progress import Progress
 from transfuse.report.card import again, chosen
+from transfuse.report.record import RECORD
 from transfuse.tasks import check_measurable, task, with_ids_of
 from transfuse.terminal import standard
 
 LIMIT = 2000  # samples that a report measures on, unless more are asked for
-RECORD = "transfuse.json"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What `transfuse.json` says: inputs with their hashes, options, versions, and every space's diagnostics."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -12,12 +11,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned, Choices
-from transfuse.batch import raw, size
+from transfuse.batch import size
 from transfuse.config import Options
 from transfuse.io.checkpoint import local_directory
+from transfuse.io.digests import digest
 from transfuse.io.files import file_hashes
 from transfuse.transport.solve import Match
 
+RECORD = "transfuse.json"
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
 
 
@@ -34,11 +35,8 @@ def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origi
     """A checkpoint's files, or a loaded model's tensors, by hash."""
     if not isinstance(given, PreTrainedModel):
         return Origin(str(given), type(model).__name__, file_hashes(local_directory(given, "allow")))
-    found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode() + raw(tensor))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-    hashes = {"state_dict": found.hexdigest(), "config": hashlib.sha256(config.encode()).hexdigest()}
+    hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
     return Origin(None, type(model).__name__, hashes)
 
 
