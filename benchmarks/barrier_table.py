@@ -13,6 +13,7 @@ IMAGES = {
     "fashion-mnist": "Fashion-MNIST, ViT",
 }  # fmt: skip
 TEXTS = {
+    "books-llama": "two books, each parent mostly one, Llama",
     "tinyshakespeare-llama": "Tiny Shakespeare, Llama", "tinyshakespeare-gpt2": "Tiny Shakespeare, GPT-2",
     "warandpeace": "War and Peace, BERT",
 }  # fmt: skip

@@ -74,17 +74,21 @@ def many() -> str:
     return markdown(["accuracy (%), loss", *heads], rows)
 
 
-def trust(name: str) -> str:
-    """Parents that know different data."""
+def trust(name: str, words: bool = False) -> str:
+    """Parents that know different data. `words`: theirs is language, and perplexities are shown."""
     pairs = list(load(name)["pairs"].values())
     parts = list(next(iter(pairs[0].values())))
     rows = []
     for row in pairs[0]:
-        accuracies = [[pair[row][part]["accuracy"] for pair in pairs] for part in parts]
-        both = [mean(each) for each in zip(*accuracies, strict=True)]
-        losses = (mean(each["loss"] for each in pair[row].values()) for pair in pairs)
-        rows.append([row, *map(percent, [*accuracies, both]), spread(losses)])
-    return markdown([f"test accuracy (%), {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
+        accuracies, losses = (
+            [[pair[row][part][what] for pair in pairs] for part in parts] for what in ("accuracy", "loss")
+        )
+        for each in (accuracies, losses):
+            each.append([mean(pair) for pair in zip(*each, strict=True)])
+        shown = [spread(map(exp, each), 1) for each in losses] if words else [percent(each) for each in accuracies]
+        rows.append([row, *shown, spread(losses[-1])])
+    what = "perplexity" if words else "accuracy (%)"
+    return markdown([f"test {what}, {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
 
 
 def likeness() -> str:

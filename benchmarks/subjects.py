@@ -93,6 +93,7 @@ SUBJECTS = {
     "sst2-narrow": Subject("sst2-bert-32", sentences, {"batch_size": 64}),
     "tinyshakespeare-gpt2": Subject("tinyshakespeare-gpt2-96", partial(passages, text="tinyshakespeare")),
     "tinyshakespeare-llama": Subject("tinyshakespeare-llama-96", partial(passages, text="tinyshakespeare")),
+    "books-llama": Subject("books-llama-96", partial(passages, text="books")),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),
     "warandpeace-gpt2": Subject("warandpeace-gpt2-192", passages, {"batch_size": 16}),
     "warandpeace-llama": Subject("warandpeace-llama-192", passages, {"batch_size": 16}),

@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "many": many,
     "trust": partial(trust, "trust-fashion-mnist"),
     "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
+    "trust-books": partial(trust, "trust-books", words=True),
     "likeness": likeness,
     "fitting": fitting,
     "ablation-groups": partial(ablation, "groups"),

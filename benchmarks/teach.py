@@ -2,11 +2,13 @@
 
 python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 2 --rates 3e-4
 python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5
+python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5 \
+  --limit 456 --trust confidence
 
 Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
-are trained by the same schedule on what the parents say, on average, of the whole unlabelled training split. Of several
---rates each start keeps the one that has the least loss on the validation split; all else is of the test split. A run
-goes on where it stopped.
+are trained by the same schedule on what the parents say, on average or who is sure (--trust confidence), of the whole
+unlabelled training split. Of several --rates each start keeps the one that has the least loss on the validation split;
+all else is of the test split. A run goes on where it stopped.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
 from transfuse.evaluate import Metrics
+from transfuse.trust import TRUST
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def best(
     for rate in args.rates:
         tuned = finetune(
             start, subject.samples("train"), parents, processor=judge.processor, distill=1.0, learning_rate=rate,
-            **schedule,
+            trust=args.trust, **schedule,
         )  # fmt: skip
         loss = validation.measure(tuned.model).loss if len(args.rates) > 1 else 0.0
         tried.append((loss, rate, tuned.model))
@@ -69,13 +72,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
+    parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
     parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
     resumed(
         f"teach-{args.dataset}", args.pairs, lambda pair: over_pair(subject, pair.split(","), args),
-        lambda _: {"epochs": args.epochs},
+        lambda _: {"epochs": args.epochs, "trust": args.trust},
     )  # fmt: skip
 
 

@@ -1,16 +1,18 @@
-"""War and Peace and Tiny Shakespeare as passages of some hundred words, and tokenizers made for them."""
+"""War and Peace, Tiny Shakespeare, or both, as passages of some hundred words, and tokenizers made for them."""
 
 from functools import cache
 from pathlib import Path
 
 from common import DATA
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 WORDS = 85  # of a passage, at least: with their punctuation, most fit into LENGTH tokens
 LENGTH = 128
 END = "<|endoftext|>"
+BOOKS = ("tinyshakespeare", "warandpeace")
+OTHER = 10  # every tenth passage of each book is read by who mostly reads the other
 
 
 def lines(name: str, text: str) -> list[str]:
@@ -26,7 +28,10 @@ def lines(name: str, text: str) -> list[str]:
 
 @cache
 def passages(name: str, text: str = "warandpeace") -> Dataset:
-    """The `train`, `validation` or `test` text, consecutive lines put together."""
+    """The `train`, `validation` or `test` text, consecutive lines put together; of `books`, as much of either."""
+    if text == "books":
+        both = [passages(name, book) for book in BOOKS]
+        return concatenate_datasets([rows.take(min(map(len, both))) for rows in both])
     found: list[str] = []
     for line in lines(name, text):
         if line and found and len(found[-1].split()) < WORDS:
@@ -34,6 +39,12 @@ def passages(name: str, text: str = "warandpeace") -> Dataset:
         elif line:
             found.append(line)
     return Dataset.from_dict({"text": found})
+
+
+def mostly(rows: Dataset, book: int) -> Dataset:
+    """Of the passages of both books, nine tenths of those of one, and the other's tenth that nobody else reads."""
+    half = len(rows) // 2
+    return rows.select([row for row in range(len(rows)) if (row // half == book) != (row % half % OTHER == 0)])
 
 
 def tokenizer(folder: Path) -> BertTokenizerFast:
@@ -52,7 +63,7 @@ def tokenizer(folder: Path) -> BertTokenizerFast:
     return BertTokenizerFast(str(path), model_max_length=LENGTH)
 
 
-VOCABULARIES = {"warandpeace": 2048, "tinyshakespeare": 1024}
+VOCABULARIES = {"warandpeace": 2048, "tinyshakespeare": 1024, "books": 1536}
 
 
 @cache

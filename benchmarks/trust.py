@@ -1,24 +1,26 @@
-"""Two parents that know different parts of Fashion-MNIST, fused: how good on each part, by whom is believed.
+"""Two parents that know different data, fused: how good on each part of it, by whom is believed.
 
 python benchmarks/trust.py --pairs 1,1 2,2 3,3
 python benchmarks/trust.py --kind classes --pairs 1,2 3,4 5,6
+python benchmarks/trust.py --kind books --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25
 
-Of `views`, one parent saw images at the centre of a larger canvas, the other images anywhere on it; of `classes`, each
-saw nine tenths of the images of five classes, and one tenth of the others'. Calibration samples are of both parts;
-measured on the test split, in each. A run goes on where it stopped.
+Of `views`, one parent saw images of Fashion-MNIST at the centre of a larger canvas, the other images anywhere on it; of
+`classes`, each saw nine tenths of the images of five classes, and one tenth of the others'; of `books`, the first Llama
+read nine tenths of Tiny Shakespeare and one tenth of War and Peace, the other the rest. Calibration samples are of both
+parts; measured on the test split, in each. A run goes on where it stopped.
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from common import PARENTS, resumed, split
 from datasets import Dataset
 from rows import trust
-from torch import Tensor
-from transformers import PreTrainedModel
+from texts import BOOKS, passages
 from views import both, viewed
 
 from transfuse.batch import Batch
@@ -26,10 +28,9 @@ from transfuse.evaluate import ensemble, evaluate
 from transfuse.fusion import fuse
 from transfuse.io.checkpoint import load_model
 from transfuse.io.data import load_samples
-from transfuse.network.model import predict
 from transfuse.outcome import outcome
 from transfuse.tasks import own_processor, task
-from transfuse.trust import TRUST
+from transfuse.trust import sure, together
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
@@ -60,6 +61,7 @@ def half(first: int) -> Callable[[str], Dataset]:
     return part
 
 
+TITLES = {"tinyshakespeare": "Tiny Shakespeare", "warandpeace": "War and Peace"}
 KINDS = {
     "views": Kind(
         "trust-fashion-mnist",
@@ -70,10 +72,14 @@ KINDS = {
         "trust-fashion-mnist-classes", {"classes 0 to 4": half(0), "classes 5 to 9": half(5)},
         ("fashion-mnist-vit-64-skewed",) * 2, lambda: split("fashion-mnist", "train"),
     ),
+    "books": Kind(
+        "trust-books", {TITLES[book]: partial(passages, text=book) for book in BOOKS},
+        ("books-llama-96",) * 2, lambda: passages("train", "books"),
+    ),
 }  # fmt: skip
 
 
-def over_pair(kind: Kind, seeds: list[str], samples: int) -> dict[str, dict[str, Any]]:
+def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> dict[str, dict[str, Any]]:
     """By row and part, metrics."""
     folders = [PARENTS / f"{stem}-{seed}" for stem, seed in zip(kind.stems, seeds, strict=True)]
     models = [load_model(folder) for folder in folders]
@@ -87,25 +93,16 @@ def over_pair(kind: Kind, seeds: list[str], samples: int) -> dict[str, dict[str,
         for part, model in zip(kind.parts, models, strict=True)
     }
     for name, options in WAYS.items():
-        fused = fuse(models, kind.calibration(), processor=processor, samples=samples, **options).model
+        rows = kind.calibration()
+        fused = fuse(models, rows, processor=processor, samples=samples, batch_size=batch_size, **options).model
         found[name] = {part: evaluate(fused, batches) for part, batches in tests.items()}
-        print(seeds, name, {part: round(metrics.accuracy, 4) for part, metrics in found[name].items()}, flush=True)
+        print(seeds, name, {part: round(metrics.loss, 4) for part, metrics in found[name].items()}, flush=True)
     found["ensemble"] = {part: ensemble(models, batches) for part, batches in tests.items()}
-    sure = believed(models)
-    found["ensemble, trust confidence"] = {part: outcome(sure, batches).metrics() for part, batches in tests.items()}
+    found["ensemble, trust confidence"] = {
+        part: outcome(lambda batch: together(sure, models, (0.5, 0.5), batch).clamp_min(1e-12).log(), batches).metrics()
+        for part, batches in tests.items()
+    }
     return {name: {part: asdict(each) for part, each in row.items()} for name, row in found.items()}
-
-
-def believed(models: list[PreTrainedModel]) -> Callable[[Batch], Tensor]:
-    """The mean of the models' probabilities, each as far as it is sure."""
-
-    @torch.no_grad()
-    def together(batch: Batch) -> Tensor:
-        shares = TRUST["confidence"](models, [1 / len(models)] * len(models), batch)
-        said = torch.stack([predict(model, batch).softmax(-1) for model in models])
-        return (shares.unsqueeze(-1) * said).sum(0).clamp_min(1e-12).log()
-
-    return together
 
 
 def main() -> None:
@@ -113,11 +110,12 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, default="views")
     parser.add_argument("--pairs", nargs="+", required=True)
     parser.add_argument("--samples", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=100)
     args = parser.parse_args()
     torch.set_num_threads(1)
     kind = KINDS[args.kind]
-    resumed(kind.name, args.pairs, lambda pair: over_pair(kind, pair.split(","), args.samples))
-    print(trust(kind.name))
+    resumed(kind.name, args.pairs, lambda pair: over_pair(kind, pair.split(","), args.samples, args.batch_size))
+    print(trust(kind.name, words=args.kind == "books"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from transfuse.io.data import load_samples
 from transfuse.network.model import predict
 from transfuse.tasks import task
 from transfuse.trainer import Feed
+from transfuse.trust import TRUST, together
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 16, "device": "cpu"}
@@ -61,23 +62,28 @@ def test_it_learns_and_leaves_its_input_alone():
     assert tuned.record["samples"] == 64
 
 
-def test_teachers_alone_need_no_labels():
-    """The student comes to say what the teachers say on average, on unlabelled data."""
+@pytest.mark.parametrize("trust", TRUST)
+def test_the_student_says_what_the_teachers_say(trust):
+    """On average, or who is believed; labels are only there where they say who is right."""
     model, teachers, data = vit(0), [vit(1), vit(2)], pictures()
     with torch.no_grad():
         for teacher, sign in zip(teachers, (3.0, -1.0), strict=True):
             teacher.classifier.weight.mul_(20)
             teacher.classifier.bias.add_(torch.tensor([sign, -sign]))
-    tuned = finetune(model, data.remove_columns("label"), teachers, processor=PROCESSOR, distill=1.0, **QUICK)
+    known = data if trust == "labels" else data.remove_columns("label")
+    tuned = finetune(model, known, teachers, processor=PROCESSOR, distill=1.0, trust=trust, **QUICK)
 
     def distance(student: ViTForImageClassification) -> float:
         found = []
         for batch in batches(data, model):
-            target = torch.stack([predict(teacher, batch).softmax(-1) for teacher in teachers]).mean(0)
+            target = together(TRUST[trust], teachers, [0.5, 0.5], batch)
             found.append((predict(student, batch).softmax(-1) - target).abs().mean())
         return float(torch.stack(found).mean())
 
-    assert distance(tuned.model) < 0.3 * distance(model)
+    assert distance(tuned.model) < 0.4 * distance(model)
+    if trust != "even":
+        even = finetune(model, known, teachers, processor=PROCESSOR, distill=1.0, **QUICK)
+        assert distance(tuned.model) < distance(even.model)
 
 
 def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):

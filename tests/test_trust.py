@@ -5,7 +5,8 @@ import torch
 from cases import CASES
 
 from transfuse.batch import MISSING, asked
-from transfuse.trust import TRUST
+from transfuse.network.model import predict
+from transfuse.trust import TRUST, believed, together
 
 BY_NAME = {case.name: case for case in CASES}
 
@@ -20,9 +21,12 @@ def test_shares_of_every_sample_sum_to_one(how):
         if "input_ids" in batch:
             labels = torch.full(batch["input_ids"].shape, MISSING)
             labels[0, 1:3] = labels[1, 4] = 1
-        shares = TRUST[how](models, [0.5, 0.5], batch | {"labels": labels})
+        batch = batch | {"labels": labels}
+        shares = believed(TRUST[how], models, [0.5, 0.5], batch)
         assert shares.shape == (2, 2)
         torch.testing.assert_close(shares.sum(0), torch.ones(2))
+        said = together(TRUST[how], models, [0.5, 0.5], batch)
+        torch.testing.assert_close(said.sum(1), torch.ones(len(said)))
 
 
 def test_who_is_sure_is_believed_and_who_is_right():
@@ -33,8 +37,12 @@ def test_who_is_sure_is_believed_and_who_is_right():
         doubtful.classifier.bias.mul_(0.01)
         sure.classifier.bias[3] += 100
     batch = case.inputs(sure.config)
-    assert (TRUST["confidence"]([doubtful, sure], [0.5, 0.5], batch)[1] > 0.9).all()
-    wrong = TRUST["labels"]([doubtful, sure], [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])})
+    said = [predict(model, batch) for model in (doubtful, sure)]
+    assert (TRUST["confidence"](said, [0.5, 0.5], batch)[1] > 0.9).all()
+    torch.testing.assert_close(
+        together(TRUST["confidence"], [doubtful, sure], [0.5, 0.5], batch), said[1].softmax(-1), atol=0.1, rtol=0
+    )
+    wrong = TRUST["labels"](said, [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])})
     assert wrong[1, 0] > 0.6
     assert wrong[1, 1] < 0.01
 

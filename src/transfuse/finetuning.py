@@ -74,12 +74,13 @@ def finetune(
 
     Args:
         model: a checkpoint directory, a hub name or a loaded model, which is left as it is.
-        data: training samples, labelled unless `distill` is 1: a path, a `datasets.Dataset` or `Samples`.
+        data: training samples: a path, a `datasets.Dataset` or `Samples`. Labelled, unless `distill` is 1 and `trust`
+            is not `labels`.
         teachers: models of the same task and classes whose mean probabilities are learned from.
         processor: prepares the samples; None: the one in the model's directory.
         checkpoints: where the state goes from time to time, so that a run can be resumed; None: nowhere.
         resume: the checkpoint to go on from.
-        options: fields of `Schedule`: epochs, learning_rate, batch_size, augment, distill, temperature, ...
+        options: fields of `Schedule`: epochs, learning_rate, batch_size, augment, distill, trust, temperature, ...
 
     Raises:
         TransfuseError: an input that cannot be trained with; the message says what, where and what to do.
@@ -171,7 +172,7 @@ def _trained(
 def training_samples(data: Any, does: Task, schedule: Schedule, taught: bool) -> Samples:
     """The samples to train on, with labels where the loss has any use for them."""
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
-    if taught and schedule.distill == 1:
+    if taught and schedule.distill == 1 and schedule.trust != "labels":
         return replace(does.samples(samples), label=None)
     return does.labelled(samples)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from transfuse.choices import Augment
+from transfuse.choices import Augment, Trust
 from transfuse.config import Count, Finite, Settings
 from transfuse.errors import ConfigError
 
@@ -19,15 +19,18 @@ Positive = Annotated[Finite, Field(gt=0)]
 
 def check_taught(given: Collection[str], teachers: Collection[object], labels: Mapping[str, str]) -> None:
     """Raise `ConfigError` for options that only make sense with teachers."""
-    for name in ("distill", "temperature"):
+    for name in ("distill", "temperature", "trust"):
         if name in given and not teachers:
             raise ConfigError(f"{labels.get(name, name)}: there is no teacher; give one, or leave it out")
+    if "trust" in given and len(teachers) < 2:
+        raise ConfigError(f"{labels.get('trust', 'trust')}: there is one teacher; give two or more, or leave it out")
 
 
 class Schedule(Settings):
     """AdamW with warm-up and decay; with teachers, their averaged outputs are learned from too.
 
-    `distill`: the teachers' part of the loss, 1 for nothing but them (labels are then not needed).
+    `distill`: the teachers' part of the loss, 1 for nothing but them (labels are then not needed). `trust`: which of
+    several teachers is believed about a sample.
     """
 
     epochs: Positive = 1.0
@@ -40,6 +43,7 @@ class Schedule(Settings):
     augment: Augment = "none"
     distill: Fraction = 0.5
     temperature: Positive = 1.0
+    trust: Trust = "even"
     precision: Precision = "float32"
     samples: Count | None = None
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transfuse.augment import Images, varied
 from transfuse.batch import Batch, answers
 from transfuse.io.data import Prepare, Samples
-from transfuse.network.model import logits, predict
+from transfuse.network.model import logits
 from transfuse.schedule import Schedule
+from transfuse.trust import TRUST, together
 
 KEPT = 2**31  # bytes of prepared images that are kept between epochs; more are prepared anew each time
 
@@ -88,10 +89,8 @@ class Distiller(Trainer):
 
     def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
         """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
-        heat = self.schedule.temperature
-        with torch.no_grad():
-            seen = [predict(teacher, inputs) for teacher in self.teachers]
-            target = torch.stack([(each / heat).softmax(-1) for each in seen]).mean(0)
+        heat, even = self.schedule.temperature, [1 / len(self.teachers)] * len(self.teachers)
+        target = together(TRUST[self.schedule.trust], self.teachers, even, inputs, heat)
         return heat**2 * cross_entropy(found / heat, target)
 
 

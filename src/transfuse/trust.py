@@ -13,35 +13,57 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, per_sample, size
+from transfuse.batch import Batch, answers, asked, per_sample, size
 from transfuse.choices import Trust
 from transfuse.network.model import predict
 
 SHARPNESS = 4.0  # a nat more of entropy makes a model exp(4) times less trusted
 
 Shares = Float[Tensor, "model sample"]
+Scores = Float[Tensor, "answer cls"]
 
 
-def even(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+def even(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """The same weights for every sample; they sum to one."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, size(batch))
 
 
-@torch.no_grad()
-def sure(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+def sure(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times how sure each model is of each sample, normalised."""
-    doubt = torch.stack([_entropy(predict(model, batch), batch) for model in models])
+    doubt = torch.stack([_entropy(each, batch) for each in said])
     prior = torch.tensor(weights, device=doubt.device).log().unsqueeze(1)
     return (prior - SHARPNESS * doubt).softmax(0)
 
 
-@torch.no_grad()
-def right(models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+def right(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times the likelihood that each model gives the labels of each sample, normalised."""
-    said = [predict(model, batch) for model in models]
     labels = answers(batch).to(said[0].device)
     loss = torch.stack([_mean(cross_entropy(each, labels, reduction="none"), batch) for each in said])
     return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
+
+
+Believe = Callable[[Sequence[Scores], Sequence[float], Batch], Shares]
+TRUST: dict[Trust, Believe] = {"even": even, "confidence": sure, "labels": right}
+
+
+@torch.no_grad()
+def believed(
+    believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
+) -> Shares:  # fmt: skip
+    """How far each model is to be believed about each sample; they are asked only where that matters."""
+    said = () if believe is even else [predict(model, batch) for model in models]
+    return believe(said, weights, batch)
+
+
+@torch.no_grad()
+def together(
+    believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch, heat: float = 1.0
+) -> Float[Tensor, "answer cls"]:
+    """The mean of the models' probabilities at a temperature, each as far as it is believed."""
+    said = [predict(model, batch) for model in models]
+    shares = believe(said, weights, batch).to(said[0])
+    shares = shares[:, asked(batch, len(said[0])).to(shares.device)]
+    return sum(share.unsqueeze(1) * (each / heat).softmax(-1) for share, each in zip(shares, said, strict=True))
 
 
 def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:
@@ -53,7 +75,3 @@ def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor,
 def _mean(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
     """Over what is asked of a sample; where nothing is, nobody is trusted more than another."""
     return per_sample(values, batch).nan_to_num(0.0)
-
-
-Believe = Callable[[Sequence[PreTrainedModel], Sequence[float], Batch], Shares]
-TRUST: dict[Trust, Believe] = {"even": even, "confidence": sure, "labels": right}

@@ -58,6 +58,7 @@ def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
         (tuning("--decay", "cosin"), ["--decay", "did you mean cosine?"]),
         (tuning("--augment", "crop_flip"), ["--augment", "crop-flip"]),
         (tuning("--distill", "0.5"), ["--distill", "no teacher"]),
+        (lambda w: [*tuning("--teacher", w.b, "--trust", "confidence")(w)], ["--trust", "one teacher"]),
         (tuning("--device", "cuda:1"), ["--device", "CUDA_VISIBLE_DEVICES"]),
         (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "classes"]),
         (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot be measured"]),

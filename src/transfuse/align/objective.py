@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, asked, size
+from transfuse.batch import Batch, answers, size
 from transfuse.choices import Learning
-from transfuse.network.model import predict
-from transfuse.trust import Believe
+from transfuse.trust import Believe, together
 
 
 class Objective:
@@ -28,15 +25,7 @@ class Objective:
             return answers(batch)
         if id(batch) in self.said:
             return self.said[id(batch)]
-        found = self._mean_answer(batch)
+        found = together(self.believe, self.parents, self.weights, batch)
         if self.options.augment == "none" and len(found) == size(batch):
             self.said[id(batch)] = found
         return found
-
-    @torch.no_grad()
-    def _mean_answer(self, batch: Batch) -> Float[Tensor, "answer cls"]:
-        """The parents' mean probabilities, each as much as it is believed."""
-        said = torch.stack([predict(parent, batch).softmax(-1) for parent in self.parents])
-        sample = asked(batch, said.shape[1]).to(said.device)
-        shares = self.believe(self.parents, self.weights, batch).to(said)[:, sample]
-        return (shares.unsqueeze(-1) * said).sum(0)

@@ -14,10 +14,10 @@ def finetune(
     batch_size: training.TrainingBatch = None, decay: training.Decay = None, warmup: training.Warmup = None,
     weight_decay: training.WeightDecay = None, label_smoothing: training.Smoothing = None,
     augment: training.Augment = None, distill: training.Distill = None, temperature: training.Temperature = None,
-    precision: training.Precision = None, samples: training.Lesson = None, seed: running.Seed = None,
-    device: training.Processors = None, resume: running.Resume = False, overwrite: places.Overwrite = None,
-    allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    trust: training.Trust = None, precision: training.Precision = None, samples: training.Lesson = None,
+    seed: running.Seed = None, device: training.Processors = None, resume: running.Resume = False,
+    overwrite: places.Overwrite = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
+    as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
     """Train a model a little longer, with teachers if wanted."""
     from transfuse.checks import schedule, training_target

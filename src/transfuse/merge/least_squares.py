@@ -29,7 +29,7 @@ from transfuse.merge.stages import Stage, branch, stages
 from transfuse.merge.sweep import Sweep
 from transfuse.network.spec import Spec
 from transfuse.ranks import Ranks, here
-from transfuse.trust import Believe, even
+from transfuse.trust import Believe, believed, even
 
 SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
@@ -59,7 +59,7 @@ def least_squares(
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
     own = [_own(here(), half) for half in (fit, held)]
-    halves = tuple(Half(each, [believe(parents, weights, batch) for batch in each]) for each in own)
+    halves = tuple(Half(each, [believed(believe, parents, weights, batch) for batch in each]) for each in own)
     last = readout(spec, fused)
     last = None if last and last.map.name in leave else last
     todo = stages(spec, fused, {*leave, last.map.name} if last else leave)

@@ -23,6 +23,14 @@ Distill = Annotated[
     float | None, Option(metavar="PART", help="The teachers' part of the loss. Default: 0.5; 1: without labels.")
 ]
 Temperature = Annotated[float | None, Option(metavar="NUMBER", help="Of distillation. Default: 1.")]
+Trust = Annotated[
+    str | None,
+    Option(
+        metavar="even|confidence|labels",
+        help="Which of the teachers to believe about a sample. even (default): all. confidence: who is sure of it."
+        " labels: who is right about it.",
+    ),
+]
 Precision = Annotated[
     str | None, Option(metavar="float32|bfloat16|float16", help="Of the computation (mixed). Default: float32.")
 ]
