@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -11,6 +10,7 @@ from transfuse.batch import Batch
 from transfuse.merge.mean import interpolate
 from transfuse.network.model import predict, with_tensors
 from transfuse.outcome import Metrics, Outcome, outcome
+from transfuse.trust import even, together
 
 POSITIONS = 11  # points of a path, both ends included
 
@@ -54,12 +54,8 @@ def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Met
 
 def judge_together(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Outcome:
     """What the mean of all models' probabilities answers."""
-
-    def together(batch: Batch) -> Tensor:
-        outputs = [predict(model, batch).softmax(-1) for model in models]
-        return torch.stack(outputs).mean(0).clamp_min(1e-12).log()
-
-    return outcome(together, batches)
+    weights = [1 / len(models)] * len(models)
+    return outcome(lambda batch: together(even, models, weights, batch).clamp_min(1e-12).log(), batches)
 
 
 def path(

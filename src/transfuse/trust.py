@@ -47,9 +47,7 @@ TRUST: dict[Trust, Believe] = {"even": even, "confidence": sure, "labels": right
 
 
 @torch.no_grad()
-def believed(
-    believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
-) -> Shares:  # fmt: skip
+def believed(believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
     """How far each model is to be believed about each sample; they are asked only where that matters."""
     said = () if believe is even else [predict(model, batch) for model in models]
     return believe(said, weights, batch)
