@@ -14,6 +14,7 @@ IMAGES = {
 }  # fmt: skip
 TEXTS = {
     "books-llama": "two books, each parent mostly one, Llama",
+    "books-llama-confidence": "the same, `--trust confidence`",
     "tinyshakespeare-llama": "Tiny Shakespeare, Llama", "tinyshakespeare-gpt2": "Tiny Shakespeare, GPT-2",
     "warandpeace": "War and Peace, BERT",
 }  # fmt: skip

@@ -77,10 +77,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    resumed(
-        f"teach-{args.dataset}", args.pairs, lambda pair: over_pair(subject, pair.split(","), args),
-        lambda _: {"epochs": args.epochs, "trust": args.trust},
-    )  # fmt: skip
+    name = f"teach-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
+    resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"epochs": args.epochs})
 
 
 if __name__ == "__main__":
