@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
 from transfuse.compare import WAYS
+from transfuse.training import precision
 
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
 FUSIONS = {name.removesuffix(" (control)"): WAYS[name] for name in ARMS}
@@ -109,7 +110,8 @@ class Group:
         tuned = finetune(
             model, self.training, teachers, processor=self.processor,
             epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
-            precision="bfloat16", **({"distill": self.args.distill} if teachers else {}), **self.subject.schedule,
+            precision=precision(model.device), **({"distill": self.args.distill} if teachers else {}),
+            **self.subject.schedule,
         )  # fmt: skip
         self.keep(arm, {
             "before": before, "after": self.measure(tuned.model), "steps": tuned.record["steps"],

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.batch import MISSING
 from transfuse.io.texts import hidden
-from transfuse.training import Recipe, train
+from transfuse.training import Recipe, autocast, train
 
 
 def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
         ids, labels = hide(held["input_ids"], torch.Generator().manual_seed(0))
         parts = zip(*(each.split(50) for each in (ids, held["attention_mask"], labels)), strict=True)
         model.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast(model.device):
             found = torch.stack([guess(model, *part) for part in parts]).mean()
         model.train()
         spent = time.time() - start

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from transfuse.batch import MISSING
-from transfuse.training import Recipe, train
+from transfuse.training import Recipe, autocast, train
 
 
 def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Namespace) -> PreTrainedModel:
@@ -75,7 +75,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 
     def report(epoch: int, value: float) -> None:
         model.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast(model.device):
             parts = zip(held["input_ids"].split(50), held["attention_mask"].split(50), strict=True)
             found = float(torch.stack([next_tokens(model, *part) for part in parts]).mean())
         model.train()

@@ -11,6 +11,7 @@ from subjects import SUBJECTS
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from transfuse import finetune
+from transfuse.training import precision
 
 LENGTH = 64
 
@@ -27,7 +28,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
     )  # fmt: skip
     tuned = finetune(
         model, subject.samples("train"), processor=words, seed=seed, epochs=args.epochs, learning_rate=1e-3,
-        precision="bfloat16", **subject.schedule,
+        precision=precision(model.device), **subject.schedule,
     )  # fmt: skip
     print(f"seed {seed}: loss {tuned.record['losses'][-1][1]:.3f}", flush=True)
     tuned.save(subject.folder(str(seed)), "replace")

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
 from transfuse.evaluate import Metrics
+from transfuse.training import precision
 from transfuse.trust import TRUST
 
 
@@ -46,7 +47,7 @@ def best(
 ) -> tuple[float, PreTrainedModel]:
     """By the loss on the validation split, over learning rates."""
     validation = Judge(subject, judge.seed, "validation", args.limit)
-    schedule = subject.schedule | {"label_smoothing": 0.0, "precision": "bfloat16", "epochs": args.epochs}
+    schedule = subject.schedule | {"label_smoothing": 0.0, "precision": precision(start.device), "epochs": args.epochs}
     tried = []
     for rate in args.rates:
         tuned = finetune(
