@@ -63,6 +63,16 @@ def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     return (labels != MISSING).nonzero()[:, 0].cpu()
 
 
+def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
+    """The sample and the position within it of every row that a layer writes; of padded texts, some write none."""
+    if values.ndim == 3:
+        samples, positions = values.shape[:2]
+        found = torch.ones(samples, positions, device=values.device).nonzero()
+    else:
+        found = batch["attention_mask"].nonzero()
+    return found[:, 0], found[:, 1]
+
+
 def per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
     """The mean over what is asked of each sample; nan where nothing is."""
     return mean_by(asked(batch, len(values)).to(values.device), values, size(batch))

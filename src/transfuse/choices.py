@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 Align = Literal["none", "flow", "exact", "learned"]
-Merge = Literal["mean", "least-squares"]
-Merging = Literal["auto", "mean", "least-squares"]
+Merge = Literal["mean", "least-squares", "learned"]
+Merging = Literal["auto", Merge]
 Evidence = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
 Cost = Literal["euclidean", "squared", "cosine"]
@@ -61,11 +61,12 @@ class Paper:
 
 @dataclass(frozen=True)
 class Learning:
-    """How maps are learned.
+    """How maps, or the merged weights, are learned.
 
     Attributes:
         objective: what the merged model should say: what its parents say on average, or the labels.
-        steps: of Adam, at most; it ends early where held-out samples no longer gain.
+        steps: of Adam, at most; maps end early where held-out samples no longer gain.
+        learning_rate: at first; of weights, relative to the size of each tensor.
         augment: random changes of the images.
     """
 
@@ -77,4 +78,4 @@ class Learning:
 
 EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments that keep every model's function
 FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
-LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps take
+LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps and weights take

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from transfuse.choices import (
     EXACT,
     FLOW,
+    LEARNED,
     Align,
     Augment,
     Basis,
@@ -172,8 +173,17 @@ class Options(Settings):
 
     def needs_labels(self) -> bool:
         """Whether calibration samples are looked at with their labels."""
-        asks_labels = self.align == "learned" and self.objective == "labels"
+        asks_labels = self.learns and self.objective == "labels"
         return self.max_loss is not None or self.trust == "labels" or asks_labels
+
+    @property
+    def learns(self) -> bool:
+        """Whether maps or the merged weights are learned by gradient descent."""
+        return "learned" in (self.align, self.merge)
+
+    def learning(self) -> Learning:
+        """How."""
+        return Learning(**self.model_dump(include=set(LEARNED)))
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""

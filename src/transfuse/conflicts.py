@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 TAKEN = (  # options, and the alignments that take them
     (FLOW, ("flow",)),
-    (LEARNED, ("learned",)),
     (("groups", "basis"), EXACT),
 )
 
@@ -33,6 +32,9 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             if chosen.align not in alignments:
                 only = f"only align {' and '.join(alignments)} {takes} it"
                 raise refuse(name, f"{only}; leave it out, or choose {choose}")
+    for name in sorted(given.intersection(LEARNED)):
+        if not chosen.learns:
+            raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
     for name in sorted(given & {"regularization", "support"}):
         if chosen.plan not in ("soft", "widening"):
             why = f"only soft plans are regularized, not {chosen.plan} ones; leave it out, or choose plan soft"
@@ -50,15 +52,17 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     """Raise `ConfigError` for options that need samples where there are none, or that ask the parents nothing."""
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
-    if "trust" in chosen.model_fields_set and chosen.merging(data) != "least-squares" and not asks_parents:
+    if "trust" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
         raise ConfigError(
             f"{labels.get('trust', 'trust')}: only what the parents say about --data is trusted or not; give"
-            " --data, and choose merge least-squares or align learned, or leave it out"
+            " --data, and choose merge least-squares or learned, or align learned, or leave it out"
         )
     if data:
         return
     if chosen.merge == "least-squares":
         raise ConfigError("merge least-squares fits layers to samples; give --data, or choose merge mean")
+    if chosen.merge == "learned":
+        raise ConfigError("merge learned learns from samples; give --data, or choose merge mean")
     if chosen.align == "learned":
         raise ConfigError("align learned learns from samples; give --data, or choose align exact")
     if chosen.align != "none" and chosen.evidence in ("activations", "both"):

@@ -1,33 +1,30 @@
-"""Gradient descent over the elements of exact groups that carry models to one another."""
+"""Gradient descent towards what parents say of samples, without labels: the loop of whatever learns by it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.align.aligned import Aligned
-from transfuse.align.latents import Latents, movable
-from transfuse.align.objective import Objective
 from transfuse.augment import varied
 from transfuse.batch import Batch, answers, held_out
 from transfuse.choices import Learning
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
-from transfuse.merge.apply import carry_all
-from transfuse.merge.mean import mean
-from transfuse.network.layout import close_tensors
-from transfuse.network.model import declaration, has_scores, logits, predict
+from transfuse.io.state import load_state, save_state
+from transfuse.network.model import has_scores, predict
+from transfuse.objective import Objective
 from transfuse.ranks import here
 from transfuse.trust import Believe, even
 
-NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t between 0.4 and 0.6 for two equal ones
 EVERY = 25  # steps between two looks at held-out samples
-PATIENCE = 8  # looks without a better one, after which it ends
+
+Say = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Course:
     Attributes:
         excess: held-out loss of the merged model over the mean of the parents' own, before and after every so many
             steps: the barrier at the middle.
-        steps: taken; `best`: of them, those up to the maps that were kept.
+        steps: taken; `best`: of them, those up to what was kept.
     """
 
     excess: tuple[float, ...]
@@ -45,57 +42,50 @@ class Course:
     best: int
 
 
-class Descent:
-    """Adam over the latents of all carried models together."""
+class Descent(ABC):
+    """Adam over what some modules hold; what was best on held-out samples is kept."""
+
+    patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
+    slows: ClassVar[float] = 0.0  # share of all steps which, none of them better, are taken back; 0: none are
 
     def __init__(
-        self, parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
-        batches: Sequence[Batch], options: Learning, believe: Believe = even, seed: int = 0,
+        self, modules: Sequence[nn.Module], groups: Iterable[dict[str, Any]], parents: Sequence[PreTrainedModel],
+        weights: Sequence[float], halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning,
+        believe: Believe = even, seed: int = 0,
     ) -> None:  # fmt: skip
         """
         Args:
-            parents: the models, the anchor first; an alignment for each of the others.
-            batches: calibration samples; labels are looked at only if they are the objective.
-
-        Raises:
-            DataError: there are fewer than two samples.
-            SpecError: the models have no head, so that nothing is said that could be compared.
+            modules: what is kept where it is best; `groups`: those of its parameters that move, and how fast.
+            halves: samples to learn from, as many at a time as a batch has, and to choose by.
         """
-        self.parents, self.alignments, self.weights, self.options = parents, alignments, weights, options
+        self.modules, self.parents, self.weights, self.options = modules, parents, weights, options
         self.objective = Objective(parents, weights, options, believe)
         self.generator = torch.Generator().manual_seed(seed)
-        asking = [batch for batch in batches if "labels" not in batch or len(answers(batch))]
-        if batches and not asking:
-            raise DataError(NOTHING_SAID)
-        self.fit, self.held = held_out(asking)
-        if not self.fit or not self.held:
-            raise DataError("learning maps needs samples to learn from and others to choose by; give two or more")
-        if not has_scores(parents[0]):
-            raise SpecError(f"{type(parents[0]).__name__} has no head to learn maps by; choose align exact")
-        self.stored, self.names = declaration(parents[0]), _once_each(parents[0])
-        spaces = [
-            {name: space for name, space in each.spec.spaces().items() if movable(space)} for each in alignments
-        ]  # fmt: skip
-        self.latents = [Latents(each, parents[0].device) for each in spaces]
-        every = [parameter for latents in self.latents for parameter in latents.parameters()]
-        self.adam = torch.optim.Adam(every, lr=options.learning_rate)
+        self.fit, self.held = halves
+        self.adam = torch.optim.Adam(groups, lr=options.learning_rate)
         self.pace = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, options.steps)
         self.base = self._of_parents()
-        self.steps, self.looks = 0, [self.look()]
+        self.steps, self.worse, self.looks = 0, 0, [self.look()]
         self.kept = self._copy()
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """What a step makes less."""
+
+    @abstractmethod
+    def said(self) -> Say:
+        """What the merged model says, as it is now."""
 
     @property
     def goes_on(self) -> bool:
         """Whether another step may help."""
         best = self.looks.index(min(self.looks))
-        return self.steps < self.options.steps and len(self.looks) - 1 - best < PATIENCE
+        patient = self.patience is None or len(self.looks) - 1 - best < self.patience
+        return self.steps < self.options.steps and patient
 
     def step(self) -> None:
         """One step of Adam, and now and then a look at held-out samples."""
-        near = [weight * (1 + NEARNESS * (2 * self._random() - 1)) for weight in self.weights]
-        batch = self._drawn()
-        merged = self._merged([weight / sum(near) for weight in near])
-        loss = cross_entropy(merged(batch), self.objective.wanted(batch))
+        loss = self.loss(self._drawn())
         self.adam.zero_grad()
         loss.backward()
         self._average()
@@ -105,28 +95,32 @@ class Descent:
         if self.steps % EVERY == 0 or self.steps == self.options.steps:
             self.looks.append(self.look())
             if self.looks[-1] < min(self.looks[:-1]):
-                self.kept = self._copy()
+                self.kept, self.worse = self._copy(), 0
+            else:
+                self.worse += 1
+            if self.slows and self.worse >= max(1, self.slows * self.options.steps // EVERY):
+                self._take_back()
+
+    def _take_back(self) -> None:
+        """Go on from what was best, half as fast."""
+        self._load(self.kept)
+        self.worse = 0
+        for group in self.adam.param_groups:
+            group["lr"] /= 2
 
     def _average(self) -> None:
         """Over all processes, each of which drew samples of its own."""
         ranks = here()
-        every = [each.grad for latents in self.latents for each in latents.parameters() if each.grad is not None]
+        moving = (each.grad for group in self.adam.param_groups for each in group["params"])
+        every = [grad for grad in moving if grad is not None]
         if ranks.count > 1:
             for own, total in zip(every, ranks.total(every), strict=True):
                 own.copy_(total / ranks.count)
 
-    def _merged(self, weights: Sequence[float]) -> Callable[[Batch], Tensor]:
-        """What the model between the carried ones, with these weights, says of a batch."""
-        pairs = zip(self.alignments, self.latents, strict=True)
-        carried = [carry_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
-        closed = close_tensors(self.stored, mean([self.alignments[0].anchor, *carried], weights))
-        merged = _Holding(self.parents[0], {name: closed[name] for name in self.names})
-        return partial(logits, merged, head=self.parents[0].get_output_embeddings())
-
     @torch.no_grad()
     def look(self) -> float:
         """Held-out loss of the merged model over the parents' own."""
-        return self._held_loss(self._merged(self.weights)) - self.base
+        return self._held_loss(self.said()) - self.base
 
     @torch.no_grad()
     def _of_parents(self) -> float:
@@ -134,7 +128,7 @@ class Descent:
         pairs = zip(self.weights, self.parents, strict=True)
         return sum(weight * self._held_loss(partial(predict, parent)) for weight, parent in pairs)
 
-    def _held_loss(self, say: Callable[[Batch], Tensor]) -> float:
+    def _held_loss(self, say: Say) -> float:
         """How far what is said is from what should be, per answer that is asked for."""
         total, count = 0.0, 0
         for batch in self.held:
@@ -143,36 +137,34 @@ class Descent:
             count += len(wanted)
         return total / count
 
-    def best(self) -> tuple[list[Aligned], Course]:
-        """The models carried by the latents that were best on held-out samples."""
-        for latents, kept in zip(self.latents, self.kept, strict=True):
-            latents.load_state_dict(kept)
-        pairs = zip(self.alignments, self.latents, strict=True)
-        found = [replace(each, carried=_carried(each, latents)) for each, latents in pairs]
-        best = min(self.looks.index(min(self.looks)) * EVERY, self.steps)
-        return found, Course(tuple(self.looks), self.steps, best)
+    def best(self) -> Course:
+        """Go back to what was best on held-out samples."""
+        self._load(self.kept)
+        self.adam.zero_grad()
+        return Course(tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * EVERY, self.steps))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on."""
         return {
-            "latents": self._copy(), "kept": self.kept, "adam": self.adam.state_dict(), "pace": self.pace.state_dict(),
-            "steps": self.steps, "looks": self.looks, "generator": self.generator.get_state(),
+            "modules": self._copy(), "kept": self.kept, "adam": self.adam.state_dict(), "pace": self.pace.state_dict(),
+            "steps": self.steps, "worse": self.worse, "looks": self.looks, "generator": self.generator.get_state(),
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        for latents, values in zip(self.latents, state["latents"], strict=True):
-            latents.load_state_dict(values)
+        self._load(state["modules"])
         self.adam.load_state_dict(state["adam"])
         self.pace.load_state_dict(state["pace"])
-        self.steps, self.looks, self.kept = state["steps"], state["looks"], state["kept"]
+        self.steps, self.worse, self.looks = state["steps"], state["worse"], state["looks"]
+        self.kept = state["kept"]
         self.generator.set_state(state["generator"])
 
-    def _copy(self) -> list[dict[str, Tensor]]:
-        return [{name: each.clone() for name, each in latents.state_dict().items()} for latents in self.latents]
+    def _load(self, copies: Sequence[Mapping[str, Tensor]]) -> None:
+        for module, values in zip(self.modules, copies, strict=True):
+            module.load_state_dict(values)
 
-    def _random(self) -> float:
-        return float(torch.rand((), generator=self.generator))
+    def _copy(self) -> list[dict[str, Tensor]]:
+        return [{name: each.clone() for name, each in module.state_dict().items()} for module in self.modules]
 
     def _drawn(self) -> Batch:
         ranks = here()
@@ -183,26 +175,45 @@ class Descent:
         return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
 
 
-def _once_each(model: nn.Module) -> list[str]:
-    """One name for every tensor of a model, whatever is tied to it."""
-    places = {values.data_ptr(): name for name, values in reversed(model.state_dict().items())}
-    return list(places.values())
+def halves_that_ask(model: PreTrainedModel, batches: Sequence[Batch], what: str) -> tuple[list[Batch], list[Batch]]:
+    """Samples to learn from and samples to choose by; batches in which nothing is asked are left out.
+
+    Raises:
+        DataError: nothing is asked, or there are fewer than two samples to learn `what` from.
+        SpecError: the model has no head, so that nothing is said that could be compared.
+    """
+    asking = [batch for batch in batches if "labels" not in batch or len(answers(batch))]
+    if batches and not asking:
+        raise DataError(NOTHING_SAID)
+    fit, held = held_out(asking)
+    if not fit or not held:
+        raise DataError(f"learning {what} needs samples to learn from and others to choose by; give two or more")
+    if not has_scores(model):
+        raise SpecError(f"{type(model).__name__} has no head to learn {what} by; choose another way to align and merge")
+    return fit, held
 
 
-class _Holding(nn.Module):
-    """A model as it would be with other tensors, which may carry gradients."""
+def descend(
+    descent: Descent, what: str, state: Path | None = None,
+    each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
+) -> Course:  # fmt: skip
+    """To its end, and back to what was best.
 
-    def __init__(self, model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.call = partial(functional_call, model, dict(tensors), ())
+    Args:
+        what: is learned, as progress says it.
+        state: the file in which a run leaves what it needs to go on, and finds what one before it left.
+        each: shows progress.
+    """
+    if state and (found := load_state(state)):
+        descent.load_state_dict(found)
 
-    def forward(self, **inputs: Tensor) -> Any:
-        """What it answers."""
-        return self.call(inputs)
+    def status() -> str:
+        return f"learning {what}, excess loss {descent.looks[-1]:.3f} (at first {descent.looks[0]:.3f})"
 
-
-def _carried(aligned: Aligned, latents: Latents) -> dict[str, Tensor]:
-    """In float64, as small errors of many maps add up."""
-    precise = {name: values.double() for name, values in aligned.carried.items()}
-    found = carry_all(aligned.spec, precise, latents.hard())
-    return {name: values.to(aligned.carried[name]) for name, values in found.items()}
+    for _ in each(range(descent.steps, descent.options.steps), status):
+        if not descent.goes_on:
+            break
+        descent.step()
+        if state and descent.steps % EVERY == 0 and here().first:
+            save_state(state, descent.state_dict())
+    return descent.best()

@@ -10,12 +10,15 @@ from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned, Choices, in_one_basis
 from transfuse.align.certificate import deviation
-from transfuse.choices import EXACT, Merge
+from transfuse.batch import first
+from transfuse.choices import EXACT, Learning, Merge
 from transfuse.config import Options
+from transfuse.descent import halves_that_ask
 from transfuse.io.checkpoint import check_finite
 from transfuse.io.output import Overwrite
 from transfuse.io.store import NOWHERE, Store
 from transfuse.matching import Matched, Model, match
+from transfuse.merge.learned import FITTED, learn_weights
 from transfuse.merge.least_squares import least_squares
 from transfuse.merge.mean import mean
 from transfuse.network.model import Network, declaration, stored_in, with_tensors
@@ -101,8 +104,9 @@ def merged(matched: Matched, progress: Progress = silent, processor: Any = None)
     leave = of_words(declaration(matched.anchor)) if other_words else ()
     how, believe = chosen.merging(matched.data is not None), TRUST[chosen.trust]
     fused, fits = merge(
-        matched.networks[0], alignments, weights, choices, how, believe, leave, progress, matched.kept.whole
-    )
+        matched.networks[0], alignments, weights, choices, how, believe, leave, progress, matched.kept.whole,
+        chosen.learning(), chosen.seed,
+    )  # fmt: skip
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(matched.anchor, fused, chosen)
     watch.lap("merging")
@@ -129,6 +133,7 @@ def _certify(matched: Matched, record: dict[str, Any]) -> None:
 def merge(
     anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
     believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent, store: Store = NOWHERE,
+    learning: Learning | None = None, seed: int = 0,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
     bases = in_one_basis(alignments)
@@ -137,8 +142,19 @@ def merge(
         return fused, {}
     parents = [with_tensors(anchor.model, tensors) for tensors in bases]
     each = partial(progress.track, doing="fitting layers")
-    fits = least_squares(declaration(fused), fused, parents, weights, choices.batches, believe, leave, each, store)
-    return fused, {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
+    batches, halves = choices.batches, None
+    if how == "learned":  # and chosen by samples that no layer was fitted to
+        halves = halves_that_ask(parents[0], batches, "weights")
+        batches = list(first(halves[0], FITTED))
+        store = store.of(part="to learn from")
+    fits = least_squares(declaration(fused), fused, parents, weights, batches, believe, leave, each, store)
+    record: dict[str, Any] = {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
+    if halves:
+        state = store.folder and store.folder / "weights.pt"
+        chosen = learning or Learning()
+        course = learn_weights(fused, parents, weights, halves, chosen, believe, leave, seed, state, progress.track)
+        record["learned_weights"] = asdict(course)
+    return fused, record
 
 
 def _finish(anchor: PreTrainedModel, fused: PreTrainedModel, options: Options) -> PreTrainedModel:

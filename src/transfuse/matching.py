@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 from transfuse.align.aligned import Aligned, Choices
 from transfuse.align.common import common
 from transfuse.align.confident import confident
-from transfuse.align.descent import Course
 from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
-from transfuse.choices import EXACT, LEARNED, Learning
+from transfuse.choices import EXACT
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
+from transfuse.descent import Course
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
@@ -136,7 +136,7 @@ def calibrate(
     evidence = resolve_evidence(options, data)
     paper = options.paper()
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
-    if data is None or not (looks or options.merging(True) == "least-squares" or options.align == "learned"):
+    if data is None or not (looks or options.merging(True) != "mean" or options.align == "learned"):
         return Choices(evidence, (), paper, options.groups)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.augment != "none" and samples.image is None:
@@ -169,7 +169,7 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
         return options.evidence
     if options.align == "flow":
         return "weights" if data is None else "activations"
-    return "weights" if data is None or options.merging(True) == "least-squares" else "both"
+    return "weights" if data is None or options.merging(True) != "mean" else "both"
 
 
 def prepare(
@@ -198,11 +198,10 @@ def align(
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
         found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
     if options.align == "learned":
-        how = Learning(**options.model_dump(include=set(LEARNED)))
         models, believe = [each.model for each in networks], TRUST[options.trust]
         state = kept.whole.folder and kept.whole.folder / "learning.pt"
         found, course = learn(
-            models, found, weights, choices.batches, how, believe, options.seed, state, progress.track
+            models, found, weights, choices.batches, options.learning(), believe, options.seed, state, progress.track
         )
     both = zip_longest(found, rows)
     return [each if row is None else with_own_words(each, row, options.vocab) for each, row in both], course

@@ -60,8 +60,13 @@ def together(
     """The mean of the models' probabilities at a temperature, each as far as it is believed."""
     said = [predict(model, batch) for model in models]
     shares = believe(said, weights, batch).to(said[0])
+    return mixed([each / heat for each in said], shares, batch)
+
+
+def mixed(said: Sequence[Scores], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
+    """The mean of the models' probabilities, each as far as it is believed."""
     shares = shares[:, asked(batch, len(said[0])).to(shares.device)]
-    return sum(share.unsqueeze(1) * (each / heat).softmax(-1) for share, each in zip(shares, said, strict=True))
+    return sum(share.unsqueeze(1) * each.softmax(-1) for share, each in zip(shares, said, strict=True))
 
 
 def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:

@@ -5,13 +5,13 @@ import torch
 from cases import CASES, HEADS
 
 from transfuse.align.aligned import Choices
-from transfuse.align.descent import EVERY
 from transfuse.align.groups import random_alignment
 from transfuse.align.latents import CONDITION, Latents, movable
 from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.batch import MISSING, cast
 from transfuse.choices import Learning
+from transfuse.descent import EVERY
 from transfuse.errors import DataError, SpecError
 from transfuse.io.state import save_state
 from transfuse.merge.apply import carry_all
@@ -99,7 +99,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, monkeypatch
         raise CutError
 
     with monkeypatch.context() as patch:
-        patch.setattr("transfuse.align.learned.save_state", cut)
+        patch.setattr("transfuse.descent.save_state", cut)
         with pytest.raises(CutError):
             learned(2 * EVERY, state)
     (resumed,), after = learned(2 * EVERY, state)

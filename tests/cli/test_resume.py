@@ -22,6 +22,7 @@ WAYS = {
     "hard flow": ("--align", "flow", "--plan", "hard"),
     "exact": ("--merge", "mean"),
     "least squares": (),
+    "learned weights": ("--merge", "learned", "--steps", 2),
     "streamed flow": ("--align", "flow", "--max-memory", ROOM),
     "streamed hard flow": ("--align", "flow", "--plan", "hard", "--max-memory", ROOM),
     "streamed exact": ("--max-memory", ROOM),

@@ -1,4 +1,4 @@
-"""Learned maps, trust and the common basis from the command line."""
+"""Learned maps and weights, trust and the common basis from the command line."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,18 @@ import torch
 from safetensors.torch import load_file
 from world import Run, World, one_line, vit
 
-from transfuse.align import learned
+from transfuse import descent
 
 
 def record(folder: Path) -> dict[str, object]:
     return json.loads((folder / "transfuse.json").read_text())
 
 
-def learn(world: World, *more: object) -> list[object]:
-    given = ("--data", world.images, "--align", "learned", "--merge", "mean", "--steps", 4)
+MAPS, WEIGHTS = ("--align", "learned", "--merge", "mean"), ("--merge", "learned")
+
+
+def learn(world: World, *more: object, what: tuple[str, ...] = MAPS) -> list[object]:
+    given = ("--data", world.images, *what, "--steps", 4)
     return ["fuse", world.a, world.b, "-o", world.here / "out", *given, *more]
 
 
@@ -30,32 +33,50 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was(
-    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(learned, "EVERY", 2)
-    whole = load_whole(world, run)
+def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Run) -> None:
+    ran = run(*learn(world, what=WEIGHTS))
+    assert (ran.status, ran.err) == (0, "")
+    assert "weights learned" in ran.out
+    found = record(world.here / "out")
+    assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 4)
+    assert found["least_squares"]
+    assert found["alignments"][0]["deviation"] < 1e-4
+    assert "learning" not in found
+    assert [path.name for path in world.here.iterdir()] == ["out"]
 
-    def killed(self: learned.Descent) -> None:
+
+def test_learned_weights_follow_learned_maps(world: World, run: Run) -> None:
+    assert run(*learn(world, what=("--align", "learned", "--merge", "learned"))).status == 0
+    assert {"learning", "least_squares", "learned_weights"} <= record(world.here / "out").keys()
+
+
+@pytest.mark.parametrize(("what", "state"), [(MAPS, "learning.pt"), (WEIGHTS, "weights.pt")])
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    what: tuple[str, ...], state: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "EVERY", 2)
+    whole = load_whole(world, run, what)
+
+    def killed(self: descent.Descent) -> None:
         if self.steps == 2:
             raise KeyboardInterrupt
         step(self)
 
-    step = learned.Descent.step
+    step = descent.Descent.step
     with monkeypatch.context() as patch:
-        patch.setattr(learned.Descent, "step", killed)
-        assert run(*learn(world)).status != 0
+        patch.setattr(descent.Descent, "step", killed)
+        assert run(*learn(world, what=what)).status != 0
     work = world.here / "out.work"
-    assert list(work.rglob("learning.pt"))
+    assert list(work.rglob(state))
     assert not (world.here / "out").exists()
-    assert run(*learn(world, "--resume")).status == 0
+    assert run(*learn(world, "--resume", what=what)).status == 0
     assert not work.exists()
     resumed = load_file(world.here / "out" / "model.safetensors")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
-def load_whole(world: World, run: Run) -> dict[str, torch.Tensor]:
-    assert run(*learn(world)).status == 0
+def load_whole(world: World, run: Run, what: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    assert run(*learn(world, what=what)).status == 0
     found = load_file(world.here / "out" / "model.safetensors")
     for path in (world.here / "out").iterdir():
         path.unlink()
@@ -67,6 +88,7 @@ def load_whole(world: World, run: Run) -> dict[str, torch.Tensor]:
     ("more", "words"),
     [
         (("--align", "learned"), ["--data"]),
+        (("--merge", "learned"), ["--data"]),
         (("--steps", 3), ["--steps", "learned"]),
         (("--trust", "labels", "--merge", "mean"), ["--trust", "least-squares"]),
         (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
@@ -85,7 +107,7 @@ def test_what_says_nothing_together_is_refused(
 def test_a_state_can_be_left_in_a_folder_that_is_not_there_yet(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learned, "EVERY", 2)
+    monkeypatch.setattr(descent, "EVERY", 2)
     arguments = ["new/out" if each == world.here / "out" else each for each in learn(world)]
     monkeypatch.chdir(world.here)
     assert run(*arguments).status == 0
@@ -119,7 +141,7 @@ def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
 def test_work_on_other_samples_or_with_other_options_is_not_taken(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learned, "EVERY", 2)
+    monkeypatch.setattr(descent, "EVERY", 2)
     given = ("--overwrite", "--cache", world.here / "cache")
     found = set()
     for more in ((), ("--samples", 12), ("--samples", 11), ("--seed", 1), ("--learning-rate", 0.1)):

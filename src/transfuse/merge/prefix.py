@@ -23,7 +23,7 @@ class Prefix:
 
     def __init__(self, model: nn.Module, batches: Iterable[Batch]) -> None:
         self.model, self.batches, self.level = model, list(batches), 0
-        self.stacks = stacks(model) if self._each_runs_once() else {}
+        self.stacks = stacks(model) if each_runs_once(model, self.batches[0]) else {}
         self.known: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
 
     @torch.no_grad()
@@ -65,15 +65,6 @@ class Prefix:
         pairs = zip(self.stacks.items(), self._counts(level), strict=True)
         return {name: blocks[count - 1] for (name, blocks), count in pairs if count}
 
-    @torch.no_grad()
-    def _each_runs_once(self) -> bool:
-        """Whether every block runs once in a forward pass: what one put out then stands for it."""
-        blocks = [block for stack in stacks(self.model).values() for block in stack]
-        runs: Counter[nn.Module] = Counter()
-        with hooked(blocks, lambda block, inputs, output: runs.update([block])):
-            self.model(**unlabelled(self.batches[0]))
-        return all(runs[block] == 1 for block in blocks)
-
     def _outputs(self, blocks: dict[str, nn.Module], batch: Batch) -> dict[str, Any]:
         """What these blocks put out; what lies behind them is not computed."""
         found: dict[nn.Module, Any] = {}
@@ -95,6 +86,16 @@ def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
         name: list(module) for name, module in lists.items()
         if not any(name.startswith(f"{other}.") for other in lists)
     }  # fmt: skip
+
+
+@torch.no_grad()
+def each_runs_once(model: nn.Module, batch: Batch) -> bool:
+    """Whether every block runs once in a forward pass: what one put out then stands for it."""
+    blocks = [block for stack in stacks(model).values() for block in stack]
+    runs: Counter[nn.Module] = Counter()
+    with hooked(blocks, lambda block, inputs, output: runs.update([block])):
+        model(**unlabelled(batch))
+    return all(runs[block] == 1 for block in blocks)
 
 
 def levels(model: nn.Module, stages: Sequence[Iterable[str]]) -> list[int]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.align.evidence import Probe, observe
-from transfuse.batch import Batch
+from transfuse.batch import Batch, places
 from transfuse.merge.fit import Fit, Half
 from transfuse.merge.layers import Modules, agrees, fit_layer, load, modules_of, states
 from transfuse.merge.prefix import Prefix
@@ -129,7 +129,7 @@ class Sweep:
             found = _observe(parent, [*outputs, *stage.stream], batch)
             stream = sum(_flat(found[part]) for part in stage.stream) - lost
             theirs.append([_flat(found[probe]) + stream for probe in outputs])
-        sample, _ = _places(found[outputs[0]], batch)
+        sample, _ = places(found[outputs[0]], batch)
         every = shares.to(sample.device)[:, sample].unsqueeze(-1)
         return [
             [_mixed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
@@ -138,7 +138,7 @@ class Sweep:
 
     def _rows(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
         """How much each row matters to what a linear map writes."""
-        _, position = _places(values, batch)
+        _, position = places(values, batch)
         matters = self.matters.get(linear.name)
         if matters is None:
             return torch.ones(len(position))
@@ -154,16 +154,6 @@ def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> 
 def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
     with model.of(batch):
         return observe(model.model, probes, batch, {})
-
-
-def _places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
-    """The sample and the position within it of every row that was observed."""
-    if values.ndim == 3:
-        samples, positions = values.shape[:2]
-        places = torch.ones(samples, positions, device=values.device).nonzero()
-    else:
-        places = batch["attention_mask"].nonzero()
-    return places[:, 0], places[:, 1]
 
 
 def _flat(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:

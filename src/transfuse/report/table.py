@@ -31,6 +31,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     evidence = record["evidence"] + (f" of {samples} samples" if samples else "")
     by = "" if record["options"]["align"] == "none" else f", evidence {evidence}"
     fitted = ", layers fitted by least squares" if "least_squares" in record else ""
+    fitted += ", weights learned" if "learned_weights" in record else ""
     return printable(
         f"Fused {len(record['models'])} models into {output}"
         f" (align {record['options']['align']}{by}{fitted}, {record['seconds']:.1f} s)"

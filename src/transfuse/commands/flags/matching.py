@@ -29,9 +29,10 @@ Shown = Annotated[
 Merge = Annotated[
     str | None,
     Option(
-        metavar="auto|mean|least-squares",
+        metavar="auto|mean|least-squares|learned",
         help="mean: the weighted mean of the aligned models. least-squares: then every linear layer is fitted to what"
-        " the parents compute, on unlabelled --data. auto (default): least-squares for exact and learned with --data.",
+        " the parents compute, on unlabelled --data. learned: then all weights descend towards that, too."
+        " auto (default): least-squares for exact and learned with --data.",
     ),
 ]
 Evidence = Annotated[
@@ -83,15 +84,21 @@ Objective = Annotated[
     str | None,
     Option(
         metavar="parents|labels",
-        help="Learned only: what the merged model should say. parents (default): what they say on average, unlabelled.",
+        help="Learned maps or weights: what the merged model should say. parents (default): what they say on average,"
+        " unlabelled.",
     ),
 ]
-Steps = Annotated[int | None, Option(metavar="COUNT", help="Learned only: of Adam, at most. Default: 500.")]
+Steps = Annotated[int | None, Option(metavar="COUNT", help="Learned maps or weights: of Adam, at most. Default: 500.")]
 MapRate = Annotated[
-    float | None, Option("--learning-rate", metavar="NUMBER", help="Learned only: of Adam at first. Default: 0.01.")
+    float | None,
+    Option(
+        "--learning-rate",
+        metavar="NUMBER",
+        help="Learned maps or weights: of Adam at first, of weights relative to their size. Default: 0.01.",
+    ),
 ]
 Varied = Annotated[
-    str | None, Option("--augment", metavar="none|flip|crop|crop-flip", help="Learned only: of the images.")
+    str | None, Option("--augment", metavar="none|flip|crop|crop-flip", help="Learned maps or weights: of the images.")
 ]
 Plan = Annotated[
     str | None,

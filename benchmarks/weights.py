@@ -1,0 +1,82 @@
+"""Weights learned after least squares, `--merge learned`, beside the same descent from the anchor, and the ensemble.
+
+python benchmarks/weights.py --dataset fashion-mnist --pairs 1,2 2,3 3,1 --samples 20000 --steps 2000
+python benchmarks/weights.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 --samples 600 --batch-size 25 --steps 200
+python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --samples 3000 --trust confidence
+
+No labels; what is learned from are the calibration samples, of which a fifth choose what is kept (and to 2,000 at most
+layers are fitted); all figures are of the test split. The control: the anchor, moved by the same steps towards the same
+mean of both parents' streams and answers. A run goes on where it stopped.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from dataclasses import replace
+from statistics import mean
+from typing import Any
+
+import torch
+from common import resumed
+from subjects import SUBJECTS, Judge, Subject
+from teach import row
+
+from transfuse.align.aligned import in_one_basis
+from transfuse.batch import first
+from transfuse.config import Options, make
+from transfuse.descent import halves_that_ask
+from transfuse.fusion import merge
+from transfuse.matching import align, calibrate
+from transfuse.merge.learned import FITTED, learn_weights
+from transfuse.network.model import network, with_tensors
+from transfuse.trust import TRUST
+
+
+def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """By name: the parents, their ensemble, what was fitted, what was learned from there, and from the anchor."""
+    models = [subject.model(seed) for seed in seeds]
+    networks = [network(model, torch.device("cpu")) for model in models]
+    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TRUST[args.trust]
+    found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
+    found["ensemble"] = row(judge.together(models))
+    sizes = {"samples": args.samples, "batch_size": args.batch_size, "steps": args.steps, "augment": args.augment}
+    chosen = make(Options, sizes | {"merge": "learned", "trust": args.trust})
+    choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
+    alignments, _ = align(networks, weights, choices, chosen)
+    few = replace(choices, batches=list(first(choices.batches, FITTED)))
+    for how, given in (("least-squares", few), ("learned", choices)):
+        start = time.perf_counter()
+        fused, record = merge(
+            networks[0], alignments, weights, given, how, believe, learning=chosen.learning(), seed=chosen.seed
+        )
+        seconds = time.perf_counter() - start
+        found[how] = row(judge.measure(fused)) | {"seconds": seconds, "course": record.get("learned_weights")}
+    parents = [with_tensors(networks[0].model, tensors) for tensors in in_one_basis(alignments)]
+    halves = halves_that_ask(parents[0], choices.batches, "weights")
+    control = deepcopy(parents[0])
+    course = learn_weights(control, parents, weights, halves, chosen.learning(), believe)
+    found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(course)}
+    base = mean(found[name]["loss"] for name in ("anchor", "other parent"))
+    print(seeds, {name: round(each["loss"] - base, 4) for name, each in found.items()}, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
+    parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--samples", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--augment", default="none")
+    parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
+    parser.add_argument("--limit", type=int, default=4000, help="test samples")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    subject = SUBJECTS[args.dataset]
+    name = f"weights-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
+    resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
+
+
+if __name__ == "__main__":
+    main()

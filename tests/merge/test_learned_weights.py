@@ -1,0 +1,149 @@
+"""Weights learned from what parents compute: a broken model comes back, a whole one stays, in every family."""
+
+import pytest
+import torch
+from cases import CASES, HEADS, Case
+
+from transfuse.batch import MISSING, cast, held_out
+from transfuse.choices import Learning
+from transfuse.descent import EVERY, halves_that_ask
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion import fuse
+from transfuse.io.state import save_state
+from transfuse.merge import learned
+from transfuse.merge.learned import Lesson, learn_weights
+from transfuse.trust import even
+
+SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
+families = pytest.mark.parametrize("case", SAYING, ids=lambda case: case.name)
+
+
+def batches(case: Case, count: int = 20) -> list[dict[str, torch.Tensor]]:
+    return [cast(case.inputs(case.build().config, seed), torch.float64) for seed in range(count)]
+
+
+def broken(case: Case, seed: int = 0) -> torch.nn.Module:
+    """A copy with noise on every matrix."""
+    model = case.build(1)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight))
+    return model
+
+
+@families
+def test_a_broken_model_comes_nearer_in_every_family(case):
+    fused, halves = broken(case), held_out(batches(case))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=2 * EVERY))
+    assert len(course.excess) == 3
+    assert min(course.excess) < 0.9 * course.excess[0]
+    again = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=1), even, (), 0)
+    assert again.looks[0] == pytest.approx(min(course.excess), abs=1e-6)
+
+
+@families
+def test_a_model_that_is_what_its_parents_are_stays(case):
+    model, parents = case.build(1), [case.build(1), case.build(1)]
+    before = case.logits(model)
+    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), Learning(steps=EVERY))
+    torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
+
+
+def test_streams_are_what_brings_it_back():
+    """Nothing but what is said tells less of what it should compute."""
+    case = CASES[0]
+    whole = case.build(1)
+    left = {}
+    for streams in (0.0, learned.STREAMS):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learned, "STREAMS", streams)
+            fused = broken(case)
+            learn_weights(fused, [whole], [1.0], held_out(batches(case)), Learning(steps=4 * EVERY))
+        left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
+    assert left[learned.STREAMS] < 0.9 * left[0.0]
+
+
+def test_who_is_believed_is_followed():
+    case = CASES[0]
+    first, second = case.build(1), case.build(2)
+    sample = batches(case, 1)[0]
+
+    def lesson(fused, believe):
+        return Lesson(fused, [first, second], [0.5, 0.5], ([sample], [sample]), Learning(steps=1), believe, (), 0)
+
+    def of_one(said, weights, batch):
+        return torch.tensor([[1.0], [0.0]]).expand(-1, len(batch["pixel_values"])).to(torch.float64)
+
+    def lacks(fused, believe):  # beyond the entropy of what should be said, which no model can have less of
+        found = lesson(fused, believe)
+        own = first(pixel_values=sample["pixel_values"]).logits.softmax(-1).detach()
+        return float(found.loss(sample).detach() + (own * own.log()).sum(-1).mean())
+
+    assert abs(lacks(case.build(1), of_one)) < 1e-6
+    assert lacks(case.build(1), even) > 0.1
+
+
+def test_padding_teaches_nothing():
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    parents, fused = [case.build(1), case.build(2)], case.build(3)
+    sample = dict(batches(case, 1)[0])
+    sample["attention_mask"] = torch.ones_like(sample["input_ids"])
+    sample["attention_mask"][:, -2:] = 0
+    sample["labels"] = sample["input_ids"].clone()
+    sample["labels"][:, -2:] = MISSING
+    other = sample | {"input_ids": sample["input_ids"].clone()}
+    other["input_ids"][:, -2:] = 1
+    lesson = Lesson(fused, parents, [0.5, 0.5], ([sample], [sample]), Learning(steps=1), even, (), 0)
+    with torch.no_grad():
+        torch.testing.assert_close(lesson.loss(sample), lesson.loss(other))
+
+
+def test_what_is_left_alone_stays():
+    case = CASES[0]
+    fused, left = broken(case), "vit.layers.0.mlp.fc1"
+    before = {name: values.clone() for name, values in fused.state_dict().items()}
+    learn_weights(fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=EVERY), leave=[left])
+    changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
+    assert changed
+    assert not any(name.startswith(f"{left}.") for name in changed)
+
+
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    case, state = CASES[0], tmp_path / "state"
+
+    def learn(state=None):
+        fused = broken(case)
+        course = learn_weights(
+            fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=2 * EVERY), state=state
+        )
+        return fused.state_dict(), course
+
+    class CutError(Exception):
+        pass
+
+    def cut(path, state):
+        save_state(path, state)
+        raise CutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transfuse.descent.save_state", cut)
+        with pytest.raises(CutError):
+            learn(state)
+    resumed, after = learn(state)
+    whole, course = learn()
+    assert after == course
+    for name, values in whole.items():
+        torch.testing.assert_close(resumed[name], values, atol=0, rtol=0)
+
+
+def test_refused_without_samples_or_a_head():
+    models = [CASES[0].build(seed) for seed in (1, 2)]
+    with pytest.raises(ConfigError, match="merge learned learns from samples"):
+        fuse(models, merge="learned")
+    with pytest.raises(ConfigError, match="only align learned and merge learned take it"):
+        fuse(models, steps=3)
+    bare = next(case for case in HEADS if case.name == "BertModel")
+    with pytest.raises(SpecError, match="no head to learn weights by"):
+        halves_that_ask(bare.build(1), batches(bare), "weights")
