@@ -9,7 +9,8 @@ from typing import Any
 from common import RESULTS, spread
 
 IMAGES = {
-    "fashion-mnist-skewed": "Fashion-MNIST, each parent half the classes, ViT", "cifar10": "CIFAR-10, ViT",
+    "fashion-mnist-skewed": "Fashion-MNIST, each parent half the classes, ViT",
+    "fashion-mnist-skewed-confidence": "the same, `--trust confidence`", "cifar10": "CIFAR-10, ViT",
     "fashion-mnist": "Fashion-MNIST, ViT",
 }  # fmt: skip
 TEXTS = {

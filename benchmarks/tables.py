@@ -38,7 +38,8 @@ FINETUNED = {
 TABLES: dict[str, Callable[[], str]] = {
     "barrier": lambda: tables(columns()),
     "decisions": lambda: decisions(columns()),
-    "taught": teach_table.table,
+    "taught": partial(teach_table.table, "teach", teach_table.TAUGHT),
+    "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,

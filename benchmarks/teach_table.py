@@ -1,23 +1,25 @@
-"""The table of `teach.py`, mean and standard deviation over pairs."""
+"""The tables of `teach.py` and `weights.py`, mean and standard deviation over pairs."""
 
 import json
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
 from barrier_table import BETTER, IMAGES, TEXTS, Column, line, with_better
 from common import RESULTS
 
-ROWS = (BETTER, "fused", "fused, taught", "anchor, taught (control)", "ensemble")
+TAUGHT = (BETTER, "fused", "fused, taught", "anchor, taught (control)", "ensemble")
+LEARNED = (BETTER, "least-squares", "learned", "anchor, learned (control)", "ensemble")
 
 
-def table() -> str:
-    """The loss over the mean of the parents', and accuracy or perplexity."""
+def table(stem: str, rows: Sequence[str]) -> str:
+    """Of the results called so: the loss over the mean of the parents', and accuracy or perplexity."""
     found = [
         Column(name, [_rows(pair) for pair in json.loads(file.read_text())["pairs"].values()])
-        for name in IMAGES | TEXTS if (file := RESULTS / f"teach-{name}.json").exists()
+        for name in IMAGES | TEXTS if (file := RESULTS / f"{stem}-{name}.json").exists()
     ]  # fmt: skip
     lines = [line("", [each.title for each in found]), f"|{'---|' * (len(found) + 1)}"]
-    return "\n".join([*lines, *(line(row, [_cell(each, row) for each in found]) for row in ROWS)])
+    return "\n".join([*lines, *(line(row, [_cell(each, row) for each in found]) for row in rows)])
 
 
 def _rows(pair: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

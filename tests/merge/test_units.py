@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from transfuse.merge.sums import sums, thinned
+from transfuse.merge import sums as module
+from transfuse.merge.sums import added, thinned
 from transfuse.merge.units import forward_selection
+
+
+def sums(*given):
+    return added(None, module.sums(*given))
 
 
 def test_the_units_that_a_target_is_made_of_are_found():
@@ -31,6 +36,18 @@ def test_rows_count_by_their_weight():
     inputs = torch.tensor([[1.0], [1.0]])
     found = sums(inputs, torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0])).without_ones()
     torch.testing.assert_close(found.solve(0.0, torch.zeros(1, 1).double()), torch.tensor([[0.75]]).double())
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 20])
+def test_half_the_products_are_mirrored(monkeypatch, columns):
+    monkeypatch.setattr(module, "PANEL", columns)
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(50, 13, generator=generator), torch.rand(50, generator=generator)
+    one = torch.cat([rows, torch.ones(50, 1)], 1).double()
+    found = sums(rows.double(), rows.double(), weights)
+    torch.testing.assert_close(found.inputs, one.T @ (weights.double().unsqueeze(1) * one))
+    twice = added(found, module.sums(rows.double(), rows.double(), weights))
+    torch.testing.assert_close(twice.cross, 2 * one.T @ (weights.double().unsqueeze(1) * rows.double()))
 
 
 def test_rows_that_are_drawn_stand_for_all():

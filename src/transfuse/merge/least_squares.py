@@ -8,9 +8,10 @@ it matters to what the parents say (`sensitivity`). Unlabelled samples, no desce
 (RegMean, Jin et al., 2212.09849, regresses onto each parent's outputs from that parent's own inputs, for models that
 share an initialisation.)
 
-Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of the means and
-of every parent's own, as many are taken as the layer has, those that together explain the branch's output best
-(`units`); what reads them is then fitted. The last layer is fitted to what the parents say (`readout`).
+Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of every parent's
+own, and of heads the means, as many are taken as the layer has, those that together explain the branch's output best
+(`units`), if better than the means do; what reads them is then fitted. The last layer is fitted to what the parents say
+(`readout`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -78,7 +79,7 @@ def least_squares(
             continue
         sweep.advance(before[place])
         units = branch(spec, stage, todo[place + 1 :])
-        if units and units.read.numel() * (len(parents) + 1) <= SELECTABLE:
+        if units and units.read.numel() * len(parents) <= SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
             changed, new = {*units.written, units.reader.name}, sweep.choose(stage, units, reading)
         else:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from transfuse.ranks import here
 
+PANEL = 512  # columns of X^T X, of which the lower half is mirrored
 ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wanted
 
 
@@ -46,6 +47,13 @@ class Sums:
         return Sums(self.inputs[kept][:, kept], self.cross[kept], self.square)
 
 
+def added(found: Sums | None, new: Sums) -> Sums:
+    """What was summed so far, in place, and what is new."""
+    if found is None:
+        return Sums(new.inputs.double(), new.cross.double(), new.square)
+    return Sums(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.square + new.square)
+
+
 def of_all(found: Sequence[Sums]) -> list[Sums]:
     """The sums over all processes of a run. Empty: this one had no samples."""
     ranks = here()
@@ -60,11 +68,22 @@ def of_all(found: Sequence[Sums]) -> list[Sums]:
 def sums(
     inputs: Float[Tensor, "row reads"], targets: Float[Tensor, "row writes"], weights: Float[Tensor, " row"]
 ) -> Sums:
-    """Of some rows, each counted so many times."""
+    """Of some rows, each counted so many times; products as precise as the rows."""
     x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
     weighted = x * weights.to(x).unsqueeze(1)
     square = (weights.to(x) * targets.square().sum(1)).double().sum()
-    return Sums((weighted.T @ x).double(), (weighted.T @ targets).double(), float(square))
+    return Sums(_symmetric(weighted, x), weighted.T @ targets, float(square))
+
+
+def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]) -> Float[Tensor, "reads reads"]:
+    """X^T W X, of wide X from the upper panels alone: half the products."""
+    count = x.shape[1]
+    found = x.new_empty(count, count)
+    for start in range(0, count, PANEL):
+        panel = slice(start, start + PANEL)
+        found[panel, start:] = weighted[:, panel].T @ x[:, start:]
+        found[start + PANEL :, panel] = found[panel, start + PANEL :].T
+    return found
 
 
 def thinned(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from transfuse.merge.layers import Modules, agrees, fit_layer, load, modules_of,
 from transfuse.merge.prefix import Prefix
 from transfuse.merge.sensitivity import Weights
 from transfuse.merge.stages import Branch, Stage
-from transfuse.merge.sums import Sums, of_all, sums, thinned
+from transfuse.merge.sums import Sums, added, of_all, sums, thinned
 from transfuse.merge.units import Parameters, chosen_units, put_together
 from transfuse.network.spec import Linear
 from transfuse.ranks import here
@@ -60,8 +61,9 @@ class Sweep:
                 load(modules, states(modules_of(self.models[1 + option].model, modules)))
             fits.append(self._solve(stage, pair))
             held_by.append(states(modules))
-        fit, held = (self._read(reading, units, modules, held_by, half) for half in self.halves)
-        chosen = chosen_units(units, fit, held, len(options))
+        first = 0 if units.read.shape[1] > 1 else 1  # the means of heads are worth choosing, of hidden units not
+        fit, held = (self._read(reading, units, modules, held_by, half, first) for half in self.halves)
+        chosen = chosen_units(units, fit, held, first)
         load(modules, put_together(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
         return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
@@ -83,28 +85,29 @@ class Sweep:
     def _moments(self, stage: Stage, half: Half, options: Sequence[int | None]) -> list[list[Sums]]:
         """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
         reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
-        found: list[list[Sums]] = []
+        found: list[list[Any]] = []
         for batch, shares in zip(half.batches, half.shares, strict=True):
             seen = _observe(self.models[0], [reads, *stage.stream], batch)
             rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
             targets = self._targets(stage, seen, batch, shares, options)
-            new = [
-                [sums(_flat(seen[reads]), *pair) for pair in zip(each, rows, strict=True)] for each in targets
-            ]  # fmt: skip
+            found = found or [[None] * len(each) for each in targets]
             found = [
-                [old + more for old, more in zip(*pair, strict=True)] for pair in zip(found, new, strict=True)
-            ] if found else new  # fmt: skip
+                [added(old, sums(_flat(seen[reads]), *pair)) for old, *pair in zip(before, each, rows, strict=True)]
+                for before, each in zip(found, targets, strict=True)
+            ]
         every, count = of_all([each for option in found for each in option]), len(stage.linears)
         return [every[place : place + count] for place in range(0, len(every), count)]
 
     def _read(
-        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half
-    ) -> Sums:
-        """The sums of what reads the units, over those of all options side by side; of some rows, if there are many."""
+        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half,
+        first: int,
+    ) -> tuple[Sums, Sums]:  # fmt: skip
+        """The sums of what reads the means, and, of options from the `first` on, all side by side; of some rows, if
+        there are many."""
         reads = Probe(units.reader.name, "input", units.reader.reads[0])
-        candidates = units.read.numel() * len(options)
+        candidates = units.read.numel() * (len(options) - first)
         most = max(ROWS * candidates, PRODUCTS / candidates**2) / (len(half.batches) * here().count)
-        found: list[Sums] = []
+        means = every = None
         for number, (batch, shares) in enumerate(zip(half.batches, half.shares, strict=True)):
             inputs = []
             for option in options:
@@ -114,9 +117,10 @@ class Sweep:
             (targets,) = self._targets(reading, seen, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
             drawn, counts = thinned(self._rows(units.reader, seen[reads], batch), most, number)
-            new = sums(torch.cat([each[drawn] for each in inputs], 1), target[drawn], counts)
-            found = [found[0] + new] if found else [new]
-        return of_all(found)[0]
+            means = added(means, sums(inputs[0][drawn], target[drawn], counts))
+            every = added(every, sums(torch.cat([each[drawn] for each in inputs[first:]], 1), target[drawn], counts))
+        means, every = of_all([each for each in (means, every) if each is not None])
+        return means, every
 
     def _targets(
         self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]

@@ -15,6 +15,7 @@ RIDGE = 1e-3  # relative to the inputs' mean square
 PANEL = 64  # columns of a factor, by the least
 
 Parameters = dict[str, Tensor]
+Read = tuple[Sums, Sums]
 
 
 def forward_selection(
@@ -83,20 +84,34 @@ class _Left:
             self.columns, self.explained = self.columns[:, :0], self.explained[:0]
 
 
-def chosen_units(units: Branch, fit: Sums, held: Sums, options: int) -> list[int]:
-    """Units of all options one after the other; the means, where nothing else explains held-out samples better."""
+def chosen_units(units: Branch, fit: Read, held: Read, first: int) -> list[int]:
+    """Units of all options one after the other, the means before each parent's own; the means, where nothing else
+    explains held-out samples better.
+
+    Args:
+        fit, held: the sums of the means, and of all options from the `first` on, side by side.
+    """
     count, width = units.read.shape[0], units.read.numel()
-    every = torch.cat([units.read + option * width for option in range(options)])
-    one = torch.tensor([options * width] if units.reader.bias else [], dtype=torch.long)
-    best = forward_selection(fit, every, count, one)
+    options = (len(fit[1].cross) - 1) // width  # the one at the end aside
+    places = torch.cat([units.read + option * width for option in range(options)])
+    own, every = (_one(units, length) for length in (width, options * width))
+    best = forward_selection(fit[1], places, count, every)
+    if _error(fit[1], held[1], torch.cat([places[best].flatten(), every])) < (
+        _error(fit[0], held[0], torch.cat([units.read.flatten(), own])) - NEGLIGIBLE * held[0].square
+    ):
+        return [first * count + unit for unit in best]
+    return list(range(count))
 
-    def error(chosen: Sequence[int]) -> float:
-        kept = torch.cat([every[list(chosen)].flatten(), one])
-        part = fit.only(kept)
-        return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
-    means = list(range(count))
-    return best if error(best) < error(means) - NEGLIGIBLE * held.square else means
+def _one(units: Branch, place: int) -> Int[Tensor, " entry"]:
+    """Where the one is that stands for the reader's bias, if it has one."""
+    return torch.tensor([place] if units.reader.bias else [], dtype=torch.long)
+
+
+def _error(fit: Sums, held: Sums, kept: Int[Tensor, " kept"]) -> float:
+    """On held-out samples, of a map from these inputs alone."""
+    part = fit.only(kept)
+    return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
 
 def put_together(
