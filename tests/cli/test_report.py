@@ -69,6 +69,17 @@ def test_whom_was_believed_is_told(world: World, run: Run) -> None:
     assert "least-squares, trust by confidence" in read(out)[0].shown
 
 
+def test_how_learning_went_is_drawn(world: World, run: Run) -> None:
+    out = world.here / "out"
+    learned = ("--align", "learned", "--merge", "learned", "--steps", 3)
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", *learned)
+    assert (ran.status, ran.err) == (0, "")
+    page, _ = read(out)
+    assert "How learning went" in page.shown
+    assert "What least squares gained" in page.shown
+    assert "trust by" not in page.shown
+
+
 def test_a_fusion_with_its_report(world: World, run: Run) -> None:
     out = world.here / "out"
     ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report")

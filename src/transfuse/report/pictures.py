@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import matplotlib
 
 from transfuse.align.aligned import Aligned
+from transfuse.descent import EVERY
 from transfuse.outlook import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
@@ -28,7 +29,7 @@ class Picture:
 def pictures(facts: Facts, alignments: Sequence[Aligned]) -> list[Picture]:
     """Whatever there is to draw."""
     with matplotlib.rc_context({"text.parse_math": False}):  # names may hold dollars
-        found = [*_way(facts), *_depth(facts), *_gains(facts)]
+        found = [*_way(facts), *_depth(facts), *_gains(facts), *_courses(facts)]
         return found + [_plan(name, found) for name, found in _plans(alignments).items()]
 
 
@@ -106,6 +107,27 @@ def _gains(facts: Facts) -> list[Picture]:
             "Each layer's share of the error, on held-out samples, that fitting it took away from the mean of the"
             " aligned weights.",
             as_svg(depth_figure({"gain": series}), "gains"),
+        )
+    ]  # fmt: skip
+
+
+def _courses(facts: Facts) -> list[Picture]:
+    """How learning went: of maps, of weights, or of both."""
+    series = {
+        name: [(min(look * EVERY, course["steps"]), excess) for look, excess in enumerate(course["excess"])]
+        for name, key in (("maps", "learning"), ("weights", "learned_weights"))
+        if (course := facts.record.get(key))
+    }
+    if not series:
+        return []
+    ways = (f"of {name} from {curve[0][1]:.3f} to {min(y for _, y in curve):.3f}" for name, curve in series.items())
+    return [
+        Picture(
+            "How learning went",
+            f"Held-out loss over the parents' own, in nats: {', '.join(ways)}.",
+            "On samples that were not learned from: how much less the model agrees with what should be said than its"
+            " parents do on average. What was best there was kept.",
+            as_svg(depth_figure({"excess loss": series}, "step"), "course"),
         )
     ]  # fmt: skip
 

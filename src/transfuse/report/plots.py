@@ -55,8 +55,9 @@ def path_figure(lines: Mapping[str, Path], points: Series | None = None, accurac
     return figure
 
 
-def depth_figure(panels: Mapping[str, Series]) -> Figure:
-    """One panel per measure, below each other; in each a curve per kind of unit over the blocks."""
+def depth_figure(panels: Mapping[str, Series], along: str = "block") -> Figure:
+    """One panel per measure, below each other; in each a curve per kind of unit over the blocks, or over what `along`
+    says."""
     figure, every = pyplot.subplots(
         len(panels), 1, sharex=True, figsize=(6, 0.8 + 2.1 * len(panels)), layout="constrained", squeeze=False
     )
@@ -67,7 +68,7 @@ def depth_figure(panels: Mapping[str, Series]) -> Figure:
         axes.set(ylabel=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         _tidy(axes)
-    every[-1, 0].set(xlabel="block")
+    every[-1, 0].set(xlabel=along)
     found = {
         name: handle for axes in every[:, 0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
