@@ -59,9 +59,9 @@ class Descent(ABC):
             halves: samples to learn from, as many at a time as a batch has, and to choose by.
         """
         self.modules, self.parents, self.weights, self.options = modules, parents, weights, options
-        self.objective = Objective(parents, weights, options, believe)
         self.generator = torch.Generator().manual_seed(seed)
         self.fit, self.held = halves
+        self.objective = Objective(parents, weights, options, believe, [*self.fit, *self.held])
         self.adam = torch.optim.Adam(groups, lr=options.learning_rate)
         self.pace = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, options.steps)
         self.base = self._of_parents()
