@@ -65,8 +65,14 @@ def together(
 
 def mixed(said: Sequence[Scores], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
     """The mean of the models' probabilities, each as far as it is believed."""
-    shares = shares[:, asked(batch, len(said[0])).to(shares.device)]
-    return sum(share.unsqueeze(1) * each.softmax(-1) for share, each in zip(shares, said, strict=True))
+    return weighed(shares[:, asked(batch, len(said[0])).to(shares.device)], [each.softmax(-1) for each in said])
+
+
+def weighed(
+    shares: Float[Tensor, "model row"], values: Sequence[Float[Tensor, "row entry"]]
+) -> Float[Tensor, "row entry"]:
+    """The weighted mean of what several models give, row by row."""
+    return torch.stack([share.unsqueeze(1) * each for share, each in zip(shares, values, strict=True)]).sum(0)
 
 
 def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:

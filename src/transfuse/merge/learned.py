@@ -25,7 +25,7 @@ from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.merge.prefix import each_runs_once, hooked, stacks
 from transfuse.network.model import logits
-from transfuse.trust import Believe, Scores, even, mixed
+from transfuse.trust import Believe, Scores, even, mixed, weighed
 
 STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
 SAMPLES = 25  # of a step, at most
@@ -108,10 +108,9 @@ def _error(
 ) -> Float[Tensor, ""]:
     """Squared error to the mean of what the parents put out, over the variance of that."""
     sample, _ = places(own, batch)
-    rows = [each.flatten(0, -2) for each in (own, *theirs)]
-    wanted = sum(share[sample].unsqueeze(1) * each for share, each in zip(shares, rows[1:], strict=True))
+    found, wanted = own.flatten(0, -2), weighed(shares[:, sample], [each.flatten(0, -2) for each in theirs])
     mask = batch.get("attention_mask")
     if mask is not None and mask.shape == own.shape[:-1]:
         there = mask.flatten().bool()
-        rows[0], wanted = rows[0][there], wanted[there]
-    return (rows[0] - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+        found, wanted = found[there], wanted[there]
+    return (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()

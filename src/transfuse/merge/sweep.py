@@ -19,7 +19,7 @@ from transfuse.merge.sums import Sums, added, of_all, sums, thinned
 from transfuse.merge.units import Parameters, chosen_units, put_together
 from transfuse.network.spec import Linear
 from transfuse.ranks import here
-from transfuse.trust import Shares
+from transfuse.trust import Shares, weighed
 
 ROWS = 8  # that units are chosen by, for each candidate, where there are so many
 PRODUCTS = 2e11  # of all candidates, some seconds: as long as they take no more, more rows are looked at
@@ -134,9 +134,9 @@ class Sweep:
             stream = sum(_flat(found[part]) for part in stage.stream) - lost
             theirs.append([_flat(found[probe]) + stream for probe in outputs])
         sample, _ = places(found[outputs[0]], batch)
-        every = shares.to(sample.device)[:, sample].unsqueeze(-1)
+        every = shares.to(sample.device)[:, sample]
         return [
-            [_mixed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
+            [weighed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
             for option in options
         ]
 
@@ -148,11 +148,6 @@ class Sweep:
             return torch.ones(len(position))
         known = position < len(matters)  # longer texts than those it was measured on
         return torch.where(known, matters.to(position.device)[position.clamp_max(len(matters) - 1)], 1.0)
-
-
-def _mixed(shares: Float[Tensor, "model row one"], values: Sequence[Tensor]) -> Float[Tensor, "row writes"]:
-    """The weighted mean of what several models write."""
-    return torch.stack([share * each for share, each in zip(shares, values, strict=True)]).sum(0)
 
 
 def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
