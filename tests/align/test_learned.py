@@ -13,7 +13,6 @@ from transfuse.batch import MISSING, cast
 from transfuse.choices import Learning
 from transfuse.descent import EVERY
 from transfuse.errors import DataError, SpecError
-from transfuse.io.state import save_state
 from transfuse.merge.apply import carry_all
 from transfuse.merge.mean import mean
 from transfuse.network.layout import opened
@@ -88,20 +87,9 @@ def test_the_models_meet_and_keep_their_function():
     torch.testing.assert_close(case.logits(model, aligned.carried), reference, atol=1e-6, rtol=1e-6)
 
 
-def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, monkeypatch):
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
     state = tmp_path / "state"
-
-    class CutError(Exception):
-        pass
-
-    def cut(path, state):
-        save_state(path, state)
-        raise CutError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("transfuse.descent.save_state", cut)
-        with pytest.raises(CutError):
-            learned(2 * EVERY, state)
+    cut_short(lambda: learned(2 * EVERY, state))
     (resumed,), after = learned(2 * EVERY, state)
     (whole,), course = learned(2 * EVERY)
     assert after == course

@@ -9,7 +9,6 @@ from transfuse.choices import Learning
 from transfuse.descent import EVERY, halves_that_ask
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import fuse
-from transfuse.io.state import save_state
 from transfuse.merge import learned
 from transfuse.merge.learned import Lesson, learn_weights
 from transfuse.trust import even
@@ -110,7 +109,7 @@ def test_what_is_left_alone_stays():
     assert not any(name.startswith(f"{left}.") for name in changed)
 
 
-def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, monkeypatch):
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
     case, state = CASES[0], tmp_path / "state"
 
     def learn(state=None):
@@ -120,17 +119,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, monkeypatch
         )
         return fused.state_dict(), course
 
-    class CutError(Exception):
-        pass
-
-    def cut(path, state):
-        save_state(path, state)
-        raise CutError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("transfuse.descent.save_state", cut)
-        with pytest.raises(CutError):
-            learn(state)
+    cut_short(lambda: learn(state))
     resumed, after = learn(state)
     whole, course = learn()
     assert after == course
