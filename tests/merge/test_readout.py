@@ -36,7 +36,7 @@ def fit(name: str, spoil: float):
     spoilt = {key: values.clone() for key, values in fused.state_dict().items()}
     halves = [batches(case, seeds) for seeds in (range(60), range(60, 80))]
     shares = [[torch.ones(1, 2)] * len(each) for each in halves]
-    models = [Prefix(model, [*halves[0], *halves[1]]) for model in (fused, parent)]
+    models = [Prefix(model, [*halves[0], *halves[1]], []) for model in (fused, parent)]
     done = fit_readout(found, models, [Half(*each) for each in zip(halves, shares, strict=True)])
     return fused, parent, spoilt, done, found
 
@@ -89,6 +89,6 @@ def test_nothing_is_fitted_where_nothing_is_asked():
     fused, parent = case.build(1), case.build(2)
     silent = [each | {"labels": torch.full_like(each["input_ids"], MISSING)} for each in batches(case, range(4))]
     half = Half(silent, [torch.ones(1, 2)] * 4)
-    models = [Prefix(each, silent) for each in (fused, parent)]
+    models = [Prefix(each, silent, []) for each in (fused, parent)]
     done = fit_readout(readout(declaration(fused), fused), models, [half] * 2)
     assert done.ridge is None

@@ -8,8 +8,8 @@ from transfuse.merge.sums import added, thinned
 from transfuse.merge.units import forward_selection
 
 
-def sums(*given):
-    return added(None, module.sums(*given))
+def sums(inputs, target, weights):
+    return added(None, module.sums(inputs, [target], weights))
 
 
 def test_the_units_that_a_target_is_made_of_are_found():
@@ -46,7 +46,7 @@ def test_half_the_products_are_mirrored(monkeypatch, columns):
     one = torch.cat([rows, torch.ones(50, 1)], 1).double()
     found = sums(rows.double(), rows.double(), weights)
     torch.testing.assert_close(found.inputs, one.T @ (weights.double().unsqueeze(1) * one))
-    twice = added(found, module.sums(rows.double(), rows.double(), weights))
+    twice = added(found, module.sums(rows.double(), [rows.double()], weights))
     torch.testing.assert_close(twice.cross, 2 * one.T @ (weights.double().unsqueeze(1) * rows.double()))
 
 

@@ -154,12 +154,14 @@ def table(model: nn.Module, probe: Probe) -> Float[Tensor, "*rows unit"]:
 @torch.no_grad()
 def observe(
     model: nn.Module, probes: Iterable[Probe], batch: Batch, cuts: Mapping[str, Tensor],
-    select: Callable[[Probe], Select] = lambda probe: every,
+    select: Callable[[Probe], Select] = lambda probe: every, until: Iterable[nn.Module] = (),
 ) -> dict[Probe, Float[Tensor, "*samples unit"]]:  # fmt: skip
-    """The activations of one batch. What has no tokens counts as one token a sample; padding is left out.
+    """The activations of one batch. What has no tokens counts as one token a sample; padding is left out. The pass ends
+    when all have shown.
 
     Args:
         cuts: by the name of each linear map opened from a fused one, which of the module's outputs are its own.
+        until: modules that the pass goes on to in any case.
     """
     pieces: dict[Probe, dict[str, Tensor]] = {}
     count, mask = size(batch), batch.get("attention_mask")
@@ -180,18 +182,22 @@ def observe(
             if probe.side == "output" and name in cuts:
                 values = values[..., cuts[name].to(values.device)]
             pieces.setdefault(probe, {})[name] = kept(probe, values.detach())
-            missing.discard((probe, name))
-            if not missing:
-                raise SeenError
+            shown((probe, name))
 
         return keep
 
-    probes = list(probes)
-    missing = {(probe, name) for probe in probes for name in probe.parts()}
+    def shown(one: object) -> None:
+        missing.discard(one)
+        if not missing:
+            raise SeenError
+
+    probes, until = list(probes), list(until)
+    missing: set[object] = {*until, *((probe, name) for probe in probes for name in probe.parts())}
     handles = [
         model.get_submodule(module_of(name)).register_forward_hook(hook(probe, name))
         for probe in probes for name in probe.parts()
     ]  # fmt: skip
+    handles += [module.register_forward_hook(lambda module, *_: shown(module)) for module in until]
     try:
         model(**unlabelled(batch))
     except SeenError:

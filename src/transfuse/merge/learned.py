@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transfuse.batch import Batch, answers, cut, places
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
-from transfuse.merge.prefix import each_runs_once, hooked, stacks
+from transfuse.merge.steps import hooked, steps
 from transfuse.network.model import logits
 from transfuse.trust import Believe, Scores, even, mixed, weighed
 
@@ -66,8 +66,9 @@ class Lesson(Descent):
     ) -> None:  # fmt: skip
         self.fused, self.believe = fused, believe
         fit = [piece for batch in halves[0] for piece in cut(batch, SAMPLES)]
-        watched = stacks(fused) if each_runs_once(fused, fit[0]) else {}
-        self.watched = [f"{name}.{place}" for name, blocks in watched.items() for place in range(len(blocks) - 1)]
+        blocks = [step for step in steps(fused, fit[0]) if step.whole]
+        last = {step.stack: step for step in blocks}
+        self.watched = [step.name for step in blocks if step != last[step.stack]]
         still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
         moving = [each for each in fused.parameters() if id(each) not in still]
         groups = [{"params": [each], "lr": options.learning_rate * _size(each)} for each in moving]

@@ -23,15 +23,17 @@ from transfuse.errors import DataError
 from transfuse.io.store import NOWHERE, Store
 from transfuse.merge.fit import Fit, Half
 from transfuse.merge.layers import keep, modules_of, restored
-from transfuse.merge.prefix import Prefix, levels
+from transfuse.merge.prefix import Prefix
 from transfuse.merge.readout import fit_readout, readout
 from transfuse.merge.sensitivity import sensitivities
 from transfuse.merge.stages import Stage, branch, stages
+from transfuse.merge.steps import levels, steps
 from transfuse.merge.sweep import Sweep
 from transfuse.network.spec import Spec
 from transfuse.ranks import Ranks, here
 from transfuse.trust import Believe, believed, even
 
+ROOM = 2**30  # bytes of what parents' layers put out that may be remembered; the rest is computed again for each layer
 SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
 
@@ -70,14 +72,20 @@ def least_squares(
     else:
         matters = {name: values for name, values in entry.tensors.items() if name}
     every = [batch for half in halves for batch in half.batches]
-    sweep = Sweep([Prefix(model, every) for model in (fused, *parents)], weights, halves, matters)
-    before = levels(fused, [stage.names() for stage in todo])
+    names = [stage.names() for stage in todo]
+    order = steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
+    models = [Prefix(fused, every, order), *(Prefix(parent, every, order, ROOM // len(parents)) for parent in parents)]
+    sweep = Sweep(models, weights, halves, matters)
+    before = levels(order, names)
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
         if (kept := store.load(f"stage {place}")) is not None:
             found |= restored(fused, kept)
             continue
-        sweep.advance(before[place])
+        level = before[place]
+        sweep.advance(level)
+        together = [each for each, its in zip(todo, before, strict=True) if its == level]
+        sweep.watch(together, min((each for each in before if each > level), default=len(order)))
         units = branch(spec, stage, todo[place + 1 :])
         if units and units.read.numel() * len(parents) <= SELECTABLE:
             reading = next(later for later in todo if units.reader in later.linears)
@@ -89,7 +97,7 @@ def least_squares(
     if last and (kept := store.load("readout")) is not None:
         found |= restored(fused, kept)
     elif last:
-        sweep.advance(sum(map(len, sweep.models[0].stacks.values())))
+        sweep.advance(len(order))
         new = {last.name: fit_readout(last, sweep.models, halves)}
         keep(store, "readout", modules_of(fused, new), new)
         found |= new

@@ -1,128 +1,112 @@
-"""A model that remembers, batch by batch, what its first blocks put out: they are computed once, not for every layer
-behind them. Memory: one residual stream per batch.
+"""A model that remembers, batch by batch, what it has computed and what no longer changes.
+
+What ran before the layer at hand is computed once, not for every layer behind it. Of a model that stays as it is, so is
+what is looked at until the next step is done, as far as there is room. Memory: for each batch a residual stream, and
+within a block one for each of its parts that is done.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from transfuse.align.evidence import SeenError
-from transfuse.batch import Batch, unlabelled
+from transfuse.align.evidence import Probe, observe
+from transfuse.batch import Batch
+from transfuse.merge.steps import Step, hooked
 
 
 class Prefix:
-    """The blocks of a model that lie before the layer at hand.
+    """The steps of a model that lie before the layer at hand."""
 
-    Blocks are the members of its outermost module lists, in order; of several lists (an encoder's and a decoder's),
-    those of the first come first.
-    """
-
-    def __init__(self, model: nn.Module, batches: Iterable[Batch]) -> None:
-        self.model, self.batches, self.level = model, list(batches), 0
-        self.stacks = stacks(model) if each_runs_once(model, self.batches[0]) else {}
+    def __init__(self, model: nn.Module, batches: Iterable[Batch], order: Sequence[Step], room: int = 0) -> None:
+        """`room`: bytes that may be remembered of what is watched; only of a model that stays as it is."""
+        self.model, self.batches, self.order, self.room = model, list(batches), order, room
+        self.level = self.next = 0
         self.known: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
+        self.watched: list[Probe] = []
+        self.seen: dict[int, dict[Probe, Tensor]] = {}
+        self.ahead: dict[int, dict[str, Any]] = {}  # what is to be known at the next level, where it has shown
 
     @torch.no_grad()
     def advance(self, level: int) -> None:
-        """Remember the first `level` blocks, which no longer change."""
-        before = self._ends(self.level)
-        new = {name: block for name, block in self._ends(level).items() if block is not before.get(name)}
-        if not new:
+        """Remember the first `level` steps, which no longer change; forget what was watched."""
+        if level <= self.level:
             return
-        found = {id(batch): self._outputs(new, batch) for batch in self.batches}
-        for place, each in found.items():
-            self.known[place] |= each
+        stays, new = self._standing(level), self._new(level)
+        for batch in self.batches:
+            ahead = self.ahead.get(id(batch)) if level == self.next else None
+            ahead = (ahead or self._look([], new, batch)[1]) if new else {}
+            found = self.known[id(batch)] | ahead
+            self.known[id(batch)] = {key: found[key] for key in stays}
         self.level = level
+        self.watch([], level)
+
+    def watch(self, probes: Iterable[Probe], level: int) -> None:
+        """What will be looked at, more than once or bit by bit, before so many steps are done."""
+        probes = list(dict.fromkeys(probes))
+        if probes != self.watched:
+            self.watched, self.next, self.seen, self.ahead = probes, level, {}, {}
+
+    @torch.no_grad()
+    def observe(self, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
+        """The activations of a batch, computed or remembered."""
+        place = id(batch)
+        if not {*probes} <= {*self.watched} or (place not in self.seen and self._taken() >= self.room):
+            return self._look(probes, {}, batch)[0]
+        if place not in self.seen:
+            self.seen[place], self.ahead[place] = self._look(self.watched, self._new(self.next), batch)
+        return {probe: self.seen[place][probe] for probe in probes}
 
     @contextmanager
     def of(self, batch: Batch) -> Iterator[None]:
-        """Inside, the remembered blocks give what they gave for this batch."""
-        skipped = []
+        """Inside, the steps that are remembered give what they gave for this batch."""
+        skipped: list[nn.Module] = []
         try:
-            for (name, blocks), count in zip(self.stacks.items(), self._counts(self.level), strict=True):
-                for block in blocks[:count]:
-                    block.forward = _giving(self.known[id(batch)][name])
-                    skipped.append(block)
+            for key, step in self._standing(self.level).items():
+                for name in self._behind(step):
+                    skipped.append(self.model.get_submodule(name))
+                    skipped[-1].forward = _giving(self.known[id(batch)][key])
             yield
         finally:
-            for block in skipped:
-                del block.forward
+            for module in skipped:
+                del module.forward
 
-    def _counts(self, level: int) -> list[int]:
-        """How many blocks of each stack are among the first so many."""
-        counts = []
-        for blocks in self.stacks.values():
-            counts.append(max(0, min(level, len(blocks))))
-            level -= len(blocks)
-        return counts
+    def _standing(self, level: int) -> dict[str, Step]:
+        """Those of the first so many steps that stand for all of them: by the name of each list, the last block of it
+        that is done; by their own, the parts of the block behind it that are and that are worth remembering."""
+        found: dict[str, Step] = {}
+        for step in self.order[:level]:
+            if step.whole:
+                found = {key: each for key, each in found.items() if each.block != step.block} | {step.stack: step}
+            elif step.kept:
+                found[step.name] = step
+        return found
 
-    def _ends(self, level: int) -> dict[str, nn.Module]:
-        """The last block of each stack among the first so many."""
-        pairs = zip(self.stacks.items(), self._counts(level), strict=True)
-        return {name: blocks[count - 1] for (name, blocks), count in pairs if count}
+    def _behind(self, step: Step) -> list[str]:
+        """The modules that it stands for, itself among them."""
+        done = self.order[: self.level]
+        return [each.name for each in done if each.whole and each.stack == step.stack] if step.whole else [step.name]
 
-    def _outputs(self, blocks: dict[str, nn.Module], batch: Batch) -> dict[str, Any]:
-        """What these blocks put out; what lies behind them is not computed."""
+    def _new(self, level: int) -> dict[str, nn.Module]:
+        """What is to be computed to know so many steps."""
+        before = self._standing(self.level)
+        new = {key: step for key, step in self._standing(level).items() if step != before.get(key)}
+        return {key: self.model.get_submodule(step.name) for key, step in new.items()}
+
+    def _taken(self) -> int:
+        """Bytes of what is remembered of what is watched."""
+        return sum(values.nbytes for seen in self.seen.values() for values in seen.values())
+
+    def _look(
+        self, probes: Sequence[Probe], modules: dict[str, nn.Module], batch: Batch
+    ) -> tuple[dict[Probe, Tensor], dict[str, Any]]:
+        """What probes show, and what these modules put out; what lies behind them is not computed."""
         found: dict[nn.Module, Any] = {}
-
-        def keep(block: nn.Module, inputs: Any, output: Any) -> None:
-            found[block] = output
-            if len(found) == len(blocks):
-                raise SeenError
-
-        with hooked(blocks.values(), keep), self.of(batch), suppress(SeenError):
-            self.model(**unlabelled(batch))
-        return {name: found[block] for name, block in blocks.items()}
-
-
-def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """The outermost module lists by name."""
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    return {
-        name: list(module) for name, module in lists.items()
-        if not any(name.startswith(f"{other}.") for other in lists)
-    }  # fmt: skip
-
-
-@torch.no_grad()
-def each_runs_once(model: nn.Module, batch: Batch) -> bool:
-    """Whether every block runs once in a forward pass: what one put out then stands for it."""
-    blocks = [block for stack in stacks(model).values() for block in stack]
-    runs: Counter[nn.Module] = Counter()
-    with hooked(blocks, lambda block, inputs, output: runs.update([block])):
-        model(**unlabelled(batch))
-    return all(runs[block] == 1 for block in blocks)
-
-
-def levels(model: nn.Module, stages: Sequence[Iterable[str]]) -> list[int]:
-    """For each of some stages, given the modules it looks at: how many blocks lie before it and all later ones."""
-    places: dict[str, int] = {}
-    number = 0
-    for name, blocks in stacks(model).items():
-        places |= {f"{name}.{index}.": number + index for index in range(len(blocks))}
-        number += len(blocks)
-    found: list[int] = []
-    least = number
-    for names in reversed(stages):
-        inside = [place for start, place in places.items() for name in names if name.startswith(start)]
-        least = min([least, *inside])
-        found.insert(0, least)
-    return found
-
-
-@contextmanager
-def hooked(modules: Iterable[nn.Module], look: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Inside, `look` is shown every one that runs, what it reads and what it puts out."""
-    handles = [module.register_forward_hook(look) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        with hooked(modules.values(), lambda module, inputs, output: found.update({module: output})), self.of(batch):
+            seen = observe(self.model, probes, batch, {}, until=modules.values())
+        return seen, {key: found[module] for key, module in modules.items()}
 
 
 def _giving(output: Any) -> Any:

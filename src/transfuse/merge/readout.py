@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from transfuse.batch import asked, cast, mean_by, size
 from transfuse.merge.fit import Fit, Half
-from transfuse.merge.prefix import Prefix, hooked
+from transfuse.merge.prefix import Prefix
+from transfuse.merge.steps import hooked
 from transfuse.network.model import example_inputs, has_scores, predict
 from transfuse.network.spec import Linear, Norm, Spec
 from transfuse.ranks import here

@@ -20,6 +20,10 @@ class Stage:
     linears: tuple[Linear, ...]
     stream: tuple[Probe, ...]
 
+    def written(self) -> list[Probe]:
+        """Where it shows what each of them writes."""
+        return [Probe(linear.name, "output", linear.writes) for linear in self.linears]
+
     def names(self) -> list[str]:
         """The modules it looks at."""
         return [*(linear.name for linear in self.linears), *(probe.name for probe in self.stream)]

@@ -18,18 +18,25 @@ ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wan
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64."""
+    """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64; of several maps from
+    the same inputs, the targets side by side.
+    """
 
     inputs: Float[Tensor, "reads reads"]
     cross: Float[Tensor, "reads writes"]
-    square: float
+    squares: Float[Tensor, " maps"]
+
+    @property
+    def square(self) -> float:
+        """T^2, of all maps together."""
+        return float(self.squares.sum())
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.inputs + other.inputs, self.cross + other.cross, self.square + other.square)
+        return Sums(self.inputs + other.inputs, self.cross + other.cross, self.squares + other.squares)
 
     def without_ones(self) -> "Sums":
         """Of a map without a bias."""
-        return Sums(self.inputs[:-1, :-1], self.cross[:-1], self.square)
+        return Sums(self.inputs[:-1, :-1], self.cross[:-1], self.squares)
 
     def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
         """The map of least squared error, pulled towards `before`."""
@@ -44,14 +51,19 @@ class Sums:
 
     def only(self, kept: Int[Tensor, " kept"]) -> "Sums":
         """Of these inputs alone."""
-        return Sums(self.inputs[kept][:, kept], self.cross[kept], self.square)
+        return Sums(self.inputs[kept][:, kept], self.cross[kept], self.squares)
+
+    def apart(self) -> list["Sums"]:
+        """Of several maps, each one's own."""
+        pairs = zip(self.cross.chunk(len(self.squares), 1), self.squares.unsqueeze(1), strict=True)
+        return [Sums(self.inputs, cross, squares) for cross, squares in pairs]
 
 
 def added(found: Sums | None, new: Sums) -> Sums:
     """What was summed so far, in place, and what is new."""
     if found is None:
-        return Sums(new.inputs.double(), new.cross.double(), new.square)
-    return Sums(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.square + new.square)
+        return Sums(new.inputs.double(), new.cross.double(), new.squares)
+    return Sums(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.squares.add_(new.squares))
 
 
 def of_all(found: Sequence[Sums]) -> list[Sums]:
@@ -59,20 +71,22 @@ def of_all(found: Sequence[Sums]) -> list[Sums]:
     ranks = here()
     if ranks.count == 1:
         return list(found)
-    flat = [(each.inputs, each.cross, torch.tensor(each.square, dtype=torch.float64)) for each in found]
-    total = ranks.total([values for each in flat for values in each] or None)
-    thirds = zip(total[::3], total[1::3], total[2::3], strict=True)
-    return [Sums(inputs, cross, float(square)) for inputs, cross, square in thirds]
+    total = ranks.total([values for each in found for values in (each.inputs, each.cross, each.squares)] or None)
+    return [Sums(*third) for third in zip(total[::3], total[1::3], total[2::3], strict=True)]
 
 
 def sums(
-    inputs: Float[Tensor, "row reads"], targets: Float[Tensor, "row writes"], weights: Float[Tensor, " row"]
+    inputs: Float[Tensor, "row reads"], targets: Sequence[Float[Tensor, "row writes"]], weights: Float[Tensor, " row"]
 ) -> Sums:
-    """Of some rows, each counted so many times; products as precise as the rows."""
+    """Of some rows, each counted so many times, and of several maps' targets, side by side; products as precise as the
+    rows.
+    """
     x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
-    weighted = x * weights.to(x).unsqueeze(1)
-    square = (weights.to(x) * targets.square().sum(1)).double().sum()
-    return Sums(_symmetric(weighted, x), weighted.T @ targets, float(square))
+    weights = weights.to(x)
+    weighted = x * weights.unsqueeze(1)
+    squares = [weights.double() @ torch.linalg.vector_norm(each, dim=1).double().square() for each in targets]
+    cross = torch.cat([weighted.T @ each for each in targets], 1)
+    return Sums(_symmetric(weighted, x), cross, torch.stack(squares))
 
 
 def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]) -> Float[Tensor, "reads reads"]:

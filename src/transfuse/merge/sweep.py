@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.align.evidence import Probe, observe
+from transfuse.align.evidence import Probe
 from transfuse.batch import Batch, places
 from transfuse.merge.fit import Fit, Half
 from transfuse.merge.layers import Modules, agrees, fit_layer, load, modules_of, states
@@ -40,9 +40,14 @@ class Sweep:
         return self.models[0].model
 
     def advance(self, level: int) -> None:
-        """So many blocks lie before whatever is still to be fitted."""
+        """So many steps lie before whatever is still to be fitted."""
         for each in self.models:
             each.advance(level)
+
+    def watch(self, stages: Sequence[Stage], level: int) -> None:
+        """What is fitted next, until so many steps are done."""
+        for parent in self.models[1:]:
+            parent.watch([probe for stage in stages for probe in (*stage.written(), *stage.stream)], level)
 
     def fit(self, stage: Stage) -> dict[str, Fit]:
         """Every linear map of a stage, to the mean of the parents."""
@@ -85,18 +90,17 @@ class Sweep:
     def _moments(self, stage: Stage, half: Half, options: Sequence[int | None]) -> list[list[Sums]]:
         """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
         reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
-        found: list[list[Any]] = []
+        found: list[Any] = [None] * len(stage.linears)
         for batch, shares in zip(half.batches, half.shares, strict=True):
-            seen = _observe(self.models[0], [reads, *stage.stream], batch)
+            seen = self.models[0].observe([reads, *stage.stream], batch)
             rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
             targets = self._targets(stage, seen, batch, shares, options)
-            found = found or [[None] * len(each) for each in targets]
             found = [
-                [added(old, sums(_flat(seen[reads]), *pair)) for old, *pair in zip(before, each, rows, strict=True)]
-                for before, each in zip(found, targets, strict=True)
+                added(old, sums(_flat(seen[reads]), sought, row))
+                for old, row, *sought in zip(found, rows, *targets, strict=True)
             ]
-        every, count = of_all([each for option in found for each in option]), len(stage.linears)
-        return [every[place : place + count] for place in range(0, len(every), count)]
+        apart = [each.apart() for each in of_all([each for each in found if each])]
+        return [list(each) for each in zip(*apart, strict=True)]
 
     def _read(
         self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half,
@@ -112,13 +116,13 @@ class Sweep:
             inputs = []
             for option in options:
                 load(modules, option)
-                seen = _observe(self.models[0], [reads, *reading.stream], batch)
+                seen = self.models[0].observe([reads, *reading.stream], batch)
                 inputs.append(_flat(seen[reads]))
             (targets,) = self._targets(reading, seen, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
             drawn, counts = thinned(self._rows(units.reader, seen[reads], batch), most, number)
-            means = added(means, sums(inputs[0][drawn], target[drawn], counts))
-            every = added(every, sums(torch.cat([each[drawn] for each in inputs[first:]], 1), target[drawn], counts))
+            means = added(means, sums(inputs[0][drawn], [target[drawn]], counts))
+            every = added(every, sums(torch.cat([each[drawn] for each in inputs[first:]], 1), [target[drawn]], counts))
         means, every = of_all([each for each in (means, every) if each is not None])
         return means, every
 
@@ -126,11 +130,11 @@ class Sweep:
         self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]
     ) -> list[list[Float[Tensor, "row writes"]]]:
         """By option, what every linear map should write: the parents' output, and what the stream has lost of it."""
-        outputs = [Probe(linear.name, "output", linear.writes) for linear in stage.linears]
+        outputs = stage.written()
         lost = sum(_flat(seen[part]) for part in stage.stream)
         theirs = []
         for parent in self.models[1:]:
-            found = _observe(parent, [*outputs, *stage.stream], batch)
+            found = parent.observe([*outputs, *stage.stream], batch)
             stream = sum(_flat(found[part]) for part in stage.stream) - lost
             theirs.append([_flat(found[probe]) + stream for probe in outputs])
         sample, _ = places(found[outputs[0]], batch)
@@ -148,11 +152,6 @@ class Sweep:
             return torch.ones(len(position))
         known = position < len(matters)  # longer texts than those it was measured on
         return torch.where(known, matters.to(position.device)[position.clamp_max(len(matters) - 1)], 1.0)
-
-
-def _observe(model: Prefix, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
-    with model.of(batch):
-        return observe(model.model, probes, batch, {})
 
 
 def _flat(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
