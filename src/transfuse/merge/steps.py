@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfuse.batch import Batch, unlabelled
+from transfuse.batch import Batch, cut, unlabelled
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Step:
 
 
 def steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[Step]:
-    """In the order in which they end, blocks, and before each its children, where these run one
-    after the other; those without parameters aside.
+    """Blocks in the order in which they end, and before each its children, where these run one after the other; those
+    without parameters aside.
 
     Empty if any block runs more than once in a forward pass, or if what it put out is changed behind it.
 
@@ -49,7 +49,7 @@ def steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[
         f"{name}.{child}": module for name, block in blocks.items() for child, module in block.named_children()
         if any(True for _ in module.parameters())
     }  # fmt: skip
-    runs = _runs(model, batch, {**inside, **blocks})
+    runs = _runs(model, next(cut(batch, 1)), {**inside, **blocks})
     if not all(name in runs and runs[name].whole for name in blocks):
         return []
     found = []
