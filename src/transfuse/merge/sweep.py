@@ -22,7 +22,7 @@ from transfuse.ranks import here
 from transfuse.trust import Shares, weighed
 
 ROWS = 8  # that units are chosen by, for each candidate, where there are so many
-PRODUCTS = 2e11  # of all candidates, some seconds: as long as they take no more, more rows are looked at
+PRODUCTS = 5e10  # of all candidates, a second or so: as long as they take no more, more rows are looked at
 
 
 @dataclass(frozen=True, eq=False)
