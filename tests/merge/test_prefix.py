@@ -7,7 +7,7 @@ from cases import CASES
 from transfuse.batch import cast
 from transfuse.merge.prefix import Prefix
 from transfuse.merge.stages import stages
-from transfuse.merge.steps import levels, steps
+from transfuse.merge.steps import affordable, levels, steps
 from transfuse.network.model import answer, declaration
 
 families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -114,3 +114,12 @@ def test_what_is_changed_in_place_is_not_remembered():
     named = [[step.name for step in steps(Chain(in_place), {"x": torch.ones(2, 3)})] for in_place in (False, True)]
     second = ["blocks.1.first", "blocks.1.second", "blocks.1"]
     assert named == [["blocks.0.first", "blocks.0.second", "blocks.0", *second], ["blocks.0", *second]]
+
+
+def test_parts_of_blocks_are_remembered_only_where_there_is_room():
+    order = steps(Chain(False), {"x": torch.ones(2, 3)}, ["blocks.0.first", "blocks.1"])
+    assert [step.size for step in order] == [12] * 6
+    assert [step.kept for step in order] == [True, False, True, False, False, True]
+    assert affordable(order, 10, 120) == order
+    assert [step.name for step in affordable(order, 10, 119)] == ["blocks.0", "blocks.1"]
+    assert affordable([], 10, 0) == []

@@ -27,13 +27,13 @@ from transfuse.merge.prefix import Prefix
 from transfuse.merge.readout import fit_readout, readout
 from transfuse.merge.sensitivity import sensitivities
 from transfuse.merge.stages import Stage, branch, stages
-from transfuse.merge.steps import levels, steps
+from transfuse.merge.steps import affordable, levels, steps
 from transfuse.merge.sweep import Sweep
 from transfuse.network.spec import Spec
 from transfuse.ranks import Ranks, here
 from transfuse.trust import Believe, believed, even
 
-ROOM = 2**30  # bytes of what parents' layers put out that may be remembered; the rest is computed again for each layer
+ROOM = 2**30  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
 SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
 
@@ -74,6 +74,7 @@ def least_squares(
     every = [batch for half in halves for batch in half.batches]
     names = [stage.names() for stage in todo]
     order = steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
+    order = affordable(order, sum(map(size, every)) * (1 + len(parents)), ROOM)
     models = [Prefix(fused, every, order), *(Prefix(parent, every, order, ROOM // len(parents)) for parent in parents)]
     sweep = Sweep(models, weights, halves, matters)
     before = levels(order, names)

@@ -17,11 +17,13 @@ class Step:
 
     Attributes:
         block: the member of a module list that it is, or is a child of.
+        size: bytes that what it puts out takes for one sample.
         kept: whether running it again would take long.
     """
 
     name: str
     block: str
+    size: int
     kept: bool = True
 
     @property
@@ -59,17 +61,28 @@ def steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[
         ends = [runs[name].started, *(runs[each].ended for each in parts)]
         one_by_one = all(runs[each].started > end for each, end in zip(parts, ends, strict=False))
         if one_by_one and all(runs[each].whole for each in parts) and ends[-1] < runs[name].ended:
-            found += [Step(each, name, any(_within(one, each) for one in costly)) for each in parts]
-        found.append(Step(name, name))
+            found += [Step(each, name, runs[each].size, any(_within(one, each) for one in costly)) for each in parts]
+        found.append(Step(name, name, runs[name].size))
     return found
+
+
+def affordable(order: Sequence[Step], samples: int, room: int) -> list[Step]:
+    """The steps, or blocks alone, where remembering the parts of one for so many samples took more bytes than these."""
+    parts: dict[str, int] = {}
+    for step in order:
+        if step.kept and not step.whole:
+            parts[step.block] = parts.get(step.block, 0) + step.size
+    fits = max(parts.values(), default=0) * samples <= room
+    return [step for step in order if fits or step.whole]
 
 
 @dataclass
 class _Run:
-    """When a module started and ended, and whether it ran once, and its output stayed as it was."""
+    """When a module started and ended, what its output took, and whether it ran once and that stayed as it was."""
 
     started: int
     ended: int = -1
+    size: int = 0
     whole: bool = True
 
 
@@ -85,9 +98,10 @@ def _runs(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dict
         found[name] = _Run(next(clock), whole=name not in found)
 
     def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        found[names[module]].ended = next(clock)
-        parts = output if isinstance(output, tuple) else (output,)
-        outputs[names[module]] = [(part, part._version) for part in parts if isinstance(part, Tensor)]
+        parts = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
+        run = found[names[module]]
+        run.ended, run.size = next(clock), sum(part.nbytes for part in parts)
+        outputs[names[module]] = [(part, part._version) for part in parts]
 
     handles = [module.register_forward_pre_hook(start) for module in names]
     try:
