@@ -3,16 +3,17 @@
 python benchmarks/plan.py
 
 Random checkpoints, deleted after: ViTs in float32 by width, Llamas in bfloat16. Every fusion is a process of its own,
-timed from outside, imports included.
+timed from outside, imports included. Rows of other ways than the given ones stay.
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import record
+from common import RESULTS, record
 from large import SHAPES, WAYS, parents, run
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
     args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    path = RESULTS / "plan.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows: list[dict[str, Any]] = [row for row in before if row["way"] not in args.ways]
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         pairs = {f"ViT {width}": vits(folder, width) for width in args.widths}

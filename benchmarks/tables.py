@@ -56,6 +56,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed-vit-b-16": partial(speed, "fuse-vit-b-16"),
     "speed-vit-b-16-1000": partial(speed, "fuse-vit-b-16-1000"),
     "speed-384": partial(speed, "fuse-384"),
+    "speed-2000": partial(speed, "fuse-2000"),
     "growth": growth,
     "large": large,
     "solvers": partial(solvers, "solvers"),

@@ -95,7 +95,9 @@ class Estimate:
     def map_bytes(self) -> int:
         """All maps of one source: an index for a permutation, else a matrix or two."""
         soft = self.options.align == "flow" and self.options.plan != "hard"
-        return sum(_times(space) * _map_bytes(space, soft) for space in self.matched) * (len(self.models) - 1)
+        both = len({model.num_parameters() for model in self.models}) > 1  # as wide ones, one matrix serves both ways
+        one = SINGLE * (1 + both) if soft else 0
+        return sum(_times(space) * _map_bytes(space, one) for space in self.matched) * (len(self.models) - 1)
 
     @property
     def output_bytes(self) -> int:
@@ -181,9 +183,10 @@ def _times(space: Space) -> int:
     return prod(parent.units for parent in space.ancestors())
 
 
-def _map_bytes(space: Space, soft: bool) -> int:
+def _map_bytes(space: Space, soft: int) -> int:
+    """`soft`: bytes of an entry of a soft plan, if it is one."""
     if soft:
-        return 2 * DOUBLE * space.units**2
+        return soft * space.units**2
     return DOUBLE * (space.units**2 if space.group in ROTATED or space.group is Group.COMPLEX else space.units)
 
 

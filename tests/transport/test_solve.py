@@ -40,6 +40,16 @@ def test_entropic_plan_has_its_marginals_at_any_regularisation(regularisation):
     assert found.cost >= solve.exact(cost).cost - 1e-6
 
 
+@pytest.mark.parametrize("support", [None, 3.0])
+@pytest.mark.parametrize("units", [20, 30])
+def test_one_soft_plan_serves_both_ways_between_as_many_units(units, support):
+    solver = solve.spread_over(support) if support else solve.entropic(0.1)
+    found = solver(random_cost(20, units)).map
+    assert (found.forward is found.backward) == (units == 20)
+    torch.testing.assert_close(found.forward.sum(0), torch.ones(units), rtol=1e-4, atol=0)
+    torch.testing.assert_close(found.backward.sum(1), torch.ones(20), rtol=1e-4, atol=0)
+
+
 def test_entropic_tends_to_exact_and_to_uniform():
     cost = random_cost(16, 16)
     assert solve.entropic(0.001)(cost).cost == pytest.approx(solve.exact(cost).cost, rel=0.02)

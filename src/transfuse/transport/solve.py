@@ -18,6 +18,7 @@ EXTREMES = (1e-3, 10.0)  # regularisations, relative to the mean cost above the 
 HALVINGS = 20  # of what lies between, at most
 CLOSE = 0.01  # relative error of the support
 ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
+CONVERGED = 1e-5  # relative: what a plan of equal sides may differ by, read by rows or by columns
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,13 @@ def spread_over(support: float) -> Solver:
 
 
 def _soft(found: Coupling, cost: Float[Tensor, "source target"]) -> Match:
-    """In single precision, which is more than a plan converges to: it is as large as a layer."""
+    """In single precision, which is more than a plan converges to: it is as large as a layer. Of as many units on both
+    sides, one matrix is both ways' but for that."""
     match = _match(found.plan.double(), cost)
     assert isinstance(match.map, Matrix)
-    return Match(Matrix(match.map.forward.float(), match.map.backward.float()), match.cost)
+    forward, backward = match.map.forward.float(), match.map.backward.float()
+    alike = cost.shape[0] == cost.shape[1] and torch.allclose(forward, backward, rtol=CONVERGED, atol=0)
+    return Match(Matrix(forward, forward if alike else backward), match.cost)
 
 
 def _converged(found: Coupling, regularisation: float) -> Coupling:
