@@ -3,8 +3,8 @@
 python benchmarks/weights.py --dataset fashion-mnist --pairs 1,2 2,3 3,1 --samples 20000 --steps 2000 --augment flip
 python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 2,3 --samples 20000 --steps 2000 \
   --augment flip --trust confidence
-python benchmarks/weights.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25 --steps 200 \
-  --limit 400
+python benchmarks/weights.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25 \
+  --steps 200 --limit 400
 
 No labels; what is learned from are the calibration samples, of which a fifth choose what is kept (and to 2,000 at most
 layers are fitted); all figures are of the test split. The control: the anchor, moved by the same steps towards the same
