@@ -20,7 +20,7 @@ from transfuse.batch import Batch, weight
 from transfuse.choices import EXACT
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
-from transfuse.descent import Course
+from transfuse.descent import Course, halves_that_ask
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
@@ -132,7 +132,8 @@ def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None
 def calibrate(
     networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
 ) -> Choices:
-    """The evidence to use, and the prepared calibration batches for it."""
+    """The evidence to use, and the prepared calibration batches for it. Raises what `halves_that_ask` does, where they
+    are to be learned from."""
     evidence = resolve_evidence(options, data)
     paper = options.paper()
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
@@ -152,6 +153,8 @@ def calibrate(
         batches: Sequence[Batch] = confident([each.model for each in networks], drawn, most, count)
     else:
         batches = drawn if once and len(drawn) * weight(drawn[0]) > KEPT else list(drawn)
+    if options.learns:
+        halves_that_ask(model, batches, "maps" if options.align == "learned" else "weights")
     return Choices(evidence, batches, paper, options.groups)
 
 

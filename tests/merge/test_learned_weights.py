@@ -2,8 +2,12 @@
 
 import pytest
 import torch
-from cases import CASES, HEADS, Case
+from cases import CASES, HEADS, VIT, Case
+from datasets import Dataset
+from PIL import Image
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
+from transfuse import matching
 from transfuse.batch import MISSING, cast, held_out
 from transfuse.choices import Learning
 from transfuse.descent import EVERY, halves_that_ask
@@ -136,3 +140,14 @@ def test_refused_without_samples_or_a_head():
     bare = next(case for case in HEADS if case.name == "BertModel")
     with pytest.raises(SpecError, match="no head to learn weights by"):
         halves_that_ask(bare.build(1), batches(bare), "weights")
+
+
+@pytest.mark.parametrize(("how", "what"), [({"align": "learned"}, "maps"), ({"merge": "learned"}, "weights")])
+def test_a_headless_model_is_refused_before_it_is_aligned(monkeypatch, how, what):
+    monkeypatch.setattr(matching, "align", lambda *given: pytest.fail("aligned first"))
+    config = ViTConfig(**VIT | {"num_channels": 3})
+    size = config.image_size
+    pictures = Dataset.from_dict({"image": [Image.new("RGB", (size, size), (shade, 0, 0)) for shade in range(20)]})
+    processor = ViTImageProcessorPil(size={"height": size, "width": size})
+    with pytest.raises(SpecError, match=f"ViTModel has no head to learn {what} by"):
+        fuse([ViTModel(config).eval() for _ in range(2)], pictures, processor=processor, **how)
