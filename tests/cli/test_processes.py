@@ -91,7 +91,8 @@ def test_an_interrupt_is_one_line_and_leaves_only_finished_work(world: World) ->
         save = PreTrainedModel.save_pretrained
         def slowly(model, folder, *arguments, **options):
             save(model, folder, *arguments, **options)
-            open({str(world.here / "saving")!r}, "w").write(str(folder))
+            with open({str(world.here / "saving")!r}, "w") as mark:  # an interrupt in a finaliser would be lost
+                mark.write(str(folder))
             time.sleep(60)
         PreTrainedModel.save_pretrained = slowly
         sys.argv = ["transfuse", "fuse", {str(world.a)!r}, {str(world.b)!r}, "-o", {str(world.here / "out")!r}]
