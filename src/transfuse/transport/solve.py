@@ -90,7 +90,7 @@ def _soft(found: Coupling, cost: Float[Tensor, "source target"]) -> Match:
     match = _match(found.plan.double(), cost)
     assert isinstance(match.map, Matrix)
     forward, backward = match.map.forward.float(), match.map.backward.float()
-    alike = cost.shape[0] == cost.shape[1] and torch.allclose(forward, backward, rtol=CONVERGED, atol=0)
+    alike = torch.allclose(forward, backward, rtol=CONVERGED, atol=0)
     return Match(Matrix(forward, forward if alike else backward), match.cost)
 
 
