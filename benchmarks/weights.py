@@ -41,8 +41,8 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TRUST[args.trust]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
-    sizes = {"samples": args.samples, "batch_size": args.batch_size, "steps": args.steps, "augment": args.augment}
-    chosen = make(Options, sizes | {"merge": "learned", "trust": args.trust})
+    given = ("samples", "batch_size", "steps", "learning_rate", "augment", "trust")
+    chosen = make(Options, {"merge": "learned"} | {name: getattr(args, name) for name in given})
     choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     alignments, _ = align(networks, weights, choices, chosen)
     few = replace(choices, batches=list(first(choices.batches, FITTED)))
@@ -70,13 +70,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
     parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
+    parser.add_argument("--name", default="", help="of the course, if it is not the first one measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = f"weights-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
+    name = "-".join(filter(None, ["weights", args.dataset, args.trust.replace("even", ""), args.name]))
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
 
 

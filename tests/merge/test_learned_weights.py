@@ -103,6 +103,22 @@ def test_padding_teaches_nothing():
         torch.testing.assert_close(lesson.loss(sample), lesson.loss(other))
 
 
+@pytest.mark.parametrize(
+    ("augment", "room", "looks"), [("none", learned.ROOM, 1), ("none", 0, 10), ("flip", learned.ROOM, 10)]
+)
+def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypatch, augment, room, looks):
+    monkeypatch.setattr(learned, "ROOM", room)
+    case = CASES[0]
+    parent, sample = case.build(1), batches(case, 1)
+    lesson = Lesson(broken(case), [parent], [1.0], (sample, sample), Learning(steps=10, augment=augment), even, (), 0)
+    passes = []
+    parent.register_forward_hook(lambda *given: passes.append(given))
+    losses = [lesson.loss(lesson._drawn()) for _ in range(10)]
+    assert len(passes) == looks
+    if augment == "none":
+        torch.testing.assert_close(torch.stack(losses), losses[0].expand(10), atol=0, rtol=0)
+
+
 def test_what_is_left_alone_stays():
     case = CASES[0]
     fused, left = broken(case), "vit.layers.0.mlp.fc1"

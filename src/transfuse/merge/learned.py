@@ -11,11 +11,12 @@ all widths. Nothing of this is worse, on held-out samples, than what it started 
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -25,14 +26,27 @@ from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.merge.steps import hooked, steps
 from transfuse.network.model import logits
-from transfuse.trust import Believe, Scores, even, mixed, weighed
+from transfuse.trust import Believe, Scores, Shares, even, mixed, weighed
 
 STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
 SAMPLES = 25  # of a step, at most
 FITTED = 2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
 LEAST = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
+ROOM = 2**30  # bytes that may be remembered of what parents show of samples that come again as they were
 
 Seen = tuple[Scores, list[Tensor]]  # what a model says of a batch, and what its blocks put out
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the parents do with a batch: the labels or what they say on average, and the mean of what blocks put out."""
+
+    said: Tensor
+    streams: list[Float[Tensor, "row unit"]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(each.nbytes for each in [self.said, *self.streams])
 
 
 def learn_weights(
@@ -69,21 +83,34 @@ class Lesson(Descent):
         blocks = [step for step in steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
         self.watched = [step.name for step in blocks if step != last[step.stack]]
+        self.again, self.known, self.room = {id(piece) for piece in fit}, dict[int, Target](), ROOM
         still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
         moving = [each for each in fused.parameters() if id(each) not in still]
         groups = [{"params": [each], "lr": options.learning_rate * _size(each)} for each in moving]
         super().__init__([fused], groups, parents, weights, (fit, halves[1]), options, believe, seed)
 
     def loss(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            theirs = [self._seen(parent, batch) for parent in self.parents]
+        target = self.target(batch)
+        said, mine = self._seen(self.fused, batch)
+        found = cross_entropy(said, target.said)
+        errors = [_error(_rows(own, batch), each) for own, each in zip(mine, target.streams, strict=True)]
+        return found + STREAMS * torch.stack(errors).mean() if errors else found
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Target:
+        """Remembered of batches that come again, as far as there is room."""
+        if id(batch) in self.known:
+            return self.known[id(batch)]
+        theirs = [self._seen(parent, batch) for parent in self.parents]
         scores, streams = [said for said, _ in theirs], zip(*(found for _, found in theirs), strict=True)
         shares = self.believe(scores, self.weights, batch).to(scores[0])
         labels = self.options.objective == "labels"
-        said, mine = self._seen(self.fused, batch)
-        found = cross_entropy(said, answers(batch) if labels else mixed(scores, shares, batch))
-        errors = [_error(own, each, shares, batch) for own, each in zip(mine, streams, strict=True)]
-        return found + STREAMS * torch.stack(errors).mean() if errors else found
+        said = answers(batch) if labels else mixed(scores, shares, batch)
+        found = Target(said, [_mean(each, shares, batch) for each in streams])
+        if id(batch) in self.again and found.nbytes <= self.room:
+            self.known[id(batch)] = found
+            self.room -= found.nbytes
+        return found
 
     def said(self) -> Say:
         return partial(logits, self.fused, head=self.fused.get_output_embeddings())
@@ -104,14 +131,23 @@ def _size(tensor: Tensor) -> float:
     return max(float(tensor.detach().square().mean().sqrt()), LEAST)
 
 
-def _error(
-    own: Tensor, theirs: Sequence[Tensor], shares: Float[Tensor, "model sample"], batch: Batch
-) -> Float[Tensor, ""]:
-    """Squared error to the mean of what the parents put out, over the variance of that."""
-    sample, _ = places(own, batch)
-    found, wanted = own.flatten(0, -2), weighed(shares[:, sample], [each.flatten(0, -2) for each in theirs])
+def _error(own: Float[Tensor, "row unit"], wanted: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
+    """Squared error over the variance of what is wanted."""
+    return (own - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+
+
+def _mean(theirs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[Tensor, "row unit"]:
+    """Of what the parents put out, each as far as it is believed."""
+    sample, _ = places(theirs[0], batch)
+    return weighed(shares[:, sample[_there(theirs[0], batch)]], [_rows(each, batch) for each in theirs])
+
+
+def _rows(values: Float[Tensor, "*place unit"], batch: Batch) -> Float[Tensor, "row unit"]:
+    """Without those of padding."""
+    return values.flatten(0, -2)[_there(values, batch)]
+
+
+def _there(values: Float[Tensor, "*place unit"], batch: Batch) -> slice | Bool[Tensor, " place"]:
+    """Where there is no padding."""
     mask = batch.get("attention_mask")
-    if mask is not None and mask.shape == own.shape[:-1]:
-        there = mask.flatten().bool()
-        found, wanted = found[there], wanted[there]
-    return (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+    return mask.flatten().bool() if mask is not None and mask.shape == values.shape[:-1] else slice(None)
