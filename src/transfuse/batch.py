@@ -28,6 +28,11 @@ def answers(batch: Batch) -> Int[Tensor, " sample"]:
     return labels if labels.ndim == 1 else labels[labels != MISSING]
 
 
+def asks(batch: Batch) -> bool:
+    """Whether there is anything in it that a model is to tell."""
+    return "labels" not in batch or len(answers(batch)) > 0
+
+
 def size(batch: Batch) -> int:
     """How many samples it holds."""
     return len(next(iter(batch.values())))

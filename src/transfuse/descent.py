@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.augment import varied
-from transfuse.batch import Batch, answers, held_out
+from transfuse.batch import Batch, asks, held_out
 from transfuse.choices import Learning
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
 from transfuse.io.state import load_state, save_state
@@ -47,6 +47,7 @@ class Descent(ABC):
 
     patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
     slows: ClassVar[float] = 0.0  # share of all steps which, none of them better, are taken back; 0: none are
+    draws = 1  # batches of a step, one after the other
 
     def __init__(
         self, modules: Sequence[nn.Module], groups: Iterable[dict[str, Any]], parents: Sequence[PreTrainedModel],
@@ -85,9 +86,9 @@ class Descent(ABC):
 
     def step(self) -> None:
         """One step of Adam, and now and then a look at held-out samples."""
-        loss = self.loss(self._drawn())
         self.adam.zero_grad()
-        loss.backward()
+        for _ in range(self.draws):
+            (self.loss(self._drawn()) / self.draws).backward()
         self._average()
         self.adam.step()
         self.pace.step()
@@ -182,7 +183,7 @@ def halves_that_ask(model: PreTrainedModel, batches: Sequence[Batch], what: str)
         DataError: nothing is asked, or there are fewer than two samples to learn `what` from.
         SpecError: the model has no head, so that nothing is said that could be compared.
     """
-    asking = [batch for batch in batches if "labels" not in batch or len(answers(batch))]
+    asking = [batch for batch in batches if asks(batch)]
     if batches and not asking:
         raise DataError(NOTHING_SAID)
     fit, held = held_out(asking)

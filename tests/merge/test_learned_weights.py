@@ -104,19 +104,44 @@ def test_padding_teaches_nothing():
 
 
 @pytest.mark.parametrize(
-    ("augment", "room", "looks"), [("none", learned.ROOM, 1), ("none", 0, 10), ("flip", learned.ROOM, 10)]
+    ("augment", "room", "looks"), [("none", learned.ROOM, 0), ("none", 0, 10), ("flip", learned.ROOM, 10)]
 )
 def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypatch, augment, room, looks):
     monkeypatch.setattr(learned, "ROOM", room)
     case = CASES[0]
     parent, sample = case.build(1), batches(case, 1)
     lesson = Lesson(broken(case), [parent], [1.0], (sample, sample), Learning(steps=10, augment=augment), even, (), 0)
-    passes = []
+    passes = []  # but for the first, by which it is told how many answers a batch has
     parent.register_forward_hook(lambda *given: passes.append(given))
     losses = [lesson.loss(lesson._drawn()) for _ in range(10)]
     assert len(passes) == looks
     if augment == "none":
         torch.testing.assert_close(torch.stack(losses), losses[0].expand(10), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "count"), [("ViTForImageClassification", 50), ("BertForMaskedLM", 5)])
+def test_a_step_takes_a_hundred_answers_at_least(name, count):
+    """Two images have as many, two texts of twelve words twenty-four."""
+    case = next(case for case in CASES if case.name == name)
+    fused, halves, seen = broken(case), (batches(case, 3), batches(case, 1)), []
+    lesson = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=2), even, (), 0)
+    fused.register_forward_hook(lambda *given: seen.append(given))
+    lesson.step()
+    assert len(seen) == count
+
+
+def test_texts_that_ask_nothing_teach_nothing():
+    """A piece of a batch may have nothing to tell, where the batch as a whole does."""
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    sample = {name: torch.cat([each[name] for each in batches(case)]) for name in batches(case, 1)[0]}
+    labels = torch.full_like(sample["input_ids"], MISSING)
+    labels[:5] = sample["input_ids"][:5]
+    halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
+    assert len(labels) > learned.SAMPLES
+    fused = broken(case)
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=EVERY))
+    assert course.best > 0
+    assert all(values.isfinite().all() for values in fused.parameters())
 
 
 def test_what_is_left_alone_stays():

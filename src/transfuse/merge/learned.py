@@ -13,6 +13,7 @@ all widths. Nothing of this is worse, on held-out samples, than what it started 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, cut, places
+from transfuse.batch import Batch, answers, asks, cut, places
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.merge.steps import hooked, steps
@@ -29,7 +30,8 @@ from transfuse.network.model import logits
 from transfuse.trust import Believe, Scores, Shares, even, mixed, weighed
 
 STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
-SAMPLES = 25  # of a step, at most
+SAMPLES = 25  # seen at a time, at most
+ANSWERS = 100  # of a step, at least: of images, one each, it takes more of them than of texts
 FITTED = 2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
 LEAST = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
 ROOM = 2**30  # bytes that may be remembered of what parents show of samples that come again as they were
@@ -79,7 +81,7 @@ class Lesson(Descent):
         seed: int,
     ) -> None:  # fmt: skip
         self.fused, self.believe = fused, believe
-        fit = [piece for batch in halves[0] for piece in cut(batch, SAMPLES)]
+        fit = [piece for batch in halves[0] for piece in cut(batch, SAMPLES) if asks(piece)]
         blocks = [step for step in steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
         self.watched = [step.name for step in blocks if step != last[step.stack]]
@@ -88,6 +90,7 @@ class Lesson(Descent):
         moving = [each for each in fused.parameters() if id(each) not in still]
         groups = [{"params": [each], "lr": options.learning_rate * _size(each)} for each in moving]
         super().__init__([fused], groups, parents, weights, (fit, halves[1]), options, believe, seed)
+        self.draws = ceil(ANSWERS / len(self.target(fit[0]).said))
 
     def loss(self, batch: Batch) -> Tensor:
         target = self.target(batch)
