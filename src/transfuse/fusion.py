@@ -1,7 +1,7 @@
 """The job: from models, as paths or loaded, to one fused model that can be saved."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,13 +146,16 @@ def merge(
     if how == "learned":  # and chosen by samples that no layer was fitted to
         halves = halves_that_ask(parents[0], batches, "weights")
         batches = list(first(halves[0], FITTED))
-        store = store.of(part="to learn from")
-    fits = least_squares(declaration(fused), fused, parents, weights, batches, believe, leave, each, store)
+    kept = store.of(part="to learn from") if halves else store
+    fits = least_squares(declaration(fused), fused, parents, weights, batches, believe, leave, each, kept)
     record: dict[str, Any] = {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
     if halves:
         state = store.folder and store.folder / "weights.pt"
         chosen = learning or Learning()
         course = learn_weights(fused, parents, weights, halves, chosen, believe, leave, seed, state, progress.track)
+        if not course.best:  # nothing gained: then no samples are withheld from the layers
+            few = replace(choices, batches=list(first(choices.batches, FITTED)))
+            fused, record = merge(anchor, alignments, weights, few, "least-squares", believe, leave, progress, store)
         record["learned_weights"] = asdict(course)
     return fused, record
 

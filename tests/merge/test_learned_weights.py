@@ -5,7 +5,7 @@ import torch
 from cases import CASES, HEADS, VIT, Case
 from datasets import Dataset
 from PIL import Image
-from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from transfuse import matching
 from transfuse.batch import MISSING, cast, held_out
@@ -15,6 +15,7 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import fuse
 from transfuse.merge import learned
 from transfuse.merge.learned import Lesson, learn_weights
+from transfuse.report.table import fusion_summary
 from transfuse.trust import even
 
 SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
@@ -183,12 +184,31 @@ def test_refused_without_samples_or_a_head():
         halves_that_ask(bare.build(1), batches(bare), "weights")
 
 
+def pictures(count: int) -> tuple[Dataset, ViTImageProcessorPil]:
+    size, generator = VIT["image_size"], torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
+    data = Dataset.from_dict({"image": [Image.fromarray(each.numpy()) for each in pixels]})
+    return data, ViTImageProcessorPil(size={"height": size, "width": size})
+
+
+def test_where_nothing_is_gained_layers_are_fitted_as_without():
+    """No sample is withheld from them then: what is spoilt costs time, not quality."""
+    data, processor = pictures(20)
+    parents = [ViTForImageClassification(ViTConfig(**VIT | {"num_channels": 3})).eval() for _ in range(2)]
+    given = {"data": data, "processor": processor, "batch_size": 2}
+    spoilt = fuse(parents, merge="learned", learning_rate=100.0, steps=2, **given)
+    plain = fuse(parents, merge="least-squares", **given)
+    assert spoilt.record["learned_weights"]["best"] == 0
+    assert spoilt.record["least_squares"] == plain.record["least_squares"]
+    for name, values in plain.model.state_dict().items():
+        assert torch.equal(spoilt.model.state_dict()[name], values), name
+    assert "nothing gained by learning weights" in fusion_summary("out", spoilt.record | {"seconds": 1.0})
+
+
 @pytest.mark.parametrize(("how", "what"), [({"align": "learned"}, "maps"), ({"merge": "learned"}, "weights")])
 def test_a_headless_model_is_refused_before_it_is_aligned(monkeypatch, how, what):
     monkeypatch.setattr(matching, "align", lambda *given: pytest.fail("aligned first"))
+    data, processor = pictures(20)
     config = ViTConfig(**VIT | {"num_channels": 3})
-    size = config.image_size
-    pictures = Dataset.from_dict({"image": [Image.new("RGB", (size, size), (shade, 0, 0)) for shade in range(20)]})
-    processor = ViTImageProcessorPil(size={"height": size, "width": size})
     with pytest.raises(SpecError, match=f"ViTModel has no head to learn {what} by"):
-        fuse([ViTModel(config).eval() for _ in range(2)], pictures, processor=processor, **how)
+        fuse([ViTModel(config).eval() for _ in range(2)], data, processor=processor, **how)

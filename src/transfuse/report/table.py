@@ -31,7 +31,8 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     evidence = record["evidence"] + (f" of {samples} samples" if samples else "")
     by = "" if record["options"]["align"] == "none" else f", evidence {evidence}"
     fitted = ", layers fitted by least squares" if "least_squares" in record else ""
-    fitted += ", weights learned" if "learned_weights" in record else ""
+    if course := record.get("learned_weights"):
+        fitted += ", weights learned" if course["best"] else ", nothing gained by learning weights"
     return printable(
         f"Fused {len(record['models'])} models into {output}"
         f" (align {record['options']['align']}{by}{fitted}, {record['seconds']:.1f} s)"
