@@ -3,8 +3,8 @@
 python benchmarks/weights.py --dataset fashion-mnist --pairs 1,2 2,3 3,1 --samples 20000 --steps 2000 --augment flip
 python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 2,3 --samples 20000 --steps 2000 \
   --augment flip --trust confidence
-python benchmarks/weights.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25 \
-  --steps 200 --limit 400
+python benchmarks/weights.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 1000 --batch-size 25 \
+  --steps 500 --learning-rate 0.02 --limit 400
 
 No labels; what is learned from are the calibration samples, of which a fifth choose what is kept (and to 2,000 at most
 layers are fitted); all figures are of the test split. The control: the anchor, moved by the same steps towards the same
@@ -74,11 +74,10 @@ def main() -> None:
     parser.add_argument("--augment", default="none")
     parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
-    parser.add_argument("--name", default="", help="of the course, if it is not the first one measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = "-".join(filter(None, ["weights", args.dataset, args.trust.replace("even", ""), args.name]))
+    name = f"weights-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
 
 
