@@ -34,7 +34,8 @@ def split(dataset: str, name: str) -> Dataset:
 def spread(values: Iterable[float], digits: int = 3, factor: float = 1) -> str:
     """Mean and standard deviation of what was measured, each times a factor."""
     found = [factor * value for value in values]
-    return f"{mean(found):.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
+    middle = round(mean(found), digits) + 0.0  # of a zero, not a sign
+    return f"{middle:.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
 
 
 def peak_bytes() -> int:
