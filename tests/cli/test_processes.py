@@ -84,10 +84,11 @@ def test_a_full_disk_leaves_nothing(world: World) -> None:
 def test_an_interrupt_is_one_line_and_leaves_only_finished_work(world: World) -> None:
     """Interrupted while it writes."""
     program = f"""
-        import sys, time
+        import signal, sys, time
         from transformers import PreTrainedModel
         from transfuse.cli import main
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         save = PreTrainedModel.save_pretrained
         def slowly(model, folder, *arguments, **options):
             save(model, folder, *arguments, **options)
