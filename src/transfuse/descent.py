@@ -47,7 +47,7 @@ class Descent(ABC):
 
     patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
     slows: ClassVar[float] = 0.0  # share of all steps which, none of them better, are taken back; 0: none are
-    draws = 1  # batches of a step, one after the other
+    draws: int = 1  # batches of a step, one after the other
 
     def __init__(
         self, modules: Sequence[nn.Module], groups: Iterable[dict[str, Any]], parents: Sequence[PreTrainedModel],

@@ -1,33 +1,30 @@
 """What a merged model should say of a sample: what the parents say, or the label."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, size
+from transfuse.batch import Batch, answers
 from transfuse.choices import Learning
+from transfuse.memory import Memory
 from transfuse.trust import Believe, together
+
+ROOM = 2**28  # bytes that may be remembered of what parents say of samples that come again as they were
 
 
 class Objective:
-    """Of one run: what parents said of the classes of batches that last as long as it does is remembered."""
+    """Of one run; what parents say of batches that last as long as it does is remembered."""
 
     def __init__(
         self, parents: Sequence[PreTrainedModel], weights: Sequence[float], options: Learning, believe: Believe,
         lasting: Iterable[Batch],
     ) -> None:  # fmt: skip
-        self.parents, self.weights, self.options, self.believe = parents, weights, options, believe
-        self.lasting = {id(batch) for batch in lasting}
-        self.said: dict[int, Tensor] = {}
+        self.labels = options.objective == "labels"
+        self.said = partial(together, believe, parents, weights)
+        self.memory = Memory(lasting, ROOM)
 
     def wanted(self, batch: Batch) -> Tensor:
         """Labels, or the parents' mean probabilities, [answer, class]."""
-        if self.options.objective == "labels":
-            return answers(batch)
-        if id(batch) in self.said:
-            return self.said[id(batch)]
-        found = together(self.believe, self.parents, self.weights, batch)
-        if id(batch) in self.lasting and len(found) == size(batch):
-            self.said[id(batch)] = found
-        return found
+        return answers(batch) if self.labels else self.memory.of(batch, self.said)

@@ -11,11 +11,13 @@ from transformers import PreTrainedModel
 from transfuse.batch import Batch, first, size, unlabelled
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.lazy import Tensors
+from transfuse.memory import Memory
 from transfuse.merge.mean import mean
 from transfuse.network.model import answer, has_scores, predict, with_tensors
+from transfuse.trust import even, together
 
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
-ENTRIES = 2**25  # of the parents' answers that are kept from one candidate to the next, at most
+ROOM = 2**27  # bytes of the parents' answers that are kept from one candidate to the next, at most
 
 
 @torch.no_grad()
@@ -43,26 +45,20 @@ class _Judge:
 
     def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.parents, self.batches = (anchor, source), batches
-        self.said: dict[int, Tensor] = {}
+        self.memory = Memory(batches, ROOM)
 
     def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
         total, count = 0.0, 0
-        for place, batch in enumerate(self.batches):
-            wanted = self._wanted(place, batch)
+        for batch in self.batches:
+            wanted = self.memory.of(batch, self._wanted)
             total -= float((wanted * predict(merged, batch).log_softmax(-1)).sum())
             count += len(wanted)
         if not count:
             raise DataError(NOTHING_SAID)
         return total / count
 
-    def _wanted(self, place: int, batch: Batch) -> Float[Tensor, "answer cls"]:
-        if place in self.said:
-            return self.said[place]
-        one, two = (predict(parent, batch).softmax(-1) for parent in self.parents)
-        found = (one + two) / 2
-        if sum(each.numel() for each in self.said.values()) + found.numel() <= ENTRIES:
-            self.said[place] = found
-        return found
+    def _wanted(self, batch: Batch) -> Float[Tensor, "answer cls"]:
+        return together(even, self.parents, (0.5, 0.5), batch)
 
 
 def _distances(

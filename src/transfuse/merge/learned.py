@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from transfuse.batch import Batch, answers, asks, cut, places
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
+from transfuse.memory import Memory
 from transfuse.merge.steps import hooked, steps
 from transfuse.network.model import logits
 from transfuse.trust import Believe, Scores, Shares, even, mixed, weighed
@@ -85,35 +86,27 @@ class Lesson(Descent):
         blocks = [step for step in steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
         self.watched = [step.name for step in blocks if step != last[step.stack]]
-        self.again, self.known, self.room = {id(piece) for piece in fit}, dict[int, Target](), ROOM
         still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
         moving = [each for each in fused.parameters() if id(each) not in still]
         groups = [{"params": [each], "lr": options.learning_rate * _size(each)} for each in moving]
         super().__init__([fused], groups, parents, weights, (fit, halves[1]), options, believe, seed)
-        self.draws = ceil(ANSWERS / len(self.target(fit[0]).said))
+        self.memory = Memory(fit, ROOM)
+        self.draws = ceil(ANSWERS / len(self.memory.of(fit[0], self._target).said))
 
     def loss(self, batch: Batch) -> Tensor:
-        target = self.target(batch)
+        target = self.memory.of(batch, self._target)
         said, mine = self._seen(self.fused, batch)
         found = cross_entropy(said, target.said)
         errors = [_error(_rows(own, batch), each) for own, each in zip(mine, target.streams, strict=True)]
         return found + STREAMS * torch.stack(errors).mean() if errors else found
 
     @torch.no_grad()
-    def target(self, batch: Batch) -> Target:
-        """Remembered of batches that come again, as far as there is room."""
-        if id(batch) in self.known:
-            return self.known[id(batch)]
+    def _target(self, batch: Batch) -> Target:
         theirs = [self._seen(parent, batch) for parent in self.parents]
         scores, streams = [said for said, _ in theirs], zip(*(found for _, found in theirs), strict=True)
         shares = self.believe(scores, self.weights, batch).to(scores[0])
-        labels = self.options.objective == "labels"
-        said = answers(batch) if labels else mixed(scores, shares, batch)
-        found = Target(said, [_mean(each, shares, batch) for each in streams])
-        if id(batch) in self.again and found.nbytes <= self.room:
-            self.known[id(batch)] = found
-            self.room -= found.nbytes
-        return found
+        said = answers(batch) if self.objective.labels else mixed(scores, shares, batch)
+        return Target(said, [_mean(each, shares, batch) for each in streams])
 
     def said(self) -> Say:
         return partial(logits, self.fused, head=self.fused.get_output_embeddings())
