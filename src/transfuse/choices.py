@@ -65,7 +65,7 @@ class Learning:
 
     Attributes:
         objective: what the merged model should say: what its parents say on average, or the labels.
-        steps: of Adam, at most; maps end early where held-out samples no longer gain.
+        steps: of descent, at most; maps end early where held-out samples no longer gain.
         learning_rate: at first; of weights, relative to the size of each tensor.
         augment: random changes of the images.
     """

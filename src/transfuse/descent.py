@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from transformers import PreTrainedModel
 
 from transfuse.augment import varied
@@ -43,28 +45,28 @@ class Course:
 
 
 class Descent(ABC):
-    """Adam over what some modules hold; what was best on held-out samples is kept."""
+    """Over what some modules hold; what was best on held-out samples is kept."""
 
     patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
     slows: ClassVar[float] = 0.0  # share of all steps which, none of them better, are taken back; 0: none are
     draws: int = 1  # batches of a step, one after the other
 
     def __init__(
-        self, modules: Sequence[nn.Module], groups: Iterable[dict[str, Any]], parents: Sequence[PreTrainedModel],
+        self, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer], parents: Sequence[PreTrainedModel],
         weights: Sequence[float], halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning,
         believe: Believe = even, seed: int = 0,
     ) -> None:  # fmt: skip
         """
         Args:
-            modules: what is kept where it is best; `groups`: those of its parameters that move, and how fast.
+            modules: what is kept where it is best; `optimizers`: of those of its parameters that move.
             halves: samples to learn from, as many at a time as a batch has, and to choose by.
         """
         self.modules, self.parents, self.weights, self.options = modules, parents, weights, options
         self.generator = torch.Generator().manual_seed(seed)
         self.fit, self.held = halves
         self.objective = Objective(parents, weights, options, believe, [*self.fit, *self.held])
-        self.adam = torch.optim.Adam(groups, lr=options.learning_rate)
-        self.pace = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, options.steps)
+        self.optimizers = optimizers
+        self.paces = [CosineAnnealingLR(each, options.steps) for each in optimizers]
         self.base = self._of_parents()
         self.steps, self.worse, self.looks = 0, 0, [self.look()]
         self.kept = self._copy()
@@ -85,13 +87,13 @@ class Descent(ABC):
         return self.steps < self.options.steps and patient
 
     def step(self) -> None:
-        """One step of Adam, and now and then a look at held-out samples."""
-        self.adam.zero_grad()
+        """One step, and now and then a look at held-out samples."""
+        self._forget()
         for _ in range(self.draws):
             (self.loss(self._drawn()) / self.draws).backward()
         self._average()
-        self.adam.step()
-        self.pace.step()
+        for each in self._moving():
+            each.step()
         self.steps += 1
         if self.steps % EVERY == 0 or self.steps == self.options.steps:
             self.looks.append(self.look())
@@ -106,13 +108,26 @@ class Descent(ABC):
         """Go on from what was best, half as fast."""
         self._load(self.kept)
         self.worse = 0
-        for group in self.adam.param_groups:
+        for group in self._groups():
             group["lr"] /= 2
+
+    def _moving(self) -> list[Optimizer | LRScheduler]:
+        """What takes steps, in order."""
+        return [*self.optimizers, *self.paces]
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Of parameters that move, and how fast."""
+        return [group for each in self.optimizers for group in each.param_groups]
+
+    def _forget(self) -> None:
+        """All gradients."""
+        for each in self.optimizers:
+            each.zero_grad()
 
     def _average(self) -> None:
         """Over all processes, each of which drew samples of its own."""
         ranks = here()
-        moving = (each.grad for group in self.adam.param_groups for each in group["params"])
+        moving = (each.grad for group in self._groups() for each in group["params"])
         every = [grad for grad in moving if grad is not None]
         if ranks.count > 1:
             for own, total in zip(every, ranks.total(every), strict=True):
@@ -141,21 +156,21 @@ class Descent(ABC):
     def best(self) -> Course:
         """Go back to what was best on held-out samples."""
         self._load(self.kept)
-        self.adam.zero_grad()
+        self._forget()
         return Course(tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * EVERY, self.steps))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on."""
         return {
-            "modules": self._copy(), "kept": self.kept, "adam": self.adam.state_dict(), "pace": self.pace.state_dict(),
-            "steps": self.steps, "worse": self.worse, "looks": self.looks, "generator": self.generator.get_state(),
+            "modules": self._copy(), "kept": self.kept, "steps": self.steps, "worse": self.worse, "looks": self.looks,
+            "generator": self.generator.get_state(), "moving": [each.state_dict() for each in self._moving()],
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._load(state["modules"])
-        self.adam.load_state_dict(state["adam"])
-        self.pace.load_state_dict(state["pace"])
+        for each, values in zip(self._moving(), state["moving"], strict=True):
+            each.load_state_dict(values)
         self.steps, self.worse, self.looks = state["steps"], state["worse"], state["looks"]
         self.kept = state["kept"]
         self.generator.set_state(state["generator"])

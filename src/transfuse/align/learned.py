@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
+from torch.optim import Adam
 from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned
@@ -75,7 +76,9 @@ class Meeting(Descent):
         ]  # fmt: skip
         self.latents = [Latents(each, parents[0].device) for each in spaces]
         every = [parameter for latents in self.latents for parameter in latents.parameters()]
-        super().__init__(self.latents, [{"params": every}], parents, weights, halves, options, believe, seed)
+        super().__init__(
+            self.latents, [Adam(every, lr=options.learning_rate)], parents, weights, halves, options, believe, seed
+        )
 
     def loss(self, batch: Batch) -> Tensor:
         near = [weight * (1 + NEARNESS * (2 * self._random() - 1)) for weight in self.weights]

@@ -7,7 +7,8 @@ one teacher's layers, through maps learned for it; here the teachers' basis is t
 by what is said alone: it need not put out what its parents do, as long as its head says it.
 
 Starts from fitted layers (`least_squares`). Every tensor moves by a share of its own size, so that one rate does for
-all widths. Nothing of this is worse, on held-out samples, than what it started from: that is kept otherwise.
+all widths; matrices of blocks by Muon, which gets further in half the steps (docs/log.md), all else by Adam. Nothing
+of this is worse, on held-out samples, than what it started from: that is kept otherwise.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,13 +21,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Adam
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, answers, asks, cut, places
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.memory import Memory
-from transfuse.merge.steps import hooked, steps
+from transfuse.merge.muon import Muon
+from transfuse.merge.steps import hooked, stacks, steps
 from transfuse.network.model import logits
 from transfuse.trust import Believe, Scores, Shares, even, mixed, weighed
 
@@ -88,8 +91,16 @@ class Lesson(Descent):
         self.watched = [step.name for step in blocks if step != last[step.stack]]
         still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
         moving = [each for each in fused.parameters() if id(each) not in still]
-        groups = [{"params": [each], "lr": options.learning_rate * _size(each)} for each in moving]
-        super().__init__([fused], groups, parents, weights, (fit, halves[1]), options, believe, seed)
+        inside = _matrices(fused)
+        kinds = {
+            Muon: [each for each in moving if id(each) in inside],
+            Adam: [each for each in moving if id(each) not in inside],
+        }
+        optimizers = [
+            kind([{"params": [each], "lr": options.learning_rate * _size(each)} for each in found])
+            for kind, found in kinds.items() if found
+        ]  # fmt: skip
+        super().__init__([fused], optimizers, parents, weights, (fit, halves[1]), options, believe, seed)
         self.memory = Memory(fit, ROOM)
         self.draws = ceil(ANSWERS / len(self.memory.of(fit[0], self._target).said))
 
@@ -120,6 +131,13 @@ class Lesson(Descent):
         with hooked([model.get_submodule(name) for name in self.watched], keep):
             said = logits(model, batch, model.get_output_embeddings())
         return said, found
+
+
+def _matrices(model: PreTrainedModel) -> set[int]:
+    """By `id`: those of the blocks that something is multiplied with."""
+    inside = [module for found in stacks(model).values() for block in found for module in block.modules()]
+    multiplied = [module for module in inside if not isinstance(module, nn.Embedding)]
+    return {id(each) for module in multiplied for each in module.parameters(recurse=False) if each.ndim == 2}
 
 
 def _size(tensor: Tensor) -> float:

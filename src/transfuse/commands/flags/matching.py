@@ -88,13 +88,13 @@ Objective = Annotated[
         " unlabelled.",
     ),
 ]
-Steps = Annotated[int | None, Option(metavar="COUNT", help="Learned maps or weights: of Adam, at most. Default: 500.")]
+Steps = Annotated[int | None, Option(metavar="COUNT", help="Learned maps or weights: how many at most. Default: 500.")]
 MapRate = Annotated[
     float | None,
     Option(
         "--learning-rate",
         metavar="NUMBER",
-        help="Learned maps or weights: of Adam at first, of weights relative to their size. Default: 0.01.",
+        help="Learned maps or weights: at first; of weights, relative to their size. Default: 0.01.",
     ),
 ]
 Varied = Annotated[
