@@ -29,7 +29,10 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                    state = self.state[matrix]
+                    if not state:
+                        state["momentum"] = torch.zeros_like(matrix)
+                    momentum = state["momentum"]
                     momentum.lerp_(matrix.grad, 1 - MOMENTUM)
                     direction = orthogonal(matrix.grad.lerp(momentum, MOMENTUM))
                     matrix.add_(direction, alpha=-group["lr"] * max(matrix.shape) ** 0.5)
