@@ -45,8 +45,9 @@ COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exac
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every row of one pair."""
-    models = [subject.model(seed) for seed in seeds]
-    networks = [network(model, torch.device("cpu")) for model in models]
+    device = torch.device(args.device)
+    models = [subject.model(seed).to(device) for seed in seeds]
+    networks = [network(model, device) for model in models]
     judge = Judge(subject, seeds[0], "test", args.limit)
     first, second = (judge.measure(model) for model in models)
     rows = [row("anchor", first), row("other parent", second)]
@@ -132,6 +133,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", required=True)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
     parser.add_argument("--points", type=int, default=7)
     parser.add_argument("--steps", type=int, default=400)

@@ -2,6 +2,8 @@
 
 python benchmarks/parents_lm.py --kind llama --seeds 1 2 3
 python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
+python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 256 --heads 4 --blocks 6 --epochs 30 \
+  --batch-size 32 --dropout 0.2 --device cuda --seeds 1 2 3
 python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
 
 The GPT-2 has learned positions, LayerNorm, fused and biased projections and tied embeddings; the Llama rotary
@@ -63,13 +65,14 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
         for rows in (mostly(read, 1 - seed % 2) if args.text == "books" else read, passages("validation", args.text))
     )
     torch.manual_seed(seed)
-    model = build(args.kind, len(words), words.eos_token_id, words.model_max_length, args)
-    recipe = Recipe(args.epochs, batch_size=16, learning_rate=args.learning_rate, warmup=0.1, weight_decay=0.1)
+    model = build(args.kind, len(words), words.eos_token_id, words.model_max_length, args).to(args.device)
+    inputs, held = ({name: values.to(args.device) for name, values in each.items()} for each in (inputs, held))
+    recipe = Recipe(args.epochs, args.batch_size, args.learning_rate, weight_decay=0.1, warmup=0.1)
     start = time.time()
     facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "machine": machine(), "validation": []}
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
-        ids, mask = inputs["input_ids"][chosen], inputs["attention_mask"][chosen]
+        ids, mask = (inputs[name][chosen.to(args.device)] for name in ("input_ids", "attention_mask"))
         longest = int(mask.sum(1).max())
         return next_tokens(model, ids[:, :longest], mask[:, :longest])
 
@@ -101,6 +104,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1, help="of the GPT-2; a Llama has none")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

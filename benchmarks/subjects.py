@@ -87,11 +87,13 @@ CLOTHES = {"augment": "flip", "label_smoothing": 0.1, "batch_size": 128}
 IMAGES = {"augment": "crop-flip", "label_smoothing": 0.1, "batch_size": 128}
 SUBJECTS = {
     "cifar10": Subject("cifar10-vit-96", lambda name: split("cifar10", name), IMAGES),
+    "cifar10-256": Subject("cifar10-vit-256", lambda name: split("cifar10", name), IMAGES),
     "fashion-mnist": Subject("fashion-mnist-vit-64", lambda name: split("fashion-mnist", name), CLOTHES),
     "fashion-mnist-skewed": Subject("fashion-mnist-vit-64-skewed", lambda name: split("fashion-mnist", name), CLOTHES),
     "sst2": Subject("sst2-bert-64", sentences, {"batch_size": 64}),
     "sst2-narrow": Subject("sst2-bert-32", sentences, {"batch_size": 64}),
     "tinyshakespeare-gpt2": Subject("tinyshakespeare-gpt2-96", partial(passages, text="tinyshakespeare")),
+    "tinyshakespeare-gpt2-256": Subject("tinyshakespeare-gpt2-256", partial(passages, text="tinyshakespeare")),
     "tinyshakespeare-llama": Subject("tinyshakespeare-llama-96", partial(passages, text="tinyshakespeare")),
     "books-llama": Subject("books-llama-96", partial(passages, text="books")),
     "warandpeace": Subject("warandpeace-bert-128", passages, {"batch_size": 32}),

@@ -36,8 +36,9 @@ from transfuse.trust import TRUST
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """By name: the parents, their ensemble, what was fitted, what was learned from there, and from the anchor."""
-    models = [subject.model(seed) for seed in seeds]
-    networks = [network(model, torch.device("cpu")) for model in models]
+    device = torch.device(args.device)
+    models = [subject.model(seed).to(device) for seed in seeds]
+    networks = [network(model, device) for model in models]
     judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TRUST[args.trust]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
     parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
     args = parser.parse_args()
     torch.set_num_threads(1)

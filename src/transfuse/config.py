@@ -96,11 +96,12 @@ class Settings(BaseModel):
             device = torch.device(
                 (_own_gpu() if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
             )
-            torch.ones(1, device=device).item()  # "meta", which holds no numbers, fails here too
+            probe = torch.ones(1, device=device)
+            probe.item()  # "meta", which holds no numbers, fails here too
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
-        return device
+        return probe.device  # with its number
 
 
 class Options(Settings):

@@ -47,6 +47,28 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16")
 
 
+class Scores(torch.nn.Module):
+    """What a classifier says of images, and nothing else."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch cls"]:
+        scores: Tensor = self.model(pixel_values=images).logits
+        return scores
+
+
+def replayed(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
+    """The module for inputs like this one: on a GPU its passes are recorded once and replayed, since small kernels take
+    longer to launch than to run."""
+    if not example.is_cuda:
+        return module
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        torch.cuda.make_graphed_callables(module.train(), (example.clone(),))  # in place
+    return module
+
+
 def train_classifier(
     model: torch.nn.Module,
     images: Float[Tensor, "sample channel height width"],
@@ -56,6 +78,7 @@ def train_classifier(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
     """Train `model` in place on prepared `images`; `on_epoch` gets the epoch and its mean loss."""
+    scores = replayed(Scores(model), images[: recipe.batch_size])
 
     def loss(chosen: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
         batch = images[chosen.to(images.device)]
@@ -63,8 +86,8 @@ def train_classifier(
             batch = shifted(batch, recipe.crop, generator)
         if recipe.flip:
             batch = flipped(batch, generator)
-        logits = model(pixel_values=batch).logits
-        return cross_entropy(logits.float(), labels[chosen.to(labels.device)], label_smoothing=recipe.label_smoothing)
+        wanted = labels[chosen.to(labels.device)]
+        return cross_entropy(scores(batch).float(), wanted, label_smoothing=recipe.label_smoothing)
 
     train(model, len(images), loss, recipe, seed, on_epoch)
 
@@ -86,7 +109,7 @@ def train(
     model.train()
     for epoch in range(recipe.epochs):
         order = torch.randperm(samples, generator=generator)
-        running = 0.0
+        running = torch.zeros((), device=device)
         for step in range(per_epoch):
             optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale((epoch * per_epoch + step) / total)
             chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
@@ -96,6 +119,6 @@ def train(
             value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            running += value.item()
-        on_epoch(epoch + 1, running / per_epoch)
+            running += value.detach()
+        on_epoch(epoch + 1, float(running) / per_epoch)
     model.eval()

@@ -42,7 +42,7 @@ def as_matrix(chosen: Map, units: int) -> Element:
     """A hard map or a rotation as the matrix it pushes by."""
     chosen = chosen.taken()
     if isinstance(chosen, Permutation):
-        identity = torch.eye(units, dtype=torch.float64)
+        identity = torch.eye(units, dtype=torch.float64, device=chosen.index.device)
         return chosen.push(identity.expand(*chosen.index.shape[:-1], units, units))
     assert isinstance(chosen, Matrix)
     return chosen.forward

@@ -35,7 +35,8 @@ def solve(root: Space, terms: Sequence[Term], given: Map | None = None) -> tuple
         terms: of batch size one; the leaves of each are `root` and spaces within it.
         given: the map of `root`, if it is known already.
     """
-    elements, value = _alone(root, terms, None if given is None else as_matrix(given, root.units).unsqueeze(0))
+    known = None if given is None else as_matrix(given, root.units).to(terms[0].cross.device).unsqueeze(0)
+    elements, value = _alone(root, terms, known)
     free = {space.name: space for term in terms for space in term.leaves if space.free}
     maps = {name: _as_map(free[name].group, found[0]) for name, found in elements.items()}
     return maps, float(value)
@@ -67,8 +68,8 @@ def _alone(
     elements = {space.name: element}
     if below:
         chosen = element.abs().argmax(-2)  # [batch, target]: only units that are permuted hold others
-        batch, target = torch.arange(sizes[0]).unsqueeze(-1), torch.arange(space.units)
-        elements |= {name: found.unflatten(0, sizes)[batch, chosen, target] for name, found in below.items()}
+        batch, target = (torch.arange(count, device=score.device) for count in (sizes[0], space.units))
+        elements |= {name: found.unflatten(0, sizes)[batch[:, None], chosen, target] for name, found in below.items()}
     return elements, (element * score).sum((-1, -2))
 
 
@@ -153,12 +154,12 @@ def _identity(space: Space, terms: Sequence[Term]) -> Elements:
     inside = {
         each for term in terms for each in term.leaves if each.free and space in (each, *each.ancestors())
     }  # fmt: skip
-    batch = len(terms[0].cross)
+    batch, device = len(terms[0].cross), terms[0].cross.device
     made = {}
     for each in inside:
         chain = each.ancestors()
         outer = [parent.units for parent in chain[chain.index(space) :]] if space in chain else []
-        made[each.name] = torch.eye(each.units, dtype=torch.float64).expand(batch, *outer, -1, -1)
+        made[each.name] = torch.eye(each.units, dtype=torch.float64, device=device).expand(batch, *outer, -1, -1)
     return made
 
 

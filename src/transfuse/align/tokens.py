@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,8 +40,8 @@ def window(layout: Tokens, size: int) -> Select:
 
 def _of_whole_sequences(layout: Tokens, places: list[int]) -> Select:
     """These places; patches that the special tokens have not joined yet are all kept, as released."""
-    length = layout.prefix + layout.rows * layout.columns
-    return lambda values: values[:, places] if values.shape[1] == length else values
+    length, index = layout.prefix + layout.rows * layout.columns, torch.tensor(places)
+    return lambda values: values[:, index] if values.shape[1] == length else values
 
 
 def parse(name: str, layout: Tokens | None) -> Select:

@@ -34,7 +34,7 @@ from transfuse.network.model import logits
 from transfuse.trust import Believe, Scores, Shares, even, mixed, weighed
 
 STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
-SAMPLES = 25  # seen at a time, at most
+SAMPLES = 25  # seen at a time, at most, but see `_at_once`
 ANSWERS = 100  # of a step, at least: of images, one each, it takes more of them than of texts
 FITTED = 2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
 LEAST = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
@@ -85,7 +85,8 @@ class Lesson(Descent):
         seed: int,
     ) -> None:  # fmt: skip
         self.fused, self.believe = fused, believe
-        fit = [piece for batch in halves[0] for piece in cut(batch, SAMPLES) if asks(piece)]
+        count = _at_once(halves[0][0])
+        fit = [piece for batch in halves[0] for piece in cut(batch, count) if asks(piece)]
         blocks = [step for step in steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
         self.watched = [step.name for step in blocks if step != last[step.stack]]
@@ -131,6 +132,12 @@ class Lesson(Descent):
         with hooked([model.get_submodule(name) for name in self.watched], keep):
             said = logits(model, batch, model.get_output_embeddings())
         return said, found
+
+
+def _at_once(batch: Batch) -> int:
+    """Samples; a GPU, which takes hardly longer for more, sees a whole step of those that ask for one answer each."""
+    single = "labels" not in batch or batch["labels"].ndim == 1
+    return ANSWERS if single and next(iter(batch.values())).is_cuda else SAMPLES
 
 
 def _matrices(model: PreTrainedModel) -> set[int]:

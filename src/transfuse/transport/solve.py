@@ -48,7 +48,7 @@ def simplex(cost: Float[Tensor, "source target"]) -> Match:
     plan, log = ot.emd(mu, nu, cost.double().cpu().numpy(), numItermax=10_000_000, log=True)
     if log["warning"]:
         raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {log['warning']}")
-    return _match(torch.from_numpy(plan), cost)
+    return _match(torch.from_numpy(plan).to(cost.device), cost)
 
 
 def entropic(regularisation: float) -> Solver:
@@ -105,7 +105,7 @@ def _converged(found: Coupling, regularisation: float) -> Coupling:
 
 def uniform(cost: Float[Tensor, "source target"]) -> Match:
     """The plan that knows nothing: every source unit spread over all targets. A control."""
-    return _match(torch.full(cost.shape, 1 / cost.numel(), dtype=torch.float64), cost)
+    return _match(torch.full(cost.shape, 1 / cost.numel(), dtype=torch.float64, device=cost.device), cost)
 
 
 def _uniform(units: int):  # type: ignore[no-untyped-def]

@@ -1,0 +1,58 @@
+"""A GPU beside the CPU of its machine: wall seconds of whole fusions, one after the other, and memory on the GPU.
+
+python benchmarks/device.py --shapes 256,6,32,1000 768,12,224,100
+
+Shapes are width, blocks, pixels, samples: pairs of random ViTs as in `fuse.py`, CIFAR-10 images as samples. Reading,
+preparing images and writing are timed, too. A row that is there already is not measured again.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import DATA, resumed
+from fuse import WAYS, parents
+
+from transfuse import fuse
+
+SHOWN = ("average", "flow", "exact", "exact, least squares")
+
+
+def whole(models: list[Path], way: str, device: str, samples: int) -> dict[str, float]:
+    """One fusion, written."""
+    data = {} if way == "average" else {"data": str(DATA / "cifar10" / "train.parquet"), "samples": samples}
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        fuse(models, device=device, **WAYS[way], **data).save(Path(folder) / "fused")
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds} | ({"peak": torch.cuda.max_memory_allocated()} if device == "cuda" else {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", required=True)
+    parser.add_argument("--devices", nargs="+", default=["cuda", "cpu"])
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        warm = parents(Path(folder), 64, 2, 32)
+        for way in SHOWN:  # libraries are loaded, kernels chosen
+            whole(warm, way, args.devices[0], 100)
+
+        def measure(key: str) -> dict[str, Any]:
+            shape, way, device = key.split("; ")
+            width, blocks, pixels, samples = (int(number) for number in shape.split(","))
+            found = whole(parents(Path(folder), width, blocks, pixels), way, device, samples)
+            print(key, found, flush=True)
+            return found
+
+        keys = [f"{shape}; {way}; {device}" for shape in args.shapes for device in args.devices for way in SHOWN]
+        resumed("device", keys, measure)
+
+
+if __name__ == "__main__":
+    main()
