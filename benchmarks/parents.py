@@ -2,7 +2,7 @@
 
 python benchmarks/parents.py --dataset cifar10 --seeds 1 2 3 4 --epochs 12
 python benchmarks/parents.py --dataset fashion-mnist --view moved --width 64 --blocks 4 --seeds 1 2 3
-python benchmarks/parents.py --dataset cifar10 --width 256 --hidden 512 --heads 8 --patch 4 --epochs 150 \
+python benchmarks/parents.py --dataset cifar10 --width 256 --hidden 512 --heads 8 --patch 4 --epochs 30 \
   --learning-rate 3e-4 --weight-decay 1e-3 --label-smoothing 0 --device cuda --seeds 1 2 3
 """
 

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
+from typer.models import OptionInfo
+
+from transfuse.cli import app
 
 CODE = "import sys; sys.argv[0] = 'transfuse'; from transfuse.cli import main; main()"
 
@@ -31,3 +35,13 @@ def test_commands_flags_and_values(shell: str) -> None:
 def test_where_values_are_many_nothing_is_offered() -> None:
     """So that the shell offers files."""
     assert offered("bash", "fuse", "--data", "") == []
+
+
+def test_flags_are_named_whatever_stands_for_their_value() -> None:
+    """Some versions of typer take a metavar that is a flag's own name, in capitals, for that name."""
+    for command in app.registered_commands:
+        assert command.callback is not None
+        for name, parameter in signature(command.callback).parameters.items():
+            for info in getattr(parameter.annotation, "__metadata__", ()):
+                if isinstance(info, OptionInfo) and (info.metavar or "").lower() == name:
+                    assert info.default == f"--{name}", (command.name, name)  # the first argument, which typer moves

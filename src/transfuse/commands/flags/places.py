@@ -39,6 +39,7 @@ Overwrite = Annotated[bool | None, Option("--overwrite", help="Replace OUT if it
 Data = Annotated[
     str | None,
     Option(
+        "--data",
         metavar="DATA",
         help="Samples, unlabelled: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a"
         " name on the hub. Default: none, align by weights.",
@@ -64,6 +65,7 @@ Tasks = Annotated[
 Both = Annotated[
     str,
     Option(
+        "--data",
         metavar="DATA",
         help="Labelled samples: measured on the test split, aligned by the training split, where there are both.",
     ),

@@ -31,7 +31,8 @@ Metric = Annotated[str, Option(metavar="loss|accuracy", help="What the picture s
 Seed = Annotated[int | None, Option(metavar="NUMBER", help="Which samples are drawn. Default: 0.")]
 BatchSize = Annotated[int | None, Option(metavar="COUNT", help="Samples at a time. Default: 100.")]
 Device = Annotated[
-    str | None, Option(metavar="DEVICE", help="auto (default): cuda where there is one. Or cpu, cuda:1, mps.")
+    str | None,
+    Option("--device", metavar="DEVICE", help="auto (default): cuda where there is one. Or cpu, cuda:1, mps."),
 ]
 MaxMemory = Annotated[
     str | None,

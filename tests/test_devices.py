@@ -1,0 +1,60 @@
+"""What is computed on a device stays there: on one that is pretended, and on a GPU where there is one."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ViTConfig, ViTForImageClassification
+
+from transfuse.training import Recipe, train_classifier
+
+FAST = ("default", "flow, heads kept apart")
+SLOW = (
+    "average", "flow", "flow, hard plans, weighted junctions", "flow, uniform", "flow, other widths",
+    "flow, confident samples", "exact, mean", "permutations", "learned maps", "learned weights", "language",
+    "language, flow", "language, learned",
+)  # fmt: skip
+ROUNDING = 1e-4
+UNSETTLED = 0.1  # of a language model's head, which is fitted by a descent that has not come to rest
+
+
+def fused_there(*ways: str) -> None:
+    run = [sys.executable, str(Path(__file__).parent / "pretend.py"), *ways]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [each["way"] for each in found] == list(ways)
+    for each in found:
+        assert each["there"] > 100, each
+        assert each["differs"] < (UNSETTLED if "language" in each["way"] else ROUNDING), each
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this torch cannot pretend a device",
+)
+@pytest.mark.parametrize("ways", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["some", "others"])
+def test_a_device_that_is_not_the_cpu(ways):
+    fused_there(*ways)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_classifier_whose_passes_are_replayed_learns_the_same():
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4
+    )
+    first = ViTForImageClassification(config)
+    images, labels = torch.randn(64, 3, 8, 8), torch.arange(64) % 2
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = copy.deepcopy(first).to(device)
+        recipe = Recipe(epochs=3, batch_size=16)
+        train_classifier(
+            model, images.to(device), labels.to(device), recipe, 0, lambda epoch, loss: losses.append(loss)
+        )
+    torch.testing.assert_close(losses[:3], losses[3:], rtol=0.02, atol=0.02)
