@@ -163,6 +163,19 @@ def growth() -> str:
     return markdown(["", "seconds, by width", "memory, by width", "seconds, by layers", "memory, by layers"], rows)
 
 
+def device() -> str:
+    """A GPU beside the CPU of its machine."""
+    document = load("device")
+    found = {tuple(key.split("; ")): row for key, row in document["pairs"].items()}
+    rows = [
+        [way, f"{row['seconds']:.1f}", f"{row['peak'] / 1e9:.1f} GB", f"{found[shape, way, 'cpu']['seconds']:.1f}"
+         if (shape, way, "cpu") in found else "not ended in what was left of 75 s"]
+        for (shape, way, where), row in found.items() if where == "cuda"
+    ]  # fmt: skip
+    gpu = document["machine"]["gpu"]
+    return markdown(["", f"seconds on an {gpu}", "peak memory there", "seconds on 16 cores of its machine"], rows)
+
+
 def solvers(name: str) -> str:
     """Ours, and how many times as long others take."""
     return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load(name)["rows"]))

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import glmc_table
 import teach_table
 from barrier_table import columns, decisions, tables
 from rows import (
     ablation,
+    device,
     finetuned,
     fitting,
     flow,
@@ -40,6 +42,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decisions": lambda: decisions(columns()),
     "taught": partial(teach_table.table, "teach", teach_table.TAUGHT),
     "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
+    "glmc": glmc_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
@@ -57,6 +60,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed-vit-b-16-1000": partial(speed, "fuse-vit-b-16-1000"),
     "speed-384": partial(speed, "fuse-384"),
     "speed-2000": partial(speed, "fuse-2000"),
+    "device": device,
     "growth": growth,
     "large": large,
     "solvers": partial(solvers, "solvers"),

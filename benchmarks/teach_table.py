@@ -15,14 +15,14 @@ LEARNED = (BETTER, "least-squares", "learned", "anchor, learned (control)", "ens
 def table(stem: str, rows: Sequence[str]) -> str:
     """Of the results called so: the loss over the mean of the parents', and accuracy or perplexity."""
     found = [
-        Column(name, [_rows(pair) for pair in json.loads(file.read_text())["pairs"].values()])
+        Column(name, [with_excess(pair) for pair in json.loads(file.read_text())["pairs"].values()])
         for name in IMAGES | TEXTS if (file := RESULTS / f"{stem}-{name}.json").exists()
     ]  # fmt: skip
     lines = [line("", [each.title for each in found]), f"|{'---|' * (len(found) + 1)}"]
     return "\n".join([*lines, *(line(row, [_cell(each, row) for each in found]) for row in rows)])
 
 
-def _rows(pair: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def with_excess(pair: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """As those of `barrier.py`."""
     middle = mean(pair[name]["loss"] for name in ("anchor", "other parent"))
     return with_better({name: {"metrics": each, "barrier": each["loss"] - middle} for name, each in pair.items()})

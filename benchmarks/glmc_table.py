@@ -1,0 +1,51 @@
+"""GLMC's architectures and its published barriers beside ours, from `barrier.py` and `weights.py`."""
+
+import json
+from typing import Any
+
+from barrier_table import BETTER, line, with_better
+from common import RESULTS, spread
+from teach_table import with_excess
+
+ROWS = {  # ours, and how GLMC calls what it compares with: barriers of its ViT and its GPT-2 (Theus et al., 2506.22712)
+    BETTER: ("", "", ""),
+    "plain average": ("plain average", "1.69", "2.02"),
+    "exact": ("weight matching, O(d)", "0.36", "0.34"),
+    "least-squares": ("", "", ""),
+    "learned": ("learned, O(d), with labels", "0.00", "0.02"),
+    "learned weights": ("", "", ""),
+    "anchor, learned (control)": ("", "", ""),
+    "ensemble": ("", "", ""),
+}
+NAMES = {
+    "exact": "`--align exact --merge mean`", "least-squares": "**the default**",
+    "learned": "`--align learned --merge mean`", "learned weights": "`--merge learned`",
+}  # fmt: skip
+SUBJECTS = {"cifar10-256": ("ViT, CIFAR-10", True), "tinyshakespeare-gpt2-256": ("GPT-2, Tiny Shakespeare", False)}
+
+
+def table() -> str:
+    """Barrier or excess over the parents' mean in nats, mean and standard deviation over pairs."""
+    found = {name: _pairs(name) for name in SUBJECTS}
+    heads = [f"{title}, ours ({len(found[name])} pairs)" for name, (title, _) in SUBJECTS.items()]
+    lines = [line("", [heads[0], "GLMC", heads[1], "GLMC", "what GLMC calls it"]), f"|{'---|' * 6}"]
+    for row, (called, *published) in ROWS.items():
+        ours = [
+            spread(pair[row]["barrier"] for pair in pairs) if row in pairs[0] else "" for pairs in found.values()
+        ]  # fmt: skip
+        cells = [ours[0], published[0], ours[1], published[1], called]
+        lines.append(line(NAMES.get(row, row), cells))
+    return "\n".join(lines)
+
+
+def _pairs(name: str) -> list[dict[str, dict[str, Any]]]:
+    """Rows by name: of `weights.py`, what is learned called `learned weights`, and of `barrier.py`, where it ran."""
+    taught = json.loads((RESULTS / f"weights-{name}.json").read_text())["pairs"]
+    lines = RESULTS / f"barrier-{name}.json"
+    walked = json.loads(lines.read_text())["pairs"] if lines.exists() else {}
+    found = []
+    for key, pair in taught.items():
+        rows = with_excess(pair)
+        rows["learned weights"] = rows.pop("learned")
+        found.append(rows | with_better({row["name"]: row for row in walked[key]}) if walked else rows)
+    return found
