@@ -21,13 +21,13 @@ NAMES = {
     "exact": "`--align exact --merge mean`", "least-squares": "**the default**",
     "learned": "`--align learned --merge mean`", "learned weights": "`--merge learned`",
 }  # fmt: skip
-SUBJECTS = {"cifar10-256": ("ViT, CIFAR-10", True), "tinyshakespeare-gpt2-256": ("GPT-2, Tiny Shakespeare", False)}
+SUBJECTS = {"cifar10-256": "ViT, CIFAR-10", "tinyshakespeare-gpt2-256": "GPT-2, Tiny Shakespeare"}
 
 
 def table() -> str:
     """Barrier or excess over the parents' mean in nats, mean and standard deviation over pairs."""
     found = {name: _pairs(name) for name in SUBJECTS}
-    heads = [f"{title}, ours ({len(found[name])} pairs)" for name, (title, _) in SUBJECTS.items()]
+    heads = [f"{title}, ours ({len(found[name])} pairs)" for name, title in SUBJECTS.items()]
     lines = [line("", [heads[0], "GLMC", heads[1], "GLMC", "what GLMC calls it"]), f"|{'---|' * 6}"]
     for row, (called, *published) in ROWS.items():
         ours = [
