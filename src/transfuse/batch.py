@@ -33,6 +33,11 @@ def asks(batch: Batch) -> bool:
     return "labels" not in batch or len(answers(batch)) > 0
 
 
+def single(batch: Batch) -> bool:
+    """Whether one answer a sample is asked for, as a class is, and not one for each hidden word."""
+    return "labels" not in batch or batch["labels"].ndim == 1
+
+
 def size(batch: Batch) -> int:
     """How many samples it holds."""
     return len(next(iter(batch.values())))
@@ -62,10 +67,9 @@ def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
 
 def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
-    labels = batch.get("labels")
-    if labels is None or labels.ndim == 1:
+    if single(batch):
         return torch.arange(count) % size(batch)
-    return (labels != MISSING).nonzero()[:, 0].cpu()
+    return (batch["labels"] != MISSING).nonzero()[:, 0].cpu()
 
 
 def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:

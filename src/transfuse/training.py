@@ -42,9 +42,10 @@ def precision(device: torch.device) -> Precision:
     return "float32" if emulated else "bfloat16"
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Inside, products are taken in that precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision(device) == "bfloat16")
+def autocast(device: torch.device, cached: bool = True) -> torch.autocast:
+    """Inside, products are taken in that precision; `cached`: weights are converted once for as long as it lasts."""
+    enabled = precision(device) == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached)
 
 
 class Scores(torch.nn.Module):
@@ -64,7 +65,7 @@ def replayed(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
     longer to launch than to run."""
     if not example.is_cuda:
         return module
-    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+    with autocast(example.device, cached=False):
         torch.cuda.make_graphed_callables(module.train(), (example.clone(),))  # in place
     return module
 

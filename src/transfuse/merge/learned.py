@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
-from transfuse.batch import Batch, answers, asks, cut, places
+from transfuse.batch import Batch, answers, asks, cut, places, single
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.memory import Memory
@@ -136,8 +136,7 @@ class Lesson(Descent):
 
 def _at_once(batch: Batch) -> int:
     """Samples; a GPU, which takes hardly longer for more, sees a whole step of those that ask for one answer each."""
-    single = "labels" not in batch or batch["labels"].ndim == 1
-    return ANSWERS if single and next(iter(batch.values())).is_cuda else SAMPLES
+    return ANSWERS if single(batch) and next(iter(batch.values())).is_cuda else SAMPLES
 
 
 def _matrices(model: PreTrainedModel) -> set[int]:

@@ -18,9 +18,8 @@ def by_head(solve: Solver, source_heads: int, target_heads: int) -> Solver:
     def nested(cost: Float[Tensor, "source target"]) -> Match:
         blocks = cost.unflatten(1, (target_heads, -1)).unflatten(0, (source_heads, -1)).transpose(1, 2)
         inner = [[solve(block) for block in row] for row in blocks]
-        heads = simplex(
-            torch.tensor([[match.cost for match in row] for row in inner], dtype=torch.float64).to(cost.device)
-        )
+        costs = [[match.cost for match in row] for row in inner]
+        heads = simplex(torch.tensor(costs, dtype=torch.float64, device=cost.device))
         assert isinstance(heads.map, Matrix)
         shares = heads.map.backward / source_heads
         plans = torch.stack([torch.stack([match.map.plan().double() for match in row]) for row in inner])
