@@ -18,6 +18,7 @@ from transfuse.transport.maps import Matrix, invertible
 
 SCALED = (Group.LINEAR, Group.COMPLEX, Group.POSITIVE)
 SPREAD = 1e4  # largest ratio that balancing may put between two directions of a space
+FLOOR = 1e-8  # of the mean square, added to every direction: channels may be zero
 
 
 def canonical(spec: Spec, tensors: Tensors) -> Lazy:
@@ -61,12 +62,23 @@ def _alike(space: Space, gram: Float[Tensor, "*within unit unit"]) -> Float[Tens
 def _balancing(
     writers: Float[Tensor, "*within unit unit"], readers: Float[Tensor, "*within unit unit"]
 ) -> Float[Tensor, "*within unit unit"]:
-    """The symmetric M with M A M = M^-1 B M^-1: the square root of the geometric mean of A^-1 and B."""
-    floor = (1e-8 * (_scale(writers) + _scale(readers))).clamp_min(1e-12)  # pruned heads are all zeros
-    identity = torch.eye(writers.shape[-1], dtype=writers.dtype, device=writers.device)
-    a, b = writers + floor * identity, readers + floor * identity
-    root, inverse = _power(a, 0.5), _power(a, -0.5)
-    return _power(inverse @ _power(root @ b @ root, 0.5) @ inverse, 0.5)
+    """Return an M that makes both Gram matrices equal: M^T A M = M^-1 B M^-T.
+
+    Every unit is scaled first, so that a factor of any size between both sides costs no precision; what is left is the
+    square root of the geometric mean of A^-1 and B.
+    """
+    a, b = (gram.diagonal(dim1=-2, dim2=-1) for gram in (writers, readers))
+    factors = torch.where((a > 0) & (b > 0), b / a, torch.ones_like(a)).pow(0.25).unsqueeze(-1)  # pruned units: as is
+    outer = factors * factors.transpose(-1, -2)
+    first, second = (_floored(gram) for gram in (writers * outer, readers / outer))
+    root, inverse = _power(first, 0.5), _power(first, -0.5)
+    return factors * _power(inverse @ _power(root @ second @ root, 0.5) @ inverse, 0.5)
+
+
+def _floored(gram: Float[Tensor, "*within unit unit"]) -> Float[Tensor, "*within unit unit"]:
+    """Add to every direction a share of the mean square, as some may be zero; all of them in a pruned head."""
+    floor = FLOOR * _scale(gram).where(_scale(gram) > 0, gram.new_ones(()))
+    return gram + floor * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
 
 
 def _scale(gram: Tensor) -> Tensor:

@@ -80,6 +80,10 @@ class Builder:
     def _norm_part(self) -> str:
         return "head" if self.part == "head" else "norms"
 
+    def show(self, norm: str) -> None:
+        """Declare that a norm's output is also an output of the network."""
+        self.ops = [replace(op, shown=True) if isinstance(op, Norm) and op.name == norm else op for op in self.ops]
+
     def layer_scale(self, name: str, space: Space, writer: str) -> None:
         """A factor per unit on what the linear map `writer` puts out."""
         self.ops.append(LayerScale(name, space, writer))

@@ -69,6 +69,7 @@ class Norm:
     Attributes:
         centres: whether it takes the mean away first (LayerNorm) or not (RMSNorm).
         offset: what the stored gain is short of (1 in Gemma, whose gain is 1 + weight).
+        shown: whether its output is also an output of the network, so that its gain has to stay.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Norm:
     bias: str | None = "bias"
     offset: float = 0.0
     part: str = "norms"
+    shown: bool = False
 
     @property
     def gain(self) -> str:

@@ -16,10 +16,8 @@ from torch import Tensor
 
 from transfuse.errors import SpecError
 from transfuse.lazy import Lazy
-from transfuse.network.space import Axis, Dual, Group, Space
+from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec, Writer
-
-ROTATES = (Group.CENTRED, Group.ORTHOGONAL)
 
 
 def symmetric(spec: Spec) -> Spec:
@@ -54,7 +52,7 @@ def _group(spec: Spec, stream: set[str]) -> Group:
         for axis in linear.reads for space in axis.spaces()
     )  # fmt: skip
     centred = any(norm.centres for norm in norms) or not norms
-    if bare_readers or not all(spec.readers(norm) for norm in norms):
+    if bare_readers or any(norm.shown or not spec.readers(norm) for norm in norms):
         return Group.PERMUTATION if centred else Group.SIGNED
     return Group.CENTRED if centred else Group.ORTHOGONAL
 
@@ -86,7 +84,10 @@ def _components(spec: Spec) -> dict[str, str]:
 
 
 def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """The same function with unit gains, zero norm biases and a centred stream, wherever the stream may rotate.
+    """Return the same function with unit gains, zero norm biases and, where it may rotate, a centred stream.
+
+    A gain and the columns of what reads it may be scaled against each other whatever the stream's group is, so norms
+    are folded into their readers in tied models, too.
 
     Args:
         spec: a symmetric declaration, opened.
@@ -98,18 +99,14 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
-        if isinstance(op, Norm) and _rotates(op.space):
+        if isinstance(op, Norm) and isinstance(op.space, Space) and spec.readers(op) and not op.shown:
             _fold_norm(op, spec.readers(op), folded)
-        if isinstance(op, LayerScale) and _rotates(op.space):
+        if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
     for op in spec.ops:
         if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTRED:
             _centre(op, folded)
     return folded
-
-
-def _rotates(axis: Axis) -> bool:
-    return isinstance(axis, Space) and axis.group in ROTATES and not isinstance(axis, Dual)
 
 
 def _centre(op: Writer, tensors: Lazy) -> None:

@@ -32,6 +32,7 @@ def model(config: Config) -> Spec:
     """T5Model."""
     s = Builder("t5")
     behind(s, _both(s, config, ""))
+    s.show("encoder.final_layer_norm")
     return s.build()
 
 
