@@ -9,7 +9,7 @@ from a large one.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import log
+from math import frexp, log
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ TOLERANCE = 2e-6  # L1 error of the marginals; float32 reaches no better one
 ABSORBED = 10.0  # a factor's logarithm, from which it becomes part of the kernel
 PATIENCE = 50  # iterations without a better one, after which it has stalled
 WIDE = 0.1  # regularisation, relative to the mean cost above the least, from which it needs no way
+SMALL = 1e-12  # relative: of a direction that changes nothing
 STEP = 2.0  # by which the regularisation falls on the way to a smaller one
 ROUGH = 1e-3  # error of the marginals on the way
 
@@ -66,6 +67,22 @@ def sinkhorn(
     Returns:
         The best that was found; look at `converged`.
     """
+    unit = size(cost)  # costs of 1e-30 or 1e30 leave single precision on the way
+    if start is not None:
+        start = replace(start, source=start.source / unit, target=start.target / unit)
+    found = _sinkhorn(cost / unit, regularisation / unit, start, tolerance, limit, domain)
+    return replace(found, source=found.source * unit, target=found.target * unit)
+
+
+def size(values: Tensor) -> float:
+    """Return the power of two below the largest entry: dividing by it loses nothing; one where all are zero."""
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    return 2.0 ** (frexp(largest)[1] - 1) if largest else 1.0
+
+
+def _sinkhorn(
+    cost: Cost, regularisation: float, start: Coupling | None, tolerance: float, limit: int, domain: str
+) -> Coupling:
     iterations = 0
     able = [name for name in DOMAINS if tolerance >= TOLERANCE or name != "float32"]
     for name in able if domain == "auto" else (domain,):
@@ -95,6 +112,8 @@ def _way(cost: Cost, regularisation: float) -> Iterator[float]:
 
 class _Iteration(ABC):
     """One of Sinkhorn's, on the target's potentials over the regularisation."""
+
+    accelerated = True
 
     def __init__(self, cost: Cost, regularisation: float, start: Coupling | None) -> None:
         self.cost, self.regularisation = cost, regularisation
@@ -162,8 +181,28 @@ class _Logarithms(_Iteration):
         return plan / plan.sum()
 
 
+class _Newton(_Logarithms):
+    """Newton's method on the target's potentials: where a plan is nearly a permutation, the others hardly move."""
+
+    accelerated = False
+
+    def step(self, target: Vector) -> tuple[Vector, float]:
+        _, error = super().step(target)
+        plan = (self.cost / -self.regularisation + self.source.unsqueeze(1) + target).exp() / self.cost.numel()
+        sums = plan.sum(0)
+        hessian = torch.diag(sums) - len(plan) * plan.T @ plan  # of the semi-dual; constants change nothing
+        hessian += sums.mean() / len(sums) + torch.diag(torch.full_like(sums, SMALL * float(sums.mean())))
+        move = torch.linalg.solve(hessian, 1 / len(sums) - sums)
+        found = target + move
+        while not super().step(found)[1] < error and move.abs().max() > SMALL:
+            move = move / 2
+            found = target + move
+        return found, super().step(target)[1]
+
+
 DOMAINS: dict[str, tuple[type[_Iteration], torch.dtype]] = {
     "float32": (_Kernel, torch.float32), "float64": (_Kernel, torch.float64), "log": (_Logarithms, torch.float64),
+    "newton": (_Newton, torch.float64),
 }  # fmt: skip
 
 
@@ -188,7 +227,7 @@ def _iterate(one: _Iteration, tolerance: float, limit: int) -> Coupling:
             break
         history = [] if error > 2 * best else history[-MEMORY:]
         history.append((target, found - target))
-        best, target = min(best, error), _accelerated(history)
+        best, target = min(best, error), _accelerated(history) if one.accelerated else found
     source, plan = one.source * one.regularisation, one.plan(target)
     return Coupling(plan, source, target * one.regularisation, error, count, error <= tolerance)
 

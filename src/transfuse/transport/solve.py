@@ -1,7 +1,7 @@
 """Plans and maps from costs and scores. Results are immutable and carry their cost and whether they converged."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import ot
@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
-from transfuse.transport.assignment import assignment
+from transfuse.transport.assignment import TIED, assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
-from transfuse.transport.sinkhorn import Coupling, sinkhorn
+from transfuse.transport.sinkhorn import Coupling, sinkhorn, size
 
 EXTREMES = (1e-3, 10.0)  # regularisations, relative to the mean cost above the least, between which a support is sought
 HALVINGS = 20  # of what lies between, at most
 CLOSE = 0.01  # relative error of the support
 ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
+ROWS = 512  # of a plan that are looked at together
 CONVERGED = 1e-5  # relative: what a plan of equal sides may differ by, read by rows or by columns
 
 
@@ -45,7 +46,8 @@ def simplex(cost: Float[Tensor, "source target"]) -> Match:
     """The optimal plan by the network simplex (POT's `ot.emd`), as a matrix also where it is a permutation."""
     source, target = cost.shape
     mu, nu = _uniform(source), _uniform(target)
-    plan, log = ot.emd(mu, nu, cost.double().cpu().numpy(), numItermax=10_000_000, log=True)
+    ground = (cost / size(cost)).double().cpu().numpy()  # its tolerances are absolute
+    plan, log = ot.emd(mu, nu, ground, numItermax=10_000_000, log=True)
     if log["warning"]:
         raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {log['warning']}")
     return _match(torch.from_numpy(plan).to(cost.device), cost)
@@ -68,8 +70,8 @@ def spread_over(support: float) -> Solver:
     def solve(cost: Float[Tensor, "source target"]) -> Match:
         if support >= cost.shape[1]:
             return uniform(cost)
-        size = float(cost.mean() - cost.min()) or 1.0
-        low, high = (log(factor * size) for factor in EXTREMES)
+        above = float(cost.mean() - cost.min()) or 1.0
+        low, high = (log(factor * above) for factor in EXTREMES)
         found: Coupling | None = None
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -82,6 +84,38 @@ def spread_over(support: float) -> Solver:
         return _soft(found, cost)
 
     return solve
+
+
+def settled(solve: Solver) -> Solver:
+    """Return the solver with ties given to the identity, as exact plans between equal sizes have them.
+
+    Two units whose exchange changes no cost share their mass in an entropic plan, so that a branch which writes nothing
+    would mix all units. Each then keeps its own: the plan has the same cost and the same marginals. Differs from TF-OT,
+    which mixes them.
+    """
+
+    def solved(cost: Float[Tensor, "source target"]) -> Match:
+        found = solve(cost)
+        if cost.shape[0] != cost.shape[1] or not isinstance(found.map, Matrix):
+            return found
+        forward, backward = found.map.forward, found.map.backward
+        kept = _kept(forward, cost)
+        return replace(found, map=Matrix(kept, kept if backward is forward else _kept(backward, cost)))
+
+    return solved
+
+
+def _kept(plan: Float[Tensor, "units units"], cost: Float[Tensor, "units units"]) -> Float[Tensor, "units units"]:
+    """The plan, what two tied units give each other taken back."""
+    own, tied, changed = cost.diagonal(), TIED * cost.abs().max(), None
+    for rows in torch.arange(len(cost), device=cost.device).split(ROWS):
+        gain = own[rows].unsqueeze(1) + own - cost[rows] - cost[:, rows].T
+        if (found := gain.abs() <= tied).sum() > len(rows):  # more than every unit with itself
+            exchanged = torch.minimum(plan[rows], plan[:, rows].T).where(found, plan.new_zeros(()))
+            changed = plan.clone() if changed is None else changed
+            changed[rows] -= exchanged
+            changed[rows, rows] += exchanged.sum(1)
+    return plan if changed is None else changed
 
 
 def _soft(found: Coupling, cost: Float[Tensor, "source target"]) -> Match:
