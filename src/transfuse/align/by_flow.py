@@ -3,25 +3,30 @@
 from dataclasses import asdict
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from transfuse.align import exact as exact_maps
 from transfuse.align import flow as flow_maps
+from transfuse.align import released
 from transfuse.align.aligned import Aligned, Choices
 from transfuse.align.evidence import collect, inputs, outputs
 from transfuse.align.expand import expanded
 from transfuse.align.heads import head_counts, without_scales
 from transfuse.align.kept import collected
-from transfuse.align.paper import ordered, selection, variant, withheld
+from transfuse.align.paper import ordered, selection, variant
 from transfuse.align.policy import WEIGHTED
+from transfuse.align.released import Route
 from transfuse.align.shelf import Shelf
 from transfuse.align.stack import stack, unstack
 from transfuse.align.strength import released_strengths, strengths
 from transfuse.align.views import flow_spec
+from transfuse.choices import Paper
 from transfuse.errors import ConfigError
+from transfuse.lazy import Lazy, Tensors
 from transfuse.merge.apply import carry_all
 from transfuse.network.compatible import check_same_nested
 from transfuse.network.model import Network, with_twins
+from transfuse.network.spec import Spec
 
 
 def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
@@ -33,8 +38,13 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     ours, theirs = stack(target, anchor.tensors), stack(spec, source.tensors)
     select = selection(options, spec)
     check_same_nested(target, spec)
+    way, widened = Route(spec), set[str]()
+    if options.rules == "released":
+        way = released.route(options, spec)
+        widened = released.widened(way.spec, target)
+        released.check_widths(options, way, source.spec, anchor.spec)
     evidence = flow_maps.from_weights(spec, theirs, ours)
-    nested = exact_maps.from_weights(spec, theirs, ours, target)
+    nested = exact_maps.from_weights(way.spec, theirs, ours, target)
     if kind == "activations":
         probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
         models = source.model, anchor.model
@@ -47,15 +57,41 @@ def align_flow(anchor: Network, source: Network, choices: Choices) -> Aligned:
     if options.policy in WEIGHTED:
         if not choices.batches:
             raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
-        measure = released_strengths if options.rules == "released" else strengths
-        weights = measure(target, anchor.model, choices.batches, select)
+        weights = _weights(target, anchor.model, choices)
     counts = [head_counts(without_scales(each.spec)) for each in (source, anchor)]
     heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
     shelf = Shelf(choices.store.of(align="flow", evidence=kind, options=asdict(options)))
-    matches = flow_maps.flow(spec, evidence, variant(options, kind, heads), weights, nested, shelf, choices.progress)
-    maps = {name: match.map for name, match in matches.items() if name not in withheld(options, spec)}
-    kept = with_twins(source.model, {name for part in options.keep for name in source.spec.part(part)})
+    chosen = variant(options, kind, heads, widened)
+    matches = flow_maps.flow(way.spec, evidence, chosen, weights, nested, shelf, choices.progress)
+    maps = {name: match.map for name, match in matches.items() if name not in way.withheld}
     carried = unstack(carry_all(spec, theirs, maps))
+    held = _keep(options, anchor, source, carried)
+    return Aligned(spec, held, source.hold(carried), matches)
+
+
+def _weights(spec: Spec, anchor: nn.Module, choices: Choices) -> dict[str, Tensor]:
+    """How strongly the anchor's units are active, for the weighted policies."""
+    options = choices.paper
+    if options.rules == "corrected":
+        return strengths(spec, anchor, choices.batches, selection(options, spec))
+    # As released, the attention output of the seventh block is weighed by all tokens, but matched by the class token.
+    select = selection(options, spec, seventh=("fc2",))
+    return released_strengths(spec, anchor, choices.batches, select, options.transform)
+
+
+def _keep(options: Paper, anchor: Network, source: Network, carried: Lazy) -> Tensors:
+    """Put the tensors that are kept into the carried ones; gives the anchor's, changed where the source's are kept."""
+    as_released = options.rules == "released"
+    parts = [part for part in options.keep if not (as_released and part in released.FROM_SOURCE)]
+    kept = with_twins(source.model, {name for part in parts for name in source.spec.part(part)})
     for name in kept.intersection(carried):
         carried.replace(name, anchor.tensors)
-    return Aligned(spec, anchor.tensors, source.hold(carried), matches)
+    own = released.kept(options, source.spec) if as_released else {}
+    if not own:
+        return anchor.tensors
+    held = Lazy.of(anchor.tensors)
+    theirs = Lazy({name: partial(source.tensors.__getitem__, origin) for name, origin in own.items()})
+    for name in own:
+        carried.replace(name, theirs)
+        held.replace(name, theirs)
+    return held

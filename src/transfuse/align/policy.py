@@ -21,7 +21,8 @@ def average(skip: Map, branch: Map, skip_strength: Strength, branch_strength: St
 
 def weighted_scalar(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
     """Each map by its share of the mean absolute activation."""
-    share = skip_strength.mean() / (skip_strength.mean() + branch_strength.mean())
+    skip_mean, branch_mean = skip_strength.mean(), branch_strength.mean()
+    share = skip_mean / (skip_mean + branch_mean).clamp_min(1e-12)
     return _mixed(skip, branch, share)
 
 

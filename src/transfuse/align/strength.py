@@ -3,15 +3,20 @@
 from collections.abc import Callable, Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from transfuse.align.evidence import Probe, observe, outputs, table
 from transfuse.align.policy import Strength
 from transfuse.align.tokens import Select
 from transfuse.batch import Batch
+from transfuse.choices import Transform
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.network.spec import Junction, Spec
+
+Samples = Float[Tensor, "sample unit"]
 
 
 def strengths(
@@ -51,9 +56,9 @@ def where(spec: Spec) -> dict[str, Probe]:
 
 
 def released_strengths(
-    spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[Probe], Select]
+    spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[Probe], Select], transform: Transform
 ) -> dict[str, Strength]:
-    """As released: activations standardised first; behind attention, the sum of both standardised sides.
+    """As released: activations transformed first; behind attention, the sum of both transformed sides.
 
     Keeps the samples of every junction, unlike `strengths`.
     """
@@ -62,18 +67,32 @@ def released_strengths(
     cuts = columns(declaration(anchor))
     seen = [observe(anchor, hooked.values(), batch, cuts, select) for batch in batches]
     samples = {
-        name: _standardised(torch.cat([each[probe].flatten(0, -2) for each in seen])) for name, probe in hooked.items()
+        name: TRANSFORMED[transform](torch.cat([each[probe].flatten(0, -2) for each in seen]))
+        for name, probe in hooked.items()
     }
-    samples |= {
-        name: table(anchor, probe).flatten(0, -2).double()
-        for name, probe in probes.items() if probe.side == "parameter"
-    }  # fmt: skip
+    samples |= {name: table(anchor, probe).flatten(0, -2) for name, probe in probes.items() if name not in hooked}
     for junction in (op for op in spec.ops if type(op) is Junction):
         if junction.space.name in samples and junction.space.name.endswith("middle"):
             samples[junction.space.name] = samples[junction.skip.name] + samples[junction.branch.name]
-    return {name: values.abs().mean(0) for name, values in samples.items()}
+    return {name: values.abs().double().mean(0) for name, values in samples.items()}
 
 
-def _standardised(samples: Tensor) -> Tensor:
-    centred = samples.double() - samples.double().mean(0)
-    return centred / (centred.std(0) + 1e-9)
+def _standardised(samples: Samples) -> Samples:
+    return (samples - samples.mean(0)) / (samples.std(0) + 1e-9)
+
+
+def _centred(samples: Samples) -> Samples:
+    return samples - samples.mean(0)
+
+
+def _normalised(samples: Samples) -> Samples:
+    return normalize(samples, dim=0)
+
+
+def _raw(samples: Samples) -> Samples:
+    return samples
+
+
+TRANSFORMED: dict[Transform, Callable[[Samples], Samples]] = {
+    "standardise": _standardised, "centre": _centred, "normalise": _normalised, "raw": _raw,
+}  # fmt: skip
