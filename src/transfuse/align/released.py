@@ -1,4 +1,4 @@
-"""What the authors' code does otherwise than the paper's mathematics (TF-OT); docs/paper.md lists each difference.
+"""Do what the authors' code does otherwise than the paper's mathematics (TF-OT); docs/paper.md lists each difference.
 
 Only `rules="released"` comes here, for parity and comparison.
 """
@@ -29,13 +29,13 @@ FROM_SOURCE = (ATTENTION, FFN, NORMS)  # parts that are left as the source has t
 
 
 def one_map(found: Match) -> Match:
-    """n0 P on both sides, as released: off by n0 / n1 in outputs, biases and gains where the sizes differ."""
+    """Put n0 P on both sides, as released: off by n0 / n1 in outputs, biases and gains where the sizes differ."""
     assert isinstance(found.map, Matrix)
     return Match(Matrix(found.map.backward, found.map.backward), found.cost)
 
 
 def between_rows(seen: Moments, normalised: bool, cost: Cost) -> Float[Tensor, "source target"]:
-    """The Euclidean cost of units with a single sample, a class token's, in single precision from the start.
+    """Return the Euclidean cost of units with one sample, a class token's, in single precision from the start.
 
     Many plans cost the same there; rounding decides which of them a solver returns.
     """
@@ -47,7 +47,7 @@ def between_rows(seen: Moments, normalised: bool, cost: Cost) -> Float[Tensor, "
 
 
 def by_mean(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """Divided by its mean as NumPy takes it: its last digit decides between plans of the same cost."""
+    """Divide by the mean as NumPy takes it: its last digit decides between plans of the same cost."""
     values = cost.cpu().numpy()
     return cost / float(max(values.mean(), np.finfo(values.dtype).tiny))
 
@@ -56,7 +56,7 @@ SCALES = paper_scales.SCALES | {"mean": by_mean}
 
 
 def sinkhorn(regularization: float) -> Solver:
-    """POT's Sinkhorn with its defaults, and n0 P of whatever plan it stopped at: it may not have converged."""
+    """Solve by POT's Sinkhorn with its defaults, and take n0 P of the plan it stopped at, converged or not."""
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
         source, target = cost.shape
@@ -76,7 +76,7 @@ def sinkhorn(regularization: float) -> Solver:
 
 
 def identity(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """Unit i to unit i, as far as the smaller width reaches."""
+    """Map unit i to unit i, as far as the smaller width reaches."""
     return Matrix(*(torch.eye(*skip.units, dtype=torch.float64),) * 2)
 
 
@@ -84,7 +84,7 @@ POLICIES = paper_policies.POLICIES | {"identity": identity}
 
 
 def widened(spec: Spec, target: Spec) -> set[str]:
-    """Names of the spaces that a layer writes wider than it reads, in either model, once a map reaches the layer."""
+    """Name the spaces that a layer writes wider than it reads, in either model, once a map reaches the layer."""
     written = {op.name: op for op in target.linears()}
     return {
         space.name
@@ -96,7 +96,7 @@ def widened(spec: Spec, target: Spec) -> set[str]:
 
 @dataclass(frozen=True)
 class Route:
-    """Where maps are found and where they stop.
+    """Tells where maps are found and where they stop.
 
     Attributes:
         spec: what the flow goes through.
@@ -110,7 +110,7 @@ class Route:
 
 
 def route(options: Paper, spec: Spec) -> Route:
-    """The flow around the parts that are kept.
+    """Lead the flow around the parts that are kept.
 
     Behind kept embeddings no map enters the first block, whose first junction passes the branch's map on. A kept
     attention or feed-forward layer passes on the map that it reads. A kept head stops the maps of the last block.
@@ -141,7 +141,7 @@ def route(options: Paper, spec: Spec) -> Route:
 
 
 def _withheld(keep: set[str], spec: Spec) -> tuple[frozenset[str], frozenset[str]]:
-    """Of a kept head: spaces whose maps are not applied, and the branch without a map at a junction that has others."""
+    """Name, for a kept head, the spaces whose maps are not applied, and the branch that has none at its junction."""
     junctions = [op for op in spec.ops if type(op) is Junction]
     if HEAD not in keep or not junctions:
         return frozenset(), frozenset()
@@ -157,7 +157,7 @@ def _withheld(keep: set[str], spec: Spec) -> tuple[frozenset[str], frozenset[str
 def _joined(
     op: Junction, policy: str, still: set[str], passed: set[str], stopped: frozenset[str], attended: set[str]
 ) -> Junction | None:
-    """A junction where one side may have no map; None: nothing leaves it."""
+    """Return the junction as the maps that arrive make it; None: no map leaves it."""
     skip, branch = (None if space.name in still else space for space in (op.skip, op.branch))
     if op.branch.name in passed:
         branch = skip
@@ -173,7 +173,7 @@ def _joined(
 
 
 def kept(options: Paper, spec: Spec) -> dict[str, str]:
-    """Of the tensors that the fused model has from the source alone, by name, the source's tensor that they are.
+    """Give, by the name of each tensor that the fused model has from the source alone, the source's tensor that it is.
 
     The authors' code keeps these parts of model 0, which is the source; and the norm behind attention also in front.
     """
@@ -183,7 +183,7 @@ def kept(options: Paper, spec: Spec) -> dict[str, str]:
 
 
 def _norms(spec: Spec) -> Iterator[tuple[str, str]]:
-    """The norms of every block; not the one in front of the head."""
+    """Yield the norms of every block, not the one in front of the head, with the source's tensors that they are."""
     norms = [op for op in spec.ops if isinstance(op, Norm) and op.part == NORMS]
     parts = {norm.name: {op.part for op in spec.readers(norm)} for norm in norms}
     for place, norm in enumerate(norms):
