@@ -3,44 +3,34 @@
 from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
+from transfuse.network.config_fields import COUNTED, differences
 from transfuse.network.spec import Spec
 
-# Settings that change the function but no shape.
-FUNCTIONAL = (
-    "hidden_act", "activation_function", "hidden_activation", "activation", "feed_forward_proj",
-    "classifier_activation",
-    "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "norm_eps", "tie_word_embeddings", "is_decoder",
-    "rope_theta", "rope_parameters", "layer_types", "sliding_window", "use_sliding_window", "use_parallel_residual",
-    "local_attention", "global_attn_every_n_layers", "classifier_pooling", "use_mean_pooling",
-    "relative_attention_max_distance", "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
-    "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "num_experts_per_tok",
-    "norm_topk_prob", "use_bidirectional_attention",
-)  # fmt: skip
-COUNTED = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")  # positions begin behind padding's number
-TOWERS = ("text_config", "vision_config")
 OTHER = "the other model"
+ADVICE = {  # what a user can do, by the last name of a field's path
+    "eos_token_id": "if both end texts with the same token, set it to that token's number in both",
+    "pad_token_id": "if both pad texts with the same token, set it to that token's number in both",
+}
+SHIFTED = "positions are counted from this number, so their rows are shifted and cannot be fused"
+LONGEST = 80  # characters of a value that a message shows
 
 
-def check_same_function(anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER) -> None:
+def check_same_function(
+    anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER, architecture: str | None = None
+) -> None:
     """Raise `SpecError` where two configurations compute differently or answer differently.
 
     Args:
         other: what to call the source.
+        architecture: the class of both models; None: the one that the anchor's configuration names.
     """
-    for name in FUNCTIONAL:
-        ours, theirs = getattr(anchor, name, None), getattr(source, name, None)
-        if name == "layer_types" and len(ours or ()) != len(theirs or ()):
-            continue  # of another depth, which is said in other words
-        if ours != theirs:
-            raise SpecError(f"{name} is {ours!r} in the anchor and {theirs!r} in {other}; they cannot be fused")
-    if anchor.model_type in COUNTED and anchor.pad_token_id != source.pad_token_id:
-        raise SpecError(
-            f"positions are counted from pad_token_id, {anchor.pad_token_id} in the anchor and {source.pad_token_id} in"
-            f" {other}; their rows are shifted and cannot be fused"
-        )
-    for tower in TOWERS:
-        if hasattr(anchor, tower) and hasattr(source, tower):
-            check_same_function(getattr(anchor, tower), getattr(source, tower), other)
+    for found in differences(anchor, source, architecture):
+        name = found.path.rpartition(".")[2]
+        shifted = name == "pad_token_id" and anchor.model_type in COUNTED
+        reason = SHIFTED if shifted else "models that compute differently cannot be fused"
+        advice = f"; {ADVICE[name]}" if name in ADVICE and not shifted else ""
+        values = f"{_short(found.ours)} in the anchor and {_short(found.theirs)} in {other}"
+        raise SpecError(f"{found.path} is {values}; {reason}{advice}")
     check_same_answers(anchor, source, other)
 
 
@@ -102,3 +92,8 @@ def check_same_nested(anchor: Spec, source: Spec) -> None:
                     f"{each.name} has {each.units} units in the anchor and {its.units} in {OTHER}; the heads of this"
                     " attention, and experts, are matched one to one, only other widths may differ"
                 )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
