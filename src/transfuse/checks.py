@@ -7,7 +7,8 @@ from typing import Any
 
 from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
-from transfuse.io.output import Overwrite, check_target, probe
+from transfuse.io.folders import probe
+from transfuse.io.output import Overwrite, check_target
 from transfuse.schedule import Schedule, check_taught
 from transfuse.yamlfile import read
 

@@ -36,11 +36,11 @@ class Clock:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def started(given: list[str]) -> int:
-    """Run a command in a process of its own; its number."""
+def started(given: list[str], stderr: str | Path = os.devnull) -> int:
+    """Run a command in a process of its own, its complaints into `stderr`; its number."""
     if (child := os.fork()) == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(1, 2)
+        os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT, 0o600), 2)
         sys.argv = ["transfuse", *given]
         try:
             main()
@@ -103,14 +103,16 @@ def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> No
     assert not left.exists()
 
 
-def test_two_runs_on_one_cache(world: World, run: Run) -> None:
+def test_two_runs_on_one_cache(world: World, run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
     """At once; whatever each takes of the other, both end as one alone does."""
     cache = ["--cache", str(world.here / "cache")]
-    children = [started([*arguments(world, name), *cache]) for name in ("one", "two")]
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    complaints = [tmp_path_factory.mktemp("stderr") / name for name in ("one", "two")]
+    children = [started([*arguments(world, each.name), *cache], each) for each in complaints]
+    found = [os.waitpid(child, 0)[1] for child in children]
+    assert found == [0, 0], [each.read_text() for each in complaints]
     assert run(*arguments(world, "alone")).status == 0
     due = load_file(world.here / "alone" / "model.safetensors")
     for name in ("one", "two"):
-        found = load_file(world.here / name / "model.safetensors")
-        assert all((found[key] == values).all() for key, values in due.items())
+        tensors = load_file(world.here / name / "model.safetensors")
+        assert all((tensors[key] == values).all() for key, values in due.items())
     assert not list((world.here / "cache").rglob("*partial*"))

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from transfuse.errors import OutputError
+from transfuse.io.folders import make_folder, probe, remove_empty, sibling
 
 Overwrite = Literal["refuse", "replace"]
 
@@ -29,10 +30,10 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
     """
     target = check_target(target, overwrite, inputs)
     absent = [parent for parent in target.parents if not parent.exists()]
-    partial = _sibling(target, "partial")
+    partial = sibling(target, "partial")
     try:
         try:
-            partial.mkdir(parents=True)
+            _make(partial, target)
             yield partial
         except (OSError, SafetensorError) as error:
             if not is_full(error):
@@ -130,29 +131,13 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
         raise OutputError(f"{target}: does not look like a model output and is not replaced; choose another directory")
 
 
-def probe(target: Path, parents: bool = True) -> None:
-    """Creates and removes what a run would create first; permission bits alone do not tell (root, read-only mounts).
-
-    Raises OSError where it cannot; `parents`: folders above may have to be made too.
-    """
-    absent = [parent for parent in target.parents if not parent.exists()]
-    first = _sibling(target, "partial")
+def _make(partial: Path, target: Path) -> None:
     try:
-        first.mkdir(parents=parents)
-        first.rmdir()
-    finally:
-        remove_empty(absent)
-
-
-def _sibling(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
-
-
-def remove_empty(directories: Sequence[Path]) -> None:
-    """Removes those of `directories`, innermost first, that are there and empty."""
-    for directory in directories:
-        with suppress(OSError):
-            directory.rmdir()
+        make_folder(partial, exist_ok=False)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
 
 
 def _settle(directory: Path) -> None:
@@ -177,7 +162,7 @@ def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
     if overwrite == "refuse" or not target.exists():
         partial.replace(target)  # fails if files came to be in `target` since it was checked
         return
-    aside = _sibling(target, "replaced")
+    aside = sibling(target, "replaced")
     target.rename(aside)
     try:
         partial.replace(target)

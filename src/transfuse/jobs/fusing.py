@@ -18,8 +18,9 @@ from transfuse.estimate import Estimate, available_bytes, rates
 from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.folders import make_folder, remove_empty
 from transfuse.io.lock import held
-from transfuse.io.output import clear_remains, remove_empty
+from transfuse.io.output import clear_remains
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
 from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured, write_texts
@@ -89,7 +90,7 @@ def lock_of(place: Workplace, output: Path) -> Path:
 def _at(place: Workplace, output: Path) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
-    place.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(place.folder)
     with held(lock_of(place, output), str(output)) if here().first else nullcontext():
         if here().first:
             clear_remains(output.absolute(), "partial")
