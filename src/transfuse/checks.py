@@ -1,5 +1,7 @@
 """What is known to be wrong before a model or a library is loaded: options, and places to write."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.folders import probe
 from transfuse.io.output import Overwrite, check_target
+from transfuse.io.owned import DOCUMENT, MADE_BY_DEMO, PAGE, is_ours
 from transfuse.schedule import Schedule, check_taught
 from transfuse.yamlfile import read
 
@@ -32,6 +35,8 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     return job
 
 
+RUN = "run.json"  # what the state of a fine-tuning run is the state of
+STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
 MARK = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
 
 
@@ -153,6 +158,13 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     state = target.with_name(f"{target.name}.checkpoints")
     numbers = [path.name.removeprefix("checkpoint-") for path in state.glob("checkpoint-*")]
     saved = sorted(int(number) for number in numbers if number.isdigit())
+    if state.is_symlink() or (state.exists() and not state.is_dir()):
+        raise OutputError(f"{state}: is in the way of what this run keeps meanwhile; move it")
+    others = [path.name for path in sorted(state.glob("*")) if not STATE.fullmatch(path.name)]
+    if others:
+        raise OutputError(
+            f"{state}: holds {others[0]}, which finetune did not write; move it, or choose another output"
+        )
     if resume and not saved:
         raise ConfigError(f"--resume: {state} holds no state of a run; leave it out")
     if not resume and saved:
@@ -178,6 +190,24 @@ def check_folder(target: Path) -> None:
         probe(target / "file")
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def check_report(folder: Path) -> None:
+    """Raise `OutputError` unless a report can be written to a folder without loss of a file that is no report."""
+    check_folder(folder)
+    for name in (PAGE, DOCUMENT):
+        file = folder / name
+        if os.path.lexists(file) and not is_ours(file):
+            raise OutputError(
+                f"{file}: transfuse did not write it and does not replace it; move it, or choose a folder with -o"
+            )
+
+
+def check_demo(folder: Path) -> None:
+    """Raise `OutputError` unless `folder` is absent, empty, or what the demo made before."""
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MADE_BY_DEMO).is_file():
+        raise OutputError(f"{folder}: is not empty and was not made by the demo; choose another folder with -o")
 
 
 def _check_name(name: str) -> None:

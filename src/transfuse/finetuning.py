@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
+from transfuse.checks import RUN
 from transfuse.config import make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
@@ -33,7 +34,6 @@ from transfuse.tasks import Task, check_measurable, own_processor, task, with_id
 from transfuse.trainer import Bar, Distiller, Feed, arguments, optimiser_steps
 
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
-RUN = "run.json"  # what the state of a run is the state of
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -55,7 +55,7 @@ class Finetuned:
         """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
 
         Args:
-            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model.
+            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
 
         Raises:
             OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.

@@ -60,7 +60,7 @@ class Fusion:
         """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
 
         Args:
-            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model.
+            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
             metrics: what was measured, by name, for the card.
 
         Raises:

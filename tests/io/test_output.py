@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from transfuse.errors import OutputError
-from transfuse.io.output import atomic_directory, check_target, write_json
+from transfuse.io.output import atomic_directory, check_target, clear_remains, write_json
 
 
 def tree(root: Path) -> dict[str, str | None]:
@@ -219,6 +219,63 @@ def test_only_what_looks_like_an_output_is_replaced(tmp_path: Path, names: list[
     before = tree(tmp_path)
     refuses("does not look like a model output", tmp_path / "out", overwrite="replace")
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "training_args.bin", "checkpoint-100/optimizer.pt", "runs/events", ".env"]
+)
+def test_what_is_no_output_is_named_and_kept(model: Path, name: str) -> None:
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).write_text("mine")
+    before, first = tree(model), name.split("/")[0] + ("/" if "/" in name else "")
+    refuses(f"holds {first}, .*move {first}, or choose another directory", model, overwrite="replace")
+    assert tree(model) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "runs/events"])
+def test_what_comes_into_a_replaced_output_meanwhile_is_kept(model: Path, name: str) -> None:
+    before = tree(model)
+
+    def work() -> None:
+        with atomic_directory(model, "replace") as partial:
+            (partial / "config.json").write_text("new")
+            (model / name).parent.mkdir(exist_ok=True)
+            (model / name).write_text("mine")
+
+    with pytest.raises(OutputError, match=f"model: holds {name.split('/')[0]}.*is not replaced"):
+        work()
+    assert tree(model) == before | ({"runs": None} if "/" in name else {}) | {name: "mine"}
+    assert [path.name for path in model.parent.iterdir()] == ["model"]
+
+
+def test_what_comes_just_before_the_swap_is_kept(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old folder has been put aside when it is looked at for the last time."""
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        if path == model:
+            (path / "notes.txt").write_text("mine")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+
+    def work() -> None:
+        with atomic_directory(model, "replace") as partial:
+            (partial / "config.json").write_text("new")
+
+    before = tree(model.parent)
+    with pytest.raises(OutputError, match=r"model: holds notes\.txt"):
+        work()
+    assert tree(model.parent) == before | {"model/notes.txt": "mine"}
+
+
+def test_a_folder_put_aside_by_a_killed_run_goes_unless_it_holds_what_is_not_ours(model: Path) -> None:
+    aside = [model.with_name(f".model.replaced-0000000{number}") for number in range(2)]
+    for each in aside:
+        shutil.copytree(model, each)
+    (aside[1] / "notes.txt").write_text("mine")
+    clear_remains(model, "replaced")
+    assert sorted(path.name for path in model.parent.iterdir()) == [aside[1].name, "model"]
 
 
 def test_the_home_directory_is_never_replaced(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,11 @@ def report(
     allow_pickle: running.Pickle = None, as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
     """Write a page about a fusion: how good it is, what was matched."""
-    from transfuse.checks import check_folder, options
+    from transfuse.checks import check_report, options
 
     changes = {"batch_size": batch_size, "device": device, "allow_pickle": allow_pickle}
     options(changes)
-    check_folder(folder or output)
+    check_report(folder or output)
     with quiet_libraries():
         from transfuse.jobs.reporting import report_job
 
@@ -33,9 +33,9 @@ def report(
 
 def demo(context: typer.Context, output: places.Folder = Path("demo"), quiet: running.Quiet = False) -> None:
     """Train two small ViTs on handwritten digits and fuse them."""
-    from transfuse.checks import check_folder
+    from transfuse.checks import check_demo
 
-    check_folder(output)
+    check_demo(output)
     screen = console()
     screen.quiet = quiet
     with quiet_libraries():

@@ -5,10 +5,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from transfuse.checks import check_demo
 from transfuse.compare import WAYS, compare
 from transfuse.demo.digits import batches, digits, parent, processor
 from transfuse.fusion import merged
 from transfuse.io.data import load_samples
+from transfuse.io.folders import make_folder
+from transfuse.io.owned import MADE_BY_DEMO
 from transfuse.io.quiet import quiet
 from transfuse.jobs.reporting import report_of, write_texts
 from transfuse.matching import match
@@ -22,6 +25,9 @@ SHOWN = [name for name, options in WAYS.items() if options["align"] != "learned"
 
 def run(folder: Path, progress: Progress, console: Console) -> None:
     """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
+    check_demo(folder)
+    make_folder(folder)
+    (folder / MADE_BY_DEMO).touch()
     torch.manual_seed(0)
     data = digits()
     with quiet():

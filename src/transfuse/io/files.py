@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 
 from transfuse.errors import CheckpointError, first_line
+from transfuse.io.companions import COMPANIONS as COMPANIONS
+from transfuse.io.companions import beside
 from transfuse.io.strict import parse_json, read_json
 
 PicklePolicy = Literal["refuse", "allow"]
@@ -17,14 +19,6 @@ PicklePolicy = Literal["refuse", "allow"]
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-COMPANIONS = (
-    "preprocessor_config.json", "processor_config.json", "image_processor_config.json",
-    "video_preprocessor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json",
-    "vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "*.tiktoken",
-    "chat_template.json", "chat_template.jinja", "generation_config.json",
-)  # fmt: skip
 
 
 def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
@@ -101,11 +95,12 @@ def file_hashes(path: Path) -> dict[str, str]:
 
 
 def copy_companions(source: Path, target: Path) -> list[str]:
-    """Copies what a user needs beside the weights (preprocessor, tokenizer, generation settings); returns the names.
+    """Copy what a user needs beside the weights (preprocessor, tokenizer, generation settings); return the names.
 
     Only names known to be such are copied: never weights, config.json, code or a model card.
     """
-    files = sorted({file for pattern in COMPANIONS for file in source.glob(pattern) if file.is_file()})
-    for file in files:
-        shutil.copyfile(file, target / file.name)
-    return [file.name for file in files]
+    names = beside(source)
+    for name in names:
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+    return names

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from transfuse.errors import OutputError
 from transfuse.io.folders import make_folder, probe, remove_empty, sibling
+from transfuse.io.owned import foreign
 
 Overwrite = Literal["refuse", "replace"]
 
@@ -71,7 +72,15 @@ def clear_remains(target: Path, kind: Literal["partial", "replaced"]) -> None:
         kind: what was half-written; or what was put aside, once there is a new output.
     """
     for left in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
-        shutil.rmtree(left, ignore_errors=True)
+        if kind == "partial" or _is_owned(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_owned(folder: Path) -> bool:
+    try:
+        return foreign(folder) is None
+    except OSError:
+        return False
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
@@ -122,13 +131,28 @@ def write_json(path: Path, obj: Any) -> None:
 def _check_existing(target: Path, overwrite: Overwrite) -> None:
     if target.is_mount():
         raise OutputError(f"{target}: is a mount point, which cannot be renamed; choose a directory inside it")
-    names = {path.name for path in target.iterdir()}
-    if names and overwrite == "refuse":
+    if not any(target.iterdir()):
+        return
+    if overwrite == "refuse":
         raise OutputError(
             f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
         )
-    if names and ("config.json" not in names or ".git" in names):
-        raise OutputError(f"{target}: does not look like a model output and is not replaced; choose another directory")
+    _check_owned(target, target)
+    if not (target / "config.json").is_file():
+        raise OutputError(
+            f"{target}: has no config.json, so it does not look like a model output and is not replaced; choose another"
+            " directory"
+        )
+
+
+def _check_owned(folder: Path, target: Path) -> None:
+    """Raise OutputError if a folder, which is or was `target`, holds what neither transfuse nor transformers wrote."""
+    name = foreign(folder)
+    if name is not None:
+        raise OutputError(
+            f"{target}: holds {name}, which neither transfuse nor save_pretrained wrote, so it does not look like a"
+            f" model output and is not replaced; move {name}, or choose another directory"
+        )
 
 
 def _make(partial: Path, target: Path) -> None:
@@ -158,13 +182,17 @@ def _sync(path: Path) -> None:
 
 
 def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
-    """Gives `partial` the name `target`. An old directory is put aside, deleted only after, and put back on failure."""
+    """Gives `partial` the name `target`. An old directory is put aside, deleted only after, and put back on failure.
+
+    Once it is aside, no other process finds it by its name, so it is checked again for files that were added meanwhile.
+    """
     if overwrite == "refuse" or not target.exists():
         partial.replace(target)  # fails if files came to be in `target` since it was checked
         return
     aside = sibling(target, "replaced")
     target.rename(aside)
     try:
+        _check_owned(aside, target)
         partial.replace(target)
     except BaseException:
         aside.rename(target)

@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned
 from transfuse.align.views import seen_by
-from transfuse.checks import check_folder
+from transfuse.checks import check_report
 from transfuse.compare import Row
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.io.checkpoint import load_model, local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import file_hashes
+from transfuse.io.folders import make_folder
 from transfuse.io.output import atomic_file
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import batches_of, fusible, inspect
@@ -171,9 +172,9 @@ def _report(
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files, each of them whole or not at all. Raises `OutputError`."""
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the files of a report, each of them whole or not at all. Raises `OutputError`."""
+    check_report(folder)
+    make_folder(folder)
     for name, text in texts.items():
         with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")

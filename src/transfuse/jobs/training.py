@@ -9,8 +9,9 @@ from typing import Any
 
 from accelerate import PartialState
 
-from transfuse.checks import TrainingTarget
+from transfuse.checks import STATE, TrainingTarget
 from transfuse.finetuning import finetune, training_samples
+from transfuse.io.folders import remove_empty
 from transfuse.jobs.inspection import inspect
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
@@ -35,10 +36,22 @@ def finetune_job(
         tuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
     except BaseException:
         if not any(state.glob("checkpoint-*")):
-            shutil.rmtree(state, ignore_errors=True)
+            _forget(state)
         raise
     record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
     if PartialState().is_main_process:
         replace(tuned, record=record).save(target.output, target.overwrite)
-        shutil.rmtree(state, ignore_errors=True)
+        _forget(state)
     return target.output, record
+
+
+def _forget(state: Path) -> None:
+    """Remove the state of a run, and nothing else that came to lie there."""
+    for path in state.glob("*"):
+        if not STATE.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    remove_empty([state])

@@ -14,11 +14,11 @@ from transfuse.align.aligned import Aligned, Choices
 from transfuse.batch import size
 from transfuse.config import Options
 from transfuse.io.checkpoint import local_directory
+from transfuse.io.companions import RECORD as RECORD
 from transfuse.io.digests import digest
 from transfuse.io.files import file_hashes
 from transfuse.transport.solve import Match
 
-RECORD = "transfuse.json"
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
 
 

@@ -35,7 +35,7 @@ Plot = Annotated[Path | None, Option(metavar="FILE", help="A .png or .svg pictur
 Config = Annotated[
     Path | None, Option(metavar="FILE", help="YAML with the same names, and models and output; flags win.")
 ]
-Overwrite = Annotated[bool | None, Option("--overwrite", help="Replace OUT if it holds a model.")]
+Overwrite = Annotated[bool | None, Option("--overwrite", help="Replace OUT if it holds a model and nothing else.")]
 Data = Annotated[
     str | None,
     Option(
