@@ -20,8 +20,10 @@ from transfuse.config import make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model, local_directory
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.leftovers import left_behind
 from transfuse.io.output import Overwrite, write_json
 from transfuse.io.quiet import quiet
+from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.network.compatible import check_same_answers
 from transfuse.network.model import stored_in
@@ -86,6 +88,7 @@ def finetune(
         TransfuseError: an input that cannot be trained with; the message says what, where and what to do.
     """
     schedule = _checked(model, teachers, options)
+    check_sentences([model])
     loaded = [_trainable(each, schedule) for each in (model, *teachers)]
     learner, does = loaded[0], task(type(loaded[0]).__name__)
     check_measurable(learner.config, type(learner).__name__)
@@ -101,7 +104,9 @@ def finetune(
     found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     losses = [(each["step"], each["loss"]) for each in state.log_history if "loss" in each]
-    return Finetuned(found, run | {"steps": state.global_step, "losses": losses, "versions": versions}, processor)
+    left = left_behind(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))
+    record = run | {"steps": state.global_step, "losses": losses, "versions": versions} | left
+    return Finetuned(found, record, processor)
 
 
 def _checked(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> Schedule:

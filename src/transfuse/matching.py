@@ -25,6 +25,7 @@ from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import check_finite, load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.prepared import Prepared
+from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.io.store import Store
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -83,6 +84,7 @@ def match(
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
     load_families(chosen.spec)
+    check_sentences(models)
     watch = Stopwatch()
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, chosen) for model in models]
     rows = rows_of_words(models, loaded, chosen.vocab)

@@ -14,9 +14,11 @@ from transfuse.batch import cast
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.io.checkpoint import load_model, local_directory, with_plain_experts
 from transfuse.io.files import copy_companions
+from transfuse.io.leftovers import drop_code
 from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
+from transfuse.io.sentences import copy_sentences
 from transfuse.network.model import answer, example_inputs
 from transfuse.report.record import RECORD
 
@@ -42,10 +44,14 @@ def save_checkpoint(
     """
     with atomic_directory(target, overwrite, [Path(each) for each in inputs if each]) as folder:
         write(folder)
+        anchor = local_directory(inputs[0], "allow") if inputs[0] else None
         if processor is not None:
             processor.save_pretrained(folder)
-        elif inputs[0]:
-            copy_companions(local_directory(inputs[0], "allow"), folder)
+        elif anchor is not None:
+            copy_companions(anchor, folder)
+        if anchor is not None:
+            copy_sentences(anchor, folder)
+        drop_code(folder)
         write_json(folder / RECORD, document)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -62,10 +68,37 @@ def of_model(model: PreTrainedModel, named_as: str | None) -> Write:
 
 def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
     with quiet():
-        model.save_pretrained(folder)
+        _save_pretrained(model, folder)
     if named_as:
         keep_names(folder, local_directory(named_as, "allow"), model.base_model_prefix)
     _verify(model, folder)
+
+
+def _save_pretrained(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model, its generation settings too where transformers takes them for a mistake and refuses to save."""
+    try:
+        model.save_pretrained(folder)
+    except ValueError:
+        if not model.can_generate():
+            raise
+        settings = model.generation_config
+        model.generation_config = type(settings)()
+        try:
+            model.save_pretrained(folder)
+        finally:
+            model.generation_config = settings
+        save_generation(model, folder)
+
+
+def save_generation(model: PreTrainedModel, folder: Path) -> None:
+    """Write generation_config.json of a model that generates, as save_pretrained does, whatever its values are."""
+    if not model.can_generate():
+        return
+    try:
+        with quiet():
+            model.generation_config.save_pretrained(folder)
+    except ValueError:
+        model.generation_config.to_json_file(folder / "generation_config.json")
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.io.checkpoint import check_finite, load_empty, local_directory
 from transfuse.io.output import Overwrite, check_target
+from transfuse.io.sentences import check_sentences
 from transfuse.io.shards import write_shards
 from transfuse.io.store import Store
 from transfuse.io.stored import Place, places, read_lazily
@@ -35,7 +36,7 @@ from transfuse.progress import Progress, silent
 from transfuse.ranks import here
 from transfuse.report.card import model_card
 from transfuse.report.record import describe, origin
-from transfuse.saving import save_checkpoint
+from transfuse.saving import save_checkpoint, save_generation
 from transfuse.vocabulary import rows_of_words
 from transfuse.work import work
 
@@ -84,6 +85,7 @@ def stream(
     if len(models) < 2:
         raise ConfigError("models: fusing needs at least two")
     load_families(chosen.spec)
+    check_sentences(models)
     folders, names = [local_directory(each, "allow") for each in models], [str(each) for each in models]
     empty = [load_empty(each) for each in models]
     rows_of_words(models, empty, "same")
@@ -149,6 +151,7 @@ def _write(
     next(ticks, None)
     model.config.dtype = dtype
     model.config.save_pretrained(folder)
+    save_generation(model, folder)
     _verify(where, folder)
 
 

@@ -21,6 +21,7 @@ from transfuse.io.data import Samples, load_samples
 from transfuse.io.folders import make_folder, remove_empty
 from transfuse.io.lock import held
 from transfuse.io.output import clear_remains
+from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
 from transfuse.jobs.reporting import LIMIT, report_of, to_measure, unmeasured, write_texts
@@ -133,6 +134,7 @@ def plan_job(models: Sequence[str], options: Options, max_memory: int | None) ->
     if options.align == "learned":
         raise ConfigError("align: only fusing by weights can be foretold; choose none, flow or exact")
     inspect(models, options, fusible)
+    check_sentences(models)
     cost, able = _foretold(models, options, False)
     check_alike(cost.models, models)
     return outlook(models, cost, able, _streams(cost, able, max_memory))

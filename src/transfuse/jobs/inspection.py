@@ -11,6 +11,7 @@ from transfuse.errors import SpecError
 from transfuse.io.checkpoint import local_directory, read_config
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import weight_files
+from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.matching import calibrate, check_models, load
 from transfuse.network.families import FAMILIES, declare
@@ -31,6 +32,8 @@ def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrain
         directory = local_directory(name, pickle)
         config = read_config(directory)
         weight_files(directory, pickle)
+        if accept is fusible:
+            check_sentences([directory])
         try:
             accept(config, _architecture(config))
             found.append(_architecture(config))

@@ -17,6 +17,7 @@ from transfuse.io.checkpoint import local_directory
 from transfuse.io.companions import RECORD as RECORD
 from transfuse.io.digests import digest
 from transfuse.io.files import file_hashes
+from transfuse.io.leftovers import left_behind
 from transfuse.transport.solve import Match
 
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
@@ -45,6 +46,7 @@ def describe(
     alignments: Sequence[Aligned],
 ) -> dict[str, Any]:  # fmt: skip
     """The record of a fusion."""
+    anchor = origins[0].path
     return {
         "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "directory": str(Path.cwd()),
@@ -62,6 +64,7 @@ def describe(
             }
             for index, each in enumerate(alignments)
         ],
+        **left_behind(None if anchor is None else local_directory(anchor, "allow")),
     }
 
 

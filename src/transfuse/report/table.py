@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transfuse.outlook import Kind, Model, Outlook
     from transfuse.significance import Difference, Interval
 
+NAMED = 8  # files in a line of the terminal
+
 
 def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Where the fused model is, how it came about, and how long that took."""
@@ -36,7 +38,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return printable(
         f"Fused {len(record['models'])} models into {output}"
         f" (align {record['options']['align']}{by}{fitted}, {record['seconds']:.1f} s)"
-    )
+    ) + _left_out(record)
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
@@ -46,7 +48,20 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return printable(
         f"Fine-tuned {record['finetuned']['path']} into {output} ({record['steps']} steps on {record['samples']}"
         f" samples{taught}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
-    )
+    ) + _left_out(record)
+
+
+def _left_out(record: Mapping[str, Any]) -> str:
+    """Return a second line about the anchor's files that were not copied; empty where there are none."""
+    names, naming = record.get("left_out", []), record.get("auto_map_dropped", [])
+    parts = []
+    if names:
+        anchor = record["finetuned"] if "finetuned" in record else record["models"][0]
+        more = f" and {record['left_out_count'] - NAMED} more" if record["left_out_count"] > NAMED else ""
+        parts.append(f"Not copied from {anchor['path']}: {', '.join(names[:NAMED])}{more}.")
+    if naming:
+        parts.append(f"Dropped auto_map from {', '.join(naming)}: the code it names is not copied.")
+    return "\n" + printable(" ".join(parts)) if parts else ""
 
 
 FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f", "calibration_error": ".2%"}
