@@ -76,6 +76,7 @@ class Learning:
     augment: Augment = "none"
 
 
-EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments that keep every model's function
+EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments over exact symmetries
+FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # those that keep every model's function
 FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
 LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps and weights take

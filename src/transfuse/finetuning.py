@@ -18,8 +18,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerState
 from transfuse.checks import RUN
 from transfuse.config import make
 from transfuse.errors import ConfigError
-from transfuse.io.checkpoint import check_finite, load_model, local_directory
+from transfuse.io.checkpoint import load_model, local_directory
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.finite import check_finite
 from transfuse.io.leftovers import left_behind
 from transfuse.io.output import Overwrite, write_json
 from transfuse.io.quiet import quiet

@@ -9,12 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned, Choices, in_one_basis
-from transfuse.align.certificate import deviation
 from transfuse.batch import first
-from transfuse.choices import EXACT, Learning, Merge
+from transfuse.choices import Learning, Merge
 from transfuse.config import Options
 from transfuse.descent import halves_that_ask
-from transfuse.io.checkpoint import check_finite
+from transfuse.io.finite import check_finite
 from transfuse.io.output import Overwrite
 from transfuse.io.store import NOWHERE, Store
 from transfuse.matching import Matched, Model, match
@@ -113,21 +112,10 @@ def merged(matched: Matched, progress: Progress = silent, processor: Any = None)
     record = describe(matched.origins, chosen, weights, choices, matched.data, alignments) | fits
     if matched.course:
         record["learning"] = asdict(matched.course)
-    if chosen.align in EXACT:
-        _certify(matched, record)
     if other_words:
         record["shared_words"] = [None if row is None else int((row >= 0).sum()) for row in matched.rows]
     record["stages"] = matched.seconds | watch.laps
     return Fusion(fused, alignments, chosen, record, matched.origins, processor)
-
-
-def _certify(matched: Matched, record: dict[str, Any]) -> None:
-    """Record how far each carried model is from its own function."""
-    anchor, *others = matched.networks
-    batch = matched.choices.batches[0] if matched.choices.batches else None
-    for entry, found, other, row in zip(record["alignments"], matched.alignments, others, matched.rows, strict=True):
-        if row is None:
-            entry["deviation"] = deviation(other.model, anchor.model, found.carried, batch)
 
 
 def merge(

@@ -11,23 +11,26 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.align.aligned import Aligned, Choices
+from transfuse.align.certificate import certified
 from transfuse.align.common import common
 from transfuse.align.confident import confident
 from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
-from transfuse.choices import EXACT
+from transfuse.choices import EXACT, FAITHFUL
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
 from transfuse.descent import Course, halves_that_ask
 from transfuse.errors import ConfigError
-from transfuse.io.checkpoint import check_finite, load_model
+from transfuse.io.checkpoint import load_model
 from transfuse.io.data import Samples, load_samples
+from transfuse.io.finite import check_finite
 from transfuse.io.prepared import Prepared
 from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.io.store import Store
+from transfuse.io.ties import check_ties
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import opened
 from transfuse.network.model import Network, checked_declaration, network
@@ -117,7 +120,8 @@ def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], option
     check_alike(models, names)
     for model, name in zip(models, names, strict=True):
         check_finite(model.state_dict(), name)
-    return [network(model, options.torch_device()) for model in models]
+        check_ties(model, name)
+    return [network(model, options.torch_device(), name) for model, name in zip(models, names, strict=True)]
 
 
 def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
@@ -125,7 +129,7 @@ def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None
     for model, name in zip(models[1:], names[1:], strict=True):
         if type(model) is not type(models[0]):
             raise ConfigError(f"the anchor is a {type(models[0]).__name__}, {name} a {type(model).__name__}")
-        check_same_function(models[0].config, model.config, name)
+        check_same_function(models[0].config, model.config, name, type(model).__name__)
     specs = [checked_declaration(model) for model in models]
     for spec, name in zip(specs[1:], names[1:], strict=True):
         check_same_layers(opened(specs[0]), opened(spec), name)
@@ -196,6 +200,9 @@ def align(
     Args:
         rows: of each of them, which word of its vocabulary each of the anchor's is; None: the same.
         kept: where finished work is kept.
+
+    Raises:
+        SpecError: a model that an alignment has to leave as it is computes something else after it.
     """
     one, course, kept = METHODS[options.align], None, kept or unkept(len(networks))
     pairs = zip(networks[1:], kept.pairs, strict=True)
@@ -208,6 +215,8 @@ def align(
         found, course = learn(
             models, found, weights, choices.batches, options.learning(), believe, options.seed, state, progress.track
         )
+    if options.align in FAITHFUL:
+        found = certified(networks, found, rows)
     both = zip_longest(found, rows)
     return [each if row is None else with_own_words(each, row, options.vocab) for each, row in both], course
 

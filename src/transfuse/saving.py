@@ -15,6 +15,7 @@ from transfuse.errors import CheckpointError, OutputError
 from transfuse.io.checkpoint import load_model, local_directory, with_plain_experts
 from transfuse.io.files import copy_companions
 from transfuse.io.leftovers import drop_code
+from transfuse.io.legacy_config import add_legacy_keys
 from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
@@ -71,6 +72,7 @@ def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
         _save_pretrained(model, folder)
     if named_as:
         keep_names(folder, local_directory(named_as, "allow"), model.base_model_prefix)
+    add_legacy_keys(folder)
     _verify(model, folder)
 
 

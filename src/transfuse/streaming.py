@@ -19,7 +19,9 @@ from transformers import PreTrainedModel
 from transfuse.align.aligned import Aligned, Choices, in_one_basis
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, OutputError
-from transfuse.io.checkpoint import check_finite, load_empty, local_directory
+from transfuse.io.checkpoint import load_empty, local_directory
+from transfuse.io.finite import check_finite
+from transfuse.io.legacy_config import add_legacy_keys
 from transfuse.io.output import Overwrite, check_target
 from transfuse.io.sentences import check_sentences
 from transfuse.io.shards import write_shards
@@ -127,7 +129,8 @@ def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -
         raise CheckpointError(f"{folder}: its tensors are not stored one by one as safetensors; it can only be loaded")
     spec = declaration(model)
     tensors = read_lazily(where, model, device, computed_in(model.dtype), str(folder))
-    return Network(model, opened(spec), open_tensors(spec, tensors), multiplied_in(model.dtype), as_needed)
+    products, given = multiplied_in(model.dtype), open_tensors(spec, tensors)
+    return Network(model, opened(spec), given, products, as_needed, str(folder), model.dtype)
 
 
 def _write(
@@ -151,6 +154,7 @@ def _write(
     next(ticks, None)
     model.config.dtype = dtype
     model.config.save_pretrained(folder)
+    add_legacy_keys(folder)
     save_generation(model, folder)
     _verify(where, folder)
 

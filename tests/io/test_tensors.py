@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.errors import CheckpointError
-from transfuse.io.checkpoint import check_finite, load_model
+from transfuse.io.checkpoint import load_model
+from transfuse.io.finite import check_finite
 
 
 def test_missing_tensors_are_counted_and_three_are_named(vit: Path) -> None:

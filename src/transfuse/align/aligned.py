@@ -46,6 +46,7 @@ class Aligned:
         carried: the source in that basis.
         matches: what was found for every space.
         candidates: where several alignments were tried, how much each disagreed with the parents, in nats.
+        deviation: how far the source's outputs changed, relative to the largest; None where that was not asked.
     """
 
     spec: Spec
@@ -53,6 +54,7 @@ class Aligned:
     carried: Tensors
     matches: Mapping[str, Match] = field(default_factory=dict)
     candidates: Mapping[str, float] = field(default_factory=dict)
+    deviation: float | None = None
 
 
 def in_one_basis(alignments: Sequence[Aligned]) -> list[Tensors]:

@@ -13,13 +13,16 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.errors import CheckpointError, first_line
-from transfuse.io.files import COMPANIONS, PICKLED, SAFE, PicklePolicy, stored_dtypes, weight_files
+from transfuse.io.files import COMPANIONS, EIGHTS, PICKLED, SAFE, PicklePolicy, stored_dtypes, weight_files
+from transfuse.io.finite import check_finite
 from transfuse.io.quiet import quiet
+from transfuse.io.shard_index import check_places, readable
+from transfuse.io.stored import check_whole_numbers
 from transfuse.io.strict import read_json
+from transfuse.io.ties import with_ties_of, with_true_ties
 
 CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
 LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # the entries of a configuration that count them
@@ -35,33 +38,47 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     Code that comes with a checkpoint is never run. Raises CheckpointError unless every tensor the model needs is
     there with its shape and finite, and no other is.
     """
-    model_class, directory, options = _request(path, dtype, pickle)
     # The first pass holds no data: it compares names and shapes before anything as large as the config says is made.
-    _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
+    model_class, directory, options, _ = _empty(path, dtype, pickle)
     model = _from_pretrained(model_class, directory, options)
     check_finite(model.state_dict(), str(directory))
-    return with_plain_experts(model).eval()
+    return with_true_ties(with_plain_experts(model)).eval()
 
 
 def load_empty(path: str | Path, dtype: torch.dtype | None = None, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
     """The model that `load_model` loads, without its data: on the meta device. Raises CheckpointError likewise."""
-    model_class, directory, options = _request(path, dtype, pickle)
-    return with_plain_experts(_from_pretrained(model_class, directory, {**options, "device_map": "meta"})).eval()
+    _, directory, _, model = _empty(path, dtype, pickle)
+    return with_ties_of(with_plain_experts(model), directory).eval()
 
 
-def _request(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolicy) -> tuple[type, Path, dict[str, Any]]:
-    """What to ask transformers for: the class, the directory, and how to load it."""
+def _empty(
+    path: str | Path, dtype: torch.dtype | None, pickle: PicklePolicy
+) -> tuple[type, Path, dict[str, Any], PreTrainedModel]:
+    """What to ask transformers for, and what comes of it without data; raises for all that this shows to be wrong."""
+    model_class, directory, options, whole = _request(path, dtype, pickle)
+    model = _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
+    check_whole_numbers(model, whole, directory)
+    return model_class, directory, options, model
+
+
+def _request(
+    path: str | Path, dtype: torch.dtype | None, pickle: PicklePolicy
+) -> tuple[type, Path, dict[str, Any], list[str]]:
+    """What to ask transformers for: the class, the directory, and how to load it; and which tensors are no reals."""
     directory = local_directory(path, pickle)
     config = read_config(directory)
     model_class = _model_class(config, directory)
     files = weight_files(directory, pickle)
-    stored = [found for file in files for found in stored_dtypes(file).values()]
+    kinds = {file: stored_dtypes(file) for file in files}
+    check_places(directory, kinds)
+    stored = {name: found for each in kinds.values() for name, found in each.items()}
     _check_counts(config.to_dict(), len(stored), directory)
     if dtype is None:
-        on_disk = {found for found in stored if found is not None}
+        on_disk = {torch.bfloat16 if found in EIGHTS else found for found in stored.values() if found is not None}
         dtype = reduce(torch.promote_types, on_disk) if on_disk else torch.float32
     safe = files[0].suffix == ".safetensors"
-    return model_class, directory, {"config": config, "dtype": dtype, "use_safetensors": safe}
+    whole = [name for name, found in stored.items() if found is None]
+    return model_class, directory, {"config": config, "dtype": dtype, "use_safetensors": safe}, whole
 
 
 def with_plain_experts(model: PreTrainedModel) -> PreTrainedModel:
@@ -110,7 +127,7 @@ def read_config(directory: Path) -> PreTrainedConfig:
             f"{file}: transformers {transformers.__version__} knows no model_type {model_type!r};"
             " register a class of your own in a file and pass --spec FILE"
         )
-    if raw.get("quantization_config"):
+    if raw.get("quantization_config") or raw.get("compression_config"):
         raise CheckpointError(f"{file}: the weights are quantized; dequantize and save them again first")
     if raw.get("transformers_weights"):
         raise CheckpointError(f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFE[0]}")
@@ -167,9 +184,9 @@ def _model_class(config: PreTrainedConfig, directory: Path) -> type:
 
 def _from_pretrained(model_class: Any, directory: Path, options: dict[str, Any]) -> PreTrainedModel:
     try:
-        with quiet():
+        with quiet(), readable(directory, weight_files(directory, "allow")[0]) as folder:
             model, report = model_class.from_pretrained(
-                directory, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+                folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
             )
     except Exception as error:  # the files passed their checks: what is left is transformers' own to say
         raise CheckpointError(f"{directory}: transformers cannot load it ({first_line(error)})") from error
@@ -186,18 +203,3 @@ def _from_pretrained(model_class: Any, directory: Path, options: dict[str, Any])
 
 def _count(kind: str, names: Collection[str]) -> str:
     return f"{kind}: {len(names)} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
-
-
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raises CheckpointError naming the first of `tensors`, of any shape, that has a NaN or an infinity."""
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _finite(tensor)]
-    if bad:
-        tensor = tensors[bad[0]]
-        values = f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} values of {bad[0]}"
-        others = f" (and some in {len(bad) - 1} more tensors)" if bad[1:] else ""
-        raise CheckpointError(f"{where}: {values}{others} are NaN or infinite in {tensor.dtype}; no model can use them")
-
-
-def _finite(tensor: Tensor) -> bool:
-    """A sum is finite only if all it sums is, and found in a tenth of the time; it may overflow, though."""
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

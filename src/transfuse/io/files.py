@@ -19,6 +19,8 @@ PicklePolicy = Literal["refuse", "allow"]
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+EIGHTS = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds the numbers of both
+STORED = FLOATS | dict(zip(("F8_E4M3", "F8_E5M2"), EIGHTS, strict=True))
 
 
 def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
@@ -70,7 +72,7 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
             with safe_open(file, framework="pt") as opened:
                 _header(file)
                 kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
-                return {name: FLOATS.get(kind) for name, kind in kinds.items()}
+                return {name: STORED.get(kind) for name, kind in kinds.items()}
         tensors = torch.load(file, map_location="meta", weights_only=True).items()
         return {name: tensor.dtype if tensor.dtype.is_floating_point else None for name, tensor in tensors}
     except Exception as error:  # torch.load has no error of its own: anything may come out of a damaged pickle

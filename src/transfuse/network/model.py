@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
+from accelerate import init_empty_weights
+from accelerate.hooks import attach_align_device_hook
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -21,6 +23,7 @@ ANSWERS = (
     ("logits",), ("start_logits", "end_logits"), ("logits_per_image",), ("image_embeds",), ("text_embeds",),
     ("last_hidden_state", "pooler_output"),
 )  # fmt: skip
+SCORES = tuple(name for names in ANSWERS[:3] for name in names)  # those that do not depend on the stream's basis
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Network:
         model: without data where the tensors are read as they are needed.
         products: the precision that products of its weights are taken in: about twice that in which they are stored.
         hold: what to do with tensors that are made of these and used again.
+        name: what to call it in messages.
+        stored: the precision of its files.
     """
 
     model: PreTrainedModel
@@ -38,6 +43,17 @@ class Network:
     tensors: Mapping[str, Tensor]
     products: torch.dtype = torch.float64
     hold: Hold = in_memory
+    name: str = "a model"
+    stored: torch.dtype = torch.float32
+
+    @property
+    def streamed(self) -> bool:
+        """Whether tensors stay in their files until they are needed."""
+        return self.hold is not in_memory
+
+    def holding(self, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+        """Return a model of this architecture with other weights, given opened: a copy, or made as it runs."""
+        return on_demand(self.model, tensors) if self.streamed else with_tensors(self.model, tensors)
 
 
 def declaration(model: nn.Module) -> Spec:
@@ -53,7 +69,7 @@ def checked_declaration(model: PreTrainedModel) -> Spec:
     return spec
 
 
-def network(model: PreTrainedModel, device: torch.device) -> Network:
+def network(model: PreTrainedModel, device: torch.device, name: str = "a model") -> Network:
     """A model ready for alignment: declared, checked, its tensors in float32 or better.
 
     Raises:
@@ -64,7 +80,8 @@ def network(model: PreTrainedModel, device: torch.device) -> Network:
     precise = model if as_it_is else copy.deepcopy(model).to(device, dtype).eval()
     spec = checked_declaration(model)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
-    return Network(precise, opened(spec), dict(open_tensors(spec, tensors)), multiplied_in(model.dtype))
+    given = dict(open_tensors(spec, tensors))
+    return Network(precise, opened(spec), given, multiplied_in(model.dtype), name=name, stored=model.dtype)
 
 
 def computed_in(stored: torch.dtype) -> torch.dtype:
@@ -106,6 +123,19 @@ def holding(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrained
     return copy.deepcopy(model, memo).eval()
 
 
+def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """Return a model whose modules take their weights, given opened, as they run, and drop them after.
+
+    One module's weights are in memory at a time: a model larger than memory can be asked a few questions.
+    """
+    with init_empty_weights(include_buffers=False):
+        twin = type(model)(copy.deepcopy(model.config)).to(computed_in(model.dtype)).eval()
+    given = close_tensors(declaration(model), tensors)
+    device = given[next(name for name, values in twin.named_parameters() if values.ndim == 1)].device
+    attach_align_device_hook(twin, execution_device=device, offload=True, weights_map=given)
+    return twin
+
+
 def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     """These opened tensors and those tied to them: the same parameter under another name."""
     stored = stored_names(declaration(model))
@@ -134,7 +164,7 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
     finally:
         if hook:
             hook.remove()
-    scores = [found[name] for names in ANSWERS[:3] for name in names if name in found]
+    scores = [found[name] for name in SCORES if name in found]
     if not scores:
         raise SpecError(f"{type(model).__name__} has no head, so it says nothing that could be compared or measured")
     return torch.cat([each if each.ndim == 2 else each.flatten(0, 1) for each in scores]).float()
@@ -145,7 +175,7 @@ def has_scores(model: PreTrainedModel) -> bool:
     """Whether a model has a head that scores classes, words, places or partners."""
     inputs = cast(example_inputs(model.config), model.dtype)
     found = model(**{name: values.to(model.device) for name, values in inputs.items()})
-    return any(name in found for names in ANSWERS[:3] for name in names)
+    return any(name in found for name in SCORES)
 
 
 @torch.no_grad()

@@ -59,6 +59,7 @@ def describe(
         "alignments": [
             {
                 "model": index + 1,
+                "deviation": each.deviation,
                 "disagreement_of_candidates": dict(each.candidates),
                 "spaces": {name: diagnose(match) for name, match in each.matches.items()},
             }
