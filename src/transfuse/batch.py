@@ -65,6 +65,40 @@ def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
         yield {name: values[start : start + count] for name, values in batch.items()}
 
 
+Piece = tuple[Int[Tensor, " sample"], Batch]  # samples of a batch, and their places in it
+
+
+def whole(batch: Batch) -> Iterator[Piece]:
+    """Yield all samples together."""
+    yield torch.arange(size(batch)), batch
+
+
+def pieces(batch: Batch, tokens: int) -> Iterator[Piece]:
+    """Yield the texts of a batch, those alike in length together, without the padding that all of them end in.
+
+    Args:
+        tokens: that are together, padding included, at most; but for a text that has more itself.
+    """
+    mask = batch["attention_mask"]
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths = (mask * places).amax(1).clamp_min(1).cpu()
+    order, start = lengths.argsort(stable=True), 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and int(lengths[order[end]]) * (end + 1 - start) <= tokens:
+            end += 1
+        chosen, most = order[start:end], int(lengths[order[end - 1]])
+        taken = {name: values[chosen.to(values.device)] for name, values in batch.items()}
+        yield (
+            chosen,
+            {
+                name: values[:, :most] if values.shape[1:] == mask.shape[1:] else values
+                for name, values in taken.items()
+            },
+        )
+        start = end
+
+
 def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
     if single(batch):

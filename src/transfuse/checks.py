@@ -128,6 +128,12 @@ def memory(given: str | None) -> int | None:
     return make(Job, *_given({"max_memory": given})).max_memory
 
 
+def limits(memory: str | None, device_memory: str | None) -> tuple[int | None, int | None]:
+    """The bytes that --max-memory and --max-device-memory allow. Raises `ConfigError`."""
+    job = make(Job, *_given({"max_memory": memory, "max_device_memory": device_memory}))
+    return job.max_memory, job.max_device_memory
+
+
 def schedule(flags: Mapping[str, Any]) -> Schedule:
     """The schedule that flags ask for. Raises `ConfigError`."""
     values, labels = _given(flags)

@@ -88,7 +88,7 @@ def _limit(error: Exception) -> str | None:
     """What to say of an error that is the machine's limit, of memory or of its numbers; None for a bug."""
     line = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
-        return "out of memory; give a smaller --batch-size, or another --device"
+        return "out of memory; allow more with --max-memory, or give a smaller --batch-size or another --device"
     if type(error).__name__.endswith("LinAlgError"):
         return f"the alignment failed numerically ({line}); are weights or activations huge, or all the same?"
     return None

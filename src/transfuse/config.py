@@ -201,6 +201,7 @@ class Job(Options):
     output: str | None = None
     cache: str | None = None
     max_memory: Memory | None = None
+    max_device_memory: Memory | None = None
     overwrite: Annotated[bool, Field(strict=True)] = False
     report: Annotated[bool, Field(strict=True)] = False
 

@@ -1,16 +1,19 @@
 """How good a model is, how good the line between two is, and what the controls reach."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch
+from transfuse.budget import fitting, scores_at_once
 from transfuse.merge.mean import interpolate
-from transfuse.network.model import predict, with_tensors
+from transfuse.network.model import with_tensors
+from transfuse.network.scores import predict_in_slices
 from transfuse.outcome import Metrics, Outcome, outcome
-from transfuse.trust import even, together
 
 POSITIONS = 11  # points of a path, both ends included
 
@@ -43,8 +46,12 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
 
 
 def judge(model: PreTrainedModel, batches: Iterable[Batch]) -> Outcome:
-    """What one model answers. Memory grows by a few numbers a sample."""
-    return outcome(lambda batch: predict(model, batch).log_softmax(-1), batches)
+    """Return what one model answers. Memory grows by a few numbers a sample."""
+
+    def predict_log(batch: Batch) -> Iterator[Tensor]:
+        return (scores.log_softmax(-1) for scores in predict_in_slices(model, batch, scores_at_once(model)))
+
+    return outcome(predict_log, batches, partial(fitting, [model]))
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
@@ -53,9 +60,16 @@ def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Met
 
 
 def judge_together(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Outcome:
-    """What the mean of all models' probabilities answers."""
-    weights = [1 / len(models)] * len(models)
-    return outcome(lambda batch: together(even, models, weights, batch).clamp_min(1e-12).log(), batches)
+    """Return what the mean of all models' probabilities answers."""
+
+    def predict_log(batch: Batch) -> Iterator[Tensor]:
+        entries = min(map(scores_at_once, models)) // len(models)
+        slices = (predict_in_slices(model, batch, entries) for model in models)
+        for scores in zip(*slices, strict=True):
+            mean = torch.stack([each.softmax(-1) for each in scores]).mean(0)
+            yield mean.clamp_min(1e-12).log()
+
+    return outcome(predict_log, batches, partial(fitting, models))
 
 
 def path(

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
+from transfuse.budget import positions, samples_at_once
 from transfuse.checks import RUN
 from transfuse.config import make
 from transfuse.errors import ConfigError
@@ -34,8 +35,9 @@ from transfuse.report.record import PACKAGES, Origin, origin
 from transfuse.saving import of_model, save_checkpoint
 from transfuse.schedule import Schedule, check_taught
 from transfuse.tasks import Task, check_measurable, own_processor, task, with_ids_of
-from transfuse.trainer import Bar, Distiller, Feed, arguments, optimiser_steps
+from transfuse.trainer import Bar, Distiller, Feed, arguments, at_once, optimiser_steps
 
+SHORT = 512  # tokens; of longer samples, eager attention takes too much memory
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -158,9 +160,13 @@ def _trained(
     if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
         learner.load_state_dict(load_model(resume).state_dict())
     bar = Bar(progress.track(range(optimiser_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
+    example = feed.collate([feed.samples.longest()])
+    fitting = samples_at_once(learner, example, feed.schedule.batch_size, gradients=True)
     with TemporaryDirectory() as scratch, quiet():
-        args = arguments(feed.schedule, len(feed), checkpoints, Path(scratch))
-        if args.use_cpu:  # where eager attention trains faster than sdpa
+        args = arguments(feed.schedule, len(feed), at_once(feed.schedule, fitting), checkpoints, Path(scratch))
+        if (
+            args.use_cpu and positions(learner.config, example) <= SHORT
+        ):  # where eager attention trains faster than sdpa
             for model in (learner, *teachers):
                 model.set_attn_implementation("eager")
         trainer = Distiller(

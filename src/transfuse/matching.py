@@ -18,6 +18,7 @@ from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
+from transfuse.budget import samples_at_once
 from transfuse.choices import EXACT, FAITHFUL
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
@@ -184,11 +185,12 @@ def resolve_evidence(options: Options, data: Any) -> Kind:
 def prepare(
     samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
 ) -> Prepared:
-    """Batches on the model's device, made by `processor` or else by the checkpoint's own."""
+    """Batches on the model's device, made by `processor` or else by the checkpoint's own; where samples are long, of
+    fewer than `options.batch_size`."""
     preparer = own_preparer(given, model, processor)
-    return replace(
-        task(type(model).__name__).samples(samples).prepared(preparer, options.batch_size), device=model.device
-    )
+    chosen = task(type(model).__name__).samples(samples)
+    count = samples_at_once(model, preparer(chosen.inputs([chosen.longest()])), options.batch_size)
+    return replace(chosen.prepared(preparer, count), device=model.device)
 
 
 def align(

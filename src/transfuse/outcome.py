@@ -1,6 +1,6 @@
 """What models answer, sample by sample: accuracy, loss and calibration are made of it, and how sure these are."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, nan
 
@@ -10,7 +10,8 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from transfuse.batch import Batch, answers, asked
+from transfuse.batch import Batch, Piece, answers, asked, cut, size, whole
+from transfuse.budget import halving
 from transfuse.errors import DataError
 
 BINS = 15  # of confidence, as Guo et al. (2017) take them
@@ -82,34 +83,71 @@ class Outcome:
         }
 
 
-def outcome(predict_log: Callable[[Batch], Float[Tensor, "answer cls"]], batches: Iterable[Batch]) -> Outcome:
-    """What comes of log-probabilities, batch by batch: a few numbers a sample are kept.
+Scores = Float[Tensor, "answer cls"]
+PredictLog = Callable[[Batch], Scores | Iterable[Scores]]  # log-probabilities in the order of the answers
+Split = Callable[[Batch], Iterable[Piece]]
+
+
+def outcome(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole) -> Outcome:
+    """Return what comes of log-probabilities, batch by batch: a few numbers a sample are kept.
+
+    Args:
+        predict_log: of a batch, all at once or some at a time.
+        split: the parts of a batch that are looked at together.
 
     Raises:
         DataError: nothing was asked.
     """
     bins, parts = torch.zeros(BINS, 3, dtype=torch.float64), []
     for batch in batches:
-        found = predict_log(batch).cpu().double()
-        parts.append(_part(found, batch))
-        _fill(bins, found, answers(batch).cpu())
+        parts.append(_by_pieces(predict_log, batch, split, bins))
     if not sum(float(part[1].sum()) for part in parts):
         raise DataError("nothing to measure: no text has a word that could be guessed; give longer texts")
     right, count, loss, chosen, wanted = (torch.cat(each) for each in zip(*parts, strict=True))
     return Outcome(right, count, loss, bins, chosen, wanted)
 
 
-def _part(found: Float[Tensor, "answer cls"], batch: Batch) -> Sequence[Tensor]:
-    """Of each sample: right, asked, loss; and of a classifier, the chosen and the wanted class."""
-    labels, samples = answers(batch).cpu(), len(batch["labels"])
-    sample, chosen = asked(batch, len(labels)), found.argmax(-1)
-    losses = nll_loss(found, labels, reduction="none")
-    sums = [
-        torch.zeros(samples, dtype=torch.float64).index_add(0, sample, values.double())
-        for values in (chosen == labels, torch.ones_like(labels), losses)
-    ]
-    classes = (chosen, labels) if batch["labels"].ndim == 1 else (labels[:0], labels[:0])
-    return *sums, *classes
+def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor) -> list[Tensor]:
+    """Return of each sample, in the order of the batch, what `_part` does.
+
+    Where memory is short, half as many samples are looked at together.
+    """
+
+    def work(part: Batch) -> tuple[list[Tensor], Tensor]:
+        return _part(predict_log, part)
+
+    def halves(part: Batch) -> list[Batch]:
+        return list(cut(part, -(-size(part) // 2)))
+
+    places, found = [], []
+    for place, piece in split(batch):
+        places.append(place)
+        for values, counted in halving(work, halves, piece):
+            found.append(values)
+            bins += counted
+    columns = [torch.cat(each) for each in zip(*found, strict=True)]
+    order = torch.cat(places).argsort()
+    return [values[order] if len(values) == len(order) else values for values in columns]
+
+
+def _part(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """Return of each sample: right, asked, loss and, of a classifier, chosen and wanted class; and the bins."""
+    labels, samples, start = answers(batch).cpu(), size(batch), 0
+    sample, bins = asked(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
+    sums = torch.zeros(3, samples, dtype=torch.float64)
+    chosen = torch.empty_like(labels)
+    said = predict_log(batch)
+    for scores in (said,) if isinstance(said, Tensor) else said:
+        rows = slice(start, start + len(scores))
+        found, due = scores.cpu().double(), labels[rows]
+        chosen[rows] = found.argmax(-1)
+        losses = nll_loss(found, due, reduction="none")
+        right = (chosen[rows] == due).double()
+        sums.index_add_(1, sample[rows], torch.stack([right, torch.ones_like(right), losses]))
+        _fill(bins, found, due)
+        start += len(scores)
+    classes = [chosen, labels] if batch["labels"].ndim == 1 else [labels[:0], labels[:0]]
+    return [*sums, *classes], bins
 
 
 def _fill(bins: Tensor, found: Float[Tensor, "answer cls"], labels: Int[Tensor, " answer"]) -> None:

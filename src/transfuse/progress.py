@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -15,11 +16,14 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on, saying how far it is; what it is `doing` may change on the way. `tell`: a line that stays."""
+    """Passes items on, saying how far it is; what it is `doing` may change on the way. `tell`: a line that stays on a
+    terminal. `warn`: a line on stderr, wherever that goes."""
 
     def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]: ...
 
     def tell(self, line: str) -> None: ...
+
+    def warn(self, line: str) -> None: ...
 
 
 class Silent:
@@ -29,6 +33,9 @@ class Silent:
         return items
 
     def tell(self, line: str) -> None:
+        pass
+
+    def warn(self, line: str) -> None:
         pass
 
 
@@ -56,6 +63,10 @@ class Terminal:
         console = Console(stderr=True)
         if console.is_terminal:
             console.print(line, markup=False, emoji=False, highlight=False)
+
+    def warn(self, line: str) -> None:
+        """Something that may go wrong."""
+        print(f"transfuse: {line}", file=sys.stderr)
 
 
 @contextmanager

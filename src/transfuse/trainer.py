@@ -115,18 +115,31 @@ def optimiser_steps(schedule: Schedule, samples: int) -> int:
     return max(1, ceil(ceil(samples / schedule.batch_size) * schedule.epochs))
 
 
-def arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratch: Path) -> TrainingArguments:
+def at_once(schedule: Schedule, fitting: int) -> int:
+    """Samples of a batch that are seen together: the largest part of it, of equal parts, for which there is room."""
+    return max(
+        count
+        for count in range(1, schedule.batch_size + 1)
+        if schedule.batch_size % count == 0 and count <= max(fitting, 1)
+    )
+
+
+def arguments(
+    schedule: Schedule, samples: int, together: int, checkpoints: Path | None, scratch: Path
+) -> TrainingArguments:
     """The schedule in transformers' terms.
 
     Args:
         samples: of one epoch, for how often the state is saved and the loss is kept.
+        together: samples that are seen together; gradients of a whole batch add up before a step.
         checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
         scratch: an empty folder, for what the Trainer insists on.
     """
     steps = optimiser_steps(schedule, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
-        per_device_train_batch_size=schedule.batch_size,
+        per_device_train_batch_size=together,
+        gradient_accumulation_steps=schedule.batch_size // together,
         num_train_epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,

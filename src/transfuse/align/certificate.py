@@ -98,9 +98,9 @@ def _certify(network: Network, carried: PreTrainedModel) -> float | None:
     least = min(seen, key=lambda each: each.largest)
     kind = str(network.stored).removeprefix("torch.")
     raise SpecError(
-        f"{network.name}: after alignment it computes something else: its outputs are off by {least.largest:.2g} of the"
-        f" largest (at most {limit:g} in {kind}), and the difference begins {least.begins}; compare its config.json with"
-        " the anchor's, and run `transfuse doctor` on it"
+        f"{network.name}: after alignment it computes something else: its outputs are off by {least.largest:.2g} of"
+        f" the largest (at most {limit:g} in {kind}), and the difference begins {least.begins}; compare its config.json"
+        " with the anchor's, and run `transfuse doctor` on it"
     )
 
 

@@ -8,6 +8,7 @@ import typer
 from transfuse.terminal import JSON, MUTE, TALKING, Voice
 
 SPEECH = ("as_json", "quiet")
+MEMORY = ("max_memory", "max_device_memory")
 
 
 def given(context: typer.Context, *aside: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def fuse(
     vocab: matching.Vocab = None, config: places.Config = None, overwrite: places.Overwrite = None,
     report: running.Report = None,
     resume: running.Resume = False, cache: places.Cache = None, max_memory: running.MaxMemory = None,
+    max_device_memory: running.MaxDeviceMemory = None,
     allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
     quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
@@ -35,9 +36,11 @@ def fuse(
     job = fuse_request(given(context, "config", "resume"), config)
     place = workplace(job, resume)
     with quiet_libraries():
+        from transfuse.budget import limited
         from transfuse.jobs.fusing import fuse_job
 
-        path, record = fuse_job(job, place, voice(context).progress)
+        with limited(job.max_memory, job.max_device_memory):
+            path, record = fuse_job(job, place, voice(context).progress)
     voice(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from transfuse.commands.asked import given, voice
+from transfuse.commands.asked import MEMORY, given, voice
 from transfuse.commands.flags import matching, places, running
 from transfuse.progress import quiet_libraries
 
@@ -12,22 +12,26 @@ def evaluate(
     models: places.Measured, data: places.Labelled = None, limit: running.Limit = None,
     batch_size: running.BatchSize = None, seed: running.Seed = None, device: running.Device = None,
     classes: running.Classes = False, lm_eval: running.Harness = None, lm_eval_tasks: places.Tasks = None,
+    max_memory: running.Bound = None, max_device_memory: running.MaxDeviceMemory = None,
     allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
     quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
     """Measure accuracy, loss, calibration; tell models apart."""
-    from transfuse.checks import measured_by, options
+    from transfuse.checks import limits, measured_by, options
     from transfuse.report.table import evaluation_tables, scores_table
 
-    chosen = options(given(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks"))
+    chosen = options(given(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks", *MEMORY))
+    room = limits(max_memory, max_device_memory)
     tasks, speak = measured_by(data, lm_eval, lm_eval_tasks, classes), voice(context)
     with quiet_libraries():
+        from transfuse.budget import limited
         from transfuse.jobs.measuring import eval_job, harness_job
 
-        if data is None:
-            scores = harness_job(models, tasks, lm_eval_tasks, limit, chosen, speak.progress)
-        else:
-            found = eval_job(models, data, limit, chosen, speak.progress)
+        with limited(*room):
+            if data is None:
+                scores = harness_job(models, tasks, lm_eval_tasks, limit, chosen, speak.progress)
+            else:
+                found = eval_job(models, data, limit, chosen, speak.progress)
     if data is None:
         speak.show(scores, lambda: scores_table(scores))
     else:
@@ -46,21 +50,25 @@ def path(
     objective: matching.Objective = None, steps: matching.Steps = None, learning_rate: matching.MapRate = None,
     augment: matching.Varied = None, points: running.Points = 11, limit: running.Limit = None,
     samples: running.Samples = None, batch_size: running.BatchSize = None, seed: running.Seed = None,
-    device: running.Device = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
+    device: running.Device = None, max_memory: running.Bound = None,
+    max_device_memory: running.MaxDeviceMemory = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
     as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
     """Walk between two aligned models: loss, accuracy, barrier."""
-    from transfuse.checks import check_plot, options
+    from transfuse.checks import check_plot, limits, options
     from transfuse.report.table import path_table
 
     aside = "anchor", "other", "data", "plot", "points", "limit"
-    chosen = options({"merge": "mean"} | given(context, *aside))
+    chosen = options({"merge": "mean"} | given(context, *aside, *MEMORY))
+    room = limits(max_memory, max_device_memory)
     if plot:
         check_plot(plot)
     with quiet_libraries():
+        from transfuse.budget import limited
         from transfuse.jobs.measuring import path_job, save_plot
 
-        line = path_job(anchor, other, data, limit, points, chosen, voice(context).progress)
+        with limited(*room):
+            line = path_job(anchor, other, data, limit, points, chosen, voice(context).progress)
         if plot:
             save_plot({chosen.align: line}, plot)
     voice(context).show(line.as_dict(), lambda: path_table(line))

@@ -2,7 +2,7 @@
 
 import typer
 
-from transfuse.commands.asked import given, voice
+from transfuse.commands.asked import MEMORY, given, voice
 from transfuse.commands.flags import places, running, training
 from transfuse.progress import quiet_libraries
 
@@ -16,18 +16,22 @@ def finetune(
     augment: training.Augment = None, distill: training.Distill = None, temperature: training.Temperature = None,
     trust: training.Trust = None, precision: training.Precision = None, samples: training.Lesson = None,
     seed: running.Seed = None, device: training.Processors = None, resume: running.Resume = False,
-    overwrite: places.Overwrite = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
+    overwrite: places.Overwrite = None, max_memory: running.Bound = None,
+    max_device_memory: running.MaxDeviceMemory = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
     as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
     """Train a model a little longer, with teachers if wanted."""
-    from transfuse.checks import schedule, training_target
+    from transfuse.checks import limits, schedule, training_target
     from transfuse.report.table import training_summary
 
-    chosen = schedule(given(context, "model", "data", "output", "resume", "overwrite"))
+    chosen = schedule(given(context, "model", "data", "output", "resume", "overwrite", *MEMORY))
+    room = limits(max_memory, max_device_memory)
     models = (model, *(teachers or ()))
     target = training_target(models, output, resume, bool(overwrite))
     with quiet_libraries():
+        from transfuse.budget import limited
         from transfuse.jobs.training import finetune_job
 
-        path, record = finetune_job(models, data, chosen, target, voice(context).progress)
+        with limited(*room):
+            path, record = finetune_job(models, data, chosen, target, voice(context).progress)
     voice(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -89,6 +89,13 @@ class Samples:
         labels = self.labels() if self.label else None
         return Prepared(len(self), batch_size, self.inputs, prepare, labels)
 
+    def longest(self) -> int:
+        """The place of the text with the most letters; of images, the first."""
+        if self.image is not None or self.text is None:
+            return 0
+        lengths = [len(value or "") for value in raw_values(self.dataset, self.text)]
+        return max(range(len(lengths)), key=lengths.__getitem__)
+
     def inputs(self, chosen: Sequence[int]) -> list[Any]:
         """The decoded images, or else the texts, of the chosen samples."""
         column = self.image or self.text

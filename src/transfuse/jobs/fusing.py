@@ -10,11 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from transfuse.align.aligned import Aligned
+from transfuse.budget import check_room
 from transfuse.checks import MARK, Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError, TransfuseError
-from transfuse.estimate import Estimate, available_bytes, rates
+from transfuse.estimate import START, Estimate, available_bytes, rates
 from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import Samples, load_samples
@@ -48,6 +51,7 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
             beside = partial(_beside, output.name, job) if job.report else nothing
             record = stream(job.models, output, policy(job), progress, place.folder, beside, **job.options())
             return output, record
+        check_room(cost.loaded - START, torch.device("cpu"), "fusing", progress.warn)
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
         shown = to_measure(job.data, job.models[0], anchor, LIMIT, job) if job.report else None
         room = None if job.max_memory is None else max(job.max_memory - cost.loaded, 1)  # what the models leave of it

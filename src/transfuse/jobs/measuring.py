@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from transfuse.budget import check_room
 from transfuse.config import Options
 from transfuse.errors import ConfigError, SpecError
+from transfuse.estimate import SINGLE
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import evaluate, judge
 from transfuse.evaluate import path as walk
 from transfuse.evaluation import Evaluation, evaluation
 from transfuse.harness import Scores, load_tasks, scores
+from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples
 from transfuse.io.output import atomic_file
 from transfuse.jobs.inspection import batches_of, inspect, ready
@@ -27,12 +30,15 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     tasks = [task(each) for each in inspect(models, options, check_measurable)]
     given = load_samples(data)
     samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
+    largest = max(load_empty(name, pickle=options.pickle_policy()).num_parameters() for name in models)
+    check_room(2 * SINGLE * largest, device, "evaluating", progress.warn)  # as loaded, and in single precision
     found: dict[str, Outcome] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = load(name, options).to(device).float()
         classes[name] = dict(model.config.id2label or {})
         found[name] = judge(model, batches_of(samples[index], model, name, options))
+        del model  # before the next one is loaded
     measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
     return evaluation(found, classes, measures, options.seed)
 

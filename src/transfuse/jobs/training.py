@@ -9,13 +9,18 @@ from typing import Any
 
 from accelerate import PartialState
 
+from transfuse.budget import check_room
 from transfuse.checks import STATE, TrainingTarget
+from transfuse.estimate import SINGLE
 from transfuse.finetuning import finetune, training_samples
+from transfuse.io.checkpoint import load_empty
 from transfuse.io.folders import remove_empty
 from transfuse.jobs.inspection import inspect
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
 from transfuse.tasks import check_measurable, task
+
+TRAINED = 5  # numbers for each weight that is trained: itself as loaded, its gradient, two moments, a copy to write
 
 
 def finetune_job(
@@ -26,9 +31,11 @@ def finetune_job(
     The state of the run is removed once the model is written.
     """
     start = time.perf_counter()
-    schedule.torch_device()
+    device = schedule.torch_device()
     kind, *_ = inspect(models, schedule, check_measurable)
     model, *teachers = models
+    sizes = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
+    check_room(SINGLE * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
     samples = training_samples(data, task(kind), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)

@@ -25,6 +25,7 @@ from torch.optim import Adam
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, answers, asks, cut, places, single
+from transfuse.budget import samples_at_once
 from transfuse.choices import Learning
 from transfuse.descent import Course, Descent, Say, descend
 from transfuse.memory import Memory
@@ -85,7 +86,8 @@ class Lesson(Descent):
         seed: int,
     ) -> None:  # fmt: skip
         self.fused, self.believe = fused, believe
-        count = _at_once(halves[0][0])
+        due = _at_once(halves[0][0])
+        count = samples_at_once(fused, halves[0][0], due, gradients=True)
         fit = [piece for batch in halves[0] for piece in cut(batch, count) if asks(piece)]
         blocks = [step for step in steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
@@ -103,7 +105,7 @@ class Lesson(Descent):
         ]  # fmt: skip
         super().__init__([fused], optimizers, parents, weights, (fit, halves[1]), options, believe, seed)
         self.memory = Memory(fit, ROOM)
-        self.draws = ceil(ANSWERS / len(self.memory.of(fit[0], self._target).said))
+        self.draws = max(ceil(ANSWERS / len(self.memory.of(fit[0], self._target).said)), ceil(due / count))
 
     def loss(self, batch: Batch) -> Tensor:
         target = self.memory.of(batch, self._target)

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.batch import Batch, first, size
+from transfuse.budget import fitting
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
 from transfuse.network.spec import Linear
@@ -38,8 +39,8 @@ def sensitivities(
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     for model in models:
-        for batch in judged:
-            for name, (found, count) in _gradients(model, linears, batch, generator).items():
+        for _, piece in (each for batch in judged for each in fitting([model], batch, gradients=True)):
+            for name, (found, count) in _gradients(model, linears, piece, generator).items():
                 sums[name] = _added(sums.get(name), found)
                 counts[name] = _added(counts.get(name), count)
     if not sums:

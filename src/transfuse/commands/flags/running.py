@@ -38,9 +38,11 @@ MaxMemory = Annotated[
     str | None,
     Option(
         metavar="SIZE",
-        help="As 8GB: weights that do not fit are read and written tensor by tensor; what cannot be, is refused.",
+        help="Memory limit of the process, as 8GB. Models that do not fit are streamed, tensor by tensor, if possible.",
     ),
 ]
+MaxDeviceMemory = Annotated[str | None, Option(metavar="SIZE", help="Memory limit on the GPU, as 20GB.")]
+Bound = Annotated[str | None, Option("--max-memory", metavar="SIZE", help="Memory limit of the process, as 8GB.")]
 Resume = Annotated[bool, Option("--resume", help="Go on where a run into the same OUT was cut short.")]
 Pickle = Annotated[bool | None, Option("--allow-pickle", help="Read pickled weights too; only tensors are unpickled.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
