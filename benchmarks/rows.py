@@ -176,6 +176,15 @@ def device() -> str:
     return markdown(["", f"seconds on an {gpu}", "peak memory there", "seconds on 16 cores of its machine"], rows)
 
 
+def memory() -> str:
+    """Long texts, with and without a limit."""
+    ways = load("memory")["ways"].items()
+    return markdown(
+        ["command", "seconds", "peak memory"],
+        ([f"`{way}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB"] for way, row in ways),
+    )
+
+
 def solvers(name: str) -> str:
     """Ours, and how many times as long others take."""
     return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load(name)["rows"]))
