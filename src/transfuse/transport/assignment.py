@@ -64,7 +64,7 @@ def unmoved(index: Int[Tensor, " target"], cost: Float[Tensor, "source target"])
     while True:
         partner = torch.empty_like(index).scatter_(0, index, places)  # where each unit's own source has gone
         gain = cost[places, places] + cost[index, partner] - cost[index, places] - cost[places, partner]
-        movable = ((index != places) & (gain <= tied)).nonzero().flatten().tolist()
+        movable = ((index != places) & (gain <= tied)).nonzero().flatten().cpu().tolist()
         if not movable:
             return index
         for place in movable:  # an exchange changes what the next one would be: they are looked at again
