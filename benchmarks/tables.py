@@ -1,6 +1,6 @@
 """Tables of what was measured, from `results/`, put into the pages that show them.
 
-python benchmarks/tables.py README.md docs/*.md
+python benchmarks/tables.py docs/*.md
 
 A page asks for a table by a pair of marks, `<!-- NAME table -->` and `<!-- /NAME table -->`; what stands between them
 is replaced. Without pages, all tables are printed. `tests/test_docs.py` holds pages to it.
