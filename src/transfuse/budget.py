@@ -22,7 +22,8 @@ from transfuse.sizes import in_words
 BATCH = 2**30  # bytes that the activations of a batch may take, where there is room
 SCORES = 2**26  # scores, tokens by vocabulary, that may be made at once
 SHARE = 4  # of what is free, a batch may take the fourth part
-STACKS = 2**26  # bytes of stacks and buffers that libraries take beside what they are asked for
+LARGEST = 2**62  # bytes that a system can be told of
+COPIES = 8  # of the scores of a text that several models answer
 NUMBER = 4  # bytes of a number in single precision
 FIRST, SECOND = 10, 3  # numbers of the stream's width and of the hidden units' that are alive for a token
 LAYER, UNITS = 16, 4  # the same in each layer, where gradients are to follow
@@ -48,6 +49,7 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
     if memory is None:
         yield
         return
+    torch.ones(2**20).sum()  # threads start before their stacks are counted
     taken = psutil.Process().memory_info()
     if taken.rss > memory:
         raise ConfigError(f"max-memory: this process takes {in_words(taken.rss)} before it begins; allow more")
@@ -59,11 +61,15 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
         yield
         return
     data = getattr(taken, "data", taken.rss)
-    limit = data + memory - taken.rss + STACKS
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if before[1] < 0 else min(limit, before[1]), before[1]))
+    limit = min(data + memory - taken.rss, LARGEST if before[1] < 0 else before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     token = ALLOWED.set(memory)
     try:
         yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ConfigError(f"max-memory: this job takes more than {in_words(memory)}; allow more") from error
     finally:
         ALLOWED.reset(token)
         resource.setrlimit(resource.RLIMIT_DATA, before)
@@ -122,6 +128,21 @@ def fitting(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = F
         return
     for places in torch.arange(size(batch)).split(max(1, tokens // longest)):
         yield places, {name: values[places.to(values.device)] for name, values in batch.items()}
+
+
+def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False) -> None:
+    """Raise `ConfigError` where --max-memory leaves no room for the longest sample."""
+    longest = positions(model.config, example)
+    needed = longest * token_bytes(model.config, longest, gradients)
+    labels = example.get("labels")
+    if labels is not None and labels.ndim == 2:
+        needed += COPIES * NUMBER * longest * max(_largest(model.config, ("vocab_size",)), 1)
+    free = free_bytes(model.device)
+    if ALLOWED.get() is not None and needed > free:
+        raise ConfigError(
+            f"max-memory: a sample of {longest} tokens takes about {in_words(needed)}, {in_words(free)} are left; allow"
+            " more, or shorten the samples"
+        )
 
 
 def samples_at_once(model: PreTrainedModel, example: Batch, wanted: int, gradients: bool = False) -> int:

@@ -18,7 +18,7 @@ from transfuse.align.learned import learn
 from transfuse.align.methods import METHODS
 from transfuse.align.policy import WEIGHTED
 from transfuse.batch import Batch, weight
-from transfuse.budget import samples_at_once
+from transfuse.budget import check_sample, samples_at_once
 from transfuse.choices import EXACT, FAITHFUL
 from transfuse.choices import Evidence as Kind
 from transfuse.config import Options, make
@@ -189,7 +189,9 @@ def prepare(
     fewer than `options.batch_size`."""
     preparer = own_preparer(given, model, processor)
     chosen = task(type(model).__name__).samples(samples)
-    count = samples_at_once(model, preparer(chosen.inputs([chosen.longest()])), options.batch_size)
+    example = preparer(chosen.inputs([chosen.longest()]))
+    check_sample(model, example)
+    count = samples_at_once(model, example, options.batch_size)
     return replace(chosen.prepared(preparer, count), device=model.device)
 
 

@@ -1,5 +1,6 @@
 """From texts to the tensors a language model takes, by the checkpoint's own tokenizer."""
 
+import copy
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.batch import MISSING
-from transfuse.errors import CheckpointError, ConfigError, DataError
+from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.compatible import COUNTED
 
 UNLIMITED = 2**20  # tokens: what tokenizers that know no limit are cut at
@@ -56,7 +57,8 @@ def longest(config: PreTrainedConfig) -> int | None:
 def text_preparer(
     tokenizer: Any, length: int | None = None, words: int | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """A function from texts to `input_ids` and `attention_mask` [batch, token], padded to the longest.
+    """A function from texts to `input_ids` and `attention_mask` [batch, token], padded behind, to the longest: padding in
+    front would move the positions of what is read.
 
     Args:
         length: most tokens that the model takes; what is longer is cut.
@@ -69,15 +71,17 @@ def text_preparer(
     if tokenizer.pad_token is None:
         raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
     most = min(length or UNLIMITED, tokenizer.model_max_length, UNLIMITED)
+    how = {"padding": True, "padding_side": "right", "truncation": True, "max_length": most, "return_tensors": "pt"}
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         try:
-            found = dict(tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt"))
+            found = dict(tokenizer(texts, **how))
         except Exception as error:  # a tokenizer has as many ways to fail as there are settings in its files
             what = " ".join(str(error).split())[:200]
             raise CheckpointError(f"the tokenizer cannot prepare texts: {what}") from error
-        if not found["input_ids"].numel():
-            raise DataError("a batch of texts has no token at all; remove empty texts")
+        if not found["input_ids"].numel():  # empty texts: they are all padding, as they are beside longer ones
+            padding = torch.full((len(texts), 1), tokenizer.pad_token_id)
+            found = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in found}
         if words is not None and found["input_ids"].max() >= words:
             raise CheckpointError(
                 f"the tokenizer gives token {int(found['input_ids'].max())}, the model knows {words}; they do not"
@@ -108,9 +112,12 @@ def masked_preparer(
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs, rows = plain(texts), []
-        for text, ids in zip(texts, inputs["input_ids"], strict=True):
+        for text, ids, mask in zip(texts, inputs["input_ids"], inputs["attention_mask"], strict=True):
             generator = torch.Generator().manual_seed(zlib.crc32(f"{round_()} {text}".encode()))
-            rows.append(hidden(ids, special, tokenizer.mask_token_id, len(tokenizer), generator))
+            own = ids[: int(mask.sum())]  # what is drawn for a text must not depend on longer ones beside it
+            shown, labels = hidden(own, special, tokenizer.mask_token_id, len(tokenizer), generator)
+            rest = torch.full_like(ids[len(own) :], MISSING)
+            rows.append((torch.cat([shown, ids[len(own) :]]), torch.cat([labels, rest])))
         ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
         return inputs | {"input_ids": ids, "labels": labels}
 
@@ -122,11 +129,12 @@ def causal_preparer(
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
     """Texts with `labels` [batch, token]: of every token the one after it, `MISSING` of the last and of padding.
 
-    A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it.
+    A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it. The
+    tokenizer itself stays as it is.
     """
     if tokenizer.pad_token is None:
+        tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
     plain = text_preparer(tokenizer, length, words)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from transfuse.budget import check_room
 from transfuse.config import Options
 from transfuse.errors import ConfigError, SpecError
-from transfuse.estimate import SINGLE
+from transfuse.estimate import SINGLE, START, Estimate
 from transfuse.evaluate import Path as Line
 from transfuse.evaluate import evaluate, judge
 from transfuse.evaluate import path as walk
@@ -64,6 +64,8 @@ def path_job(
     anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
 ) -> Line:
     """The line between two models after alignment."""
+    empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
+    check_room(Estimate(empty, options).loaded - START, options.torch_device(), "aligning", progress.warn)
     networks, batches, choices = ready((anchor, other), data, limit, options)
     (aligned,), _ = align(networks, [0.5, 0.5], choices, options, progress=progress)
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)
