@@ -1,7 +1,6 @@
 """What is known to be wrong before a model or a library is loaded: options, and places to write."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from transfuse.config import Job, Options, make
 from transfuse.errors import ConfigError, OutputError
 from transfuse.io.folders import probe
 from transfuse.io.output import Overwrite, check_target
-from transfuse.io.owned import DOCUMENT, MADE_BY_DEMO, PAGE, is_ours
+from transfuse.io.owned import DOCUMENT, MADE_BY_DEMO, MARK, PAGE, STATE, is_ours
 from transfuse.schedule import Schedule, check_taught
 from transfuse.yamlfile import read
 
@@ -31,13 +30,13 @@ def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
     job.normalised_weights(len(job.models))
     for name in (*job.models, job.data, job.output, job.cache):
         _check_name(name or "")
-    check_target(Path(job.output), policy(job), [Path(model) for model in job.models])
+    check_target(Path(job.output), policy(job), [*map(Path, job.models), *_there(job.data, job.spec, config)])
     return job
 
 
-RUN = "run.json"  # what the state of a fine-tuning run is the state of
-STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
-MARK = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
+def _there(*given: str | Path | None) -> list[Path]:
+    """The inputs beside the models that lie on this disk; others are names on the Hub."""
+    return [path for path in (Path(each).expanduser() for each in given if each) if os.path.lexists(path)]
 
 
 @dataclass(frozen=True)
@@ -192,6 +191,8 @@ def check_plot(target: Path) -> None:
 
 def check_folder(target: Path) -> None:
     """Raise `OutputError` unless files can be written to the folder `target`, which may have to be made."""
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target}: a file is in the way; choose another folder")
     try:
         probe(target / "file")
     except OSError as error:
@@ -210,10 +211,15 @@ def check_report(folder: Path) -> None:
 
 
 def check_demo(folder: Path) -> None:
-    """Raise `OutputError` unless `folder` is absent, empty, or what the demo made before."""
+    """Raise `OutputError` unless `folder` is absent, empty, or what the demo made before, and the page may go there."""
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MADE_BY_DEMO).is_file():
         raise OutputError(f"{folder}: is not empty and was not made by the demo; choose another folder with -o")
+    check_report(folder)
+    for name in ("digits", "parent-1", "parent-2"):
+        if os.path.lexists(folder / name) and not (folder / name).is_dir():
+            raise OutputError(f"{folder / name}: a file is in the way; move it, or choose another folder with -o")
+    check_target(folder / "fused", "replace")
 
 
 def _check_name(name: str) -> None:

@@ -1,11 +1,11 @@
 """Fine-tune a model, fused or not, on labels, on what other models say, or on both: transformers' Trainer does it."""
 
 import copy
-import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,15 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.budget import positions, samples_at_once
-from transfuse.checks import RUN
 from transfuse.config import make
 from transfuse.errors import ConfigError
 from transfuse.io.checkpoint import load_model, local_directory
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.finite import check_finite
 from transfuse.io.leftovers import left_behind
+from transfuse.io.lock import held_folder
 from transfuse.io.output import Overwrite, write_json
+from transfuse.io.owned import RUN, json_or_none
 from transfuse.io.quiet import quiet
 from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
@@ -39,6 +40,7 @@ from transfuse.trainer import Bar, Distiller, Feed, arguments, at_once, optimise
 
 SHORT = 512  # tokens; of longer samples, eager attention takes too much memory
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
+FIRST = os.environ.get("RANK", "0") == "0"  # of several processes, the one that writes
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -50,11 +52,13 @@ class Finetuned:
         model: in evaluation mode, on the CPU, in the precision it had before.
         record: what `transfuse.json` will hold: model, teachers, data, schedule, losses, versions.
         processor: what is saved with it; None: the one in the model's directory.
+        loaded: folders that models in memory were loaded from; they are not written over.
     """
 
     model: PreTrainedModel
     record: dict[str, Any]
     processor: Any = None
+    loaded: tuple[str, ...] = ()
 
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
         """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all at once, or nothing.
@@ -68,7 +72,7 @@ class Finetuned:
         card = {"README.md": finetuned_card(Path(path).name, self.record)}
         inputs = [each["path"] for each in (self.record["finetuned"], *self.record["teachers"])]
         write = of_model(self.model, inputs[0])
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card)
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card, self.loaded)
 
 
 def finetune(
@@ -100,16 +104,29 @@ def finetune(
     samples = with_ids_of(learner.config, samples)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
-    run = _run([origin(*each) for each in zip((model, *teachers), loaded, strict=True)], samples, schedule)
-    if checkpoints:
-        check_same_run(checkpoints, run, resume)
+    origins = [origin(*each) for each in zip((model, *teachers), loaded, strict=True)]
+    run = _run(origins, samples, schedule)
     prepare = partial(does.preparer, own_processor(model, learner, processor), learner.config)
-    found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
+    with _alone(checkpoints):
+        if checkpoints:
+            check_same_run(checkpoints, run, resume)
+        found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     losses = [(each["step"], each["loss"]) for each in state.log_history if "loss" in each]
     left = left_behind(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))
     record = run | {"steps": state.global_step, "losses": losses, "versions": versions} | left
-    return Finetuned(found, record, processor)
+    return Finetuned(found, record, processor, tuple(each.folder for each in origins if each.folder))
+
+
+@contextmanager
+def _alone(checkpoints: Path | None) -> Iterator[None]:
+    """Hold the state of a run, for the run's first process. Raises `OutputError` where another run holds it."""
+    if checkpoints is None or not FIRST:
+        yield
+        return
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with held_folder(checkpoints, str(checkpoints)):
+        yield
 
 
 def _checked(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> Schedule:
@@ -128,8 +145,8 @@ def _checked(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -
 def _run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dict[str, Any]:
     """What makes a run the one it is."""
     return {
-        "finetuned": asdict(origins[0]),
-        "teachers": [asdict(each) for each in origins[1:]],
+        "finetuned": origins[0].as_dict(),
+        "teachers": [each.as_dict() for each in origins[1:]],
         "data": samples.source,
         "samples": len(samples),
         "schedule": schedule.model_dump(mode="json"),
@@ -137,13 +154,16 @@ def _run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dic
 
 
 def check_same_run(checkpoints: Path, run: dict[str, Any], resume: str | None) -> None:
-    """Leave a note of the run beside its state; raise `ConfigError` where the state to resume is another run's."""
+    """Leave a note of the run beside its state; raise `ConfigError` where the state there is another run's."""
     note = checkpoints / RUN
     if not resume:
+        if note.is_file() and any(checkpoints.glob("checkpoint-*")) and json_or_none(note) != run:
+            raise ConfigError(f"{checkpoints}: holds the state of another run; resume or remove it")
         checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(note, run)
         return
-    before = json.loads(note.read_text()) if note.is_file() else {}
+    noted = json_or_none(note)
+    before = noted if isinstance(noted, dict) else {}
     if differing := [name for name, value in run.items() if before.get(name) != value]:
         raise ConfigError(
             f"--resume: the state in {checkpoints} is of a run that differs in: {', '.join(differing)}; go on with the"

@@ -68,8 +68,9 @@ class Fusion:
         document = self.record | ({"metrics": metrics} if metrics else {})
         card = {"README.md": model_card(Path(path).name, document)}
         inputs = [origin.path for origin in self.origins]
+        loaded = [origin.folder for origin in self.origins if origin.folder]
         write = of_model(self.model, inputs[0])
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card)
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card, loaded)
 
 
 def fuse(

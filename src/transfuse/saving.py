@@ -20,7 +20,7 @@ from transfuse.io.names import keep_names
 from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
 from transfuse.io.sentences import copy_sentences
-from transfuse.network.model import answer, example_inputs
+from transfuse.network.model import answer, example_inputs, in_precision
 from transfuse.report.record import RECORD
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
@@ -31,7 +31,7 @@ Write = Callable[[Path], None]  # weights and config into a folder, verified
 
 def save_checkpoint(
     target: Path, overwrite: Overwrite, write: Write, inputs: Sequence[str | None], processor: Any,
-    document: dict[str, Any], texts: Mapping[str, str],
+    document: dict[str, Any], texts: Mapping[str, str], kept: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Write weights, config, processor, `transfuse.json` and texts; only then give the folder its name.
 
@@ -39,11 +39,14 @@ def save_checkpoint(
         write: writes the weights and the configuration.
         texts: further files, by name: the model card, a report.
         inputs: folders that must not be overwritten; without a `processor`, that of the first one is copied.
+        kept: what else must not be overwritten, as `data` of the document must not.
 
     Raises:
         OutputError: `target` is not empty (unless replaced), not writable, an input, or the disk is full.
     """
-    with atomic_directory(target, overwrite, [Path(each) for each in inputs if each]) as folder:
+    data = document.get("data")
+    used = [data] if isinstance(data, str) and Path(data).expanduser().exists() else []
+    with atomic_directory(target, overwrite, [Path(each) for each in (*inputs, *kept, *used) if each]) as folder:
         write(folder)
         anchor = local_directory(inputs[0], "allow") if inputs[0] else None
         if processor is not None:
@@ -114,7 +117,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
     same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
     models = with_plain_experts(copy.deepcopy(model, same)), reloaded
     inputs = cast(example_inputs(model.config), dtype)
-    expected, found = (answer(each.to("cpu", dtype), inputs).double() for each in models)
+    expected, found = (answer(in_precision(each, dtype).to("cpu"), inputs).double() for each in models)
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(
             f"the written checkpoint computes something else: outputs off by {(expected - found).abs().max()}"

@@ -180,6 +180,7 @@ def test_what_was_left_out_is_said_once(world: World, run: Run) -> None:
     for number in range(9):
         (anchor / f"notes-{number}.txt").write_text("mine")
     (anchor / "runs").mkdir()
+    (anchor / "runs" / "events").write_text("mine")
     given = ["fuse", anchor, world.b, "-o", world.here / "out", "--align", "none", "--overwrite"]
     said = run(*given)
     assert said.status == 0, said

@@ -9,10 +9,9 @@ import pytest
 from safetensors.torch import load_file
 from world import Run, World, one_line
 
-from transfuse.checks import MARK, Workplace
 from transfuse.cli import main
-from transfuse.io.lock import held
-from transfuse.jobs.fusing import lock_of
+from transfuse.io.lock import held, lock_beside
+from transfuse.io.owned import MARK
 
 
 def arguments(world: World, name: str = "out") -> list[str]:
@@ -92,10 +91,9 @@ def test_two_runs_on_one_output(world: World, run: Run) -> None:
 def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> None:
     cache, out = world.here / "cache", world.here / "out"
     cache.mkdir()
-    place = Workplace(cache, lasting=True)
     left = out.with_name(".out.partial-deadbeef")
     left.mkdir()
-    with held(lock_of(place, out), "out"):
+    with held(lock_beside(out), "out"):
         one_line(run(*arguments(world), "--cache", cache), ["out", "another run is writing it"])
         assert run(*arguments(world, "other"), "--cache", cache).status == 0
         assert left.exists()

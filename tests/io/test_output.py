@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from transfuse.errors import OutputError
+from transfuse.io.lock import held_folder
 from transfuse.io.output import atomic_directory, check_target, clear_remains, write_json
 
 
@@ -38,7 +39,7 @@ def model(tmp_path: Path) -> Path:
     """An output of before."""
     path = tmp_path / "model"
     path.mkdir()
-    (path / "config.json").write_text("old")
+    (path / "config.json").write_text('{"model_type": "old"}')
     (path / "model.safetensors").write_text("old weights")
     return path
 
@@ -69,7 +70,7 @@ def test_an_empty_directory_is_fine(tmp_path: Path) -> None:
 def test_replace_leaves_nothing_of_the_old(model: Path) -> None:
     with atomic_directory(model, "replace") as partial:
         (partial / "config.json").write_text("new")
-        assert (model / "config.json").read_text() == "old"
+        assert (model / "config.json").read_text() == '{"model_type": "old"}'
     assert tree(model.parent) == {"model": None, "model/config.json": "new"}
 
 
@@ -296,6 +297,50 @@ def test_an_input_is_never_the_target(model: Path, overwrite: str) -> None:
     link.symlink_to(model)
     for target, source in ((model, model), (link, model), (model, link), (model, model / "sub"), (model.parent, model)):
         refuses("must stay", target, overwrite=overwrite, inputs=[Path("elsewhere"), source])
+
+
+@pytest.mark.parametrize("name", ["config.json", "class/one.png"])
+def test_what_an_input_links_to_is_never_replaced(model: Path, name: str) -> None:
+    source = model.parent / "source"
+    (source / name).parent.mkdir(parents=True)
+    (source / name).symlink_to(model / "config.json")
+    (source / "all").symlink_to(model)  # a folder beside the files is no input
+    refuses(f"model: holds the file that .*source/{name} links to", model, overwrite="replace", inputs=[source])
+    (source / name).unlink()
+    check_target(model, "replace", [source])
+
+
+@pytest.mark.parametrize("config", ['{"database": "postgres://"}', "[]", "{"])
+def test_a_configuration_of_something_else_is_kept(model: Path, config: str) -> None:
+    (model / "config.json").write_text(config)
+    refuses("names no model_type and no architectures, so it does not look like", model, overwrite="replace")
+    assert tree(model) == {"config.json": config, "model.safetensors": "old weights"}
+
+
+def test_a_damaged_record_is_named(model: Path) -> None:
+    (model / "README.md").write_text("---\ntags:\n- transfuse\n---\n")
+    (model / "transfuse.json").write_text("{")
+    refuses(r"model: its transfuse\.json is damaged, .*remove transfuse\.json", model, overwrite="replace")
+
+
+def test_remains_that_a_live_run_holds_stay(model: Path) -> None:
+    left = model.with_name(".model.partial-deadbeef")
+    left.mkdir()
+    with atomic_directory(model, "replace") as partial:
+        (partial / "config.json").write_text("new")
+        clear_remains(model, "partial")
+        assert partial.is_dir()
+        assert not left.exists()
+    assert tree(model) == {"config.json": "new"}
+    aside = model.with_name(".model.replaced-deadbeef")
+    shutil.copytree(model, aside)
+    (aside / "config.json").write_text('{"model_type": "old"}')
+    (aside / "model.safetensors").write_text("old weights")
+    with held_folder(aside, "model"):
+        clear_remains(model, "replaced")
+        assert aside.is_dir()
+    clear_remains(model, "replaced")
+    assert not aside.exists()
 
 
 def test_a_target_inside_or_beside_an_input_is_fine(model: Path) -> None:

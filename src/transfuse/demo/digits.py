@@ -1,6 +1,5 @@
 """Handwritten digits (UCI, 1,797 real scans of 8 x 8 pixels, in scikit-learn) and two ViTs trained on them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,12 @@ from PIL import Image as Picture
 from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
+from transfuse.errors import TransfuseError
+from transfuse.io.checkpoint import load_model
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.images import image_preparer
+from transfuse.io.output import write_json
+from transfuse.io.owned import json_or_none
 from transfuse.io.quiet import quiet
 from transfuse.training import Recipe, train_classifier
 
@@ -46,9 +49,9 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     """A small ViT trained from `seed`, or the one trained before by the same recipe."""
     facts = {"seed": seed, "recipe": vars(RECIPE)}
     said = folder / "training.json"
-    if said.is_file() and json.loads(said.read_text()) == facts:
-        with quiet():
-            return ViTForImageClassification.from_pretrained(folder).eval()
+    if json_or_none(said) == facts and (before := _saved(folder)) is not None:
+        return before
+    said.unlink(missing_ok=True)
     torch.manual_seed(seed)
     model = ViTForImageClassification(
         ViTConfig(
@@ -66,8 +69,17 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     with quiet():
         model.save_pretrained(folder)
         processor().save_pretrained(folder)
-    said.write_text(json.dumps(facts) + "\n")
+    write_json(said, facts)
     return model
+
+
+def _saved(folder: Path) -> ViTForImageClassification | None:
+    """Return the parent that lies in a folder; None if it is damaged."""
+    try:
+        found = load_model(folder)
+    except TransfuseError:
+        return None
+    return found if isinstance(found, ViTForImageClassification) else None
 
 
 def batches(samples: Samples, size: int = 500) -> list[dict[str, torch.Tensor]]:

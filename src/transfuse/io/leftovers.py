@@ -1,44 +1,48 @@
 """What in a checkpoint's folder is not copied with its model: other files, and settings that name code."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from transfuse.io.companions import CARD, CONFIG, RECORD, beside, weights
-from transfuse.io.owned import DOCUMENT, PAGE, is_ours, json_or_none
+from transfuse.io.owned import DOCUMENT, PAGE, is_of_runs, is_ours, json_or_none
 from transfuse.io.sentences import sentence_files
 
-LISTED = 20  # names of files in the record
+LISTED = 200  # names of files in the record
 CODE = ("auto_map", "custom_pipelines")  # keys of JSON files that name code to be run
 
 
 def left_behind(source: Path | None) -> dict[str, Any]:
-    """Return what the record says of the anchor's files: those for sentence-transformers, and those not copied.
+    """Return what the record says of the anchor's files: which are copied, as for sentence-transformers, and which not.
 
     Args:
         source: the anchor's folder; None: it was passed in memory.
     """
     names = [] if source is None else sorted(_left_out(source))
-    naming = [] if source is None else [name for name in _settings(source) if _code_in(json_or_none(source / name))]
+    settings = {} if source is None else {name: json_or_none(source / name) for name in _settings(source)}
+    dropped = {f"{key}_dropped": [name for name in settings if _code_in(settings[name], (key,))] for key in CODE}
     return {
+        "copied": [] if source is None else beside(source),
         "sentence_transformers": [] if source is None else sentence_files(source),
         "left_out": names[:LISTED],
         "left_out_count": len(names),
-        "auto_map_dropped": naming,
+        **dropped,
     }
 
 
 def _left_out(source: Path) -> Iterator[str]:
     """Yield the entries that are neither hidden, weights, configuration, card nor record, and are not copied.
 
-    Folders end with a slash.
+    Folders end with a slash. Those of this tool's runs are not the model's.
     """
     copied = {*beside(source), *sentence_files(source)}
     shared = {name.partition("/")[0] for name in copied if "/" in name}
     known = {CONFIG, CARD, RECORD, *weights(source), *copied}
     for entry in source.iterdir():
         if entry.name.startswith(".") or entry.name in known or (entry.name in (PAGE, DOCUMENT) and is_ours(entry)):
+            continue
+        if entry.is_dir() and is_of_runs(entry):
             continue
         if entry.name not in shared:
             yield f"{entry.name}/" if entry.is_dir() else entry.name
@@ -61,14 +65,14 @@ def drop_code(folder: Path) -> None:
             (folder / name).write_text(text, encoding="utf-8")
 
 
-def _code_in(found: Any) -> list[Any]:
+def _code_in(found: Any, keys: Sequence[str] = CODE) -> list[Any]:
     """Return the values of all keys that name code, at any depth."""
     if isinstance(found, list):
-        return [value for each in found for value in _code_in(each)]
+        return [value for each in found for value in _code_in(each, keys)]
     if not isinstance(found, dict):
         return []
-    here = [value for key, value in found.items() if key in CODE and value]
-    return here + [value for key, each in found.items() if key not in CODE for value in _code_in(each)]
+    here = [value for key, value in found.items() if key in keys and value]
+    return here + [value for key, each in found.items() if key not in CODE for value in _code_in(each, keys)]
 
 
 def _without_code(found: Any) -> Any:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,10 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from transfuse.errors import OutputError
+from transfuse.io.companions import RECORD
 from transfuse.io.folders import make_folder, probe, remove_empty, sibling
-from transfuse.io.owned import foreign
+from transfuse.io.lock import held_folder, is_held
+from transfuse.io.owned import foreign, is_damaged, lacks
 
 Overwrite = Literal["refuse", "replace"]
 
@@ -31,10 +33,11 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
     """
     target = check_target(target, overwrite, inputs)
     absent = [parent for parent in target.parents if not parent.exists()]
-    partial = sibling(target, "partial")
+    partial, stack = sibling(target, "partial"), ExitStack()
     try:
         try:
             _make(partial, target)
+            stack.enter_context(held_folder(partial, str(target)))  # so that no other run takes it for remains
             yield partial
         except (OSError, SafetensorError) as error:
             if not is_full(error):
@@ -49,6 +52,8 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         shutil.rmtree(partial, ignore_errors=True)
         remove_empty(absent)
         raise
+    finally:
+        stack.close()
 
 
 @contextmanager
@@ -66,19 +71,19 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def clear_remains(target: Path, kind: Literal["partial", "replaced"]) -> None:
-    """Removes what killed runs left beside `target`; to be called where no other run writes it.
+    """Removes what killed runs left beside `target`, but nothing that a live process holds.
 
     Args:
         kind: what was half-written; or what was put aside, once there is a new output.
     """
     for left in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
-        if kind == "partial" or _is_owned(left):
+        if not is_held(left) and (kind == "partial" or _is_owned(left)):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_owned(folder: Path) -> bool:
     try:
-        return foreign(folder) is None
+        return foreign(folder) is None and lacks(folder) is None
     except OSError:
         return False
 
@@ -86,8 +91,8 @@ def _is_owned(folder: Path) -> bool:
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
     """The absolute path of `target`, found to be one that can be written; the file system is left as it was.
 
-    Raises OutputError if it holds files that may not be replaced, is or contains one of `inputs`, the home or the
-    current directory, or cannot be created.
+    Raises OutputError if it holds files that may not be replaced, is or contains one of `inputs`, a file that one of
+    them links to, the home or the current directory, or cannot be created.
     """
     try:
         target = target.expanduser().resolve()
@@ -95,6 +100,11 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
         inside = next((path for path in kept if path.is_relative_to(target)), None)
         if inside is not None:
             raise OutputError(f"{target}: is or contains {inside}, which must stay; choose another directory")
+        link = next((link for path in kept[: len(inputs)] for link in _links_into(path, target)), None)
+        if link is not None:
+            raise OutputError(
+                f"{target}: holds the file that {link} links to, which must stay; choose another directory"
+            )
         if target.is_dir():
             _check_existing(target, overwrite)
         elif target.exists():
@@ -103,6 +113,14 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
     except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for links that go round in circles
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
     return target
+
+
+def _links_into(folder: Path, target: Path) -> Iterator[Path]:
+    """Yields the links to files, in a folder of inputs and in those directly inside, that lead into `target`."""
+    for pattern in ("*", "*/*") if folder.is_dir() else ():
+        for file in folder.glob(pattern):
+            if file.is_symlink() and file.is_file() and file.resolve().is_relative_to(target):
+                yield file
 
 
 @contextmanager
@@ -138,9 +156,10 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
             f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
         )
     _check_owned(target, target)
-    if not (target / "config.json").is_file():
+    missing = lacks(target)
+    if missing is not None:
         raise OutputError(
-            f"{target}: has no config.json, so it does not look like a model output and is not replaced; choose another"
+            f"{target}: {missing}, so it does not look like a model output and is not replaced; choose another"
             " directory"
         )
 
@@ -148,6 +167,11 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
 def _check_owned(folder: Path, target: Path) -> None:
     """Raise OutputError if a folder, which is or was `target`, holds what neither transfuse nor transformers wrote."""
     name = foreign(folder)
+    if name is not None and is_damaged(folder / RECORD):
+        raise OutputError(
+            f"{target}: its {RECORD} is damaged, so what else it holds cannot be told from other files and is not"
+            f" replaced; restore or remove {RECORD}, or choose another directory"
+        )
     if name is not None:
         raise OutputError(
             f"{target}: holds {name}, which neither transfuse nor save_pretrained wrote, so it does not look like a"
@@ -190,14 +214,15 @@ def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
         partial.replace(target)  # fails if files came to be in `target` since it was checked
         return
     aside = sibling(target, "replaced")
-    target.rename(aside)
-    try:
-        _check_owned(aside, target)
-        partial.replace(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with held_folder(target, str(target)):
+        target.rename(aside)
+        try:
+            _check_owned(aside, target)
+            partial.replace(target)
+        except BaseException:
+            aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_full(error: Exception) -> bool:

@@ -3,17 +3,20 @@
 import os
 import re
 from collections.abc import Collection
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from transfuse.io.companions import BESIDE, CARD, CONFIG, RECORD, SENTENCES, weights
+from transfuse.io.companions import BESIDE, CARD, CONFIG, GIVEN, RECORD, SENTENCES, matches, weights
 from transfuse.io.strict import read_json
 
 PAGE, DOCUMENT = "report.html", "report.json"
 GENERATOR = '<meta name="generator" content="transfuse">'  # in the head of a page
+WORK = re.compile(r"[0-9a-f]{20}")  # a folder of finished work, as a cache holds
+MARK = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
+RUN = "run.json"  # what the state of a fine-tuning run is the state of
+STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
 MADE_BY_DEMO = ".transfuse-demo"  # a file in a folder that the demo made
 
 
@@ -23,8 +26,7 @@ def foreign(folder: Path) -> str | None:
     The name of a folder ends with a slash. Raises OSError.
     """
     record = json_or_none(folder / RECORD)
-    listed = record.get("sentence_transformers") if isinstance(record, dict) else None
-    copied = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    copied = _listed(record, "sentence_transformers") | _listed(record, "copied")
     known = weights(folder) | {CONFIG}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
@@ -33,6 +35,36 @@ def foreign(folder: Path) -> str | None:
         elif not entry.is_file() or not (entry.name in known or _written(entry, copied)):
             return entry.name
     return None
+
+
+def lacks(folder: Path) -> str | None:
+    """Return what a folder would need to hold a model, or None: a configuration of transformers, and weights."""
+    if not (folder / CONFIG).is_file():
+        return f"has no {CONFIG}"
+    found = json_or_none(folder / CONFIG)
+    if not isinstance(found, dict) or not (found.get("model_type") or found.get("architectures")):
+        return f"its {CONFIG} names no model_type and no architectures"
+    return None if any((folder / name).is_file() for name in weights(folder)) else "has no weights"
+
+
+def is_damaged(file: Path) -> bool:
+    """Tell whether a file of JSON is there and cannot be read as such."""
+    return file.is_file() and json_or_none(file) is None
+
+
+def is_of_runs(folder: Path) -> bool:
+    """Tell whether a folder is a run's own: an output, unfinished work, a cache, the state of training, or empty."""
+    names = os.listdir(folder)
+    if MARK in names or is_ours(folder / RECORD):
+        return True
+    return all(WORK.fullmatch(name) for name in names) or (
+        RUN in names and all(STATE.fullmatch(name) for name in names)
+    )
+
+
+def _listed(record: Any, key: str) -> set[str]:
+    listed = record.get(key) if isinstance(record, dict) else None
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
 
 
 def _foreign_inside(folder: Path, copied: Collection[str]) -> str | None:
@@ -47,15 +79,16 @@ def _foreign_inside(folder: Path, copied: Collection[str]) -> str | None:
 
 
 def _known_inside(path: str, copied: Collection[str]) -> bool:
-    templates = any(fnmatchcase(path, pattern) for pattern in BESIDE if "/" in pattern)
+    templates = matches(path, [pattern for pattern in BESIDE if "/" in pattern])
     return templates or (path in copied and path.endswith(f"/{CONFIG}"))
 
 
 def _written(file: Path, copied: Collection[str]) -> bool:
     if file.name in (CARD, RECORD, PAGE, DOCUMENT):
         return is_ours(file)
-    sentences = file.name in copied and any(fnmatchcase(file.name, pattern) for pattern in SENTENCES)
-    return sentences or any(fnmatchcase(file.name, pattern) for pattern in BESIDE)
+    if matches(file.name, (*GIVEN, *SENTENCES)):
+        return file.name in copied
+    return matches(file.name, BESIDE)
 
 
 def is_ours(file: Path) -> bool:

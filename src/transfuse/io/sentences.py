@@ -9,7 +9,7 @@ from typing import Any
 
 from transfuse.errors import CheckpointError, first_line
 from transfuse.io.checkpoint import local_directory
-from transfuse.io.companions import CONFIG, SENTENCES
+from transfuse.io.companions import BESIDE, CARD, CONFIG, GIVEN, RECORD, SENTENCES, matches
 from transfuse.io.strict import read_json
 
 MODULES = "modules.json"
@@ -49,6 +49,10 @@ def _module(checkpoint: Path, name: str, path: Any) -> Module:
         raise CheckpointError(
             f"{file}: path {path!r} of {kind} is not the name of a folder beside it; correct the file"
         )
+    if path and (_is_file_of_a_model(path) or ((checkpoint / path).exists() and not (checkpoint / path).is_dir())):
+        raise CheckpointError(
+            f"{file}: path {path!r} of {kind} is the name of a file, not of a folder beside it; correct the file"
+        )
     if not name.startswith(PACKAGE):
         raise CheckpointError(
             f"{file}: {name} is code, which is neither run nor copied; remove the file to use the model without it"
@@ -65,6 +69,12 @@ def _module(checkpoint: Path, name: str, path: Any) -> Module:
             )
         return Module(kind, "", {})
     return Module(kind, path, _settings(checkpoint, kind, path))
+
+
+def _is_file_of_a_model(name: str) -> bool:
+    """Tell whether an output may have a file of this name."""
+    known = (CONFIG, CARD, RECORD, "report.html", "report.json", *BESIDE, *GIVEN, *SENTENCES)
+    return matches(name, (*known, "*.safetensors", "*.bin", "*.index.json"))
 
 
 def _settings(checkpoint: Path, kind: str, path: str) -> dict[str, Any]:

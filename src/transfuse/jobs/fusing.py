@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from transfuse.align.aligned import Aligned
 from transfuse.budget import check_room
-from transfuse.checks import MARK, Workplace, policy
+from transfuse.checks import Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.estimate import START, Estimate, available_bytes, rates
@@ -22,8 +21,9 @@ from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.folders import make_folder, remove_empty
-from transfuse.io.lock import held
+from transfuse.io.lock import held, lock_beside
 from transfuse.io.output import clear_remains
+from transfuse.io.owned import MARK, WORK
 from transfuse.io.sentences import check_sentences
 from transfuse.io.splits import CALIBRATION
 from transfuse.jobs.inspection import fusible, inspect
@@ -84,25 +84,32 @@ def _beside(
     return dict(unmeasured(spec, options, alignments, record, name).texts)
 
 
-def lock_of(place: Workplace, output: Path) -> Path:
-    """What the run that writes `output` holds: a file that goes with the work; in a lasting cache, one per output."""
-    if not place.lasting:
-        return place.folder / MARK
-    return place.folder / f".{sha256(str(output.expanduser().resolve()).encode()).hexdigest()[:20]}.lock"
+@contextmanager
+def _alone(place: Workplace, output: Path) -> Iterator[None]:
+    """Hold the output, wherever the work lies, and the folder of the work if it goes with the run."""
+    target = output.expanduser().resolve()
+    absent = [parent for parent in target.parents if not parent.exists()]
+    make_folder(target.parent)
+    try:
+        with held(lock_beside(output), str(output), keep=False):
+            make_folder(place.folder)
+            with nullcontext() if place.lasting else held(place.folder / MARK, str(output)):
+                clear_remains(target, "partial")
+                yield
+                clear_remains(target, "replaced")
+    except BaseException:
+        remove_empty(absent)
+        raise
 
 
 @contextmanager
 def _at(place: Workplace, output: Path) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
-    make_folder(place.folder)
-    with held(lock_of(place, output), str(output)) if here().first else nullcontext():
-        if here().first:
-            clear_remains(output.absolute(), "partial")
+    with _alone(place, output) if here().first else nullcontext():
+        make_folder(place.folder)
         if place.lasting:
             yield
-            if here().first:
-                clear_remains(output.absolute(), "replaced")
             return
         try:
             yield
@@ -112,8 +119,16 @@ def _at(place: Workplace, output: Path) -> Iterator[None]:
                 remove_empty(absent)
             raise
         if here().first:
-            clear_remains(output.absolute(), "replaced")
-            shutil.rmtree(place.folder, ignore_errors=True)
+            _clear(place.folder)
+
+
+def _clear(work: Path) -> None:
+    """Remove what a run left in the folder of its work, and that folder unless other files came to lie there."""
+    for path in work.iterdir():
+        if WORK.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    if [path.name for path in work.iterdir()] == [MARK]:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _foretold(models: Sequence[str], options: Options, data: bool) -> tuple[Estimate, bool]:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 from accelerate import PartialState
 
 from transfuse.budget import check_room
-from transfuse.checks import STATE, TrainingTarget
+from transfuse.checks import TrainingTarget
+from transfuse.errors import OutputError
 from transfuse.estimate import SINGLE
-from transfuse.finetuning import finetune, training_samples
+from transfuse.finetuning import FIRST, finetune, training_samples
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.folders import remove_empty
+from transfuse.io.lock import held, lock_beside
+from transfuse.io.output import check_target
+from transfuse.io.owned import STATE
 from transfuse.jobs.inspection import inspect
 from transfuse.progress import Progress
 from transfuse.schedule import Schedule
@@ -30,7 +35,18 @@ def finetune_job(
 
     The state of the run is removed once the model is written.
     """
+    with held(lock_beside(target.output), str(target.output), keep=False) if FIRST else nullcontext():
+        return _finetune_job(models, data, schedule, target, progress)
+
+
+def _finetune_job(
+    models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+) -> tuple[Path, dict[str, Any]]:
     start = time.perf_counter()
+    inputs = [*models, *(path for path in (data, schedule.spec) if path and Path(path).expanduser().exists())]
+    check_target(target.output, target.overwrite, [Path(each) for each in inputs])
+    if target.resume is None and any(target.checkpoints.glob("checkpoint-*")):
+        raise OutputError(f"{target.checkpoints}: a run was cut short here; go on with --resume, or remove it")
     device = schedule.torch_device()
     kind, *_ = inspect(models, schedule, check_measurable)
     model, *teachers = models

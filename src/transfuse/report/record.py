@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,21 @@ PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from. `path` is None for one that was passed in memory."""
+    """Where a model came from.
+
+    Attributes:
+        path: None for one that was passed in memory.
+        folder: the one that such a model was loaded from, if it is known; it is not written over, and not recorded.
+    """
 
     path: str | None
     architecture: str
     sha256: dict[str, str]
+    folder: str | None = field(default=None, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the record says of it."""
+        return {"path": self.path, "architecture": self.architecture, "sha256": self.sha256}
 
 
 def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
@@ -38,7 +48,8 @@ def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origi
         return Origin(str(given), type(model).__name__, file_hashes(local_directory(given, "allow")))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
-    return Origin(None, type(model).__name__, hashes)
+    folder = str(model.name_or_path or "")
+    return Origin(None, type(model).__name__, hashes, folder if folder and Path(folder).is_dir() else None)
 
 
 def describe(
@@ -48,7 +59,7 @@ def describe(
     """The record of a fusion."""
     anchor = origins[0].path
     return {
-        "models": [asdict(each) | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
+        "models": [each.as_dict() | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
         "evidence": choices.evidence,

@@ -53,14 +53,15 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
 
 def _left_out(record: Mapping[str, Any]) -> str:
     """Return a second line about the anchor's files that were not copied; empty where there are none."""
-    names, naming = record.get("left_out", []), record.get("auto_map_dropped", [])
-    parts = []
+    names, parts = record.get("left_out", []), []
+    naming = {key: files for key in ("auto_map", "custom_pipelines") if (files := record.get(f"{key}_dropped"))}
     if names:
         anchor = record["finetuned"] if "finetuned" in record else record["models"][0]
         more = f" and {record['left_out_count'] - NAMED} more" if record["left_out_count"] > NAMED else ""
         parts.append(f"Not copied from {anchor['path']}: {', '.join(names[:NAMED])}{more}.")
     if naming:
-        parts.append(f"Dropped auto_map from {', '.join(naming)}: the code it names is not copied.")
+        dropped = " and ".join(f"{key} from {', '.join(files)}" for key, files in naming.items())
+        parts.append(f"Dropped {dropped}: the code {'they name' if len(naming) > 1 else 'it names'} is not copied.")
     return "\n" + printable(" ".join(parts)) if parts else ""
 
 
