@@ -1,5 +1,8 @@
 """Fusing from file to file gives what fusing in memory gives, bit for bit; what cannot be streamed is said to be so."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from cases import CASES
@@ -75,3 +78,15 @@ def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path):
     with pytest.raises(CheckpointError, match="NaN"):
         stream([one, two], tmp_path / "out", align="exact")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "weights.safetensors"])
+def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
+    paths = saved(VIT, tmp_path)
+    for path in map(Path, paths):
+        (path / "model.safetensors").rename(path / name)
+        weights = dict.fromkeys(load_file(path / name), name)
+        (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    stream(paths, tmp_path / "out")
+    transfuse.fuse(paths).save(tmp_path / "loaded")
+    assert same(tmp_path / "out", tmp_path / "loaded")

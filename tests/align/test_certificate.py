@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case
+from cases import CASES, HEADS, Case
 
 from transfuse import fuse
 from transfuse.errors import SpecError, TransfuseError
@@ -85,3 +85,34 @@ def test_half_precision_is_judged_by_its_own_limit() -> None:
     assert fuse(models).alignments[0].deviation < 1e-3
     with pytest.raises(SpecError, match=r"at most 0\.05 in bfloat16"):
         fuse([each.to(torch.bfloat16) for each in pair(case, {"hidden_act": "relu"})])
+
+
+@pytest.mark.parametrize("bias", [0.0, -100.0, -10_000.0])
+def test_a_class_out_of_reach_hides_nothing(bias: float) -> None:
+    """Its score is the largest output, and does not change."""
+    case = named["LlamaForCausalLM"]
+    models = [case.build(seed, tie_word_embeddings=False).float() for seed in (1, 2)]
+    source = models[1]
+    for layer in source.model.layers:
+        layer.mlp.act_fn = torch.nn.ReLU()  # not what its configuration says
+    head = source.lm_head
+    head.register_forward_hook(lambda module, inputs, output: output + bias * torch.nn.functional.one_hot(
+        torch.tensor(3), output.shape[-1]))  # fmt: skip
+    with pytest.raises(SpecError, match="after alignment it computes something else"):
+        fuse(models, weights=(0, 1))
+
+
+@pytest.mark.parametrize("name", ["Gemma2ForCausalLM", "Gemma3ForCausalLM"])
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_constants_are_not_rounded_with_the_weights(name: str, dtype: Any, tmp_path: Path) -> None:
+    """A Gemma's embeddings are scaled by the root of its width, which half precision rounds."""
+    models = [named[name].build(seed).to(torch.bfloat16) for seed in (1, 2)]
+    for index, model in enumerate(models):
+        model.save_pretrained(tmp_path / f"{index}")
+    fuse([tmp_path / "0", tmp_path / "1"], dtype=dtype).save(tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_a_tower_with_a_projection_is_judged_by_what_it_projects(tmp_path: Path) -> None:
+    case = next(each for each in HEADS if each.name == "CLIPTextModelWithProjection")
+    assert fuse([case.build(seed).float() for seed in (1, 2)]).alignments[0].deviation < 1e-3

@@ -70,3 +70,10 @@ def test_whole_numbers_are_no_weights(vit: Path, kind: torch.dtype, pickled: boo
     refuses(vit, QUERY, "whole numbers", "dequantize", pickle="allow")
     with pytest.raises(CheckpointError, match="whole numbers"):
         load_empty(vit, pickle="allow")
+
+
+def test_weights_that_lie_there_twice_are_refused(vit: Path) -> None:
+    before = load_file(vit / "model.safetensors")
+    as_shards(vit)
+    save_file(before, vit / "model.safetensors", {"format": "pt"})
+    refuses(vit, "model.safetensors and model.safetensors.index.json", "out of date")

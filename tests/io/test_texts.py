@@ -1,11 +1,14 @@
 """Texts as batches: padding, cutting, hiding."""
 
 import pytest
-from transformers import BertConfig, BertTokenizerFast
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast
 
 from transfuse.batch import MISSING
 from transfuse.errors import CheckpointError
-from transfuse.io.texts import load_tokenizer, masked_preparer, text_preparer
+from transfuse.io.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]
 TEXTS = [" ".join(f"w{(3 * row + word) % 40}" for word in range(30 + row)) for row in range(8)]
@@ -56,3 +59,33 @@ def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     prepare = text_preparer(load_tokenizer(folder, config(7)), None, 7)
     with pytest.raises(CheckpointError, match="the model knows 7"):
         prepare([" ".join(WORDS[5:])])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("preparer", [masked_preparer, text_preparer, causal_preparer])
+def test_nothing_depends_on_what_stands_beside_a_text(folder, side, preparer):
+    """Neither what is hidden of it, nor what is shown instead, nor its positions."""
+    tokenizer = load_tokenizer(folder, config())
+    tokenizer.padding_side = side
+    prepare = preparer(tokenizer, 64)
+    alone, both = prepare(TEXTS[:1]), prepare([TEXTS[0], TEXTS[-1]])
+    width = alone["input_ids"].shape[1]
+    assert both["input_ids"].shape[1] > width
+    for name, values in alone.items():
+        assert (both[name][0, :width] == values[0]).all(), name
+    assert tokenizer.padding_side == side
+
+
+def test_an_empty_text_is_padding_whatever_stands_beside_it(folder):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain_words(), pad_token="[PAD]", unk_token="[UNK]")
+    prepare = text_preparer(tokenizer, 16)
+    assert prepare(["", "w1"])["attention_mask"].tolist() == [[0], [1]]
+    alone = prepare([""])
+    assert (alone["input_ids"].tolist(), alone["attention_mask"].tolist()) == ([[0]], [[0]])
+
+
+def plain_words() -> Tokenizer:
+    """Whole words, nothing put around them."""
+    found = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    found.pre_tokenizer = Whitespace()
+    return found

@@ -62,7 +62,6 @@ def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str
         (MistralConfig, {}, {"sliding_window": None}, "sliding_window"),
         (Qwen2Config, {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 1},
          {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 2}, "layer_types"),
-        (Qwen2Config, {"num_hidden_layers": 2}, {"use_sliding_window": True, "num_hidden_layers": 2}, "sliding_window"),
         (Gemma2Config, {}, {"attn_logit_softcapping": None}, "attn_logit_softcapping"),
         (Gemma2Config, {}, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         (Gemma3TextConfig, {}, {"rope_local_base_freq": 5e4}, "rope_parameters.sliding_attention.rope_theta"),
@@ -110,6 +109,7 @@ def test_what_must_agree(make, ours, theirs, field):
         (LlamaConfig, {"rope_parameters": {"rope_theta": 10000, "rope_type": "default", "factor": 3}}, {}),
         (LlamaConfig, {"rope_parameters": YARN}, {"rope_parameters": YARN | {"beta_fast": 32, "mscale": None}}),
         (GPTNeoXConfig, {"rotary_pct": 0.25, "rotary_emb_base": 10000}, {}),
+        (Qwen2Config, {"num_hidden_layers": 2}, {"use_sliding_window": True, "num_hidden_layers": 2}),  # nowhere
         (Qwen2Config, {"max_window_layers": 21}, {"max_window_layers": 24, "sliding_window": 99}),  # without windows
         (Gemma2Config, {"num_hidden_layers": 2}, {"num_hidden_layers": 3}),  # the layers tell that
         (Gemma2Config, {"use_bidirectional_attention": False}, {}),

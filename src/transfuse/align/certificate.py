@@ -21,15 +21,20 @@ from transfuse.network.model import ANSWERS, SCORES, Network, example_inputs
 from transfuse.network.spec import Norm, Spec
 
 LIMITS = {torch.float64: 1e-2, torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # by the stored dtype
+LEAST = 2e-3  # of the largest output, that outputs are taken to vary by: of two inputs, they may be nearly alike
+STATES = 0.03  # that a cosine between hidden states may change: outputs may hide what becomes of them
 ROWS = 256  # of tokens, that are compared with each other, at most
 DRAWS = 3  # batches that have to deviate before a model is refused: rounding can turn the choice of an expert over
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """The largest difference of an output, relative to the largest output, and where the difference begins."""
+    """The largest difference of an output, relative to how far outputs vary; the largest difference of a cosine between
+    two hidden states; and where the difference begins.
+    """
 
     largest: float
+    states: float
     begins: str
 
 
@@ -49,16 +54,20 @@ def deviation(spec: Spec, source: PreTrainedModel, carried: PreTrainedModel, bat
         CheckpointError: one of them gives NaN or infinity.
     """
     (before, states), (after, others) = (_outputs(model, spec.norms(), batch) for model in (source, carried))
-    if not before.numel():
+    if not sum(each.numel() for each in before):
         return None
-    if not (before.isfinite().all() and after.isfinite().all()):
+    if not all(each.isfinite().all() for each in (*before, *after)):
         raise CheckpointError(
             "a model answers with NaN or infinity: its weights are out of range; no fusion can be used"
         )
-    largest = _off(before, after)
-    limit = min(LIMITS.values())
-    apart = [index for index, pair in enumerate(zip(states, others, strict=True)) if _off(*pair) > limit]
-    return Deviation(largest, _between([norm.name for norm in spec.norms()], apart[0] if apart else len(states)))
+    largest = max(_changed(*pair) for pair in zip(before, after, strict=True))
+    moved = [_off(*pair) for pair in zip(states, others, strict=True)]
+    apart = [index for index, each in enumerate(moved) if each > min(LIMITS.values())]
+    return Deviation(
+        largest,
+        max(moved, default=0.0),
+        _between([norm.name for norm in spec.norms()], apart[0] if apart else len(states)),
+    )
 
 
 def certified(
@@ -80,7 +89,7 @@ def certified(
 
 
 def _certify(network: Network, carried: PreTrainedModel) -> float | None:
-    """How far a carried model's outputs are from the model's, relative to the largest, on random inputs.
+    """How far a carried model's outputs are from the model's, relative to how far they vary, on random inputs.
 
     Raises:
         SpecError: by more than the precision explains, on each of three batches.
@@ -92,14 +101,14 @@ def _certify(network: Network, carried: PreTrainedModel) -> float | None:
         found = deviation(network.spec, source, carried, example_inputs(source.config, draw))
         if found is None:
             return None
-        if found.largest <= limit:
+        if found.largest <= limit and found.states <= STATES:
             return found.largest
         seen.append(found)
     least = min(seen, key=lambda each: each.largest)
     kind = str(network.stored).removeprefix("torch.")
     raise SpecError(
         f"{network.name}: after alignment it computes something else: its outputs are off by {least.largest:.2g} of"
-        f" the largest (at most {limit:g} in {kind}), and the difference begins {least.begins}; compare its config.json"
+        f" their range (at most {limit:g} in {kind}), and the difference begins {least.begins}; compare its config.json"
         " with the anchor's, and run `transfuse doctor` on it"
     )
 
@@ -113,7 +122,7 @@ def _between(norms: Sequence[str], first: int) -> str:
     return f"between {norms[first - 1]} and {norms[first]}" if first < len(norms) else f"behind {norms[-1]}"
 
 
-def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tuple[Tensor, list[Tensor]]:
+def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
     """What a model answers, and what it hands to every norm: both without the basis that it is written in."""
     states: dict[str, list[Tensor]] = {norm.name: [] for norm in norms}
     with ExitStack() as hooks:
@@ -128,10 +137,10 @@ def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tup
         if model.device.type != "meta":  # weights that are made as they are needed take the inputs to their device
             inputs = {name: values.to(model.device) for name, values in inputs.items()}
         found = model(**inputs)
-    scores = [found[name] for name in SCORES if name in found]
-    shown = [found[name] for names in ANSWERS for name in names if found.get(name) is not None]
-    answers = scores or [_gram(values, False) for values in shown]
-    return torch.cat([each.flatten().float().cpu() for each in answers]), [
+    names = next(names for names in ANSWERS if names[0] in found)
+    shown = [found[name] for name in names if found.get(name) is not None]
+    answers = shown if names[0] in SCORES else [_gram(values, False) for values in shown]
+    return [each.flatten(0, -2).float().cpu() for each in answers], [
         torch.cat([each.flatten() for each in states[norm.name]] or [torch.zeros(1)]) for norm in norms
     ]
 
@@ -142,6 +151,14 @@ def _gram(values: Float[Tensor, "*row unit"], centres: bool) -> Float[Tensor, "r
     rows = rows - rows.mean(-1, keepdim=True) if centres else rows
     rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return (rows @ rows.T).cpu()
+
+
+def _changed(before: Float[Tensor, "row cls"], after: Float[Tensor, "row cls"]) -> float:
+    """The largest difference, relative to how far outputs vary: a class that is out of reach of all inputs, and whose
+    score is large therefore, must not hide what happens to the others.
+    """
+    varies = (before - before.mean(0)).abs().max()
+    return float((after - before).abs().max() / torch.maximum(varies, LEAST * before.abs().max()).clamp_min(1e-12))
 
 
 def _off(before: Tensor, after: Tensor) -> float:

@@ -34,6 +34,10 @@ def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]
         )
     if any(re.match(r"shard-\d{5}-model-", file.name) for file in directory.iterdir()):
         raise CheckpointError(f"{directory}: holds a distributed checkpoint; consolidate it into {SAFE[0]} first")
+    if all((directory / name).is_file() for name in SAFE):
+        raise CheckpointError(
+            f"{directory}: holds {SAFE[0]} and {SAFE[1]}; remove the one that is out of date, as readers take the first"
+        )
     for name in SAFE + (PICKLED if pickle == "allow" else ()):
         if (directory / name).is_file():
             return _shards(directory / name) if name.endswith(".index.json") else [directory / name]

@@ -16,7 +16,7 @@ ALIGNED = 8  # bytes: where the data begins
 
 
 def write_shards(folder: Path, shards: Mapping[str, Shapes], dtype: torch.dtype, make: Callable[[str], Tensor]) -> None:
-    """Write every file of a checkpoint, and an index where there are several.
+    """Write every file of a checkpoint, and an index where there are several or one has another name.
 
     Args:
         shards: by the name of each file the names and shapes of its tensors.
@@ -24,7 +24,7 @@ def write_shards(folder: Path, shards: Mapping[str, Shapes], dtype: torch.dtype,
     """
     for file, shapes in shards.items():
         _write(folder / file, shapes, dtype, make)
-    if len(shards) > 1:
+    if set(shards) != {SAFE[0]}:  # one file of another name needs an index, too
         size = sum(dtype.itemsize * prod(shape) for shapes in shards.values() for shape in shapes.values())
         weights = {name: file for file, shapes in shards.items() for name in shapes}
         document = {"metadata": {"total_size": size}, "weight_map": weights}

@@ -89,8 +89,8 @@ def check_whole_numbers(model: PreTrainedModel, stored: Collection[str], directo
         values = due.get(rename(name)[0])
         if values is not None and values.is_floating_point():
             raise CheckpointError(
-                f"{directory}: {name} is stored as whole numbers, as quantized weights are; dequantize them and save"
-                " them again first"
+                f"{directory}: {name} is stored as whole numbers, or in another format of quantized weights; dequantize"
+                " them and save them again first"
             )
 
 

@@ -57,8 +57,8 @@ def longest(config: PreTrainedConfig) -> int | None:
 def text_preparer(
     tokenizer: Any, length: int | None = None, words: int | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """A function from texts to `input_ids` and `attention_mask` [batch, token], padded behind, to the longest: padding in
-    front would move the positions of what is read.
+    """A function from texts to `input_ids` and `attention_mask` [batch, token], padded to the longest. Padding stands
+    behind the texts: in front, it would move the positions of what is read.
 
     Args:
         length: most tokens that the model takes; what is longer is cut.

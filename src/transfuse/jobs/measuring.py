@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from transfuse.budget import check_room
 from transfuse.config import Options
 from transfuse.errors import ConfigError, SpecError
@@ -17,6 +19,7 @@ from transfuse.io.data import load_samples
 from transfuse.io.output import atomic_file
 from transfuse.jobs.inspection import batches_of, inspect, ready
 from transfuse.matching import align, load
+from transfuse.network.model import in_precision
 from transfuse.outcome import Outcome
 from transfuse.progress import Progress
 from transfuse.tasks import CONTINUED, check_measurable, own_processor, task
@@ -35,7 +38,7 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     found: dict[str, Outcome] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
-        model = load(name, options).to(device).float()
+        model = in_precision(load(name, options), torch.float32).to(device)
         classes[name] = dict(model.config.id2label or {})
         found[name] = judge(model, batches_of(samples[index], model, name, options))
         del model  # before the next one is loaded

@@ -60,6 +60,9 @@ LAST_TOKEN = (  # their classifiers read the last token that is not padding
 )  # fmt: skip
 READ = (*LAST_TOKEN, *READ_TOKENS, "vit", "deit", "dinov2", "beit", "clip", "clip_vision_model", "bert", "distilbert",
         "modernbert")  # model types whose code was read for this file  # fmt: skip
+READ_BY = {  # settings of one head, by how the names of the classes end that have it
+    "pooler_act": ("ViTModel", "DeiTModel"), "classifier_pooling": ("ForSequenceClassification",),
+}  # fmt: skip
 # What transformers looks for in configurations that do not declare it, and what it takes where there is nothing.
 UNDECLARED: dict[str, Any] = dict.fromkeys((
     "tie_word_embeddings", "is_decoder", "layer_types", "sliding_window", "attention_chunk_size", "per_layer_config",
@@ -109,10 +112,19 @@ def _differences(
             continue  # The models have different depths, which the comparison of layers says.
         if name == "pad_token_id" and ours.model_type not in READ_TOKENS and None in (one, other):
             continue  # A classifier without a padding token takes the other's.
+        if name == "sliding_window" and not any(
+            "sliding" in kind for config in (ours, theirs) for kind in _kinds(config)
+        ):
+            continue  # No layer of either has a window.
         if (foreign or name == "image_size") and _declared(ours, architecture, name, other):
             continue
         yield Difference(f"{within}{name}", one, other)
     yield from _rotary_differences(ours, theirs, foreign, within)
+
+
+def _kinds(config: PretrainedConfig) -> list[str]:
+    """The kinds of attention of the layers; where no configuration says them, any."""
+    return list(getattr(config, "layer_types", None) or ["sliding"])
 
 
 def counts(name: str, config: PretrainedConfig, architecture: str | None, foreign: bool = False) -> bool:
@@ -128,6 +140,8 @@ def counts(name: str, config: PretrainedConfig, architecture: str | None, foreig
     if TOKENS.fullmatch(name):
         last = config.model_type in LAST_TOKEN and (architecture is None or CLASSIFIER in architecture)
         return name in READ_TOKENS.get(config.model_type, ("pad_token_id",) if last else ())
+    if name in READ_BY and architecture is not None:
+        return architecture.endswith(READ_BY[name])
     return name not in SAID_TWICE and not OTHER_HEADS.fullmatch(name)
 
 

@@ -77,11 +77,27 @@ def network(model: PreTrainedModel, device: torch.device, name: str = "a model")
     """
     dtype = computed_in(model.dtype)
     as_it_is = model.dtype == dtype and model.device == device and not model.training
-    precise = model if as_it_is else copy.deepcopy(model).to(device, dtype).eval()
+    precise = model if as_it_is else in_precision(copy.deepcopy(model), dtype).to(device).eval()
     spec = checked_declaration(model)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
     given = dict(open_tensors(spec, tensors))
     return Network(precise, opened(spec), given, multiplied_in(model.dtype), name=name, stored=model.dtype)
+
+
+def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the model itself in another precision, with the constants of its class (a scale of embeddings, rotary
+    frequencies) as precise: those that were rounded when it was loaded are made anew."""
+    if model.dtype == dtype:
+        return model
+    model.to(dtype)
+    stored = model.state_dict().keys()
+    with init_empty_weights(include_buffers=False):
+        fresh = type(model)(copy.deepcopy(model.config))
+    for name, values in fresh.named_buffers():
+        if name not in stored:
+            module, _, last = name.rpartition(".")
+            model.get_submodule(module).register_buffer(last, values.to(model.device), persistent=False)
+    return model
 
 
 def computed_in(stored: torch.dtype) -> torch.dtype:

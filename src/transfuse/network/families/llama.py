@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Attention, Config, Reads, Trunk, gated, gated_units, grouped
+from transfuse.network.families.parts import Attention, Config, Reads, Trunk, declared, gated, gated_units, grouped
 from transfuse.network.space import Space
 
 Branch = Callable[[Builder, Config, int, str, Reads, Space], None]  # builder, config, layer, block, reads, writes
@@ -61,14 +61,14 @@ def project(
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
     """Attention of Llama and Mistral."""
-    bias = "bias" if getattr(config, "attention_bias", False) else None
+    bias = "bias" if declared(config, "attention_bias") else None
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
 
 
 def transform(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
     """The SwiGLU."""
     names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
-    gated(s, i, reads, config.intermediate_size, writes, names, "bias" if getattr(config, "mlp_bias", False) else None)
+    gated(s, i, reads, config.intermediate_size, writes, names, "bias" if declared(config, "mlp_bias") else None)
 
 
 def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:

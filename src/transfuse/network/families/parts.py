@@ -1,7 +1,7 @@
 """What the declarations of several families share: attention, feed-forward networks, heads on top."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from transfuse.network.builder import Builder, Normed
@@ -9,6 +9,11 @@ from transfuse.network.space import Axis, Group, Space
 
 Config = Any  # each family's own configuration class
 Reads = Axis | Normed
+
+
+def declared(config: Config, name: str) -> Any:
+    """Return a setting; None where the class does not declare it, so that a note in config.json means nothing."""
+    return getattr(config, name, None) if name in {field.name for field in fields(type(config))} else None
 
 
 @dataclass(frozen=True)
