@@ -22,33 +22,33 @@ def measured(fusion: Row, plain: Row | None = None, interval=APART, measures=("a
 def test_between_its_parents() -> None:
     said = verdict(measured(row("fusion", "fusion", 0.55), row("plain average", "control", 0.1)))
     assert said == (
-        "The fusion reaches 55.0% accuracy, between its parents (50.0% accuracy and 60.0% accuracy)."
+        "The fused model reaches 55.0% accuracy, between its parents (50.0% accuracy and 60.0% accuracy)."
         " The plain average reaches 10.0% accuracy."
     )
 
 
 def test_below_the_weaker_parent_it_is_to_be_fine_tuned() -> None:
-    assert "worse than the weaker parent (50.0% accuracy): fine-tune it" in verdict(measured(row("f", "fusion", 0.45)))
+    assert "below the weaker parent (50.0% accuracy); fine-tuning may help" in verdict(measured(row("f", "fusion", 0.45)))
     unsure = verdict(measured(row("f", "fusion", 0.49), interval=SAME))
-    assert "worse than the weaker parent (50.0% accuracy), by no more than these samples may by chance" in unsure
+    assert "below the weaker parent (50.0% accuracy); the difference is within sampling error" in unsure
     assert "fine-tune" not in unsure
 
 
 def test_above_the_best_parent() -> None:
-    assert verdict(measured(row("f", "fusion", 0.7))).endswith("better than the best parent (60.0% accuracy).")
-    assert "by chance" in verdict(measured(row("f", "fusion", 0.61), interval=SAME))
+    assert verdict(measured(row("f", "fusion", 0.7))).endswith("above the best parent (60.0% accuracy).")
+    assert "within sampling error" in verdict(measured(row("f", "fusion", 0.61), interval=SAME))
 
 
 def test_no_better_than_the_average() -> None:
     said = verdict(measured(row("f", "fusion", 0.4), row("plain average", "control", 0.4)))
-    assert "no better than the plain average (40.0% accuracy): the alignment gained nothing here." in said
+    assert "the plain average (40.0% accuracy) is as good, so the alignment gained nothing here." in said
 
 
 def test_language_models_are_judged_by_loss() -> None:
     """Whatever their accuracy."""
     found = measured(row("f", "fusion", 0.9, 1.5), measures=("accuracy", "loss", "perplexity"))
     assert verdict(found) == (
-        "The fusion reaches a perplexity of 4.5, between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
+        "The fused model reaches a perplexity of 4.5, between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
     )
 
 

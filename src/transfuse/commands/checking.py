@@ -16,7 +16,7 @@ def doctor(
     seed: running.Seed = None, device: running.Device = None, allow_pickle: running.Pickle = None,
     spec: places.Spec = None, as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Check the install, or prove that a model can be fused."""
+    """Check the installation, or check that a model can be fused."""
     from transfuse.checks import model_options
     from transfuse.report.checkup import examination_summary, install_summary, packages_summary
 

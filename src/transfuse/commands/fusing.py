@@ -50,7 +50,7 @@ def plan(
     dtype: matching.Dtype = None, max_memory: running.MaxMemory = None, allow_pickle: running.Pickle = None,
     spec: places.Spec = None, as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Tell what fusing by weights would match, and take."""
+    """Show what fusing would match, and what it requires."""
     from transfuse.checks import memory, options
     from transfuse.report.table import outlook_table
 

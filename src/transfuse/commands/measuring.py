@@ -16,7 +16,7 @@ def evaluate(
     allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
     quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure accuracy, loss, calibration; tell models apart."""
+    """Measure accuracy, loss and calibration, and compare models."""
     from transfuse.checks import limits, measured_by, options
     from transfuse.report.table import evaluation_tables, scores_table
 
@@ -54,7 +54,7 @@ def path(
     max_device_memory: running.MaxDeviceMemory = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
     as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Walk between two aligned models: loss, accuracy, barrier."""
+    """Measure the line between two aligned models."""
     from transfuse.checks import check_plot, limits, options
     from transfuse.report.table import path_table
 

@@ -16,7 +16,7 @@ def landscape(
     device: running.Device = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
     as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Survey the plane through three models: loss, accuracy."""
+    """Measure loss or accuracy on the plane through three models."""
     from transfuse.checks import check_plot, landscape_options
     from transfuse.report.plane import landscape_table
 

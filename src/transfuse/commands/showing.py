@@ -16,7 +16,7 @@ def report(
     batch_size: running.BatchSize = None, device: running.Device = None, cache: places.Cache = None,
     allow_pickle: running.Pickle = None, as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Write a page about a fusion: how good it is, what was matched."""
+    """Write an HTML report about a fusion."""
     from transfuse.checks import check_report, options
 
     changes = {"batch_size": batch_size, "device": device, "allow_pickle": allow_pickle}

@@ -20,7 +20,7 @@ def finetune(
     max_device_memory: running.MaxDeviceMemory = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
     as_json: running.Json = False, quiet: running.Quiet = False,
 ) -> None:  # fmt: skip
-    """Train a model a little longer, with teachers if wanted."""
+    """Train a model further, with labels, teachers, or both."""
     from transfuse.checks import limits, schedule, training_target
     from transfuse.report.table import training_summary
 

@@ -1,4 +1,4 @@
-"""What came of a fusion, in a sentence or two."""
+"""How good a fused model is, in a sentence or two."""
 
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
@@ -8,17 +8,17 @@ UNMEASURED = "Not measured: there were no samples with answers to measure on. Gi
 
 
 def verdict(found: Measurement | None) -> str:
-    """Where the fusion stands between its parents, and what to do about it."""
+    """Return how the fused model compares with its parents, and what to do."""
     if found is None:
         return UNMEASURED
     parents, (fusion,) = sorted(found.of("parent"), key=lambda row: _value(found, row)), found.of("fusion")
     worst, best = parents[0], parents[-1]
-    said = f"The fusion reaches {_said(found, fusion)}, {_place(found, fusion, worst, best)}"
+    said = f"The fused model reaches {_said(found, fusion)}, {_place(found, fusion, worst, best)}"
     plain = next((row for row in found.rows if row.name == PLAIN), None)
     if plain is None:
         return said + "."
     if _value(found, plain) >= _value(found, fusion):
-        return said + f"; no better than the plain average ({_said(found, plain)}): the alignment gained nothing here."
+        return said + f"; the plain average ({_said(found, plain)}) is as good, so the alignment gained nothing here."
     return said + f". The plain average reaches {_said(found, plain)}."
 
 
@@ -27,12 +27,12 @@ def _place(found: Measurement, fusion: Row, worst: Row, best: Row) -> str:
     if value < low:
         apart = found.against[worst.name]
         if not _apart(found, apart):
-            return f"worse than the weaker parent ({_said(found, worst)}), by no more than these samples may by chance"
-        return f"worse than the weaker parent ({_said(found, worst)}): fine-tune it"
+            return f"below the weaker parent ({_said(found, worst)}); the difference is within sampling error"
+        return f"below the weaker parent ({_said(found, worst)}); fine-tuning may help"
     if value <= high:
         return f"between its parents ({_said(found, worst)} and {_said(found, best)})"
-    sure = "" if _apart(found, found.against[best.name]) else ", by no more than these samples may by chance"
-    return f"better than the best parent ({_said(found, best)}){sure}"
+    sure = "" if _apart(found, found.against[best.name]) else "; the difference is within sampling error"
+    return f"above the best parent ({_said(found, best)}){sure}"
 
 
 def _apart(found: Measurement, difference: Difference) -> bool:

@@ -17,13 +17,17 @@ Planned = Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint
 Measured = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or hub names.")]
 Patient = Annotated[
     str | None,
-    Argument(metavar="MODEL", show_default=False, help="A checkpoint folder or hub name. Default: none, the install."),
+    Argument(
+        metavar="MODEL",
+        show_default=False,
+        help="A checkpoint folder or hub name. Without it, the installation is checked.",
+    ),
 ]
 Anchor = Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")]
 Other = Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")]
 First = Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")]
 Second = Annotated[str, Argument(metavar="B", help="The model on the first axis.")]
-Third = Annotated[str, Argument(metavar="C", help="The model above it, as what was fused of both.")]
+Third = Annotated[str, Argument(metavar="C", help="The third model, for example the fusion of A and B.")]
 Learner = Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")]
 Teacher = Annotated[
     list[str] | None,
@@ -33,7 +37,7 @@ Output = Annotated[str | None, Option("--output", "-o", metavar="OUT", help="Fol
 Folder = Annotated[Path, Option("--output", "-o", metavar="OUT", help="Folder for parents, models and report.")]
 Plot = Annotated[Path | None, Option(metavar="FILE", help="A .png or .svg picture to write.")]
 Config = Annotated[
-    Path | None, Option(metavar="FILE", help="YAML with the same names, and models and output; flags win.")
+    Path | None, Option(metavar="FILE", help="YAML file with the same names, and models and output. Flags override it.")
 ]
 Overwrite = Annotated[bool | None, Option("--overwrite", help="Replace OUT if it holds a model and nothing else.")]
 Data = Annotated[
@@ -42,13 +46,13 @@ Data = Annotated[
         "--data",
         metavar="DATA",
         help="Samples, unlabelled: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a"
-        " name on the hub. Default: none, align by weights.",
+        " name on the hub. Without it, models are matched by their weights.",
     ),
 ]
 Fused = Annotated[Path, Argument(metavar="OUT", help="What fuse wrote.")]
-Page = Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Where to write it. Default: into OUT.")]
+Page = Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Folder to write to. Default: OUT.")]
 Shown = Annotated[
-    str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: what it was fused by.")
+    str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: those used for fusing.")
 ]
 Labelled = Annotated[
     str | None,
@@ -67,7 +71,7 @@ Both = Annotated[
     Option(
         "--data",
         metavar="DATA",
-        help="Labelled samples: measured on the test split, aligned by the training split, where there are both.",
+        help="Labelled samples. The test split is measured, the training split is used for alignment, if both exist.",
     ),
 ]
 Surveyed = Annotated[
@@ -86,7 +90,7 @@ Cache = Annotated[
     str | None,
     Option(
         metavar="DIR",
-        help="Keep statistics, maps and fitted layers here, and take from here what was made of the same before.",
+        help="Keep statistics, maps and fitted layers here, and reuse those of the same models and data.",
     ),
 ]
 Spec = Annotated[
