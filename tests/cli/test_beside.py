@@ -195,6 +195,33 @@ def test_what_was_left_out_is_said_once(world: World, run: Run) -> None:
     assert found == json.loads((world.here / "out" / "transfuse.json").read_text()) | {"output": found["output"]}
 
 
+def test_pipelines_that_are_dropped_are_named(world: World, run: Run) -> None:
+    anchor = shutil.copytree(world.a, world.here / "anchor")
+    given = ["fuse", anchor, world.b, "-o", world.here / "out", "--align", "none", "--overwrite"]
+    edit(anchor / "config.json", custom_pipelines={"mine": {"impl": "mine.Pipe"}})
+    assert run(*given).out.splitlines()[1:] == [
+        "Dropped custom_pipelines from config.json: the code it names is not copied."
+    ]
+    edit(anchor / "config.json", auto_map=MAP)
+    assert run(*given).out.splitlines()[1:] == [
+        "Dropped auto_map from config.json and custom_pipelines from config.json: the code they name is not copied."
+    ]
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["custom_pipelines_dropped"] == record["auto_map_dropped"] == ["config.json"]
+    found = json.loads((world.here / "out" / "config.json").read_text())
+    assert not {"custom_pipelines", "auto_map"} & found.keys()
+
+
+@pytest.mark.parametrize("where", ["fused", "cache"])
+def test_folders_of_the_run_itself_are_not_named(where: str, world: World, run: Run) -> None:
+    anchor = shutil.copytree(world.a, world.here / "anchor")
+    given = ["-o", anchor / "fused"] if where == "fused" else ["-o", world.here / "out", "--cache", anchor / "cache"]
+    for _ in range(2):
+        ran = run("fuse", anchor, world.b, *given, "--overwrite", "--json")
+        assert ran.status == 0, ran
+        assert json.loads(ran.out)["left_out"] == []
+
+
 def test_fine_tuning_says_it_too(world: World, run: Run) -> None:
     model = shutil.copytree(world.a, world.here / "model")
     (model / "optimizer.pt").write_text("state")

@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from transformers import ViTForImageClassification
 from world import Run, World, one_line
+
+from transfuse.errors import ConfigError
+from transfuse.finetuning import check_same_run
+from transfuse.io.lock import alone, held_folder
 
 Arguments = Callable[[World], Sequence[object]]
 QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")
@@ -48,6 +53,36 @@ def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
     (world.here / "out.checkpoints" / "checkpoint-3").mkdir(parents=True)
     one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
     one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "differs in"])
+
+
+def test_two_runs_do_not_share_a_state(world: World, run: Run) -> None:
+    with alone(world.here / "out"):
+        one_line(run(*tuning()(world)), ["out", "another run is writing it"])
+        assert not (world.here / "out.checkpoints").exists()
+    state = world.here / "out.checkpoints"
+    state.mkdir()
+    with held_folder(state, "out.checkpoints"):
+        one_line(run(*tuning()(world)), ["out.checkpoints", "another run is writing it"])
+
+
+def test_the_note_of_another_run_stays(tmp_path: Path) -> None:
+    check_same_run(tmp_path, {"seed": 1}, None)
+    check_same_run(tmp_path, {"seed": 2}, None)  # as it left no state
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.raises(ConfigError, match="holds the state of another run"):
+        check_same_run(tmp_path, {"seed": 1}, None)
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 2}
+    with pytest.raises(ConfigError, match="differs in: seed"):
+        check_same_run(tmp_path, {"seed": 1}, "checkpoint-3")
+    (tmp_path / "run.json").write_text('{"se')
+    with pytest.raises(ConfigError, match="differs in: seed"):
+        check_same_run(tmp_path, {"seed": 2}, "checkpoint-3")
+
+
+def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None:
+    given = ["finetune", world.a, "--data", world.images, "-o", world.here / "deep" / "er" / "out", *QUICK, "-q"]
+    assert run(*given).status == 0
+    assert [path.name for path in (world.here / "deep" / "er").iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

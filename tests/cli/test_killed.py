@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from world import Run, World, one_line
 
 from transfuse.cli import main
-from transfuse.io.lock import held, lock_beside
+from transfuse.io.lock import alone, held, lock_beside
 from transfuse.io.owned import MARK
 
 
@@ -99,6 +99,25 @@ def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> No
         assert left.exists()
     assert run(*arguments(world), "--cache", cache).status == 0
     assert not left.exists()
+
+
+@pytest.mark.parametrize("cache", [[], ["--cache", "one"], ["--cache", "two"]])
+def test_one_lock_for_an_output_whatever_the_cache(cache: list[str], world: World, run: Run) -> None:
+    given = [*arguments(world), *(str(world.here / each) if each in ("one", "two") else each for each in cache)]
+    with alone(world.here / "out"):
+        one_line(run(*given), ["out", "another run is writing it"])
+        assert not (world.here / "out.work").exists()
+        assert run("finetune", world.a, "--data", world.images, "-o", world.here / "out", "-q").status == 2
+    assert run(*given).status == 0
+    assert {path.name for path in world.here.iterdir()} == {"out", *cache[1:]}
+
+
+def test_other_files_in_the_folder_of_the_work_stay(world: World, run: Run) -> None:
+    (world.here / "out.work").mkdir()
+    for name in (MARK, "notes.txt"):
+        (world.here / "out.work" / name).write_text("mine")
+    assert run(*arguments(world)).status == 0
+    assert {path.name for path in (world.here / "out.work").iterdir()} == {MARK, "notes.txt"}
 
 
 def test_two_runs_on_one_cache(world: World, run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from transformers import ViTForImageClassification
 from world import Run, World, one_line
 
 import transfuse
@@ -117,3 +118,60 @@ def test_the_demo_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     put(tmp_path / MADE_BY_DEMO)
     check_demo(tmp_path)
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.json", "digits", "parent-2", "fused", "fused/notes.txt"])
+def test_the_demo_replaces_no_other_file(name: str, tmp_path: Path) -> None:
+    put(tmp_path / MADE_BY_DEMO)
+    put(tmp_path / name)
+    with pytest.raises(OutputError, match=name.split("/")[0]):
+        check_demo(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder(world: World, run: Run) -> None:
+    out, file = world.here / "out", world.here / "file"
+    assert run("fuse", world.a, world.b, "-o", out, "--align", "none").status == 0
+    put(file)
+    for given in (
+        ["demo", "-o", file],
+        ["report", out, "-o", file],
+        ["fuse", world.a, world.b, "-o", world.here / "new", "--cache", file],
+    ):
+        one_line(run(*given), [str(file), "a file is in the way"])
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_input_that_links_to_the_output(name: str, world: World, run: Run) -> None:
+    out, linked = world.here / "out", world.here / "linked"
+    shutil.copytree(world.a, out)
+    shutil.copytree(world.a, linked)
+    (linked / name).unlink()
+    (linked / name).symlink_to(out / name)
+    before = world.listing()
+    given = ["-o", out, "--overwrite"]
+    one_line(run("fuse", linked, world.b, *given), ["out", f"linked/{name} links to", "must stay"])
+    one_line(run("finetune", linked, "--data", world.images, *given), ["out", f"linked/{name} links to"])
+    assert world.listing() == before
+
+
+def test_data_in_the_output_stay(world: World, run: Run) -> None:
+    out = world.here / "out"
+    shutil.copytree(world.a, out)
+    shutil.copytree(world.images, out / "data") if Path(world.images).is_dir() else shutil.copy(world.images, out)
+    data = out / "data" if (out / "data").is_dir() else out / Path(world.images).name
+    before = world.listing()
+    for given in (["fuse", world.b, world.a], ["finetune", world.b]):
+        one_line(run(*given, "--data", data, "-o", out, "--overwrite"), [str(out)])
+    assert world.listing() == before
+
+
+def test_models_in_memory_are_not_written_over_where_they_came_from(world: World) -> None:
+    a, b = (shutil.copytree(each, world.here / name) for each, name in ((world.a, "a"), (world.b, "b")))
+    models = [ViTForImageClassification.from_pretrained(each) for each in (a, b)]
+    fusion = transfuse.fuse(models, align="none")
+    assert [each["path"] for each in fusion.record["models"]] == [None, None]
+    for folder in (a, b):
+        with pytest.raises(OutputError, match="must stay"):
+            fusion.save(folder, "replace")
+    fusion.save(world.here / "out")

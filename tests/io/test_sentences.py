@@ -161,3 +161,15 @@ def test_models_that_pool_otherwise(model: Path, tmp_path: Path) -> None:
     check_sentences([tmp_path, other])  # the anchor has no such settings, and neither will the output
     with pytest.raises(CheckpointError, match=r"other: .* by mean, the anchor's by cls; .*remove its modules\.json"):
         check_sentences([model, other])
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "model.safetensors", "modules.json", "transfuse.json", "config.json", "vocab.txt", "notes"]
+)
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_module_in_place_of_a_file(model: Path, name: str, folder: bool) -> None:
+    if folder and name in ("modules.json", "notes"):
+        pytest.skip("it is a file here, or may be a folder")
+    write(model, f"{name}/config.json" if folder else name, {})
+    write(model, "modules.json", listed(("Transformer", ""), ("Normalize", name)))
+    refused(model, "modules.json: path", repr(name), "is the name of a file", "correct the file")

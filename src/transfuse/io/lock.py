@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfuse.errors import OutputError
+from transfuse.io.folders import make_folder, remove_empty
 
 try:
     import fcntl
@@ -68,6 +69,23 @@ def is_held(folder: Path) -> bool:
             return False
     except OutputError:
         return True
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Hold an output, whatever else the run uses; its parents are made, and stay only if they come to hold something.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    file = lock_beside(output)
+    absent = [parent for parent in file.parents if not parent.exists()]
+    make_folder(file.parent)
+    try:
+        with held(file, str(output), keep=False):
+            yield
+    finally:
+        remove_empty(absent)
 
 
 def lock_beside(output: Path) -> Path:

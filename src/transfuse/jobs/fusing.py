@@ -21,7 +21,7 @@ from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.folders import make_folder, remove_empty
-from transfuse.io.lock import held, lock_beside
+from transfuse.io.lock import alone, held
 from transfuse.io.output import clear_remains
 from transfuse.io.owned import MARK, WORK
 from transfuse.io.sentences import check_sentences
@@ -88,18 +88,12 @@ def _beside(
 def _alone(place: Workplace, output: Path) -> Iterator[None]:
     """Hold the output, wherever the work lies, and the folder of the work if it goes with the run."""
     target = output.expanduser().resolve()
-    absent = [parent for parent in target.parents if not parent.exists()]
-    make_folder(target.parent)
-    try:
-        with held(lock_beside(output), str(output), keep=False):
-            make_folder(place.folder)
-            with nullcontext() if place.lasting else held(place.folder / MARK, str(output)):
-                clear_remains(target, "partial")
-                yield
-                clear_remains(target, "replaced")
-    except BaseException:
-        remove_empty(absent)
-        raise
+    with alone(output):
+        make_folder(place.folder)
+        with nullcontext() if place.lasting else held(place.folder / MARK, str(output)):
+            clear_remains(target, "partial")
+            yield
+            clear_remains(target, "replaced")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from transfuse.estimate import SINGLE
 from transfuse.finetuning import FIRST, finetune, training_samples
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.folders import remove_empty
-from transfuse.io.lock import held, lock_beside
+from transfuse.io.lock import alone
 from transfuse.io.output import check_target
 from transfuse.io.owned import STATE
 from transfuse.jobs.inspection import inspect
@@ -35,7 +35,7 @@ def finetune_job(
 
     The state of the run is removed once the model is written.
     """
-    with held(lock_beside(target.output), str(target.output), keep=False) if FIRST else nullcontext():
+    with alone(target.output) if FIRST else nullcontext():
         return _finetune_job(models, data, schedule, target, progress)
 
 
