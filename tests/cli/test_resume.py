@@ -165,7 +165,7 @@ def test_models_that_compute_otherwise_share_no_work(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(world: World, run: Run) -> None:
     file = world.file("taken", "")
-    one_line(run(*job(world, "exact"), "--cache", file), ["taken", "cannot be written"])
+    one_line(run(*job(world, "exact"), "--cache", file), ["taken", "a file is in the way"])
     assert not (world.here / "out").exists()
 
 
