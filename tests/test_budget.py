@@ -179,3 +179,16 @@ torch.ones(200_000_000)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] == -1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds a process so")
+@pytest.mark.parametrize(
+    ("size", "words"), [("100MB", "before it begins; allow more"), ("10000000TB", "no such directory")]
+)
+def test_a_command_is_bounded_before_it_begins(size: str, words: str) -> None:
+    given = ["eval", "nowhere", "--data", "nothing", "--max-memory", size]
+    done = subprocess.run([sys.executable, "-m", "transfuse", *given], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("transfuse: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

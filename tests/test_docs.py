@@ -111,7 +111,9 @@ def test_every_command_and_option_is_described(site: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", ["docs/results.md", "docs/choosing.md", "docs/log.md", "docs/solvers.md", "docs/scale.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/results.md", "docs/choosing.md", "docs/log.md", "docs/solvers.md", "docs/scale.md"]
+)
 def test_tables_are_what_was_measured(page: str) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from tables import MARKS, filled

@@ -180,7 +180,7 @@ def _trained(
     if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
         learner.load_state_dict(load_model(resume).state_dict())
     bar = Bar(progress.track(range(optimiser_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
-    example = feed.collate([feed.samples.longest()])
+    example = feed.prepare(feed.samples.inputs([feed.samples.longest()]))
     fitting = samples_at_once(learner, example, feed.schedule.batch_size, gradients=True)
     with TemporaryDirectory() as scratch, quiet():
         args = arguments(feed.schedule, len(feed), at_once(feed.schedule, fitting), checkpoints, Path(scratch))

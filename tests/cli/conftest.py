@@ -1,6 +1,7 @@
 """Tiny checkpoints and samples, and a way to run the command line in this process."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,11 @@ def world(inputs: dict[str, Path], tmp_path: Path) -> World:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `transfuse` with arguments in this process."""
+    """Runs `transfuse` with arguments in this process, whose memory is not bounded: other tests have filled it.
+
+    tests/test_budget.py bounds a process of its own.
+    """
+    monkeypatch.setattr("transfuse.budget.limited", lambda *_: nullcontext())
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr("sys.argv", ["transfuse", *map(str, arguments)])

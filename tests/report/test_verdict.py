@@ -28,7 +28,9 @@ def test_between_its_parents() -> None:
 
 
 def test_below_the_weaker_parent_it_is_to_be_fine_tuned() -> None:
-    assert "below the weaker parent (50.0% accuracy); fine-tuning may help" in verdict(measured(row("f", "fusion", 0.45)))
+    assert "below the weaker parent (50.0% accuracy); fine-tuning may help" in verdict(
+        measured(row("f", "fusion", 0.45))
+    )
     unsure = verdict(measured(row("f", "fusion", 0.49), interval=SAME))
     assert "below the weaker parent (50.0% accuracy); the difference is within sampling error" in unsure
     assert "fine-tune" not in unsure

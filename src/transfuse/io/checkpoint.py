@@ -142,7 +142,9 @@ def read_config(directory: Path) -> PreTrainedConfig:
     if not all(isinstance(name, str) for name in (config.id2label or {}).values()):
         raise CheckpointError(f"{file}: id2label should map numbers to names; correct the file")
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
-        config.decoder_start_token_id = getattr(config, "pad_token_id", None)  # what T5 begins with, where its configuration is silent
+        config.decoder_start_token_id = getattr(
+            config, "pad_token_id", None
+        )  # what T5 begins with, where its configuration is silent
     return config
 
 

@@ -17,7 +17,7 @@ from transfuse.harness import Scores, load_tasks, scores
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples
 from transfuse.io.output import atomic_file
-from transfuse.jobs.inspection import batches_of, inspect, ready
+from transfuse.jobs.inspection import batches_of, fusible, inspect, ready
 from transfuse.matching import align, load
 from transfuse.network.model import in_precision
 from transfuse.outcome import Outcome
@@ -67,6 +67,7 @@ def path_job(
     anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
 ) -> Line:
     """The line between two models after alignment."""
+    inspect((anchor, other), options, fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
     check_room(Estimate(empty, options).loaded - START, options.torch_device(), "aligning", progress.warn)
     networks, batches, choices = ready((anchor, other), data, limit, options)
