@@ -50,7 +50,8 @@ def test_language_models_are_judged_by_loss() -> None:
     """Whatever their accuracy."""
     found = measured(row("f", "fusion", 0.9, 1.5), measures=("accuracy", "loss", "perplexity"))
     assert verdict(found) == (
-        "The fused model reaches a perplexity of 4.5, between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
+        "The fused model reaches a perplexity of 4.5,"
+        " between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
     )
 
 
