@@ -179,10 +179,11 @@ def device() -> str:
 def memory() -> str:
     """Long texts, with and without a limit."""
     ways = load("memory")["ways"].items()
-    return markdown(
-        ["command", "seconds", "peak memory"],
-        ([f"`{way}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB"] for way, row in ways),
+    rows = (
+        [f"`{way}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB", "refused" if row["status"] else "done"]
+        for way, row in ways
     )
+    return markdown(["command", "seconds", "peak memory", "outcome"], rows)
 
 
 def solvers(name: str) -> str:
