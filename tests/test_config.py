@@ -152,11 +152,12 @@ allow-pickle: false
 spec: mine.py
 cache: kept
 max-memory: 8GB
+max-device-memory: 20GB
 """,
     )
     assert job.models == ("a", "ünï code")
     assert (job.batch_size, job.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
-    assert (job.cache, job.max_memory) == ("kept", 8 * 10**9)
+    assert (job.cache, job.max_memory, job.max_device_memory) == ("kept", 8 * 10**9, 20 * 10**9)
     learning = loaded(
         tmp_path,
         """\

@@ -23,6 +23,8 @@ from transfuse.network.spec import Norm, Spec
 LIMITS = {torch.float64: 1e-2, torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # by the stored dtype
 LEAST = 2e-3  # of the largest output, that outputs are taken to vary by: of two inputs, they may be nearly alike
 STATES = 0.03  # that a cosine between hidden states may change: outputs may hide what becomes of them
+ROUNDING = 1e-2  # of what an output may change by, that it may where hidden states change too
+FLAT = 1e-3  # of a row's size: what deviates from its mean by less is rounding
 ROWS = 256  # of tokens, that are compared with each other, at most
 DRAWS = 3  # batches that have to deviate before a model is refused: rounding can turn the choice of an expert over
 
@@ -101,7 +103,7 @@ def _certify(network: Network, carried: PreTrainedModel) -> float | None:
         found = deviation(network.spec, source, carried, example_inputs(source.config, draw))
         if found is None:
             return None
-        if found.largest <= limit and found.states <= STATES:
+        if found.largest <= (limit if found.states <= STATES else limit * ROUNDING):
             return found.largest
         seen.append(found)
     least = min(seen, key=lambda each: each.largest)
@@ -148,8 +150,10 @@ def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tup
 def _gram(values: Float[Tensor, "*row unit"], centres: bool) -> Float[Tensor, "row row"]:
     """The cosines between rows, which no rotation, permutation or sign of the units changes."""
     rows = values.detach().flatten(0, -2).float()[:ROWS]
+    sizes = rows.norm(dim=-1, keepdim=True)
     rows = rows - rows.mean(-1, keepdim=True) if centres else rows
-    rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    left = rows.norm(dim=-1, keepdim=True)
+    rows = torch.where(left > FLAT * sizes, rows / left.clamp_min(1e-12), torch.zeros_like(rows))
     return (rows @ rows.T).cpu()
 
 
