@@ -75,11 +75,16 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
+def available_bytes() -> int:
+    """Memory that is free now, for each of the processes of this run on this machine."""
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that may still be taken where a model runs."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free = available_bytes()
     allowed = ALLOWED.get()
     return free if allowed is None else max(0, min(free, allowed - psutil.Process().memory_info().rss))
 
@@ -146,7 +151,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
 
 
 def samples_at_once(model: PreTrainedModel, example: Batch, wanted: int, gradients: bool = False) -> int:
-    """Of samples as long as the one in `example`, how many may be taken at once: `wanted`, or fewer.
+    """Return how many samples as long as the one in `example` may be taken at once: `wanted`, or fewer.
 
     Args:
         example: a batch of the longest sample.

@@ -124,7 +124,7 @@ def model_options(flags: Mapping[str, Any], model: str | None, data: str | None)
 
 def memory(given: str | None) -> int | None:
     """The bytes that --max-memory allows. Raises `ConfigError`."""
-    return make(Job, *_given({"max_memory": given})).max_memory
+    return limits(given, None)[0]
 
 
 def limits(memory: str | None, device_memory: str | None) -> tuple[int | None, int | None]:

@@ -3,14 +3,12 @@
 Counts of products and of bytes moved, over what this machine does in a second, which is measured in a blink.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -207,8 +205,3 @@ def _seconds(work: Callable[[], object], times: int = 5) -> float:
     for _ in range(times):
         work()
     return (time.perf_counter() - start) / times
-
-
-def available_bytes() -> int:
-    """Memory that is free now, for each of the processes of this run on this machine."""
-    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

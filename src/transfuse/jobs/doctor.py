@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from statistics import fmean
 
+from transfuse.budget import available_bytes
 from transfuse.config import Options
 from transfuse.errors import ConfigError, SpecError
-from transfuse.estimate import START, Estimate, available_bytes, rates
+from transfuse.estimate import START, Estimate, rates
 from transfuse.install import Device, Package, Threads, devices, threads
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import load_samples

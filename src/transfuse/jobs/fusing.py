@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from transfuse.align.aligned import Aligned
-from transfuse.budget import check_room
+from transfuse.budget import available_bytes, check_room
 from transfuse.checks import Workplace, policy
 from transfuse.config import Job, Options
 from transfuse.errors import ConfigError, TransfuseError
-from transfuse.estimate import START, Estimate, available_bytes, rates
+from transfuse.estimate import START, Estimate, rates
 from transfuse.fusion import Fusion, merged
 from transfuse.io.checkpoint import load_empty
 from transfuse.io.data import Samples, load_samples
