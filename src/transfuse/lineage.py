@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from transfuse.choices import EXACT
 from transfuse.io.checkpoint import local_directory
+from transfuse.io.companions import RECORD
 from transfuse.io.files import file_hashes
-from transfuse.report.record import RECORD
 
 Lineage = Literal["none", "basis", "gauge"]
 """none: nothing is known. basis: the anchor's, its norms not folded. gauge: the anchor's in canonical gauge, which

@@ -8,10 +8,10 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
 from transfuse.errors import ConfigError, SpecError, first_line
-from transfuse.io.checkpoint import CLASSES
 from transfuse.network.families import FAMILIES, Family
 
 GROUP = "transfuse.families"  # entry points: modules that call `register` when imported
+CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
 _seen: set[str] = set()  # what has been imported: importing again would make its classes anew
 
 

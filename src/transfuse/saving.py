@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transfuse.batch import cast
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.io.checkpoint import load_model, local_directory, with_plain_experts
+from transfuse.io.companions import RECORD
 from transfuse.io.files import copy_companions
 from transfuse.io.leftovers import drop_code
 from transfuse.io.legacy_config import add_legacy_keys
@@ -21,7 +22,6 @@ from transfuse.io.output import Overwrite, atomic_directory, write_json
 from transfuse.io.quiet import quiet
 from transfuse.io.sentences import copy_sentences
 from transfuse.network.model import answer, example_inputs, in_precision
-from transfuse.report.record import RECORD
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console, RenderableType
 
+from transfuse.printable import printable
 from transfuse.progress import Progress, Terminal, silent
 
 LONGEST = 1000  # letters of a complaint: names and libraries' messages have any length
@@ -54,14 +55,6 @@ def standard(document: Any) -> Any:
     if isinstance(document, list | tuple):
         return [standard(value) for value in document]
     return None if isinstance(document, float) and not math.isfinite(document) else document
-
-
-def printable(text: str) -> str:
-    """`text` in one line, control characters escaped: names of files may hold any."""
-    line = " ".join(text.split())
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in line
-    )
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

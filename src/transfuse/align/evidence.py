@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, every
 from transfuse.batch import Batch, cut, size, unlabelled
 from transfuse.network.layout import columns
@@ -24,6 +23,7 @@ from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.ranks import Ranks, here
 from transfuse.transport.cost import Moments, moments, uncrossed
 
+MARK = "|"  # between the names of layers that are stacked into one
 PIECE = 8  # samples that are looked at together, at most
 ROOM = 2**28  # bytes that their activations may take in either model: all the memory there is to pay
 

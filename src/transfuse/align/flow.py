@@ -13,12 +13,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from transfuse.align.evidence import Probe
+from transfuse.align.evidence import MARK, Probe
 from transfuse.align.exact import Evidence as NestedEvidence
 from transfuse.align.exact import solve_one
 from transfuse.align.policy import Policy, Strength
 from transfuse.align.shelf import Shelf
-from transfuse.align.stack import MARK
 from transfuse.choices import Values
 from transfuse.lazy import Tensors
 from transfuse.merge.apply import carry

@@ -11,10 +11,9 @@ from typing import Literal
 from torch import Tensor
 
 from transfuse.align import released
-from transfuse.align.evidence import Probe
+from transfuse.align.evidence import MARK, Probe
 from transfuse.align.flow import Variant
 from transfuse.align.policy import POLICIES
-from transfuse.align.stack import MARK
 from transfuse.align.tokens import Select, parse, prefix
 from transfuse.choices import Paper, Plan
 from transfuse.network.space import Space

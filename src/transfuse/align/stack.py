@@ -10,12 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from transfuse.align.evidence import MARK
 from transfuse.align.heads import flat_heads, is_flat
 from transfuse.lazy import Lazy, Tensors
 from transfuse.network.space import Dual, Product, Space, bare
 from transfuse.network.spec import Linear, Op, Spec
-
-MARK = "|"
 
 
 def joint_queries(spec: Spec) -> Spec:

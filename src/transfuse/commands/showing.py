@@ -6,8 +6,9 @@ import typer
 
 from transfuse.commands.asked import voice
 from transfuse.commands.flags import places, running
+from transfuse.printable import printable
 from transfuse.progress import quiet_libraries
-from transfuse.terminal import console, printable
+from transfuse.terminal import console
 
 
 def report(

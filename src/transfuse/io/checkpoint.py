@@ -23,8 +23,8 @@ from transfuse.io.shard_index import check_places, readable
 from transfuse.io.stored import check_whole_numbers
 from transfuse.io.strict import read_json
 from transfuse.io.ties import with_ties_of, with_true_ties
+from transfuse.plugins import CLASSES
 
-CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
 LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # the entries of a configuration that count them
 SIZES = re.compile(r"(image|patch|hidden|intermediate|vocab)_size|num_channels")
 MOST_LAYERS, MOST_CLASSES = 10_000, 1_000_000  # far beyond any model

@@ -1,9 +1,7 @@
 """Writing an output: all of it or nothing. Work goes to a hidden sibling, which takes the name once it is complete."""
 
-import errno
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,14 +12,13 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from transfuse.errors import OutputError
+from transfuse.io.atomic import flush, is_full, whole_file
 from transfuse.io.companions import RECORD
 from transfuse.io.folders import make_folder, probe, remove_empty, sibling
 from transfuse.io.lock import held_folder, is_held
 from transfuse.io.owned import foreign, is_damaged, lacks
 
 Overwrite = Literal["refuse", "replace"]
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -54,20 +51,6 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         raise
     finally:
         stack.close()
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target`, on the disk by
-    then, when the block ends without an error.
-    """
-    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
-    try:
-        yield partial
-        _sync(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def clear_remains(target: Path, kind: Literal["partial", "replaced"]) -> None:
@@ -194,15 +177,7 @@ def _settle(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_file() and not path.is_symlink():
             path.chmod(mode)
-            _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(path)
 
 
 def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
@@ -223,13 +198,6 @@ def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
             aside.rename(target)
             raise
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def is_full(error: Exception) -> bool:
-    """Whether it says that the disk, or what may be used of it, is full."""
-    if isinstance(error, OSError):
-        return error.errno in _FULL
-    return any(f"(os error {number})" in str(error) for number in _FULL)  # Rust's wording, all that safetensors keeps
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from transfuse.errors import OutputError
-from transfuse.io.output import whole_file
+from transfuse.io.atomic import whole_file
 from transfuse.ranks import here
 
 

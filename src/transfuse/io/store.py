@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfuse.errors import OutputError, first_line
+from transfuse.io.atomic import is_full, whole_file
 from transfuse.io.digests import digest
-from transfuse.io.output import is_full, whole_file
 from transfuse.ranks import here
 
 FACTS, DIGEST = "facts", "sha256"  # in the metadata of the file

@@ -15,6 +15,7 @@ from transfuse.compare import Row
 from transfuse.config import Options, make
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.io.checkpoint import load_model, local_directory, read_config
+from transfuse.io.companions import RECORD
 from transfuse.io.data import Samples, load_samples
 from transfuse.io.files import file_hashes
 from transfuse.io.folders import make_folder
@@ -25,7 +26,6 @@ from transfuse.matching import Matched, match
 from transfuse.network.spec import Spec
 from transfuse.progress import Progress
 from transfuse.report.card import again, chosen
-from transfuse.report.record import RECORD
 from transfuse.tasks import check_measurable, task, with_ids_of
 from transfuse.terminal import standard
 

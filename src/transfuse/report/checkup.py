@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
+from transfuse.printable import printable
 from transfuse.report.table import models_table, right, spaces_table
 from transfuse.sizes import in_words
-from transfuse.terminal import printable
 
 if TYPE_CHECKING:
     from transfuse.install import Package

@@ -3,7 +3,7 @@
 import re
 from html import escape
 
-from transfuse.terminal import printable
+from transfuse.printable import printable
 
 
 def text(value: str) -> str:

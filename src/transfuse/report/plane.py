@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from transfuse.printable import printable
 from transfuse.report.table import named, right
-from transfuse.terminal import printable
 
 if TYPE_CHECKING:
     from transfuse.landscape import Landscape

@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from transfuse.printable import printable
 from transfuse.sizes import in_words
-from transfuse.terminal import printable
 
 if TYPE_CHECKING:
     from transfuse.compare import Comparison
