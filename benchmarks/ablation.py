@@ -12,9 +12,9 @@ from pairs import Pair
 from rich.console import Console
 from rich.table import Table
 
-from transfuse.align.aligned import Choices
-from transfuse.align.by_symmetry import align_within
-from transfuse.evaluate import Metrics
+from transfuse.alignment.exact.method import align_within
+from transfuse.alignment.interface import Choices
+from transfuse.evaluation.evaluate import Metrics
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import restrict, symmetric
 

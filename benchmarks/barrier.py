@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-from transfuse.config import Options, make
-from transfuse.evaluate import Metrics, path
-from transfuse.fusion import merge
-from transfuse.matching import align, calibrate
+from transfuse.config.options import Options, make
+from transfuse.evaluation.evaluate import Metrics, path
+from transfuse.fusion.fuse import merge
+from transfuse.fusion.match import align, calibrate
 from transfuse.network.model import Network, network
 
 ALIGNMENTS: dict[str, dict[str, Any]] = {

@@ -19,8 +19,8 @@ from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.compare import WAYS
-from transfuse.training import precision
+from transfuse.cli.demo.training import precision
+from transfuse.fusion.compare import WAYS
 
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
 FUSIONS = {name.removesuffix(" (control)"): WAYS[name] for name in ARMS}

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-import transfuse.merge.least_squares as fitting
-from transfuse.config import Options, make
-from transfuse.fusion import merge
-from transfuse.matching import align, calibrate
+import transfuse.merging.least_squares as fitting
+from transfuse.config.options import Options, make
+from transfuse.fusion.fuse import merge
+from transfuse.fusion.match import align, calibrate
 from transfuse.network.model import network
 
 

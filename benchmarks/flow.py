@@ -17,9 +17,9 @@ from pairs import Pair
 from rich.console import Console
 from rich.table import Table
 
-from transfuse.align.aligned import Choices
-from transfuse.align.by_flow import align_flow
-from transfuse.choices import Paper
+from transfuse.alignment.flow.method import align_flow
+from transfuse.alignment.interface import Choices
+from transfuse.config.literals import Paper
 from transfuse.transport.solve import Match
 
 matplotlib.use("Agg")

@@ -29,12 +29,12 @@ from fuse_plot import exponents, show
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse import fuse
-from transfuse.config import Options
-from transfuse.estimate import Estimate
-from transfuse.io.checkpoint import load_empty
-from transfuse.io.data import load_samples
-from transfuse.io.splits import CALIBRATION
-from transfuse.tasks import own_preparer
+from transfuse.checkpoint.load import load_empty
+from transfuse.config.options import Options
+from transfuse.data.samples import load_samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import own_preparer
+from transfuse.fusion.cost_model import Estimate
 
 WAYS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},

@@ -29,14 +29,14 @@ from rich.table import Table
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from transfuse.align.groups import random_alignment
-from transfuse.io.shards import write_shards
-from transfuse.lazy import Lazy
-from transfuse.merge.apply import carry_all
+from transfuse.alignment.exact.groups import random_alignment
+from transfuse.alignment.transform import carry_all
+from transfuse.base.lazy import Lazy
+from transfuse.checkpoint.safetensors_writer import write_shards
+from transfuse.fusion.stream import stored_network
 from transfuse.network.layout import close_tensors, opened
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import fold, symmetric
-from transfuse.streaming import stored_network
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -164,7 +164,7 @@ def deviation(one: Path, other: Path) -> float:
 
     Of the weights in the first one's own gauge: norms folded, as every exact fusion has them.
     """
-    from transfuse.align.gauge import canonical
+    from transfuse.alignment.exact.canonical_form import canonical
 
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig.from_pretrained(one)).to(torch.bfloat16)

@@ -16,11 +16,11 @@ from common import record
 from subjects import SUBJECTS, Judge
 from torch import Tensor
 
-from transfuse.align.evidence import Probe, collect
-from transfuse.align.gauge import canonical
-from transfuse.align.views import seen_by
-from transfuse.config import Options, make
-from transfuse.matching import align, calibrate
+from transfuse.activations.hooks import Probe, collect
+from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.alignment.spec_for import seen_by
+from transfuse.config.options import Options, make
+from transfuse.fusion.match import align, calibrate
 from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, standardise

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-from transfuse.fusion import fuse
+from transfuse.fusion.fuse import fuse
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},

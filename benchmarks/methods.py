@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-from transfuse.compare import compare
+from transfuse.fusion.compare import compare
 
 
 def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: int | None) -> list[dict[str, object]]:

@@ -7,11 +7,11 @@ from common import PARENTS, split
 from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from transfuse.align.aligned import Aligned
-from transfuse.evaluate import Metrics, evaluate
-from transfuse.io.data import load_samples
-from transfuse.io.images import image_preparer
-from transfuse.merge.mean import mean
+from transfuse.alignment.interface import Aligned
+from transfuse.data.images import image_preparer
+from transfuse.data.samples import load_samples
+from transfuse.evaluation.evaluate import Metrics, evaluate
+from transfuse.merging.mean import mean
 from transfuse.network.model import Network, network, with_tensors
 
 Batches = list[dict[str, Tensor]]

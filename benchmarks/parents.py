@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from views import MARGIN, viewed
 
-from transfuse.training import Recipe, train_classifier
+from transfuse.cli.demo.training import Recipe, train_classifier
 
 STATISTICS = {  # channel mean and deviation of the training pixels
     "cifar10": ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),

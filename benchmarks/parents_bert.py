@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM
 
-from transfuse.batch import MISSING
-from transfuse.io.texts import hidden
-from transfuse.training import Recipe, autocast, train
+from transfuse.base.batch import MISSING
+from transfuse.cli.demo.training import Recipe, autocast, train
+from transfuse.data.texts import hidden
 
 
 def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:

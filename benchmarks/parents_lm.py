@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from transfuse.batch import MISSING
-from transfuse.training import Recipe, autocast, train
+from transfuse.base.batch import MISSING
+from transfuse.cli.demo.training import Recipe, autocast, train
 
 
 def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Namespace) -> PreTrainedModel:

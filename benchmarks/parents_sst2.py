@@ -11,7 +11,7 @@ from subjects import SUBJECTS
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from transfuse import finetune
-from transfuse.training import precision
+from transfuse.cli.demo.training import precision
 
 LENGTH = 64
 

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTImageProcessor
 
 import transfuse
-from transfuse.streaming import stream
+from transfuse.fusion.stream import stream
 
 LABELS, WORDS = 4, 40
 EXACT: dict[str, dict[str, Any]] = {

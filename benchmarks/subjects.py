@@ -13,10 +13,10 @@ from texts import passages
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.evaluate import Metrics, ensemble, evaluate
-from transfuse.io.checkpoint import load_model
-from transfuse.io.data import Samples, load_samples
-from transfuse.tasks import task
+from transfuse.checkpoint.load import load_model
+from transfuse.data.samples import Samples, load_samples
+from transfuse.data.tasks import task
+from transfuse.evaluation.evaluate import Metrics, ensemble, evaluate
 
 
 def uncompressed(samples: Samples) -> Samples:

@@ -21,9 +21,9 @@ from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.evaluate import Metrics
-from transfuse.training import precision
-from transfuse.trust import TRUST
+from transfuse.cli.demo.training import precision
+from transfuse.distillation.teacher_weighting import TRUST
+from transfuse.evaluation.evaluate import Metrics
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:

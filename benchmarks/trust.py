@@ -23,14 +23,14 @@ from rows import trust
 from texts import BOOKS, passages
 from views import both, viewed
 
-from transfuse.batch import Batch
-from transfuse.evaluate import ensemble, evaluate
-from transfuse.fusion import fuse
-from transfuse.io.checkpoint import load_model
-from transfuse.io.data import load_samples
-from transfuse.outcome import outcome
-from transfuse.tasks import own_processor, task
-from transfuse.trust import sure, together
+from transfuse.base.batch import Batch
+from transfuse.checkpoint.load import load_model
+from transfuse.data.samples import load_samples
+from transfuse.data.tasks import own_processor, task
+from transfuse.distillation.teacher_weighting import sure, together
+from transfuse.evaluation.evaluate import ensemble, evaluate
+from transfuse.evaluation.metrics import outcome
+from transfuse.fusion.fuse import fuse
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},

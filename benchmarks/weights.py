@@ -23,15 +23,15 @@ from common import resumed
 from subjects import SUBJECTS, Judge, Subject
 from teach import row
 
-from transfuse.align.aligned import in_one_basis
-from transfuse.batch import first
-from transfuse.config import Options, make
-from transfuse.descent import halves_that_ask
-from transfuse.fusion import merge
-from transfuse.matching import align, calibrate
-from transfuse.merge.learned import FITTED, learn_weights
+from transfuse.alignment.interface import in_one_basis
+from transfuse.base.batch import first
+from transfuse.config.options import Options, make
+from transfuse.distillation.loop import halves_that_ask
+from transfuse.distillation.teacher_weighting import TRUST
+from transfuse.fusion.fuse import merge
+from transfuse.fusion.match import align, calibrate
+from transfuse.merging.learned_weights import FITTED, learn_weights
 from transfuse.network.model import network, with_tensors
-from transfuse.trust import TRUST
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:

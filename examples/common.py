@@ -15,12 +15,12 @@ from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPEToken
 from transformers import BertTokenizerFast, PreTrainedModel, PreTrainedTokenizerFast
 
 import transfuse
-from transfuse.demo.digits import NAMES, digits, processor
-from transfuse.evaluate import ensemble, evaluate
-from transfuse.io.checkpoint import load_model
-from transfuse.io.data import load_samples
-from transfuse.progress import quiet_libraries
-from transfuse.tasks import own_preparer, task, with_ids_of
+from transfuse.base.progress import quiet_libraries
+from transfuse.checkpoint.load import load_model
+from transfuse.cli.demo.digits import NAMES, digits, processor
+from transfuse.data.samples import load_samples
+from transfuse.data.tasks import own_preparer, task, with_ids_of
+from transfuse.evaluation.evaluate import ensemble, evaluate
 
 __all__ = ["DIGITS", "PACKAGES", "digits", "docstrings", "pair_bytes", "pieces", "processor", "show", "topics",
            "trained"]  # fmt: skip

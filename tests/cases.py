@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from transfuse.batch import cast
+from transfuse.base.batch import cast
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors
 from transfuse.network.model import answer, example_inputs

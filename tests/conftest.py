@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from transfuse import descent
+from transfuse.distillation import loop
 
 torch.set_num_threads(1)
 
@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 @pytest.fixture
 def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Runs a descent that is cut short once it has saved its state."""
-    save_state = descent.save_state
+    save_state = loop.save_state
 
     class CutError(Exception):
         pass
@@ -24,7 +24,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
 
     def run(learn: Callable[[], object]) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(descent, "save_state", cut)
+            patch.setattr(loop, "save_state", cut)
             with pytest.raises(CutError):
                 learn()
 

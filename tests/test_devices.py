@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
-from transfuse.training import Recipe, train_classifier
+from transfuse.cli.demo.training import Recipe, train_classifier
 
 FAST = ("default", "flow, heads kept apart")
 SLOW = (

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from transfuse.align.aligned import Choices
-from transfuse.align.by_flow import align_flow
-from transfuse.align.confident import confident
-from transfuse.choices import Paper
-from transfuse.io.checkpoint import load_model
-from transfuse.merge.mean import mean
+from transfuse.alignment.flow.method import align_flow
+from transfuse.alignment.flow.sample_filter import confident
+from transfuse.alignment.interface import Choices
+from transfuse.checkpoint.load import load_model
+from transfuse.config.literals import Paper
+from transfuse.merging.mean import mean
 from transfuse.network.model import network
 
 GOLDEN = Path(os.environ.get("TRANSFUSE_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))

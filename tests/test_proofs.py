@@ -5,15 +5,15 @@ import torch
 import transformers
 from cases import CASES, HEADS, Case
 
-from transfuse.align.aligned import Choices
-from transfuse.align.gauge import canonical
-from transfuse.align.groups import as_matrix, random_alignment
-from transfuse.align.methods import METHODS
-from transfuse.batch import cast
+from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.alignment.exact.groups import as_matrix, random_alignment
+from transfuse.alignment.interface import Choices
+from transfuse.alignment.methods import METHODS
+from transfuse.alignment.transform import carry, carry_all
+from transfuse.base.batch import cast
 from transfuse.errors import SpecError
-from transfuse.fusion import fuse
-from transfuse.merge.apply import carry, carry_all
-from transfuse.merge.mean import mean
+from transfuse.fusion.fuse import fuse
+from transfuse.merging.mean import mean
 from transfuse.network.families import FAMILIES
 from transfuse.network.layout import open_tensors, opened
 from transfuse.network.model import network, with_tensors, with_twins

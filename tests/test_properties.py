@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import transfuse
-from transfuse.align.groups import random_alignment
-from transfuse.io.checkpoint import load_model
-from transfuse.merge.apply import carry_all
+from transfuse.alignment.exact.groups import random_alignment
+from transfuse.alignment.transform import carry_all
+from transfuse.checkpoint.load import load_model
 from transfuse.network.layout import open_tensors, opened
 from transfuse.network.model import with_tensors
 from transfuse.network.symmetry import fold, symmetric

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import ViTConfig, ViTForImageClassification
 
-from transfuse.align.aligned import Aligned, Choices
-from transfuse.align.by_flow import align_flow
-from transfuse.align.confident import confident
-from transfuse.choices import Paper
-from transfuse.merge.mean import mean
+from transfuse.alignment.flow.method import align_flow
+from transfuse.alignment.flow.sample_filter import confident
+from transfuse.alignment.interface import Aligned, Choices
+from transfuse.config.literals import Paper
+from transfuse.merging.mean import mean
 from transfuse.network.model import Network, network
 
 SHAPES = {"narrow": (12, 2), "wide": (16, 2), "deep": (12, 7)}

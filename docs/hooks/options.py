@@ -1,7 +1,7 @@
 """Tables of keyword arguments, made from the models that check them and from the help of the flags of the same names.
 
-A page asks for one by `<!-- options: transfuse.config.Options fuse -->`: the model, and the command whose flags tell
-what each field means.
+A page asks for one by `<!-- options: transfuse.config.options.Options fuse -->`: the model, and the command whose
+flags tell what each field means.
 """
 
 import re

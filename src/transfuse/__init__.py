@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfuse.errors import TransfuseError
-    from transfuse.finetuning import Finetuned, finetune
-    from transfuse.fusion import Fusion, fuse
+    from transfuse.finetuning.finetune import Finetuned, finetune
+    from transfuse.fusion.fuse import Fusion, fuse
     from transfuse.network.builder import Builder
+    from transfuse.network.registry import register
     from transfuse.network.space import Group
-    from transfuse.plugins import register
-    from transfuse.proof import check_declaration
+    from transfuse.verification.declaration import check_declaration
 
 __all__ = [
     "Builder", "Finetuned", "Fusion", "Group", "TransfuseError", "check_declaration", "finetune", "fuse", "register",
 ]  # fmt: skip
 WHERE = {
-    "Builder": "network.builder", "Finetuned": "finetuning", "Fusion": "fusion", "Group": "network.space",
-    "TransfuseError": "errors", "check_declaration": "proof", "finetune": "finetuning", "fuse": "fusion",
-    "register": "plugins",
+    "Builder": "network.builder", "Finetuned": "finetuning.finetune", "Fusion": "fusion.fuse", "Group": "network.space",
+    "TransfuseError": "errors", "check_declaration": "verification.declaration", "finetune": "finetuning.finetune",
+    "fuse": "fusion.fuse", "register": "network.registry",
 }  # fmt: skip
 
 

@@ -275,7 +275,7 @@ def test_what_the_machine_refuses_is_one_line_too(
     def refuse(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("transfuse.jobs.fusing.match", refuse)
+    monkeypatch.setattr("transfuse.cli.jobs.fuse.match", refuse)
     one_line(run("fuse", world.a, world.b, "-o", world.here / "out"), words)
 
 
@@ -283,6 +283,6 @@ def test_a_bug_is_not_taken_for_a_mistake(world: World, run: Run, monkeypatch: p
     def break_down(*arguments: object, **options: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr("transfuse.jobs.fusing.match", break_down)
+    monkeypatch.setattr("transfuse.cli.jobs.fuse.match", break_down)
     with pytest.raises(RuntimeError, match="multiplied"):
         run("fuse", world.a, world.b, "-o", world.here / "out")

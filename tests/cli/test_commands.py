@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import ViTForImageClassification
 from world import Run, World, one_line, vit
 
-from transfuse.matching import match
+from transfuse.fusion.match import match
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ def test_what_libraries_say_is_not_heard(
         logging.getLogger("library").error("chatter")
         return match(*arguments, **options)
 
-    monkeypatch.setattr("transfuse.jobs.fusing.match", chatter)
+    monkeypatch.setattr("transfuse.cli.jobs.fuse.match", chatter)
     ran = run("fuse", world.a, world.b, "-o", world.here / "out", "--json")
     assert ran.err == ""
     assert isinstance(strict(ran.out), dict)

@@ -13,17 +13,18 @@ from PIL import Image
 from transformers import ViTConfig, ViTModel
 from world import SIZES, Run, World, one_line
 
-from transfuse import install, recovery, selftest
-from transfuse.align.groups import random_alignment
-from transfuse.fusion import fuse
+from transfuse import install, selftest
+from transfuse.alignment.exact.groups import random_alignment
+from transfuse.alignment.transform import carry_all
+from transfuse.base.progress import Terminal
+from transfuse.checkpoint.load import load_model
+from transfuse.fusion.fuse import fuse
 from transfuse.install import Package
-from transfuse.io.checkpoint import load_model
-from transfuse.merge.apply import carry_all
 from transfuse.network.model import network
 from transfuse.network.symmetry import symmetric
-from transfuse.progress import Terminal
-from transfuse.recovery import in_place
 from transfuse.selftest import trials
+from transfuse.verification import self_fusion
+from transfuse.verification.self_fusion import in_place
 
 WRONG = """
 import transfuse
@@ -172,7 +173,7 @@ def test_a_declaration_that_is_not_true(world: World, run: Run, monkeypatch: pyt
 
 
 def test_a_model_that_does_not_come_back(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "fuse", partial(fuse, align="none"))
+    monkeypatch.setattr(self_fusion, "fuse", partial(fuse, align="none"))
     found = examined(run, world.a, status=1)
     assert "does not come back" in found["problems"][0]
     assert found["recovery"]["fused"] == pytest.approx(found["recovery"]["plain"], rel=1e-3)
@@ -197,7 +198,7 @@ def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     one_line(run("doctor", world.a, "--evidence", "both"), ["both", "--data"])
     one_line(run("doctor", world.a, "--data", world.words), ["words.jsonl", "no image column"])
     one_line(run("doctor", world.edited(lambda tensors: tensors.pop("classifier.bias"))), ["missing"])
-    monkeypatch.setattr("transfuse.jobs.doctor.available_bytes", lambda: 1000)
+    monkeypatch.setattr("transfuse.cli.jobs.doctor.available_bytes", lambda: 1000)
     one_line(run("doctor", world.a), ["memory", "free"])
 
 
@@ -205,7 +206,7 @@ def test_what_takes_long_is_told_before(world: World, run: Run, monkeypatch: pyt
     told: list[str] = []
     monkeypatch.setattr(Terminal, "tell", lambda self, line: told.append(line))
     run("doctor", world.a)
-    monkeypatch.setattr("transfuse.jobs.doctor.LONG", 0.0)
+    monkeypatch.setattr("transfuse.cli.jobs.doctor.LONG", 0.0)
     run("doctor", world.a)
     assert len(told) == 1
     assert "minutes" in told[0]

@@ -10,9 +10,9 @@ import pytest
 from transformers import ViTForImageClassification
 from world import Run, World, one_line
 
+from transfuse.base.lock import alone, held_folder
 from transfuse.errors import ConfigError
-from transfuse.finetuning import check_same_run
-from transfuse.io.lock import alone, held_folder
+from transfuse.finetuning.finetune import check_same_run
 
 Arguments = Callable[[World], Sequence[object]]
 QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")

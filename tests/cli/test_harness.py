@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_languages import gpt2, saved
+from languages import gpt2, saved
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from world import Run, World, one_line
 

@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file
 from world import Run, World, one_line
 
+from transfuse.base.lock import alone, held, lock_beside
+from transfuse.checkpoint.owned import MARK
 from transfuse.cli import main
-from transfuse.io.lock import alone, held, lock_beside
-from transfuse.io.owned import MARK
 
 
 def arguments(world: World, name: str = "out") -> list[str]:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from world import Run, World, one_line
 
-from transfuse.io.checkpoint import load_model
-from transfuse.io.files import file_hashes
-from transfuse.landscape import Plane, plane
-from transfuse.lineage import lineage
+from transfuse.checkpoint.files import file_hashes
+from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.provenance import lineage
+from transfuse.evaluation.landscape import Plane, plane
 
 
 @pytest.fixture

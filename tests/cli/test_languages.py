@@ -5,59 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import GPT2, LLAMA, T5
+from languages import TEXTS, gpt2, llama, saved, t5
 from safetensors.torch import load_file, save_file
-from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     GenerationConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 from world import Run, one_line
-
-TEXTS = [f"number {row % 7} follows number {row % 5}" for row in range(30)]
-END = "<|end|>"
 
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
     return tmp_path / "texts.jsonl"
-
-
-def saved(folder: Path, build, seed: int, pad: str | None = END) -> Path:
-    """A checkpoint with tokenizer, generation settings and a chat template."""
-    words = ByteLevelBPETokenizer()
-    words.train_from_iterator(TEXTS, 280, special_tokens=[END], show_progress=False)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, eos_token=END, pad_token=pad)
-    tokenizer.model_max_length = 12
-    tokenizer.chat_template = "{{ messages }}"
-    torch.manual_seed(seed)
-    model: PreTrainedModel = build(len(tokenizer))
-    model.generation_config = GenerationConfig(max_new_tokens=7, eos_token_id=0)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def gpt2(words: int) -> GPT2LMHeadModel:
-    return GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": words}))
-
-
-def llama(words: int) -> LlamaForCausalLM:
-    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": words}))
-
-
-def t5(words: int) -> T5ForConditionalGeneration:
-    return T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": words}))
 
 
 @pytest.mark.parametrize("build", [gpt2, llama])

@@ -10,9 +10,9 @@ from transformers import ViTForImageClassification
 from world import Run, World, one_line
 
 import transfuse
-from transfuse.checks import check_demo
+from transfuse.checkpoint.owned import MADE_BY_DEMO
+from transfuse.cli.validation import check_demo
 from transfuse.errors import OutputError
-from transfuse.io.owned import MADE_BY_DEMO
 
 Commands = dict[str, Callable[[World], Sequence[object]]]
 COMMANDS: Commands = {

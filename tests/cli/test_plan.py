@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from world import SIZES, Run, World, one_line
 
-from transfuse.estimate import Labour, Rates
-from transfuse.io import checkpoint
-from transfuse.sizes import in_bytes, in_words
+from transfuse.base.sizes import in_bytes, in_words
+from transfuse.checkpoint import load
+from transfuse.fusion.cost_model import Labour, Rates
 
 
 def told(world: World, run: Run, *more: object) -> dict[str, object]:
@@ -38,8 +38,8 @@ def test_little_memory_means_tensor_by_tensor(world: World, run: Run) -> None:
 
 
 def test_nothing_is_loaded(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "load_model", None)
-    monkeypatch.setattr(checkpoint, "check_finite", None)
+    monkeypatch.setattr(load, "load_model", None)
+    monkeypatch.setattr(load, "check_finite", None)
     assert run("plan", world.a, world.b).status == 0
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 from world import Run
 
-from transfuse.align.groups import random_alignment
-from transfuse.merge.apply import carry_all
+from transfuse.alignment.exact.groups import random_alignment
+from transfuse.alignment.transform import carry_all
 from transfuse.network.families import declare
 from transfuse.network.symmetry import fold, symmetric
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Image
-from test_languages import TEXTS, gpt2, saved
+from languages import TEXTS, gpt2, saved
 from world import Run, World, one_line, vit
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}

@@ -12,9 +12,10 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from world import SIZES, Run, World, one_line
 
 import transfuse
-from transfuse.align import evidence, shelf
-from transfuse.estimate import START
-from transfuse.io.store import Store
+from transfuse.activations import hooks
+from transfuse.alignment import match_store
+from transfuse.base.cache import Store
+from transfuse.fusion.cost_model import START
 
 ROOM = f"{START // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {
@@ -57,8 +58,8 @@ class Labour:
                 raise KeyboardInterrupt
 
         patch.setattr(Store, "keep", counted)
-        patch.setattr(shelf, "OFTEN", 0.0)
-        patch.setattr(shelf, "SELDOM", 0.0)
+        patch.setattr(match_store, "OFTEN", 0.0)
+        patch.setattr(match_store, "SELDOM", 0.0)
         patch.setattr("os.fsync", lambda descriptor: None)  # hundreds of entries; no power is cut here
 
 
@@ -100,7 +101,7 @@ def test_a_cache_serves_what_is_made_of_the_same(world: World, run: Run, monkeyp
     assert not same(world.here / "out", world.here / "weighted")
     assert kept_again(labour, [*job(world, "flow", "flow"), *cache], run) > 0
     hard = [*job(world, "flow", "hard"), *cache, "--plan", "hard"]
-    monkeypatch.setattr(evidence, "observe", None)  # nobody looks at the data again
+    monkeypatch.setattr(hooks, "observe", None)  # nobody looks at the data again
     assert kept_again(labour, hard, run) > 0
 
 

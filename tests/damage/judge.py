@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from damage.kinds import Make
 from damage.subjects import Subjects
+from transfuse.checkpoint.load import load_model
 from transfuse.cli import main
-from transfuse.io.checkpoint import load_model
-from transfuse.terminal import LONGEST
+from transfuse.cli.output import LONGEST
 
 SPOKEN = "Ignored unknown kwarg option"  # tokenizers says so on standard output itself
 LIMIT = 60  # seconds for a command

@@ -2,7 +2,7 @@
 
 import torch
 
-from transfuse.merge.apply import carry_all
+from transfuse.alignment.transform import carry_all
 from transfuse.network.builder import Builder
 from transfuse.network.layout import close_tensors, open_tensors, opened
 from transfuse.network.space import Axis, Group, Space

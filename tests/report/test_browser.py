@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transfuse.fusion import merged
-from transfuse.jobs.reporting import report_of, write_texts
-from transfuse.matching import match
-from transfuse.progress import silent
+from transfuse.base.progress import silent
+from transfuse.cli.jobs.report import report_of, write_texts
+from transfuse.fusion.fuse import merged
+from transfuse.fusion.match import match
 
 pytestmark = pytest.mark.browser
 LIGHT, DARK = 1, 0  # of Blink's preferredColorScheme
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = Dataset.from_dict({"image": images, "label": [0, 1] * 6}, Features({"image": Pixels(), "label": _classes()}))
     matched = match([root / "1", root / "2"], data)
     fusion = merged(matched)
-    from transfuse.io.data import load_samples
+    from transfuse.data.samples import load_samples
 
     record = fusion.record | {"seconds": 1.0, "peak_bytes": 10**9}
     report = report_of(matched, fusion.model, record, "fused", load_samples(data), silent)

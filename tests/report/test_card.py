@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from transfuse.config import Options
-from transfuse.report.card import command, model_card
+from transfuse.checkpoint.card import command, model_card
+from transfuse.config.options import Options
 
 ODD = [
     "it's",

@@ -1,9 +1,9 @@
 """A verdict says where the fusion stands, and what to do."""
 
-from transfuse.outcome import Metrics
+from transfuse.evaluation.metrics import Metrics
+from transfuse.evaluation.statistics import Certainty, Difference
 from transfuse.report.facts import Measurement, Role, Row
 from transfuse.report.verdict import UNMEASURED, verdict
-from transfuse.significance import Certainty, Difference
 
 SURE = Certainty((0, 1), (0, 1))
 APART, SAME = (0.01, 0.02), (-0.01, 0.02)

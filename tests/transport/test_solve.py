@@ -4,9 +4,9 @@ import ot
 import pytest
 import torch
 
+from transfuse.alignment.flow.by_head import by_head
 from transfuse.transport import solve
 from transfuse.transport.maps import Matrix, Permutation
-from transfuse.transport.nested import by_head
 
 
 def random_cost(source: int, target: int) -> torch.Tensor:

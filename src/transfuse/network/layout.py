@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from transfuse.lazy import Lazy
+from transfuse.base.lazy import Lazy
 from transfuse.network.space import pieces
 from transfuse.network.spec import Linear, Norm, Op, Parameter, Spec
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.batch import MISSING, Batch, cast, unlabelled
+from transfuse.base.batch import MISSING, Batch, cast, unlabelled
+from transfuse.base.lazy import Hold, in_memory
 from transfuse.errors import SpecError
-from transfuse.lazy import Hold, in_memory
 from transfuse.network.families import declare
 from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
 from transfuse.network.spec import Spec

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.batch import MISSING, Batch, unlabelled
+from transfuse.base.batch import MISSING, Batch, unlabelled
 from transfuse.network.model import predict
 
 

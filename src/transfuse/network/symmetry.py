@@ -14,8 +14,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from transfuse.base.lazy import Lazy
 from transfuse.errors import SpecError
-from transfuse.lazy import Lazy
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec, Writer
 

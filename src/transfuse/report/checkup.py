@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
-from transfuse.printable import printable
-from transfuse.report.table import models_table, right, spaces_table
-from transfuse.sizes import in_words
+from transfuse.base.printable import printable
+from transfuse.base.sizes import in_words
+from transfuse.report.tables import models_table, right, spaces_table
 
 if TYPE_CHECKING:
+    from transfuse.cli.jobs.doctor import Examination, Install
     from transfuse.install import Package
-    from transfuse.jobs.doctor import Examination, Install
-    from transfuse.recovery import Recovery
+    from transfuse.verification.self_fusion import Recovery
 
 
 def packages_summary(found: Sequence[Package]) -> Group:

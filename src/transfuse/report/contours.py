@@ -11,7 +11,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from transfuse.landscape import Landscape
+from transfuse.evaluation.landscape import Landscape
 
 LEVELS = 14  # of a landscape
 STEEP = 2.5  # how much closer its levels lie where a model is good

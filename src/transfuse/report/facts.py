@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from transfuse.align.agreement import agreement
-from transfuse.align.aligned import Aligned
-from transfuse.evaluate import Path
+from transfuse.alignment.interface import Aligned
+from transfuse.alignment.similarity import agreement
+from transfuse.evaluation.evaluate import Path
+from transfuse.evaluation.metrics import Grades, Metrics
+from transfuse.evaluation.statistics import Certainty, Difference
+from transfuse.fusion.plan import BLOCK, kind
+from transfuse.fusion.record import diagnose
 from transfuse.network.spec import Spec
-from transfuse.outcome import Grades, Metrics
-from transfuse.outlook import BLOCK, kind
-from transfuse.report.record import diagnose
-from transfuse.significance import Certainty, Difference
 
 Role = Literal["parent", "control", "fusion", "ensemble"]
 

@@ -8,21 +8,21 @@ from functools import partial
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.align.aligned import Choices, in_one_basis
-from transfuse.align.methods import METHODS
-from transfuse.batch import Batch
-from transfuse.choices import Paper
+from transfuse.alignment.interface import Choices, in_one_basis
+from transfuse.alignment.methods import METHODS
+from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress
+from transfuse.config.literals import Paper
+from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
-from transfuse.evaluate import Path, judge, judge_together, path
-from transfuse.matching import Matched
-from transfuse.merge.mean import mean
+from transfuse.evaluation.evaluate import Path, judge, judge_together, path
+from transfuse.evaluation.metrics import Metrics, Outcome
+from transfuse.evaluation.statistics import certainty, difference
+from transfuse.fusion.match import Matched
+from transfuse.fusion.record import source_of
+from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
-from transfuse.outcome import Metrics, Outcome
-from transfuse.progress import Progress
 from transfuse.report.facts import Measurement, Role, Row
-from transfuse.report.record import source_of
-from transfuse.significance import certainty, difference
-from transfuse.tasks import task
 
 FUSION, PLAIN = "fusion", "plain average"
 

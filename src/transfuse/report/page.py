@@ -6,12 +6,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from transfuse.align.aligned import Aligned
+from transfuse.alignment.interface import Aligned
+from transfuse.base.sizes import in_words
+from transfuse.evaluation.statistics import Interval
 from transfuse.report.facts import Facts
 from transfuse.report.pictures import pictures
-from transfuse.report.table import probability
-from transfuse.significance import Interval
-from transfuse.sizes import in_words
+from transfuse.report.tables import probability
 
 WIDEST = 64  # heads in a row
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from transfuse.align.aligned import Aligned
-from transfuse.descent import EVERY
-from transfuse.outlook import BLOCK, kind
+from transfuse.alignment.interface import Aligned
+from transfuse.distillation.loop import EVERY
+from transfuse.fusion.plan import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
 from transfuse.transport.maps import Map, Permutation

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from transfuse.printable import printable
-from transfuse.report.table import named, right
+from transfuse.base.printable import printable
+from transfuse.report.tables import named, right
 
 if TYPE_CHECKING:
-    from transfuse.landscape import Landscape
+    from transfuse.evaluation.landscape import Landscape
 
 
 def landscape_table(found: Landscape) -> Table:

@@ -1,8 +1,8 @@
 """How good a fused model is, in a sentence or two."""
 
+from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
-from transfuse.significance import Difference
 
 UNMEASURED = "Not measured: there were no samples with answers to measure on. Give some with --data."
 

@@ -1,0 +1,77 @@
+"""Which of several alignments to keep, judged without labels."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch, first, size, unlabelled
+from transfuse.base.batch_cache import Memory
+from transfuse.base.lazy import Tensors
+from transfuse.distillation.teacher_weighting import even, together
+from transfuse.errors import NOTHING_SAID, DataError
+from transfuse.merging.mean import mean
+from transfuse.network.model import answer, has_scores, predict, with_tensors
+
+SAMPLES = 1000  # calibration samples that candidates are judged on, at most
+ROOM = 2**27  # bytes of the parents' answers that are kept from one candidate to the next, at most
+
+
+@torch.no_grad()
+def disagreement(
+    anchor: PreTrainedModel, source: PreTrainedModel, target: Tensors, carried: Mapping[str, Tensors],
+    batches: Sequence[Batch],
+) -> dict[str, float]:  # fmt: skip
+    """How far the mean of the anchor and every candidate is from the mean of both parents, per sample.
+
+    Cross-entropy in nats against the mean of their probabilities; of models without a head, the squared distance from
+    the mean of their answers, the source's as it is carried into the anchor's basis. One candidate at a time is in
+    memory.
+
+    Args:
+        target: the anchor's tensors in the common basis; `carried`: by the candidate's name, the source's.
+        batches: calibration samples; labels are not looked at.
+    """
+    judged = list(first(batches, SAMPLES))
+    judge = _Judge(anchor, source, judged) if has_scores(anchor) else partial(_distances, anchor, source, judged)
+    return {name: judge(with_tensors(anchor, mean([target, each], [0.5, 0.5])), each) for name, each in carried.items()}
+
+
+class _Judge:
+    """What the parents say on average; remembered, where that is little."""
+
+    def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
+        self.parents, self.batches = (anchor, source), batches
+        self.memory = Memory(batches, ROOM)
+
+    def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
+        total, count = 0.0, 0
+        for batch in self.batches:
+            wanted = self.memory.of(batch, self._wanted)
+            total -= float((wanted * predict(merged, batch).log_softmax(-1)).sum())
+            count += len(wanted)
+        if not count:
+            raise DataError(NOTHING_SAID)
+        return total / count
+
+    def _wanted(self, batch: Batch) -> Float[Tensor, "answer cls"]:
+        return together(even, self.parents, (0.5, 0.5), batch)
+
+
+def _distances(
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    batches: Sequence[Batch],
+    merged: PreTrainedModel,
+    carried: Tensors,
+) -> float:
+    moved = with_tensors(source, carried)
+    total = 0.0
+    for batch in batches:
+        inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
+        one, two, found = (answer(model, inputs) for model in (anchor, moved, merged))
+        total += float(((one + two) / 2 - found).square().sum()) / size(inputs)
+    return total

@@ -1,0 +1,17 @@
+"""The alignments a user can choose: each carries a source into the anchor's basis."""
+
+from transfuse.alignment.exact.method import align_exact
+from transfuse.alignment.flow.method import align_flow
+from transfuse.alignment.interface import Aligned, Choices, Method
+from transfuse.network.compatible import check_same_widths
+from transfuse.network.model import Network
+
+
+def align_none(anchor: Network, source: Network, choices: Choices) -> Aligned:
+    """Leave the source as it is: the plain average."""
+    check_same_widths(anchor.spec, source.spec, "none")
+    return Aligned(source.spec, anchor.tensors, source.tensors)
+
+
+# Learned maps start from the exact ones.
+METHODS: dict[str, Method] = {"none": align_none, "flow": align_flow, "exact": align_exact, "learned": align_exact}

@@ -1,0 +1,94 @@
+"""The command line: its commands, and how it ends. What is slow to import is imported once options are right."""
+
+import os
+import signal
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+
+from transfuse.cli.completion import complete_values
+from transfuse.cli.doctor import doctor
+from transfuse.cli.evaluate import evaluate, path
+from transfuse.cli.finetune import finetune
+from transfuse.cli.flags.running import Version
+from transfuse.cli.fuse import fuse, plan
+from transfuse.cli.landscape import landscape
+from transfuse.cli.output import fail
+from transfuse.cli.report import demo, report
+from transfuse.errors import TransfuseError
+
+app = typer.Typer(
+    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+USAGE_ERROR: Any = typer.BadParameter.__base__
+INTERRUPTED = 130
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context, version: Version = False) -> None:
+    """Fuse independently trained Transformers into one, by optimal transport."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"transfuse {installed('transfuse')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+app.command()(fuse)
+app.command()(plan)
+app.command("eval")(evaluate)
+app.command()(path)
+app.command()(landscape)
+app.command()(finetune)
+app.command()(report)
+app.command()(demo)
+app.command()(doctor)
+complete_values(app)
+
+
+def main() -> None:
+    """Run; a mistake of the user's ends in one line on stderr and exit status 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is taken away
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except USAGE_ERROR as error:
+        fail(_usage(error))
+    except TransfuseError as error:
+        fail(str(error))
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError, ValueError) as error:
+        reason = _limit(error)
+        if reason is None:
+            raise
+        fail(reason)
+    if status == INTERRUPTED:
+        fail("interrupted", INTERRUPTED)
+    sys.exit(status)
+
+
+def _usage(error: Any) -> str:
+    near = get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), n=1)
+    message = f"{error.message}; did you mean {near[0]}?" if near else error.format_message().rstrip(".")
+    return f"{message} (see {error.ctx.command_path if error.ctx else 'transfuse'} --help)"
+
+
+def _limit(error: Exception) -> str | None:
+    """What to say of an error that is the machine's limit, of memory or of its numbers; None for a bug."""
+    line = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
+        return "out of memory; allow more with --max-memory, or give a smaller --batch-size or another --device"
+    if type(error).__name__.endswith("LinAlgError"):
+        return f"the alignment failed numerically ({line}); are weights or activations huge, or all the same?"
+    return None

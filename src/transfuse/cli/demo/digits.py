@@ -1,0 +1,87 @@
+"""Handwritten digits (UCI, 1,797 real scans of 8 x 8 pixels, in scikit-learn) and two ViTs trained on them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from PIL import Image as Picture
+from sklearn.datasets import load_digits
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+
+from transfuse.base.libraries import quiet
+from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.output import write_json
+from transfuse.checkpoint.owned import json_or_none
+from transfuse.cli.demo.training import Recipe, train_classifier
+from transfuse.data.images import image_preparer
+from transfuse.data.samples import Samples, load_samples
+from transfuse.errors import TransfuseError
+
+SPLITS = {"train": 1097, "validation": 300, "test": 400}
+RECIPE = Recipe(epochs=60, batch_size=64, learning_rate=2e-3)
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def digits() -> DatasetDict:
+    """The scans in three fixed splits (train 1,097, validation 300, test 400), drawn once with seed 0."""
+    images, labels = load_digits(return_X_y=True)
+    grey = (images.reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(grey))
+    edges = np.cumsum(list(SPLITS.values()))[:-1]
+    features = Features({"image": Image(), "label": ClassLabel(names=NAMES)})
+    return DatasetDict(
+        {
+            name: Dataset.from_dict(
+                {"image": [Picture.fromarray(grey[i]) for i in chosen], "label": labels[chosen].tolist()}, features
+            )
+            for name, chosen in zip(SPLITS, np.split(order, edges), strict=True)
+        }
+    )
+
+
+def processor() -> ViTImageProcessorPil:
+    """Scales pixels to about zero mean and unit deviation."""
+    return ViTImageProcessorPil(do_resize=False, image_mean=[0.3], image_std=[0.375], size={"height": 8, "width": 8})
+
+
+def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassification:
+    """A small ViT trained from `seed`, or the one trained before by the same recipe."""
+    facts = {"seed": seed, "recipe": vars(RECIPE)}
+    said = folder / "training.json"
+    if json_or_none(said) == facts and (before := _saved(folder)) is not None:
+        return before
+    said.unlink(missing_ok=True)
+    torch.manual_seed(seed)
+    model = ViTForImageClassification(
+        ViTConfig(
+            hidden_size=96, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192, image_size=8,
+            patch_size=2, num_channels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            attn_implementation="eager",
+            id2label=dict(enumerate(NAMES)), label2id={name: i for i, name in enumerate(NAMES)},
+        )
+    )  # fmt: skip
+    (batch,) = batches(load_samples(data["train"]), len(data["train"]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order, so that a seed gives one parent
+    train_classifier(model, batch["pixel_values"], batch["labels"], RECIPE, seed)
+    torch.set_num_threads(threads)
+    with quiet():
+        model.save_pretrained(folder)
+        processor().save_pretrained(folder)
+    write_json(said, facts)
+    return model
+
+
+def _saved(folder: Path) -> ViTForImageClassification | None:
+    """Return the parent that lies in a folder; None if it is damaged."""
+    try:
+        found = load_model(folder)
+    except TransfuseError:
+        return None
+    return found if isinstance(found, ViTForImageClassification) else None
+
+
+def batches(samples: Samples, size: int = 500) -> list[dict[str, torch.Tensor]]:
+    """Prepared batches."""
+    return list(samples.batches(image_preparer(processor(), 1), size))

@@ -1,0 +1,52 @@
+"""Train two ViTs on digits, fuse them every way, print the table, write the page."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from transfuse.base.folders import make_folder
+from transfuse.base.libraries import quiet
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.card import again
+from transfuse.checkpoint.owned import MADE_BY_DEMO
+from transfuse.cli.demo.digits import batches, digits, parent, processor
+from transfuse.cli.jobs.report import report_of, write_texts
+from transfuse.cli.validation import check_demo
+from transfuse.data.samples import load_samples
+from transfuse.fusion.compare import WAYS, compare
+from transfuse.fusion.fuse import merged
+from transfuse.fusion.match import match
+from transfuse.report.tables import comparison_table
+
+SEEDS = (1, 2)
+SHOWN = [name for name, options in WAYS.items() if options["align"] != "learned"]  # which takes minutes
+
+
+def run(folder: Path, progress: Progress, console: Console) -> None:
+    """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
+    check_demo(folder)
+    make_folder(folder)
+    (folder / MADE_BY_DEMO).touch()
+    torch.manual_seed(0)
+    data = digits()
+    with quiet():
+        data.save_to_disk(folder / "digits")
+    folders = [folder / f"parent-{seed}" for seed in SEEDS]
+    anchor, source = (
+        parent(target, data, seed)
+        for target, seed in progress.track(list(zip(folders, SEEDS, strict=True)), "training parents")
+    )
+    calibration = load_samples(data["train"])
+    test = batches(load_samples(data["test"]))
+    comparison = compare(anchor, source, calibration, test, processor(), SHOWN, progress=progress)
+    matched = match(folders, folder / "digits")
+    fusion = merged(matched)
+    fused = fusion.save(folder / "fused", "replace")
+    shown = load_samples(data["test"])
+    report = report_of(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
+    write_texts(folder, report.texts)
+    console.print(comparison_table(comparison))
+    console.print(report.verdict)
+    console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")
+    console.print(again(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)

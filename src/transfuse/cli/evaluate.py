@@ -1,0 +1,74 @@
+"""`transfuse eval` and `transfuse path`: how good models are, and the line between two."""
+
+import typer
+
+from transfuse.base.progress import quiet_libraries
+from transfuse.cli.context import MEMORY, given, voice
+from transfuse.cli.flags import matching, places, running
+
+
+def evaluate(
+    context: typer.Context,
+    models: places.Measured, data: places.Labelled = None, limit: running.Limit = None,
+    batch_size: running.BatchSize = None, seed: running.Seed = None, device: running.Device = None,
+    classes: running.Classes = False, lm_eval: running.Harness = None, lm_eval_tasks: places.Tasks = None,
+    max_memory: running.Bound = None, max_device_memory: running.MaxDeviceMemory = None,
+    allow_pickle: running.Pickle = None, spec: places.Spec = None, as_json: running.Json = False,
+    quiet: running.Quiet = False,
+) -> None:  # fmt: skip
+    """Measure accuracy, loss and calibration, and compare models."""
+    from transfuse.cli.validation import limits, measured_by, options
+    from transfuse.report.tables import evaluation_tables, scores_table
+
+    chosen = options(given(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks", *MEMORY))
+    room = limits(max_memory, max_device_memory)
+    tasks, speak = measured_by(data, lm_eval, lm_eval_tasks, classes), voice(context)
+    with quiet_libraries():
+        from transfuse.base.budget import limited
+        from transfuse.cli.jobs.evaluate import eval_job, harness_job
+
+        with limited(*room):
+            if data is None:
+                scores = harness_job(models, tasks, lm_eval_tasks, limit, chosen, speak.progress)
+            else:
+                found = eval_job(models, data, limit, chosen, speak.progress)
+    if data is None:
+        speak.show(scores, lambda: scores_table(scores))
+    else:
+        speak.show(found.as_dict(), lambda: evaluation_tables(found, classes))
+
+
+def path(
+    context: typer.Context,
+    anchor: places.Anchor, other: places.Other, data: places.Both, plot: places.Plot = None,
+    align: matching.Align = None, evidence: matching.Evidence = None, plan: matching.Plan = None,
+    regularization: matching.Regularization = None, support: matching.Support = None, cost: matching.Cost = None,
+    scale: matching.Scale = None, transform: matching.Transform = None, policy: matching.Policy = None,
+    queries: matching.Queries = None, values: matching.Values = None, heads: matching.Heads = None,
+    tokens: matching.Tokens = None, max_loss: matching.MaxLoss = None, keep: matching.Keep = None,
+    rules: matching.Rules = None, groups: matching.Groups = None, trust: matching.Trust = None,
+    objective: matching.Objective = None, steps: matching.Steps = None, learning_rate: matching.MapRate = None,
+    augment: matching.Varied = None, points: running.Points = 11, limit: running.Limit = None,
+    samples: running.Samples = None, batch_size: running.BatchSize = None, seed: running.Seed = None,
+    device: running.Device = None, max_memory: running.Bound = None,
+    max_device_memory: running.MaxDeviceMemory = None, allow_pickle: running.Pickle = None, spec: places.Spec = None,
+    as_json: running.Json = False, quiet: running.Quiet = False,
+) -> None:  # fmt: skip
+    """Measure the line between two aligned models."""
+    from transfuse.cli.validation import check_plot, limits, options
+    from transfuse.report.tables import path_table
+
+    aside = "anchor", "other", "data", "plot", "points", "limit"
+    chosen = options({"merge": "mean"} | given(context, *aside, *MEMORY))
+    room = limits(max_memory, max_device_memory)
+    if plot:
+        check_plot(plot)
+    with quiet_libraries():
+        from transfuse.base.budget import limited
+        from transfuse.cli.jobs.evaluate import path_job, save_plot
+
+        with limited(*room):
+            line = path_job(anchor, other, data, limit, points, chosen, voice(context).progress)
+        if plot:
+            save_plot({chosen.align: line}, plot)
+    voice(context).show(line.as_dict(), lambda: path_table(line))

@@ -1,0 +1,74 @@
+"""What every command does first: see that checkpoints are there, readable, and of a kind it takes."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.alignment.interface import Choices
+from transfuse.base.batch import Batch
+from transfuse.checkpoint.files import weight_files
+from transfuse.checkpoint.load import local_directory, read_config
+from transfuse.checkpoint.sentences import check_sentences
+from transfuse.config.options import Options, Settings
+from transfuse.data.samples import Samples, load_samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import own_preparer, task, with_ids_of
+from transfuse.errors import SpecError
+from transfuse.fusion.match import calibrate, check_models, load
+from transfuse.fusion.vocabulary import rows_of_words
+from transfuse.network.families import FAMILIES, declare
+from transfuse.network.model import Network
+from transfuse.network.registry import load_families
+
+
+def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[str]:
+    """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
+
+    Returns the names of their classes.
+    """
+    load_families(options.spec)
+    pickle, found = options.pickle_policy(), []
+    for name in models:
+        directory = local_directory(name, pickle)
+        config = read_config(directory)
+        weight_files(directory, pickle)
+        if accept is fusible:
+            check_sentences([directory])
+        try:
+            accept(config, _architecture(config))
+            found.append(_architecture(config))
+        except SpecError as error:
+            raise SpecError(f"{name}: {error}") from error
+    return found
+
+
+def _architecture(config: PreTrainedConfig) -> str:
+    names = config.architectures or ["a model without a head"]
+    if not (isinstance(names, list) and isinstance(names[0], str)):
+        raise SpecError(f"architectures in config.json should be a list of names, not {names!r}")
+    return names[0]
+
+
+def fusible(config: PreTrainedConfig, architecture: str) -> None:
+    if architecture not in FAMILIES:
+        declare(config, architecture)
+
+
+def ready(
+    models: Sequence[str], data: str, limit: int | None, options: Options
+) -> tuple[list[Network], list[Batch], Choices]:
+    """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
+    options.torch_device()
+    kind, *_ = inspect(models, options, fusible)
+    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
+    calibration = load_samples(data, CALIBRATION)
+    loaded = [load(name, options) for name in models]
+    rows_of_words(models, loaded, "same")
+    networks = check_models(loaded, models, options)
+    batches = list(batches_of(samples, loaded[0], models[0], options))
+    return networks, batches, calibrate(networks, models[0], calibration, options)
+
+
+def batches_of(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
+    """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
+    return with_ids_of(model.config, samples).batches(own_preparer(name, model), options.batch_size)

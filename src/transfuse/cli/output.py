@@ -1,0 +1,65 @@
+"""What reaches the terminal: a table or a sentence, one JSON document, or one line of error."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from rich.console import Console, RenderableType
+
+from transfuse.base.printable import printable
+from transfuse.base.progress import Progress, Terminal, silent
+
+LONGEST = 1000  # letters of a complaint: names and libraries' messages have any length
+WIDE = 100_000  # columns, where nobody looks: what reads a pipe must not meet a folded path
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How a command speaks: `show` takes a result as a document, and a function that renders it for people."""
+
+    progress: Progress
+    show: Callable[[Any, Callable[[], RenderableType]], None]
+
+
+def console() -> Console:
+    """Standard output as it is now, whatever takes its place later, and as wide as it needs to be."""
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _show_text(document: Any, render: Callable[[], RenderableType]) -> None:
+    rendered = render()
+    console().print(rendered, soft_wrap=isinstance(rendered, str))
+
+
+def _show_json(document: Any, render: Callable[[], RenderableType]) -> None:
+    print(json.dumps(standard(document), indent=1, allow_nan=False))
+
+
+def _show_nothing(document: Any, render: Callable[[], RenderableType]) -> None:
+    pass
+
+
+TALKING = Voice(Terminal(), _show_text)
+JSON = Voice(silent, _show_json)
+MUTE = Voice(silent, _show_nothing)
+
+
+def standard(document: Any) -> Any:
+    """`document` with null for every number that JSON does not have."""
+    if isinstance(document, dict):
+        return {key: standard(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [standard(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """One line on stderr, then exit."""
+    line = printable(message)
+    short = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"transfuse: {short}", file=sys.stderr)
+    sys.exit(status)

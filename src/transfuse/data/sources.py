@@ -1,0 +1,174 @@
+"""Where samples are: a file, a folder, a dataset saved or in memory, or the Hub, each opened as one `Dataset`."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from glob import escape
+from pathlib import Path
+
+import datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, concatenate_datasets
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
+from transfuse.data.splits import Split, by_split, canonical, pick_split
+from transfuse.errors import DataError
+
+_csv = partial(Dataset.from_csv, keep_default_na=False, na_values=[""])  # a class or a text may be called "None"
+READERS: Mapping[str, Callable[[list[str]], Dataset]] = {
+    ".parquet": Dataset.from_parquet,
+    ".csv": _csv,
+    ".tsv": partial(_csv, sep="\t"),
+    ".json": Dataset.from_json,
+    ".jsonl": Dataset.from_json,
+    ".txt": Dataset.from_text,
+}
+CARDS = ("dataset_info.json", "dataset_infos.json")  # describe the data, hold none
+READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset and what to call it in messages."""
+
+    dataset: Dataset
+    name: str
+
+
+def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> Opened:
+    """Open `source`; see `transfuse.data.samples.load_samples` for what it may be. Only the Hub needs the network.
+
+    Raises:
+        DataError: nothing there, nothing readable in it, or no such split.
+    """
+    if isinstance(source, Dataset | DatasetDict):
+        return _from_memory(source, split, Path(), "dataset in memory")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, split)
+    if path.exists():
+        return _from_files(path, {"": [path]}, split)
+    if isinstance(source, Path) or path.suffix in READERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
+        raise DataError(f"{source}: no such file or folder; check the path")
+    return _from_hub(source, split)
+
+
+def reason(error: BaseException) -> str:
+    """The first cause of `error`, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _from_memory(data: Dataset | DatasetDict, split: Split, folder: Path, where: str) -> Opened:
+    splits = dict(data) if isinstance(data, DatasetDict) else {"": data}
+    if not splits:
+        raise DataError(f"{where}: it has no splits; nothing to read")
+    chosen = pick_split(splits, split, where)
+    name = f"{where} (split {chosen})" if chosen else where
+    return Opened(with_image_feature(splits[chosen].with_format(None), folder, name), name)
+
+
+def _from_hub(name: str, split: Split) -> Opened:
+    try:
+        HfApi().dataset_info(name, timeout=10)
+    except RepositoryNotFoundError as error:
+        raise DataError(f"{name}: no such file or folder here, nor a public dataset on the Hub") from error
+    except Exception as error:
+        if not _is_cached(name):
+            raise DataError(
+                f"{name}: no such file or folder here, and the Hub could not be reached ({reason(error)})"
+            ) from error
+    try:
+        data = datasets.load_dataset(name)
+    except Exception as error:
+        raise DataError(f"{name}: the Hub's dataset cannot be loaded: {reason(error)}") from error
+    return _from_memory(data, split, Path(), name)
+
+
+def _is_cached(name: str) -> bool:
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    return cache.is_dir() and _letters(name) in {_letters(folder.name) for folder in cache.iterdir()}
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[_/-]", "", name).lower()
+
+
+def _from_folder(folder: Path, split: Split) -> Opened:
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        try:
+            return _from_memory(datasets.load_from_disk(str(folder)), split, folder, str(folder))
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{folder}: the saved dataset cannot be read: {reason(error)}") from error
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    tables = [path for path in files if path.suffix.lower() in READERS and path.suffix.lower() != ".txt"]
+    metadata = [path for path in tables if path.stem == "metadata"]
+    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    if images and not tables:
+        return _from_images(folder, images, split)
+    chosen = metadata if images else tables or texts
+    if not files or not (images or chosen):
+        raise DataError(f"{folder}: no readable file in it; expected {READABLE}")
+    if not chosen or len({path.suffix.lower() for path in chosen}) > 1:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in images[:1] + tables}))
+        raise DataError(f"{folder}: holds files of several kinds ({kinds}); name the one to read, or keep one kind")
+    return _from_files(folder, by_split(folder, chosen), split)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__")) or part in CARDS for part in path.parts)
+
+
+def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) -> Opened:
+    chosen = pick_split(splits, split, str(source))
+    name = f"{source} (split {chosen})" if chosen else str(source)
+    parents = sorted({path.parent for path in splits[chosen]})
+    parts = []
+    for parent in parents:
+        files = [path for path in splits[chosen] if path.parent == parent and path.stat().st_size > 0]
+        if files:
+            parts.append(with_image_feature(_read(files), parent, name))
+    if not parts:
+        raise DataError(f"{name}: empty; no rows in it")
+    try:
+        return Opened(concatenate_datasets(parts), name)
+    except Exception as error:
+        raise DataError(f"{name}: its files do not have the same columns: {reason(error)}") from error
+
+
+def _read(files: list[Path]) -> Dataset:
+    suffix = files[0].suffix.lower()
+    if suffix not in READERS:
+        raise DataError(f"{files[0]}: not a kind of file that can be read; expected {READABLE}")
+    try:
+        return READERS[suffix]([escape(str(path.absolute())) for path in files])
+    except Exception as error:
+        if "corresponds to no data" in str(error):  # all that `datasets` says of files without rows
+            raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
+        for path in files if len(files) > 1 else []:
+            _read([path])  # the one at fault raises, with its name
+        where, what = (files[0].parent, "together") if len(files) > 1 else (files[0], f"as {suffix[1:]}")
+        raise DataError(f"{where}: cannot be read {what}: {reason(error)}; repair or remove it") from error
+
+
+def _from_images(folder: Path, images: list[Path], split: Split) -> Opened:
+    tops = {path.relative_to(folder).parts[0] if path.parent != folder else "" for path in images}
+    splits: dict[str, list[Path]] = {}
+    for path in images:
+        top = path.relative_to(folder).parts[0]
+        splits.setdefault(canonical(top) if all(canonical(name) for name in tops) else "", []).append(path)
+    chosen = pick_split(splits, split, str(folder))
+    columns: dict[str, list[str] | list[int]] = {"image": [str(path.absolute()) for path in splits[chosen]]}
+    features = {"image": Image()}
+    classes = sorted({path.parent.name for path in images})
+    if len(classes) > 1 and len({len(path.parts) for path in images}) == 1:
+        columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
+        features["label"] = ClassLabel(names=classes)
+    name = f"{folder} (split {chosen})" if chosen else str(folder)
+    return Opened(Dataset.from_dict(columns, features=Features(features)), name)

@@ -1,0 +1,49 @@
+"""What the finished work of a fusion is kept by: its inputs, by their contents, and the options that change it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import repeat
+
+from transfuse.base.batch import Batch
+from transfuse.base.cache import NOWHERE, Store
+from transfuse.base.hashing import digest
+from transfuse.config.options import Options
+from transfuse.fusion.record import Origin
+from transfuse.network.spec import Spec
+
+UNCHANGING = {"merge", "dtype", "device", "allow_pickle", "spec"}  # options that change no map and no fitted layer
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where work is kept.
+
+    Attributes:
+        pairs: of the anchor and each model after it: what they look like, and maps between them.
+        whole: of all models together.
+    """
+
+    pairs: Sequence[Store]
+    whole: Store = NOWHERE
+
+
+def unkept(models: int) -> Work:
+    """Of so many models, nothing."""
+    return Work(list(repeat(NOWHERE, models - 1)))
+
+
+def work(
+    store: Store, origins: Sequence[Origin], specs: Sequence[Spec], options: Options, batches: Sequence[Batch]
+) -> Work:
+    """Work on models and data with these contents, declared so."""
+    if store.folder is None:
+        return unkept(len(origins))
+    declared = [digest(repr(spec), {}) for spec in specs]
+    models = [
+        [each.architecture, *sorted(each.sha256.values()), spec] for each, spec in zip(origins, declared, strict=True)
+    ]
+    seen = {"data": [digest("", batch) for batch in batches], "vocab": options.vocab, "transfuse": version("transfuse")}
+    chosen = options.model_dump(mode="json", exclude=UNCHANGING)
+    pairs = [store.of(anchor=models[0], source=source, **seen) for source in models[1:]]
+    return Work(pairs, store.of(models=models, options=chosen, **seen))

@@ -1,0 +1,113 @@
+"""Layer by layer, from input to output: the linear map from what the fused model sees to what its parents give.
+
+The mean of aligned weights drifts: each layer of it reads a little less of what its parents' layers read, and the error
+grows with depth. Here every linear map is fitted by ridge regression from the fused model's own inputs, the layers
+before it already fitted, to the weighted mean of the aligned parents' outputs, pulled towards the mean of their
+weights; what writes into the residual stream also makes good how far the stream has drifted. A token counts as much as
+it matters to what the parents say (`sensitivity`). Unlabelled samples, no descent.
+(RegMean, Jin et al., 2212.09849, regresses onto each parent's outputs from that parent's own inputs, for models that
+share an initialisation.)
+
+Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of every parent's
+own, and of heads the means, as many are taken as the layer has, those that together explain the branch's output best
+(`units`), if better than the means do; what reads them is then fitted. The last layer is fitted to what the parents say
+(`readout`).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from transformers import PreTrainedModel
+
+from transfuse.activations.execution_order import affordable, levels, steps
+from transfuse.activations.prefix_cache import Prefix
+from transfuse.activations.token_importance import sensitivities
+from transfuse.base.batch import Batch, cut, held_out, size
+from transfuse.base.cache import NOWHERE, Store
+from transfuse.base.distributed import Ranks, here
+from transfuse.distillation.teacher_weighting import Believe, believed, even
+from transfuse.errors import DataError
+from transfuse.merging.layer_groups import Stage, branch, stages
+from transfuse.merging.layers import keep, modules_of, restored
+from transfuse.merging.layerwise import Sweep
+from transfuse.merging.output_head import fit_readout, readout
+from transfuse.merging.split import Fit, Half
+from transfuse.network.spec import Spec
+
+ROOM = 2**30  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
+SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
+
+
+def least_squares(
+    spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
+    batches: Sequence[Batch], believe: Believe = even, leave: Collection[str] = (),
+    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages, store: Store = NOWHERE,
+) -> dict[str, Fit]:  # fmt: skip
+    """Fit every linear map of `fused` in place, in the end what its scores are read out by.
+
+    Args:
+        spec: the declaration as the tensors are stored.
+        fused: the mean of the parents; `parents`: all in its basis; `weights` sum to one.
+        believe: whose output counts for how much, sample by sample.
+        leave: names of linear maps that stay the mean.
+        each: shows progress.
+        store: where fitted layers are kept; one that was cut short goes on behind them.
+
+    Returns:
+        By the name of the linear map, or of a norm in front of a shared one, how well it was fitted.
+
+    Raises:
+        DataError: there are fewer than two samples.
+    """
+    fit, held = held_out(batches)
+    if not fit or not held:
+        raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
+    own = [_own(here(), half) for half in (fit, held)]
+    halves = tuple(Half(each, [believed(believe, parents, weights, batch) for batch in each]) for each in own)
+    last = readout(spec, fused)
+    last = None if last and last.map.name in leave else last
+    todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
+    if (entry := store.load("sensitivities")) is None:
+        matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
+        store.keep("sensitivities", matters)
+    else:
+        matters = {name: values for name, values in entry.tensors.items() if name}
+    every = [batch for half in halves for batch in half.batches]
+    names = [stage.names() for stage in todo]
+    order = steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
+    order = affordable(order, sum(map(size, every)) * (1 + len(parents)), ROOM)
+    models = [Prefix(fused, every, order), *(Prefix(parent, every, order, ROOM // len(parents)) for parent in parents)]
+    sweep = Sweep(models, weights, halves, matters)
+    before = levels(order, names)
+    found: dict[str, Fit] = {}
+    for place, stage in enumerate(each(todo)):
+        if (kept := store.load(f"stage {place}")) is not None:
+            found |= restored(fused, kept)
+            continue
+        level = before[place]
+        sweep.advance(level)
+        together = [each for each, its in zip(todo, before, strict=True) if its == level]
+        sweep.watch(together, min((each for each in before if each > level), default=len(order)))
+        units = branch(spec, stage, todo[place + 1 :])
+        if units and units.read.numel() * len(parents) <= SELECTABLE:
+            reading = next(later for later in todo if units.reader in later.linears)
+            changed, new = {*units.written, units.reader.name}, sweep.choose(stage, units, reading)
+        else:
+            changed, new = set(), sweep.fit(stage)
+        keep(store, f"stage {place}", modules_of(fused, {*changed, *new}), new)
+        found |= new
+    if last and (kept := store.load("readout")) is not None:
+        found |= restored(fused, kept)
+    elif last:
+        sweep.advance(len(order))
+        new = {last.name: fit_readout(last, sweep.models, halves)}
+        keep(store, "readout", modules_of(fused, new), new)
+        found |= new
+    return found
+
+
+def _own(ranks: Ranks, batches: Sequence[Batch]) -> list[Batch]:
+    """This process's part of the samples. Raises `DataError` where some have none."""
+    pieces = [piece for batch in batches for piece in cut(batch, -(-size(batch) // ranks.count))]
+    if len(pieces) < ranks.count:
+        raise DataError(f"{ranks.count} processes have {len(pieces)} batches between them; give more samples")
+    return list(ranks.share(pieces))

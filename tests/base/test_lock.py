@@ -1,0 +1,52 @@
+"""A lock is held by one at a time, and leaves a file only where it is wanted."""
+
+from pathlib import Path
+
+import pytest
+
+from transfuse.base.lock import held, held_folder, is_held, lock_beside
+from transfuse.errors import OutputError
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_one_at_a_time(tmp_path: Path, keep: bool) -> None:
+    file = tmp_path / "lock"
+    for _ in range(2):
+        with held(file, "out", keep):
+            with pytest.raises(OutputError, match="out: another run is writing it"), held(file, "out", keep):
+                pass
+            assert file.is_file()
+        assert file.is_file() is keep
+
+
+def test_a_file_that_its_holder_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opened the old one has a lock on a file that nobody else will find."""
+    file, same, tries = tmp_path / "lock", Path.stat, []
+
+    def stat(path: Path, **options: bool) -> object:
+        if path == file and not tries:
+            tries.append(file.unlink())
+        return same(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with held(file, "out"):
+        assert len(tries) == 1
+        with pytest.raises(OutputError, match="another run"), held(file, "out"):
+            pass
+
+
+def test_a_folder_stays_held_under_another_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    with held_folder(folder, "a"):
+        folder = folder.rename(tmp_path / "b")
+        assert is_held(folder)
+        assert list(folder.iterdir()) == []
+    assert not is_held(folder)
+
+
+def test_one_lock_for_all_names_of_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    found = {lock_beside(Path(name)) for name in ("out", "./x/../out", "link", str(tmp_path / "out"))}
+    assert found == {tmp_path / ".out.lock"}

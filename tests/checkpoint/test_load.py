@@ -1,0 +1,251 @@
+"""A sound checkpoint comes back exactly as it was saved; a directory or config.json that is wrong is one clear line."""
+
+import hashlib
+import logging
+import os
+import shutil
+from logging.handlers import BufferingHandler
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import QUERY, as_pickle, as_shards, edit_config, edit_weights, refuses, same_weights
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM, ViTForImageClassification, ViTModel
+from transformers.utils import logging as transformers_logging
+
+from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
+from transfuse.checkpoint.load import load_model, local_directory
+
+
+def test_loads_the_class_and_the_exact_weights_in_eval_mode(saved: Path) -> None:
+    model = load_model(str(saved))
+    assert type(model) is ViTForImageClassification
+    assert not model.training
+    assert same_weights(model, saved)
+    on_disk = load_file(saved / "model.safetensors")[QUERY]
+    assert torch.equal(model.state_dict()["vit.layers.0.attention.q_proj.weight"], on_disk)
+    assert model(torch.zeros(1, 3, 8, 8)).logits.isfinite().all()  # buffers are real too, none was left on "meta"
+
+
+def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtype_is_the_one_on_disk_whatever_the_config_says(vit: Path, dtype: torch.dtype) -> None:
+    edit_weights(vit, lambda tensors: tensors.update({name: tensor.to(dtype) for name, tensor in tensors.items()}))
+    edit_config(vit, dtype="float32")
+    assert {parameter.dtype for parameter in load_model(vit).parameters()} == {dtype}
+
+
+def test_mixed_dtypes_give_one_that_holds_them_all(vit: Path) -> None:
+    def mix(tensors: dict[str, Tensor]) -> None:
+        tensors.update({name: tensor.bfloat16() for name, tensor in tensors.items()})
+        tensors[QUERY] = tensors[QUERY].half() * 0.999
+
+    edit_weights(vit, mix)
+    model = load_model(vit)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    query = load_file(vit / "model.safetensors")[QUERY]
+    assert torch.equal(model.vit.layers[0].attention.q_proj.weight, query.float())
+
+
+def test_dtype_can_be_chosen(saved: Path) -> None:
+    assert {parameter.dtype for parameter in load_model(saved, dtype=torch.float64).parameters()} == {torch.float64}
+
+
+def test_without_architectures_the_base_model_of_the_config(vit: Path) -> None:
+    ViTModel.from_pretrained(vit).save_pretrained(vit)
+    edit_config(vit, architectures=None)
+    assert type(load_model(vit)) is ViTModel
+
+
+def test_shards_are_put_together(vit: Path, saved: Path) -> None:
+    as_shards(vit)
+    assert same_weights(load_model(vit), saved)
+
+
+def test_files_may_be_links_as_in_the_cache_of_the_hub(vit: Path, saved: Path, tmp_path: Path) -> None:
+    as_shards(vit)
+    snapshot = tmp_path / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    for file in vit.iterdir():
+        (snapshot / file.name).symlink_to(os.path.relpath(file, snapshot))
+    assert same_weights(load_model(snapshot), saved)
+
+
+def test_loading_prints_nothing_and_restores_the_settings(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    transformers_logging.set_verbosity(logging.INFO)
+    transformers_logging.enable_progress_bar()
+    try:
+        capfd.readouterr()
+        load_model(saved)
+        assert capfd.readouterr() == ("", "")
+        assert transformers_logging.get_verbosity() == logging.INFO
+        assert transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        load_model(saved)
+        assert not transformers_logging.is_progress_bar_enabled()
+    finally:
+        transformers_logging.set_verbosity_warning()
+        transformers_logging.enable_progress_bar()
+
+
+def test_a_failure_logs_nothing_and_restores_the_settings(vit: Path) -> None:
+    edit_config(vit, num_labels=5)
+    handler = BufferingHandler(capacity=1000)
+    transformers_logging.add_handler(handler)
+    try:
+        refuses(vit, "wrong shape")
+        assert handler.buffer == []
+        ViTForImageClassification.from_pretrained(vit, ignore_mismatched_sizes=True)
+        assert handler.buffer  # transformers does log it, with the settings as they were
+    finally:
+        transformers_logging.remove_handler(handler)
+    assert transformers_logging.get_verbosity() == logging.WARNING
+    assert transformers_logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize("name", ["/no/such/place", "../nowhere", "owner/no-such-model", "nowhere", "a b"])
+def test_a_path_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refuses(name, name, "no such directory", "hub could not be reached or has no such model")
+
+
+def test_a_name_on_the_hub_is_found_in_its_cache(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--owner--name"
+    shutil.copytree(saved, repo / "snapshots" / ("0" * 40))
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    monkeypatch.chdir(tmp_path)
+    assert local_directory("owner/name") == repo / "snapshots" / ("0" * 40)
+    assert same_weights(load_model("owner/name"), saved)
+
+
+def test_a_file_instead_of_a_directory(saved: Path) -> None:
+    refuses(saved / "model.safetensors", "is a file", "give the directory")
+
+
+def test_no_config(vit: Path) -> None:
+    (vit / "config.json").unlink()
+    refuses(vit, str(vit), "no config.json", "save_pretrained")
+
+
+@pytest.mark.parametrize("text", ["{", "", "\x00", '{"model_type": "vit",}', "[" * 100_000])
+def test_config_is_not_json(vit: Path, text: str) -> None:
+    (vit / "config.json").write_text(text)
+    refuses(vit, "config.json", "not readable as JSON")
+
+
+def test_config_is_not_text(vit: Path) -> None:
+    (vit / "config.json").write_bytes(b"\xff\xfe{}")
+    refuses(vit, "config.json", "not readable as JSON")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "null", '{"model_type": 3}', '{"model_type": null}'])
+def test_config_without_model_type(vit: Path, text: str) -> None:
+    (vit / "config.json").write_text(text)
+    refuses(vit, "config.json", "no model_type")
+
+
+def test_model_type_that_transformers_does_not_know(vit: Path) -> None:
+    edit_config(vit, model_type="vjt")
+    refuses(vit, "config.json", "no model_type 'vjt'")
+
+
+def test_code_in_the_checkpoint_is_not_run(vit: Path, tmp_path: Path) -> None:
+    (vit / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    edit_config(vit, model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"})
+    refuses(vit, "no model_type 'evil'")
+    edit_config(vit, model_type="vit")
+    load_model(vit)  # as transformers' own ViT
+    assert not (tmp_path / "ran").exists()
+
+
+def test_config_with_an_impossible_value(vit: Path) -> None:
+    edit_config(vit, hidden_size="sixteen")
+    refuses(vit, "config.json", "not a valid vit config")
+
+
+def test_config_whose_model_cannot_be_built(vit: Path) -> None:
+    edit_config(vit, hidden_act="nonsense")
+    refuses(vit, "transformers cannot load it", "nonsense")
+
+
+@pytest.mark.parametrize("name", ["ViTForNothing", "pipeline", "ViTConfig", "os"])
+def test_unknown_architecture(vit: Path, name: str) -> None:
+    edit_config(vit, architectures=[name])
+    refuses(vit, "config.json", repr(name), "no model of transformers")
+
+
+def test_architecture_of_another_family(vit: Path) -> None:
+    edit_config(vit, architectures=["BertModel"])
+    refuses(vit, "config.json", "BertModel is not of model_type vit")
+
+
+def test_weights_that_need_another_tool(vit: Path) -> None:
+    edit_config(vit, quantization_config={"quant_method": "bitsandbytes"})
+    refuses(vit, "quantized", "dequantize")
+    edit_config(vit, quantization_config=None, transformers_weights="other.safetensors")
+    refuses(vit, "transformers_weights", "remove it")
+    edit_config(vit, transformers_weights=None)
+    (vit / "adapter_config.json").write_text("{}")
+    refuses(vit, "adapter", "merge it")
+    (vit / "adapter_config.json").unlink()
+    (vit / "shard-00000-model-00001-of-00001.safetensors").touch()
+    refuses(vit, "distributed checkpoint", "consolidate")
+
+
+def test_hashes_are_those_of_the_files(vit: Path) -> None:
+    as_shards(vit)
+    (vit / "README.md").write_text("no part of it")
+    hashes = file_hashes(vit)
+    assert list(hashes) == ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    assert hashes == {name: hashlib.sha256((vit / name).read_bytes()).hexdigest() for name in hashes}
+
+
+def test_hashes_of_a_pickle(vit: Path) -> None:
+    file = as_pickle(vit)
+    assert file_hashes(vit)[file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert weight_files(vit, "allow") == [file]
+
+
+def test_companions_are_copied_and_nothing_else(vit: Path, tmp_path: Path) -> None:
+    wanted = {
+        *("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+        *("vocab.json", "merges.txt", "special_tokens_map.json", "chat_template.jinja", "generation_config.json"),
+        *("spiece.model", "cl100k.tiktoken", "added_tokens.json"),
+    }
+    others = {
+        "README.md",
+        "modeling.py",
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "trainer_state.json",
+        ".env",
+        "vocab.bin",
+    }
+    for name in wanted | others:
+        (vit / name).write_text(name)
+    (vit / "tokenizer.model").mkdir()
+    target = tmp_path / "target"
+    target.mkdir()
+    assert copy_companions(vit, target) == sorted(wanted)
+    assert {file.name: file.read_text() for file in target.iterdir()} == {name: name for name in wanted}
+
+
+def test_a_linked_companion_is_copied_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("{}")
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "tokenizer.json").symlink_to("../blob")
+    copy_companions(tmp_path / "source", tmp_path / "target")
+    assert not (tmp_path / "target" / "tokenizer.json").is_symlink()
+    assert (tmp_path / "target" / "tokenizer.json").read_text() == "{}"

@@ -1,0 +1,100 @@
+"""A head is tied where the files have one matrix, whatever config.json says; loaded and by headers alone alike."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)  # fmt: skip
+
+from transfuse import fuse
+from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.ties import tied
+from transfuse.errors import ConfigError
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
+T5_SIZES = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "vocab_size": 30}
+Load = Callable[[Path], PreTrainedModel]
+loads = pytest.mark.parametrize("load", [load_model, load_empty])
+
+
+def llama(seed: int, tie: bool) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tie)).eval()
+
+
+def claims(folder: Path, tie: bool) -> Path:
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": tie}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def with_head(folder: Path, name: str, values: torch.Tensor) -> Path:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: values}, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@loads
+def test_a_head_of_its_own_is_not_tied(load: Load, tmp_path: Path) -> None:
+    llama(0, tie=False).save_pretrained(tmp_path)
+    found = load(claims(tmp_path, tie=True))
+    assert tied(found) is False
+    assert found.config.tie_word_embeddings is False
+
+
+@loads
+def test_a_head_that_is_written_out_is_tied(load: Load, tmp_path: Path) -> None:
+    model = llama(0, tie=True)
+    model.save_pretrained(tmp_path)
+    found = load(with_head(tmp_path, "lm_head.weight", model.model.embed_tokens.weight.detach().clone()))
+    assert tied(found) is True
+    assert found.config.tie_word_embeddings is True
+
+
+@loads
+def test_a_decoder_of_its_own(load: Load, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    BertForMaskedLM(BertConfig(**SIZES, max_position_embeddings=16)).save_pretrained(tmp_path)
+    assert tied(load(tmp_path)) is True
+    assert tied(load(with_head(tmp_path, "cls.predictions.decoder.weight", torch.randn(30, 16)))) is False
+
+
+@loads
+def test_a_t5_with_a_head_of_its_own(load: Load, tmp_path: Path) -> None:
+    """transformers 5 takes every T5 for tied; version 1.1 is not, and its file has both."""
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(T5Config(**T5_SIZES)).save_pretrained(tmp_path)
+    found = load(claims(with_head(tmp_path, "lm_head.weight", torch.randn(30, 16)), tie=False))
+    assert tied(found) is False
+    assert found.config.tie_word_embeddings is False
+
+
+def test_two_that_are_untied_despite_their_configurations_fuse(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        llama(seed, tie=False).save_pretrained(tmp_path / name)
+        claims(tmp_path / name, tie=True)
+    fusion = fuse([tmp_path / name for name in "ab"], align="none")
+    fusion.save(tmp_path / "out")
+    due = [load_file(tmp_path / name / "model.safetensors")["lm_head.weight"] for name in "ab"]
+    found = LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.allclose(found.lm_head.weight, sum(due) / 2)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_loaded_model_that_is_not_what_it_says(says: bool) -> None:
+    model = llama(0, tie=not says)
+    model.config.tie_word_embeddings = says
+    with pytest.raises(ConfigError, match=f"model 2: tie_word_embeddings is {says}.*set it to {not says}"):
+        fuse([llama(1, tie=says), model])

@@ -1,0 +1,34 @@
+"""A parent of the demo that is damaged is trained again, one that is whole is taken as it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from transfuse.cli.demo import digits
+from transfuse.cli.demo.training import Recipe
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds of all parents that are trained, for no time."""
+    seeds: list[int] = []
+    monkeypatch.setattr(digits, "RECIPE", Recipe(epochs=1, batch_size=64, learning_rate=2e-3))
+    monkeypatch.setattr(digits, "train_classifier", lambda *given: seeds.append(given[-1]))
+    return seeds
+
+
+@pytest.mark.parametrize("name", ["training.json", "model.safetensors", "config.json"])
+def test_a_damaged_file(name: str, tmp_path: Path, trained: list[int]) -> None:
+    data, folder = digits.digits(), tmp_path / "parent-1"
+    made = digits.parent(folder, data, 1)
+    again = digits.parent(folder, data, 1)
+    assert trained == [1]
+    assert all(torch.equal(values, again.state_dict()[key]) for key, values in made.state_dict().items())
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+    digits.parent(folder, data, 1)
+    assert trained == [1, 1]
+    assert (folder / name).read_bytes() == whole
+    digits.parent(folder, data, 2)
+    assert trained == [1, 1, 2]

@@ -1,0 +1,222 @@
+"""Options are what they say, or one line says what is wrong with them and where."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from transfuse.config.options import Job, Options, make
+from transfuse.config.yaml_file import read
+from transfuse.errors import ConfigError
+
+
+def refuses(values: Mapping[str, Any], *words: str, labels: Mapping[str, str] | None = None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(Job, values, labels)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "job.yaml").write_text(text, encoding="utf-8")
+    return folder / "job.yaml"
+
+
+def loaded(folder: Path, text: str) -> Job:
+    return make(Job, *read(written(folder, text)))
+
+
+def test_defaults_are_exact_alignment_and_with_data_least_squares() -> None:
+    options = make(Options, {})
+    assert (options.align, options.merge, options.evidence, options.batch_size) == ("exact", "auto", "auto", 100)
+    assert (options.merging(False), options.merging(True)) == ("mean", "least-squares")
+    assert make(Options, {"align": "flow"}).merging(True) == "mean"
+    assert options.normalised_weights(4) == [0.25] * 4
+    assert (options.sample_count(), make(Options, {"align": "flow"}).sample_count()) == (2000, 200)
+    assert make(Options, {"align": "flow", "samples": 7}).sample_count() == 7
+    assert options.torch_dtype() is None
+    assert make(Options, {"dtype": "bfloat16"}).torch_dtype() is torch.bfloat16
+    assert make(Options, {"device": "cpu"}).torch_device() == torch.device("cpu")
+
+
+def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
+    job = make(Job, {"models": ("a", "b"), "output": "out", "align": "flow", "overwrite": True, "seed": 0})
+    assert job.options() == {"align": "flow", "seed": 0}
+    assert make(Options, job.options()).align == "flow"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"algin": "flow"}, ["algin", "no such option", "did you mean 'align'?"]),
+        ({"batch-sise": 1}, ["did you mean 'batch_size'?"]),
+        ({"zzz": 1}, ["zzz", "known: "]),
+        ({"align": "exat"}, ["align", "'exat'", "none, flow, exact", "did you mean exact?"]),
+        ({"align": None}, ["align", "None", "none, flow, exact"]),
+        ({"align": 3}, ["align", "3"]),
+        ({"samples": 0}, ["samples", "greater than or equal to 1"]),
+        ({"samples": "20"}, ["samples", "valid integer", "'20'"]),
+        ({"samples": 2.5}, ["samples", "valid integer", "2.5"]),
+        ({"samples": True}, ["samples", "valid integer", "True"]),
+        ({"seed": -1}, ["seed"]),
+        ({"overwrite": "yes"}, ["overwrite", "valid boolean", "'yes'"]),
+        ({"allow_pickle": 1}, ["allow_pickle", "valid boolean"]),
+        ({"align": "flow", "regularization": True}, ["regularization", "should be a number", "True"]),
+        ({"align": "flow", "regularization": float("inf")}, ["regularization", "finite"]),
+        ({"align": "flow", "regularization": -0.1}, ["regularization", "greater than 0"]),
+        ({"weights": [1, -1]}, ["weights: item 2", "-1"]),
+        ({"weights": [float("nan"), 1]}, ["weights: item 1", "nan"]),
+        ({"weights": [True, 1]}, ["weights: item 1", "should be a number"]),
+        ({"weights": 3}, ["weights", "valid list", "3"]),
+        ({"models": "a"}, ["models", "valid list", "'a'"]),
+        ({"models": ["a", 2]}, ["models: item 2", "valid string"]),
+        ({"data": 5}, ["data", "valid string"]),
+        ({"plan": "hard"}, ["plan", "align flow"]),
+        ({"align": "none", "regularization": 0.1}, ["regularization", "align flow"]),
+        ({"align": "flow", "plan": "uniform", "regularization": 0.1}, ["regularization", "uniform"]),
+        ({"align": "flow", "regularization": 0.1, "support": 4.0}, ["support", "give one"]),
+        ({"align": "flow", "support": 1.0}, ["support", "greater than 1"]),
+        ({"support": 4.0}, ["support", "align flow"]),
+        ({"align": "flow", "evidence": "both"}, ["evidence", "choose one"]),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]) -> None:
+    refuses(values, *words)
+    name = next(name for name in ("support", "regularization", "evidence", *reversed(values)) if name in values)
+    refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
+
+
+def test_an_option_left_at_none_is_not_given() -> None:
+    assert make(Options, {"regularization": None, "samples": None}).align == "exact"
+
+
+@pytest.mark.parametrize(
+    ("weights", "models", "words"),
+    [((1, 2), 3, "2 given for 3"), ((), 2, "0 given for 2"), ((0, 0), 2, "positive"), ((1e308, 1e308), 2, "finite")],
+)
+def test_weights_have_to_fit_the_models(weights: tuple[float, ...], models: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make(Options, {"weights": weights}).normalised_weights(models)
+
+
+@pytest.mark.parametrize("weights", [[3, 1], (0.3, 0.1), "3,1", " 0.75 , 0.25"])
+def test_weights_are_normalised_however_they_are_written(weights: object) -> None:
+    assert make(Options, {"weights": weights}).normalised_weights(2) == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"device: .* cannot be used here .*; try cpu") as caught:
+        make(Options, {"device": name}).torch_device()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_holds_every_option_in_either_spelling(tmp_path: Path) -> None:
+    job = loaded(
+        tmp_path,
+        """\
+# a comment
+models: [a, "ünï code"]
+data: digits
+output: out
+overwrite: true
+report: true
+align: flow
+merge: mean
+evidence: weights
+plan: soft
+regularization: 1e-2
+cost: cosine
+scale: mean
+transform: raw
+policy: scalar
+queries: shared
+values: context
+heads: aware
+tokens: window-6
+max-loss: 0.5
+keep: [head, biases]
+rules: released
+weights: [1, 3]
+samples: 50
+batch-size: 8
+seed: 3
+device: cpu
+dtype: float16
+vocab: shared
+allow-pickle: false
+spec: mine.py
+cache: kept
+max-memory: 8GB
+max-device-memory: 20GB
+""",
+    )
+    assert job.models == ("a", "ünï code")
+    assert (job.batch_size, job.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
+    assert (job.cache, job.max_memory, job.max_device_memory) == ("kept", 8 * 10**9, 20 * 10**9)
+    learning = loaded(
+        tmp_path,
+        """\
+align: learned
+data: digits
+groups: permutations
+basis: common
+trust: confidence
+objective: parents
+steps: 10
+learning-rate: 1e-3
+augment: flip
+""",
+    )
+    assert (learning.steps, learning.learning_rate) == (10, 0.001)
+    assert loaded(tmp_path, "align: flow\nsupport: 4\n").support == 4
+    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"support"}
+    assert given == set(Job.model_fields), "an option that this test forgot"
+    assert loaded(tmp_path, "batch_size: 8").batch_size == 8
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "\ufeffalign: exact\n"])
+def test_a_file_may_be_empty(text: str, tmp_path: Path) -> None:
+    assert loaded(tmp_path, text).align == "exact"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("align: flow\nalgin: flow\n", ["line 2: algin", "did you mean 'align'?"]),
+        ("align: flow\n\nbatch-size: many\n", ["line 3: batch-size", "valid integer", "'many'"]),
+        ("align: flow\nalign: exact\n", ["line 2: align", "twice"]),
+        ("batch-size: 1\nbatch_size: 1\n", ["line 2: batch_size", "twice"]),
+        ("- align\n", ["mapping"]),
+        ("flow\n", ["mapping"]),
+        ("align: [flow\n", ["line 2", "not plain YAML"]),
+        ("a: 1\n---\nb: 2\n", ["not plain YAML"]),
+        ("1: flow\n", ["line 1", "name of an option"]),
+        ("? [align]\n: flow\n", ["line 1", "not plain YAML"]),
+        ("? {a: b}\n: flow\n", ["job.yaml"]),
+        ("<<: {align: flow}\n", ["line 1", "name of an option"]),
+        ("align: !!python/object/apply:os.getcwd []\n", ["line 1", "not plain YAML"]),
+        ("align: " + "[" * 5000, ["job.yaml"]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_file_that_is_not_a_list_of_options_is_refused(text: str, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, text)
+    message = str(caught.value)
+    assert [word for word in ["job.yaml", *words] if word not in message] == [], message
+    assert "\n" not in message
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read(tmp_path / "no.yaml")
+    with pytest.raises(ConfigError, match="directory"):
+        read(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("output: ü".encode("latin-1"))
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read(tmp_path / "latin.yaml")

@@ -1,0 +1,5 @@
+"""Data is read without a network."""
+
+from offline import lookups
+
+__all__ = ["lookups"]

@@ -1,0 +1,134 @@
+"""Which column holds the images, the texts or the labels, and whose classes the labels are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
+
+from transfuse.base.batch import MISSING
+from transfuse.data.samples import load_samples
+from transfuse.errors import DataError
+
+
+@pytest.mark.parametrize("kind", ["binary", "struct", "path"])
+def test_image_columns_that_are_not_image_features(tmp_path: Path, kind: str) -> None:
+    write_image(tmp_path / "pics" / "a.png", 30)
+    cell: Any = {"binary": encoded(30), "struct": {"bytes": encoded(30), "path": None}, "path": "pics/a.png"}[kind]
+    Dataset.from_dict({"x": [cell, cell], "fine_label": [4, 2], "other": ["m", "n"]}).to_parquet(tmp_path / "d.parquet")
+    samples = load_samples(tmp_path / "d.parquet")
+    assert (samples.image, samples.label, samples.names) == ("x", "fine_label", None)
+    assert values(samples) == [30, 30]
+    assert samples.labels().tolist() == [4, 2]
+
+
+def test_an_image_feature_is_preferred_to_bytes_and_bytes_to_names(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", 1)
+    rows = {"name": [str(tmp_path / "a.png")], "bytes": [encoded(2)], "picture": [picture(3)]}
+    data = Dataset.from_dict(rows)
+    assert values(load_samples(data)) == [3]
+    assert values(load_samples(data.remove_columns("picture"))) == [2]
+    assert values(load_samples(data.select_columns("name"))) == [1]
+    with pytest.raises(DataError, match="'bytes', 'more' could each be the image"):
+        load_samples(data.remove_columns("picture").add_column("more", [b"x"]))
+
+
+def test_two_image_columns_are_ambiguous() -> None:
+    data = pictures(2).add_column("mask", [encoded(0)] * 2).cast_column("mask", Image())
+    with pytest.raises(DataError) as caught:
+        load_samples(data)
+    assert "'image', 'mask'" in one_line(caught)
+    assert "remove_columns" in one_line(caught)
+
+
+def test_label_column_is_found_by_name_then_type() -> None:
+    classes = Features({"coarse_label": ClassLabel(names=NAMES), "fine_label": ClassLabel(names=NAMES)})
+    rows: dict[str, list[int]] = {"coarse_label": [0], "fine_label": [1]}
+    assert load_samples(Dataset.from_dict(rows, features=classes)).label == "fine_label"
+    assert load_samples(Dataset.from_dict(rows, features=classes).remove_columns("fine_label")).label == "coarse_label"
+    assert load_samples(Dataset.from_dict({"n": [1], "is_label": [True]})).labels().tolist() == [1]
+    assert load_samples(Dataset.from_dict({"n": [1], "label": [0.5]})).label is None
+    assert load_samples(Dataset.from_dict({"a_label": [1], "b_label": [0]})).label is None
+
+
+def test_missing_labels_are_ignored_by_the_loss_and_refused_on_request() -> None:
+    samples = load_samples(Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, None, -1]}))
+    assert samples.labels().tolist() == [1, MISSING, MISSING]
+    assert torch.nn.CrossEntropyLoss().ignore_index == MISSING
+    with pytest.raises(DataError, match="2 of 3 samples have no label, the first in row 1"):
+        samples.require_labels()
+
+
+def test_alignment_by_name_ignores_case_and_order() -> None:
+    samples = load_samples(pictures(4))
+    aligned = samples.aligned_to({0: "Owl", 1: "ant", 2: "CAT", 3: "dog"})
+    assert aligned.labels().tolist() == [2, 3, 0, 2]
+    assert aligned.take(2, 0).labels().tolist() == [[2, 3, 0, 2][row] for row in aligned.take(2, 0).rows]
+    assert aligned.aligned_to({0: "cat", 1: "dog", 2: "owl"}).labels().tolist() == [0, 1, 2, 0]
+    assert aligned.fingerprint() == samples.fingerprint()
+
+
+def test_alignment_of_strings() -> None:
+    samples = load_samples(Dataset.from_dict({"text": list("abc"), "label": ["owl", "cat", "owl"]}))
+    assert samples.aligned_to({0: "dog", 1: "owl", 2: "cat"}).labels().tolist() == [1, 2, 1]
+    assert samples.aligned_to({0: "LABEL_0", 1: "LABEL_1"}).labels().tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match="which is which"):
+        samples.aligned_to({index: f"LABEL_{index}" for index in range(3)})
+
+
+def test_alignment_names_what_does_not_match() -> None:
+    with pytest.raises(DataError) as caught:
+        load_samples(pictures()).aligned_to({0: "cat", 1: "wolf", 2: "owl"})
+    assert "'dog' cannot be matched" in one_line(caught)
+    assert "'wolf'" in one_line(caught)
+    with pytest.raises(DataError, match="'cat' cannot be matched"):  # the model has two
+        load_samples(pictures()).aligned_to({0: "cat", 1: "cat", 2: "owl", 3: "dog"})
+
+
+def test_alignment_keeps_ids_in_range_where_a_side_has_no_names() -> None:
+    unnamed = {index: f"LABEL_{index}" for index in range(3)}
+    assert load_samples(pictures(4)).aligned_to(unnamed).labels().tolist() == [0, 1, 2, 0]
+    numbers = load_samples(Dataset.from_dict({"text": ["a", "b"], "label": [0, 2]}))
+    assert numbers.aligned_to({0: "x", 1: "y", 2: "z"}).labels().tolist() == [0, 2]
+    with pytest.raises(DataError, match=r"label 2 in row 1 \(from 0\), but the model has 2 classes"):
+        numbers.aligned_to({0: "x", 1: "y"})
+    with pytest.raises(DataError, match="label 2 in row 2"):
+        load_samples(pictures(4)).aligned_to({0: "LABEL_0", 1: "LABEL_1"})
+
+
+def test_classes_that_are_numbers_are_ids(tmp_path: Path) -> None:
+    for index in range(11):
+        write_image(tmp_path / str(index) / "x.png", index)
+    samples = load_samples(tmp_path)
+    assert samples.names is not None
+    assert samples.names[2] == "10"
+    aligned = samples.aligned_to({index: f"LABEL_{index}" for index in range(11)})
+    assert aligned.labels().tolist() == values(aligned)
+
+
+def test_no_image_text_or_label() -> None:
+    numbers = load_samples(Dataset.from_dict({"n": [1, 2]}))
+    with pytest.raises(DataError, match="no image column among 'n'"):
+        numbers.require_images()
+    with pytest.raises(DataError, match="no text column among 'n'"):
+        numbers.require_texts()
+    with pytest.raises(DataError, match="no class label among 'n'"):
+        numbers.require_labels()
+    with pytest.raises(DataError, match="no class label among 'n'"):
+        numbers.aligned_to({0: "a"})
+    with pytest.raises(DataError, match="no image and no text"):
+        next(numbers.batches(lambda inputs: {}, 1))
+
+
+def test_requirements_choose_what_batches_hold() -> None:
+    both = load_samples(pictures(2).add_column("text", ["a", "b"]))
+    assert values(both.require_images()) == [0, 10]
+    assert both.require_texts().inputs(range(2)) == ["a", "b"]
+
+
+def test_a_label_beyond_all_numbers_of_classes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"text,label\na,1\nb,{2**63}\n")
+    with pytest.raises(DataError, match="label 9223372036854775808 is too large"):
+        load_samples(tmp_path / "rows.csv").labels()

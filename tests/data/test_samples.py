@@ -1,0 +1,82 @@
+"""Samples: a subset, batches that a model can run on, a fingerprint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from pictures import NAMES, encoded, pictures, values, write_image
+from transformers import ViTConfig, ViTForImageClassification
+
+from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.samples import load_samples
+from transfuse.errors import DataError
+
+
+def test_take_is_a_reproducible_subset_without_replacement() -> None:
+    samples = load_samples(pictures(20))
+    some = values(samples.take(8, seed=3))
+    assert some == values(samples.take(8, seed=3))
+    assert len(set(some)) == 8
+    assert some != values(samples.take(8, seed=4))
+    assert some[:5] == values(samples.take(5, seed=3))
+    assert values(samples.take(None, 0)) == values(samples.take(20, 0)) == values(samples)
+    taken = samples.take(8, seed=3)
+    assert [10 * row for row in taken.rows] == some
+    assert [10 * row for row in taken.take(2, seed=0).rows] == values(taken.take(2, seed=0))
+    assert taken.labels().tolist() == [row % 3 for row in taken.rows]
+    with pytest.raises(DataError, match="cannot take 0"):
+        samples.take(0, 0)
+
+
+def test_batches_run_a_model_in_order() -> None:
+    config = ViTConfig(image_size=4, patch_size=2, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config.intermediate_size, config.num_labels = 8, 3
+    samples = load_samples(pictures(5))
+    batches = list(samples.batches(image_preparer(load_processor(None, config), 3), 2))
+    assert [len(batch["labels"]) for batch in batches] == [2, 2, 1]
+    assert torch.cat([batch["labels"] for batch in batches]).tolist() == [0, 1, 2, 0, 1]
+    pixels = torch.cat([batch["pixel_values"] for batch in batches])[:, 0, 0, 0]
+    torch.testing.assert_close(pixels, torch.arange(5) * 10 / 255 * 2 - 1, atol=1e-6, rtol=0)
+    assert ViTForImageClassification(config)(**batches[0]).loss.isfinite()
+
+
+def test_batches_are_lazy() -> None:
+    broken = Dataset.from_dict({"image": [encoded(1), b"broken"]})
+    ones = torch.ones(1, 3, 4, 4)
+    batches = load_samples(broken).batches(image_preparer(lambda images, return_tensors: {"pixel_values": ones}, 3), 1)
+    assert next(batches)["pixel_values"] is ones
+    with pytest.raises(DataError, match="row 1 "):
+        next(batches)
+
+
+def test_prepared_batches_come_again() -> None:
+    config = ViTConfig(image_size=4, patch_size=2, num_channels=3)
+    samples = load_samples(pictures(5))
+    prepared = samples.prepared(image_preparer(load_processor(None, config), 3), 2)
+    assert len(prepared) == 3
+    for _ in range(2):
+        assert [batch["labels"].tolist() for batch in prepared] == [[0, 1], [2, 0], [1]]
+    torch.testing.assert_close(prepared[-1]["pixel_values"], prepared[2]["pixel_values"], atol=0, rtol=0)
+    assert len(prepared[1:]) == 2
+    with pytest.raises(IndexError):
+        prepared[3]
+
+
+def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    samples = load_samples(pictures())
+    pictures().to_parquet(tmp_path / "a.parquet")
+    strings = Dataset.from_dict({"label": [NAMES[k % 3] for k in range(6)], "image": pictures()["image"][:]})
+    same = [load_samples(tmp_path / "a.parquet"), load_samples(strings), samples.take(6, 0)]
+    assert {other.fingerprint() for other in same} == {samples.fingerprint()}
+    relabelled = pictures().remove_columns("label").add_column("label", [0] * 6)
+    different = [samples.take(5, 0), samples.take(5, 1), load_samples(relabelled), load_samples(pictures(mode="L"))]
+    assert len({other.fingerprint() for other in [samples, *different]}) == 5
+
+
+def test_fingerprint_reads_the_files_that_are_only_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", 1)
+    samples = load_samples(tmp_path)
+    before = samples.fingerprint()
+    write_image(tmp_path / "a.png", 2)
+    assert samples.fingerprint() != before

@@ -1,0 +1,262 @@
+"""Every kind of source, and every way one can be wrong. Nothing here may touch the network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from datasets import Dataset, DatasetDict, Features, Value
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
+from pictures import NAMES, one_line, pictures, values, write_image
+
+from transfuse.base.libraries import quiet
+from transfuse.data.samples import load_samples
+from transfuse.errors import DataError
+
+
+def test_image_folder_with_classes(tmp_path: Path, lookups: list[str]) -> None:
+    for index, name in enumerate(["owl", "cat", "cat"]):
+        write_image(tmp_path / name / f"test_{index}.png", 10 * index)  # "test" in a file's name is not a split
+    (tmp_path / "README.txt").write_text("not data")
+    write_image(tmp_path / ".thumbnails" / "a.png", 99)
+    write_image(tmp_path / "__MACOSX" / "a.png", 99)
+    samples = load_samples(tmp_path)
+    assert values(samples) == [10, 20, 0]
+    assert (samples.names, samples.labels().tolist()) == (("cat", "owl"), [0, 0, 1])
+    assert lookups == []
+
+
+def test_image_folder_without_classes(tmp_path: Path) -> None:
+    for index in range(3):
+        write_image(tmp_path / f"{index}.jpg", 10 * index)
+    samples = load_samples(str(tmp_path))
+    assert len(samples) == 3
+    assert samples.label is None
+    batch = next(samples.batches(lambda images: {"n": torch.tensor(len(images))}, 8))
+    assert set(batch) == {"n"}
+
+
+def test_image_folder_with_splits(tmp_path: Path) -> None:
+    for split, name, value in [("train", "cat", 0), ("train", "dog", 10), ("val", "dog", 20)]:
+        write_image(tmp_path / split / name / "x.png", value)
+    assert values(load_samples(tmp_path)) == [20]
+    assert load_samples(tmp_path).labels().tolist() == [1]
+    assert values(load_samples(tmp_path, "train")) == [0, 10]
+    assert "split validation" in load_samples(tmp_path).source
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
+    for index, name in enumerate(["bus", "train"]):
+        write_image(tmp_path / name / "x.png", 10 * index)
+    samples = load_samples(tmp_path)
+    assert (values(samples), samples.names) == ([0, 10], ("bus", "train"))
+
+
+def test_image_folder_with_metadata(tmp_path: Path) -> None:
+    for index in range(2):
+        write_image(tmp_path / "train" / f"{index}.png", 10 * index)
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,dog\n0.png,cat\n")
+    samples = load_samples(tmp_path)
+    assert (values(samples), samples.labels().tolist(), samples.names) == ([10, 0], [1, 0], ("cat", "dog"))
+
+
+def test_parquet(tmp_path: Path, lookups: list[str]) -> None:
+    path = tmp_path / "with [brackets]*.parquet"
+    pictures().to_parquet(path)
+    samples = load_samples(path)
+    assert (values(samples), samples.names) == ([0, 10, 20, 30, 40, 50], tuple(NAMES))
+    assert lookups == []
+
+
+def test_folder_of_parquet_shards_and_splits(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name, rows in [("train-0", [0, 1]), ("train-1", [2]), ("validation-0", [3]), ("test-0", [4, 5])]:
+        pictures().select(rows).to_parquet(tmp_path / "data" / f"{name}.parquet")
+    assert values(load_samples(tmp_path)) == [40, 50]
+    assert values(load_samples(tmp_path, "valid")) == [30]
+    assert values(load_samples(tmp_path, "train")) == [0, 10, 20]
+    with pytest.raises(DataError, match="no split 'dev2'; it has test, train, validation"):
+        load_samples(tmp_path, "dev2")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
+def test_tables_of_texts(tmp_path: Path, suffix: str) -> None:
+    rows = [("x", "dog", "good"), ("y", "None", "NA"), ("z", "cat", "bad")]
+    keys = ("id", "target", "sentence")
+    path = tmp_path / f"rows.{suffix}"
+    if suffix in ("csv", "tsv"):
+        path.write_text("\n".join(("," if suffix == "csv" else "\t").join(row) for row in [keys, *rows]) + "\n")
+    else:
+        objects = [dict(zip(keys, row, strict=True)) for row in rows]
+        path.write_text(json.dumps(objects) if suffix == "json" else "\n".join(map(json.dumps, objects)))
+    samples = load_samples(path)
+    assert (samples.image, samples.text, samples.label) == (None, "sentence", "target")
+    assert samples.inputs(range(3)) == ["good", "NA", "bad"]
+    assert (samples.names, samples.labels().tolist()) == (("None", "cat", "dog"), [2, 0, 1])
+
+
+def test_a_blank_cell_is_an_empty_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na,1\n,0\n")
+    assert load_samples(tmp_path).inputs(range(2)) == ["a", ""]
+
+
+def test_text_file_is_one_sample_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\nthree\n")
+    for source in (tmp_path, tmp_path / "a.txt"):
+        samples = load_samples(source)
+        assert (samples.text, samples.label) == ("text", None)
+        assert samples.inputs(range(3)) == ["one", "", "three"]
+
+
+def test_saved_to_disk(tmp_path: Path) -> None:
+    pictures(2).save_to_disk(tmp_path / "one")
+    DatasetDict(train=pictures(6), validation=pictures(3)).save_to_disk(tmp_path / "many")
+    assert len(load_samples(tmp_path / "one")) == 2
+    assert len(load_samples(tmp_path / "many")) == 3
+    assert len(load_samples(tmp_path / "many", "train")) == 6
+
+
+def test_in_memory_ignores_its_format() -> None:
+    samples = load_samples(pictures(3).with_format("torch"))
+    assert samples.dataset.format["type"] is None
+    assert values(samples) == [0, 10, 20]
+    with pytest.raises(DataError, match="no split 'test'"):
+        load_samples(pictures(3), "test")
+    with pytest.raises(DataError, match="say which split to use: a, b"):
+        load_samples(DatasetDict(a=pictures(1), b=pictures(1)))
+
+
+def test_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: DatasetDict(train=pictures(4), test=pictures(2)))
+    samples = load_samples("someone/pictures")
+    assert (len(samples), samples.source) == (2, "someone/pictures (split test)")
+
+
+@pytest.mark.parametrize("source", ["nowhere/at/all", "./nowhere", "nowhere.csv", Path("nowhere")])
+def test_not_found(source: str | Path, lookups: list[str]) -> None:
+    with pytest.raises(DataError, match=r"nowhere.*: no such file or folder; check the path"):
+        load_samples(source)
+    assert lookups == []
+
+
+def test_not_found_and_the_hub_out_of_reach(lookups: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        load_samples("someone/pictures")
+    assert "someone/pictures: no such file or folder here, and the Hub could not be reached" in one_line(caught)
+    assert lookups != []
+
+
+def test_not_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+
+    monkeypatch.setattr(HfApi, "dataset_info", missing)
+    with pytest.raises(DataError, match="nor a public dataset on the Hub"):
+        load_samples("someone/pictures")
+
+
+def test_a_cached_hub_dataset_is_tried_when_the_hub_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    (datasets.config.HF_DATASETS_CACHE / "someone___my_pictures").mkdir()
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: pictures(2))
+    assert len(load_samples("someone/my-pictures")) == 2
+
+    def broken(name: str) -> None:
+        raise ValueError("a\nb")
+
+    monkeypatch.setattr(datasets, "load_dataset", broken)
+    with pytest.raises(DataError, match="cannot be loaded: a b"):
+        load_samples("someone/my-pictures")
+
+
+def test_nothing_readable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no readable file"):
+        load_samples(tmp_path)
+    (tmp_path / "model.bin").write_bytes(b"1")
+    with pytest.raises(DataError, match="no readable file"):
+        load_samples(tmp_path)
+    with pytest.raises(DataError, match=r"model\.bin: not a kind of file"):
+        load_samples(tmp_path / "model.bin")
+
+
+def test_several_kinds_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
+    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.jsonl\)"):
+        load_samples(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    write_image(tmp_path / "c.png", 0)
+    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.png\)"):
+        load_samples(tmp_path)
+
+
+def test_only_some_files_name_a_split(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text\nx\n")
+    (tmp_path / "extra.csv").write_text("text\nx\n")
+    with pytest.raises(DataError, match=r"extra\.csv does not"):
+        load_samples(tmp_path)
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "header.csv").write_text("text,label\n")
+    Dataset.from_dict({"text": []}, features=Features({"text": Value("string")})).to_parquet(tmp_path / "a.parquet")
+    for source in [tmp_path / "empty.csv", tmp_path / "header.csv", tmp_path / "a.parquet", pictures(0)]:
+        with pytest.raises(DataError, match="no rows"):
+            load_samples(source)
+
+
+@pytest.mark.parametrize("damage", ["footer", "pages"])
+def test_corrupt_parquet_names_the_file(tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for index in range(3):
+        pictures(40).to_parquet(tmp_path / f"{index}.parquet")
+    content = bytearray((tmp_path / "1.parquet").read_bytes())
+    where = slice(-4, None) if damage == "footer" else slice(4, 60)
+    content[where] = b"\xff" * len(content[where])
+    (tmp_path / "1.parquet").write_bytes(content)
+    capfd.readouterr()
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path)
+    assert "1.parquet: cannot be read as parquet" in one_line(caught)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_of_different_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    (tmp_path / "b.csv").write_text("number\n1\n")
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path)
+    assert f"{tmp_path}: cannot be read together" in one_line(caught)
+
+
+def test_broken_saved_dataset(tmp_path: Path) -> None:
+    pictures(2).save_to_disk(tmp_path / "d")
+    (tmp_path / "d" / "state.json").write_text("{")
+    with pytest.raises(DataError, match="the saved dataset cannot be read"):
+        load_samples(tmp_path / "d")
+
+
+def test_progress_bars_are_off_while_loading_and_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pictures().to_parquet(tmp_path / "a.parquet")
+    capfd.readouterr()
+    datasets.enable_progress_bars()
+    level = datasets.logging.get_verbosity()
+    load_samples(tmp_path)
+    assert capfd.readouterr().err == ""
+    with quiet():
+        assert datasets.logging.get_verbosity() == hub_logging.get_verbosity() == datasets.logging.CRITICAL
+    assert datasets.is_progress_bar_enabled()
+    with pytest.raises(DataError):
+        load_samples(tmp_path, "nothing")
+    assert datasets.is_progress_bar_enabled()
+    assert datasets.logging.get_verbosity() == level
+    datasets.disable_progress_bars()
+    load_samples(tmp_path)
+    assert not datasets.is_progress_bar_enabled()
+    datasets.enable_progress_bars()

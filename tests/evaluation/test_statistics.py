@@ -1,0 +1,78 @@
+"""Intervals hold what they should, and tests tell chance from difference."""
+
+from statistics import NormalDist
+
+import pytest
+import torch
+
+from transfuse.evaluation.metrics import Outcome
+from transfuse.evaluation.statistics import certainty, difference
+
+NONE = torch.zeros(0, dtype=torch.long)
+
+
+def classifier(right: torch.Tensor, loss: torch.Tensor | None = None) -> Outcome:
+    right = right.double()
+    labels = torch.ones(len(right), dtype=torch.long)
+    return Outcome(
+        right, torch.ones_like(right), 1 - right if loss is None else loss, torch.zeros(15, 3), right.long(), labels
+    )
+
+
+def test_an_interval_is_as_wide_as_theory_has_it() -> None:
+    count, share = 900, 0.3
+    right = torch.zeros(count)
+    right[: int(share * count)] = 1
+    low, high = certainty(classifier(right)).accuracy
+    wide = NormalDist().inv_cdf(0.975) * (share * (1 - share) / count) ** 0.5
+    assert (low, high) == (pytest.approx(share - wide, abs=0.004), pytest.approx(share + wide, abs=0.004))
+
+
+def test_all_right_of_seven_is_not_certainty() -> None:
+    low, high = certainty(classifier(torch.ones(7))).accuracy
+    assert (low, high) == (pytest.approx(7 / (7 + 1.96**2), abs=1e-3), 1)  # Wilson (1927)
+
+
+def test_texts_are_drawn_not_words() -> None:
+    """A hundred equal words a text tell no more than one."""
+    right = torch.arange(50).remainder(2).double()
+    once = Outcome(right, torch.ones(50).double(), right, torch.zeros(15, 3), NONE, NONE)
+    often = Outcome(100 * right, torch.full((50,), 100.0).double(), 100 * right, torch.zeros(15, 3), NONE, NONE)
+    assert certainty(often) == certainty(once)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    model = classifier(torch.arange(40).remainder(3) > 0)
+    found = difference(model, model)
+    assert (found.accuracy, found.accuracy_interval, found.accuracy_p) == (0, (0, 0), 1)
+    assert (found.loss, found.loss_interval, found.loss_p) == (0, (0, 0), 1)
+
+
+def test_mcnemar_by_hand() -> None:
+    ours, theirs = torch.zeros(20), torch.zeros(20)
+    ours[:6], theirs[6:7] = 1, 1  # alone right six times, and once
+    found = difference(classifier(ours), classifier(theirs))
+    assert found.accuracy == pytest.approx(0.25)
+    assert found.accuracy_p == pytest.approx(2 * (1 + 7) / 2**7)
+    assert found.accuracy_interval[0] < 0.25 < found.accuracy_interval[1]
+
+
+def test_a_steady_small_difference_is_seen_and_noise_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hard, noise = torch.rand(400, generator=generator).double(), torch.randn(400, generator=generator).double()
+    right = torch.ones(400)
+    ours = classifier(right, hard)
+    assert difference(ours, classifier(right, hard + 0.01)).loss_p < 0.001
+    assert difference(ours, classifier(right, hard + 0.01)).loss_interval[1] < 0
+    assert difference(ours, classifier(right, hard + noise - noise.mean())).loss_p > 0.9
+
+
+def test_words_are_not_put_to_mcnemar() -> None:
+    words = Outcome(torch.ones(4), torch.full((4,), 2.0), torch.ones(4), torch.zeros(15, 3), NONE, NONE)
+    assert difference(words, words).accuracy_p is None
+
+
+def test_of_one_sample_nothing_is_known() -> None:
+    one = classifier(torch.ones(1))
+    assert (certainty(one).accuracy, certainty(one).loss) == (None, None)
+    assert difference(one, classifier(torch.zeros(1))).loss_p == 1

@@ -1,0 +1,92 @@
+"""Fusing from file to file gives what fusing in memory gives, bit for bit; what cannot be streamed is said to be so."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES
+from safetensors.torch import load_file, save_file
+
+import transfuse
+from transfuse.checkpoint.files import weight_files
+from transfuse.checkpoint.lazy_tensors import places
+from transfuse.checkpoint.load import load_empty
+from transfuse.config.options import Options
+from transfuse.errors import CheckpointError
+from transfuse.fusion.stream import stream, streamable
+
+VIT = CASES[0]
+
+
+def saved(case, folder, seeds=(0, 1), dtype=torch.float32, **how):
+    paths = []
+    for seed in seeds:
+        case.build(seed).to(dtype).save_pretrained(folder / f"{seed}", **how)
+        paths.append(str(folder / f"{seed}"))
+    return paths
+
+
+def stored(folder):
+    return {name: values for file in weight_files(folder) for name, values in load_file(file).items()}
+
+
+def same(folder, other):
+    one, two = stored(folder), stored(other)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) and one[name].dtype == two[name].dtype for name in one)
+    return True
+
+
+@pytest.mark.parametrize("align", ["none", "flow", "exact"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
+    models = saved(case, tmp_path)
+    empty = [load_empty(path) for path in models]
+    if not streamable(models, empty, Options(align=align), False):
+        assert places(tmp_path / "0", case.build()) is None
+        with pytest.raises(CheckpointError, match="can only be loaded"):
+            stream(models, tmp_path / "out", align=align)
+        return
+    stream(models, tmp_path / "streamed", align=align)
+    transfuse.fuse(models, align=align).save(tmp_path / "loaded")
+    assert same(tmp_path / "streamed", tmp_path / "loaded")
+    reloaded = case.architecture.from_pretrained(tmp_path / "streamed")
+    assert torch.isfinite(case.logits(reloaded.double())).all()
+
+
+def test_shards_names_and_precision_are_the_anchors(tmp_path):
+    """In several files, in half precision, an old checkpoint's names: as they were."""
+    one, two = saved(VIT, tmp_path, dtype=torch.bfloat16, max_shard_size="10KB")
+    stream([one, two], tmp_path / "out", align="exact")
+    files = sorted(file.name for file in (tmp_path / "0").glob("model*"))
+    assert len(files) > 3
+    assert sorted(file.name for file in (tmp_path / "out").glob("model*")) == files
+    assert {values.dtype for values in stored(tmp_path / "out").values()} == {torch.bfloat16}
+    transfuse.fuse([one, two], align="exact").save(tmp_path / "loaded")
+    assert same(tmp_path / "out", tmp_path / "loaded")
+    stream([one, two], tmp_path / "wider", align="exact", dtype="float32")
+    assert {values.dtype for values in stored(tmp_path / "wider").values()} == {torch.float32}
+
+
+def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path):
+    one, two = saved(VIT, tmp_path)
+    file = tmp_path / "1" / "model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="NaN"):
+        stream([one, two], tmp_path / "out", align="exact")
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "weights.safetensors"])
+def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
+    paths = saved(VIT, tmp_path)
+    for path in map(Path, paths):
+        (path / "model.safetensors").rename(path / name)
+        weights = dict.fromkeys(load_file(path / name), name)
+        (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    stream(paths, tmp_path / "out")
+    transfuse.fuse(paths).save(tmp_path / "loaded")
+    assert same(tmp_path / "out", tmp_path / "loaded")

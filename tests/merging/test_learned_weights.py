@@ -1,0 +1,215 @@
+"""Weights learned from what parents compute: a broken model comes back, a whole one stays, in every family."""
+
+import pytest
+import torch
+from cases import CASES, HEADS, VIT, Case
+from datasets import Dataset
+from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
+
+from transfuse.base.batch import MISSING, cast, held_out
+from transfuse.config.literals import Learning
+from transfuse.distillation.loop import EVERY, halves_that_ask
+from transfuse.distillation.teacher_weighting import even
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion import match
+from transfuse.fusion.fuse import fuse
+from transfuse.merging import learned_weights
+from transfuse.merging.learned_weights import Lesson, learn_weights
+from transfuse.report.tables import fusion_summary
+
+SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
+families = pytest.mark.parametrize("case", SAYING, ids=lambda case: case.name)
+
+
+def batches(case: Case, count: int = 20) -> list[dict[str, torch.Tensor]]:
+    return [cast(case.inputs(case.build().config, seed), torch.float64) for seed in range(count)]
+
+
+def broken(case: Case, seed: int = 0) -> torch.nn.Module:
+    """A copy with noise on every matrix."""
+    model = case.build(1)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight))
+    return model
+
+
+@families
+def test_a_broken_model_comes_nearer_in_every_family(case):
+    fused, halves = broken(case), held_out(batches(case))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=2 * EVERY))
+    assert len(course.excess) == 3
+    assert min(course.excess) < 0.9 * course.excess[0]
+    again = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=1), even, (), 0)
+    assert again.looks[0] == pytest.approx(min(course.excess), abs=1e-6)
+
+
+@families
+def test_a_model_that_is_what_its_parents_are_stays(case):
+    model, parents = case.build(1), [case.build(1), case.build(1)]
+    before = case.logits(model)
+    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), Learning(steps=EVERY))
+    torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
+
+
+def test_streams_are_what_brings_it_back():
+    """Nothing but what is said tells less of what it should compute."""
+    case = CASES[0]
+    whole = case.build(1)
+    left = {}
+    for streams in (0.0, learned_weights.STREAMS):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(learned_weights, "STREAMS", streams)
+            fused = broken(case)
+            learn_weights(fused, [whole], [1.0], held_out(batches(case)), Learning(steps=4 * EVERY))
+        left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
+    assert left[learned_weights.STREAMS] < 0.9 * left[0.0]
+
+
+def test_who_is_believed_is_followed():
+    case = CASES[0]
+    first, second = case.build(1), case.build(2)
+    sample = batches(case, 1)[0]
+
+    def lesson(fused, believe):
+        return Lesson(fused, [first, second], [0.5, 0.5], ([sample], [sample]), Learning(steps=1), believe, (), 0)
+
+    def of_one(said, weights, batch):
+        return torch.tensor([[1.0], [0.0]]).expand(-1, len(batch["pixel_values"])).to(torch.float64)
+
+    def lacks(fused, believe):  # beyond the entropy of what should be said, which no model can have less of
+        found = lesson(fused, believe)
+        own = first(pixel_values=sample["pixel_values"]).logits.softmax(-1).detach()
+        return float(found.loss(sample).detach() + (own * own.log()).sum(-1).mean())
+
+    assert abs(lacks(case.build(1), of_one)) < 1e-6
+    assert lacks(case.build(1), even) > 0.1
+
+
+def test_padding_teaches_nothing():
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    parents, fused = [case.build(1), case.build(2)], case.build(3)
+    sample = dict(batches(case, 1)[0])
+    sample["attention_mask"] = torch.ones_like(sample["input_ids"])
+    sample["attention_mask"][:, -2:] = 0
+    sample["labels"] = sample["input_ids"].clone()
+    sample["labels"][:, -2:] = MISSING
+    other = sample | {"input_ids": sample["input_ids"].clone()}
+    other["input_ids"][:, -2:] = 1
+    lesson = Lesson(fused, parents, [0.5, 0.5], ([sample], [sample]), Learning(steps=1), even, (), 0)
+    with torch.no_grad():
+        torch.testing.assert_close(lesson.loss(sample), lesson.loss(other))
+
+
+@pytest.mark.parametrize(
+    ("augment", "room", "looks"),
+    [("none", learned_weights.ROOM, 0), ("none", 0, 10), ("flip", learned_weights.ROOM, 10)],
+)
+def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypatch, augment, room, looks):
+    monkeypatch.setattr(learned_weights, "ROOM", room)
+    case = CASES[0]
+    parent, sample = case.build(1), batches(case, 1)
+    lesson = Lesson(broken(case), [parent], [1.0], (sample, sample), Learning(steps=10, augment=augment), even, (), 0)
+    passes = []  # but for the first, by which it is told how many answers a batch has
+    parent.register_forward_hook(lambda *given: passes.append(given))
+    losses = [lesson.loss(lesson._drawn()) for _ in range(10)]
+    assert len(passes) == looks
+    if augment == "none":
+        torch.testing.assert_close(torch.stack(losses), losses[0].expand(10), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "count"), [("ViTForImageClassification", 50), ("BertForMaskedLM", 5)])
+def test_a_step_takes_a_hundred_answers_at_least(name, count):
+    """Two images have as many, two texts of twelve words twenty-four."""
+    case = next(case for case in CASES if case.name == name)
+    fused, halves, seen = broken(case), (batches(case, 3), batches(case, 1)), []
+    lesson = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=2), even, (), 0)
+    fused.register_forward_hook(lambda *given: seen.append(given))
+    lesson.step()
+    assert len(seen) == count
+
+
+def test_texts_that_ask_nothing_teach_nothing():
+    """A piece of a batch may have nothing to tell, where the batch as a whole does."""
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    sample = {name: torch.cat([each[name] for each in batches(case)]) for name in batches(case, 1)[0]}
+    labels = torch.full_like(sample["input_ids"], MISSING)
+    labels[:5] = sample["input_ids"][:5]
+    halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
+    assert len(labels) > learned_weights.SAMPLES
+    fused = broken(case)
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=EVERY))
+    assert course.best > 0
+    assert all(values.isfinite().all() for values in fused.parameters())
+
+
+def test_what_is_left_alone_stays():
+    case = CASES[0]
+    fused, left = broken(case), "vit.layers.0.mlp.fc1"
+    before = {name: values.clone() for name, values in fused.state_dict().items()}
+    learn_weights(fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=EVERY), leave=[left])
+    changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
+    assert changed
+    assert not any(name.startswith(f"{left}.") for name in changed)
+
+
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
+    case, state = CASES[0], tmp_path / "state"
+
+    def learn(state=None):
+        fused = broken(case)
+        course = learn_weights(
+            fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=2 * EVERY), state=state
+        )
+        return fused.state_dict(), course
+
+    cut_short(lambda: learn(state))
+    resumed, after = learn(state)
+    whole, course = learn()
+    assert after == course
+    for name, values in whole.items():
+        torch.testing.assert_close(resumed[name], values, atol=0, rtol=0)
+
+
+def test_refused_without_samples_or_a_head():
+    models = [CASES[0].build(seed) for seed in (1, 2)]
+    with pytest.raises(ConfigError, match="merge learned learns from samples"):
+        fuse(models, merge="learned")
+    with pytest.raises(ConfigError, match="only align learned and merge learned take it"):
+        fuse(models, steps=3)
+    bare = next(case for case in HEADS if case.name == "BertModel")
+    with pytest.raises(SpecError, match="no head to learn weights by"):
+        halves_that_ask(bare.build(1), batches(bare), "weights")
+
+
+def pictures(count: int) -> tuple[Dataset, ViTImageProcessorPil]:
+    size, generator = VIT["image_size"], torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
+    data = Dataset.from_dict({"image": [Image.fromarray(each.numpy()) for each in pixels]})
+    return data, ViTImageProcessorPil(size={"height": size, "width": size})
+
+
+def test_where_nothing_is_gained_layers_are_fitted_as_without():
+    """No sample is withheld from them then: what is spoilt costs time, not quality."""
+    data, processor = pictures(20)
+    parents = [ViTForImageClassification(ViTConfig(**VIT | {"num_channels": 3})).eval() for _ in range(2)]
+    given = {"data": data, "processor": processor, "batch_size": 2}
+    spoilt = fuse(parents, merge="learned", learning_rate=100.0, steps=2, **given)
+    plain = fuse(parents, merge="least-squares", **given)
+    assert spoilt.record["learned_weights"]["best"] == 0
+    assert spoilt.record["least_squares"] == plain.record["least_squares"]
+    for name, values in plain.model.state_dict().items():
+        assert torch.equal(spoilt.model.state_dict()[name], values), name
+    assert "nothing gained by learning weights" in fusion_summary("out", spoilt.record | {"seconds": 1.0})
+
+
+@pytest.mark.parametrize(("how", "what"), [({"align": "learned"}, "maps"), ({"merge": "learned"}, "weights")])
+def test_a_headless_model_is_refused_before_it_is_aligned(monkeypatch, how, what):
+    monkeypatch.setattr(match, "align", lambda *given: pytest.fail("aligned first"))
+    data, processor = pictures(20)
+    config = ViTConfig(**VIT | {"num_channels": 3})
+    with pytest.raises(SpecError, match=f"ViTModel has no head to learn {what} by"):
+        fuse([ViTModel(config).eval() for _ in range(2)], data, processor=processor, **how)

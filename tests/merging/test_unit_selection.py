@@ -1,0 +1,86 @@
+"""Choosing units from second moments."""
+
+import pytest
+import torch
+
+from transfuse.merging import gram as module
+from transfuse.merging.gram import added, thinned
+from transfuse.merging.unit_selection import forward_selection
+
+
+def sums(inputs, target, weights):
+    return added(None, module.sums(inputs, [target], weights))
+
+
+def test_the_units_that_a_target_is_made_of_are_found():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(500, 24, generator=generator)
+    units = torch.arange(24).reshape(12, 2)
+    made_of = [1, 4, 9]
+    target = inputs[:, units[made_of].flatten()] @ torch.randn(6, 5, generator=generator) + 3.0
+    found = forward_selection(sums(inputs, target, torch.ones(500)), units, 3, torch.tensor([24]))
+    assert sorted(found) == made_of
+
+
+def test_a_unit_is_not_taken_twice_for_what_another_says_already():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 400, 1, generator=generator)
+    inputs = torch.cat([first, first, second], 1)
+    found = forward_selection(
+        sums(inputs, 3 * first + second, torch.ones(400)), torch.arange(3).unsqueeze(1), 2, torch.tensor([3])
+    )
+    assert found[1] == 2
+
+
+def test_rows_count_by_their_weight():
+    inputs = torch.tensor([[1.0], [1.0]])
+    found = sums(inputs, torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0])).without_ones()
+    torch.testing.assert_close(found.solve(0.0, torch.zeros(1, 1).double()), torch.tensor([[0.75]]).double())
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 20])
+def test_half_the_products_are_mirrored(monkeypatch, columns):
+    monkeypatch.setattr(module, "PANEL", columns)
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(50, 13, generator=generator), torch.rand(50, generator=generator)
+    one = torch.cat([rows, torch.ones(50, 1)], 1).double()
+    found = sums(rows.double(), rows.double(), weights)
+    torch.testing.assert_close(found.inputs, one.T @ (weights.double().unsqueeze(1) * one))
+    twice = added(found, module.sums(rows.double(), [rows.double()], weights))
+    torch.testing.assert_close(twice.cross, 2 * one.T @ (weights.double().unsqueeze(1) * rows.double()))
+
+
+def test_rows_that_are_drawn_stand_for_all():
+    generator = torch.Generator().manual_seed(0)
+    inputs, target = torch.randn(40_000, 3, generator=generator) + 1, torch.randn(40_000, 2, generator=generator)
+    weights = torch.rand(40_000, generator=generator)
+    weights[:50] = 1000.0
+    drawn, counts = thinned(weights, 4000, 1)
+    assert 3700 < len(drawn) < 4300
+    assert set(range(50)) <= set(drawn.tolist())
+    all_of_them, some = sums(inputs, target, weights), sums(inputs[drawn], target[drawn], counts)
+    torch.testing.assert_close(some.inputs, all_of_them.inputs, rtol=0.05, atol=0.05 * float(all_of_them.inputs.max()))
+
+
+def test_few_rows_are_all_kept():
+    weights = torch.tensor([1.0, 2.0])
+    drawn, counts = thinned(weights, 2, 0)
+    assert drawn.tolist() == [0, 1]
+    assert counts is weights
+
+
+@pytest.mark.parametrize("panel", [1, 3, 64])
+def test_panels_of_a_factor_change_nothing(monkeypatch, panel):
+    monkeypatch.setattr("transfuse.merging.unit_selection.PANEL", panel)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
+    found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))
+    chosen, left = [], set(range(30))
+    while len(chosen) < 8:  # one after the other, by solving anew
+        errors = {
+            each: found.only(kept).error(found.only(kept).solve(1e-3, torch.zeros(len(kept), 4).double()))
+            for each in left if (kept := torch.tensor([*chosen, each])) is not None
+        }  # fmt: skip
+        chosen.append(min(errors, key=errors.get))
+        left.remove(chosen[-1])
+    assert forward_selection(found, torch.arange(30).unsqueeze(1), 8, torch.tensor([], dtype=torch.long)) == chosen

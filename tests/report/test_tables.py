@@ -1,0 +1,66 @@
+"""Tables show every value, whole."""
+
+import io
+
+from rich.console import Console, RenderableType
+
+from transfuse.evaluation.comparison import Evaluation, Measured
+from transfuse.evaluation.evaluate import Path
+from transfuse.evaluation.metrics import Grades, Metrics
+from transfuse.evaluation.statistics import Certainty, Difference
+from transfuse.report.tables import evaluation_tables, fusion_summary, path_table
+
+
+def shown(table: RenderableType, width: int = 1000) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(table)
+    return stream.getvalue()
+
+
+def measured(**models: Metrics) -> Evaluation:
+    sure = Certainty((0.4, 0.6), (1.2, 1.3))
+    classes = {"[cat]": Grades(0.25, 0.5, 1 / 3, 4)}
+    found = {name: Measured(metrics, sure, classes) for name, metrics in models.items()}
+    apart = Difference(-0.5, (-0.6, -0.4), 0.0312, 1.25, (1.2, 1.3), 1 / 2001)
+    return Evaluation(found, dict.fromkeys(list(found)[1:], apart), ("accuracy", "loss"))
+
+
+def test_every_model_is_a_row() -> None:
+    found = measured(**{"a": Metrics(0.5, 1.25, 8, 0.125), "[b]": Metrics(1.0, 0.0, 9)})
+    text = shown(evaluation_tables(found))
+    assert all(each in text for each in ("a", "50.00%", "1.2500", "8", "12.50%", "[b]", "100.00%", "0.0000", "9"))
+    assert all(each in text for each in ("[40.0, 60.0]", "[1.200, 1.300]"))
+    assert all(
+        each in text for each in ("-50.00%", "[-60.0, -40.0]", "0.031", "+1.2500", "[+1.200, +1.300]", "< 0.001")
+    )
+    assert "[cat]" not in text
+    assert "[cat]" in shown(evaluation_tables(found, classes=True))
+
+
+def test_a_long_name_is_folded_not_cut() -> None:
+    name = "/a/" + "j" * 100
+    text = shown(evaluation_tables(measured(**{name: Metrics(0.5, 1.25, 8)})), 80)
+    assert text.count("j") == 100
+    assert "50.00%" in text
+    assert "…" not in text
+
+
+def test_a_path_ends_with_its_barrier() -> None:
+    line = Path((0.0, 0.5, 1.0), (Metrics(0.9, 0.1, 8), Metrics(0.2, 2.0, 8), Metrics(0.8, 0.3, 8)), 1.8)
+    text = shown(path_table(line))
+    assert [text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")] == sorted(
+        text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")
+    )
+    assert all(each in text for each in ("90.00%", "2.0000", "80.00%"))
+
+
+def test_a_summary_is_one_line() -> None:
+    record = {"models": [1, 2, 3], "evidence": "both", "calibration_samples": 20, "options": {"align": "exact"}, "seconds": 1.26}  # fmt: skip # noqa: E501
+    assert (
+        fusion_summary("an\nout", record)
+        == "Fused 3 models into an out (align exact, evidence both of 20 samples, 1.3 s)"
+    )
+    record |= {"calibration_samples": 0, "evidence": "weights"}
+    assert "evidence weights, 1.3 s" in fusion_summary("out", record)
+    record["options"] = {"align": "none"}
+    assert fusion_summary("out", record).endswith("(align none, 1.3 s)")
