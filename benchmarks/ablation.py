@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transfuse.alignment.exact.method import align_within
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.evaluation.evaluate import Metrics
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import restrict, symmetric
@@ -54,7 +54,7 @@ EVIDENCE = {
 
 def fused(pair: Pair, groups: Groups, evidence: str, images: int) -> Metrics:
     """The mean of two parents aligned within these groups."""
-    choices = Choices(evidence, pair.batches(images))
+    choices = AlignContext(evidence, pair.batches(images))
     spec = restrict(symmetric(pair.source.spec), groups)
     return pair.fused(lambda anchor, source: align_within(spec, anchor, source, choices))[0]
 

@@ -26,7 +26,7 @@ from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
 from transfuse.config.options import Options, make
-from transfuse.evaluation.evaluate import Metrics, path
+from transfuse.evaluation.evaluate import Metrics, measure_path
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align, calibrate
 from transfuse.network.model import Network, network
@@ -69,7 +69,7 @@ def over_alignment(
     start = time.perf_counter()
     (aligned,), course = align(networks, [0.5, 0.5], choices, chosen)
     seconds = time.perf_counter() - start
-    line = path(networks[0].model, aligned.anchor, aligned.carried, parents, judge.batches, args.points)
+    line = measure_path(networks[0].model, aligned.anchor, aligned.carried, parents, judge.batches, args.points)
     middle = line.points[len(line.points) // 2]
     found = [row(name, middle, line.barrier, seconds) | {"line": asdict(line)}]
     if course:

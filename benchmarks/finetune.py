@@ -20,10 +20,10 @@ from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
 from transfuse.cli.demo.training import precision
-from transfuse.fusion.compare import WAYS
+from transfuse.fusion.compare import METHODS
 
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
-FUSIONS = {name.removesuffix(" (control)"): WAYS[name] for name in ARMS}
+FUSIONS = {name.removesuffix(" (control)"): METHODS[name] for name in ARMS}
 TRAINED = "parent, trained on"
 TAUGHT = ", taught"  # by all parents' averaged outputs
 BY_OTHERS = ", taught by the others"  # by those of the parents after the anchor

@@ -18,42 +18,42 @@ from rich.console import Console
 from rich.table import Table
 
 from transfuse.alignment.flow.method import align_flow
-from transfuse.alignment.interface import Choices
-from transfuse.config.literals import Paper
+from transfuse.alignment.interface import AlignContext
+from transfuse.config.literals import FlowOptions
 from transfuse.transport.solve import Match
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
 SWEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-Row = tuple[str, int, Paper]  # evidence, images, options
+Row = tuple[str, int, FlowOptions]  # evidence, images, options
 
 ROWS: dict[str, Row] = {
-    "default: soft, activations": ("activations", 200, Paper()),
-    "soft, weights": ("weights", 0, Paper()),
-    "hard, activations": ("activations", 200, Paper("hard")),
-    "hard, weights": ("weights", 0, Paper("hard")),
-    "uniform plan (control)": ("weights", 0, Paper("uniform")),
-    **{f"regularisation {value}": ("activations", 200, Paper(regularization=value)) for value in SWEEP},
-    **{f"regularisation {value}, weights": ("weights", 0, Paper(regularization=value)) for value in SWEEP},
-    **{f"cost {name}": ("activations", 200, Paper(cost=name)) for name in ("squared", "cosine")},
-    **{f"scale {name}": ("activations", 200, Paper(scale=name)) for name in ("mean", "median")},
-    **{f"samples {name}": ("activations", 200, Paper(transform=name)) for name in ("centre", "normalise", "raw")},
+    "default: soft, activations": ("activations", 200, FlowOptions()),
+    "soft, weights": ("weights", 0, FlowOptions()),
+    "hard, activations": ("activations", 200, FlowOptions("hard")),
+    "hard, weights": ("weights", 0, FlowOptions("hard")),
+    "uniform plan (control)": ("weights", 0, FlowOptions("uniform")),
+    **{f"regularisation {value}": ("activations", 200, FlowOptions(regularization=value)) for value in SWEEP},
+    **{f"regularisation {value}, weights": ("weights", 0, FlowOptions(regularization=value)) for value in SWEEP},
+    **{f"cost {name}": ("activations", 200, FlowOptions(cost=name)) for name in ("squared", "cosine")},
+    **{f"scale {name}": ("activations", 200, FlowOptions(scale=name)) for name in ("mean", "median")},
+    **{f"samples {name}": ("activations", 200, FlowOptions(transform=name)) for name in ("centre", "normalise", "raw")},
     **{
-        f"policy {name}": ("activations", 200, Paper(policy=name))
+        f"policy {name}": ("activations", 200, FlowOptions(policy=name))
         for name in ("scalar", "matrix", "skip", "branch", "identity")
     },
-    "queries and keys share a map": ("activations", 200, Paper(queries="shared")),
-    "queries and keys jointly": ("activations", 200, Paper(queries="joint")),
-    "heads kept apart": ("activations", 200, Paper(heads="aware")),
-    "heads kept apart, hard": ("activations", 200, Paper("hard", heads="aware")),
-    "values by their context": ("activations", 200, Paper(values="context")),
-    **{f"tokens {name}": ("activations", 200, Paper(tokens=name)) for name in ("class", "window-2")},
-    **{f"{images} images": ("activations", images, Paper()) for images in (50, 1000, 4000)},
-    "as released": ("activations", 200, Paper(rules="released")),
-    "as released, policy scalar": ("activations", 200, Paper(policy="scalar", rules="released")),
-    "hard, policy skip": ("activations", 200, Paper("hard", policy="skip")),
-    "hard, policy identity": ("activations", 200, Paper("hard", policy="identity")),
+    "queries and keys share a map": ("activations", 200, FlowOptions(queries="shared")),
+    "queries and keys jointly": ("activations", 200, FlowOptions(queries="joint")),
+    "heads kept apart": ("activations", 200, FlowOptions(heads="aware")),
+    "heads kept apart, hard": ("activations", 200, FlowOptions("hard", heads="aware")),
+    "values by their context": ("activations", 200, FlowOptions(values="context")),
+    **{f"tokens {name}": ("activations", 200, FlowOptions(tokens=name)) for name in ("class", "window-2")},
+    **{f"{images} images": ("activations", images, FlowOptions()) for images in (50, 1000, 4000)},
+    "as released": ("activations", 200, FlowOptions(rules="released")),
+    "as released, policy scalar": ("activations", 200, FlowOptions(policy="scalar", rules="released")),
+    "hard, policy skip": ("activations", 200, FlowOptions("hard", policy="skip")),
+    "hard, policy identity": ("activations", 200, FlowOptions("hard", policy="identity")),
 }
 
 
@@ -62,9 +62,9 @@ def support(matches: dict[str, Match]) -> float:
     return average(match.map.support() / match.map.plan().shape[-1] for match in matches.values())
 
 
-def run(pair: Pair, evidence: str, images: int, options: Paper) -> dict[str, float]:
+def run(pair: Pair, evidence: str, images: int, options: FlowOptions) -> dict[str, float]:
     """One setting on one pair."""
-    choices = Choices(evidence, pair.batches(images), options)
+    choices = AlignContext(evidence, pair.batches(images), options)
     found, aligned = pair.fused(lambda anchor, source: align_flow(anchor, source, choices))
     return {"accuracy": found.accuracy, "loss": found.loss, "support": support(aligned.matches)}
 

@@ -30,11 +30,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.safetensors_writer import write_shards
 from transfuse.fusion.stream import stored_network
-from transfuse.network.layout import close_tensors, opened
+from transfuse.network.layout import join_fused, unfused
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import fold, symmetric
 
@@ -77,9 +77,9 @@ def parents(folder: Path, shape: dict[str, int]) -> tuple[Path, Path, int]:
     one, two = folder / "one", folder / "two"
     _write(one, model, sizes, Lazy({name: partial(random, name) for name in sizes}))
     first = stored_network(one, model, torch.device("cpu"))
-    spec = symmetric(opened(declaration(model)))
+    spec = symmetric(unfused(declaration(model)))
     maps = random_alignment(spec, 1)
-    _write(two, model, sizes, close_tensors(declaration(model), carry_all(spec, fold(spec, first.tensors), maps)))
+    _write(two, model, sizes, join_fused(declaration(model), transform_all(spec, fold(spec, first.tensors), maps)))
     return one, two, sum(map(prod, sizes.values()))
 
 
@@ -164,12 +164,13 @@ def deviation(one: Path, other: Path) -> float:
 
     Of the weights in the first one's own gauge: norms folded, as every exact fusion has them.
     """
-    from transfuse.alignment.exact.canonical_form import canonical
 
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig.from_pretrained(one)).to(torch.bfloat16)
-    spec = symmetric(opened(declaration(model)))
-    ours, theirs = (canonical(spec, stored_network(each, model, torch.device("cpu")).tensors) for each in (one, other))
+    spec = symmetric(unfused(declaration(model)))
+    ours, theirs = (
+        canonicalize(spec, stored_network(each, model, torch.device("cpu")).tensors) for each in (one, other)
+    )
     return max(float((ours[name] - theirs[name]).norm() / ours[name].norm()) for name in ours)
 
 

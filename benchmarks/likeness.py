@@ -16,9 +16,9 @@ from common import record
 from subjects import SUBJECTS, Judge
 from torch import Tensor
 
-from transfuse.activations.hooks import Probe, collect
-from transfuse.alignment.exact.canonical_form import canonical
-from transfuse.alignment.spec_for import seen_by
+from transfuse.activations.hooks import HookPoint, collect_moments
+from transfuse.alignment.exact.canonical_form import canonicalize
+from transfuse.alignment.spec_for import alignment_spec
 from transfuse.config.options import Options, make
 from transfuse.fusion.match import align, calibrate
 from transfuse.network.model import Network, network, with_tensors
@@ -33,11 +33,13 @@ WAYS: dict[str, dict[str, Any]] = {
 PLACES = {"stream": "layernorm_before", "heads": "attention.v_proj", "hidden": "mlp.fc1"}
 
 
-def probes(spec: Spec) -> dict[str, Probe]:
+def probes(spec: Spec) -> dict[str, HookPoint]:
     """By module: what the blocks' first norms hand on, and what values and hidden units are before anything else."""
     norms = {norm.name: norm.space for norm in spec.norms()}
     axes = norms | {linear.name: linear.writes for linear in spec.linears()}
-    return {name: Probe(name, "output", axis) for name, axis in axes.items() if name.endswith(tuple(PLACES.values()))}
+    return {
+        name: HookPoint(name, "output", axis) for name, axis in axes.items() if name.endswith(tuple(PLACES.values()))
+    }
 
 
 def correlation(seen: Moments) -> Tensor:
@@ -52,11 +54,11 @@ def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict
     (aligned,), _ = align(networks, [0.5, 0.5], choices, chosen)
     spec, tensors = aligned.spec, (aligned.carried, aligned.anchor)
     if chosen.align == "none":  # norms folded as they are in the others
-        spec = seen_by(networks[0].spec, "exact", choices.paper, "all")
-        tensors = tuple(canonical(spec, each.tensors) for each in networks[::-1])
+        spec = alignment_spec(networks[0].spec, "exact", choices.paper, "all")
+        tensors = tuple(canonicalize(spec, each.tensors) for each in networks[::-1])
     models = [with_tensors(networks[0].model, each) for each in tensors]
     found = probes(spec)
-    seen = collect(*models, found.values(), batches, dtype=torch.float64)
+    seen = collect_moments(*models, found.values(), batches, dtype=torch.float64)
     return {name: correlation(seen[probe]) for name, probe in found.items()}
 
 

@@ -7,7 +7,7 @@ from common import PARENTS, split
 from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.data.images import image_preparer
 from transfuse.data.samples import load_samples
 from transfuse.evaluation.evaluate import Metrics, evaluate
@@ -36,7 +36,7 @@ class Pair:
         """Metrics of a model on the validation split."""
         return evaluate(with_tensors(self.anchor.model, tensors), self.validation)
 
-    def fused(self, align: Callable[[Network, Network], Aligned]) -> tuple[Metrics, Aligned]:
+    def fused(self, align: Callable[[Network, Network], Alignment]) -> tuple[Metrics, Alignment]:
         """Metrics of the mean of the anchor and the aligned source."""
         aligned = align(self.anchor, self.source)
         return self.measure(mean([aligned.anchor, aligned.carried], [0.5, 0.5])), aligned

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForMaskedLM
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.cli.demo.training import Recipe, autocast, train
 from transfuse.data.texts import hidden
 
@@ -22,7 +22,7 @@ from transfuse.data.texts import hidden
 def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
     """The loss; the vocabulary's logits are computed for hidden words only."""
     states = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state
-    return cross_entropy(model.cls(states[labels != MISSING]).float(), labels[labels != MISSING])
+    return cross_entropy(model.cls(states[labels != IGNORED_LABEL]).float(), labels[labels != IGNORED_LABEL])
 
 
 def train_parent(seed: int, args: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.cli.demo.training import Recipe, autocast, train
 
 
@@ -51,8 +51,8 @@ def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Name
 def next_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """Mean cross-entropy of every token given those before it; padding stands at the end and is not asked for."""
     logits = model(input_ids=ids).logits[:, :-1]
-    labels = ids.where(mask.bool(), MISSING)[:, 1:]
-    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=MISSING)
+    labels = ids.where(mask.bool(), IGNORED_LABEL)[:, 1:]
+    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED_LABEL)
 
 
 def train_parent(seed: int, args: argparse.Namespace) -> None:

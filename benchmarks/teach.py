@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
 from transfuse.cli.demo.training import precision
-from transfuse.distillation.teacher_weighting import TRUST
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import Metrics
 
 
@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
-    parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
+    parser.add_argument(
+        "--trust", choices=TEACHER_WEIGHTING, default="even", help="which parent is believed about a sample"
+    )
     parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -27,9 +27,9 @@ from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
 from transfuse.data.samples import load_samples
 from transfuse.data.tasks import own_processor, task
-from transfuse.distillation.teacher_weighting import sure, together
+from transfuse.distillation.teacher_weighting import by_entropy, ensemble_probabilities
 from transfuse.evaluation.evaluate import ensemble, evaluate
-from transfuse.evaluation.metrics import outcome
+from transfuse.evaluation.metrics import predictions
 from transfuse.fusion.fuse import fuse
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -99,7 +99,9 @@ def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> di
         print(seeds, name, {part: round(metrics.loss, 4) for part, metrics in found[name].items()}, flush=True)
     found["ensemble"] = {part: ensemble(models, batches) for part, batches in tests.items()}
     found["ensemble, trust confidence"] = {
-        part: outcome(lambda batch: together(sure, models, (0.5, 0.5), batch).clamp_min(1e-12).log(), batches).metrics()
+        part: predictions(
+            lambda batch: ensemble_probabilities(by_entropy, models, (0.5, 0.5), batch).clamp_min(1e-12).log(), batches
+        ).metrics()
         for part, batches in tests.items()
     }
     return {name: {part: asdict(each) for part, each in row.items()} for name, row in found.items()}

@@ -23,11 +23,11 @@ from common import resumed
 from subjects import SUBJECTS, Judge, Subject
 from teach import row
 
-from transfuse.alignment.interface import in_one_basis
-from transfuse.base.batch import first
+from transfuse.alignment.interface import aligned_weights
+from transfuse.base.batch import first_samples
 from transfuse.config.options import Options, make
-from transfuse.distillation.loop import halves_that_ask
-from transfuse.distillation.teacher_weighting import TRUST
+from transfuse.distillation.loop import split_with_answers
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align, calibrate
 from transfuse.merging.learned_weights import FITTED, learn_weights
@@ -39,14 +39,14 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
-    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TRUST[args.trust]
+    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TEACHER_WEIGHTING[args.trust]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
     given = ("samples", "batch_size", "steps", "learning_rate", "augment", "trust")
     chosen = make(Options, {"merge": "learned"} | {name: getattr(args, name) for name in given})
     choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     alignments, _ = align(networks, weights, choices, chosen)
-    few = replace(choices, batches=list(first(choices.batches, FITTED)))
+    few = replace(choices, batches=list(first_samples(choices.batches, FITTED)))
     for how, given in (("least-squares", few), ("learned", choices)):
         start = time.perf_counter()
         fused, record = merge(
@@ -54,8 +54,8 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         )
         seconds = time.perf_counter() - start
         found[how] = row(judge.measure(fused)) | {"seconds": seconds, "course": record.get("learned_weights")}
-    parents = [with_tensors(networks[0].model, tensors) for tensors in in_one_basis(alignments)]
-    halves = halves_that_ask(parents[0], choices.batches, "weights")
+    parents = [with_tensors(networks[0].model, tensors) for tensors in aligned_weights(alignments)]
+    halves = split_with_answers(parents[0], choices.batches, "weights")
     control = deepcopy(parents[0])
     course = learn_weights(control, parents, weights, halves, chosen.learning(), believe)
     found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(course)}
@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
-    parser.add_argument("--trust", choices=TRUST, default="even", help="which parent is believed about a sample")
+    parser.add_argument(
+        "--trust", choices=TEACHER_WEIGHTING, default="even", help="which parent is believed about a sample"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
     args = parser.parse_args()

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import cast
 from transfuse.network.families import declare
-from transfuse.network.layout import close_tensors
-from transfuse.network.model import answer, example_inputs
+from transfuse.network.layout import join_fused
+from transfuse.network.model import example_inputs, model_output
 from transfuse.network.spec import Spec
 
 
@@ -58,12 +58,12 @@ class Case:
     def logits(self, model: PreTrainedModel, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
         """What it says; a model without a head, how its states lie to each other, whatever the basis."""
         if tensors is not None:
-            model.load_state_dict(close_tensors(self.spec(model), tensors))
+            model.load_state_dict(join_fused(self.spec(model), tensors))
         inputs = cast(self.inputs(model.config), torch.float64)
         with InDouble():
             states = model(**inputs)
             if "last_hidden_state" not in states or "text_embeds" in states or "image_embeds" in states:
-                return answer(model, inputs)
+                return model_output(model, inputs)
         return torch.cat([_gram(states[name]).flatten() for name in STATES if states.get(name) is not None])
 
 

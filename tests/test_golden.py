@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transfuse.alignment.flow.method import align_flow
-from transfuse.alignment.flow.sample_filter import confident
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.flow.sample_filter import low_loss_samples
+from transfuse.alignment.interface import AlignContext
 from transfuse.checkpoint.load import load_model
-from transfuse.config.literals import Paper
+from transfuse.config.literals import FlowOptions
 from transfuse.merging.mean import mean
 from transfuse.network.model import network
 
@@ -58,11 +58,11 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def paper(s: Mapping[str, Any]) -> Paper:
+def paper(s: Mapping[str, Any]) -> FlowOptions:
     """The authors' options as ours."""
     metric, acts = s["gnd_metric"], s["acts"]
     transform = next((ours for theirs, ours in TRANSFORMS.items() if acts[theirs]), "raw")
-    return Paper(
+    return FlowOptions(
         plan=PLANS[s["ot_solver"]],
         regularization=s["sinkhorn_reg"],
         cost="cosine" if metric["type"] == "cosine" else "squared" if metric["squared"] else "euclidean",
@@ -94,9 +94,9 @@ def test_parity(name: str, tmp_path: Path) -> None:
     anchor, source = (network(model, torch.device("cpu")) for model in models)
     batches = [load_file(GOLDEN / "calibration.safetensors")]
     if most := options["acts"]["loss_thres"]:
-        batches = confident([anchor.model, source.model], batches, most, options["acts"]["num_samples"])
+        batches = low_loss_samples([anchor.model, source.model], batches, most, options["acts"]["num_samples"])
     evidence = "activations" if options["type"] == "acts" else "weights"
-    aligned = align_flow(anchor, source, Choices(evidence, batches, paper(options)))
+    aligned = align_flow(anchor, source, AlignContext(evidence, batches, paper(options)))
     fused = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
     tolerance = 1e-5 if options["ot_solver"] == "emd" else 2e-4
     deviations = {

@@ -5,18 +5,18 @@ import torch
 import transformers
 from cases import CASES, HEADS, Case
 
-from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import as_matrix, random_alignment
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import carry, carry_all
+from transfuse.alignment.transform import transform_all, transform_tensor_dict
 from transfuse.base.batch import cast
 from transfuse.errors import SpecError
 from transfuse.fusion.fuse import fuse
 from transfuse.merging.mean import mean
 from transfuse.network.families import FAMILIES
-from transfuse.network.layout import open_tensors, opened
-from transfuse.network.model import network, with_tensors, with_twins
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import network, with_tensors, with_tied
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, restrict, symmetric
@@ -37,7 +37,7 @@ def without_rotations(spec: Spec) -> Spec:
 
 def weights(case: Case, model) -> dict:
     """The tensors that an opened declaration names."""
-    return dict(open_tensors(case.spec(model), model.state_dict()))
+    return dict(split_fused(case.spec(model), model.state_dict()))
 
 
 def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
@@ -47,10 +47,10 @@ def deviation(case: Case, carried: dict, reference: torch.Tensor) -> float:
 @with_all_heads
 def test_folding_and_balancing_keep_the_function(case):
     model = case.build()
-    spec = symmetric(opened(case.spec(model)))
+    spec = symmetric(unfused(case.spec(model)))
     reference = case.logits(model)
     assert deviation(case, fold(spec, weights(case, model)), reference) < EXACT
-    gauge = canonical(spec, weights(case, model))
+    gauge = canonicalize(spec, weights(case, model))
     assert deviation(case, gauge, reference) < EXACT
     assert any((gauge[name] - values).abs().max() > 0.01 for name, values in weights(case, model).items())
 
@@ -60,7 +60,7 @@ def test_folding_and_balancing_keep_the_function(case):
 def test_symmetry_full_group(case, seed):
     """A random element of every exact group leaves the logits unchanged and moves every free space."""
     model = case.build()
-    spec = symmetric(opened(case.spec(model)))
+    spec = symmetric(unfused(case.spec(model)))
     reference = case.logits(model)
     folded = dict(fold(spec, weights(case, model)))
     maps = random_alignment(spec, seed)
@@ -69,19 +69,19 @@ def test_symmetry_full_group(case, seed):
         units = spec.spaces()[name].units
         assert chosen.exactness() < EXACT
         assert (as_matrix(chosen, units) - torch.eye(units)).abs().max() > 0.05
-    assert deviation(case, carry_all(spec, folded, maps), reference) < EXACT
+    assert deviation(case, transform_all(spec, folded, maps), reference) < EXACT
 
 
 @with_all_heads
 def test_symmetry_without_rotations_needs_no_folding(case):
     model = case.build()
-    spec = without_rotations(symmetric(opened(case.spec(model))))
+    spec = without_rotations(symmetric(unfused(case.spec(model))))
     reference = case.logits(model)
-    assert deviation(case, carry_all(spec, weights(case, model), random_alignment(spec, 1)), reference) < EXACT
+    assert deviation(case, transform_all(spec, weights(case, model), random_alignment(spec, 1)), reference) < EXACT
 
 
 def _positions(case: Case) -> list[tuple[str, int]]:
-    spec = symmetric(opened(case.spec(case.build())))
+    spec = symmetric(unfused(case.spec(case.build())))
     return [
         (name, position)
         for name, axes in spec.tensors().items() if not name.endswith(case.inert or ("\0",))
@@ -93,10 +93,10 @@ def _positions(case: Case) -> list[tuple[str, int]]:
 def test_mutation(case):
     """Leaving any one declared axis out breaks the symmetry."""
     model = case.build()
-    spec = without_rotations(symmetric(opened(case.spec(model))))
+    spec = without_rotations(symmetric(unfused(case.spec(model))))
     reference = case.logits(model)
     maps = random_alignment(spec, 1)
-    whole = dict(carry_all(spec, weights(case, model), maps))
+    whole = dict(transform_all(spec, weights(case, model), maps))
     tensors = spec.tensors()
     for name, position in _positions(case):
         axes = tensors[name]
@@ -105,8 +105,8 @@ def test_mutation(case):
         gone = {space.name for space in axes[position].spaces()} - {s.name for axis in left for s in axis.spaces()}
         inside = {space.name for space in spec.spaces().values() if gone & {each.name for each in space.ancestors()}}
         kept = {space: chosen for space, chosen in maps.items() if space not in inside}
-        mutated = carry(weights(case, model)[name], left, kept)
-        assert deviation(case, whole | dict.fromkeys(with_twins(model, {name}), mutated), reference) > 1e-6, (
+        mutated = transform_tensor_dict(weights(case, model)[name], left, kept)
+        assert deviation(case, whole | dict.fromkeys(with_tied(model, {name}), mutated), reference) > 1e-6, (
             f"{name}, axis {position}: undetected"
         )
 
@@ -144,13 +144,13 @@ def test_completeness(case, tmp_path):
 def test_recovery(case, evidence):
     """Aligning a model to a copy moved by a random element of its whole group gives the copy back."""
     model = case.build()
-    spec = symmetric(opened(case.spec(model)))
+    spec = symmetric(unfused(case.spec(model)))
     reference = case.logits(model)
     copy = case.build()
-    copy = with_tensors(copy, carry_all(spec, fold(spec, weights(case, model)), random_alignment(spec, 3)))
+    copy = with_tensors(copy, transform_all(spec, fold(spec, weights(case, model)), random_alignment(spec, 3)))
     source, anchor = (network(each, torch.device("cpu")) for each in (case.build(), copy))
     batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(40)]
-    aligned = METHODS["exact"](anchor, source, Choices(evidence, batches))
+    aligned = METHODS["exact"](anchor, source, AlignContext(evidence, batches))
     assert max(match.map.exactness() for match in aligned.matches.values()) < 1e-6
     for name, values in aligned.anchor.items():
         if not (case.inert and name.endswith(case.inert)):
@@ -165,7 +165,7 @@ def test_recovery(case, evidence):
 def test_a_carried_source_keeps_its_function(case):
     """Whatever the evidence, an exact alignment changes no output of the source."""
     source, anchor = (network(case.build(seed), torch.device("cpu")) for seed in (1, 2))
-    aligned = METHODS["exact"](anchor, source, Choices("weights"))
+    aligned = METHODS["exact"](anchor, source, AlignContext("weights"))
     reference = case.logits(case.build(1))
     assert deviation(case, dict(aligned.carried), reference) < 1e-7
     assert deviation(case, dict(aligned.anchor), case.logits(case.build(2))) < 1e-7
@@ -178,17 +178,17 @@ def test_widening_and_narrowing(case):
         pytest.skip("the width itself enters the function: words or outputs are scaled by its root")
     model = case.build()
     wide = case.build(**case.doubled())
-    narrow_spec, wide_spec = (symmetric(opened(case.spec(each))) for each in (model, wide))
+    narrow_spec, wide_spec = (symmetric(unfused(case.spec(each))) for each in (model, wide))
     generator = torch.Generator().manual_seed(0)
     plans = {}
     for name, space in narrow_spec.spaces().items():
         if space.within is None and not name.endswith(".expert"):  # of two equal experts, one is chosen
             twice = torch.randperm(2 * space.units, generator=generator) % space.units
             plans[name] = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
-    widened = carry_all(narrow_spec, weights(case, model), {name: from_plan(plan) for name, plan in plans.items()})
+    widened = transform_all(narrow_spec, weights(case, model), {name: from_plan(plan) for name, plan in plans.items()})
     reference = case.logits(model)
     assert torch.allclose(case.logits(wide, widened), reference, atol=1e-9)
-    narrowed = carry_all(wide_spec, widened, {name: from_plan(plan.T) for name, plan in plans.items()})
+    narrowed = transform_all(wide_spec, widened, {name: from_plan(plan.T) for name, plan in plans.items()})
     for name, values in weights(case, model).items():
         torch.testing.assert_close(narrowed[name], values, atol=1e-12, rtol=1e-12)
 

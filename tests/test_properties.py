@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.checkpoint.load import load_model
-from transfuse.network.layout import open_tensors, opened
+from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import with_tensors
 from transfuse.network.symmetry import fold, symmetric
 
@@ -56,9 +56,9 @@ def difference(case: Case, one: Any, other: Any) -> float:
 
 def hidden_copy(case: Case, model: Any, seed: int) -> Any:
     """The same function in another basis: moved by a random element of its whole group."""
-    spec = symmetric(opened(case.spec(model)))
-    folded = fold(spec, dict(open_tensors(case.spec(model), model.state_dict())))
-    return with_tensors(model, carry_all(spec, folded, random_alignment(spec, seed)))
+    spec = symmetric(unfused(case.spec(model)))
+    folded = fold(spec, dict(split_fused(case.spec(model), model.state_dict())))
+    return with_tensors(model, transform_all(spec, folded, random_alignment(spec, seed)))
 
 
 @some

@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.alignment.flow.method import align_flow
-from transfuse.alignment.flow.sample_filter import confident
-from transfuse.alignment.interface import Aligned, Choices
-from transfuse.config.literals import Paper
+from transfuse.alignment.flow.sample_filter import low_loss_samples
+from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.config.literals import FlowOptions
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, network
 
@@ -46,16 +46,16 @@ def images() -> tuple[dict[str, Tensor], ...]:
     return ({"pixel_values": pixels, "labels": torch.arange(16) % 4},)
 
 
-def align(paper: Paper, pair: str = "equal", evidence: str = "activations") -> Aligned:
+def align(paper: FlowOptions, pair: str = "equal", evidence: str = "activations") -> Alignment:
     """Align the pair's source to its anchor."""
     anchor, source = (vit(shape, seed) for seed, shape in enumerate(PAIRS[pair]))
     data = list(images())
     if paper.max_loss is not None:
-        data = confident([anchor.model, source.model], data, paper.max_loss, 16)
-    return align_flow(anchor, source, Choices(evidence, data, paper))  # type: ignore[arg-type]
+        data = low_loss_samples([anchor.model, source.model], data, paper.max_loss, 16)
+    return align_flow(anchor, source, AlignContext(evidence, data, paper))  # type: ignore[arg-type]
 
 
-def fused(paper: Paper, pair: str = "equal", evidence: str = "activations") -> dict[str, Tensor]:
+def fused(paper: FlowOptions, pair: str = "equal", evidence: str = "activations") -> dict[str, Tensor]:
     """Average the two in the anchor's basis."""
     aligned = align(paper, pair, evidence)
     return dict(mean([aligned.anchor, aligned.carried], [0.5, 0.5]))

@@ -13,13 +13,27 @@ if TYPE_CHECKING:
     from transfuse.verification.declaration import check_declaration
 
 __all__ = [
-    "Builder", "Finetuned", "Fusion", "Group", "TransfuseError", "check_declaration", "finetune", "fuse", "register",
-]  # fmt: skip
+    "Builder",
+    "Finetuned",
+    "Fusion",
+    "Group",
+    "TransfuseError",
+    "check_declaration",
+    "finetune",
+    "fuse",
+    "register",
+]
 WHERE = {
-    "Builder": "network.builder", "Finetuned": "finetuning.finetune", "Fusion": "fusion.fuse", "Group": "network.space",
-    "TransfuseError": "errors", "check_declaration": "verification.declaration", "finetune": "finetuning.finetune",
-    "fuse": "fusion.fuse", "register": "network.registry",
-}  # fmt: skip
+    "Builder": "network.builder",
+    "Finetuned": "finetuning.finetune",
+    "Fusion": "fusion.fuse",
+    "Group": "network.space",
+    "TransfuseError": "errors",
+    "check_declaration": "verification.declaration",
+    "finetune": "finetuning.finetune",
+    "fuse": "fusion.fuse",
+    "register": "network.registry",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -47,9 +47,13 @@ def scores(
     try:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # where its bars go
             found = simple_evaluate(
-                HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size), tasks=list(names),
-                task_manager=manager, limit=limit, log_samples=False, bootstrap_iters=1000,
-            )  # fmt: skip
+                HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+                tasks=list(names),
+                task_manager=manager,
+                limit=limit,
+                log_samples=False,
+                bootstrap_iters=1000,
+            )
     except Exception as error:  # a task is a program of its own: whatever is wrong with it
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"--lm-eval {','.join(names)}: the harness cannot run it ({reason}); check the task") from error

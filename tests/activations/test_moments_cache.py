@@ -3,10 +3,10 @@
 import torch
 from cases import CASES
 
-from transfuse.activations.cache import collected, windows
-from transfuse.activations.hooks import collect, outputs
+from transfuse.activations.cache import cached_moments, chunks
+from transfuse.activations.hooks import collect_moments, outputs
 from transfuse.alignment.exact import coordinate_descent as exact_maps
-from transfuse.alignment.exact.coordinate_descent import exact, from_weights, roots, solve_one
+from transfuse.alignment.exact.coordinate_descent import coordinate_descent, from_weights, roots, solve_one
 from transfuse.base.cache import Store
 from transfuse.network.model import network
 from transfuse.network.symmetry import symmetric
@@ -21,23 +21,23 @@ def test_several_passes_find_what_one_does(tmp_path):
 
     def look(probes):
         passes.append(len(probes))
-        return collect(two.model, one.model, probes, batches)
+        return collect_moments(two.model, one.model, probes, batches)
 
     probes = outputs(one.spec)
-    whole = collected(Store(), probes, look)
+    whole = cached_moments(Store(), probes, look)
     room = 3 * 8 * 37**2
-    parts = collected(Store(tmp_path), probes, look, room)
+    parts = cached_moments(Store(tmp_path), probes, look, room)
     assert passes[0] == len(whole) == sum(passes[1:])
     assert len(passes) > 3
     for probe, seen in whole.items():
         torch.testing.assert_close(parts[probe].cross, seen.cross, atol=0, rtol=0)
-    collected(Store(tmp_path), probes, None)  # nobody looks again
+    cached_moments(Store(tmp_path), probes, None)  # nobody looks again
 
 
 def test_a_probe_larger_than_the_room_is_alone():
     probes = outputs(network(VIT.build(), torch.device("cpu")).spec)
-    assert [len(window) for window in windows(probes, 1)] == [1] * len(probes)
-    assert [len(window) for window in windows(probes, None)] == [len(probes)]
+    assert [len(window) for window in chunks(probes, 1)] == [1] * len(probes)
+    assert [len(window) for window in chunks(probes, None)] == [len(probes)]
 
 
 def test_a_descent_ends_where_only_rounding_is_left(monkeypatch):
@@ -48,8 +48,8 @@ def test_a_descent_ends_where_only_rounding_is_left(monkeypatch):
     same = from_weights(spec, rounded, one.tensors)
     solved = []
     monkeypatch.setattr(exact_maps, "solve_one", lambda *given: solved.append(given[0]) or solve_one(*given))
-    exact(spec, same, nothing=1e-5)
+    coordinate_descent(spec, same, nothing=1e-5)
     assert len(solved) == len(roots(spec))
     solved.clear()
-    exact(spec, same)
+    coordinate_descent(spec, same)
     assert len(solved) > len(roots(spec))

@@ -4,11 +4,11 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.activations.execution_order import affordable, levels, steps
-from transfuse.activations.prefix_cache import Prefix
+from transfuse.activations.execution_order import affordable, execution_steps, levels
+from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import cast
 from transfuse.merging.layer_groups import stages
-from transfuse.network.model import answer, declaration
+from transfuse.network.model import declaration, model_output
 
 families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -18,15 +18,20 @@ def prepared(case):
     model = case.build(1)
     batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(2)]
     todo = stages(declaration(model), model)
-    return model, batches, todo, steps(model, batches[0], [linear.name for stage in todo for linear in stage.linears])
+    return (
+        model,
+        batches,
+        todo,
+        execution_steps(model, batches[0], [linear.name for stage in todo for linear in stage.linears]),
+    )
 
 
 @families
 @torch.no_grad()
 def test_a_model_answers_the_same_whatever_it_remembers(case):
     model, batches, _, order = prepared(case)
-    expected = [answer(model, batch) for batch in batches]
-    prefix = Prefix(model, batches, order)
+    expected = [model_output(model, batch) for batch in batches]
+    prefix = PrefixCache(model, batches, order)
     assert sum(step.whole for step in order) == len({step.block for step in order}) > 0
     for level, step in enumerate(order, 1):
         prefix.advance(level)
@@ -35,7 +40,7 @@ def test_a_model_answers_the_same_whatever_it_remembers(case):
                 parameter.fill_(float("nan"))
         for batch, each in zip(batches, expected, strict=True):
             with prefix.of(batch):
-                torch.testing.assert_close(answer(model, batch), each)
+                torch.testing.assert_close(model_output(model, batch), each)
     assert not any("forward" in vars(module) for module in model.modules())
 
 
@@ -45,7 +50,7 @@ def test_a_model_answers_the_same_whatever_it_remembers(case):
 def test_what_is_watched_is_what_would_be_seen(case, room):
     """With no room, with room for one batch, and for all."""
     model, batches, todo, order = prepared(case)
-    plain, prefix = (Prefix(model, batches, order, each) for each in (0, room))
+    plain, prefix = (PrefixCache(model, batches, order, each) for each in (0, room))
     before = levels(order, [stage.names() for stage in todo])
     for level in sorted({*before}):
         together = [stage for stage, its in zip(todo, before, strict=True) if its == level]
@@ -107,17 +112,19 @@ class Chain(torch.nn.Module):
 
 
 def test_a_block_that_runs_twice_is_not_remembered():
-    assert steps(Twice(), {"x": torch.ones(2, 3)}) == []
+    assert execution_steps(Twice(), {"x": torch.ones(2, 3)}) == []
 
 
 def test_what_is_changed_in_place_is_not_remembered():
-    named = [[step.name for step in steps(Chain(in_place), {"x": torch.ones(2, 3)})] for in_place in (False, True)]
+    named = [
+        [step.name for step in execution_steps(Chain(in_place), {"x": torch.ones(2, 3)})] for in_place in (False, True)
+    ]
     second = ["blocks.1.first", "blocks.1.second", "blocks.1"]
     assert named == [["blocks.0.first", "blocks.0.second", "blocks.0", *second], ["blocks.0", *second]]
 
 
 def test_parts_of_blocks_are_remembered_only_where_there_is_room():
-    order = steps(Chain(False), {"x": torch.ones(2, 3)}, ["blocks.0.first", "blocks.1"])
+    order = execution_steps(Chain(False), {"x": torch.ones(2, 3)}, ["blocks.0.first", "blocks.1"])
     assert [step.size for step in order] == [12] * 6
     assert [step.kept for step in order] == [True, False, True, False, False, True]
     assert affordable(order, 10, 120) == order

@@ -5,13 +5,13 @@ import torch
 from cases import CASES, Case
 from torch.testing import assert_close
 
-from transfuse.activations.hooks import collect
-from transfuse.activations.project import expanded
-from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.activations.hooks import collect_moments
+from transfuse.activations.project import project_moments
+from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.coordinate_descent import probes as exact_probes
-from transfuse.alignment.spec_for import seen_by
-from transfuse.config.literals import Paper
-from transfuse.network.model import holding, network
+from transfuse.alignment.spec_for import alignment_spec
+from transfuse.config.literals import FlowOptions
+from transfuse.network.model import network, sharing_tensors
 from transfuse.transport.cost import centre
 
 FUSED = ("ModernBert", "Phi3")  # every layer that writes more than it reads is a piece of one
@@ -20,8 +20,8 @@ FUSED = ("ModernBert", "Phi3")  # every layer that writes more than it reads is 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_moments_follow(case: Case) -> None:
     one, two = (network(case.build(seed), torch.device("cpu")) for seed in (0, 1))
-    spec = seen_by(one.spec, "exact", Paper(), "all")
-    models = [holding(each.model, dict(canonical(spec, each.tensors))) for each in (one, two)]
+    spec = alignment_spec(one.spec, "exact", FlowOptions(), "all")
+    models = [sharing_tensors(each.model, dict(canonicalize(spec, each.tensors))) for each in (one, two)]
     batches = [case.inputs(one.model.config, seed) for seed in (0, 1)]
     batches = [
         {name: values.double() if values.is_floating_point() else values for name, values in batch.items()}
@@ -31,10 +31,10 @@ def test_moments_follow(case: Case) -> None:
 
     def look(probes):
         taken.extend(probes)
-        return collect(*models, probes, batches)
+        return collect_moments(*models, probes, batches)
 
     probes = [probe for probe in exact_probes(spec) if any(space.free for space in probe.axis.spaces())]
-    found, direct = expanded(*models, probes, look), collect(*models, probes, batches)
+    found, direct = project_moments(*models, probes, look), collect_moments(*models, probes, batches)
     assert list(found) == [probe for probe in probes if probe in direct]
     for probe in found:
         seen, due = centre(found[probe]), centre(direct[probe])

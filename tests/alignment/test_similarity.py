@@ -5,9 +5,9 @@ import torch
 from cases import CASES
 
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.similarity import agreement
-from transfuse.alignment.transform import carry_all
-from transfuse.network.layout import open_tensors, opened
+from transfuse.alignment.similarity import cosine_similarities
+from transfuse.alignment.transform import transform_all
+from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import Group
 from transfuse.network.symmetry import fold, restrict, symmetric
@@ -17,14 +17,14 @@ from transfuse.network.symmetry import fold, restrict, symmetric
 def test_a_model_agrees_with_itself_and_not_with_a_shuffled_one(case) -> None:
     model = case.build(1)
     declared = declaration(model)
-    spec = restrict(symmetric(opened(declared)), lambda space: Group.PERMUTATION if space.units > 1 else Group.FIXED)
-    tensors = fold(symmetric(opened(declared)), open_tensors(declared, model.state_dict()))
-    same = agreement(spec, tensors, tensors)
+    spec = restrict(symmetric(unfused(declared)), lambda space: Group.PERMUTATION if space.units > 1 else Group.FIXED)
+    tensors = fold(symmetric(unfused(declared)), split_fused(declared, model.state_dict()))
+    same = cosine_similarities(spec, tensors, tensors)
     outer = {name for name, space in spec.spaces().items() if space.within is None}
     assert set(same) == outer
     assert all(torch.allclose(values, torch.ones_like(values)) for values in same.values())
     maps = random_alignment(spec, 0)
-    moved = agreement(spec, tensors, carry_all(spec, tensors, {name: maps[name] for name in outer}))
+    moved = cosine_similarities(spec, tensors, transform_all(spec, tensors, {name: maps[name] for name in outer}))
     large = [name for name in outer if spec.spaces()[name].units >= 16]
     assert large
     assert all(float(moved[name].mean()) < 0.7 for name in large)
@@ -35,13 +35,13 @@ def test_by_hand() -> None:
     case = CASES[0]
     model = case.build(1)
     declared = declaration(model)
-    spec = opened(declared)
-    ours = dict(open_tensors(declared, model.state_dict()))
+    spec = unfused(declared)
+    ours = dict(split_fused(declared, model.state_dict()))
     theirs = {name: values.clone() for name, values in ours.items()}
     for name, axes in spec.tensors().items():
         for place, axis in enumerate(axes):
             if "0.hidden" in [space.name for space in axis.spaces()]:
                 theirs[name].select(place, 3).neg_()
-    found = agreement(spec, ours, theirs)["0.hidden"]
+    found = cosine_similarities(spec, ours, theirs)["0.hidden"]
     assert found[3] == pytest.approx(-1)
     assert torch.allclose(found[:3], torch.ones(3, dtype=found.dtype))

@@ -5,13 +5,13 @@ import torch
 from cases import CASES, Case
 
 from transfuse.alignment.flow.heads import cross_head, without_scales
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
-from transfuse.config.literals import Paper
+from transfuse.config.literals import FlowOptions
 from transfuse.merging.mean import mean
-from transfuse.network.layout import opened
+from transfuse.network.layout import unfused
 from transfuse.network.model import network, with_tensors
 from transfuse.network.space import Product
 from transfuse.network.symmetry import symmetric
@@ -27,7 +27,7 @@ def batches(case: Case) -> list[dict[str, torch.Tensor]]:
 
 def is_flat(case: Case) -> bool:
     """Whether heads stand around nothing but free channels, so that the flow maps them across heads."""
-    flat = cross_head(without_scales(opened(case.spec(case.build()))))
+    flat = cross_head(without_scales(unfused(case.spec(case.build()))))
     return not any(isinstance(op.writes, Product) for op in flat.linears())
 
 
@@ -45,7 +45,7 @@ def doubled(case: Case, seed: int = 1):
     """A model and the same function with every unit twice, in random order; the channels of a head stay."""
     model, sizes = case.build(seed), doubling(case)
     wide = case.build(seed, **sizes)
-    spec, target = (symmetric(opened(case.spec(each))) for each in (model, wide))
+    spec, target = (symmetric(unfused(case.spec(each))) for each in (model, wide))
     generator = torch.Generator().manual_seed(0)
     maps = {}
     for name, space in spec.spaces().items():
@@ -53,7 +53,7 @@ def doubled(case: Case, seed: int = 1):
             twice = torch.randperm(2 * space.units, generator=generator) % space.units
             plan = torch.nn.functional.one_hot(twice, space.units).T.double() / (2 * space.units)
             maps[name] = from_plan(plan)
-    return model, with_tensors(wide, carry_all(spec, network(model, CPU).tensors, maps))
+    return model, with_tensors(wide, transform_all(spec, network(model, CPU).tensors, maps))
 
 
 @families
@@ -66,7 +66,7 @@ def test_a_hard_flow_doubles_and_halves_exactly(case, evidence):
     reference = case.logits(narrow)
     torch.testing.assert_close(case.logits(wide), reference)
     small, large = network(narrow, CPU), network(wide, CPU)
-    choices = Choices(evidence, batches(case), Paper("hard"))
+    choices = AlignContext(evidence, batches(case), FlowOptions("hard"))
     close = {"atol": 1e-6, "rtol": 1e-6}  # some models compute their norms in float32
     widened = METHODS["flow"](large, small, choices).carried
     torch.testing.assert_close(case.logits(doubled(case)[1], widened), reference, **close)
@@ -85,7 +85,7 @@ def test_the_anchors_shape_comes_out(case, plan, sizes):
     models = network(case.build(1), CPU), network(case.build(2, **sizes), CPU)
     for anchor, source in (models, models[::-1]):
         for evidence in ("activations", "weights"):
-            aligned = METHODS["flow"](anchor, source, Choices(evidence, batches(case), Paper(plan)))
+            aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(case), FlowOptions(plan)))
             merged = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
             assert {name: values.shape for name, values in merged.items()} == {
                 name: values.shape for name, values in anchor.tensors.items()

@@ -2,7 +2,7 @@
 
 import torch
 
-from transfuse.base.batch_cache import Memory
+from transfuse.base.batch_cache import BatchCache
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -16,10 +16,10 @@ def test_what_lasts_is_found_once_and_what_passes_each_time():
         found.append(given)
         return torch.tensor([float(len(found))])
 
-    memory = Memory(lasting, 1000)
-    assert [float(memory.of(each, find)) for each in [*lasting, *lasting]] == [1, 2, 1, 2]
+    memory = BatchCache(lasting, 1000)
+    assert [float(memory.get_or_compute(each, find)) for each in [*lasting, *lasting]] == [1, 2, 1, 2]
     passing = batch()
-    assert [float(memory.of(passing, find)) for _ in range(2)] == [3, 4]
+    assert [float(memory.get_or_compute(passing, find)) for _ in range(2)] == [3, 4]
 
 
 def test_no_more_is_remembered_than_there_is_room_for():
@@ -29,7 +29,7 @@ def test_no_more_is_remembered_than_there_is_room_for():
         found.append(given)
         return torch.zeros(10)  # forty bytes
 
-    memory = Memory(lasting, 80)
+    memory = BatchCache(lasting, 80)
     for each in [*lasting, *lasting]:
-        memory.of(each, find)
+        memory.get_or_compute(each, find)
     assert [id(each) for each in found] == [id(lasting[index]) for index in (0, 1, 2, 2)]

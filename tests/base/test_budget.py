@@ -10,10 +10,10 @@ from cases import CASES, HEADS, Case
 from torch import Tensor
 
 from transfuse.base import budget
-from transfuse.base.batch import MISSING, Batch, cut, pieces, size
+from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, cut, pieces
 from transfuse.base.budget import fitting, halving, limited, samples_at_once, tokens_at_once
 from transfuse.errors import ConfigError
-from transfuse.evaluation.evaluate import judge, judge_together
+from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import at_once
 from transfuse.network.model import predict
 from transfuse.network.scores import predict_in_slices
@@ -35,8 +35,8 @@ def texts(lengths: list[int], vocabulary: int = 30) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, vocabulary, (len(lengths), max(lengths)), generator=generator)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long()
-    labels = ids.roll(-1, 1).masked_fill(mask.roll(-1, 1) == 0, MISSING)
-    labels[:, -1] = MISSING
+    labels = ids.roll(-1, 1).masked_fill(mask.roll(-1, 1) == 0, IGNORED_LABEL)
+    labels[:, -1] = IGNORED_LABEL
     return {"input_ids": ids * mask, "attention_mask": mask, "labels": labels}
 
 
@@ -46,7 +46,7 @@ def test_scores_in_slices_are_the_scores(case: Case, rows: int) -> None:
     model = case.build().float()
     batch = dict(case.inputs(model.config))
     labels = batch["input_ids"].clone()
-    labels[:, -1] = labels[0, :3] = MISSING
+    labels[:, -1] = labels[0, :3] = IGNORED_LABEL
     batch["labels"] = labels
     due = predict(model, batch)
     found = list(predict_in_slices(model, batch, rows * model.config.vocab_size))
@@ -76,13 +76,13 @@ def test_padding_in_front_stays() -> None:
 @pytest.mark.parametrize("room", [1, 2000, 2**30])
 def test_what_is_measured_does_not_depend_on_the_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = named["LlamaForCausalLM"].build().float(), texts([9, 3, 12, 4, 2])
-    due = judge(model, [batch])
+    due = predict_answers(model, [batch])
     monkeypatch.setattr(budget, "BATCH", room)
-    found = judge(model, [batch])
+    found = predict_answers(model, [batch])
     for name in ("right", "asked", "loss"):
         torch.testing.assert_close(getattr(found, name), getattr(due, name), atol=1e-4, rtol=1e-5)
     assert found.metrics().samples == due.metrics().samples == 25
-    both = judge_together([model, model], [batch])
+    both = predict_ensemble([model, model], [batch])
     torch.testing.assert_close(both.loss, due.loss, atol=1e-4, rtol=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_a_classifier_keeps_the_order_of_its_samples(monkeypatch: pytest.MonkeyP
     batch = texts([9, 3, 12, 4, 2]) | {"labels": torch.tensor([0, 1, 0, 1, 1])}
     due = predict(model, batch).argmax(-1)
     monkeypatch.setattr(budget, "BATCH", 1)
-    found = judge(model, [batch])
+    found = predict_answers(model, [batch])
     assert torch.equal(found.chosen, due)
     assert torch.equal(found.wanted, batch["labels"])
 
@@ -127,18 +127,22 @@ def test_half_as_much_where_memory_is_short(error: Exception) -> None:
     tried: list[int] = []
 
     def work(batch: Batch) -> int:
-        tried.append(size(batch))
-        if size(batch) > 3:
+        tried.append(batch_size(batch))
+        if batch_size(batch) > 3:
             raise error
-        return size(batch)
+        return batch_size(batch)
 
     def halves(batch: Batch) -> list[Batch]:
-        return list(cut(batch, -(-size(batch) // 2)))
+        return list(cut(batch, -(-batch_size(batch) // 2)))
 
     assert halving(work, halves, {"x": torch.zeros(10)}) == [3, 2, 3, 2]
     assert tried == [10, 5, 3, 2, 5, 3, 2]
     with pytest.raises(type(error)):
-        halving(lambda batch: 1 / 0 if size(batch) > 10 else work({"x": torch.zeros(4)}), halves, {"x": torch.zeros(1)})
+        halving(
+            lambda batch: 1 / 0 if batch_size(batch) > 10 else work({"x": torch.zeros(4)}),
+            halves,
+            {"x": torch.zeros(1)},
+        )
 
 
 def test_other_errors_are_not_a_shortage() -> None:

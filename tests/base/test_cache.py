@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from transfuse.alignment.match_store import Shelf
+from transfuse.alignment.match_store import MatchStore
 from transfuse.base.cache import Store
-from transfuse.base.distributed import Ranks
+from transfuse.base.distributed import ProcessGroup
 from transfuse.base.lock import held
 from transfuse.base.run_state import load_state, save_state
 from transfuse.errors import OutputError
@@ -129,7 +129,7 @@ def test_a_state_that_is_damaged_is_none(tmp_path: Path) -> None:
 
 
 def test_a_map_that_goes_while_it_is_needed_is_said(tmp_path: Path) -> None:
-    shelf = Shelf(Store(tmp_path, spill=True))
+    shelf = MatchStore(Store(tmp_path, spill=True))
     shelf["space"] = Match(Permutation(torch.tensor([1, 0])), 0.0)
     assert shelf["space"].map.units == (2, 2)
     for file in tmp_path.iterdir():
@@ -150,12 +150,12 @@ def test_what_another_run_holds_is_not_touched(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Thread(Ranks):
+class Thread(ProcessGroup):
     """One of several threads that stand for processes."""
 
     board: Any = None
 
-    def gathered(self, found: Any) -> list[Any]:
+    def all_gather(self, found: Any) -> list[Any]:
         slots, barrier = self.board
         slots[self.rank] = found
         barrier.wait(10)
@@ -168,7 +168,7 @@ class Thread(Ranks):
 def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Callable[[], Any]]], list[Any]]:
     own = threading.local()
     for module in ("io.store", "io.state", "align.shelf"):
-        monkeypatch.setattr(f"transfuse.{module}.here", lambda: getattr(own, "ranks", Ranks()))
+        monkeypatch.setattr(f"transfuse.{module}.here", lambda: getattr(own, "ranks", ProcessGroup()))
 
     def call(jobs: list[Callable[[], Any]]) -> list[Any]:
         board, found = ([None] * len(jobs), threading.Barrier(len(jobs))), [None] * len(jobs)
@@ -203,8 +203,8 @@ def test_processes_agree_on_what_is_finished(together: Callable[..., list[Any]],
 def test_processes_take_the_first_ones_list_of_maps(together: Callable[..., list[Any]], tmp_path: Path) -> None:
     one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
     for store, names in ((one, "ab"), (other, "bc")):
-        shelf = Shelf(store)
+        shelf = MatchStore(store)
         for name in names:
             shelf[name] = Match(Permutation(torch.tensor([1, 0])), 0.0)
-    found = together([lambda: list(Shelf(one)), lambda: list(Shelf(other))])
+    found = together([lambda: list(MatchStore(one)), lambda: list(MatchStore(other))])
     assert found[0] == found[1]

@@ -8,7 +8,7 @@ import torch
 from checkpoints import as_pickle, as_shards, edit_weights, refuses
 from safetensors.torch import load_file, save_file
 
-from transfuse.checkpoint.lazy_tensors import places
+from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.errors import CheckpointError
 
@@ -51,7 +51,7 @@ def test_eight_bits_are_read_as_the_numbers_they_are(vit: Path, kind: torch.dtyp
     edit_weights(vit, lambda tensors: tensors.update({QUERY: tensors[QUERY].to(kind)}))
     name = "vit.layers.0.attention.q_proj.weight"
     assert torch.equal(load_model(vit).state_dict()[name], due)
-    where = places(vit, load_empty(vit))
+    where = tensor_locations(vit, load_empty(vit))
     assert where is not None
     assert torch.equal(where[name].read().float(), due)
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transfuse.checkpoint.legacy_config import add_legacy_keys, with_legacy_keys
 from transfuse.checkpoint.load import load_model
 from transfuse.network.compatible import check_same_function
-from transfuse.network.model import answer, example_inputs
+from transfuse.network.model import example_inputs, model_output
 
 KINDS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -49,7 +49,7 @@ def written(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     """The config.json of the saved model, with legacy keys; what transformers 5 reads of it is unchanged."""
     model.save_pretrained(folder)
     before = AutoConfig.from_pretrained(folder)
-    expected = answer(load_model(folder), example_inputs(model.config))
+    expected = model_output(load_model(folder), example_inputs(model.config))
     add_legacy_keys(folder)
     text = (folder / "config.json").read_text()
     after = AutoConfig.from_pretrained(folder)
@@ -58,7 +58,7 @@ def written(model: PreTrainedModel, folder: Path) -> dict[str, Any]:
     assert {name: plain(after.to_dict()[name]) for name in fields} == {
         name: plain(before.to_dict()[name]) for name in fields
     }
-    assert torch.equal(answer(load_model(folder), example_inputs(after)), expected)
+    assert torch.equal(model_output(load_model(folder), example_inputs(after)), expected)
     add_legacy_keys(folder)
     assert (folder / "config.json").read_text() == text
     after.save_pretrained(folder / "again")

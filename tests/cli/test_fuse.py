@@ -57,14 +57,14 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     monkeypatch.setattr(loop, "EVERY", 2)
     whole = load_whole(world, run, what)
 
-    def killed(self: loop.Descent) -> None:
+    def killed(self: loop.TrainingLoop) -> None:
         if self.steps == 2:
             raise KeyboardInterrupt
         step(self)
 
-    step = loop.Descent.step
+    step = loop.TrainingLoop.step
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Descent, "step", killed)
+        patch.setattr(loop.TrainingLoop, "step", killed)
         assert run(*learn(world, what=what)).status != 0
     work = world.here / "out.work"
     assert list(work.rglob(state))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from world import Run, World, one_line
 
 from transfuse.base.lock import alone, held, lock_beside
-from transfuse.checkpoint.owned import MARK
+from transfuse.checkpoint.owned import MARKER
 from transfuse.cli import main
 
 
@@ -81,9 +81,9 @@ def test_killed_at_any_moment(before: str, world: World, run: Run, monkeypatch: 
 def test_two_runs_on_one_output(world: World, run: Run) -> None:
     work = world.here / "out.work"
     work.mkdir()
-    with held(work / MARK, "out"):
+    with held(work / MARKER, "out"):
         one_line(run(*arguments(world)), ["out", "another run is writing it", "another output"])
-        assert [path.name for path in work.iterdir()] == [MARK]
+        assert [path.name for path in work.iterdir()] == [MARKER]
     assert run(*arguments(world)).status == 0
     assert not work.exists()
 
@@ -114,10 +114,10 @@ def test_one_lock_for_an_output_whatever_the_cache(cache: list[str], world: Worl
 
 def test_other_files_in_the_folder_of_the_work_stay(world: World, run: Run) -> None:
     (world.here / "out.work").mkdir()
-    for name in (MARK, "notes.txt"):
+    for name in (MARKER, "notes.txt"):
         (world.here / "out.work" / name).write_text("mine")
     assert run(*arguments(world)).status == 0
-    assert {path.name for path in (world.here / "out.work").iterdir()} == {MARK, "notes.txt"}
+    assert {path.name for path in (world.here / "out.work").iterdir()} == {MARKER, "notes.txt"}
 
 
 def test_two_runs_on_one_cache(world: World, run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:

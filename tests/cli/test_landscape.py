@@ -12,7 +12,7 @@ from world import Run, World, one_line
 
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model
-from transfuse.checkpoint.provenance import lineage
+from transfuse.checkpoint.provenance import provenance
 from transfuse.evaluation.landscape import Plane, plane
 
 
@@ -95,12 +95,12 @@ def test_mistakes(world: World, run: Run) -> None:
 
 
 def test_lineage_is_read_from_the_records(world: World, tmp_path: Path) -> None:
-    assert lineage(world.b, world.a) == "none"
-    assert lineage(world.a, world.a) == "basis"
+    assert provenance(world.b, world.a) == "none"
+    assert provenance(world.a, world.a) == "basis"
 
     def recorded(record: object) -> str:
         (child / "transfuse.json").write_text(json.dumps(record))
-        return lineage(child, world.a)
+        return provenance(child, world.a)
 
     child = world.damaged(lambda copy: None)
     a, b = ({"path": str(path), "sha256": file_hashes(path)} for path in (world.a, world.b))
@@ -111,16 +111,16 @@ def test_lineage_is_read_from_the_records(world: World, tmp_path: Path) -> None:
     assert recorded({"finetuned": b}) == "none"
     assert recorded({"models": "?"}) == recorded([1]) == recorded({"finetuned": None}) == "none"
     (child / "transfuse.json").write_text("{")
-    assert lineage(child, world.a) == "none"
+    assert provenance(child, world.a) == "none"
 
 
 def test_what_was_fine_tuned_from_a_fusion_is_still_in_the_basis(world: World, run: Run, fused: Path) -> None:
     tuned = world.damaged(lambda copy: None)
     record = {"finetuned": {"path": str(fused), "sha256": file_hashes(fused)}}
     (tuned / "transfuse.json").write_text(json.dumps(record))
-    assert lineage(tuned, world.a) == "gauge"
+    assert provenance(tuned, world.a) == "gauge"
     (fused / "config.json").write_text("{}")
-    assert lineage(tuned, world.a) == "none"
+    assert provenance(tuned, world.a) == "none"
 
 
 def test_distances_in_the_plane_are_those_between_the_models(world: World) -> None:

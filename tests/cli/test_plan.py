@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from world import SIZES, Run, World, one_line
 
-from transfuse.base.sizes import in_bytes, in_words
+from transfuse.base.sizes import format_bytes, parse_bytes
 from transfuse.checkpoint import load
 from transfuse.fusion.cost_model import Labour, Rates
 
@@ -50,10 +50,10 @@ def test_mistakes(world: World, run: Run) -> None:
 
 
 def test_sizes_as_people_write_them() -> None:
-    assert [in_bytes(text) for text in ("8GB", "1.5 MB", "2GiB", "12", "3k")] == [
+    assert [parse_bytes(text) for text in ("8GB", "1.5 MB", "2GiB", "12", "3k")] == [
         8 * 10**9, 1_500_000, 2 * 2**30, 12, 3000,
     ]  # fmt: skip
-    assert [in_words(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
+    assert [format_bytes(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
 
 
 def test_labour_takes_time() -> None:

@@ -10,7 +10,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from world import Run
 
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.network.families import declare
 from transfuse.network.symmetry import fold, symmetric
 
@@ -30,7 +30,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
             parameter.add_(0.2 * torch.randn_like(parameter))
     spec = symmetric(declare(CONFIG, "ViTForImageClassification"))
     precise = {name: values.double() for name, values in model.state_dict().items()}
-    moved = carry_all(spec, fold(spec, precise), random_alignment(spec, 7))
+    moved = transform_all(spec, fold(spec, precise), random_alignment(spec, 7))
     model.save_pretrained(tmp_path / "model")
     model.load_state_dict(moved)
     model.save_pretrained(tmp_path / "copy")

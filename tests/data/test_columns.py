@@ -8,7 +8,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.samples import load_samples
 from transfuse.errors import DataError
 
@@ -55,8 +55,8 @@ def test_label_column_is_found_by_name_then_type() -> None:
 
 def test_missing_labels_are_ignored_by_the_loss_and_refused_on_request() -> None:
     samples = load_samples(Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, None, -1]}))
-    assert samples.labels().tolist() == [1, MISSING, MISSING]
-    assert torch.nn.CrossEntropyLoss().ignore_index == MISSING
+    assert samples.labels().tolist() == [1, IGNORED_LABEL, IGNORED_LABEL]
+    assert torch.nn.CrossEntropyLoss().ignore_index == IGNORED_LABEL
     with pytest.raises(DataError, match="2 of 3 samples have no label, the first in row 1"):
         samples.require_labels()
 

@@ -6,7 +6,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
 from transfuse.errors import CheckpointError
 
@@ -41,7 +41,7 @@ def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
     later = masked_preparer(tokenizer, 64, lambda: 1)(TEXTS)
     assert (batch["labels"] != later["labels"]).any()
     plain = text_preparer(tokenizer, 64)(TEXTS)
-    hidden = batch["labels"] != MISSING
+    hidden = batch["labels"] != IGNORED_LABEL
     assert 0.05 < hidden.sum() / plain["attention_mask"].sum() < 0.3
     assert (batch["labels"][hidden] == plain["input_ids"][hidden]).all()
     assert (batch["input_ids"] == plain["input_ids"])[~hidden].all()
@@ -50,7 +50,7 @@ def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
 
 def test_of_every_text_with_a_word_one_is_hidden(folder):
     batch = masked_preparer(load_tokenizer(folder, config()), 16)(["w1", "w2 w3", ""])
-    assert (batch["labels"] != MISSING).any(1).tolist() == [True, True, False]
+    assert (batch["labels"] != IGNORED_LABEL).any(1).tolist() == [True, True, False]
 
 
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):

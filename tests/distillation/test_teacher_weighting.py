@@ -4,14 +4,14 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.base.batch import MISSING, asked
-from transfuse.distillation.teacher_weighting import TRUST, believed, together
+from transfuse.base.batch import IGNORED_LABEL, answers_per_sample
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities, teacher_weights
 from transfuse.network.model import predict
 
 BY_NAME = {case.name: case for case in CASES}
 
 
-@pytest.mark.parametrize("how", TRUST)
+@pytest.mark.parametrize("how", TEACHER_WEIGHTING)
 def test_shares_of_every_sample_sum_to_one(how):
     for name in ("ViTForImageClassification", "BertForMaskedLM"):
         case = BY_NAME[name]
@@ -19,13 +19,13 @@ def test_shares_of_every_sample_sum_to_one(how):
         batch = case.inputs(models[0].config)
         labels = torch.zeros(2, dtype=torch.long)
         if "input_ids" in batch:
-            labels = torch.full(batch["input_ids"].shape, MISSING)
+            labels = torch.full(batch["input_ids"].shape, IGNORED_LABEL)
             labels[0, 1:3] = labels[1, 4] = 1
         batch = batch | {"labels": labels}
-        shares = believed(TRUST[how], models, [0.5, 0.5], batch)
+        shares = teacher_weights(TEACHER_WEIGHTING[how], models, [0.5, 0.5], batch)
         assert shares.shape == (2, 2)
         torch.testing.assert_close(shares.sum(0), torch.ones(2))
-        said = together(TRUST[how], models, [0.5, 0.5], batch)
+        said = ensemble_probabilities(TEACHER_WEIGHTING[how], models, [0.5, 0.5], batch)
         torch.testing.assert_close(said.sum(1), torch.ones(len(said)))
 
 
@@ -38,16 +38,19 @@ def test_who_is_sure_is_believed_and_who_is_right():
         sure.classifier.bias[3] += 100
     batch = case.inputs(sure.config)
     said = [predict(model, batch) for model in (doubtful, sure)]
-    assert (TRUST["confidence"](said, [0.5, 0.5], batch)[1] > 0.9).all()
+    assert (TEACHER_WEIGHTING["confidence"](said, [0.5, 0.5], batch)[1] > 0.9).all()
     torch.testing.assert_close(
-        together(TRUST["confidence"], [doubtful, sure], [0.5, 0.5], batch), said[1].softmax(-1), atol=0.1, rtol=0
+        ensemble_probabilities(TEACHER_WEIGHTING["confidence"], [doubtful, sure], [0.5, 0.5], batch),
+        said[1].softmax(-1),
+        atol=0.1,
+        rtol=0,
     )
-    wrong = TRUST["labels"](said, [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])})
+    wrong = TEACHER_WEIGHTING["labels"](said, [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])})
     assert wrong[1, 0] > 0.6
     assert wrong[1, 1] < 0.01
 
 
 def test_scores_belong_to_the_samples_they_are_about():
-    words = torch.tensor([[MISSING, 5, 6], [MISSING, MISSING, 7]])
-    assert asked({"input_ids": words, "labels": words}, 3).tolist() == [0, 0, 1]
-    assert asked({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 1, 2, 0, 1, 2]
+    words = torch.tensor([[IGNORED_LABEL, 5, 6], [IGNORED_LABEL, IGNORED_LABEL, 7]])
+    assert answers_per_sample({"input_ids": words, "labels": words}, 3).tolist() == [0, 0, 1]
+    assert answers_per_sample({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 1, 2, 0, 1, 2]

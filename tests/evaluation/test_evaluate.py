@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.evaluation.evaluate import barrier, ensemble, evaluate, path
+from transfuse.evaluation.evaluate import barrier, ensemble, evaluate, measure_path
 from transfuse.merging.mean import mean
 
 VIT = CASES[0]
@@ -39,7 +39,7 @@ def test_path_ends_at_its_models_and_passes_their_mean():
     start, end = VIT.build(1), VIT.build(2)
     parents = evaluate(start, batches()), evaluate(end, batches())
     seen = []
-    line = path(start, start.state_dict(), end.state_dict(), parents, batches(), 5, seen.append)
+    line = measure_path(start, start.state_dict(), end.state_dict(), parents, batches(), 5, seen.append)
     assert seen == [0, 0.25, 0.5, 0.75, 1]
     assert (line.points[0], line.points[-1]) == parents
     middle = VIT.build()

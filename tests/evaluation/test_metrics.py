@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from transfuse.errors import DataError
-from transfuse.evaluation.metrics import outcome
+from transfuse.evaluation.metrics import predictions
 
 RIGHT, WRONG = (log(0.75), log(0.25)), (log(0.25), log(0.75))
 
 
 def test_metrics_by_hand() -> None:
-    found = outcome(lambda batch: torch.tensor([WRONG, RIGHT]), [{"labels": torch.tensor([1, 1])}])
+    found = predictions(lambda batch: torch.tensor([WRONG, RIGHT]), [{"labels": torch.tensor([1, 1])}])
     metrics = found.metrics()
     assert (metrics.accuracy, metrics.samples) == (0.5, 2)
     assert metrics.loss == pytest.approx((log(4 / 3) + log(4)) / 2)
@@ -22,17 +22,17 @@ def test_metrics_by_hand() -> None:
 
 def test_who_is_as_sure_as_right_is_calibrated() -> None:
     batches = [{"labels": torch.tensor([0, 0])}, {"labels": torch.tensor([0, 1])}]
-    assert outcome(lambda batch: torch.tensor([RIGHT, RIGHT]), batches).metrics().calibration_error < 1e-7
+    assert predictions(lambda batch: torch.tensor([RIGHT, RIGHT]), batches).metrics().calibration_error < 1e-7
 
 
 def test_a_confidence_of_one_has_its_bin() -> None:
-    metrics = outcome(lambda batch: torch.tensor([[0.0, -800.0]]), [{"labels": torch.tensor([1])}]).metrics()
+    metrics = predictions(lambda batch: torch.tensor([[0.0, -800.0]]), [{"labels": torch.tensor([1])}]).metrics()
     assert (metrics.calibration_error, metrics.loss, metrics.accuracy) == (1.0, 800.0, 0.0)
 
 
 def test_classes_by_hand() -> None:
     said = torch.tensor([RIGHT, RIGHT, WRONG, WRONG])
-    found = outcome(lambda batch: said, [{"labels": torch.tensor([0, 1, 1, 1])}]).grades({0: "cat"})
+    found = predictions(lambda batch: said, [{"labels": torch.tensor([0, 1, 1, 1])}]).grades({0: "cat"})
     assert list(found) == ["cat", "1"]
     assert (found["cat"].precision, found["cat"].recall, found["cat"].support) == (0.5, 1.0, 1)
     assert found["cat"].f1 == pytest.approx(2 / 3)
@@ -41,7 +41,7 @@ def test_classes_by_hand() -> None:
 
 def test_words_of_a_text_count_together() -> None:
     labels = torch.tensor([[-100, 0, 1], [0, -100, -100], [-100, -100, -100]])
-    found = outcome(lambda batch: torch.tensor([RIGHT, RIGHT, WRONG]), [{"labels": labels}])
+    found = predictions(lambda batch: torch.tensor([RIGHT, RIGHT, WRONG]), [{"labels": labels}])
     assert found.right.tolist() == [1, 0, 0]
     assert found.asked.tolist() == [2, 1, 0]
     assert found.loss.tolist() == pytest.approx([log(4 / 3) + log(4), log(4), 0])
@@ -51,6 +51,6 @@ def test_words_of_a_text_count_together() -> None:
 
 def test_where_nothing_is_asked_nothing_is_measured() -> None:
     with pytest.raises(DataError, match="nothing to measure"):
-        outcome(lambda batch: torch.zeros(0, 2), [{"labels": torch.full((2, 3), -100)}])
+        predictions(lambda batch: torch.zeros(0, 2), [{"labels": torch.full((2, 3), -100)}])
     with pytest.raises(DataError, match="nothing to measure"):
-        outcome(lambda batch: torch.zeros(0, 2), [])
+        predictions(lambda batch: torch.zeros(0, 2), [])

@@ -5,16 +5,16 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from transfuse.evaluation.metrics import Outcome
-from transfuse.evaluation.statistics import certainty, difference
+from transfuse.evaluation.metrics import Predictions
+from transfuse.evaluation.statistics import difference, intervals
 
 NONE = torch.zeros(0, dtype=torch.long)
 
 
-def classifier(right: torch.Tensor, loss: torch.Tensor | None = None) -> Outcome:
+def classifier(right: torch.Tensor, loss: torch.Tensor | None = None) -> Predictions:
     right = right.double()
     labels = torch.ones(len(right), dtype=torch.long)
-    return Outcome(
+    return Predictions(
         right, torch.ones_like(right), 1 - right if loss is None else loss, torch.zeros(15, 3), right.long(), labels
     )
 
@@ -23,22 +23,22 @@ def test_an_interval_is_as_wide_as_theory_has_it() -> None:
     count, share = 900, 0.3
     right = torch.zeros(count)
     right[: int(share * count)] = 1
-    low, high = certainty(classifier(right)).accuracy
+    low, high = intervals(classifier(right)).accuracy
     wide = NormalDist().inv_cdf(0.975) * (share * (1 - share) / count) ** 0.5
     assert (low, high) == (pytest.approx(share - wide, abs=0.004), pytest.approx(share + wide, abs=0.004))
 
 
 def test_all_right_of_seven_is_not_certainty() -> None:
-    low, high = certainty(classifier(torch.ones(7))).accuracy
+    low, high = intervals(classifier(torch.ones(7))).accuracy
     assert (low, high) == (pytest.approx(7 / (7 + 1.96**2), abs=1e-3), 1)  # Wilson (1927)
 
 
 def test_texts_are_drawn_not_words() -> None:
     """A hundred equal words a text tell no more than one."""
     right = torch.arange(50).remainder(2).double()
-    once = Outcome(right, torch.ones(50).double(), right, torch.zeros(15, 3), NONE, NONE)
-    often = Outcome(100 * right, torch.full((50,), 100.0).double(), 100 * right, torch.zeros(15, 3), NONE, NONE)
-    assert certainty(often) == certainty(once)
+    once = Predictions(right, torch.ones(50).double(), right, torch.zeros(15, 3), NONE, NONE)
+    often = Predictions(100 * right, torch.full((50,), 100.0).double(), 100 * right, torch.zeros(15, 3), NONE, NONE)
+    assert intervals(often) == intervals(once)
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
@@ -68,11 +68,11 @@ def test_a_steady_small_difference_is_seen_and_noise_is_not() -> None:
 
 
 def test_words_are_not_put_to_mcnemar() -> None:
-    words = Outcome(torch.ones(4), torch.full((4,), 2.0), torch.ones(4), torch.zeros(15, 3), NONE, NONE)
+    words = Predictions(torch.ones(4), torch.full((4,), 2.0), torch.ones(4), torch.zeros(15, 3), NONE, NONE)
     assert difference(words, words).accuracy_p is None
 
 
 def test_of_one_sample_nothing_is_known() -> None:
     one = classifier(torch.ones(1))
-    assert (certainty(one).accuracy, certainty(one).loss) == (None, None)
+    assert (intervals(one).accuracy, intervals(one).loss) == (None, None)
     assert difference(one, classifier(torch.zeros(1))).loss_p == 1

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import transfuse
 from transfuse.checkpoint.files import weight_files
-from transfuse.checkpoint.lazy_tensors import places
+from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError
@@ -44,7 +44,7 @@ def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     models = saved(case, tmp_path)
     empty = [load_empty(path) for path in models]
     if not streamable(models, empty, Options(align=align), False):
-        assert places(tmp_path / "0", case.build()) is None
+        assert tensor_locations(tmp_path / "0", case.build()) is None
         with pytest.raises(CheckpointError, match="can only be loaded"):
             stream(models, tmp_path / "out", align=align)
         return

@@ -7,15 +7,15 @@ from datasets import Dataset
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
-from transfuse.base.batch import MISSING, cast, held_out
-from transfuse.config.literals import Learning
-from transfuse.distillation.loop import EVERY, halves_that_ask
-from transfuse.distillation.teacher_weighting import even
+from transfuse.base.batch import IGNORED_LABEL, cast, held_out
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.loop import EVERY, split_with_answers
+from transfuse.distillation.teacher_weighting import uniform
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
 from transfuse.merging import learned_weights
-from transfuse.merging.learned_weights import Lesson, learn_weights
+from transfuse.merging.learned_weights import WeightDistillation, learn_weights
 from transfuse.report.tables import fusion_summary
 
 SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
@@ -40,10 +40,10 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 @families
 def test_a_broken_model_comes_nearer_in_every_family(case):
     fused, halves = broken(case), held_out(batches(case))
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=2 * EVERY))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * EVERY))
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
-    again = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=1), even, (), 0)
+    again = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=1), uniform, (), 0)
     assert again.looks[0] == pytest.approx(min(course.excess), abs=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_a_broken_model_comes_nearer_in_every_family(case):
 def test_a_model_that_is_what_its_parents_are_stays(case):
     model, parents = case.build(1), [case.build(1), case.build(1)]
     before = case.logits(model)
-    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), Learning(steps=EVERY))
+    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), LearningOptions(steps=EVERY))
     torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_streams_are_what_brings_it_back():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(learned_weights, "STREAMS", streams)
             fused = broken(case)
-            learn_weights(fused, [whole], [1.0], held_out(batches(case)), Learning(steps=4 * EVERY))
+            learn_weights(fused, [whole], [1.0], held_out(batches(case)), LearningOptions(steps=4 * EVERY))
         left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
     assert left[learned_weights.STREAMS] < 0.9 * left[0.0]
 
@@ -75,7 +75,9 @@ def test_who_is_believed_is_followed():
     sample = batches(case, 1)[0]
 
     def lesson(fused, believe):
-        return Lesson(fused, [first, second], [0.5, 0.5], ([sample], [sample]), Learning(steps=1), believe, (), 0)
+        return WeightDistillation(
+            fused, [first, second], [0.5, 0.5], ([sample], [sample]), LearningOptions(steps=1), believe, (), 0
+        )
 
     def of_one(said, weights, batch):
         return torch.tensor([[1.0], [0.0]]).expand(-1, len(batch["pixel_values"])).to(torch.float64)
@@ -86,7 +88,7 @@ def test_who_is_believed_is_followed():
         return float(found.loss(sample).detach() + (own * own.log()).sum(-1).mean())
 
     assert abs(lacks(case.build(1), of_one)) < 1e-6
-    assert lacks(case.build(1), even) > 0.1
+    assert lacks(case.build(1), uniform) > 0.1
 
 
 def test_padding_teaches_nothing():
@@ -96,10 +98,12 @@ def test_padding_teaches_nothing():
     sample["attention_mask"] = torch.ones_like(sample["input_ids"])
     sample["attention_mask"][:, -2:] = 0
     sample["labels"] = sample["input_ids"].clone()
-    sample["labels"][:, -2:] = MISSING
+    sample["labels"][:, -2:] = IGNORED_LABEL
     other = sample | {"input_ids": sample["input_ids"].clone()}
     other["input_ids"][:, -2:] = 1
-    lesson = Lesson(fused, parents, [0.5, 0.5], ([sample], [sample]), Learning(steps=1), even, (), 0)
+    lesson = WeightDistillation(
+        fused, parents, [0.5, 0.5], ([sample], [sample]), LearningOptions(steps=1), uniform, (), 0
+    )
     with torch.no_grad():
         torch.testing.assert_close(lesson.loss(sample), lesson.loss(other))
 
@@ -112,7 +116,9 @@ def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypat
     monkeypatch.setattr(learned_weights, "ROOM", room)
     case = CASES[0]
     parent, sample = case.build(1), batches(case, 1)
-    lesson = Lesson(broken(case), [parent], [1.0], (sample, sample), Learning(steps=10, augment=augment), even, (), 0)
+    lesson = WeightDistillation(
+        broken(case), [parent], [1.0], (sample, sample), LearningOptions(steps=10, augment=augment), uniform, (), 0
+    )
     passes = []  # but for the first, by which it is told how many answers a batch has
     parent.register_forward_hook(lambda *given: passes.append(given))
     losses = [lesson.loss(lesson._drawn()) for _ in range(10)]
@@ -126,7 +132,7 @@ def test_a_step_takes_a_hundred_answers_at_least(name, count):
     """Two images have as many, two texts of twelve words twenty-four."""
     case = next(case for case in CASES if case.name == name)
     fused, halves, seen = broken(case), (batches(case, 3), batches(case, 1)), []
-    lesson = Lesson(fused, [case.build(1)], [1.0], halves, Learning(steps=2), even, (), 0)
+    lesson = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2), uniform, (), 0)
     fused.register_forward_hook(lambda *given: seen.append(given))
     lesson.step()
     assert len(seen) == count
@@ -136,12 +142,12 @@ def test_texts_that_ask_nothing_teach_nothing():
     """A piece of a batch may have nothing to tell, where the batch as a whole does."""
     case = next(case for case in CASES if case.name == "BertForMaskedLM")
     sample = {name: torch.cat([each[name] for each in batches(case)]) for name in batches(case, 1)[0]}
-    labels = torch.full_like(sample["input_ids"], MISSING)
+    labels = torch.full_like(sample["input_ids"], IGNORED_LABEL)
     labels[:5] = sample["input_ids"][:5]
     halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
     assert len(labels) > learned_weights.SAMPLES
     fused = broken(case)
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, Learning(steps=EVERY))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=EVERY))
     assert course.best > 0
     assert all(values.isfinite().all() for values in fused.parameters())
 
@@ -150,7 +156,7 @@ def test_what_is_left_alone_stays():
     case = CASES[0]
     fused, left = broken(case), "vit.layers.0.mlp.fc1"
     before = {name: values.clone() for name, values in fused.state_dict().items()}
-    learn_weights(fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=EVERY), leave=[left])
+    learn_weights(fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=EVERY), leave=[left])
     changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
     assert changed
     assert not any(name.startswith(f"{left}.") for name in changed)
@@ -162,7 +168,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
     def learn(state=None):
         fused = broken(case)
         course = learn_weights(
-            fused, [case.build(1)], [1.0], held_out(batches(case)), Learning(steps=2 * EVERY), state=state
+            fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=2 * EVERY), state=state
         )
         return fused.state_dict(), course
 
@@ -182,7 +188,7 @@ def test_refused_without_samples_or_a_head():
         fuse(models, steps=3)
     bare = next(case for case in HEADS if case.name == "BertModel")
     with pytest.raises(SpecError, match="no head to learn weights by"):
-        halves_that_ask(bare.build(1), batches(bare), "weights")
+        split_with_answers(bare.build(1), batches(bare), "weights")
 
 
 def pictures(count: int) -> tuple[Dataset, ViTImageProcessorPil]:

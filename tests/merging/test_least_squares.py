@@ -6,9 +6,9 @@ from cases import CASES, Case
 
 from transfuse.activations import token_importance
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion.fuse import fuse
@@ -74,7 +74,7 @@ def test_so_does_one_whose_units_nearly_repeat_each_other():
 def test_the_fused_outputs_come_closer_to_the_parents_mean():
     case = CASES[0]
     anchor, source = (network(case.build(seed), CPU) for seed in (1, 2))
-    aligned = METHODS["exact"](anchor, source, Choices("weights"))
+    aligned = METHODS["exact"](anchor, source, AlignContext("weights"))
     fused = with_tensors(anchor.model, mean([aligned.anchor, aligned.carried], [0.5, 0.5]))
     parents = [with_tensors(anchor.model, tensors) for tensors in (aligned.anchor, aligned.carried)]
     target = mean([{"": case.logits(parent)} for parent in parents], [0.5, 0.5])[""]
@@ -144,7 +144,7 @@ def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(mon
     model = network(case.build(1), CPU)
     spec = symmetric(model.spec)
     maps = {name: found for name, found in random_alignment(spec, 3).items() if not name.startswith("stream")}
-    other = with_tensors(model.model, carry_all(spec, model.tensors, maps))
+    other = with_tensors(model.model, transform_all(spec, model.tensors, maps))
     parents = [model.model, other]
     fused = with_tensors(model.model, mean([model.tensors, network(other, CPU).tensors], [0.5, 0.5]))
     reference = case.logits(case.build(1))

@@ -5,10 +5,10 @@ import torch
 from cases import CASES, Case
 from torch.nn.functional import cross_entropy
 
-from transfuse.activations.prefix_cache import Prefix
-from transfuse.base.batch import MISSING, cast
-from transfuse.merging.output_head import fit_readout, readout
-from transfuse.merging.split import Half
+from transfuse.activations.prefix_cache import PrefixCache
+from transfuse.base.batch import IGNORED_LABEL, cast
+from transfuse.merging.output_head import fit_output_head, output_head
+from transfuse.merging.split import Split
 from transfuse.network.model import declaration, predict
 
 BY_NAME = {case.name: case for case in CASES}
@@ -29,15 +29,15 @@ def fit(name: str, spoil: float):
     """A model whose parents are itself and another as it was before its last layer was spoilt."""
     case = BY_NAME[name]
     fused, parent = case.build(1), case.build(1)
-    found = readout(declaration(fused), fused)
+    found = output_head(declaration(fused), fused)
     with torch.no_grad():
         for values in fused.get_submodule(found.name).parameters():
             values.add_(spoil * (1 + values.std(correction=0)) * torch.randn_like(values))
     spoilt = {key: values.clone() for key, values in fused.state_dict().items()}
     halves = [batches(case, seeds) for seeds in (range(60), range(60, 80))]
     shares = [[torch.ones(1, 2)] * len(each) for each in halves]
-    models = [Prefix(model, [*halves[0], *halves[1]], []) for model in (fused, parent)]
-    done = fit_readout(found, models, [Half(*each) for each in zip(halves, shares, strict=True)])
+    models = [PrefixCache(model, [*halves[0], *halves[1]], []) for model in (fused, parent)]
+    done = fit_output_head(found, models, [Split(*each) for each in zip(halves, shares, strict=True)])
     return fused, parent, spoilt, done, found
 
 
@@ -75,20 +75,20 @@ def test_a_last_layer_that_is_right_stays(name):
 def test_scores_that_no_linear_map_puts_out_have_none(name):
     """They are capped, compared, projections, or the mean of two heads."""
     model = BY_NAME[name].build(1)
-    assert readout(declaration(model), model) is None
+    assert output_head(declaration(model), model) is None
 
 
 def test_several_classes_at_once_are_left_to_least_squares():
     model = BY_NAME["ViTForImageClassification"].build(1)
     model.config.problem_type = "multi_label_classification"
-    assert readout(declaration(model), model) is None
+    assert output_head(declaration(model), model) is None
 
 
 def test_nothing_is_fitted_where_nothing_is_asked():
     case = BY_NAME["BertForMaskedLM"]
     fused, parent = case.build(1), case.build(2)
-    silent = [each | {"labels": torch.full_like(each["input_ids"], MISSING)} for each in batches(case, range(4))]
-    half = Half(silent, [torch.ones(1, 2)] * 4)
-    models = [Prefix(each, silent, []) for each in (fused, parent)]
-    done = fit_readout(readout(declaration(fused), fused), models, [half] * 2)
+    silent = [each | {"labels": torch.full_like(each["input_ids"], IGNORED_LABEL)} for each in batches(case, range(4))]
+    half = Split(silent, [torch.ones(1, 2)] * 4)
+    models = [PrefixCache(each, silent, []) for each in (fused, parent)]
+    done = fit_output_head(output_head(declaration(fused), fused), models, [half] * 2)
     assert done.ridge is None

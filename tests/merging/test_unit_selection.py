@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from transfuse.merging import gram as module
-from transfuse.merging.gram import added, thinned
+from transfuse.merging.gram import added, importance_sample
 from transfuse.merging.unit_selection import forward_selection
 
 
 def sums(inputs, target, weights):
-    return added(None, module.sums(inputs, [target], weights))
+    return added(None, module.gram_matrix(inputs, [target], weights))
 
 
 def test_the_units_that_a_target_is_made_of_are_found():
@@ -46,7 +46,7 @@ def test_half_the_products_are_mirrored(monkeypatch, columns):
     one = torch.cat([rows, torch.ones(50, 1)], 1).double()
     found = sums(rows.double(), rows.double(), weights)
     torch.testing.assert_close(found.inputs, one.T @ (weights.double().unsqueeze(1) * one))
-    twice = added(found, module.sums(rows.double(), [rows.double()], weights))
+    twice = added(found, module.gram_matrix(rows.double(), [rows.double()], weights))
     torch.testing.assert_close(twice.cross, 2 * one.T @ (weights.double().unsqueeze(1) * rows.double()))
 
 
@@ -55,7 +55,7 @@ def test_rows_that_are_drawn_stand_for_all():
     inputs, target = torch.randn(40_000, 3, generator=generator) + 1, torch.randn(40_000, 2, generator=generator)
     weights = torch.rand(40_000, generator=generator)
     weights[:50] = 1000.0
-    drawn, counts = thinned(weights, 4000, 1)
+    drawn, counts = importance_sample(weights, 4000, 1)
     assert 3700 < len(drawn) < 4300
     assert set(range(50)) <= set(drawn.tolist())
     all_of_them, some = sums(inputs, target, weights), sums(inputs[drawn], target[drawn], counts)
@@ -64,7 +64,7 @@ def test_rows_that_are_drawn_stand_for_all():
 
 def test_few_rows_are_all_kept():
     weights = torch.tensor([1.0, 2.0])
-    drawn, counts = thinned(weights, 2, 0)
+    drawn, counts = importance_sample(weights, 2, 0)
     assert drawn.tolist() == [0, 1]
     assert counts is weights
 

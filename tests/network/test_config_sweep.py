@@ -20,8 +20,8 @@ from transfuse.errors import SpecError
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.config_fields import BOOKKEEPING, OTHER_HEADS, SAID_TWICE, SIZES, TOKENS, TRAINING, known
 from transfuse.network.families import declare
-from transfuse.network.layout import opened
-from transfuse.network.model import answer
+from transfuse.network.layout import unfused
+from transfuse.network.model import model_output
 
 MODELS = [*CASES, *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "T5")))]
 FAMILIES = sorted({case.configure().model_type for case in MODELS})
@@ -88,7 +88,7 @@ def refused(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str)
     """Whether a check says no, or the declarations give units of other numbers, which the alignments judge."""
     try:
         check_same_function(ours, theirs, architecture=architecture)
-        both = [opened(declare(config, architecture)) for config in (ours, theirs)]
+        both = [unfused(declare(config, architecture)) for config in (ours, theirs)]
         check_same_layers(*both)
     except SpecError:
         return True
@@ -102,7 +102,7 @@ def missed(case: Case) -> list[str]:
     base, architecture, found = case.configure(), case.architecture.__name__, []
     model = case.build()
     state, inputs = model.state_dict(), words(base, architecture)
-    expected = answer(model, inputs)
+    expected = model_output(model, inputs)
     for path, arguments in changes(base.to_dict(), case.sizes):
         try:
             config = case.config(**copy.deepcopy(arguments))
@@ -111,7 +111,7 @@ def missed(case: Case) -> list[str]:
         except Exception:  # no such configuration, or weights of other shapes
             continue
         try:
-            given = answer(other, inputs)
+            given = model_output(other, inputs)
             same = given.shape == expected.shape and bool((given - expected).abs().max() < 1e-6 * expected.abs().max())
         except Exception:
             same = False

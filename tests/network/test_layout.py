@@ -2,9 +2,9 @@
 
 import torch
 
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.network.builder import Builder
-from transfuse.network.layout import close_tensors, open_tensors, opened
+from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.transport.maps import Permutation
@@ -31,11 +31,11 @@ def random(spec: Spec) -> dict[str, torch.Tensor]:
 def test_opening_and_closing_changes_nothing():
     for spec in (toy(HEAD * Q + HEAD * K), toy(HEAD * (Q + K)), toy(HEAD * (Q + K), transposed=True), toy(HEAD * Q)):
         tensors = random(spec)
-        there = open_tensors(spec, tensors)
+        there = split_fused(spec, tensors)
         assert {name: values.shape for name, values in there.items()} == {
-            name: torch.Size(axis.size for axis in axes) for name, axes in opened(spec).tensors().items()
+            name: torch.Size(axis.size for axis in axes) for name, axes in unfused(spec).tensors().items()
         }
-        back = close_tensors(spec, there)
+        back = join_fused(spec, there)
         assert back.keys() == tensors.keys()
         for name, values in tensors.items():
             torch.testing.assert_close(back[name], values)
@@ -50,7 +50,7 @@ def test_fused_layouts_differ():
         "part": (part_major, torch.cat([part.flatten(0, 1) for part in parts.values()])),
     }
     for spec, weight in stored.values():
-        found = open_tensors(spec, random(spec) | {"fused.weight": weight})
+        found = split_fused(spec, random(spec) | {"fused.weight": weight})
         for number, part in enumerate(parts.values()):
             assert torch.equal(found[f"fused[{number}].weight"], part.flatten(0, 1))
 
@@ -59,8 +59,8 @@ def test_a_fused_tensor_is_carried_part_by_part():
     spec = toy(HEAD * (Q + K))
     tensors = random(spec)
     swap, turn = Permutation(torch.tensor([1, 0])), Permutation(torch.tensor([[1, 2, 0], [2, 0, 1]]))
-    there = carry_all(opened(spec), open_tensors(spec, tensors), {"head": swap, "q": turn})
-    moved = close_tensors(spec, there)["fused.weight"].reshape(2, 2, 3, 4)
+    there = transform_all(unfused(spec), split_fused(spec, tensors), {"head": swap, "q": turn})
+    moved = join_fused(spec, there)["fused.weight"].reshape(2, 2, 3, 4)
     swapped = tensors["fused.weight"].reshape(2, 2, 3, 4)[[1, 0]]
     assert torch.equal(moved[:, 1], swapped[:, 1])
     assert torch.equal(moved[:, 0], torch.stack([swapped[head, 0, turn.index[head]] for head in range(2)]))
@@ -68,4 +68,4 @@ def test_a_fused_tensor_is_carried_part_by_part():
 
 def test_a_gain_is_stored_short_of_its_offset():
     spec = toy(HEAD * Q)
-    assert torch.equal(open_tensors(spec, random(spec))["norm.weight"], random(spec)["norm.weight"] + 1)
+    assert torch.equal(split_fused(spec, random(spec))["norm.weight"], random(spec)["norm.weight"] + 1)

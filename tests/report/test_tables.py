@@ -5,9 +5,9 @@ import io
 from rich.console import Console, RenderableType
 
 from transfuse.evaluation.comparison import Evaluation, Measured
-from transfuse.evaluation.evaluate import Path
-from transfuse.evaluation.metrics import Grades, Metrics
-from transfuse.evaluation.statistics import Certainty, Difference
+from transfuse.evaluation.evaluate import LossPath
+from transfuse.evaluation.metrics import ClassReport, Metrics
+from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.report.tables import evaluation_tables, fusion_summary, path_table
 
 
@@ -18,8 +18,8 @@ def shown(table: RenderableType, width: int = 1000) -> str:
 
 
 def measured(**models: Metrics) -> Evaluation:
-    sure = Certainty((0.4, 0.6), (1.2, 1.3))
-    classes = {"[cat]": Grades(0.25, 0.5, 1 / 3, 4)}
+    sure = Intervals((0.4, 0.6), (1.2, 1.3))
+    classes = {"[cat]": ClassReport(0.25, 0.5, 1 / 3, 4)}
     found = {name: Measured(metrics, sure, classes) for name, metrics in models.items()}
     apart = Difference(-0.5, (-0.6, -0.4), 0.0312, 1.25, (1.2, 1.3), 1 / 2001)
     return Evaluation(found, dict.fromkeys(list(found)[1:], apart), ("accuracy", "loss"))
@@ -46,7 +46,7 @@ def test_a_long_name_is_folded_not_cut() -> None:
 
 
 def test_a_path_ends_with_its_barrier() -> None:
-    line = Path((0.0, 0.5, 1.0), (Metrics(0.9, 0.1, 8), Metrics(0.2, 2.0, 8), Metrics(0.8, 0.3, 8)), 1.8)
+    line = LossPath((0.0, 0.5, 1.0), (Metrics(0.9, 0.1, 8), Metrics(0.2, 2.0, 8), Metrics(0.8, 0.3, 8)), 1.8)
     text = shown(path_table(line))
     assert [text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")] == sorted(
         text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")

@@ -1,11 +1,11 @@
 """A verdict says where the fusion stands, and what to do."""
 
 from transfuse.evaluation.metrics import Metrics
-from transfuse.evaluation.statistics import Certainty, Difference
+from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.report.facts import Measurement, Role, Row
 from transfuse.report.verdict import UNMEASURED, verdict
 
-SURE = Certainty((0, 1), (0, 1))
+SURE = Intervals((0, 1), (0, 1))
 APART, SAME = (0.01, 0.02), (-0.01, 0.02)
 
 

@@ -43,7 +43,7 @@ def test_entropic_plan_has_its_marginals_at_any_regularisation(regularisation):
 @pytest.mark.parametrize("support", [None, 3.0])
 @pytest.mark.parametrize("units", [20, 30])
 def test_one_soft_plan_serves_both_ways_between_as_many_units(units, support):
-    solver = solve.spread_over(support) if support else solve.entropic(0.1)
+    solver = solve.entropic_with_support(support) if support else solve.entropic(0.1)
     found = solver(random_cost(20, units)).map
     assert (found.forward is found.backward) == (units == 20)
     torch.testing.assert_close(found.forward.sum(0), torch.ones(units), rtol=1e-4, atol=0)
@@ -58,15 +58,15 @@ def test_entropic_tends_to_exact_and_to_uniform():
 
 @pytest.mark.parametrize(("sizes", "support"), [((40, 40), 1.5), ((40, 40), 20.0), ((30, 60), 4.0), ((60, 30), 8.0)])
 def test_a_regularisation_is_found_for_a_wanted_support(sizes, support):
-    assert solve.spread_over(support)(random_cost(*sizes)).map.support() == pytest.approx(support, rel=0.02)
+    assert solve.entropic_with_support(support)(random_cost(*sizes)).map.support() == pytest.approx(support, rel=0.02)
 
 
 def test_no_plan_is_wider_than_the_uniform_one():
-    assert solve.spread_over(50.0)(random_cost(8, 6)).map.support() == pytest.approx(6)
+    assert solve.entropic_with_support(50.0)(random_cost(8, 6)).map.support() == pytest.approx(6)
 
 
 def test_units_that_all_look_the_same_are_spread_evenly():
-    assert solve.spread_over(3.0)(torch.ones(8, 8)).map.support() == pytest.approx(8)
+    assert solve.entropic_with_support(3.0)(torch.ones(8, 8)).map.support() == pytest.approx(8)
 
 
 def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():

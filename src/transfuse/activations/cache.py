@@ -4,21 +4,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
-from transfuse.activations.hooks import Probe
-from transfuse.activations.project import Made
+from transfuse.activations.hooks import HookPoint
+from transfuse.activations.project import ProjectedMoments
 from transfuse.base.cache import Entry, Store
-from transfuse.base.distributed import here
+from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 from transfuse.transport.cost import Moments
 
-Collect = Callable[[Sequence[Probe]], Mapping[Probe, Moments]]
+Collect = Callable[[Sequence[HookPoint]], Mapping[HookPoint, Moments]]
 SUMS = tuple(each.name for each in fields(Moments) if each.name != "count")
 DOUBLE = 8  # bytes of a number
 
 
-def collected(
-    store: Store, probes: Sequence[Probe], collect: Collect, room: int | None = None, **how: str
-) -> Mapping[Probe, Moments]:
+def cached_moments(
+    store: Store, probes: Sequence[HookPoint], collect: Collect, room: int | None = None, **how: str
+) -> Mapping[HookPoint, Moments]:
     """Moments of every probe that shows a free space: those that were kept, or else found now and kept.
 
     Args:
@@ -32,23 +32,23 @@ def collected(
     places = {probe: store.of(probe=str(probe), **how) for probe in shown}
     found = {probe: seen for probe in shown if (seen := _load(places[probe])) is not None}
     spills = room is not None and store.folder is not None
-    for window in windows([probe for probe in shown if probe not in found], room):
+    for window in chunks([probe for probe in shown if probe not in found], room):
         new = dict(collect(window))
         for probe, seen in new.items():
             _keep(places[probe], seen)
         if spills:
-            here().wait()
+            process_group().barrier()
             new = {probe: _load(places[probe]) or seen for probe, seen in new.items()}
         found |= new
     there = [probe for probe in shown if probe in found]
     if spills:
-        return Made({probe: partial(_again, places[probe]) for probe in there})
+        return ProjectedMoments({probe: partial(_again, places[probe]) for probe in there})
     return {probe: found[probe] for probe in there}
 
 
-def windows(probes: Sequence[Probe], room: int | None) -> Iterator[list[Probe]]:
+def chunks(probes: Sequence[HookPoint], room: int | None) -> Iterator[list[HookPoint]]:
     """Groups of probes, in order, whose moments fit; one alone that does not is a group all the same."""
-    window: list[Probe] = []
+    window: list[HookPoint] = []
     size = 0
     for probe in probes:
         needs = DOUBLE * probe.axis.size**2 if probe.crossed else 0

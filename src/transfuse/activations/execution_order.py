@@ -37,7 +37,7 @@ class Step:
         return self.name == self.block
 
 
-def steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[Step]:
+def execution_steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[Step]:
     """Blocks in the order in which they end, and before each its children, where these run one after the other; those
     without parameters aside.
 
@@ -48,9 +48,11 @@ def steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[
     """
     blocks = {f"{stack}.{place}": block for stack, found in stacks(model).items() for place, block in enumerate(found)}
     inside = {
-        f"{name}.{child}": module for name, block in blocks.items() for child, module in block.named_children()
+        f"{name}.{child}": module
+        for name, block in blocks.items()
+        for child, module in block.named_children()
         if any(True for _ in module.parameters())
-    }  # fmt: skip
+    }
     runs = _runs(model, next(cut(batch, 1)), {**inside, **blocks})
     if not all(name in runs and runs[name].whole for name in blocks):
         return []
@@ -137,9 +139,8 @@ def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
     """The outermost module lists by name."""
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     return {
-        name: list(module) for name, module in lists.items()
-        if not any(name.startswith(f"{other}.") for other in lists)
-    }  # fmt: skip
+        name: list(module) for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
+    }
 
 
 @contextmanager

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from transfuse.activations.execution_order import Step, hooked
-from transfuse.activations.hooks import Probe, observe
+from transfuse.activations.hooks import HookPoint, record
 from transfuse.base.batch import Batch
 
 
-class Prefix:
+class PrefixCache:
     """The steps of a model that lie before the layer at hand."""
 
     def __init__(self, model: nn.Module, batches: Iterable[Batch], order: Sequence[Step], room: int = 0) -> None:
@@ -25,8 +25,8 @@ class Prefix:
         self.model, self.batches, self.order, self.room = model, list(batches), order, room
         self.level = self.next = 0
         self.known: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
-        self.watched: list[Probe] = []
-        self.seen: dict[int, dict[Probe, Tensor]] = {}
+        self.watched: list[HookPoint] = []
+        self.seen: dict[int, dict[HookPoint, Tensor]] = {}
         self.ahead: dict[int, dict[str, Any]] = {}  # what is to be known at the next level, where it has shown
 
     @torch.no_grad()
@@ -43,14 +43,14 @@ class Prefix:
         self.level = level
         self.watch([], level)
 
-    def watch(self, probes: Iterable[Probe], level: int) -> None:
+    def watch(self, probes: Iterable[HookPoint], level: int) -> None:
         """What will be looked at, more than once or bit by bit, before so many steps are done."""
         probes = list(dict.fromkeys(probes))
         if probes != self.watched:
             self.watched, self.next, self.seen, self.ahead = probes, level, {}, {}
 
     @torch.no_grad()
-    def observe(self, probes: Sequence[Probe], batch: Batch) -> dict[Probe, Tensor]:
+    def observe(self, probes: Sequence[HookPoint], batch: Batch) -> dict[HookPoint, Tensor]:
         """The activations of a batch, computed or remembered."""
         place = id(batch)
         if not {*probes} <= {*self.watched} or (place not in self.seen and self._taken() >= self.room):
@@ -100,12 +100,12 @@ class Prefix:
         return sum(values.nbytes for seen in self.seen.values() for values in seen.values())
 
     def _look(
-        self, probes: Sequence[Probe], modules: dict[str, nn.Module], batch: Batch
-    ) -> tuple[dict[Probe, Tensor], dict[str, Any]]:
+        self, probes: Sequence[HookPoint], modules: dict[str, nn.Module], batch: Batch
+    ) -> tuple[dict[HookPoint, Tensor], dict[str, Any]]:
         """What probes show, and what these modules put out; what lies behind them is not computed."""
         found: dict[nn.Module, Any] = {}
         with hooked(modules.values(), lambda module, inputs, output: found.update({module: output})), self.of(batch):
-            seen = observe(self.model, probes, batch, {}, until=modules.values())
+            seen = record(self.model, probes, batch, {}, until=modules.values())
         return seen, {key: found[module] for key, module in modules.items()}
 
 

@@ -13,32 +13,32 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from transfuse.activations.hooks import Probe, module_of
+from transfuse.activations.hooks import HookPoint, module_of
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.transport.cost import Moments, centre
 
-Statistics = Mapping[Probe, Moments]
+Statistics = Mapping[HookPoint, Moments]
 
 
-class Made(Statistics):
+class ProjectedMoments(Statistics):
     """Moments that are made when they are asked for, and not kept."""
 
-    def __init__(self, recipes: Mapping[Probe, Callable[[], Moments]]) -> None:
+    def __init__(self, recipes: Mapping[HookPoint, Callable[[], Moments]]) -> None:
         self._recipes = dict(recipes)
 
-    def __getitem__(self, probe: Probe) -> Moments:
+    def __getitem__(self, probe: HookPoint) -> Moments:
         return self._recipes[probe]()
 
-    def __iter__(self) -> Iterator[Probe]:
+    def __iter__(self) -> Iterator[HookPoint]:
         return iter(self._recipes)
 
     def __len__(self) -> int:
         return len(self._recipes)
 
 
-def expanded(
-    source: nn.Module, target: nn.Module, probes: Iterable[Probe], look: Callable[[Sequence[Probe]], Statistics]
+def project_moments(
+    source: nn.Module, target: nn.Module, probes: Iterable[HookPoint], look: Callable[[Sequence[HookPoint]], Statistics]
 ) -> Statistics:
     """Moments of probes, as few products as possible of what the models show.
 
@@ -52,14 +52,16 @@ def expanded(
     seen = look(list(dict.fromkeys([*reads, *plain])))
     cuts = {model: columns(declaration(model)) for model in (source, target)}
 
-    def make(probe: Probe) -> Moments:
+    def make(probe: HookPoint) -> Moments:
         if probe not in wide:
             return seen[probe]
         assert probe.read
         weights = (_weight(model, probe, cuts[model]) for model in (source, target))
         return _through(seen[wide[probe]], seen[probe.read], *weights)
 
-    return Made({probe: partial(make, probe) for probe, found in zip(probes, plain, strict=True) if found in seen})
+    return ProjectedMoments(
+        {probe: partial(make, probe) for probe, found in zip(probes, plain, strict=True) if found in seen}
+    )
 
 
 def _through(
@@ -70,7 +72,7 @@ def _through(
     return replace(own, cross=cross.addr_(own.sum_x, own.sum_y, alpha=1 / max(own.count, 1)))
 
 
-def _follows(source: nn.Module, probe: Probe, target: nn.Module) -> bool:
+def _follows(source: nn.Module, probe: HookPoint, target: nn.Module) -> bool:
     """Whether what it shows is a linear map of what another probe shows, in both models."""
     if probe.read is None or not any(space.free for space in probe.read.axis.spaces()):
         return False
@@ -78,7 +80,7 @@ def _follows(source: nn.Module, probe: Probe, target: nn.Module) -> bool:
     return all(type(module) in (nn.Linear, Conv1D) for module in modules)
 
 
-def _weight(model: nn.Module, probe: Probe, cuts: Mapping[str, Tensor]) -> Float[Tensor, "unit reads"]:
+def _weight(model: nn.Module, probe: HookPoint, cuts: Mapping[str, Tensor]) -> Float[Tensor, "unit reads"]:
     found = []
     for name in probe.parts():
         module = model.get_submodule(module_of(name))

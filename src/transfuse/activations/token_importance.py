@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, first, size
+from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import fitting
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
@@ -21,7 +21,7 @@ FLOOR = 0.05  # of the mean, added to all: what did not matter to these samples 
 Weights = Float[Tensor, " position"]  # mean one
 
 
-def sensitivities(
+def token_importance(
     models: Sequence[PreTrainedModel], linears: Sequence[Linear], batches: Sequence[Batch], seed: int = 0
 ) -> dict[str, Weights]:
     """By linear map, the mean squared gradient of the log-likelihood with respect to what it writes at each position.
@@ -32,7 +32,7 @@ def sensitivities(
     Raises:
         DataError: nothing is asked: of language, no text has a word to be guessed.
     """
-    judged = list(first(batches, SAMPLES))
+    judged = list(first_samples(batches, SAMPLES))
     if not has_scores(models[0]):
         return {}
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +71,7 @@ def _gradients(
     modules = {linear.name: model.get_submodule(linear.name) for linear in linears}
     handles = [
         module.register_forward_hook(_keep(seen, name)) for name, module in modules.items() if module is not head
-    ]  # fmt: skip
+    ]
     try:
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -86,15 +86,17 @@ def _gradients(
             handle.remove()
         for parameter in frozen:
             parameter.requires_grad_(True)
-    count, mask = size(batch), batch.get("attention_mask")
+    count, mask = batch_size(batch), batch.get("attention_mask")
     summed = {}
     for name, values in seen.items():
         if values.grad is None:
             continue
         square = values.grad.double().square().reshape(count, -1, values.shape[-1]).sum((0, 2))
-        there = mask.sum(0).double() if mask is not None and mask.shape[1] == len(square) else square.new_full(
-            square.shape, count
-        )  # fmt: skip
+        there = (
+            mask.sum(0).double()
+            if mask is not None and mask.shape[1] == len(square)
+            else square.new_full(square.shape, count)
+        )
         summed[name] = (square, there)
     return summed
 

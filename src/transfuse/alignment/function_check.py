@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.base.batch import Batch, cast, unlabelled
 from transfuse.errors import CheckpointError, SpecError
 from transfuse.network.model import ANSWERS, SCORES, Network, example_inputs
@@ -41,7 +41,7 @@ class Deviation:
 
 
 @torch.no_grad()
-def deviation(spec: Spec, source: PreTrainedModel, carried: PreTrainedModel, batch: Batch) -> Deviation | None:
+def logit_deviation(spec: Spec, source: PreTrainedModel, carried: PreTrainedModel, batch: Batch) -> Deviation | None:
     """Compare two models that should compute the same, up to the basis of the residual stream.
 
     Args:
@@ -72,9 +72,9 @@ def deviation(spec: Spec, source: PreTrainedModel, carried: PreTrainedModel, bat
     )
 
 
-def certified(
-    networks: Sequence[Network], alignments: Sequence[Aligned], rows: Sequence[Tensor | None] = ()
-) -> list[Aligned]:
+def check_functions(
+    networks: Sequence[Network], alignments: Sequence[Alignment], rows: Sequence[Tensor | None] = ()
+) -> list[Alignment]:
     """Return the alignments, each with how far its source's outputs changed, once none changed by more than rounding.
 
     Args:
@@ -84,10 +84,9 @@ def certified(
     anchor, *sources = networks
     _certify(anchor, anchor.holding(alignments[0].anchor))
     return [
-        found if row is not None
-        else replace(found, deviation=_certify(source, anchor.holding(found.carried)))
+        found if row is not None else replace(found, deviation=_certify(source, anchor.holding(found.carried)))
         for found, source, row in zip_longest(alignments, sources, rows)
-    ]  # fmt: skip
+    ]
 
 
 def _certify(network: Network, carried: PreTrainedModel) -> float | None:
@@ -100,7 +99,7 @@ def _certify(network: Network, carried: PreTrainedModel) -> float | None:
     source = network.holding(network.tensors) if network.streamed else network.model
     seen: list[Deviation] = []
     for draw in range(DRAWS):
-        found = deviation(network.spec, source, carried, example_inputs(source.config, draw))
+        found = logit_deviation(network.spec, source, carried, example_inputs(source.config, draw))
         if found is None:
             return None
         if found.largest <= (limit if found.states <= STATES else limit * ROUNDING):

@@ -4,17 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from transfuse.base.batch import Batch
-from transfuse.base.cache import NOWHERE, Store
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
-from transfuse.config.literals import Evidence, Groups, Paper
+from transfuse.config.literals import Evidence, FlowOptions, Groups
 from transfuse.network.model import Network
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
 
 
 @dataclass(frozen=True)
-class Choices:
+class AlignContext:
     """What an alignment lets a user choose.
 
     Attributes:
@@ -29,15 +29,15 @@ class Choices:
 
     evidence: Evidence
     batches: Sequence[Batch] = ()
-    paper: Paper = field(default_factory=Paper)
+    paper: FlowOptions = field(default_factory=FlowOptions)
     groups: Groups = "all"
-    store: Store = NOWHERE
+    store: Store = NO_STORE
     progress: Progress = silent
     room: int | None = None
 
 
 @dataclass(frozen=True)
-class Aligned:
+class Alignment:
     """A source in the anchor's basis.
 
     Attributes:
@@ -57,9 +57,9 @@ class Aligned:
     deviation: float | None = None
 
 
-def in_one_basis(alignments: Sequence[Aligned]) -> list[Tensors]:
+def aligned_weights(alignments: Sequence[Alignment]) -> list[Tensors]:
     """The anchor and every source, as they can be merged."""
     return [alignments[0].anchor, *(each.carried for each in alignments)]
 
 
-Method = Callable[[Network, Network, Choices], Aligned]
+Method = Callable[[Network, Network, AlignContext], Alignment]

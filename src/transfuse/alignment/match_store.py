@@ -8,8 +8,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.base.cache import NOWHERE, Entry, Store
-from transfuse.base.distributed import here
+from transfuse.base.cache import NO_STORE, Entry, Store
+from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation, rotation
 from transfuse.transport.solve import Match
@@ -18,12 +18,14 @@ OFTEN, SELDOM = 5.0, 20.0  # seconds between two times of keeping, at least; and
 KINDS: dict[str, type[Map]] = {each.__name__: each for each in (Permutation, SignedPermutation, Matrix, Invertible)}
 
 
-class Shelf(MutableMapping[str, Match]):
+class MatchStore(MutableMapping[str, Match]):
     """What a store holds of one alignment. Without a store, a dictionary."""
 
-    def __init__(self, store: Store = NOWHERE) -> None:
+    def __init__(self, store: Store = NO_STORE) -> None:
         self.store = store
-        names = here().gathered(store.names())[0] if store.folder else []  # another run may be adding to them
+        names = (
+            process_group().all_gather(store.names())[0] if store.folder else []
+        )  # another run may be adding to them
         entries = {name: store.load(name) for name in names}
         there = {name: entry for name, entry in entries.items() if entry is not None and entry.facts}
         self._matches = {
@@ -41,7 +43,7 @@ class Shelf(MutableMapping[str, Match]):
         tensors, facts = _written(match)
         self.store.keep(name, tensors, facts | {"place": len(self._matches)})
         if self.store.spill:
-            here().wait()
+            process_group().barrier()
             self._matches[name] = Match(Shelved(self.store, name), match.cost)
 
     def __delitem__(self, name: str) -> None:
@@ -57,7 +59,7 @@ class Shelf(MutableMapping[str, Match]):
         return Shelved(self.store, name) if self.store.spill else _read(entry.tensors, entry.facts)
 
 
-class Checkpoint:
+class SolverState:
     """All matches of a descent together, kept now and then: rarely enough to cost little."""
 
     def __init__(self, store: Store, name: str) -> None:

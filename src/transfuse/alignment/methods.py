@@ -2,15 +2,15 @@
 
 from transfuse.alignment.exact.method import align_exact
 from transfuse.alignment.flow.method import align_flow
-from transfuse.alignment.interface import Aligned, Choices, Method
+from transfuse.alignment.interface import AlignContext, Alignment, Method
 from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network
 
 
-def align_none(anchor: Network, source: Network, choices: Choices) -> Aligned:
+def align_none(anchor: Network, source: Network, choices: AlignContext) -> Alignment:
     """Leave the source as it is: the plain average."""
     check_same_widths(anchor.spec, source.spec, "none")
-    return Aligned(source.spec, anchor.tensors, source.tensors)
+    return Alignment(source.spec, anchor.tensors, source.tensors)
 
 
 # Learned maps start from the exact ones.

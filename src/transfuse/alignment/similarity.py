@@ -10,7 +10,7 @@ from transfuse.network.space import leaves
 from transfuse.network.spec import Spec
 
 
-def agreement(
+def cosine_similarities(
     spec: Spec, anchor: Mapping[str, Tensor], carried: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, " units"]]:
     """Of every space that lies within no other, the cosine of each unit in the anchor and in a carried source.

@@ -14,7 +14,7 @@ from transfuse.transport.maps import Map
 Maps = Mapping[str, Map]
 
 
-def carry_all(spec: Spec, tensors: Mapping[str, Tensor], maps: Maps) -> Lazy:
+def transform_all(spec: Spec, tensors: Mapping[str, Tensor], maps: Maps) -> Lazy:
     """Every tensor of a source network in the target's basis.
 
     Args:
@@ -23,12 +23,12 @@ def carry_all(spec: Spec, tensors: Mapping[str, Tensor], maps: Maps) -> Lazy:
     """
 
     def carried(name: str, axes: Axes) -> Tensor:
-        return carry(tensors[name], axes, maps)
+        return transform_tensor_dict(tensors[name], axes, maps)
 
     return Lazy({name: partial(carried, name, axes) for name, axes in spec.tensors().items()})
 
 
-def carry(tensor: Tensor, axes: Axes, maps: Maps) -> Tensor:
+def transform_tensor_dict(tensor: Tensor, axes: Axes, maps: Maps) -> Tensor:
     """One tensor: push along axes that write, pull along axes that read, scale along diagonals.
 
     A space that lies within others comes after them, as its map is indexed by their units in the target's order.
@@ -56,9 +56,11 @@ def _carry_one(tensor: Tensor, place: int, space: Space, mode: Mode, chosen: Map
     middle = moved.shape[len(outer) : -1]
     rows = moved.flatten(len(outer), -2) if middle else moved.unsqueeze(-2)
     moves = {
-        Mode.WRITES: chosen.push, Mode.READS: chosen.pull,
-        Mode.SCALES: chosen.scale, Mode.SCALES_BACK: chosen.scale_back,
-    }  # fmt: skip
+        Mode.WRITES: chosen.push,
+        Mode.READS: chosen.pull,
+        Mode.SCALES: chosen.scale,
+        Mode.SCALES_BACK: chosen.scale_back,
+    }
     result = moves[mode](rows)
     result = result.unflatten(-2, middle) if middle else result.squeeze(-2)
     return result.movedim([*front, -1], [*outer, place])

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Batch = Mapping[str, Tensor]
-MISSING = -100
+IGNORED_LABEL = -100
 """Label of what has no answer: the index that `torch.nn.functional.cross_entropy` ignores."""
 HELD_OUT = 5  # every fifth batch
 
@@ -22,15 +22,15 @@ def unlabelled(batch: Batch) -> dict[str, Tensor]:
     return {name: values for name, values in batch.items() if name != "labels"}
 
 
-def answers(batch: Batch) -> Int[Tensor, " sample"]:
+def labels_of(batch: Batch) -> Int[Tensor, " sample"]:
     """The labels of the samples; of language, those of the tokens that were hidden, [batch, token] flattened."""
     labels = batch["labels"]
-    return labels if labels.ndim == 1 else labels[labels != MISSING]
+    return labels if labels.ndim == 1 else labels[labels != IGNORED_LABEL]
 
 
-def asks(batch: Batch) -> bool:
+def has_answers(batch: Batch) -> bool:
     """Whether there is anything in it that a model is to tell."""
-    return "labels" not in batch or len(answers(batch)) > 0
+    return "labels" not in batch or len(labels_of(batch)) > 0
 
 
 def single(batch: Batch) -> bool:
@@ -38,22 +38,22 @@ def single(batch: Batch) -> bool:
     return "labels" not in batch or batch["labels"].ndim == 1
 
 
-def size(batch: Batch) -> int:
+def batch_size(batch: Batch) -> int:
     """How many samples it holds."""
     return len(next(iter(batch.values())))
 
 
-def weight(batch: Batch) -> int:
+def batch_bytes(batch: Batch) -> int:
     """Bytes it takes."""
     return sum(values.nbytes for values in batch.values())
 
 
-def first(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
+def first_samples(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
     """The first `count` samples, or all there are; no more is drawn than it takes, and nothing empty given."""
     for batch in batches:
         found = {name: values[:count] for name, values in batch.items()}
-        count -= size(found)
-        if size(found):
+        count -= batch_size(found)
+        if batch_size(found):
             yield found
         if not count:
             return
@@ -61,16 +61,16 @@ def first(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
 
 def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
     """The same samples, `count` at a time."""
-    for start in range(0, size(batch), count):
+    for start in range(0, batch_size(batch), count):
         yield {name: values[start : start + count] for name, values in batch.items()}
 
 
 Piece = tuple[Int[Tensor, " sample"], Batch]  # samples of a batch, and their places in it
 
 
-def whole(batch: Batch) -> Iterator[Piece]:
+def whole_batch(batch: Batch) -> Iterator[Piece]:
     """Yield all samples together."""
-    yield torch.arange(size(batch)), batch
+    yield torch.arange(batch_size(batch)), batch
 
 
 def pieces(batch: Batch, tokens: int) -> Iterator[Piece]:
@@ -99,11 +99,11 @@ def pieces(batch: Batch, tokens: int) -> Iterator[Piece]:
         start = end
 
 
-def asked(batch: Batch, count: int) -> Int[Tensor, " answer"]:
+def answers_per_sample(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
     if single(batch):
-        return torch.arange(count) % size(batch)
-    return (batch["labels"] != MISSING).nonzero()[:, 0].cpu()
+        return torch.arange(count) % batch_size(batch)
+    return (batch["labels"] != IGNORED_LABEL).nonzero()[:, 0].cpu()
 
 
 def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
@@ -118,7 +118,7 @@ def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Te
 
 def per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
     """The mean over what is asked of each sample; nan where nothing is."""
-    return mean_by(asked(batch, len(values)).to(values.device), values, size(batch))
+    return mean_by(answers_per_sample(batch, len(values)).to(values.device), values, batch_size(batch))
 
 
 def mean_by(sample: Int[Tensor, " answer"], values: Float[Tensor, " answer"], count: int) -> Float[Tensor, " sample"]:
@@ -132,6 +132,7 @@ def held_out(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     if len(batches) < HELD_OUT:
         batches = [
             {name: values[start::HELD_OUT] for name, values in batch.items()}
-            for batch in batches for start in range(min(HELD_OUT, size(batch)))
-        ]  # fmt: skip
+            for batch in batches
+            for start in range(min(HELD_OUT, batch_size(batch)))
+        ]
     return [batch for index, batch in enumerate(batches) if index % HELD_OUT], list(batches[::HELD_OUT])

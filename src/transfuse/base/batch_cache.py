@@ -18,7 +18,7 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class Memory:
+class BatchCache:
     """Of these batches, one finding each; of others, which pass, nothing."""
 
     def __init__(self, batches: Iterable[Batch], room: int) -> None:
@@ -27,7 +27,7 @@ class Memory:
         self.room = room
         self.known: dict[int, Any] = {}
 
-    def of(self, batch: Batch, find: Callable[[Batch], T]) -> T:
+    def get_or_compute(self, batch: Batch, find: Callable[[Batch], T]) -> T:
         """What was found of the batch, or else is now."""
         place = id(batch)
         if place in self.known:

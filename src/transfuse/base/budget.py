@@ -15,8 +15,8 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch, Piece, pieces, size
-from transfuse.base.sizes import in_words
+from transfuse.base.batch import Batch, Piece, batch_size, pieces
+from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
 BATCH = 2**30  # bytes that the activations of a batch may take, where there is room
@@ -52,7 +52,7 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
     torch.ones(2**20).sum()  # threads start before their stacks are counted
     taken = psutil.Process().memory_info()
     if taken.rss > memory:
-        raise ConfigError(f"max-memory: this process takes {in_words(taken.rss)} before it begins; allow more")
+        raise ConfigError(f"max-memory: this process takes {format_bytes(taken.rss)} before it begins; allow more")
     try:
         import resource
 
@@ -69,7 +69,7 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise ConfigError(f"max-memory: this job takes more than {in_words(memory)}; allow more") from error
+        raise ConfigError(f"max-memory: this job takes more than {format_bytes(memory)}; allow more") from error
     finally:
         ALLOWED.reset(token)
         resource.setrlimit(resource.RLIMIT_DATA, before)
@@ -99,8 +99,10 @@ def check_room(needed: int, device: torch.device, what: str, warn: Callable[[str
     if needed <= free:
         return
     if ALLOWED.get() is not None:
-        raise ConfigError(f"max-memory: {what} takes about {in_words(needed)}, {in_words(free)} are left; allow more")
-    warn(f"warning: {what} takes about {in_words(needed)} of memory, {in_words(free)} are free")
+        raise ConfigError(
+            f"max-memory: {what} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
+        )
+    warn(f"warning: {what} takes about {format_bytes(needed)} of memory, {format_bytes(free)} are free")
 
 
 def tokens_at_once(model: PreTrainedModel, longest: int = 512, gradients: bool = False) -> int:
@@ -131,7 +133,7 @@ def fitting(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = F
     if "attention_mask" in batch:
         yield from pieces(batch, tokens)
         return
-    for places in torch.arange(size(batch)).split(max(1, tokens // longest)):
+    for places in torch.arange(batch_size(batch)).split(max(1, tokens // longest)):
         yield places, {name: values[places.to(values.device)] for name, values in batch.items()}
 
 
@@ -145,8 +147,8 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     free = free_bytes(model.device)
     if ALLOWED.get() is not None and needed > free:
         raise ConfigError(
-            f"max-memory: a sample of {longest} tokens takes about {in_words(needed)}, {in_words(free)} are left; allow"
-            " more, or shorten the samples"
+            f"max-memory: a sample of {longest} tokens takes about {format_bytes(needed)},"
+            f" {format_bytes(free)} are left; allow more, or shorten the samples"
         )
 
 

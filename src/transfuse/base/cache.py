@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfuse.base.atomic import is_full, whole_file
-from transfuse.base.distributed import here
+from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
 from transfuse.errors import OutputError, first_line
 
@@ -61,7 +61,7 @@ class Store:
         if self.folder is None:
             return None
         found = self._found(name)
-        return found[0] if here().agree(found and found[1]) and found else None
+        return found[0] if process_group().all_equal(found and found[1]) and found else None
 
     def read(self, name: str) -> Entry | None:
         """What this process alone finds kept."""
@@ -88,7 +88,7 @@ class Store:
     def keep(self, name: str, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
         """Keep an entry, all of it or nothing. Raises `OutputError`."""
         path = self.path(name)
-        if path is None or not here().first:
+        if path is None or not process_group().first:
             return
         whole = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {"": torch.zeros(0)}
         text = json.dumps(facts)
@@ -103,7 +103,7 @@ class Store:
             raise OutputError(f"{path.parent}: {why}; free some, or choose another disk") from error
 
 
-NOWHERE = Store()
+NO_STORE = Store()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

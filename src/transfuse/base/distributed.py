@@ -24,7 +24,7 @@ PATIENCE = timedelta(hours=12)  # while another process writes; one that has end
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """One of `count` processes."""
 
     rank: int = 0
@@ -36,11 +36,11 @@ class Ranks:
         """Whether it is the one that writes."""
         return self.rank == 0
 
-    def share(self, items: Iterable[T]) -> Iterator[T]:
+    def shard(self, items: Iterable[T]) -> Iterator[T]:
         """Its own part of them."""
         return islice(items, self.rank, None, self.count)
 
-    def gathered(self, found: T) -> list[T]:
+    def all_gather(self, found: T) -> list[T]:
         """What every process found, in their order. Raises `TransfuseError` if one has ended."""
         if self.count == 1:
             return [found]
@@ -49,12 +49,12 @@ class Ranks:
             distributed.all_gather_object(every, found)
         return every  # type: ignore[return-value]
 
-    def agree(self, found: str | None) -> bool:
+    def all_equal(self, found: str | None) -> bool:
         """Whether all found something, and the same. Raises `TransfuseError` if one has ended."""
-        every = self.gathered(found)
+        every = self.all_gather(found)
         return found is not None and every.count(found) == len(every)
 
-    def total(self, tensors: Sequence[Tensor] | None) -> list[Tensor]:
+    def all_reduce(self, tensors: Sequence[Tensor] | None) -> list[Tensor]:
         """The sum over all processes, tensor by tensor; None: this one has nothing to add.
 
         Raises `TransfuseError` if one has ended, or if none has anything.
@@ -62,7 +62,7 @@ class Ranks:
         if self.count == 1:
             assert tensors is not None
             return list(tensors)
-        kinds = self.gathered(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
+        kinds = self.all_gather(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
         known = next((kind for kind in kinds if kind is not None), None)
         if known is None:
             raise TransfuseError("no process of this run has any samples; give more")
@@ -73,9 +73,9 @@ class Ranks:
                 distributed.all_reduce(values)
         return [values.to(each.device) for values, each in zip(found, own, strict=True)]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here. Raises `TransfuseError` if one has ended."""
-        self.gathered(None)
+        self.all_gather(None)
 
 
 @contextmanager
@@ -90,11 +90,11 @@ def _together() -> Iterator[None]:
 
 
 @cache
-def here() -> Ranks:
+def process_group() -> ProcessGroup:
     """This process among those that were started together; alone where none were."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Ranks()
+        return ProcessGroup()
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    return Ranks(state.process_index, state.num_processes, str(state.device))
+    return ProcessGroup(state.process_index, state.num_processes, str(state.device))

@@ -29,7 +29,7 @@ class Lazy(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._recipes)
 
-    def recipe(self, name: str) -> Callable[[], Tensor]:
+    def thunk(self, name: str) -> Callable[[], Tensor]:
         """How a tensor is made, whatever is changed later."""
         return self._recipes[name]
 

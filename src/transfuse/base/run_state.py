@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from transfuse.base.atomic import whole_file
-from transfuse.base.distributed import here
+from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 
 
@@ -26,7 +26,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
             state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
     except Exception:  # not there, or damaged by whatever: the run begins anew
         pass
-    return state if here().agree(None if state is None else told.hex()) else None
+    return state if process_group().all_equal(None if state is None else told.hex()) else None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

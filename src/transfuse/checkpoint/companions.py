@@ -9,13 +9,33 @@ from transfuse.base.unique_json import read_json
 
 CONFIG, RECORD, CARD = "config.json", "transfuse.json", "README.md"
 BESIDE = (
-    "preprocessor_config.json", "processor_config.json", "image_processor_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "image_processor_config.json",
     "video_preprocessor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json",
-    "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "sentencepiece.model", "spm.model", "source.spm", "target.spm", "tekken.json",
-    "chat_template.json", "chat_template.jinja", "additional_chat_templates/*.jinja", "generation_config.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "normalizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "vocab.bpe",
+    "merges.txt",
+    "bpe.codes",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spm.model",
+    "source.spm",
+    "target.spm",
+    "tekken.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "generation_config.json",
+)
 GIVEN = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied; save_pretrained has no such names
 SENTENCES = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
 NEVER = (".py", ".safetensors", ".bin", ".pt", ".pth")  # code or weights, by whatever name

@@ -19,7 +19,7 @@ from transfuse.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorLocation:
     """Where a tensor lies: the file, and its name and shape there."""
 
     file: Path
@@ -36,7 +36,7 @@ class Place:
         return values.to(torch.bfloat16) if values.dtype in EIGHTS else values
 
 
-def places(directory: Path, model: PreTrainedModel) -> dict[str, Place] | None:
+def tensor_locations(directory: Path, model: PreTrainedModel) -> dict[str, TensorLocation] | None:
     """By the name in memory, where each tensor of a safetensors checkpoint lies.
 
     Args:
@@ -50,7 +50,7 @@ def places(directory: Path, model: PreTrainedModel) -> dict[str, Place] | None:
     if files[0].suffix != ".safetensors":
         return None
     due, rename = model.state_dict(), _renaming(model)
-    found: dict[str, Place] = {}
+    found: dict[str, TensorLocation] = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
             for stored in opened.keys():  # noqa: SIM118 (no mapping)
@@ -58,7 +58,7 @@ def places(directory: Path, model: PreTrainedModel) -> dict[str, Place] | None:
                 if converted:
                     return None
                 if name in due:
-                    found[name] = Place(file, stored, tuple(opened.get_slice(stored).get_shape()))
+                    found[name] = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
     return found
 
 
@@ -95,7 +95,7 @@ def check_whole_numbers(model: PreTrainedModel, stored: Collection[str], directo
 
 
 def read_lazily(
-    where: Mapping[str, Place], model: PreTrainedModel, device: torch.device, dtype: torch.dtype, source: str
+    where: Mapping[str, TensorLocation], model: PreTrainedModel, device: torch.device, dtype: torch.dtype, source: str
 ) -> Lazy:
     """Every tensor of `model`, read when it is asked for, in one precision.
 
@@ -113,6 +113,6 @@ def read_lazily(
         check_finite({name: values}, source)
         return values.to(device, dtype)
 
-    return Lazy({
-        name: partial(read, name if name in where else stored[id(parameters[name])]) for name in model.state_dict()
-    })  # fmt: skip
+    return Lazy(
+        {name: partial(read, name if name in where else stored[id(parameters[name])]) for name in model.state_dict()}
+    )

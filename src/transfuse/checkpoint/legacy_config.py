@@ -101,8 +101,11 @@ def _modernbert(rotary: Json, config: Mapping[str, Any]) -> Json:
 
 PLAIN = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "olmo2", "gemma2")
 ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLAIN, _plain) | {
-    "gpt_neox": _gpt_neox, "phi3": _phi3, "gemma3_text": _gemma3, "modernbert": _modernbert,
-}  # fmt: skip
+    "gpt_neox": _gpt_neox,
+    "phi3": _phi3,
+    "gemma3_text": _gemma3,
+    "modernbert": _modernbert,
+}
 
 
 def _scaling(rotary: Json, config: Mapping[str, Any]) -> Json | None:

@@ -14,7 +14,7 @@ from transfuse.checkpoint.companions import BESIDE, CARD, CONFIG, GIVEN, RECORD,
 PAGE, DOCUMENT = "report.html", "report.json"
 GENERATOR = '<meta name="generator" content="transfuse">'  # in the head of a page
 WORK = re.compile(r"[0-9a-f]{20}")  # a folder of finished work, as a cache holds
-MARK = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
+MARKER = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
 RUN = "run.json"  # what the state of a fine-tuning run is the state of
 STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
 MADE_BY_DEMO = ".transfuse-demo"  # a file in a folder that the demo made
@@ -55,7 +55,7 @@ def is_damaged(file: Path) -> bool:
 def is_of_runs(folder: Path) -> bool:
     """Tell whether a folder is a run's own: an output, unfinished work, a cache, the state of training, or empty."""
     names = os.listdir(folder)
-    if MARK in names or is_ours(folder / RECORD):
+    if MARKER in names or is_ours(folder / RECORD):
         return True
     return all(WORK.fullmatch(name) for name in names) or (
         RUN in names and all(STATE.fullmatch(name) for name in names)

@@ -16,7 +16,7 @@ exact symmetries are merged in."""
 GENERATIONS = 20  # of fine-tuning, at most
 
 
-def lineage(model: str | Path, anchor: str | Path) -> Lineage:
+def provenance(model: str | Path, anchor: str | Path) -> Lineage:
     """What the records of `model`, and of what it was fine-tuned from, say of `anchor`; files are compared by hash."""
     ours, folder = file_hashes(local_directory(anchor, "allow")), local_directory(model, "allow")
     for _ in range(GENERATIONS):

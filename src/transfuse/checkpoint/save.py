@@ -21,7 +21,7 @@ from transfuse.checkpoint.output import Overwrite, atomic_directory, write_json
 from transfuse.checkpoint.sentences import copy_sentences
 from transfuse.checkpoint.tensor_names import keep_names
 from transfuse.errors import CheckpointError, OutputError
-from transfuse.network.model import answer, example_inputs, in_precision
+from transfuse.network.model import example_inputs, in_precision, model_output
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
@@ -30,9 +30,15 @@ Write = Callable[[Path], None]  # weights and config into a folder, verified
 
 
 def save_checkpoint(
-    target: Path, overwrite: Overwrite, write: Write, inputs: Sequence[str | None], processor: Any,
-    document: dict[str, Any], texts: Mapping[str, str], kept: Sequence[str] = (),
-) -> Path:  # fmt: skip
+    target: Path,
+    overwrite: Overwrite,
+    write: Write,
+    inputs: Sequence[str | None],
+    processor: Any,
+    document: dict[str, Any],
+    texts: Mapping[str, str],
+    kept: Sequence[str] = (),
+) -> Path:
     """Write weights, config, processor, `transfuse.json` and texts; only then give the folder its name.
 
     Args:
@@ -117,7 +123,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
     same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
     models = with_plain_experts(copy.deepcopy(model, same)), reloaded
     inputs = cast(example_inputs(model.config), dtype)
-    expected, found = (answer(in_precision(each, dtype).to("cpu"), inputs).double() for each in models)
+    expected, found = (model_output(in_precision(each, dtype).to("cpu"), inputs).double() for each in models)
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(
             f"the written checkpoint computes something else: outputs off by {(expected - found).abs().max()}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.lazy_tensors import places
+from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def with_ties_of(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
 
     Files that can only be loaded whole (pickles) are believed to hold what the configuration says.
     """
-    where = places(directory, model)
+    where = tensor_locations(directory, model)
     if where is None:
         return model
     for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():

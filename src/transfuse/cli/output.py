@@ -17,7 +17,7 @@ WIDE = 100_000  # columns, where nobody looks: what reads a pipe must not meet a
 
 
 @dataclass(frozen=True)
-class Voice:
+class OutputMode:
     """How a command speaks: `show` takes a result as a document, and a function that renders it for people."""
 
     progress: Progress
@@ -43,9 +43,9 @@ def _show_nothing(document: Any, render: Callable[[], RenderableType]) -> None:
     pass
 
 
-TALKING = Voice(Terminal(), _show_text)
-JSON = Voice(silent, _show_json)
-MUTE = Voice(silent, _show_nothing)
+TEXT = OutputMode(Terminal(), _show_text)
+JSON = OutputMode(silent, _show_json)
+QUIET = OutputMode(silent, _show_nothing)
 
 
 def standard(document: Any) -> Any:

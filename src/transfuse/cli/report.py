@@ -6,17 +6,24 @@ import typer
 
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import voice
+from transfuse.cli.context import output_mode
 from transfuse.cli.flags import places, running
 from transfuse.cli.output import console
 
 
 def report(
     context: typer.Context,
-    output: places.Fused, data: places.Shown = None, folder: places.Page = None, limit: running.Limit = None,
-    batch_size: running.BatchSize = None, device: running.Device = None, cache: places.Cache = None,
-    allow_pickle: running.Pickle = None, as_json: running.Json = False, quiet: running.Quiet = False,
-) -> None:  # fmt: skip
+    output: places.Fused,
+    data: places.Shown = None,
+    folder: places.Page = None,
+    limit: running.Limit = None,
+    batch_size: running.BatchSize = None,
+    device: running.Device = None,
+    cache: places.Cache = None,
+    allow_pickle: running.Pickle = None,
+    as_json: running.Json = False,
+    quiet: running.Quiet = False,
+) -> None:
     """Write an HTML report about a fusion."""
     from transfuse.cli.validation import check_report, options
 
@@ -27,9 +34,9 @@ def report(
         from transfuse.cli.jobs.report import report_job
 
         given = {name: value for name, value in changes.items() if value is not None}
-        written, verdict = report_job(output, data, limit, folder, cache, given, voice(context).progress)
+        written, verdict = report_job(output, data, limit, folder, cache, given, output_mode(context).progress)
     said = f"{verdict}\nReport: {printable(str(written))}"
-    voice(context).show({"report": str(written), "verdict": verdict}, lambda: said)
+    output_mode(context).show({"report": str(written), "verdict": verdict}, lambda: said)
 
 
 def demo(context: typer.Context, output: places.Folder = Path("demo"), quiet: running.Quiet = False) -> None:
@@ -42,4 +49,4 @@ def demo(context: typer.Context, output: places.Folder = Path("demo"), quiet: ru
     with quiet_libraries():
         from transfuse.cli.demo.run import run
 
-        run(output, voice(context).progress, screen)
+        run(output, output_mode(context).progress, screen)

@@ -8,7 +8,7 @@ from typing import Any
 
 from transfuse.base.folders import probe
 from transfuse.checkpoint.output import Overwrite, check_target
-from transfuse.checkpoint.owned import DOCUMENT, MADE_BY_DEMO, MARK, PAGE, STATE, is_ours
+from transfuse.checkpoint.owned import DOCUMENT, MADE_BY_DEMO, MARKER, PAGE, STATE, is_ours
 from transfuse.config.options import Job, Options, make
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError, OutputError
@@ -40,7 +40,7 @@ def _there(*given: str | Path | None) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkDir:
     """Where a fusion keeps its finished work.
 
     Attributes:
@@ -51,7 +51,7 @@ class Workplace:
     lasting: bool
 
 
-def workplace(job: Job, resume: bool) -> Workplace:
+def work_dir(job: Job, resume: bool) -> WorkDir:
     """The cache that was asked for; else a folder beside the output, where a run that was cut short left its work.
 
     What lies there is taken by what it was made of, so that nothing of another run can be taken by mistake; `resume`
@@ -65,14 +65,14 @@ def workplace(job: Job, resume: bool) -> Workplace:
         if not job.cache.strip() or cache.resolve().is_relative_to(target.resolve()):
             raise ConfigError(f"cache: {job.cache!r} is no folder outside the output; choose another")
         check_folder(cache)
-        return Workplace(cache, lasting=True)
+        return WorkDir(cache, lasting=True)
     folder = target.with_name(f"{target.name}.work")
-    ours = (folder / MARK).is_file()
+    ours = (folder / MARKER).is_file()
     if resume and not ours:
         raise ConfigError(f"--resume: {folder} is not there, so no run was cut short; leave it out")
     if not ours and (folder.is_symlink() or folder.exists()):
         raise OutputError(f"{folder}: is in the way of what this run keeps meanwhile; move it, or give --cache DIR")
-    return Workplace(folder, lasting=False)
+    return WorkDir(folder, lasting=False)
 
 
 def policy(job: Job) -> Overwrite:
@@ -111,15 +111,6 @@ def landscape_options(flags: Mapping[str, Any], metric: str) -> Options:
         )
     evidence = flags["evidence"] if flags["align"] == "exact" else None
     return options({"merge": "mean"} | dict(flags) | {"evidence": evidence})
-
-
-def model_options(flags: Mapping[str, Any], model: str | None, data: str | None) -> Options:
-    """The options that `transfuse doctor` is asked for, of a model or of the install. Raises `ConfigError`."""
-    if model is None and (given := [name for name in flags if flags[name] is not None] + ["data"] * (data is not None)):
-        raise ConfigError(f"--{given[0].replace('_', '-')}: is about a model; give MODEL, or leave it out")
-    chosen = options(flags)
-    chosen.check_data(data is not None, {})
-    return chosen
 
 
 def memory(given: str | None) -> int | None:

@@ -20,14 +20,14 @@ Rules = Literal["corrected", "released"]
 Vocabulary = Literal["same", "shared", "anchor"]
 Groups = Literal["all", "permutations"]
 Basis = Literal["auto", "anchor", "common"]
-Trust = Literal["even", "confidence", "labels"]
+TeacherWeighting = Literal["even", "confidence", "labels"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
-class Paper:
+class FlowOptions:
     """The paper's options; the defaults are its ViT setting.
 
     Attributes:
@@ -60,7 +60,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class Learning:
+class LearningOptions:
     """How maps, or the merged weights, are learned.
 
     Attributes:
@@ -78,5 +78,5 @@ class Learning:
 
 EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments over exact symmetries
 FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # those that keep every model's function
-FLOW = tuple(each.name for each in fields(Paper))  # the options that only the flow takes
-LEARNED = tuple(each.name for each in fields(Learning))  # those that only learned maps and weights take
+FLOW = tuple(each.name for each in fields(FlowOptions))  # the options that only the flow takes
+LEARNING = tuple(each.name for each in fields(LearningOptions))  # those that only learned maps and weights take

@@ -13,7 +13,7 @@ SHOWN = Repr()  # of a value: a file of a few lines can hold one that would fill
 SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxother = 2, 200, 200
 
 
-def fault(name: str, first: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+def error_message(name: str, first: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """What to say of an option, by the first error that pydantic found.
 
     Args:

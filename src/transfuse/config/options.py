@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from transfuse.base.sizes import in_bytes
+from transfuse.base.sizes import parse_bytes
 from transfuse.config.literals import (
     EXACT,
     FLOW,
-    LEARNED,
+    LEARNING,
     Align,
     Augment,
     Basis,
     Cost,
     Dtype,
     Evidence,
+    FlowOptions,
     Groups,
     Heads,
-    Learning,
+    LearningOptions,
     Merge,
     Merging,
     Objective,
-    Paper,
     Part,
     Plan,
     Policy,
     Queries,
     Rules,
     Scale,
+    TeacherWeighting,
     Transform,
-    Trust,
     Values,
     Vocabulary,
-)  # fmt: skip
-from transfuse.config.messages import fault
+)
+from transfuse.config.messages import error_message
 from transfuse.config.validation import check_data, check_together
 from transfuse.errors import ConfigError
 
@@ -59,7 +59,7 @@ def _list(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
 
 
-Memory = Annotated[int, BeforeValidator(in_bytes), Field(ge=1)]
+Memory = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Share = Annotated[Finite, Field(ge=0)]
@@ -114,31 +114,31 @@ class Options(Settings):
     align: Align = "exact"
     merge: Merging = "auto"
     evidence: Literal["auto", Evidence] = "auto"
-    plan: Plan = Paper.plan
+    plan: Plan = FlowOptions.plan
     regularization: Annotated[Finite, Field(gt=0)] | None = None
     support: Annotated[Finite, Field(gt=1)] | None = None
-    cost: Cost = Paper.cost
-    scale: Scale = Paper.scale
-    transform: Transform = Paper.transform
-    policy: Policy = Paper.policy
-    queries: Queries = Paper.queries
-    values: Values = Paper.values
-    heads: Heads = Paper.heads
-    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = Paper.tokens
+    cost: Cost = FlowOptions.cost
+    scale: Scale = FlowOptions.scale
+    transform: Transform = FlowOptions.transform
+    policy: Policy = FlowOptions.policy
+    queries: Queries = FlowOptions.queries
+    values: Values = FlowOptions.values
+    heads: Heads = FlowOptions.heads
+    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = FlowOptions.tokens
     max_loss: Annotated[Finite, Field(gt=0)] | None = None
-    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = Paper.keep
-    rules: Rules = Paper.rules
+    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = FlowOptions.keep
+    rules: Rules = FlowOptions.rules
     weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
     samples: Count | None = None
     dtype: Dtype = "auto"
     vocab: Vocabulary = "same"
     groups: Groups = "all"
     basis: Basis = "auto"
-    trust: Trust = "even"
-    objective: Objective = Learning.objective
-    steps: Count = Learning.steps
-    learning_rate: Annotated[Finite, Field(gt=0)] = Learning.learning_rate
-    augment: Augment = Learning.augment
+    trust: TeacherWeighting = "even"
+    objective: Objective = LearningOptions.objective
+    steps: Count = LearningOptions.steps
+    learning_rate: Annotated[Finite, Field(gt=0)] = LearningOptions.learning_rate
+    augment: Augment = LearningOptions.augment
 
     def check(self, labels: Mapping[str, str]) -> None:
         check_together(self, labels)
@@ -164,9 +164,9 @@ class Options(Settings):
         """Raise `ConfigError` for options that ask for samples where there are none, or do nothing with them."""
         check_data(self, data, labels)
 
-    def paper(self) -> Paper:
+    def paper(self) -> FlowOptions:
         """The options of the flow."""
-        return Paper(**self.model_dump(include=set(FLOW)))
+        return FlowOptions(**self.model_dump(include=set(FLOW)))
 
     def sample_count(self) -> int:
         """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
@@ -182,9 +182,9 @@ class Options(Settings):
         """Whether maps or the merged weights are learned by gradient descent."""
         return "learned" in (self.align, self.merge)
 
-    def learning(self) -> Learning:
+    def learning(self) -> LearningOptions:
         """How."""
-        return Learning(**self.model_dump(include=set(LEARNED)))
+        return LearningOptions(**self.model_dump(include=set(LEARNING)))
 
     def torch_dtype(self) -> torch.dtype | None:
         """The dtype to write; None for the anchor's."""
@@ -230,6 +230,6 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
         first = error.errors()[0]
         name, *rest = (str(part) for part in first["loc"])
         item = f" item {int(rest[-1]) + 1}" if rest and rest[-1].isdigit() else ""
-        raise ConfigError(f"{labels.get(name, name)}:{item} {fault(name, first, kind.model_fields)}") from error
+        raise ConfigError(f"{labels.get(name, name)}:{item} {error_message(name, first, kind.model_fields)}") from error
     chosen.check(labels)
     return chosen

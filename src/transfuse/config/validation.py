@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from transfuse.config.literals import EXACT, FLOW, LEARNED
+from transfuse.config.literals import EXACT, FLOW, LEARNING
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             if chosen.align not in alignments:
                 only = f"only align {' and '.join(alignments)} {takes} it"
                 raise refuse(name, f"{only}; leave it out, or choose {choose}")
-    for name in sorted(given.intersection(LEARNED)):
+    for name in sorted(given.intersection(LEARNING)):
         if not chosen.learns:
             raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
     for name in sorted(given & {"regularization", "support"}):

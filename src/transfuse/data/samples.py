@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict, Value
 from jaxtyping import Int
 from torch import Tensor
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.libraries import quiet
 from transfuse.data.columns import (
     class_names,
@@ -77,7 +77,7 @@ class Samples:
     def batches(self, prepare: Prepare, batch_size: int) -> Iterator[dict[str, Tensor]]:
         """What `prepare` makes of each `batch_size` images (of texts, if there is no image column), lazily.
 
-        `labels` is added when there is a label column, [batch] int64, with `MISSING` where a row has none.
+        `labels` is added when there is a label column, [batch] int64, with `IGNORED_LABEL` where a row has none.
 
         Raises:
             DataError: no image and no text, or an image that cannot be decoded.
@@ -107,7 +107,9 @@ class Samples:
         return [self._decoded(value, index) for index, value in zip(chosen, values, strict=True)]
 
     def labels(self) -> Int[Tensor, " sample"]:
-        """Class of each sample, in the model's ids once `aligned_to` it; `MISSING` if null or negative in the data.
+        """Return the class of each sample, in the model's ids once `aligned_to` it.
+
+        A class that is null or negative in the data is `IGNORED_LABEL`.
 
         Raises:
             DataError: there is no label column, or a number in it that no class can have.
@@ -118,14 +120,14 @@ class Samples:
         if isinstance(next((value for value in values if value is not None), None), str):
             order = {name: index for index, name in enumerate(self.names or ())}
             values = [None if value is None else order[value] for value in values]
-        numbers = [MISSING if value is None else int(value) for value in values]
+        numbers = [IGNORED_LABEL if value is None else int(value) for value in values]
         if max(numbers, default=0) > torch.iinfo(torch.int64).max:
             raise DataError(f"{self.source}: label {max(numbers)} is too large a number for a class; correct it")
         classes = torch.tensor(numbers)
         known = classes >= 0
         if self.ids is not None:
             classes[known] = torch.tensor(self.ids)[classes[known]]
-        return torch.where(known, classes, MISSING)
+        return torch.where(known, classes, IGNORED_LABEL)
 
     def require_images(self) -> "Samples":
         """These samples, as images only.
@@ -156,7 +158,7 @@ class Samples:
         Raises:
             DataError: there is no label column, or a sample without a label.
         """
-        missing = (self.labels() == MISSING).nonzero().flatten().tolist()
+        missing = (self.labels() == IGNORED_LABEL).nonzero().flatten().tolist()
         if missing:
             raise DataError(
                 f"{self.source}: {len(missing)} of {len(self)} samples have no label, the first in row"

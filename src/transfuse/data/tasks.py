@@ -110,16 +110,22 @@ NOT_MEASURED = (
 )
 PERPLEXITY = ("accuracy", "loss", "perplexity")
 IMAGES = Task(
-    "image processor", Samples.require_images, lambda samples: samples.require_images().require_labels(),
-    load_processor, _images, _pixels,
-)  # fmt: skip
+    "image processor",
+    Samples.require_images,
+    lambda samples: samples.require_images().require_labels(),
+    load_processor,
+    _images,
+    _pixels,
+)
 TEXTS = Task(
-    "tokenizer", Samples.require_texts, lambda samples: samples.require_texts().require_labels(), load_tokenizer,
-    _texts, _vocabulary,
-)  # fmt: skip
-GUESSED = Task(
-    "tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY
-)  # fmt: skip
+    "tokenizer",
+    Samples.require_texts,
+    lambda samples: samples.require_texts().require_labels(),
+    load_tokenizer,
+    _texts,
+    _vocabulary,
+)
+GUESSED = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY)
 CONTINUED = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY)
 
 TASKS: dict[str, Task] = {

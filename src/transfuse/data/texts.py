@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
-from transfuse.base.batch import MISSING
+from transfuse.base.batch import IGNORED_LABEL
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.compatible import COUNTED
 
@@ -95,7 +95,7 @@ def text_preparer(
 def masked_preparer(
     tokenizer: Any, length: int | None = None, round_: Callable[[], int] = lambda: 0, words: int | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """The same with words hidden as BERT was trained, and `labels` [batch, token]: the hidden ones, else `MISSING`.
+    """Mask tokens as in BERT's training, and add `labels` [batch, token]: the masked ones, else `IGNORED_LABEL`.
 
     What is hidden of a text depends on it and on the round alone: every model is asked the same, in whatever batches.
 
@@ -116,7 +116,7 @@ def masked_preparer(
             generator = torch.Generator().manual_seed(zlib.crc32(f"{round_()} {text}".encode()))
             own = ids[: int(mask.sum())]  # what is drawn for a text must not depend on longer ones beside it
             shown, labels = hidden(own, special, tokenizer.mask_token_id, len(tokenizer), generator)
-            rest = torch.full_like(ids[len(own) :], MISSING)
+            rest = torch.full_like(ids[len(own) :], IGNORED_LABEL)
             rows.append((torch.cat([shown, ids[len(own) :]]), torch.cat([labels, rest])))
         ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
         return inputs | {"input_ids": ids, "labels": labels}
@@ -127,7 +127,7 @@ def masked_preparer(
 def causal_preparer(
     tokenizer: Any, length: int | None = None, words: int | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """Texts with `labels` [batch, token]: of every token the one after it, `MISSING` of the last and of padding.
+    """Texts with `labels` [batch, token]: of every token the one after it, `IGNORED_LABEL` of the last and of padding.
 
     A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it. The
     tokenizer itself stays as it is.
@@ -139,8 +139,8 @@ def causal_preparer(
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = plain(texts)
-        following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, MISSING)[:, 1:]
-        return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=MISSING)}
+        following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED_LABEL)[:, 1:]
+        return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=IGNORED_LABEL)}
 
     return prepare
 
@@ -160,7 +160,7 @@ def paired_preparer(tokenizer: Any, start: int, words: int | None = None) -> Cal
 def hidden(
     ids: Int[Tensor, "*batch token"], special: Int[Tensor, " kind"], mask: int, words: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "*batch token"], Int[Tensor, "*batch token"]]:
-    """Ids with `MASKED` of the words hidden, one at least, and labels: the hidden ones, else `MISSING`.
+    """Ids with `MASKED` of the words hidden, one at least, and labels: the hidden ones, else `IGNORED_LABEL`.
 
     Of ten hidden words, eight are shown as `mask`, one as any of all `words`, and one as it is (Devlin et al., 2019).
     """
@@ -170,4 +170,4 @@ def hidden(
     fate = torch.rand(ids.shape, generator=generator)
     other = torch.randint(words, ids.shape, generator=generator)
     shown = torch.where(fate < 0.8, mask, torch.where(fate < 0.9, other, ids))
-    return torch.where(chosen, shown, ids), torch.where(chosen, ids, MISSING)
+    return torch.where(chosen, shown, ids), torch.where(chosen, ids, IGNORED_LABEL)

@@ -14,23 +14,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, asks, held_out
-from transfuse.base.distributed import here
+from transfuse.base.batch import Batch, has_answers, held_out
+from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
-from transfuse.config.literals import Learning
+from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import varied
-from transfuse.distillation.targets import Objective
-from transfuse.distillation.teacher_weighting import Believe, even
+from transfuse.distillation.targets import Targets
+from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
 from transfuse.network.model import has_scores, predict
 
 EVERY = 25  # steps between two looks at held-out samples
 
-Say = Callable[[Batch], Tensor]
+LogitsFn = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Course:
+class History:
     """How learning went.
 
     Attributes:
@@ -44,7 +44,7 @@ class Course:
     best: int
 
 
-class Descent(ABC):
+class TrainingLoop(ABC):
     """Over what some modules hold; what was best on held-out samples is kept."""
 
     patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
@@ -52,10 +52,16 @@ class Descent(ABC):
     draws: int = 1  # batches of a step, one after the other
 
     def __init__(
-        self, modules: Sequence[nn.Module], optimizers: Sequence[Optimizer], parents: Sequence[PreTrainedModel],
-        weights: Sequence[float], halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning,
-        believe: Believe = even, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        modules: Sequence[nn.Module],
+        optimizers: Sequence[Optimizer],
+        parents: Sequence[PreTrainedModel],
+        weights: Sequence[float],
+        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        options: LearningOptions,
+        believe: WeightingFn = uniform,
+        seed: int = 0,
+    ) -> None:
         """
         Args:
             modules: what is kept where it is best; `optimizers`: of those of its parameters that move.
@@ -64,7 +70,7 @@ class Descent(ABC):
         self.modules, self.parents, self.weights, self.options = modules, parents, weights, options
         self.generator = torch.Generator().manual_seed(seed)
         self.fit, self.held = halves
-        self.objective = Objective(parents, weights, options, believe, [*self.fit, *self.held])
+        self.objective = Targets(parents, weights, options, believe, [*self.fit, *self.held])
         self.optimizers = optimizers
         self.paces = [CosineAnnealingLR(each, options.steps) for each in optimizers]
         self.base = self._of_parents()
@@ -76,7 +82,7 @@ class Descent(ABC):
         """What a step makes less."""
 
     @abstractmethod
-    def said(self) -> Say:
+    def said(self) -> LogitsFn:
         """What the merged model says, as it is now."""
 
     @property
@@ -126,12 +132,12 @@ class Descent(ABC):
 
     def _average(self) -> None:
         """Over all processes, each of which drew samples of its own."""
-        ranks = here()
+        group = process_group()
         moving = (each.grad for group in self._groups() for each in group["params"])
         every = [grad for grad in moving if grad is not None]
-        if ranks.count > 1:
-            for own, total in zip(every, ranks.total(every), strict=True):
-                own.copy_(total / ranks.count)
+        if group.count > 1:
+            for own, total in zip(every, group.all_reduce(every), strict=True):
+                own.copy_(total / group.count)
 
     @torch.no_grad()
     def look(self) -> float:
@@ -144,7 +150,7 @@ class Descent(ABC):
         pairs = zip(self.weights, self.parents, strict=True)
         return sum(weight * self._held_loss(partial(predict, parent)) for weight, parent in pairs)
 
-    def _held_loss(self, say: Say) -> float:
+    def _held_loss(self, say: LogitsFn) -> float:
         """How far what is said is from what should be, per answer that is asked for."""
         total, count = 0.0, 0
         for batch in self.held:
@@ -153,18 +159,23 @@ class Descent(ABC):
             count += len(wanted)
         return total / count
 
-    def best(self) -> Course:
+    def best(self) -> History:
         """Go back to what was best on held-out samples."""
         self._load(self.kept)
         self._forget()
-        return Course(tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * EVERY, self.steps))
+        return History(tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * EVERY, self.steps))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on."""
         return {
-            "modules": self._copy(), "kept": self.kept, "steps": self.steps, "worse": self.worse, "looks": self.looks,
-            "generator": self.generator.get_state(), "moving": [each.state_dict() for each in self._moving()],
-        }  # fmt: skip
+            "modules": self._copy(),
+            "kept": self.kept,
+            "steps": self.steps,
+            "worse": self.worse,
+            "looks": self.looks,
+            "generator": self.generator.get_state(),
+            "moving": [each.state_dict() for each in self._moving()],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
@@ -183,22 +194,22 @@ class Descent(ABC):
         return [{name: each.clone() for name, each in module.state_dict().items()} for module in self.modules]
 
     def _drawn(self) -> Batch:
-        ranks = here()
-        drawn = torch.randint(len(self.fit), (ranks.count,), generator=self.generator)[ranks.rank]
+        group = process_group()
+        drawn = torch.randint(len(self.fit), (group.count,), generator=self.generator)[group.rank]
         batch = self.fit[int(drawn)]
         if self.options.augment == "none":
             return batch
         return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
 
 
-def halves_that_ask(model: PreTrainedModel, batches: Sequence[Batch], what: str) -> tuple[list[Batch], list[Batch]]:
+def split_with_answers(model: PreTrainedModel, batches: Sequence[Batch], what: str) -> tuple[list[Batch], list[Batch]]:
     """Samples to learn from and samples to choose by; batches in which nothing is asked are left out.
 
     Raises:
         DataError: nothing is asked, or there are fewer than two samples to learn `what` from.
         SpecError: the model has no head, so that nothing is said that could be compared.
     """
-    asking = [batch for batch in batches if asks(batch)]
+    asking = [batch for batch in batches if has_answers(batch)]
     if batches and not asking:
         raise DataError(NOTHING_SAID)
     fit, held = held_out(asking)
@@ -209,10 +220,12 @@ def halves_that_ask(model: PreTrainedModel, batches: Sequence[Batch], what: str)
     return fit, held
 
 
-def descend(
-    descent: Descent, what: str, state: Path | None = None,
+def train(
+    descent: TrainingLoop,
+    what: str,
+    state: Path | None = None,
     each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
-) -> Course:  # fmt: skip
+) -> History:
     """To its end, and back to what was best.
 
     Args:
@@ -230,6 +243,6 @@ def descend(
         if not descent.goes_on:
             break
         descent.step()
-        if state and descent.steps % EVERY == 0 and here().first:
+        if state and descent.steps % EVERY == 0 and process_group().first:
             save_state(state, descent.state_dict())
     return descent.best()

@@ -6,25 +6,29 @@ from functools import partial
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, answers
-from transfuse.base.batch_cache import Memory
-from transfuse.config.literals import Learning
-from transfuse.distillation.teacher_weighting import Believe, together
+from transfuse.base.batch import Batch, labels_of
+from transfuse.base.batch_cache import BatchCache
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.teacher_weighting import WeightingFn, ensemble_probabilities
 
 ROOM = 2**28  # bytes that may be remembered of what parents say of samples that come again as they were
 
 
-class Objective:
+class Targets:
     """Of one run; what parents say of batches that last as long as it does is remembered."""
 
     def __init__(
-        self, parents: Sequence[PreTrainedModel], weights: Sequence[float], options: Learning, believe: Believe,
+        self,
+        parents: Sequence[PreTrainedModel],
+        weights: Sequence[float],
+        options: LearningOptions,
+        believe: WeightingFn,
         lasting: Iterable[Batch],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.labels = options.objective == "labels"
-        self.said = partial(together, believe, parents, weights)
-        self.memory = Memory(lasting, ROOM)
+        self.said = partial(ensemble_probabilities, believe, parents, weights)
+        self.memory = BatchCache(lasting, ROOM)
 
     def wanted(self, batch: Batch) -> Tensor:
         """Labels, or the parents' mean probabilities, [answer, class]."""
-        return answers(batch) if self.labels else self.memory.of(batch, self.said)
+        return labels_of(batch) if self.labels else self.memory.get_or_compute(batch, self.said)

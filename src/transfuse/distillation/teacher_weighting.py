@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, answers, asked, per_sample, size
-from transfuse.config.literals import Trust
+from transfuse.base.batch import Batch, answers_per_sample, batch_size, labels_of, per_sample
+from transfuse.config.literals import TeacherWeighting
 from transfuse.network.model import predict
 
 SHARPNESS = 4.0  # a nat more of entropy makes a model exp(4) times less trusted
@@ -23,52 +23,60 @@ Shares = Float[Tensor, "model sample"]
 Scores = Float[Tensor, "answer cls"]
 
 
-def even(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def uniform(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """The same weights for every sample; they sum to one."""
-    return torch.tensor(weights).unsqueeze(1).expand(-1, size(batch))
+    return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
-def sure(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def by_entropy(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times how sure each model is of each sample, normalised."""
     doubt = torch.stack([_entropy(each, batch) for each in said])
     prior = torch.tensor(weights, device=doubt.device).log().unsqueeze(1)
     return (prior - SHARPNESS * doubt).softmax(0)
 
 
-def right(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def by_likelihood(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times the likelihood that each model gives the labels of each sample, normalised."""
-    labels = answers(batch).to(said[0].device)
+    labels = labels_of(batch).to(said[0].device)
     loss = torch.stack([_mean(cross_entropy(each, labels, reduction="none"), batch) for each in said])
     return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
 
 
-Believe = Callable[[Sequence[Scores], Sequence[float], Batch], Shares]
-TRUST: dict[Trust, Believe] = {"even": even, "confidence": sure, "labels": right}
+WeightingFn = Callable[[Sequence[Scores], Sequence[float], Batch], Shares]
+TEACHER_WEIGHTING: dict[TeacherWeighting, WeightingFn] = {
+    "even": uniform,
+    "confidence": by_entropy,
+    "labels": by_likelihood,
+}
 
 
 @torch.no_grad()
-def believed(believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch) -> Shares:
+def teacher_weights(
+    believe: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
+) -> Shares:
     """How far each model is to be believed about each sample; they are asked only where that matters."""
-    said = () if believe is even else [predict(model, batch) for model in models]
+    said = () if believe is uniform else [predict(model, batch) for model in models]
     return believe(said, weights, batch)
 
 
 @torch.no_grad()
-def together(
-    believe: Believe, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch, heat: float = 1.0
+def ensemble_probabilities(
+    believe: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch, heat: float = 1.0
 ) -> Float[Tensor, "answer cls"]:
     """The mean of the models' probabilities at a temperature, each as far as it is believed."""
     said = [predict(model, batch) for model in models]
     shares = believe(said, weights, batch).to(said[0])
-    return mixed([each / heat for each in said], shares, batch)
+    return weighted_probabilities([each / heat for each in said], shares, batch)
 
 
-def mixed(said: Sequence[Scores], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
+def weighted_probabilities(said: Sequence[Scores], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
     """The mean of the models' probabilities, each as far as it is believed."""
-    return weighed(shares[:, asked(batch, len(said[0])).to(shares.device)], [each.softmax(-1) for each in said])
+    return weighted_rows(
+        shares[:, answers_per_sample(batch, len(said[0])).to(shares.device)], [each.softmax(-1) for each in said]
+    )
 
 
-def weighed(
+def weighted_rows(
     shares: Float[Tensor, "model row"], values: Sequence[Float[Tensor, "row entry"]]
 ) -> Float[Tensor, "row entry"]:
     """The weighted mean of what several models give, row by row."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transfuse.evaluation.metrics import Grades, Metrics, Outcome
-from transfuse.evaluation.statistics import Certainty, Difference, certainty, difference
+from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions
+from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Measured:
     """One model. `classes` is empty for what is no classifier."""
 
     metrics: Metrics
-    certainty: Certainty
-    classes: Mapping[str, Grades]
+    certainty: Intervals
+    classes: Mapping[str, ClassReport]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Evaluation:
 
 
 def evaluation(
-    outcomes: Mapping[str, Outcome], classes: Mapping[str, Mapping[int, str]], measures: Sequence[str], seed: int = 0
+    outcomes: Mapping[str, Predictions],
+    classes: Mapping[str, Mapping[int, str]],
+    measures: Sequence[str],
+    seed: int = 0,
 ) -> Evaluation:
     """Of models by name, the first compared with each other one that was asked the same.
 
@@ -53,7 +56,7 @@ def evaluation(
         classes: of each model, the names of its own classes.
     """
     models = {
-        model: Measured(found.metrics(), certainty(found, seed), found.grades(classes[model]))
+        model: Measured(found.metrics(), intervals(found, seed), found.grades(classes[model]))
         for model, found in outcomes.items()
     }
     (_, first), *others = outcomes.items()

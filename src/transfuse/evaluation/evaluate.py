@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import fitting, scores_at_once
-from transfuse.evaluation.metrics import Metrics, Outcome, outcome
+from transfuse.evaluation.metrics import Metrics, Predictions, predictions
 from transfuse.merging.mean import interpolate
 from transfuse.network.model import with_tensors
 from transfuse.network.scores import predict_in_slices
@@ -19,7 +19,7 @@ POSITIONS = 11  # points of a path, both ends included
 
 
 @dataclass(frozen=True)
-class Path:
+class LossPath:
     """Metrics along the straight line from the anchor (0) to a carried source (1), and the loss barrier.
 
     barrier = max over t of loss(t) - ((1 - t) loss(anchor) + t loss(source)), with the parents' own losses: a carried
@@ -42,24 +42,24 @@ class Path:
 
 def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
     """Metrics of one model."""
-    return judge(model, batches).metrics()
+    return predict_answers(model, batches).metrics()
 
 
-def judge(model: PreTrainedModel, batches: Iterable[Batch]) -> Outcome:
+def predict_answers(model: PreTrainedModel, batches: Iterable[Batch]) -> Predictions:
     """Return what one model answers. Memory grows by a few numbers a sample."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
         return (scores.log_softmax(-1) for scores in predict_in_slices(model, batch, scores_at_once(model)))
 
-    return outcome(predict_log, batches, partial(fitting, [model]))
+    return predictions(predict_log, batches, partial(fitting, [model]))
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
     """Metrics of the mean of all models' probabilities: what fusion aims at, for as many times the cost."""
-    return judge_together(models, batches).metrics()
+    return predict_ensemble(models, batches).metrics()
 
 
-def judge_together(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Outcome:
+def predict_ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Predictions:
     """Return what the mean of all models' probabilities answers."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
@@ -69,14 +69,18 @@ def judge_together(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) 
             mean = torch.stack([each.softmax(-1) for each in scores]).mean(0)
             yield mean.clamp_min(1e-12).log()
 
-    return outcome(predict_log, batches, partial(fitting, models))
+    return predictions(predict_log, batches, partial(fitting, models))
 
 
-def path(
-    model: PreTrainedModel, anchor: Mapping[str, Tensor], carried: Mapping[str, Tensor],
-    parents: tuple[Metrics, Metrics], batches: Iterable[Batch], positions: int = POSITIONS,
+def measure_path(
+    model: PreTrainedModel,
+    anchor: Mapping[str, Tensor],
+    carried: Mapping[str, Tensor],
+    parents: tuple[Metrics, Metrics],
+    batches: Iterable[Batch],
+    positions: int = POSITIONS,
     each: Callable[[float], object] = lambda position: None,
-) -> Path:  # fmt: skip
+) -> LossPath:
     """Walk the line from `anchor` to `carried`.
 
     Args:
@@ -89,7 +93,7 @@ def path(
     for step in steps:
         points.append(evaluate(with_tensors(model, interpolate(anchor, carried, step)), batches))
         each(step)
-    return Path(
+    return LossPath(
         steps, tuple(points), barrier(steps, [point.loss for point in points], parents[0].loss, parents[1].loss)
     )
 

@@ -89,8 +89,11 @@ class Landscape:
 
     def lowest(self) -> tuple[Position, Metrics]:
         """The point of the grid of least loss, and its metrics."""
-        found = [((x, y), point) for y, row in zip(self.y, self.points, strict=True)
-                 for x, point in zip(self.x, row, strict=True)]  # fmt: skip
+        found = [
+            ((x, y), point)
+            for y, row in zip(self.y, self.points, strict=True)
+            for x, point in zip(self.x, row, strict=True)
+        ]
         return min(found, key=lambda each: each[1].loss)
 
     def as_dict(self) -> dict[str, object]:
@@ -98,10 +101,13 @@ class Landscape:
         (x, y), least = self.lowest()
         return {
             "models": [asdict(each) for each in self.models],
-            "x": self.x, "y": self.y, "loss": self.values("loss"), "accuracy": self.values("accuracy"),
+            "x": self.x,
+            "y": self.y,
+            "loss": self.values("loss"),
+            "accuracy": self.values("accuracy"),
             "samples": least.samples,
             "lowest": {"position": (x, y), "shares": self.plane.shares(x, y)} | asdict(least),
-        }  # fmt: skip
+        }
 
 
 def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str]) -> Plane:
@@ -128,9 +134,12 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
 
 
 def survey(
-    model: PreTrainedModel, models: Sequence[Tensors], shares: Iterable[Shares], batches: Sequence[Batch],
+    model: PreTrainedModel,
+    models: Sequence[Tensors],
+    shares: Iterable[Shares],
+    batches: Sequence[Batch],
     each: Callable[[], object] = lambda: None,
-) -> list[Metrics]:  # fmt: skip
+) -> list[Metrics]:
     """Metrics of the weighted sums of three models in one basis; `model` gives the architecture.
 
     Args:

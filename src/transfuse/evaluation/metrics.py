@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from transfuse.base.batch import Batch, Piece, answers, asked, cut, size, whole
+from transfuse.base.batch import Batch, Piece, answers_per_sample, batch_size, cut, labels_of, whole_batch
 from transfuse.base.budget import halving
 from transfuse.errors import DataError
 
@@ -38,7 +38,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Grades:
+class ClassReport:
     """How well one class is told from the others. `support`: samples of it."""
 
     precision: float
@@ -48,7 +48,7 @@ class Grades:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Predictions:
     """What a model answered. A sample is an image or a text: words of one text are asked together.
 
     Attributes:
@@ -71,14 +71,14 @@ class Outcome:
         off = (self.bins[:, 1] - self.bins[:, 2]).abs().sum() / count
         return Metrics(float(self.right.sum()) / count, float(self.loss.sum()) / count, int(count), float(off))
 
-    def grades(self, names: Mapping[int, str]) -> dict[str, Grades]:
+    def grades(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
         """Precision, recall and F1 of every class that was wanted or chosen; empty for what is no classifier."""
         if not len(self.wanted):
             return {}
         found = precision_recall_fscore_support(self.wanted.numpy(), self.chosen.numpy(), zero_division=0.0)
         labels = torch.cat([self.wanted, self.chosen]).unique().tolist()
         return {
-            names.get(label, str(label)): Grades(float(precision), float(recall), float(f1), int(support))
+            names.get(label, str(label)): ClassReport(float(precision), float(recall), float(f1), int(support))
             for label, precision, recall, f1, support in zip(labels, *found, strict=True)
         }
 
@@ -88,7 +88,7 @@ PredictLog = Callable[[Batch], Scores | Iterable[Scores]]  # log-probabilities i
 Split = Callable[[Batch], Iterable[Piece]]
 
 
-def outcome(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole) -> Outcome:
+def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole_batch) -> Predictions:
     """Return what comes of log-probabilities, batch by batch: a few numbers a sample are kept.
 
     Args:
@@ -104,7 +104,7 @@ def outcome(predict_log: PredictLog, batches: Iterable[Batch], split: Split = wh
     if not sum(float(part[1].sum()) for part in parts):
         raise DataError("nothing to measure: no text has a word that could be guessed; give longer texts")
     right, count, loss, chosen, wanted = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Outcome(right, count, loss, bins, chosen, wanted)
+    return Predictions(right, count, loss, bins, chosen, wanted)
 
 
 def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor) -> list[Tensor]:
@@ -117,7 +117,7 @@ def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor
         return _part(predict_log, part)
 
     def halves(part: Batch) -> list[Batch]:
-        return list(cut(part, -(-size(part) // 2)))
+        return list(cut(part, -(-batch_size(part) // 2)))
 
     places, found = [], []
     for place, piece in split(batch):
@@ -132,8 +132,8 @@ def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor
 
 def _part(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
     """Return of each sample: right, asked, loss and, of a classifier, chosen and wanted class; and the bins."""
-    labels, samples, start = answers(batch).cpu(), size(batch), 0
-    sample, bins = asked(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
+    labels, samples, start = labels_of(batch).cpu(), batch_size(batch), 0
+    sample, bins = answers_per_sample(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
     sums = torch.zeros(3, samples, dtype=torch.float64)
     chosen = torch.empty_like(labels)
     said = predict_log(batch)

@@ -76,9 +76,15 @@ class Finetuned:
 
 
 def finetune(
-    model: Model, data: Any, teachers: Sequence[Model] = (), progress: Progress = silent, processor: Any = None,
-    checkpoints: Path | None = None, resume: str | None = None, **options: Any,
-) -> Finetuned:  # fmt: skip
+    model: Model,
+    data: Any,
+    teachers: Sequence[Model] = (),
+    progress: Progress = silent,
+    processor: Any = None,
+    checkpoints: Path | None = None,
+    resume: str | None = None,
+    **options: Any,
+) -> Finetuned:
     """Train `model` a little longer.
 
     Args:
@@ -190,9 +196,14 @@ def _trained(
             for model in (learner, *teachers):
                 model.set_attn_implementation("eager")
         trainer = Distiller(
-            teachers, feed.schedule, model=learner, args=args, train_dataset=feed, data_collator=feed.collate,
+            teachers,
+            feed.schedule,
+            model=learner,
+            args=args,
+            train_dataset=feed,
+            data_collator=feed.collate,
             callbacks=[bar],
-        )  # fmt: skip
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=resume)
         found = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from transfuse.config.literals import Augment, Trust
+from transfuse.config.literals import Augment, TeacherWeighting
 from transfuse.config.options import Count, Finite, Settings
 from transfuse.errors import ConfigError
 
@@ -43,7 +43,7 @@ class Schedule(Settings):
     augment: Augment = "none"
     distill: Fraction = 0.5
     temperature: Positive = 1.0
-    trust: Trust = "even"
+    trust: TeacherWeighting = "even"
     precision: Precision = "float32"
     samples: Count | None = None
 

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from transfuse.base.batch import Batch, answers
+from transfuse.base.batch import Batch, labels_of
 from transfuse.data.augment import Images, varied
 from transfuse.data.samples import Prepare, Samples
-from transfuse.distillation.teacher_weighting import TRUST, together
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.finetuning.schedule import Schedule
 from transfuse.network.model import logits
 
@@ -82,7 +82,7 @@ class Distiller(Trainer):
         loss = found.new_zeros(())
         if share < 1:
             smoothing = self.schedule.label_smoothing
-            loss = loss + (1 - share) * cross_entropy(found, answers(inputs), label_smoothing=smoothing)
+            loss = loss + (1 - share) * cross_entropy(found, labels_of(inputs), label_smoothing=smoothing)
         if share > 0:
             loss = loss + share * self._distance(found, inputs)
         return (loss, {"logits": found}) if return_outputs else loss
@@ -90,7 +90,7 @@ class Distiller(Trainer):
     def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
         """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
         heat, even = self.schedule.temperature, [1 / len(self.teachers)] * len(self.teachers)
-        target = together(TRUST[self.schedule.trust], self.teachers, even, inputs, heat)
+        target = ensemble_probabilities(TEACHER_WEIGHTING[self.schedule.trust], self.teachers, even, inputs, heat)
         return heat**2 * cross_entropy(found / heat, target)
 
 

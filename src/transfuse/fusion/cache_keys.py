@@ -6,7 +6,7 @@ from importlib.metadata import version
 from itertools import repeat
 
 from transfuse.base.batch import Batch
-from transfuse.base.cache import NOWHERE, Store
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import digest
 from transfuse.config.options import Options
 from transfuse.fusion.record import Origin
@@ -16,7 +16,7 @@ UNCHANGING = {"merge", "dtype", "device", "allow_pickle", "spec"}  # options tha
 
 
 @dataclass(frozen=True)
-class Work:
+class CacheKeys:
     """Where work is kept.
 
     Attributes:
@@ -25,20 +25,20 @@ class Work:
     """
 
     pairs: Sequence[Store]
-    whole: Store = NOWHERE
+    whole: Store = NO_STORE
 
 
-def unkept(models: int) -> Work:
+def no_cache(models: int) -> CacheKeys:
     """Of so many models, nothing."""
-    return Work(list(repeat(NOWHERE, models - 1)))
+    return CacheKeys(list(repeat(NO_STORE, models - 1)))
 
 
-def work(
+def cache_keys(
     store: Store, origins: Sequence[Origin], specs: Sequence[Spec], options: Options, batches: Sequence[Batch]
-) -> Work:
-    """Work on models and data with these contents, declared so."""
+) -> CacheKeys:
+    """CacheKeys on models and data with these contents, declared so."""
     if store.folder is None:
-        return unkept(len(origins))
+        return no_cache(len(origins))
     declared = [digest(repr(spec), {}) for spec in specs]
     models = [
         [each.architecture, *sorted(each.sha256.values()), spec] for each, spec in zip(origins, declared, strict=True)
@@ -46,4 +46,4 @@ def work(
     seen = {"data": [digest("", batch) for batch in batches], "vocab": options.vocab, "transfuse": version("transfuse")}
     chosen = options.model_dump(mode="json", exclude=UNCHANGING)
     pairs = [store.of(anchor=models[0], source=source, **seen) for source in models[1:]]
-    return Work(pairs, store.of(models=models, options=chosen, **seen))
+    return CacheKeys(pairs, store.of(models=models, options=chosen, **seen))

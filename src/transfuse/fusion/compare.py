@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
-from transfuse.evaluation.evaluate import Metrics, Path, ensemble, evaluate, path
+from transfuse.evaluation.evaluate import LossPath, Metrics, ensemble, evaluate, measure_path
 from transfuse.fusion.fuse import fuse
 from transfuse.network.model import network
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "flow, soft": {"align": "flow", "plan": "soft"},
     "flow, hard": {"align": "flow", "plan": "hard"},
@@ -51,8 +51,8 @@ class Comparison:
     """All rows, and for each way its path and its alignment."""
 
     rows: tuple[Row, ...]
-    lines: dict[str, Path] = field(default_factory=dict)
-    alignments: dict[str, Aligned] = field(default_factory=dict)
+    lines: dict[str, LossPath] = field(default_factory=dict)
+    alignments: dict[str, Alignment] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
         """The row of that name."""
@@ -60,9 +60,15 @@ class Comparison:
 
 
 def compare(
-    anchor: PreTrainedModel, source: PreTrainedModel, calibration: Any, batches: Sequence[Batch], processor: Any,
-    ways: Iterable[str] = WAYS, options: Mapping[str, Any] = MappingProxyType({}), progress: Progress = silent,
-) -> Comparison:  # fmt: skip
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    calibration: Any,
+    batches: Sequence[Batch],
+    processor: Any,
+    ways: Iterable[str] = METHODS,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    progress: Progress = silent,
+) -> Comparison:
     """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included.
 
     Args:
@@ -74,12 +80,12 @@ def compare(
     lines, alignments = {}, {}
     for name in progress.track(list(ways), "fusing every way"):
         start = time.perf_counter()
-        fusion = fuse([anchor, source], calibration, processor=processor, **WAYS[name], **options)
+        fusion = fuse([anchor, source], calibration, processor=processor, **METHODS[name], **options)
         seconds = time.perf_counter() - start
         (aligned,) = fusion.alignments
         found = evaluate(fusion.model, batches)
         if "least_squares" not in fusion.record:
-            lines[name] = path(anchor, aligned.anchor, aligned.carried, parents, batches)
+            lines[name] = measure_path(anchor, aligned.anchor, aligned.carried, parents, batches)
             over = lines[name].barrier
         else:  # it does not lie on the line
             over = max(0.0, found.loss - (parents[0].loss + parents[1].loss) / 2)
@@ -87,7 +93,7 @@ def compare(
         alignments[name] = aligned
     tensors = network(anchor, anchor.device).tensors
     nothing = {name: torch.zeros_like(values) for name, values in tensors.items()}
-    half = path(anchor, tensors, nothing, parents, batches)
+    half = measure_path(anchor, tensors, nothing, parents, batches)
     rows.append(Row(HALF, half.points[len(half.points) // 2], half.barrier))
     rows.append(Row("ensemble (twice the cost)", ensemble([anchor, source], batches)))
     return Comparison(tuple(rows), lines, alignments)

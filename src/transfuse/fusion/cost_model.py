@@ -13,9 +13,9 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.coordinate_descent import roots
-from transfuse.alignment.spec_for import seen_by
+from transfuse.alignment.spec_for import alignment_spec
 from transfuse.config.options import Options
-from transfuse.network.layout import opened
+from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space, leaves
 from transfuse.network.spec import Spec
@@ -51,9 +51,11 @@ class Labour:
 
     def __add__(self, other: "Labour") -> "Labour":
         return Labour(
-            self.single + other.single, self.double + other.double, self.moved + other.moved,
+            self.single + other.single,
+            self.double + other.double,
+            self.moved + other.moved,
             self.seconds + other.seconds,
-        )  # fmt: skip
+        )
 
     def takes(self, rates: Rates) -> float:
         """Seconds, at these rates."""
@@ -72,7 +74,7 @@ class Estimate:
         """The declaration as the alignment sees it, of the largest model."""
         largest = max(self.models, key=lambda model: model.num_parameters())
         paper = self.options.paper()
-        return seen_by(opened(declaration(largest)), self.options.align, paper, self.options.groups)
+        return alignment_spec(unfused(declaration(largest)), self.options.align, paper, self.options.groups)
 
     @cached_property
     def matched(self) -> list[Space]:

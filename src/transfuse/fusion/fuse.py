@@ -8,19 +8,19 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned, Choices, in_one_basis
-from transfuse.base.batch import first
-from transfuse.base.cache import NOWHERE, Store
+from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
+from transfuse.base.batch import first_samples
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import of_model, save_checkpoint
-from transfuse.config.literals import Learning, Merge
+from transfuse.config.literals import LearningOptions, Merge
 from transfuse.config.options import Options
-from transfuse.distillation.loop import halves_that_ask
-from transfuse.distillation.teacher_weighting import TRUST, Believe, even
+from transfuse.distillation.loop import split_with_answers
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
 from transfuse.fusion.match import Matched, Model, match
 from transfuse.fusion.record import Origin, describe
 from transfuse.fusion.vocabulary import of_words
@@ -44,7 +44,7 @@ class Fusion:
     """
 
     model: PreTrainedModel
-    alignments: tuple[Aligned, ...]
+    alignments: tuple[Alignment, ...]
     options: Options
     record: dict[str, Any]
     origins: tuple[Origin, ...]
@@ -74,9 +74,14 @@ class Fusion:
 
 
 def fuse(
-    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
-    cache: str | Path | None = None, room: int | None = None, **options: Any,
-) -> Fusion:  # fmt: skip
+    models: Sequence[Model],
+    data: Any = None,
+    progress: Progress = silent,
+    processor: Any = None,
+    cache: str | Path | None = None,
+    room: int | None = None,
+    **options: Any,
+) -> Fusion:
     """Fuse models into the basis and shape of the first.
 
     Args:
@@ -102,11 +107,20 @@ def merged(matched: Matched, progress: Progress = silent, processor: Any = None)
     alignments, weights = matched.alignments, matched.weights
     other_words = any(row is not None for row in matched.rows)
     leave = of_words(declaration(matched.anchor)) if other_words else ()
-    how, believe = chosen.merging(matched.data is not None), TRUST[chosen.trust]
+    how, believe = chosen.merging(matched.data is not None), TEACHER_WEIGHTING[chosen.trust]
     fused, fits = merge(
-        matched.networks[0], alignments, weights, choices, how, believe, leave, progress, matched.kept.whole,
-        chosen.learning(), chosen.seed,
-    )  # fmt: skip
+        matched.networks[0],
+        alignments,
+        weights,
+        choices,
+        how,
+        believe,
+        leave,
+        progress,
+        matched.kept.whole,
+        chosen.learning(),
+        chosen.seed,
+    )
     check_finite(fused.state_dict(), "the fused model")
     fused = _finish(matched.anchor, fused, chosen)
     watch.lap("merging")
@@ -120,12 +134,20 @@ def merged(matched: Matched, progress: Progress = silent, processor: Any = None)
 
 
 def merge(
-    anchor: Network, alignments: Sequence[Aligned], weights: Sequence[float], choices: Choices, how: Merge,
-    believe: Believe = even, leave: Collection[str] = (), progress: Progress = silent, store: Store = NOWHERE,
-    learning: Learning | None = None, seed: int = 0,
-) -> tuple[PreTrainedModel, dict[str, Any]]:  # fmt: skip
+    anchor: Network,
+    alignments: Sequence[Alignment],
+    weights: Sequence[float],
+    choices: AlignContext,
+    how: Merge,
+    believe: WeightingFn = uniform,
+    leave: Collection[str] = (),
+    progress: Progress = silent,
+    store: Store = NO_STORE,
+    learning: LearningOptions | None = None,
+    seed: int = 0,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """One model in the anchor's basis, and what is to be recorded of how it was made."""
-    bases = in_one_basis(alignments)
+    bases = aligned_weights(alignments)
     fused = with_tensors(anchor.model, mean(bases, weights))
     if how == "mean":
         return fused, {}
@@ -133,17 +155,17 @@ def merge(
     each = partial(progress.track, doing="fitting layers")
     batches, halves = choices.batches, None
     if how == "learned":  # and chosen by samples that no layer was fitted to
-        halves = halves_that_ask(parents[0], batches, "weights")
-        batches = list(first(halves[0], FITTED))
+        halves = split_with_answers(parents[0], batches, "weights")
+        batches = list(first_samples(halves[0], FITTED))
     kept = store.of(part="to learn from") if halves else store
     fits = least_squares(declaration(fused), fused, parents, weights, batches, believe, leave, each, kept)
     record: dict[str, Any] = {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
     if halves:
         state = store.folder and store.folder / "weights.pt"
-        chosen = learning or Learning()
+        chosen = learning or LearningOptions()
         course = learn_weights(fused, parents, weights, halves, chosen, believe, leave, seed, state, progress.track)
         if not course.best:  # nothing gained: then no samples are withheld from the layers
-            few = replace(choices, batches=list(first(choices.batches, FITTED)))
+            few = replace(choices, batches=list(first_samples(choices.batches, FITTED)))
             fused, record = merge(anchor, alignments, weights, few, "least-squares", believe, leave, progress, store)
         record["learned_weights"] = asdict(course)
     return fused, record

@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 from torch import nn
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.gradient import learn
-from transfuse.alignment.exact.procrustes_mean import common
+from transfuse.alignment.exact.gradient import refine_maps
+from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.flow.policy import WEIGHTED
-from transfuse.alignment.flow.sample_filter import confident
-from transfuse.alignment.function_check import certified
-from transfuse.alignment.interface import Aligned, Choices
+from transfuse.alignment.flow.sample_filter import low_loss_samples
+from transfuse.alignment.function_check import check_functions
+from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import METHODS
-from transfuse.base.batch import Batch, weight
+from transfuse.base.batch import Batch, batch_bytes
 from transfuse.base.budget import check_sample, samples_at_once
 from transfuse.base.cache import Store
 from transfuse.base.progress import Progress, silent
@@ -33,14 +33,14 @@ from transfuse.data.lazy_batches import Prepared
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import own_preparer, task, with_ids_of
-from transfuse.distillation.loop import Course, halves_that_ask
-from transfuse.distillation.teacher_weighting import TRUST
+from transfuse.distillation.loop import History, split_with_answers
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import ConfigError
-from transfuse.fusion.cache_keys import Work, unkept, work
+from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.record import Origin, origin
 from transfuse.fusion.vocabulary import Rows, recode, rows_of_words, with_own_words
 from transfuse.network.compatible import check_same_function, check_same_layers
-from transfuse.network.layout import opened
+from transfuse.network.layout import unfused
 from transfuse.network.model import Network, checked_declaration, network
 from transfuse.network.registry import load_families
 
@@ -66,19 +66,24 @@ class Matched:
     rows: Sequence[Rows | None]
     weights: Sequence[float]
     options: Options
-    choices: Choices
+    choices: AlignContext
     data: Any
     origins: tuple[Origin, ...]
-    alignments: tuple[Aligned, ...]
-    course: Course | None
-    kept: Work
+    alignments: tuple[Alignment, ...]
+    course: History | None
+    kept: CacheKeys
     seconds: dict[str, float]
 
 
 def match(
-    models: Sequence[Model], data: Any = None, progress: Progress = silent, processor: Any = None,
-    cache: str | Path | None = None, room: int | None = None, **options: Any,
-) -> Matched:  # fmt: skip
+    models: Sequence[Model],
+    data: Any = None,
+    progress: Progress = silent,
+    processor: Any = None,
+    cache: str | Path | None = None,
+    room: int | None = None,
+    **options: Any,
+) -> Matched:
     """Carry models into the basis of the first; the arguments are those of `fuse`, and so are the errors."""
     if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
@@ -102,7 +107,7 @@ def match(
     watch.lap("preparing samples")
     origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
     specs = [each.spec for each in networks]
-    kept = work(Store(None if cache is None else Path(cache)), origins, specs, chosen, choices.batches)
+    kept = cache_keys(Store(None if cache is None else Path(cache)), origins, specs, chosen, choices.batches)
     choices = replace(choices, room=room)
     alignments, course = align(networks, weights, choices, chosen, rows, progress, kept)
     watch.lap("aligning")
@@ -133,19 +138,21 @@ def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None
         check_same_function(models[0].config, model.config, name, type(model).__name__)
     specs = [checked_declaration(model) for model in models]
     for spec, name in zip(specs[1:], names[1:], strict=True):
-        check_same_layers(opened(specs[0]), opened(spec), name)
+        check_same_layers(unfused(specs[0]), unfused(spec), name)
 
 
 def calibrate(
     networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
-) -> Choices:
-    """The evidence to use, and the prepared calibration batches for it. Raises what `halves_that_ask` does, where they
-    are to be learned from."""
+) -> AlignContext:
+    """Return the evidence to use, and the prepared calibration batches for it.
+
+    Raises what `split_with_answers` raises, where the batches are used for training.
+    """
     evidence = resolve_evidence(options, data)
     paper = options.paper()
     looks = options.align != "none" and (evidence != "weights" or options.policy in WEIGHTED)
     if data is None or not (looks or options.merging(True) != "mean" or options.align == "learned"):
-        return Choices(evidence, (), paper, options.groups)
+        return AlignContext(evidence, (), paper, options.groups)
     samples, model = data if isinstance(data, Samples) else load_samples(data, CALIBRATION), networks[0].model
     if options.augment != "none" and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
@@ -157,12 +164,12 @@ def calibrate(
     drawn = prepare(samples, model, anchor, options, processor)
     once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     if most is not None:
-        batches: Sequence[Batch] = confident([each.model for each in networks], drawn, most, count)
+        batches: Sequence[Batch] = low_loss_samples([each.model for each in networks], drawn, most, count)
     else:
-        batches = drawn if once and len(drawn) * weight(drawn[0]) > KEPT else list(drawn)
+        batches = drawn if once and len(drawn) * batch_bytes(drawn[0]) > KEPT else list(drawn)
     if options.learns:
-        halves_that_ask(model, batches, "maps" if options.align == "learned" else "weights")
-    return Choices(evidence, batches, paper, options.groups)
+        split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
+    return AlignContext(evidence, batches, paper, options.groups)
 
 
 def agree_on_padding(networks: Sequence[Network]) -> None:
@@ -196,9 +203,14 @@ def prepare(
 
 
 def align(
-    networks: Sequence[Network], weights: Sequence[float], choices: Choices, options: Options,
-    rows: Sequence[Rows | None] = (), progress: Progress = silent, kept: Work | None = None,
-) -> tuple[list[Aligned], Course | None]:  # fmt: skip
+    networks: Sequence[Network],
+    weights: Sequence[float],
+    choices: AlignContext,
+    options: Options,
+    rows: Sequence[Rows | None] = (),
+    progress: Progress = silent,
+    kept: CacheKeys | None = None,
+) -> tuple[list[Alignment], History | None]:
     """Every model after the anchor in its basis, and how learning went, where maps were learned.
 
     Args:
@@ -208,19 +220,21 @@ def align(
     Raises:
         SpecError: a model that an alignment has to leave as it is computes something else after it.
     """
-    one, course, kept = METHODS[options.align], None, kept or unkept(len(networks))
+    one, course, kept = METHODS[options.align], None, kept or no_cache(len(networks))
     pairs = zip(networks[1:], kept.pairs, strict=True)
     found = [one(networks[0], other, replace(choices, store=store, progress=progress)) for other, store in pairs]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(found) > 1):
-        found = common(found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold)
+        found = generalized_procrustes(
+            found, weights, partial(progress.track, doing="finding a common basis"), networks[0].hold
+        )
     if options.align == "learned":
-        models, believe = [each.model for each in networks], TRUST[options.trust]
+        models, believe = [each.model for each in networks], TEACHER_WEIGHTING[options.trust]
         state = kept.whole.folder and kept.whole.folder / "learning.pt"
-        found, course = learn(
+        found, course = refine_maps(
             models, found, weights, choices.batches, options.learning(), believe, options.seed, state, progress.track
         )
     if options.align in FAITHFUL:
-        found = certified(networks, found, rows)
+        found = check_functions(networks, found, rows)
     both = zip_longest(found, rows)
     return [each if row is None else with_own_words(each, row, options.vocab) for each, row in both], course
 

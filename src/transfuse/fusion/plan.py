@@ -40,7 +40,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class FusionPlan:
     """What a fusion would do and take.
 
     Attributes:
@@ -61,16 +61,21 @@ class Outlook:
     seconds: float
 
 
-def outlook(paths: Sequence[str], cost: Estimate, streamable: bool, streams: bool) -> Outlook:
+def fusion_plan(paths: Sequence[str], cost: Estimate, streamable: bool, streams: bool) -> FusionPlan:
     """Of models at `paths`, which can stay in their files, and would."""
     flow = f"{cost.options.plan} plan" if cost.options.align == "flow" else None
     numbers = [int(found[0]) for name in cost.spec.spaces() if (found := re.findall(r"\d+", name))]
-    return Outlook(
+    return FusionPlan(
         tuple(header(path, model) for path, model in zip(paths, cost.models, strict=True)),
-        max(numbers, default=-1) + 1, tuple(by_kind(cost.matched, flow)), cost.loaded,
-        cost.streamed if streamable else None, streams, cost.output_bytes, cost.map_bytes,
+        max(numbers, default=-1) + 1,
+        tuple(by_kind(cost.matched, flow)),
+        cost.loaded,
+        cost.streamed if streamable else None,
+        streams,
+        cost.output_bytes,
+        cost.map_bytes,
         cost.labour.takes(rates()),
-    )  # fmt: skip
+    )
 
 
 def header(path: str, model: PreTrainedModel) -> Model:

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned, Choices
-from transfuse.base.batch import size
+from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.base.batch import batch_size
 from transfuse.base.hashing import digest
 from transfuse.checkpoint.companions import RECORD as RECORD
 from transfuse.checkpoint.files import file_hashes
@@ -53,9 +53,13 @@ def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origi
 
 
 def describe(
-    origins: Sequence[Origin], options: Options, weights: Sequence[float], choices: Choices, data: Any,
-    alignments: Sequence[Aligned],
-) -> dict[str, Any]:  # fmt: skip
+    origins: Sequence[Origin],
+    options: Options,
+    weights: Sequence[float],
+    choices: AlignContext,
+    data: Any,
+    alignments: Sequence[Alignment],
+) -> dict[str, Any]:
     """The record of a fusion."""
     anchor = origins[0].path
     return {
@@ -65,7 +69,7 @@ def describe(
         "evidence": choices.evidence,
         "merge": options.merging(data is not None),
         "data": source_of(data),
-        "calibration_samples": sum(map(size, choices.batches)),
+        "calibration_samples": sum(map(batch_size, choices.batches)),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {

@@ -10,12 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import Vocabulary
 from transfuse.data.texts import known_words
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.network.layout import close_tensors, open_tensors, opened
+from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import bare
 from transfuse.network.spec import Axes, Spec
@@ -73,17 +73,17 @@ def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreT
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
     spec = declaration(source)
-    tensors = dict(open_tensors(spec, source.state_dict()))
-    for name, axes in opened(spec).tensors().items():
+    tensors = dict(split_fused(spec, source.state_dict()))
+    for name, axes in unfused(spec).tensors().items():
         for position in _places(axes):
             taken = tensors[name].index_select(position, rows.clamp_min(0))
             tensors[name] = _where(rows >= 0, position, taken, torch.zeros_like(taken))
     recoded = type(source)(config).to(source.dtype)
-    recoded.load_state_dict(close_tensors(declaration(recoded), tensors))
+    recoded.load_state_dict(join_fused(declaration(recoded), tensors))
     return recoded.eval()
 
 
-def with_own_words(aligned: Aligned, rows: Rows, vocab: Vocabulary) -> Aligned:
+def with_own_words(aligned: Alignment, rows: Rows, vocab: Vocabulary) -> Alignment:
     """The alignment with the anchor's rows for words that the source does not know (shared), or for all (anchor)."""
     own = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
     carried = dict(aligned.carried)

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse.base.distributed import here
+from transfuse.base.distributed import process_group
 
 PANEL = 512  # columns of X^T X, of which the lower half is mirrored
 ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wanted
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class GramMatrix:
     """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64; of several maps from
     the same inputs, the targets side by side.
     """
@@ -31,12 +31,12 @@ class Sums:
         """T^2, of all maps together."""
         return float(self.squares.sum())
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.inputs + other.inputs, self.cross + other.cross, self.squares + other.squares)
+    def __add__(self, other: "GramMatrix") -> "GramMatrix":
+        return GramMatrix(self.inputs + other.inputs, self.cross + other.cross, self.squares + other.squares)
 
-    def without_ones(self) -> "Sums":
+    def without_ones(self) -> "GramMatrix":
         """Of a map without a bias."""
-        return Sums(self.inputs[:-1, :-1], self.cross[:-1], self.squares)
+        return GramMatrix(self.inputs[:-1, :-1], self.cross[:-1], self.squares)
 
     def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
         """The map of least squared error, pulled towards `before`."""
@@ -49,35 +49,35 @@ class Sums:
         """The squared error of a map."""
         return float((found * (self.inputs @ found)).sum() - 2 * (found * self.cross).sum()) + self.square
 
-    def only(self, kept: Int[Tensor, " kept"]) -> "Sums":
+    def only(self, kept: Int[Tensor, " kept"]) -> "GramMatrix":
         """Of these inputs alone."""
-        return Sums(self.inputs[kept][:, kept], self.cross[kept], self.squares)
+        return GramMatrix(self.inputs[kept][:, kept], self.cross[kept], self.squares)
 
-    def apart(self) -> list["Sums"]:
+    def apart(self) -> list["GramMatrix"]:
         """Of several maps, each one's own."""
         pairs = zip(self.cross.chunk(len(self.squares), 1), self.squares.unsqueeze(1), strict=True)
-        return [Sums(self.inputs, cross, squares) for cross, squares in pairs]
+        return [GramMatrix(self.inputs, cross, squares) for cross, squares in pairs]
 
 
-def added(found: Sums | None, new: Sums) -> Sums:
+def added(found: GramMatrix | None, new: GramMatrix) -> GramMatrix:
     """What was summed so far, in place, and what is new."""
     if found is None:
-        return Sums(new.inputs.double(), new.cross.double(), new.squares)
-    return Sums(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.squares.add_(new.squares))
+        return GramMatrix(new.inputs.double(), new.cross.double(), new.squares)
+    return GramMatrix(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.squares.add_(new.squares))
 
 
-def of_all(found: Sequence[Sums]) -> list[Sums]:
+def of_all(found: Sequence[GramMatrix]) -> list[GramMatrix]:
     """The sums over all processes of a run. Empty: this one had no samples."""
-    ranks = here()
-    if ranks.count == 1:
+    group = process_group()
+    if group.count == 1:
         return list(found)
-    total = ranks.total([values for each in found for values in (each.inputs, each.cross, each.squares)] or None)
-    return [Sums(*third) for third in zip(total[::3], total[1::3], total[2::3], strict=True)]
+    total = group.all_reduce([values for each in found for values in (each.inputs, each.cross, each.squares)] or None)
+    return [GramMatrix(*third) for third in zip(total[::3], total[1::3], total[2::3], strict=True)]
 
 
-def sums(
+def gram_matrix(
     inputs: Float[Tensor, "row reads"], targets: Sequence[Float[Tensor, "row writes"]], weights: Float[Tensor, " row"]
-) -> Sums:
+) -> GramMatrix:
     """Of some rows, each counted so many times, and of several maps' targets, side by side; products as precise as the
     rows.
     """
@@ -86,7 +86,7 @@ def sums(
     weighted = x * weights.unsqueeze(1)
     squares = [weights.double() @ torch.linalg.vector_norm(each, dim=1).double().square() for each in targets]
     cross = torch.cat([weighted.T @ each for each in targets], 1)
-    return Sums(_symmetric(weighted, x), cross, torch.stack(squares))
+    return GramMatrix(_symmetric(weighted, x), cross, torch.stack(squares))
 
 
 def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]) -> Float[Tensor, "reads reads"]:
@@ -100,7 +100,7 @@ def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads
     return found
 
 
-def thinned(
+def importance_sample(
     weights: Float[Tensor, " row"], most: float, seed: int
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
     """About `most` of many rows, drawn by how much each counts, and how much each that was drawn counts then: sums of

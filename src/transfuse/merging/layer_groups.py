@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from transfuse.activations.hooks import Probe
+from transfuse.activations.hooks import HookPoint
 from transfuse.network.space import Axis, Group, Space, leaves, pieces
 from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
 
@@ -18,11 +18,11 @@ class Stage:
     """Linear maps that read the same values, and where the stream shows that their outputs are added to."""
 
     linears: tuple[Linear, ...]
-    stream: tuple[Probe, ...]
+    stream: tuple[HookPoint, ...]
 
-    def written(self) -> list[Probe]:
+    def written(self) -> list[HookPoint]:
         """Where it shows what each of them writes."""
-        return [Probe(linear.name, "output", linear.writes) for linear in self.linears]
+        return [HookPoint(linear.name, "output", linear.writes) for linear in self.linears]
 
     def names(self) -> list[str]:
         """The modules it looks at."""
@@ -62,7 +62,7 @@ def stages(spec: Spec, model: nn.Module, leave: Collection[str] = ()) -> list[St
     return found
 
 
-def _drifts(spec: Spec, writes: Axis) -> Iterator[Probe]:
+def _drifts(spec: Spec, writes: Axis) -> Iterator[HookPoint]:
     """Where the stream shows that a branch is added to; nothing where a norm or a scale stands in between."""
     joined = next((op for op in spec.ops if type(op) is Junction and op.branch == writes), None)
     between = (op for op in spec.ops if isinstance(op, Norm | LayerScale))
@@ -70,15 +70,15 @@ def _drifts(spec: Spec, writes: Axis) -> Iterator[Probe]:
         yield from _shown(spec, joined.skip)
 
 
-def _shown(spec: Spec, space: Space) -> Iterator[Probe]:
+def _shown(spec: Spec, space: Space) -> Iterator[HookPoint]:
     """A joined space, at what reads it; as the sum of its parts, where nothing does."""
     for op in spec.ops:
         if isinstance(op, Norm) and op.space == space:
-            yield Probe(op.name, "input" if spec.readers(op) else "output", space)
+            yield HookPoint(op.name, "input" if spec.readers(op) else "output", space)
             return
     for op in spec.linears():
         if op.norm is None and op.reads == (space,):
-            yield Probe(op.name, "input", space)
+            yield HookPoint(op.name, "input", space)
             return
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
@@ -86,7 +86,7 @@ def _shown(spec: Spec, space: Space) -> Iterator[Probe]:
             yield from _shown(spec, op.branch)
             return
         if isinstance(op, Linear) and op.writes == space:
-            yield Probe(op.name, "output", space)
+            yield HookPoint(op.name, "output", space)
 
 
 def branch(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Branch | None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.base.cache import Entry, Store
-from transfuse.merging.gram import Sums
+from transfuse.merging.gram import GramMatrix
 from transfuse.merging.split import Fit
 from transfuse.merging.unit_selection import NEGLIGIBLE, Parameters
 from transfuse.network.spec import Linear
@@ -54,7 +54,7 @@ def restored(model: nn.Module, kept: Entry) -> dict[str, Fit]:
 
 
 @torch.no_grad()
-def agrees(linear: Linear, module: nn.Module, held: Sums) -> bool:
+def agrees(linear: Linear, module: nn.Module, held: GramMatrix) -> bool:
     """Whether a layer gives what is wanted of it already, but for rounding."""
     before, bias = _columns(linear, module)
     held = held if bias is not None else held.without_ones()
@@ -62,7 +62,7 @@ def agrees(linear: Linear, module: nn.Module, held: Sums) -> bool:
 
 
 @torch.no_grad()
-def fit_layer(linear: Linear, module: nn.Module, fit: Sums, held: Sums) -> Fit:
+def fit_layer(linear: Linear, module: nn.Module, fit: GramMatrix, held: GramMatrix) -> Fit:
     """Choose the ridge on `held`, then fit to all."""
     before, bias = _columns(linear, module)
     if bias is None:

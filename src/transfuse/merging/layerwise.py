@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.activations.hooks import Probe
-from transfuse.activations.prefix_cache import Prefix
+from transfuse.activations.hooks import HookPoint
+from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import Weights
 from transfuse.base.batch import Batch, places
-from transfuse.base.distributed import here
-from transfuse.distillation.teacher_weighting import Shares, weighed
-from transfuse.merging.gram import Sums, added, of_all, sums, thinned
+from transfuse.base.distributed import process_group
+from transfuse.distillation.teacher_weighting import Shares, weighted_rows
+from transfuse.merging.gram import GramMatrix, added, gram_matrix, importance_sample, of_all
 from transfuse.merging.layer_groups import Branch, Stage
 from transfuse.merging.layers import Modules, agrees, fit_layer, load, modules_of, states
-from transfuse.merging.split import Fit, Half
-from transfuse.merging.unit_selection import Parameters, chosen_units, put_together
+from transfuse.merging.split import Fit, Split
+from transfuse.merging.unit_selection import Parameters, assemble, select_units
 from transfuse.network.spec import Linear
 
 ROWS = 8  # that units are chosen by, for each candidate, where there are so many
@@ -26,12 +26,12 @@ PRODUCTS = 5e10  # of all candidates, a second or so: as long as they take no mo
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class LayerwiseFit:
     """A fused model on its way from input to output; what is in front of the stage at hand is already fitted."""
 
-    models: Sequence[Prefix]  # the fused one first
+    models: Sequence[PrefixCache]  # the fused one first
     weights: Sequence[float]
-    halves: tuple[Half, ...]
+    halves: tuple[Split, ...]
     matters: dict[str, Weights]
 
     @property
@@ -68,49 +68,55 @@ class Sweep:
             held_by.append(states(modules))
         first = 0 if units.read.shape[1] > 1 else 1  # the means of heads are worth choosing, of hidden units not
         fit, held = (self._read(reading, units, modules, held_by, half, first) for half in self.halves)
-        chosen = chosen_units(units, fit, held, first)
-        load(modules, put_together(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
+        chosen = select_units(units, fit, held, first)
+        load(modules, assemble(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
         return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
 
-    def _agree(self, stage: Stage, by_option: Sequence[Sequence[Sums]]) -> bool:
+    def _agree(self, stage: Stage, by_option: Sequence[Sequence[GramMatrix]]) -> bool:
         """Whether the means write what every parent does: then there is nothing to choose among."""
         return all(
             agrees(linear, self.fused.get_submodule(linear.name), wanted)
-            for option in by_option for linear, wanted in zip(stage.linears, option, strict=True)
-        )  # fmt: skip
+            for option in by_option
+            for linear, wanted in zip(stage.linears, option, strict=True)
+        )
 
-    def _solve(self, stage: Stage, moments: Sequence[Sequence[Sums]]) -> dict[str, Fit]:
+    def _solve(self, stage: Stage, moments: Sequence[Sequence[GramMatrix]]) -> dict[str, Fit]:
         """Fit to the first half's moments, the ridge chosen by the second's."""
         return {
             linear.name: fit_layer(linear, self.fused.get_submodule(linear.name), *pair)
             for linear, *pair in zip(stage.linears, *moments, strict=True)
         }
 
-    def _moments(self, stage: Stage, half: Half, options: Sequence[int | None]) -> list[list[Sums]]:
+    def _moments(self, stage: Stage, half: Split, options: Sequence[int | None]) -> list[list[GramMatrix]]:
         """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
-        reads = Probe(stage.linears[0].name, "input", stage.linears[0].reads[0])
+        reads = HookPoint(stage.linears[0].name, "input", stage.linears[0].reads[0])
         found: list[Any] = [None] * len(stage.linears)
         for batch, shares in zip(half.batches, half.shares, strict=True):
             seen = self.models[0].observe([reads, *stage.stream], batch)
             rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
             targets = self._targets(stage, seen, batch, shares, options)
             found = [
-                added(old, sums(_flat(seen[reads]), sought, row))
+                added(old, gram_matrix(_flat(seen[reads]), sought, row))
                 for old, row, *sought in zip(found, rows, *targets, strict=True)
             ]
         apart = [each.apart() for each in of_all([each for each in found if each])]
         return [list(each) for each in zip(*apart, strict=True)]
 
     def _read(
-        self, reading: Stage, units: Branch, modules: Modules, options: Sequence[Mapping[str, Parameters]], half: Half,
+        self,
+        reading: Stage,
+        units: Branch,
+        modules: Modules,
+        options: Sequence[Mapping[str, Parameters]],
+        half: Split,
         first: int,
-    ) -> tuple[Sums, Sums]:  # fmt: skip
+    ) -> tuple[GramMatrix, GramMatrix]:
         """The sums of what reads the means, and, of options from the `first` on, all side by side; of some rows, if
         there are many."""
-        reads = Probe(units.reader.name, "input", units.reader.reads[0])
+        reads = HookPoint(units.reader.name, "input", units.reader.reads[0])
         candidates = units.read.numel() * (len(options) - first)
-        most = max(ROWS * candidates, PRODUCTS / candidates**2) / (len(half.batches) * here().count)
+        most = max(ROWS * candidates, PRODUCTS / candidates**2) / (len(half.batches) * process_group().count)
         means = every = None
         for number, (batch, shares) in enumerate(zip(half.batches, half.shares, strict=True)):
             inputs = []
@@ -120,14 +126,21 @@ class Sweep:
                 inputs.append(_flat(seen[reads]))
             (targets,) = self._targets(reading, seen, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
-            drawn, counts = thinned(self._rows(units.reader, seen[reads], batch), most, number)
-            means = added(means, sums(inputs[0][drawn], [target[drawn]], counts))
-            every = added(every, sums(torch.cat([each[drawn] for each in inputs[first:]], 1), [target[drawn]], counts))
+            drawn, counts = importance_sample(self._rows(units.reader, seen[reads], batch), most, number)
+            means = added(means, gram_matrix(inputs[0][drawn], [target[drawn]], counts))
+            every = added(
+                every, gram_matrix(torch.cat([each[drawn] for each in inputs[first:]], 1), [target[drawn]], counts)
+            )
         means, every = of_all([each for each in (means, every) if each is not None])
         return means, every
 
     def _targets(
-        self, stage: Stage, seen: Mapping[Probe, Tensor], batch: Batch, shares: Shares, options: Sequence[int | None]
+        self,
+        stage: Stage,
+        seen: Mapping[HookPoint, Tensor],
+        batch: Batch,
+        shares: Shares,
+        options: Sequence[int | None],
     ) -> list[list[Float[Tensor, "row writes"]]]:
         """By option, what every linear map should write: the parents' output, and what the stream has lost of it."""
         outputs = stage.written()
@@ -140,7 +153,7 @@ class Sweep:
         sample, _ = places(found[outputs[0]], batch)
         every = shares.to(sample.device)[:, sample]
         return [
-            [weighed(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
+            [weighted_rows(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
             for option in options
         ]
 

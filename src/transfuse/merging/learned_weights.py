@@ -24,14 +24,21 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import hooked, stacks, steps
-from transfuse.base.batch import Batch, answers, asks, cut, places, single
-from transfuse.base.batch_cache import Memory
+from transfuse.activations.execution_order import execution_steps, hooked, stacks
+from transfuse.base.batch import Batch, cut, has_answers, labels_of, places, single
+from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import samples_at_once
-from transfuse.config.literals import Learning
-from transfuse.distillation.loop import Course, Descent, Say, descend
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.loop import History, LogitsFn, TrainingLoop, train
 from transfuse.distillation.muon import Muon
-from transfuse.distillation.teacher_weighting import Believe, Scores, Shares, even, mixed, weighed
+from transfuse.distillation.teacher_weighting import (
+    Scores,
+    Shares,
+    WeightingFn,
+    uniform,
+    weighted_probabilities,
+    weighted_rows,
+)
 from transfuse.network.model import logits
 
 STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
@@ -57,11 +64,17 @@ class Target:
 
 
 def learn_weights(
-    fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-    halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning, believe: Believe = even,
-    leave: Collection[str] = (), seed: int = 0, state: Path | None = None,
+    fused: PreTrainedModel,
+    parents: Sequence[PreTrainedModel],
+    weights: Sequence[float],
+    halves: tuple[Sequence[Batch], Sequence[Batch]],
+    options: LearningOptions,
+    believe: WeightingFn = uniform,
+    leave: Collection[str] = (),
+    seed: int = 0,
+    state: Path | None = None,
     each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
-) -> Course:  # fmt: skip
+) -> History:
     """Move the weights of `fused` in place; those that were best on the second half of the samples are kept.
 
     Args:
@@ -71,25 +84,31 @@ def learn_weights(
         state: the file in which a run leaves what it needs to go on, and finds what one before it left.
         each: shows progress.
     """
-    descent = Lesson(fused, parents, weights, halves, options, believe, leave, seed)
-    return descend(descent, "weights", state, each)
+    descent = WeightDistillation(fused, parents, weights, halves, options, believe, leave, seed)
+    return train(descent, "weights", state, each)
 
 
-class Lesson(Descent):
+class WeightDistillation(TrainingLoop):
     """Over the weights of a fused model."""
 
     slows = 0.125
 
     def __init__(
-        self, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-        halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning, believe: Believe, leave: Collection[str],
+        self,
+        fused: PreTrainedModel,
+        parents: Sequence[PreTrainedModel],
+        weights: Sequence[float],
+        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        options: LearningOptions,
+        believe: WeightingFn,
+        leave: Collection[str],
         seed: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.fused, self.believe = fused, believe
         due = _at_once(halves[0][0])
         count = samples_at_once(fused, halves[0][0], due, gradients=True)
-        fit = [piece for batch in halves[0] for piece in cut(batch, count) if asks(piece)]
-        blocks = [step for step in steps(fused, fit[0]) if step.whole]
+        fit = [piece for batch in halves[0] for piece in cut(batch, count) if has_answers(piece)]
+        blocks = [step for step in execution_steps(fused, fit[0]) if step.whole]
         last = {step.stack: step for step in blocks}
         self.watched = [step.name for step in blocks if step != last[step.stack]]
         still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
@@ -101,14 +120,15 @@ class Lesson(Descent):
         }
         optimizers = [
             kind([{"params": [each], "lr": options.learning_rate * _size(each)} for each in found])
-            for kind, found in kinds.items() if found
-        ]  # fmt: skip
+            for kind, found in kinds.items()
+            if found
+        ]
         super().__init__([fused], optimizers, parents, weights, (fit, halves[1]), options, believe, seed)
-        self.memory = Memory(fit, ROOM)
-        self.draws = max(ceil(ANSWERS / len(self.memory.of(fit[0], self._target).said)), ceil(due / count))
+        self.memory = BatchCache(fit, ROOM)
+        self.draws = max(ceil(ANSWERS / len(self.memory.get_or_compute(fit[0], self._target).said)), ceil(due / count))
 
     def loss(self, batch: Batch) -> Tensor:
-        target = self.memory.of(batch, self._target)
+        target = self.memory.get_or_compute(batch, self._target)
         said, mine = self._seen(self.fused, batch)
         found = cross_entropy(said, target.said)
         errors = [_error(_rows(own, batch), each) for own, each in zip(mine, target.streams, strict=True)]
@@ -119,10 +139,10 @@ class Lesson(Descent):
         theirs = [self._seen(parent, batch) for parent in self.parents]
         scores, streams = [said for said, _ in theirs], zip(*(found for _, found in theirs), strict=True)
         shares = self.believe(scores, self.weights, batch).to(scores[0])
-        said = answers(batch) if self.objective.labels else mixed(scores, shares, batch)
+        said = labels_of(batch) if self.objective.labels else weighted_probabilities(scores, shares, batch)
         return Target(said, [_mean(each, shares, batch) for each in streams])
 
-    def said(self) -> Say:
+    def said(self) -> LogitsFn:
         return partial(logits, self.fused, head=self.fused.get_output_embeddings())
 
     def _seen(self, model: PreTrainedModel, batch: Batch) -> Seen:
@@ -161,7 +181,7 @@ def _error(own: Float[Tensor, "row unit"], wanted: Float[Tensor, "row unit"]) ->
 def _mean(theirs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[Tensor, "row unit"]:
     """Of what the parents put out, each as far as it is believed."""
     sample, _ = places(theirs[0], batch)
-    return weighed(shares[:, sample[_there(theirs[0], batch)]], [_rows(each, batch) for each in theirs])
+    return weighted_rows(shares[:, sample[_there(theirs[0], batch)]], [_rows(each, batch) for each in theirs])
 
 
 def _rows(values: Float[Tensor, "*place unit"], batch: Batch) -> Float[Tensor, "row unit"]:

@@ -11,26 +11,26 @@ share an initialisation.)
 Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of every parent's
 own, and of heads the means, as many are taken as the layer has, those that together explain the branch's output best
 (`units`), if better than the means do; what reads them is then fitted. The last layer is fitted to what the parents say
-(`readout`).
+(`output_head`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import affordable, levels, steps
-from transfuse.activations.prefix_cache import Prefix
-from transfuse.activations.token_importance import sensitivities
-from transfuse.base.batch import Batch, cut, held_out, size
-from transfuse.base.cache import NOWHERE, Store
-from transfuse.base.distributed import Ranks, here
-from transfuse.distillation.teacher_weighting import Believe, believed, even
+from transfuse.activations.execution_order import affordable, execution_steps, levels
+from transfuse.activations.prefix_cache import PrefixCache
+from transfuse.activations.token_importance import token_importance
+from transfuse.base.batch import Batch, batch_size, cut, held_out
+from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.distributed import ProcessGroup, process_group
+from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
 from transfuse.merging.layer_groups import Stage, branch, stages
 from transfuse.merging.layers import keep, modules_of, restored
-from transfuse.merging.layerwise import Sweep
-from transfuse.merging.output_head import fit_readout, readout
-from transfuse.merging.split import Fit, Half
+from transfuse.merging.layerwise import LayerwiseFit
+from transfuse.merging.output_head import fit_output_head, output_head
+from transfuse.merging.split import Fit, Split
 from transfuse.network.spec import Spec
 
 ROOM = 2**30  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
@@ -38,10 +38,16 @@ SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of 
 
 
 def least_squares(
-    spec: Spec, fused: PreTrainedModel, parents: Sequence[PreTrainedModel], weights: Sequence[float],
-    batches: Sequence[Batch], believe: Believe = even, leave: Collection[str] = (),
-    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages, store: Store = NOWHERE,
-) -> dict[str, Fit]:  # fmt: skip
+    spec: Spec,
+    fused: PreTrainedModel,
+    parents: Sequence[PreTrainedModel],
+    weights: Sequence[float],
+    batches: Sequence[Batch],
+    believe: WeightingFn = uniform,
+    leave: Collection[str] = (),
+    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
+    store: Store = NO_STORE,
+) -> dict[str, Fit]:
     """Fit every linear map of `fused` in place, in the end what its scores are read out by.
 
     Args:
@@ -61,22 +67,25 @@ def least_squares(
     fit, held = held_out(batches)
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
-    own = [_own(here(), half) for half in (fit, held)]
-    halves = tuple(Half(each, [believed(believe, parents, weights, batch) for batch in each]) for each in own)
-    last = readout(spec, fused)
+    own = [_own(process_group(), half) for half in (fit, held)]
+    halves = tuple(Split(each, [teacher_weights(believe, parents, weights, batch) for batch in each]) for each in own)
+    last = output_head(spec, fused)
     last = None if last and last.map.name in leave else last
     todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
     if (entry := store.load("sensitivities")) is None:
-        matters = sensitivities(parents, [linear for stage in todo for linear in stage.linears], fit)
+        matters = token_importance(parents, [linear for stage in todo for linear in stage.linears], fit)
         store.keep("sensitivities", matters)
     else:
         matters = {name: values for name, values in entry.tensors.items() if name}
     every = [batch for half in halves for batch in half.batches]
     names = [stage.names() for stage in todo]
-    order = steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
-    order = affordable(order, sum(map(size, every)) * (1 + len(parents)), ROOM)
-    models = [Prefix(fused, every, order), *(Prefix(parent, every, order, ROOM // len(parents)) for parent in parents)]
-    sweep = Sweep(models, weights, halves, matters)
+    order = execution_steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
+    order = affordable(order, sum(map(batch_size, every)) * (1 + len(parents)), ROOM)
+    models = [
+        PrefixCache(fused, every, order),
+        *(PrefixCache(parent, every, order, ROOM // len(parents)) for parent in parents),
+    ]
+    sweep = LayerwiseFit(models, weights, halves, matters)
     before = levels(order, names)
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
@@ -99,15 +108,15 @@ def least_squares(
         found |= restored(fused, kept)
     elif last:
         sweep.advance(len(order))
-        new = {last.name: fit_readout(last, sweep.models, halves)}
+        new = {last.name: fit_output_head(last, sweep.models, halves)}
         keep(store, "readout", modules_of(fused, new), new)
         found |= new
     return found
 
 
-def _own(ranks: Ranks, batches: Sequence[Batch]) -> list[Batch]:
+def _own(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
     """This process's part of the samples. Raises `DataError` where some have none."""
-    pieces = [piece for batch in batches for piece in cut(batch, -(-size(batch) // ranks.count))]
-    if len(pieces) < ranks.count:
-        raise DataError(f"{ranks.count} processes have {len(pieces)} batches between them; give more samples")
-    return list(ranks.share(pieces))
+    pieces = [piece for batch in batches for piece in cut(batch, -(-batch_size(batch) // group.count))]
+    if len(pieces) < group.count:
+        raise DataError(f"{group.count} processes have {len(pieces)} batches between them; give more samples")
+    return list(group.shard(pieces))

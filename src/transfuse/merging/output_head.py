@@ -19,14 +19,14 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import hooked
-from transfuse.activations.prefix_cache import Prefix
-from transfuse.base.batch import asked, cast, mean_by, size
-from transfuse.base.distributed import here
-from transfuse.merging.split import Fit, Half
+from transfuse.activations.prefix_cache import PrefixCache
+from transfuse.base.batch import answers_per_sample, batch_size, cast, mean_by
+from transfuse.base.distributed import process_group
+from transfuse.merging.split import Fit, Split
 from transfuse.network.model import example_inputs, has_scores, predict
 from transfuse.network.spec import Linear, Norm, Spec
 
-PULLS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+RIDGE_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 ITERATIONS = 20  # of L-BFGS for each, from where the one before ended
 ENTRIES = 2**24  # scores that are looked at, at most
 LARGEST = 2**24  # entries of a matrix that is fitted, at most
@@ -37,7 +37,7 @@ Seen = dict[nn.Module, tuple[Tensor, Tensor]]  # by module, what it last read an
 
 
 @dataclass(frozen=True, eq=False)
-class Readout:
+class OutputHead:
     """The linear map whose outputs are what a model says; the norm in front of it, where its matrix is shared."""
 
     map: Linear
@@ -49,7 +49,7 @@ class Readout:
         return self.norm.name if self.norm else self.map.name
 
 
-def readout(spec: Spec, model: PreTrainedModel) -> Readout | None:
+def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     """Of a model whose scores are what one linear map puts out, nothing behind it; else None."""
     found = [each for each in spec.linears() if not any(space.free for space in each.writes.spaces())]
     one_of_several = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
@@ -67,8 +67,8 @@ def readout(spec: Spec, model: PreTrainedModel) -> Readout | None:
     matrix = watched[last.name].get_parameter("weight")
     places = [values.data_ptr() for values in model.state_dict(keep_vars=True).values()]
     if places.count(matrix.data_ptr()) == 1:
-        return Readout(last, None) if matrix.numel() <= LARGEST else None
-    return Readout(last, norm) if norm and torch.equal(seen[watched[norm.name]][1], read) else None
+        return OutputHead(last, None) if matrix.numel() <= LARGEST else None
+    return OutputHead(last, norm) if norm and torch.equal(seen[watched[norm.name]][1], read) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Rows:
 
 
 @torch.no_grad()
-def fit_readout(found: Readout, models: Sequence[Prefix], halves: Sequence[Half]) -> Fit:
+def fit_output_head(found: OutputHead, models: Sequence[PrefixCache], halves: Sequence[Split]) -> Fit:
     """Fit it in place. `models`: the fused one, then the parents; `halves`: to fit to, and to choose by."""
     fit, held = (_rows(found, models, half) for half in halves)
     if not len(fit.sample) or not len(held.sample):
@@ -95,7 +95,7 @@ def fit_readout(found: Readout, models: Sequence[Prefix], halves: Sequence[Half]
     problem = Problem(found, fused)
     stays = held.losses(problem.scores(held.reads))
     tried: list[tuple[float | None, dict[str, Tensor], Tensor]] = [(None, problem.state(), stays)]
-    for pull in PULLS:
+    for pull in RIDGE_PENALTIES:
         problem.descend(fit, pull)
         tried.append((pull, problem.state(), held.losses(problem.scores(held.reads))))
         if tried[-1][2].mean() > min(losses.mean() for *_, losses in tried):
@@ -118,7 +118,7 @@ def _within_one_error(losses: Float[Tensor, " sample"], best: Float[Tensor, " sa
 class Problem:
     """Scores as a function of what is added to the weights."""
 
-    def __init__(self, found: Readout, model: nn.Module) -> None:
+    def __init__(self, found: OutputHead, model: nn.Module) -> None:
         self.found, self.head = found, dict(model.get_submodule(found.map.name).named_parameters())
         self.norm = dict(model.get_submodule(found.norm.name).named_parameters()) if found.norm else {}
         matrix = self.head["weight"].detach()
@@ -175,27 +175,27 @@ class Problem:
             self.norm["bias"].copy_(self.norm["bias"] * factor + added["shift"])
 
 
-def _rows(found: Readout, models: Sequence[Prefix], half: Half) -> Rows:
+def _rows(found: OutputHead, models: Sequence[PrefixCache], half: Split) -> Rows:
     """Drawn evenly, where there are too many; the scores of one model at a time."""
-    ranks, head = here(), models[0].model.get_submodule(found.map.name)
+    group, head = process_group(), models[0].model.get_submodule(found.map.name)
     seen: Seen = {}
     kept: list[Rows] = []
     first = 0
     for batch, shares in zip(half.batches, half.shares, strict=True):
         with hooked([head], _keep(seen)), models[0].of(batch):
             answers, classes = predict(models[0].model, batch).shape
-        step = max(1, -(-answers * classes * len(half.batches) * ranks.count // ENTRIES))
+        step = max(1, -(-answers * classes * len(half.batches) * group.count // ENTRIES))
         drawn = slice(len(kept) % step, None, step)
         reads = seen[head][0].flatten(0, -2)[drawn].float()
-        sample = asked(batch, answers)[drawn].to(reads.device)
+        sample = answers_per_sample(batch, answers)[drawn].to(reads.device)
         wanted = reads.new_zeros(len(reads), classes)
         for parent, share in zip(models[1:], shares.to(reads), strict=True):
             with parent.of(batch):
                 wanted += share[sample].unsqueeze(1) * predict(parent.model, batch)[drawn].softmax(-1)
         kept.append(Rows(reads, wanted, sample + first))
-        first += size(batch)
+        first += batch_size(batch)
     before, every = 0, list[Rows]()
-    for theirs, count in ranks.gathered((kept, first)):
+    for theirs, count in group.all_gather((kept, first)):
         every += [replace(rows, sample=rows.sample + before) for rows in theirs]
         before += count
     return Rows(*(torch.cat([getattr(each, name) for each in every]) for name in ("reads", "wanted", "sample")))

@@ -24,7 +24,7 @@ class Fit:
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
+class Split:
     """Batches, and how far each parent is believed about each of their samples."""
 
     batches: list[Batch]

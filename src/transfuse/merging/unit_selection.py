@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse.merging.gram import Sums
+from transfuse.merging.gram import GramMatrix
 from transfuse.merging.layer_groups import Branch
 from transfuse.network.spec import Linear
 
@@ -15,11 +15,11 @@ RIDGE = 1e-3  # relative to the inputs' mean square
 PANEL = 64  # columns of a factor, by the least
 
 Parameters = dict[str, Tensor]
-Read = tuple[Sums, Sums]
+Read = tuple[GramMatrix, GramMatrix]
 
 
 def forward_selection(
-    found: Sums, units: Int[Tensor, "unit entry"], count: int, given: Int[Tensor, " entry"]
+    found: GramMatrix, units: Int[Tensor, "unit entry"], count: int, given: Int[Tensor, " entry"]
 ) -> list[int]:
     """`count` units, each the one that takes most of the error that those before it left (orthogonal least squares,
     Chen, Billings & Luo 1989, by groups of columns).
@@ -33,19 +33,21 @@ def forward_selection(
     """
     inputs = found.inputs.clone()
     inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
-    left = _Left(inputs, found.cross.clone(), units)
+    left = Residual(inputs, found.cross.clone(), units)
     if len(given):
         left.explain(given)
     return [left.take(int(left.gains().argmax())) for _ in range(count)]
 
 
-class _Left:
+class Residual:
     """What the inputs chosen so far leave unexplained, of the others and of the targets."""
 
     def __init__(
-        self, inputs: Float[Tensor, "reads reads"], cross: Float[Tensor, "reads writes"],
+        self,
+        inputs: Float[Tensor, "reads reads"],
+        cross: Float[Tensor, "reads writes"],
         units: Int[Tensor, "unit entry"],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.inputs, self.cross, self.units = inputs, cross, units  # without what earlier panels explained
         self.columns = inputs.new_empty(len(inputs), 0)  # this panel's, of the factor
         self.explained = cross.new_empty(0, cross.shape[1])
@@ -84,7 +86,7 @@ class _Left:
             self.columns, self.explained = self.columns[:, :0], self.explained[:0]
 
 
-def chosen_units(units: Branch, fit: Read, held: Read, first: int) -> list[int]:
+def select_units(units: Branch, fit: Read, held: Read, first: int) -> list[int]:
     """Units of all options one after the other, the means before each parent's own; the means, where nothing else
     explains held-out samples better.
 
@@ -108,16 +110,19 @@ def _one(units: Branch, place: int) -> Int[Tensor, " entry"]:
     return torch.tensor([place] if units.reader.bias else [], dtype=torch.long)
 
 
-def _error(fit: Sums, held: Sums, kept: Int[Tensor, " kept"]) -> float:
+def _error(fit: GramMatrix, held: GramMatrix, kept: Int[Tensor, " kept"]) -> float:
     """On held-out samples, of a map from these inputs alone."""
     part = fit.only(kept)
     return held.only(kept).error(part.solve(RIDGE, torch.zeros_like(part.cross)))
 
 
-def put_together(
-    linears: Sequence[Linear], units: Branch, options: Sequence[Mapping[str, Parameters]], chosen: Sequence[int],
+def assemble(
+    linears: Sequence[Linear],
+    units: Branch,
+    options: Sequence[Mapping[str, Parameters]],
+    chosen: Sequence[int],
     weights: Sequence[float],
-) -> dict[str, Parameters]:  # fmt: skip
+) -> dict[str, Parameters]:
     """The weights of writers and reader with every unit from where it was chosen; `weights`: of what reads them."""
     count = len(units.read)
     found = {name: {key: values.clone() for key, values in state.items()} for name, state in options[0].items()}

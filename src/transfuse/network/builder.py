@@ -18,7 +18,7 @@ from transfuse.network.spec import (
     Spec,
     Table,
     Tokens,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,16 @@ class Builder:
         return Space(name, units, group, within)
 
     def linear(
-        self, name: str, reads: Axis | Axes | Normed, writes: Axis, bias: str | None = "bias", *,
-        weight: str = "weight", transposed: bool = False, stacked: Space | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        reads: Axis | Axes | Normed,
+        writes: Axis,
+        bias: str | None = "bias",
+        *,
+        weight: str = "weight",
+        transposed: bool = False,
+        stacked: Space | None = None,
+    ) -> None:
         """A linear map or a patch convolution (`reads` is then its input axes in memory order); see `Linear`."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads

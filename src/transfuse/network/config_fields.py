@@ -19,11 +19,36 @@ from transfuse.network.rotary_fields import reads_length, rotary
 
 # Sizes: the tensors have them, and the declaration says which of them may differ.
 SIZES = (
-    "hidden_size", "d_model", "n_embd", "dim", "intermediate_size", "d_ff", "n_inner", "hidden_dim", "mlp_ratio",
-    "moe_intermediate_size", "num_attention_heads", "num_heads", "n_head", "n_heads", "num_key_value_heads", "head_dim",
-    "d_kv", "num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers", "num_experts",
-    "num_local_experts", "vocab_size", "max_position_embeddings", "n_positions", "projection_dim", "pooler_output_size",
-)  # fmt: skip
+    "hidden_size",
+    "d_model",
+    "n_embd",
+    "dim",
+    "intermediate_size",
+    "d_ff",
+    "n_inner",
+    "hidden_dim",
+    "mlp_ratio",
+    "moe_intermediate_size",
+    "num_attention_heads",
+    "num_heads",
+    "n_head",
+    "n_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "d_kv",
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "num_decoder_layers",
+    "num_experts",
+    "num_local_experts",
+    "vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+    "projection_dim",
+    "pooler_output_size",
+)
 # Training alone reads these: dropout, initial values, terms of the loss.
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
@@ -31,17 +56,40 @@ TRAINING = re.compile(
 )
 # What is kept, returned or rounded, and in which order things are computed; names of classes have a check of their own.
 BOOKKEEPING = (
-    "architectures", "auto_map", "_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype",
-    "quantization_config", "id2label", "label2id", "num_labels", "use_cache", "return_dict", "output_attentions",
-    "output_hidden_states", "output_router_logits", "chunk_size_feed_forward", "pretraining_tp",
-    "reorder_and_upcast_attn", "deterministic_flash_attn", "tie_last_hidden_states", "_attn_implementation",
+    "architectures",
+    "auto_map",
+    "_name_or_path",
+    "name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "use_cache",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "chunk_size_feed_forward",
+    "pretraining_tp",
+    "reorder_and_upcast_attn",
+    "deterministic_flash_attn",
+    "tie_last_hidden_states",
+    "_attn_implementation",
     "_experts_implementation",
-)  # fmt: skip
+)
 # Other fields say what these do, and they are compared: dense_act_fn, layer_types and sliding_window, rope_parameters.
 SAID_TWICE = (
-    "feed_forward_proj", "use_sliding_window", "max_window_layers", "sliding_window_pattern",
-    "_sliding_window_pattern", "global_attn_every_n_layers", "original_max_position_embeddings",
-)  # fmt: skip
+    "feed_forward_proj",
+    "use_sliding_window",
+    "max_window_layers",
+    "sliding_window_pattern",
+    "_sliding_window_pattern",
+    "global_attn_every_n_layers",
+    "original_max_position_embeddings",
+)
 # Heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
 OTHER_HEADS = re.compile(
     r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
@@ -55,19 +103,49 @@ READ_TOKENS = {
     **dict.fromkeys(COUNTED, ("pad_token_id",)),
 }
 LAST_TOKEN = (  # their classifiers read the last token that is not padding
-    "gpt2", "gpt_neox", "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3", "gemma2", "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "phi3",
+    "gemma2",
+    "gemma3_text",
     "olmo2",
-)  # fmt: skip
-READ = (*LAST_TOKEN, *READ_TOKENS, "vit", "deit", "dinov2", "beit", "clip", "clip_vision_model", "bert", "distilbert",
-        "modernbert")  # model types whose code was read for this file  # fmt: skip
+)
+READ = (
+    *LAST_TOKEN,
+    *READ_TOKENS,
+    "vit",
+    "deit",
+    "dinov2",
+    "beit",
+    "clip",
+    "clip_vision_model",
+    "bert",
+    "distilbert",
+    "modernbert",
+)  # model types whose code was read for this file
 READ_BY = {  # settings of one head, by how the names of the classes end that have it
-    "pooler_act": ("ViTModel", "DeiTModel"), "classifier_pooling": ("ForSequenceClassification",),
-}  # fmt: skip
+    "pooler_act": ("ViTModel", "DeiTModel"),
+    "classifier_pooling": ("ForSequenceClassification",),
+}
 # What transformers looks for in configurations that do not declare it, and what it takes where there is nothing.
-UNDECLARED: dict[str, Any] = dict.fromkeys((
-    "tie_word_embeddings", "is_decoder", "layer_types", "sliding_window", "attention_chunk_size", "per_layer_config",
-    "use_bidirectional_attention", "decoder_start_token_id",
-)) | {"is_causal": True, "token_classification_bias": True}  # fmt: skip
+UNDECLARED: dict[str, Any] = dict.fromkeys(
+    (
+        "tie_word_embeddings",
+        "is_decoder",
+        "layer_types",
+        "sliding_window",
+        "attention_chunk_size",
+        "per_layer_config",
+        "use_bidirectional_attention",
+        "decoder_start_token_id",
+    )
+) | {"is_causal": True, "token_classification_bias": True}
 OURS = "transfuse.network.families"
 CLASSIFIER = "ForSequenceClassification"
 PAIRS = ("image_size", "patch_size")  # one number stands for both sides

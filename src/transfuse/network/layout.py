@@ -1,8 +1,8 @@
 """Between tensors as they are stored and tensors as the mathematics wants them: one product of spaces per axis.
 
 A fused projection (`head * q + head * k + head * v`, `head * (q + k + v)`) becomes one linear map per term, called
-`NAME[0]`, `NAME[1]`, ...; a transposed matrix is turned round; a gain stored as g - 1 becomes g. `opened` does this to
-a declaration, `open_tensors` and `close_tensors` to the tensors; no other code knows how tensors are stored.
+`NAME[0]`, `NAME[1]`, ...; a transposed matrix is turned round; a gain stored as g - 1 becomes g. `unfused` does this to
+a declaration, `split_fused` and `join_fused` to the tensors; no other code knows how tensors are stored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Piece:
     offset: float = 0.0
 
 
-def opened(spec: Spec) -> Spec:
+def unfused(spec: Spec) -> Spec:
     """The declaration without concatenations, transpositions and offsets. Opening it again changes nothing."""
     return replace(spec, ops=tuple(piece for op in spec.ops for piece, _ in _open(op)))
 
@@ -39,8 +39,9 @@ def columns(spec: Spec) -> dict[str, Int[Tensor, " entry"]]:
     fused = (op for op in spec.linears() if len(pieces(op.writes)) > 1)
     return {
         f"{op.name}[{number}]": torch.tensor(entries)
-        for op in fused for number, (entries, _) in enumerate(pieces(op.writes))
-    }  # fmt: skip
+        for op in fused
+        for number, (entries, _) in enumerate(pieces(op.writes))
+    }
 
 
 def stored_names(spec: Spec) -> dict[str, str]:
@@ -48,7 +49,7 @@ def stored_names(spec: Spec) -> dict[str, str]:
     return {name: piece.stored for name, piece in _pieces(spec)}
 
 
-def open_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
+def split_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     """The tensors that `opened(spec)` names, from those that `spec` names."""
 
     def read(piece: Piece) -> Tensor:
@@ -60,8 +61,8 @@ def open_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     return Lazy({name: partial(read, piece) for name, piece in _pieces(spec)})
 
 
-def close_tensors(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """The reverse of `open_tensors`."""
+def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
+    """The reverse of `split_fused`."""
     shapes = {name: [axis.size for axis in axes] for name, axes in spec.tensors().items()}
     lying: dict[str, list[tuple[str, Piece]]] = {}
     for name, piece in _pieces(spec):

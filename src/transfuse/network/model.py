@@ -11,18 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import MISSING, Batch, cast, unlabelled
+from transfuse.base.batch import IGNORED_LABEL, Batch, cast, unlabelled
 from transfuse.base.lazy import Hold, in_memory
 from transfuse.errors import SpecError
 from transfuse.network.families import declare
-from transfuse.network.layout import close_tensors, open_tensors, opened, stored_names
+from transfuse.network.layout import join_fused, split_fused, stored_names, unfused
 from transfuse.network.spec import Spec
 
 # What a model answers with, by what it is: a classifier, a reader, two towers, one with a projection, a bare model.
 ANSWERS = (
-    ("logits",), ("start_logits", "end_logits"), ("logits_per_image",), ("image_embeds",), ("text_embeds",),
+    ("logits",),
+    ("start_logits", "end_logits"),
+    ("logits_per_image",),
+    ("image_embeds",),
+    ("text_embeds",),
     ("last_hidden_state", "pooler_output"),
-)  # fmt: skip
+)
 SCORES = tuple(name for names in ANSWERS[:3] for name in names)  # those that do not depend on the stream's basis
 
 
@@ -80,8 +84,8 @@ def network(model: PreTrainedModel, device: torch.device, name: str = "a model")
     precise = model if as_it_is else in_precision(copy.deepcopy(model), dtype).to(device).eval()
     spec = checked_declaration(model)
     tensors = {name: values.detach() for name, values in precise.state_dict().items()}
-    given = dict(open_tensors(spec, tensors))
-    return Network(precise, opened(spec), given, multiplied_in(model.dtype), name=name, stored=model.dtype)
+    given = dict(split_fused(spec, tensors))
+    return Network(precise, unfused(spec), given, multiplied_in(model.dtype), name=name, stored=model.dtype)
 
 
 def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -121,7 +125,7 @@ def stored_in(dtype: torch.dtype, model: PreTrainedModel) -> PreTrainedModel:
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
     """A copy of the model that holds other weights, given opened; they are made one at a time."""
     twin = copy.deepcopy(model)
-    places, given = twin.state_dict(), close_tensors(declaration(model), tensors)
+    places, given = twin.state_dict(), join_fused(declaration(model), tensors)
     for name, place in places.items():
         values = given[name].detach()
         assert values.shape == place.shape, name  # copying would stretch a smaller one
@@ -129,9 +133,9 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
-def holding(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+def sharing_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
     """A model that holds these very tensors, given opened: to be looked at, not changed."""
-    given, memo = close_tensors(declaration(model), tensors), {}
+    given, memo = join_fused(declaration(model), tensors), {}
     for name, parameter in model.named_parameters():
         values = given[name].detach()
         assert values.shape == parameter.shape, name
@@ -146,13 +150,13 @@ def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrain
     """
     with init_empty_weights(include_buffers=False):
         twin = type(model)(copy.deepcopy(model.config)).to(computed_in(model.dtype)).eval()
-    given = close_tensors(declaration(model), tensors)
+    given = join_fused(declaration(model), tensors)
     device = given[next(name for name, values in twin.named_parameters() if values.ndim == 1)].device
     attach_align_device_hook(twin, execution_device=device, offload=True, weights_map=given)
     return twin
 
 
-def with_twins(model: PreTrainedModel, names: Collection[str]) -> set[str]:
+def with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     """These opened tensors and those tied to them: the same parameter under another name."""
     stored = stored_names(declaration(model))
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -172,7 +176,7 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
         SpecError: it says nothing of the kind, as it has no head.
     """
     labels = batch.get("labels")
-    asked = labels != MISSING if labels is not None and labels.ndim == 2 else None
+    asked = labels != IGNORED_LABEL if labels is not None and labels.ndim == 2 else None
     spare = head is not None and asked is not None
     hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][asked],)) if head and spare else None
     try:
@@ -202,7 +206,7 @@ def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]
 
 
 @torch.no_grad()
-def answer(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+def model_output(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """What a model answers, flat."""
     found = model(**inputs)
     names = next(names for names in ANSWERS if names[0] in found)

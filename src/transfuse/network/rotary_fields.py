@@ -12,11 +12,19 @@ READ = {
     "linear": ("factor",),
     "dynamic": ("factor",),
     "proportional": ("factor",),
-    "yarn": ("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale",
-             "mscale_all_dim", "truncate"),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
     "longrope": ("factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"),
     "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
-}  # fmt: skip
+}
 DEFAULTS: dict[str, Any] = {"partial_rotary_factor": 1.0}
 DEFAULTS_OF: dict[str, dict[str, Any]] = {
     "yarn": {"beta_fast": 32, "beta_slow": 1, "truncate": True},

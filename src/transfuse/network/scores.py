@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import MISSING, Batch, unlabelled
+from transfuse.base.batch import IGNORED_LABEL, Batch, unlabelled
 from transfuse.network.model import predict
 
 
@@ -30,7 +30,7 @@ def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Ite
     states: Any = trunk(
         **inputs, **({"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {})
     )
-    asked = states.last_hidden_state[(labels != MISSING).to(model.device)]
+    asked = states.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
     rows = max(1, entries // model.get_output_embeddings().weight.shape[0])
     for part in asked.split(rows) if len(asked) else (asked,):
         shown = copy(states)

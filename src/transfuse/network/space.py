@@ -205,8 +205,11 @@ class Mode(StrEnum):
 
 
 OPPOSITE = {
-    Mode.WRITES: Mode.READS, Mode.READS: Mode.WRITES, Mode.SCALES: Mode.SCALES_BACK, Mode.SCALES_BACK: Mode.SCALES,
-}  # fmt: skip
+    Mode.WRITES: Mode.READS,
+    Mode.READS: Mode.WRITES,
+    Mode.SCALES: Mode.SCALES_BACK,
+    Mode.SCALES_BACK: Mode.SCALES,
+}
 
 
 def leaves(axis: Axis, mode: Mode = Mode.WRITES) -> list[tuple[Space, Mode]]:

@@ -48,9 +48,11 @@ def _group(spec: Spec, stream: set[str]) -> Group:
     norms = [norm for norm in spec.norms() if not stream.isdisjoint(space.name for space in norm.space.spaces())]
     bare_readers = any(
         space.name in stream
-        for linear in spec.linears() if linear.norm is None
-        for axis in linear.reads for space in axis.spaces()
-    )  # fmt: skip
+        for linear in spec.linears()
+        if linear.norm is None
+        for axis in linear.reads
+        for space in axis.spaces()
+    )
     centred = any(norm.centres for norm in norms) or not norms
     if bare_readers or any(norm.shown or not spec.readers(norm) for norm in norms):
         return Group.PERMUTATION if centred else Group.SIGNED
@@ -145,7 +147,7 @@ def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     gain, shift = tensors[norm.gain], tensors[name]
     if all(reader.bias for reader in readers):
         for reader in readers:
-            bias, matrix = f"{reader.name}.{reader.bias}", tensors.recipe(reader.matrix)
+            bias, matrix = f"{reader.name}.{reader.bias}", tensors.thunk(reader.matrix)
             tensors.change(bias, partial(_moved, matrix, shift))
         tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():

@@ -50,8 +50,11 @@ def landscape_figure(found: Landscape, measure: str = "loss") -> Figure:
 def _scattered(found: Landscape, measure: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions and values of the models, then of the grid."""
     models = [(*model.position, getattr(model.metrics, measure)) for model in found.models]
-    grid = [(x, y, value) for y, row in zip(found.y, found.values(measure), strict=True)
-            for x, value in zip(found.x, row, strict=True)]  # fmt: skip
+    grid = [
+        (x, y, value)
+        for y, row in zip(found.y, found.values(measure), strict=True)
+        for x, value in zip(found.x, row, strict=True)
+    ]
     across, up, values = np.asarray([*models, *grid]).T
     return across, up, np.nan_to_num(values, nan=np.nanmax(values), posinf=1e30)
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from transfuse.alignment.interface import Aligned
-from transfuse.alignment.similarity import agreement
-from transfuse.evaluation.evaluate import Path
-from transfuse.evaluation.metrics import Grades, Metrics
-from transfuse.evaluation.statistics import Certainty, Difference
+from transfuse.alignment.interface import Alignment
+from transfuse.alignment.similarity import cosine_similarities
+from transfuse.evaluation.evaluate import LossPath
+from transfuse.evaluation.metrics import ClassReport, Metrics
+from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.fusion.plan import BLOCK, kind
 from transfuse.fusion.record import diagnose
 from transfuse.network.spec import Spec
@@ -23,7 +23,7 @@ class Row:
     name: str
     role: Role
     metrics: Metrics
-    certainty: Certainty
+    certainty: Intervals
     excess: float
 
 
@@ -41,11 +41,11 @@ class Measurement:
 
     rows: Sequence[Row]
     against: Mapping[str, Difference]
-    lines: Mapping[str, Path]
+    lines: Mapping[str, LossPath]
     measures: Sequence[str]
     source: str = ""
     calibrated: bool = False
-    classes: Mapping[str, Grades] = field(default_factory=dict)
+    classes: Mapping[str, ClassReport] = field(default_factory=dict)
 
     def of(self, role: Role) -> list[Row]:
         """The rows with this role."""
@@ -99,7 +99,7 @@ class Facts:
         return asdict(self)
 
 
-def matched_spaces(spec: Spec, alignments: Sequence[Aligned]) -> list[MatchedSpace]:
+def matched_spaces(spec: Spec, alignments: Sequence[Alignment]) -> list[MatchedSpace]:
     """Every space of every source.
 
     Args:
@@ -109,7 +109,7 @@ def matched_spaces(spec: Spec, alignments: Sequence[Aligned]) -> list[MatchedSpa
     around = {parent.name for space in spaces.values() if space.units > 1 for parent in space.ancestors()}
     found = []
     for index, aligned in enumerate(alignments, 1):
-        known = agreement(spec, aligned.anchor, aligned.carried) if aligned.matches else {}
+        known = cosine_similarities(spec, aligned.anchor, aligned.carried) if aligned.matches else {}
         for name, match in aligned.matches.items():
             cosines = known.get(name)
             pairs: tuple[Pair, ...] = ()

@@ -8,16 +8,16 @@ from functools import partial
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Choices, in_one_basis
+from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
-from transfuse.config.literals import Paper
+from transfuse.config.literals import FlowOptions
 from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
-from transfuse.evaluation.evaluate import Path, judge, judge_together, path
-from transfuse.evaluation.metrics import Metrics, Outcome
-from transfuse.evaluation.statistics import certainty, difference
+from transfuse.evaluation.evaluate import LossPath, measure_path, predict_answers, predict_ensemble
+from transfuse.evaluation.metrics import Metrics, Predictions
+from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.match import Matched
 from transfuse.fusion.record import source_of
 from transfuse.merging.mean import mean
@@ -38,14 +38,17 @@ def measure(
     networks, weights, seed = matched.networks, matched.weights, matched.options.seed
     anchor, models = networks[0].model, [each.model for each in networks]
     names = parent_names(matched)
-    asked: list[tuple[str, Role, Callable[[], Outcome]]] = [
-        *((name, "parent", partial(judge, model, batches)) for name, model in zip(names, models, strict=True)),
+    asked: list[tuple[str, Role, Callable[[], Predictions]]] = [
+        *(
+            (name, "parent", partial(predict_answers, model, batches))
+            for name, model in zip(names, models, strict=True)
+        ),
         *(
             (name, "control", partial(_judge_tensors, anchor, tensors, batches))
             for name, tensors in _controls(matched).items()
         ),
-        (FUSION, "fusion", partial(judge, copy.deepcopy(fused).to(anchor.device, anchor.dtype), batches)),
-        (f"ensemble ({len(models)} times the cost)", "ensemble", partial(judge_together, models, batches)),
+        (FUSION, "fusion", partial(predict_answers, copy.deepcopy(fused).to(anchor.device, anchor.dtype), batches)),
+        (f"ensemble ({len(models)} times the cost)", "ensemble", partial(predict_ensemble, models, batches)),
     ]
     found = {name: answer() for name, _, answer in progress.track(asked, "measuring")}
     parents = [found[name].metrics() for name in names]
@@ -53,7 +56,7 @@ def measure(
     rows = []
     for name, role, _ in asked:
         metrics = found[name].metrics()
-        rows.append(Row(name, role, metrics, certainty(found[name], seed), metrics.loss - even))
+        rows.append(Row(name, role, metrics, intervals(found[name], seed), metrics.loss - even))
     against = {name: difference(found[FUSION], found[name], seed) for name in names}
     lines = _lines(matched, parents, names, batches, progress)
     measures = (*task(type(anchor).__name__).measures, "calibration_error")
@@ -62,9 +65,9 @@ def measure(
     return Measurement(rows, against, lines, measures, source, calibrated, classes)
 
 
-def _judge_tensors(anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]) -> Outcome:
+def _judge_tensors(anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]) -> Predictions:
     """A model that is made for this alone."""
-    return judge(with_tensors(anchor, tensors), batches)
+    return predict_answers(with_tensors(anchor, tensors), batches)
 
 
 def parent_names(matched: Matched) -> list[str]:
@@ -84,16 +87,16 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     averaged = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
     if not averaged and all(_alike(anchor, other) for other in others):
         found[PLAIN] = mean([each.tensors for each in matched.networks], matched.weights)
-    choices = Choices("weights", (), Paper(plan="uniform"))
+    choices = AlignContext("weights", (), FlowOptions(plan="uniform"))
     with suppress(TransfuseError):  # not any two models have a flow between them
-        spread = in_one_basis([METHODS["flow"](anchor, other, choices) for other in others])
+        spread = aligned_weights([METHODS["flow"](anchor, other, choices) for other in others])
         found["uniform plan"] = mean(spread, matched.weights)
     return found | {"the anchor's share alone": half}
 
 
 def _lines(
     matched: Matched, parents: Sequence[Metrics], names: Sequence[str], batches: Sequence[Batch], progress: Progress
-) -> dict[str, Path]:
+) -> dict[str, LossPath]:
     """From the anchor to each source, as it was carried; and to the first as it is, where that can be."""
     anchor, *others = matched.networks
     ends: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor], Metrics]] = {
@@ -103,7 +106,7 @@ def _lines(
     if _alike(anchor, others[0]) and matched.options.align != "none":
         ends["as they are, to model 2"] = (anchor.tensors, others[0].tensors, parents[1])
     return {
-        name: path(anchor.model, start, end, (parents[0], metrics), batches)
+        name: measure_path(anchor.model, start, end, (parents[0], metrics), batches)
         for name, (start, end, metrics) in progress.track(list(ends.items()), "walking")
     }
 

@@ -6,17 +6,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from transfuse.alignment.interface import Aligned
-from transfuse.base.sizes import in_words
+from transfuse.alignment.interface import Alignment
+from transfuse.base.sizes import format_bytes
 from transfuse.evaluation.statistics import Interval
 from transfuse.report.facts import Facts
-from transfuse.report.pictures import pictures
+from transfuse.report.pictures import figures
 from transfuse.report.tables import probability
 
 WIDEST = 64  # heads in a row
 
 
-def page(facts: Facts, alignments: Sequence[Aligned], ways: Sequence[Any] = ()) -> str:
+def page(facts: Facts, alignments: Sequence[Alignment], ways: Sequence[Any] = ()) -> str:
     """The page; names are escaped.
 
     Args:
@@ -25,15 +25,24 @@ def page(facts: Facts, alignments: Sequence[Aligned], ways: Sequence[Any] = ()) 
     """
     environment = Environment(loader=PackageLoader("transfuse", "report"), autoescape=True, trim_blocks=True)
     environment.filters |= {
-        "size": in_words, "probability": probability, "svg": Markup, "weights_hash": _weights_hash,
-        "percents": _percents, "numbers": _numbers,
-    }  # fmt: skip
+        "size": format_bytes,
+        "probability": probability,
+        "svg": Markup,
+        "weights_hash": _weights_hash,
+        "percents": _percents,
+        "numbers": _numbers,
+    }
     heads = [each for each in facts.matched if each.pairs and len(each.pairs) <= WIDEST]
     return environment.get_template("template.html").render(
-        facts=facts, record=facts.record, found=facts.measured, ways=ways, heads=heads,
-        most=max((len(each.pairs) for each in heads), default=0), pictures=pictures(facts, alignments),
+        facts=facts,
+        record=facts.record,
+        found=facts.measured,
+        ways=ways,
+        heads=heads,
+        most=max((len(each.pairs) for each in heads), default=0),
+        pictures=figures(facts, alignments),
         speaks=facts.measured is not None and "perplexity" in facts.measured.measures,
-    )  # fmt: skip
+    )
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:

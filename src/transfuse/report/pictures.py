@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.distillation.loop import EVERY
 from transfuse.fusion.plan import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
@@ -17,7 +17,7 @@ PLANS = 3  # heat maps, at most
 
 
 @dataclass(frozen=True)
-class Picture:
+class Figure:
     """`alt` says what is to be seen, for those who cannot."""
 
     title: str
@@ -26,28 +26,29 @@ class Picture:
     svg: str
 
 
-def pictures(facts: Facts, alignments: Sequence[Aligned]) -> list[Picture]:
+def figures(facts: Facts, alignments: Sequence[Alignment]) -> list[Figure]:
     """Whatever there is to draw."""
     with matplotlib.rc_context({"text.parse_math": False}):  # names may hold dollars
         found = [*_way(facts), *_depth(facts), *_gains(facts), *_courses(facts)]
         return found + [_plan(name, found) for name, found in _plans(alignments).items()]
 
 
-def _way(facts: Facts) -> list[Picture]:
+def _way(facts: Facts) -> list[Figure]:
     if facts.measured is None or not facts.measured.lines:
         return []
     lines = facts.measured.lines
     accuracy = "perplexity" not in facts.measured.measures
     barriers = "; ".join(f"{name}: barrier {line.barrier:.3f} nats" for name, line in lines.items())
     return [
-        Picture(
-            "From one parent to the other", f"Loss along the line between models. {barriers}.",
+        Figure(
+            "From one parent to the other",
+            f"Loss along the line between models. {barriers}.",
             "The straight line from the anchor (left) to another model (right), as it was carried into the anchor's"
             " basis. A model that was carried exactly ends where its parent is. The barrier is the largest excess of"
             " the loss over the line between the parents' losses.",
             as_svg(path_figure(lines, _point(facts, facts.measured), accuracy), "way"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _point(facts: Facts, measured: Measurement) -> Series:
@@ -59,7 +60,7 @@ def _point(facts: Facts, measured: Measurement) -> Series:
     return {"the fusion": [(weights[1], fusion.metrics.loss)]}
 
 
-def _depth(facts: Facts) -> list[Picture]:
+def _depth(facts: Facts) -> list[Figure]:
     first = [each for each in facts.matched if each.model == 1 and each.block is not None]
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {"agreement": {}, "support (share)": {}, "exactness": {}}
     for each in first:
@@ -78,20 +79,21 @@ def _depth(facts: Facts) -> list[Picture]:
     }
     means = {kind: sum(y for _, y in curve) / len(curve) for kind, curve in panels["agreement"].items()}
     return [
-        Picture(
+        Figure(
             "How well units match, by depth",
             "By block and kind of unit: "
-            + ", ".join(f"mean agreement of {kind} {value:.2f}" for kind, value in means.items()) + ".",
+            + ", ".join(f"mean agreement of {kind} {value:.2f}" for kind, value in means.items())
+            + ".",
             "Agreement: the mean cosine between what matched units weigh in both models, 1 for the same and 0 for"
             " strangers. Support: over what share of the anchor's units each unit is spread. Exactness: how far the map"
             " is from one that keeps the function, 0 for exact ones (left out where all are)."
             + (" Of the first source." if len(facts.record["alignments"]) > 1 else ""),
             as_svg(depth_figure(moving), "depth"),
         )
-    ]  # fmt: skip
+    ]
 
 
-def _gains(facts: Facts) -> list[Picture]:
+def _gains(facts: Facts) -> list[Figure]:
     series: dict[str, list[tuple[float, float]]] = {}
     for name, fit in facts.record.get("least_squares", {}).items():
         block = BLOCK.search(name)
@@ -101,17 +103,17 @@ def _gains(facts: Facts) -> list[Picture]:
         return []
     best = max((value, name) for name, curve in series.items() for _, value in curve)
     return [
-        Picture(
+        Figure(
             "What least squares gained, by layer",
             f"Gain by block and layer; the largest is {best[0]:.0%}, of {best[1]}.",
             "Each layer's share of the error, on held-out samples, that fitting it took away from the mean of the"
             " aligned weights.",
             as_svg(depth_figure({"gain": series}), "gains"),
         )
-    ]  # fmt: skip
+    ]
 
 
-def _courses(facts: Facts) -> list[Picture]:
+def _courses(facts: Facts) -> list[Figure]:
     """How learning went: of maps, of weights, or of both."""
     series = {
         name: [(min(look * EVERY, course["steps"]), excess) for look, excess in enumerate(course["excess"])]
@@ -122,17 +124,17 @@ def _courses(facts: Facts) -> list[Picture]:
         return []
     ways = (f"of {name} from {curve[0][1]:.3f} to {min(y for _, y in curve):.3f}" for name, curve in series.items())
     return [
-        Picture(
+        Figure(
             "How learning went",
             f"Held-out loss over the parents' own, in nats: {', '.join(ways)}.",
             "On samples that were not learned from: how much less the model agrees with what should be said than its"
             " parents do on average. What was best there was kept.",
             as_svg(depth_figure({"excess loss": series}, "step"), "course"),
         )
-    ]  # fmt: skip
+    ]
 
 
-def _plans(alignments: Sequence[Aligned]) -> Mapping[str, Map]:
+def _plans(alignments: Sequence[Alignment]) -> Mapping[str, Map]:
     """Of the first source, the plan in the middle of each kind, the largest first; permutations have no shades."""
     spread: dict[str, list[str]] = {}
     matches = alignments[0].matches if alignments else {}
@@ -144,11 +146,12 @@ def _plans(alignments: Sequence[Aligned]) -> Mapping[str, Map]:
     return {name: matches[name].map for name in largest}
 
 
-def _plan(name: str, found: Map) -> Picture:
+def _plan(name: str, found: Map) -> Figure:
     (source, target), support = found.units, found.support()
-    return Picture(
-        f"How units of {name} went", f"Heat map of {source} by {target} units; each goes to {support:.1f} on average.",
+    return Figure(
+        f"How units of {name} went",
+        f"Heat map of {source} by {target} units; each goes to {support:.1f} on average.",
         "Each row is a unit of the first source, spread over the anchor's units, in such an order that matches lie on"
         f" the diagonal (of a rotation, its squared entries); effective support {support:.1f} of {target}.",
         as_svg(plan_figure(found.plan(), name), f"plan-{name.replace('.', '-')}"),
-    )  # fmt: skip
+    )

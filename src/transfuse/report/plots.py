@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from transfuse.evaluation.evaluate import Path
+from transfuse.evaluation.evaluate import LossPath
 from transfuse.transport.assignment import assignment
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")  # Okabe and Ito (2008)
@@ -27,7 +27,7 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 """Points (x, y) of each curve, by its name."""
 
 
-def path_figure(lines: Mapping[str, Path], points: Series | None = None, accuracy: bool = True) -> Figure:
+def path_figure(lines: Mapping[str, LossPath], points: Series | None = None, accuracy: bool = True) -> Figure:
     """Loss and accuracy along the lines, one curve per alignment.
 
     Args:
@@ -94,7 +94,7 @@ def plan_figure(plan: Tensor, title: str) -> Figure:
     return figure
 
 
-def save_path_plot(lines: Mapping[str, Path], target: File) -> None:
+def save_path_plot(lines: Mapping[str, LossPath], target: File) -> None:
     """Write a PNG or SVG, by the file's ending."""
     figure = path_figure(lines)
     figure.savefig(target, dpi=160)
@@ -132,8 +132,10 @@ def _recolour(axes: Axes) -> None:
 
 def _style(index: int) -> dict[str, Any]:
     return {
-        "color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4,
-    }  # fmt: skip
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4,
+    }
 
 
 def _tidy(axes: Axes) -> None:

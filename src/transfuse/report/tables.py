@@ -13,15 +13,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from transfuse.base.printable import printable
-from transfuse.base.sizes import in_words
+from transfuse.base.sizes import format_bytes
 
 if TYPE_CHECKING:
     from transfuse.evaluation.comparison import Evaluation
-    from transfuse.evaluation.evaluate import Path
-    from transfuse.evaluation.metrics import Grades
+    from transfuse.evaluation.evaluate import LossPath
+    from transfuse.evaluation.metrics import ClassReport
     from transfuse.evaluation.statistics import Difference, Interval
     from transfuse.fusion.compare import Comparison
-    from transfuse.fusion.plan import Kind, Model, Outlook
+    from transfuse.fusion.plan import FusionPlan, Kind, Model
     from transfuse.harness import Scores
 
 NAMED = 8  # files in a line of the terminal
@@ -83,9 +83,11 @@ def metrics_table(found: Evaluation) -> Table:
     measures = (*found.measures, "calibration_error")
     titles = [*found.measures, "ECE"]
     table = Table(
-        named(), *map(right, (*titles, "words" if "perplexity" in measures else "samples")), caption_justify="left",
+        named(),
+        *map(right, (*titles, "words" if "perplexity" in measures else "samples")),
+        caption_justify="left",
         caption=Text("[low, high]: 95 % interval; ECE: expected calibration error"),
-    )  # fmt: skip
+    )
     for name, each in found.models.items():
         cells = []
         for measure in measures:
@@ -103,24 +105,31 @@ def _differences(first: str, against: Mapping[str, Difference]) -> Table:
     columns = ("accuracy", *(["p"] if judged else []), "loss", "p")
     tests = "McNemar's test, permutation test" if judged else "permutation test"
     table = Table(
-        named(), *map(right, columns), title=Text(f"{printable(first)}, compared with"), title_justify="left",
-        caption=Text(f"[low, high]: 95 % interval; p: {tests}"), caption_justify="left",
-    )  # fmt: skip
+        named(),
+        *map(right, columns),
+        title=Text(f"{printable(first)}, compared with"),
+        title_justify="left",
+        caption=Text(f"[low, high]: 95 % interval; p: {tests}"),
+        caption_justify="left",
+    )
     for name, each in against.items():
         table.add_row(
             Text(printable(name)),
             Text(f"{each.accuracy:+.2%}\n{_interval(each.accuracy_interval, '+.2%')}"),
             *(["" if each.accuracy_p is None else probability(each.accuracy_p)] if judged else []),
-            Text(f"{each.loss:+.4f}\n{_interval(each.loss_interval, '+.4f')}"), probability(each.loss_p),
-        )  # fmt: skip
+            Text(f"{each.loss:+.4f}\n{_interval(each.loss_interval, '+.4f')}"),
+            probability(each.loss_p),
+        )
     return table
 
 
-def _grades(name: str, classes: Mapping[str, Grades]) -> Table:
+def _grades(name: str, classes: Mapping[str, ClassReport]) -> Table:
     table = Table(
-        Column("class", overflow="fold"), *map(right, ("precision", "recall", "F1", "samples")),
-        title=Text(printable(name)), title_justify="left",
-    )  # fmt: skip
+        Column("class", overflow="fold"),
+        *map(right, ("precision", "recall", "F1", "samples")),
+        title=Text(printable(name)),
+        title_justify="left",
+    )
     for label, each in classes.items():
         shares = [f"{value:.1%}" for value in (each.precision, each.recall, each.f1)]
         table.add_row(Text(printable(label)), *shares, str(each.support))
@@ -154,7 +163,7 @@ def scores_table(found: Mapping[str, Scores]) -> Table:
     return table
 
 
-def path_table(line: Path) -> Table:
+def path_table(line: LossPath) -> Table:
     """One row per point; the barrier below."""
     caption = f"barrier {line.barrier:.4f} nats"
     table = Table(*(right(name) for name in ("position", "accuracy", "loss")), caption=caption, caption_justify="left")
@@ -163,16 +172,20 @@ def path_table(line: Path) -> Table:
     return table
 
 
-def outlook_table(found: Outlook) -> Group:
+def outlook_table(found: FusionPlan) -> Group:
     """What would be matched; below, what it takes."""
     way = "read and written tensor by tensor" if found.streams else "loaded"
-    other = "" if found.streamed_bytes is None else f" (tensor by tensor {in_words(found.streamed_bytes)})"
-    memory = in_words(found.streamed_bytes) if found.streams and found.streamed_bytes else in_words(found.loaded_bytes)
+    other = "" if found.streamed_bytes is None else f" (tensor by tensor {format_bytes(found.streamed_bytes)})"
+    memory = (
+        format_bytes(found.streamed_bytes)
+        if found.streams and found.streamed_bytes
+        else format_bytes(found.loaded_bytes)
+    )
     lines = [
         f"blocks: {found.blocks}, paired in order",
         f"models: {way}",
         f"memory: about {memory}{'' if found.streams else other}",
-        f"disk: {in_words(found.output_bytes)}, and {in_words(found.map_bytes)} for maps while it runs",
+        f"disk: {format_bytes(found.output_bytes)}, and {format_bytes(found.map_bytes)} for maps while it runs",
         f"time: about {found.seconds:.0f} s here",
     ]
     spaces = [spaces_table(found.spaces)] if found.spaces else []
@@ -183,7 +196,7 @@ def models_table(models: Sequence[Model]) -> Table:
     """One row per checkpoint: how large it is."""
     table = Table(named(), *(right(name) for name in ("parameters", "on disk")))
     for model in models:
-        table.add_row(Text(printable(model.path)), f"{model.parameters:,}", in_words(model.bytes))
+        table.add_row(Text(printable(model.path)), f"{model.parameters:,}", format_bytes(model.bytes))
     return table
 
 

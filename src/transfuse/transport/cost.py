@@ -44,15 +44,21 @@ class Moments:
         """Every second moment times `factor`: how much this evidence counts beside other evidence."""
         root = factor**0.5
         return Moments(
-            self.count, self.sum_x * root, self.sum_y * root,
-            self.square_x * factor, self.square_y * factor, self.cross * factor,
-        )  # fmt: skip
+            self.count,
+            self.sum_x * root,
+            self.sum_y * root,
+            self.square_x * factor,
+            self.square_y * factor,
+            self.cross * factor,
+        )
 
 
 def moments(
-    x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None = None,
+    x: Float[Tensor, "sample source"],
+    y: Float[Tensor, "sample target"],
+    onto: Moments | None = None,
     products: torch.dtype | None = None,
-) -> Moments:  # fmt: skip
+) -> Moments:
     """Moments of one batch of samples, added to those of the batches before, in place.
 
     Products are taken of what deviates from the batch's mean: in single precision too, nothing is lost to a mean that
@@ -110,10 +116,13 @@ def centre(m: Moments) -> Moments:
     """Each unit's mean over the samples removed."""
     zero_x, zero_y = torch.zeros_like(m.sum_x), torch.zeros_like(m.sum_y)
     return Moments(
-        m.count, zero_x, zero_y,
-        _spread(m.square_x, m.sum_x, m.count), _spread(m.square_y, m.sum_y, m.count),
+        m.count,
+        zero_x,
+        zero_y,
+        _spread(m.square_x, m.sum_x, m.count),
+        _spread(m.square_y, m.sum_y, m.count),
         m.cross.addr(m.sum_x, m.sum_y, alpha=-1 / m.count),
-    )  # fmt: skip
+    )
 
 
 def _spread(square: Float[Tensor, " unit"], total: Float[Tensor, " unit"], count: int) -> Float[Tensor, " unit"]:
@@ -140,9 +149,13 @@ def _inverse(scale: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
 
 def _scale(m: Moments, x: Float[Tensor, " source"], y: Float[Tensor, " target"]) -> Moments:
     return Moments(
-        m.count, m.sum_x * x, m.sum_y * y, m.square_x * x.square(), m.square_y * y.square(),
+        m.count,
+        m.sum_x * x,
+        m.sum_y * y,
+        m.square_x * x.square(),
+        m.square_y * y.square(),
         (m.cross * x.unsqueeze(1)).mul_(y),
-    )  # fmt: skip
+    )
 
 
 Cost = Callable[[Moments], Float[Tensor, "source target"]]
@@ -198,5 +211,9 @@ def unscaled(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source targ
 TRANSFORMS: dict[str, Transform] = {"standardise": standardise, "centre": centre, "normalise": normalise, "raw": raw}
 COSTS: dict[str, Cost] = {"euclidean": euclidean, "squared": squared, "cosine": cosine}
 SCALES: dict[str, Scale] = {
-    "max": by_maximum, "mean": by_mean, "median": by_median, "log": by_logarithm, "none": unscaled,
-}  # fmt: skip
+    "max": by_maximum,
+    "mean": by_mean,
+    "median": by_median,
+    "log": by_logarithm,
+    "none": unscaled,
+}

@@ -52,9 +52,13 @@ class Coupling:
 
 
 def sinkhorn(
-    cost: Cost, regularisation: float, start: Coupling | None = None, tolerance: float = TOLERANCE,
-    limit: int = 2000, domain: str = "auto",
-) -> Coupling:  # fmt: skip
+    cost: Cost,
+    regularisation: float,
+    start: Coupling | None = None,
+    tolerance: float = TOLERANCE,
+    limit: int = 2000,
+    domain: str = "auto",
+) -> Coupling:
     """The plan of least cost plus regularisation times relative entropy to the uniform plan.
 
     Args:
@@ -201,9 +205,11 @@ class _Newton(_Logarithms):
 
 
 DOMAINS: dict[str, tuple[type[_Iteration], torch.dtype]] = {
-    "float32": (_Kernel, torch.float32), "float64": (_Kernel, torch.float64), "log": (_Logarithms, torch.float64),
+    "float32": (_Kernel, torch.float32),
+    "float64": (_Kernel, torch.float64),
+    "log": (_Logarithms, torch.float64),
     "newton": (_Newton, torch.float64),
-}  # fmt: skip
+}
 
 
 def _far(one: Vector, other: Vector) -> bool:

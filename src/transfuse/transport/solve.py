@@ -37,12 +37,12 @@ def exact(cost: Float[Tensor, "source target"]) -> Match:
     """The optimal plan between uniform marginals: a permutation where the sizes agree, else by network simplex."""
     source, target = cost.shape
     if source != target:
-        return simplex(cost)
+        return emd(cost)
     index = assignment(-cost)
     return Match(Permutation(index), float(cost[index, torch.arange(target)].mean()))
 
 
-def simplex(cost: Float[Tensor, "source target"]) -> Match:
+def emd(cost: Float[Tensor, "source target"]) -> Match:
     """The optimal plan by the network simplex (POT's `ot.emd`), as a matrix also where it is a permutation."""
     source, target = cost.shape
     mu, nu = _uniform(source), _uniform(target)
@@ -62,7 +62,7 @@ def entropic(regularisation: float) -> Solver:
     return solve
 
 
-def spread_over(support: float) -> Solver:
+def entropic_with_support(support: float) -> Solver:
     """Entropic plans at the regularisation at which each source unit is spread over `support` target units: the mean
     exponential of its shares' entropy. Where no plan is as wide, the uniform one; none as narrow, the narrowest tried.
     """

@@ -6,12 +6,12 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import Maps, carry_all
+from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
 from transfuse.checkpoint.load import with_plain_experts
 from transfuse.errors import SpecError
-from transfuse.network.layout import open_tensors, opened
-from transfuse.network.model import ANSWERS, answer, declaration, example_inputs, with_tensors
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import ANSWERS, declaration, example_inputs, model_output, with_tensors
 from transfuse.network.symmetry import fold, symmetric
 
 TOLERANCE = 1e-4  # of the largest answer: some models compute their norms in float32 whatever their dtype
@@ -32,17 +32,17 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
     """
     declared = declaration(model)
     declared.validate({name: tuple(values.shape) for name, values in model.state_dict().items()})
-    model = _shaken(model, seed)
-    spec = symmetric(opened(declared))
-    tensors = fold(spec, open_tensors(declared, model.state_dict()))
+    model = perturbed(model, seed)
+    spec = symmetric(unfused(declared))
+    tensors = fold(spec, split_fused(declared, model.state_dict()))
     inputs = cast(example_inputs(model.config, seed), torch.float64)
-    reference = answer(model, inputs)
+    reference = model_output(model, inputs)
     if ANSWERS[-1][0] in model(**inputs):
         return 0.0
     maps = random_alignment(spec, seed)
 
     def change(moving: Maps) -> float:
-        found = answer(with_tensors(model, carry_all(spec, tensors, moving)), inputs)
+        found = model_output(with_tensors(model, transform_all(spec, tensors, moving)), inputs)
         return float((found - reference).abs().max() / reference.abs().max())
 
     together = change(maps)
@@ -57,7 +57,7 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
     )
 
 
-def _shaken(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+def perturbed(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     shaken = with_plain_experts(copy.deepcopy(model).double().eval())
     generator = torch.Generator().manual_seed(seed)
     for parameter in shaken.parameters():

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch, cast, unlabelled
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
@@ -22,7 +22,7 @@ from transfuse.data.samples import Samples
 from transfuse.fusion.fuse import fuse
 from transfuse.fusion.match import prepare
 from transfuse.merging.mean import mean
-from transfuse.network.model import ANSWERS, Network, answer, computed_in, example_inputs, network, with_tensors
+from transfuse.network.model import ANSWERS, Network, computed_in, example_inputs, model_output, network, with_tensors
 from transfuse.network.space import leaves
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
@@ -91,32 +91,38 @@ def recover(
     """
     own = network(model, options.torch_device())
     spec = symmetric(own.spec)
-    hidden = hide(own, spec, options.seed)
+    hidden = symmetric_copy(own, spec, options.seed)
     dtype = computed_in(model.dtype)
     chosen = options.model_dump(exclude_unset=True) | {"dtype": str(dtype).removeprefix("torch.")}
     fusion = fuse([model, hidden], data, progress, processor, **chosen)
     (aligned,) = fusion.alignments
     moved = network(hidden, options.torch_device())
     inputs = cast(_asked(own, data, options, processor), dtype)
-    due = answer(own.model, inputs)
+    due = model_output(own.model, inputs)
     headless = not any(names[0] in own.model(**inputs) for names in ANSWERS[:-1])
 
     def off(other: PreTrainedModel) -> float:
-        found = answer(other.to(own.model.device), inputs)
+        found = model_output(other.to(own.model.device), inputs)
         return float((found - due).abs().max() / due.abs().max().clamp_min(1e-30))
 
     return Recovery(
-        fusion.record["evidence"], fusion.record["merge"], fusion.record["calibration_samples"],
-        torch.finfo(dtype).eps, TOLERANCE, None if headless else off(hidden), off(fusion.model),
+        fusion.record["evidence"],
+        fusion.record["merge"],
+        fusion.record["calibration_samples"],
+        torch.finfo(dtype).eps,
+        TOLERANCE,
+        None if headless else off(hidden),
+        off(fusion.model),
         off(with_tensors(own.model, mean([own.tensors, moved.tensors], [0.5, 0.5]))),
-        in_place(spec, canonical(spec, moved.tensors), aligned.anchor), in_place(spec, aligned.carried, aligned.anchor),
-    )  # fmt: skip
+        in_place(spec, canonicalize(spec, moved.tensors), aligned.anchor),
+        in_place(spec, aligned.carried, aligned.anchor),
+    )
 
 
-def hide(own: Network, spec: Spec, seed: int) -> PreTrainedModel:
+def symmetric_copy(own: Network, spec: Spec, seed: int) -> PreTrainedModel:
     """A model of the same function, every space of `spec`, its symmetric declaration, moved at random."""
     precise = {name: values.double() for name, values in own.tensors.items()}
-    return with_tensors(own.model, carry_all(spec, fold(spec, precise), random_alignment(spec, seed)))
+    return with_tensors(own.model, transform_all(spec, fold(spec, precise), random_alignment(spec, seed)))
 
 
 def in_place(spec: Spec, carried: Tensors, anchor: Tensors) -> dict[str, float]:

@@ -7,9 +7,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.canonical_form import SCALED
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.fusion.fuse import fuse
-from transfuse.network.layout import open_tensors, opened
+from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import with_tensors
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -32,12 +32,12 @@ def scaling(space: Space, factor: float, by_unit: bool, generator: torch.Generat
 
 def rescaled(model: PreTrainedModel, declared: Spec, factor: float, by_unit: bool) -> PreTrainedModel:
     """The same function with factors between queries and keys, values and outputs, up and down, gains and readers."""
-    spec, generator = symmetric(opened(declared)), torch.Generator().manual_seed(5)
+    spec, generator = symmetric(unfused(declared)), torch.Generator().manual_seed(5)
     maps = {
         name: scaling(space, factor, by_unit, generator)
         for name, space in spec.spaces().items() if space.group in SCALED
     }  # fmt: skip
-    tensors: dict[str, Tensor] = dict(carry_all(spec, open_tensors(declared, model.state_dict()), maps))
+    tensors: dict[str, Tensor] = dict(transform_all(spec, split_fused(declared, model.state_dict()), maps))
     for norm in spec.norms():
         if spec.readers(norm) and not norm.shown and isinstance(norm.space, Space):
             for name in (norm.gain, *([f"{norm.name}.{norm.bias}"] if norm.bias else [])):

@@ -4,18 +4,18 @@ import pytest
 import torch
 from cases import CASES, HEADS
 
-from transfuse.alignment.exact.gradient import learn
+from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.exact.parametrizations import CONDITION, Latents, movable
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.exact.parametrizations import CONDITION, GroupParameters, movable
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import carry_all
-from transfuse.base.batch import MISSING, cast
-from transfuse.config.literals import Learning
+from transfuse.alignment.transform import transform_all
+from transfuse.base.batch import IGNORED_LABEL, cast
+from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import EVERY
 from transfuse.errors import DataError, SpecError
 from transfuse.merging.mean import mean
-from transfuse.network.layout import opened
+from transfuse.network.layout import unfused
 from transfuse.network.model import network, with_tensors
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import fold, symmetric
@@ -25,9 +25,9 @@ families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def moved(spec, seed=0, size=0.3):
-    """Latents away from where they start."""
+    """GroupParameters away from where they start."""
     spaces = {name: space for name, space in spec.spaces().items() if movable(space)}
-    latents = Latents(spaces, CPU).double()
+    latents = GroupParameters(spaces, CPU).double()
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in latents.parameters():
@@ -38,12 +38,12 @@ def moved(spec, seed=0, size=0.3):
 @families
 def test_every_latent_keeps_the_function_and_means_the_same_soft_and_hard(case):
     model = case.build(1)
-    spec = symmetric(opened(case.spec(model)))
+    spec = symmetric(unfused(case.spec(model)))
     reference = case.logits(model)
     tensors = fold(spec, dict(network(model, CPU).tensors))
     latents = moved(spec, size=0.6)
     for maps in (latents.hard(), latents.soft()):
-        carried = {name: values.detach() for name, values in carry_all(spec, tensors, maps).items()}
+        carried = {name: values.detach() for name, values in transform_all(spec, tensors, maps).items()}
         torch.testing.assert_close(case.logits(case.build(2), carried), reference, atol=1e-6, rtol=1e-6)
         assert any((carried[name] - tensors[name]).abs().max() > 0.1 for name in tensors)
 
@@ -51,17 +51,17 @@ def test_every_latent_keeps_the_function_and_means_the_same_soft_and_hard(case):
 @families
 def test_gradients_reach_every_latent(case):
     model = case.build(1)
-    spec = symmetric(opened(case.spec(model)))
+    spec = symmetric(unfused(case.spec(model)))
     tensors = fold(spec, dict(network(model, CPU).tensors))
     latents = moved(spec)
     torch.manual_seed(0)
-    carried = carry_all(spec, tensors, latents.soft())
+    carried = transform_all(spec, tensors, latents.soft())
     sum((values * torch.randn_like(values)).sum() for values in carried.values()).backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in latents.parameters())
 
 
 def test_invertible_latents_stay_well_conditioned():
-    latents = Latents({"x": Space("x", 6, Group.LINEAR)}, CPU).double()
+    latents = GroupParameters({"x": Space("x", 6, Group.LINEAR)}, CPU).double()
     with torch.no_grad():
         next(latents.parameters()).copy_(100 * torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
     assert torch.linalg.cond(latents.hard()["x"].forward) <= CONDITION * (1 + 1e-9)
@@ -70,13 +70,13 @@ def test_invertible_latents_stay_well_conditioned():
 def parents(case=CASES[0]):
     networks = [network(case.build(seed), CPU) for seed in (1, 2)]
     batches = [cast(case.inputs(networks[0].model.config, seed), torch.float64) for seed in range(20)]
-    return networks, [METHODS["exact"](*networks, Choices("weights"))], batches
+    return networks, [METHODS["exact"](*networks, AlignContext("weights"))], batches
 
 
 def learned(steps, state=None, **options):
     networks, alignments, batches = parents()
     models = [each.model for each in networks]
-    return learn(models, alignments, [0.5, 0.5], batches, Learning(steps=steps, **options), state=state)
+    return refine_maps(models, alignments, [0.5, 0.5], batches, LearningOptions(steps=steps, **options), state=state)
 
 
 def test_the_models_meet_and_keep_their_function():
@@ -102,7 +102,7 @@ def test_an_element_common_to_both_models_changes_nothing():
     case = CASES[0]
     networks, (aligned,), _ = parents()
     maps = random_alignment(aligned.spec, 5)
-    both = [carry_all(aligned.spec, each, maps) for each in (aligned.anchor, aligned.carried)]
+    both = [transform_all(aligned.spec, each, maps) for each in (aligned.anchor, aligned.carried)]
     model = networks[0].model
     still = case.logits(with_tensors(model, mean([aligned.anchor, aligned.carried], [0.5, 0.5])))
     torch.testing.assert_close(case.logits(with_tensors(model, mean(both, [0.5, 0.5]))), still, atol=1e-6, rtol=1e-6)
@@ -112,17 +112,19 @@ def test_refused_without_samples_or_without_a_head():
     networks, alignments, _ = parents()
     models = [each.model for each in networks]
     with pytest.raises(DataError, match="two or more"):
-        learn(models, alignments, [0.5, 0.5], [], Learning())
+        refine_maps(models, alignments, [0.5, 0.5], [], LearningOptions())
     bare = next(case for case in HEADS if case.name == "BertModel")
     models = [bare.build(seed) for seed in (1, 2)]
     with pytest.raises(SpecError, match="no head"):
-        learn(models, alignments, [0.5, 0.5], [cast(bare.inputs(models[0].config), torch.float64)] * 9, Learning())
+        refine_maps(
+            models, alignments, [0.5, 0.5], [cast(bare.inputs(models[0].config), torch.float64)] * 9, LearningOptions()
+        )
 
 
 def test_units_that_turn_round_can_change_places():
     """A signed swap, by descent alone."""
     torch.manual_seed(0)
-    latents = Latents({"x": Space("x", 4, Group.SIGNED)}, CPU)
+    latents = GroupParameters({"x": Space("x", 4, Group.SIGNED)}, CPU)
     target = torch.eye(4)[[1, 0, 3, 2]] * torch.tensor([1.0, -1.0, 1.0, 1.0])
     adam = torch.optim.Adam(latents.parameters(), lr=0.05)
     for _ in range(200):
@@ -136,15 +138,15 @@ def test_units_that_turn_round_can_change_places():
 def test_batches_in_which_nothing_is_asked_are_left_out():
     case = next(case for case in CASES if case.name == "BertForMaskedLM")
     networks = [network(case.build(seed), CPU) for seed in (1, 2)]
-    alignments = [METHODS["exact"](*networks, Choices("weights"))]
+    alignments = [METHODS["exact"](*networks, AlignContext("weights"))]
     batches = []
     for seed in range(12):
         words = case.inputs(networks[0].model.config, seed)
-        labels = torch.full_like(words["input_ids"], MISSING)
-        labels[:, 2] = words["input_ids"][:, 2] if seed % 3 else MISSING
+        labels = torch.full_like(words["input_ids"], IGNORED_LABEL)
+        labels[:, 2] = words["input_ids"][:, 2] if seed % 3 else IGNORED_LABEL
         batches.append(words | {"labels": labels})
     models = [each.model for each in networks]
-    _, course = learn(models, alignments, [0.5, 0.5], batches, Learning(steps=3))
+    _, course = refine_maps(models, alignments, [0.5, 0.5], batches, LearningOptions(steps=3))
     assert all(torch.tensor(course.excess).isfinite())
     with pytest.raises(DataError, match="no text has a word"):
-        learn(models, alignments, [0.5, 0.5], batches[::3], Learning(steps=3))
+        refine_maps(models, alignments, [0.5, 0.5], batches[::3], LearningOptions(steps=3))

@@ -6,10 +6,10 @@ from cases import CASES
 
 from transfuse.alignment.exact.groups import random_element
 from transfuse.alignment.flow.heads import cross_head
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import carry_all
-from transfuse.config.literals import Paper
+from transfuse.alignment.transform import transform_all
+from transfuse.config.literals import FlowOptions
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.mean import mean
 from transfuse.network.model import network
@@ -41,9 +41,9 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
         if name.endswith("hidden"):
             maps[name] = random_element(space, generator)
     copy = VIT.build(1)
-    copy.load_state_dict(carry_all(spec, source.state_dict(), maps))
+    copy.load_state_dict(transform_all(spec, source.state_dict(), maps))
     anchor, other = network(copy, CPU), network(source, CPU)
-    aligned = METHODS["flow"](anchor, other, Choices(evidence, batches(), Paper("hard")))
+    aligned = METHODS["flow"](anchor, other, AlignContext(evidence, batches(), FlowOptions("hard")))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(aligned.carried[name], values)
     assert not torch.allclose(
@@ -53,7 +53,7 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
 
 def test_every_space_of_the_paper_gets_a_map():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, Choices("weights"))
+    aligned = METHODS["flow"](anchor, source, AlignContext("weights"))
     spec = cross_head(source.spec)
     assert aligned.matches.keys() == spec.spaces().keys()
     assert {"vit.layers.0.attention.q_proj", "vit.layers.0.attention.k_proj"} <= aligned.matches.keys()
@@ -63,7 +63,7 @@ def test_every_space_of_the_paper_gets_a_map():
 
 def test_a_junction_carries_the_mean_of_its_maps():
     anchor, source = pair()
-    found = METHODS["flow"](anchor, source, Choices("weights")).matches
+    found = METHODS["flow"](anchor, source, AlignContext("weights")).matches
     expected = (found["tokens"].map.forward + found["0.attention"].map.forward) / 2
     torch.testing.assert_close(found["0.middle"].map.forward, expected)
 
@@ -72,7 +72,7 @@ def test_a_junction_carries_the_mean_of_its_maps():
 def test_different_widths_come_out_in_the_anchors_shape(plan):
     anchor, source = pair(hidden_size=48, intermediate_size=50, num_attention_heads=4)
     for evidence in ("activations", "weights"):
-        aligned = METHODS["flow"](anchor, source, Choices(evidence, batches(), Paper(plan)))
+        aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), FlowOptions(plan)))
         assert {name: values.shape for name, values in aligned.carried.items()} == {
             name: values.shape for name, values in anchor.tensors.items()
         }
@@ -82,7 +82,7 @@ def test_different_widths_come_out_in_the_anchors_shape(plan):
 
 def test_uniform_plan_is_a_control_that_knows_nothing():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, Choices("weights", paper=Paper("uniform")))
+    aligned = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions("uniform")))
     weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
     torch.testing.assert_close(weight, weight.mean().expand_as(weight))
 
@@ -90,21 +90,21 @@ def test_uniform_plan_is_a_control_that_knows_nothing():
 def test_what_flow_and_exact_refuse():
     anchor, source = pair()
     with pytest.raises(ConfigError, match="choose one"):
-        METHODS["flow"](anchor, source, Choices("both", batches()))
+        METHODS["flow"](anchor, source, AlignContext("both", batches()))
     for method in ("exact", "none"):
         with pytest.raises(SpecError, match="equal widths"):
-            METHODS[method](*pair(hidden_size=48), Choices("weights"))
+            METHODS[method](*pair(hidden_size=48), AlignContext("weights"))
 
 
 @pytest.mark.parametrize("evidence", ["activations", "weights"])
-@pytest.mark.parametrize("options", [Paper("hard", queries=name) for name in ("shared", "joint")], ids=str)
+@pytest.mark.parametrize("options", [FlowOptions("hard", queries=name) for name in ("shared", "joint")], ids=str)
 def test_queries_and_keys_of_one_map(options, evidence):
     """A copy of itself is found back; between strangers Q and K move by one map."""
     anchor, source = pair((1, 1))
-    found = METHODS["flow"](anchor, source, Choices(evidence, batches(), options))
+    found = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), options))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(found.carried[name], values)
-    spaces = METHODS["flow"](*pair(), Choices(evidence, batches(), options)).matches
+    spaces = METHODS["flow"](*pair(), AlignContext(evidence, batches(), options)).matches
     sizes = {"shared": 24, "joint": 48}
     assert spaces[f"0.qk.{options.queries}"].map.plan().shape[-1] == sizes[options.queries]
     assert "vit.layers.0.attention.k_proj" not in spaces
@@ -113,7 +113,7 @@ def test_queries_and_keys_of_one_map(options, evidence):
 def test_a_joint_map_mixes_queries_with_keys():
     """The stacked tensor, carried by the stacked map, cut in two again."""
     anchor, source = pair()
-    found = METHODS["flow"](anchor, source, Choices("weights", paper=Paper(queries="joint")))
+    found = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions(queries="joint")))
     names = [f"vit.layers.0.attention.{which}_proj.weight" for which in "qk"]
     stream, joint = (found.matches[name].map for name in ("tokens", "0.qk.joint"))
     stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward.double()
@@ -125,7 +125,7 @@ def test_a_joint_map_mixes_queries_with_keys():
 @pytest.mark.parametrize("heads", ["crossed", "aware"])
 def test_head_aware_plans_do_not_leave_their_head(heads):
     anchor, source = pair()
-    plan = METHODS["flow"](anchor, source, Choices("weights", paper=Paper(heads=heads))).matches[
+    plan = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions(heads=heads))).matches[
         "vit.layers.0.attention.v_proj"
     ].map.plan()  # fmt: skip
     mass = plan.unflatten(1, (3, 8)).unflatten(0, (3, 8)).sum((1, 3))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_pairs import PAIRS, changed, fused, named, vit
 
-from transfuse.config.literals import Paper
+from transfuse.config.literals import FlowOptions
 from transfuse.errors import ConfigError, SpecError
 
 KEPT = ("embeddings", "attention", "norms", "ffn", "biases", "head")
@@ -31,10 +31,10 @@ AXES: dict[str, tuple[Any, ...]] = {
 TOKEN = "vit.embeddings.cls_token"  # has one sample a unit, so that many hard plans cost the same
 
 
-def options(row: Mapping[str, Any]) -> Paper:
+def options(row: Mapping[str, Any]) -> FlowOptions:
     keep = tuple(part for part in KEPT if row[f"keep {part}"])
     plain = {name: row[name] for name in AXES if name not in ("pair", "evidence") and not name.startswith("keep")}
-    return Paper(keep=keep, regularization=0.3, **plain)
+    return FlowOptions(keep=keep, regularization=0.3, **plain)
 
 
 def impossible(row: Mapping[str, Any]) -> bool:
@@ -77,23 +77,23 @@ def test_every_two_options_go_together(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("policy", AXES["policy"])
 @pytest.mark.parametrize("tokens", AXES["tokens"])
 def test_every_policy_goes_with_a_seventh_block(policy: Any, tokens: str) -> None:
-    paper = Paper("hard", policy=policy, tokens=tokens, rules="released")
+    paper = FlowOptions("hard", policy=policy, tokens=tokens, rules="released")
     assert all(values.isfinite().all() for values in fused(paper, "deep").values())
 
 
 def test_what_different_widths_do_not_go_with() -> None:
     with pytest.raises(SpecError, match=r"identity policy needs equal widths.*choose another policy"):
-        fused(Paper(policy="identity"), "wide_to_narrow")
+        fused(FlowOptions(policy="identity"), "wide_to_narrow")
     for part in ("embeddings", "attention", "norms", "ffn", "head"):
         for pair in ("wide_to_narrow", "narrow_to_wide"):
             with pytest.raises(ConfigError, match=rf"keep {part}: as released, no map .*choose rules corrected"):
-                fused(Paper(keep=(part,), rules="released"), pair)
-    fused(Paper(keep=("biases",), rules="released"), "wide_to_narrow")
+                fused(FlowOptions(keep=(part,), rules="released"), pair)
+    fused(FlowOptions(keep=("biases",), rules="released"), "wide_to_narrow")
 
 
 @pytest.mark.parametrize("part", KEPT)
 def test_what_is_kept_is_the_anchors_and_nothing_else_changes(part: Any) -> None:
-    anchor, before, after = vit("narrow", 0), fused(Paper()), fused(Paper(keep=(part,)))
+    anchor, before, after = vit("narrow", 0), fused(FlowOptions()), fused(FlowOptions(keep=(part,)))
     names = anchor.spec.part(part)
     assert names
     assert all(torch.equal(after[name], anchor.tensors[name]) for name in names)
@@ -102,18 +102,18 @@ def test_what_is_kept_is_the_anchors_and_nothing_else_changes(part: Any) -> None
 
 @pytest.mark.parametrize("rules", ["released", "corrected"])
 def test_what_activations_are_taken_of_does_not_matter_to_weights(rules: Any) -> None:
-    plain = Paper(rules=rules)
+    plain = FlowOptions(rules=rules)
     for change in ({"tokens": "window-2"}, {"transform": "centre"}, {"max_loss": 2.5}):
         other = replace(plain, **change)
         assert changed(fused(plain), fused(other))
         assert not changed(fused(plain, evidence="weights"), fused(other, evidence="weights"))
-    weighed = [Paper(rules=rules, policy="matrix", tokens=tokens) for tokens in ("all", "class")]
+    weighed = [FlowOptions(rules=rules, policy="matrix", tokens=tokens) for tokens in ("all", "class")]
     assert changed(*(fused(each, evidence="weights") for each in weighed)), "weights of a junction are activations"
 
 
 @pytest.mark.parametrize("rules", ["released", "corrected"])
 def test_what_each_option_changes(rules: Any) -> None:
-    plain = Paper(rules=rules, regularization=0.1)
+    plain = FlowOptions(rules=rules, regularization=0.1)
     before = fused(plain)
     queries = named(before, "q_proj", "k_proj")
     for kind in ("shared", "joint"):

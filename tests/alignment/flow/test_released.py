@@ -12,7 +12,7 @@ from transfuse.alignment.flow.activation_norms import released_strengths, where
 from transfuse.alignment.flow.options import selection
 from transfuse.alignment.flow.released import route
 from transfuse.alignment.spec_for import flow_spec
-from transfuse.config.literals import Paper
+from transfuse.config.literals import FlowOptions
 
 ATTENTION, FFN = ("q_proj", "k_proj", "v_proj", "o_proj"), ("fc1", "fc2")
 
@@ -21,7 +21,7 @@ def test_released_embeddings_that_are_kept_leave_the_first_block_as_the_source_h
     """No map enters it: its norm and what it reads stay; its first junction passes the branch's map on."""
     anchor, source = vit("narrow", 0), vit("narrow", 1)
     for policy in ("mean", "skip", "identity", "scalar"):
-        aligned = align(Paper(keep=("embeddings",), rules="released", policy=policy))
+        aligned = align(FlowOptions(keep=("embeddings",), rules="released", policy=policy))
         for name in named(anchor.tensors, "embeddings"):
             assert torch.equal(aligned.carried[name], anchor.tensors[name])
         norm, query = (f"vit.layers.0.{which}.weight" for which in ("layernorm_before", "attention.q_proj"))
@@ -35,7 +35,7 @@ def test_released_embeddings_that_are_kept_leave_the_first_block_as_the_source_h
 
 def test_a_released_head_that_is_kept_stops_the_last_maps() -> None:
     anchor, source = vit("narrow", 0), vit("narrow", 1)
-    before, after = (fused(Paper(rules="released", keep=keep)) for keep in ((), ("head",)))
+    before, after = (fused(FlowOptions(rules="released", keep=keep)) for keep in ((), ("head",)))
     last = named(before, "classifier", "layers.1.mlp.fc2", "vit.layernorm")
     assert changed(before, after) <= last
     for name in named(last, "vit.layernorm", "fc2.bias"):
@@ -47,18 +47,18 @@ def test_a_released_head_that_is_kept_stops_the_last_maps() -> None:
 def test_released_layers_that_are_kept_are_the_sources(part: Any, layers: tuple[str, ...]) -> None:
     """They pass on the map that they read: with the identity everywhere else, nothing else changes."""
     source = vit("narrow", 1).tensors
-    plain = Paper(rules="released", policy="identity")
+    plain = FlowOptions(rules="released", policy="identity")
     before, after = fused(plain), fused(replace(plain, keep=(part,)))
     assert all(torch.equal(after[name], source[name]) for name in named(source, *layers))
     assert changed(before, after) == named(source, *layers)
-    maps = align(Paper(rules="released", keep=(part,))).matches
+    maps = align(FlowOptions(rules="released", keep=(part,))).matches
     one, two = {"attention": ("tokens", "0.middle"), "ffn": ("0.middle", "0.out")}[part]
     torch.testing.assert_close(maps[one].map.plan(), maps[two].map.plan())
 
 
 def test_released_norms_that_are_kept_are_the_sources_behind_attention() -> None:
     source = vit("narrow", 1).tensors
-    before, after = (fused(Paper(rules="released", keep=keep)) for keep in ((), ("norms",)))
+    before, after = (fused(FlowOptions(rules="released", keep=keep)) for keep in ((), ("norms",)))
     for name in named(source, "layernorm_before", "layernorm_after"):
         assert torch.equal(after[name], source[name.replace("before", "after")])
     assert changed(before, after) == named(source, "layernorm_before", "layernorm_after")
@@ -66,18 +66,18 @@ def test_released_norms_that_are_kept_are_the_sources_behind_attention() -> None
 
 def test_a_released_stop_behind_kept_layers_depends_on_the_policy() -> None:
     """Head and feed-forward layers kept, W_O's map stops too: what is left is the skip's, or nothing."""
-    spec = flow_spec(vit("narrow", 0).spec, Paper())
+    spec = flow_spec(vit("narrow", 0).spec, FlowOptions())
     for policy, still in (("branch", {"1.middle", "1.out"}), ("skip", set()), ("mean", set())):
-        way = route(Paper(keep=("ffn", "head"), policy=policy, rules="released"), spec)
+        way = route(FlowOptions(keep=("ffn", "head"), policy=policy, rules="released"), spec)
         assert way.still == still
         assert way.withheld == {"1.attention"}
-    way = route(Paper(keep=("embeddings", "attention"), policy="skip", rules="released"), spec)
+    way = route(FlowOptions(keep=("embeddings", "attention"), policy="skip", rules="released"), spec)
     assert {"0.middle", "0.out", "1.out"} <= way.still
 
 
 def test_a_released_plan_is_soft_where_a_layer_writes_more_than_it_reads() -> None:
     """By the corrected rules it is soft where the anchor is wider than the source."""
-    aligned = align(Paper(plan="widening", rules="released", queries="joint"))
+    aligned = align(FlowOptions(plan="widening", rules="released", queries="joint"))
     soft = {name for name, match in aligned.matches.items() if match.map.support() > 1.5}
     written = {name for name in soft if "middle" not in name and "out" not in name and name not in ("embed", "tokens")}
     assert written == {name for name in aligned.matches if "hidden" in name or "joint" in name}
@@ -86,7 +86,7 @@ def test_a_released_plan_is_soft_where_a_layer_writes_more_than_it_reads() -> No
 def test_released_weights_of_junctions_in_the_seventh_block() -> None:
     """The FFN's is of the class token, all others are of every token of the filter; the skip's is a sum."""
     anchor = vit("deep", 0)
-    spec, paper = flow_spec(anchor.spec, Paper()), Paper(tokens="window-2", rules="released")
+    spec, paper = flow_spec(anchor.spec, FlowOptions()), FlowOptions(tokens="window-2", rules="released")
     select = selection(paper, spec, seventh=("fc2",))
     found = released_strengths(spec, anchor.model, images(), select, "standardise")
     shown = {}
@@ -118,6 +118,6 @@ def test_released_weights_of_junctions_in_the_seventh_block() -> None:
 
 def test_released_the_seventh_block_is_seen_by_all_tokens_without_a_filter() -> None:
     """A window over all patches filters nothing, but lets the class token alone speak for that block."""
-    everything, whole = (fused(Paper(tokens=tokens, rules="released"), "deep") for tokens in ("all", "window-4"))
+    everything, whole = (fused(FlowOptions(tokens=tokens, rules="released"), "deep") for tokens in ("all", "window-4"))
     seen = {name.rpartition(".")[0].removeprefix("vit.layers.6.") for name in changed(everything, whole)}
     assert seen - {"classifier"} == {"attention.o_proj", "layernorm_after", "mlp.fc1", "mlp.fc2", "vit.layernorm"}

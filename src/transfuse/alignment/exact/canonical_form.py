@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy, Tensors
 from transfuse.network.space import Group, Mode, Space, leaves
 from transfuse.network.spec import Spec
@@ -21,10 +21,10 @@ SPREAD = 1e4  # largest ratio that balancing may put between two directions of a
 FLOOR = 1e-8  # of the mean square, added to every direction: channels may be zero
 
 
-def canonical(spec: Spec, tensors: Tensors) -> Lazy:
+def canonicalize(spec: Spec, tensors: Tensors) -> Lazy:
     """The same function with norms folded, the stream centred, and every space that can be scaled balanced."""
     folded = fold(spec, tensors)
-    return carry_all(spec, folded, balance(spec, folded))
+    return transform_all(spec, folded, balance(spec, folded))
 
 
 def balance(spec: Spec, tensors: Tensors) -> dict[str, Matrix]:
@@ -48,8 +48,9 @@ def balance(spec: Spec, tensors: Tensors) -> dict[str, Matrix]:
                 side[mode] = side.get(mode, 0) + rows.transpose(-1, -2) @ rows
     return {
         space.name: invertible(_balancing(*(_alike(space, sides[mode]) for mode in (Mode.WRITES, Mode.READS))))
-        for space, sides in grams.items() if len(sides) == 2
-    }  # fmt: skip
+        for space, sides in grams.items()
+        if len(sides) == 2
+    }
 
 
 def _alike(space: Space, gram: Float[Tensor, "*within unit unit"]) -> Float[Tensor, "*within unit unit"]:

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.activations.hooks import Probe, inputs, outputs, streams
+from transfuse.activations.hooks import HookPoint, inputs, outputs, streams
 from transfuse.alignment.exact.nested_assignment import Term, solve
-from transfuse.alignment.match_store import Checkpoint
-from transfuse.alignment.transform import carry
-from transfuse.base.cache import NOWHERE, Store
-from transfuse.base.distributed import here
+from transfuse.alignment.match_store import SolverState
+from transfuse.alignment.transform import transform_tensor_dict
+from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
@@ -22,17 +22,21 @@ from transfuse.transport.cost import Moments, centre, moments, standardise
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
-Sight = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
-Evidence = Callable[[Space, Mapping[str, Map]], Iterable[Sight]]
-SWEEPS = 30  # rounds of coordinate descent, at most
+View = tuple[tuple[Space, ...], Moments]  # a space and what lies within it, in memory order, as both models show it
+Evidence = Callable[[Space, Mapping[str, Map]], Iterable[View]]
+MAX_ROUNDS = 30  # rounds of coordinate descent, at most
 REMEMBERED = 2**28  # bytes of evidence that is kept from one round to the next
-ENOUGH = 1e-3  # it ends where a round takes less than this share of the cost away
+TOLERANCE = 1e-3  # it ends where a round takes less than this share of the cost away
 
 
-def exact(
-    spec: Spec, evidence: Evidence, start: Mapping[str, Match] = MappingProxyType({}), store: Store = NOWHERE,
-    progress: Progress = silent, nothing: float = 0.0,
-) -> dict[str, Match]:  # fmt: skip
+def coordinate_descent(
+    spec: Spec,
+    evidence: Evidence,
+    start: Mapping[str, Match] = MappingProxyType({}),
+    store: Store = NO_STORE,
+    progress: Progress = silent,
+    nothing: float = 0.0,
+) -> dict[str, Match]:
     """One match per free space of a symmetric declaration, by coordinate descent over the outermost spaces.
 
     Args:
@@ -41,9 +45,12 @@ def exact(
         store: where now and then all is kept that a descent that was cut short goes on from.
         nothing: mean cost of a match that is only rounding; it ends there, too.
     """
-    ranks = here()
-    todo = side_by_side(spec, ranks.count)
-    whole, part = Checkpoint(store, "descent"), Checkpoint(store, f"descent by {ranks.count}")  # whose turns it counts
+    group = process_group()
+    todo = side_by_side(spec, group.count)
+    whole, part = (
+        SolverState(store, "descent"),
+        SolverState(store, f"descent by {group.count}"),
+    )  # whose turns it counts
     found, seen = whole.load() or part.load() or (dict(start), {"solved": 0, "costs": [], "ended": False})
     solved, costs, ended = seen["solved"], seen["costs"], seen["ended"]
 
@@ -51,16 +58,16 @@ def exact(
         share = f", {costs[-1] / max(len(found), 1):.3f} of the difference left" if costs else ""
         return f"aligning, round {solved // len(todo) + 1}{share}"
 
-    for turn in progress.track(range(solved, 0 if ended else SWEEPS * len(todo)), status):
+    for turn in progress.track(range(solved, 0 if ended else MAX_ROUNDS * len(todo)), status):
         maps = {name: match.map for name, match in found.items()}
-        mine = [solve_one(root, evidence(root, maps)) for root in ranks.share(todo[turn % len(todo)])]
-        for theirs in ranks.gathered(mine):
+        mine = [solve_one(root, evidence(root, maps)) for root in group.shard(todo[turn % len(todo)])]
+        for theirs in group.all_gather(mine):
             for new in theirs:
                 found |= new
         solved += 1
         if solved % len(todo) == 0:
             costs.append(sum(match.cost for match in found.values()))
-            settled = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - ENOUGH)
+            settled = len(costs) > 1 and costs[-1] >= costs[-2] * (1 - TOLERANCE)
             ended = settled or costs[-1] <= nothing * len(found)
         (whole if ended else part).save(found, {"solved": solved, "costs": costs, "ended": ended}, ended)
         if ended:
@@ -89,7 +96,7 @@ def roots(spec: Spec) -> list[Space]:
     return list(dict.fromkeys(space.root for space in spec.spaces().values()))
 
 
-def solve_one(root: Space, sights: Iterable[Sight], given: Map | None = None) -> dict[str, Match]:
+def solve_one(root: Space, sights: Iterable[View], given: Map | None = None) -> dict[str, Match]:
     """The best map of one space, unless it is given, and of those within it; what no sight shows is left out."""
     seen: dict[tuple[Space, ...], Moments] = {}
     for spaces, found in sights:  # added up as they come: each is as large as the map
@@ -108,20 +115,21 @@ def _unflattened(leaves: Sequence[Space], seen: Moments) -> Float[Tensor, "one *
     return seen.cross.reshape(1, *sizes, *sizes)
 
 
-def probes(spec: Spec) -> list[Probe]:
+def probes(spec: Spec) -> list[HookPoint]:
     """The stream behind every norm; what linear maps write and read beside the stream."""
     streams_ = {axis.name for norm in spec.norms() for axis in norm.space.spaces()}
     beside = [
-        probe for probe in (*outputs(spec), *inputs(spec))
+        probe
+        for probe in (*outputs(spec), *inputs(spec))
         if streams_.isdisjoint(space.name for space in probe.axis.spaces())
-    ]  # fmt: skip
+    ]
     return [*streams(spec), *beside]
 
 
-def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
+def from_activations(seen: Mapping[HookPoint, Moments]) -> Evidence:
     """Correlations for spaces of permutations, covariances for spaces of rotations; every probe counts the same."""
 
-    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         for probe in seen:
             if root in _spaces(probe.axis):
                 yield _spaces(probe.axis), _even(_see(bare(probe.axis), seen[probe]))
@@ -131,10 +139,10 @@ def from_activations(seen: Mapping[Probe, Moments]) -> Evidence:
 
 def remembered(evidence: Evidence) -> Evidence:
     """Evidence that does not depend on other maps, made once for each space and kept in memory, while there is room."""
-    known: dict[Space, list[Sight]] = {}
+    known: dict[Space, list[View]] = {}
     full: set[Space] = set()
 
-    def look(root: Space, maps: Mapping[str, Map]) -> Iterable[Sight]:
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterable[View]:
         if root in known or root in full:
             return known[root] if root in known else evidence(root, maps)
         found = list(evidence(root, maps))
@@ -152,7 +160,7 @@ def _spaces(axis: Axis) -> tuple[Space, ...]:
     return tuple(space for space, _ in leaves(bare(axis)))
 
 
-def products(probe: Probe) -> torch.dtype | None:
+def products(probe: HookPoint) -> torch.dtype | None:
     """The precision of a probe's products: a rotation follows directions that hardly vary, too; None: the samples'."""
     return None if _hard(bare(probe.axis)) else torch.float64
 
@@ -173,7 +181,7 @@ def _even(found: Moments) -> Moments:
 def or_else(evidence: Evidence, other: Evidence) -> Evidence:
     """Evidence, and of what it does not show (experts and gains have no module to look at) the other."""
 
-    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         shown: set[Space] = set()
         for spaces, seen in evidence(root, maps):
             shown.update(spaces)
@@ -190,8 +198,8 @@ def _free(spaces: Sequence[Space]) -> set[Space]:
 def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
     """Several kinds of evidence at once, each scaled to its share of the whole."""
 
-    def look(space: Space, maps: Mapping[str, Map]) -> list[Sight]:
-        found: list[Sight] = []
+    def look(space: Space, maps: Mapping[str, Map]) -> list[View]:
+        found: list[View] = []
         for evidence, share in shares:
             sights = list(evidence(space, maps))
             energy = sum(seen.energy() for _, seen in sights)
@@ -219,7 +227,7 @@ def from_weights(
     }
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
 
-    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[Sight]:
+    def look(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         for name, (axes, found) in tensors.items():
             places = [place for place, leaf in enumerate(found) if _shows(root, *leaf)]
             others = [space for place, (space, _) in enumerate(found) if place not in places and space.free]
@@ -227,7 +235,7 @@ def from_weights(
             if not places or len(set(shown)) < len(shown) or not all(space.name in maps for space in others):
                 continue  # nothing to see yet; or a map of the space to itself, which would need two at once
             known = {space.name: maps[space.name] for space in others}
-            pair = (carry(source[name], axes, known), target[name])
+            pair = (transform_tensor_dict(source[name], axes, known), target[name])
             x, y = (_samples(values.reshape(shapes[name]), places) for values in pair)
             yield shown, moments(x, y, products=products)
 

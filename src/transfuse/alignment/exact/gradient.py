@@ -22,26 +22,31 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.parametrizations import Latents, movable
-from transfuse.alignment.interface import Aligned
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.exact.parametrizations import GroupParameters, movable
+from transfuse.alignment.interface import Alignment
+from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
-from transfuse.config.literals import Learning
-from transfuse.distillation.loop import Course, Descent, Say, descend, halves_that_ask
-from transfuse.distillation.teacher_weighting import Believe, even
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.loop import History, LogitsFn, TrainingLoop, split_with_answers, train
+from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.merging.mean import mean
-from transfuse.network.layout import close_tensors
+from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration, logits
 
 NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t between 0.4 and 0.6 for two equal ones
 
 
-def learn(
-    parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
-    batches: Sequence[Batch], options: Learning, believe: Believe = even, seed: int = 0,
+def refine_maps(
+    parents: Sequence[PreTrainedModel],
+    alignments: Sequence[Alignment],
+    weights: Sequence[float],
+    batches: Sequence[Batch],
+    options: LearningOptions,
+    believe: WeightingFn = uniform,
+    seed: int = 0,
     state: Path | None = None,
     each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
-) -> tuple[list[Aligned], Course]:  # fmt: skip
+) -> tuple[list[Alignment], History]:
     """The same models, carried on by learned elements of their groups; what is best on held-out samples is kept.
 
     Args:
@@ -54,27 +59,31 @@ def learn(
         DataError: there are fewer than two samples.
         SpecError: the models have no head, so that nothing is said that could be compared.
     """
-    halves = halves_that_ask(parents[0], batches, "maps")
-    descent = Meeting(parents, alignments, weights, halves, options, believe, seed)
-    course = descend(descent, "maps", state, each)
+    halves = split_with_answers(parents[0], batches, "maps")
+    descent = GroupDescent(parents, alignments, weights, halves, options, believe, seed)
+    course = train(descent, "maps", state, each)
     return descent.carried(), course
 
 
-class Meeting(Descent):
+class GroupDescent(TrainingLoop):
     """Over the latents of all carried models together."""
 
     patience = 8
 
     def __init__(
-        self, parents: Sequence[PreTrainedModel], alignments: Sequence[Aligned], weights: Sequence[float],
-        halves: tuple[Sequence[Batch], Sequence[Batch]], options: Learning, believe: Believe, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        parents: Sequence[PreTrainedModel],
+        alignments: Sequence[Alignment],
+        weights: Sequence[float],
+        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        options: LearningOptions,
+        believe: WeightingFn,
+        seed: int,
+    ) -> None:
         self.alignments = alignments
         self.stored, self.names = declaration(parents[0]), _once_each(parents[0])
-        spaces = [
-            {name: space for name, space in each.spec.spaces().items() if movable(space)} for each in alignments
-        ]  # fmt: skip
-        self.latents = [Latents(each, parents[0].device) for each in spaces]
+        spaces = [{name: space for name, space in each.spec.spaces().items() if movable(space)} for each in alignments]
+        self.latents = [GroupParameters(each, parents[0].device) for each in spaces]
         every = [parameter for latents in self.latents for parameter in latents.parameters()]
         super().__init__(
             self.latents, [Adam(every, lr=options.learning_rate)], parents, weights, halves, options, believe, seed
@@ -85,18 +94,18 @@ class Meeting(Descent):
         merged = self._merged([weight / sum(near) for weight in near])
         return cross_entropy(merged(batch), self.objective.wanted(batch))
 
-    def said(self) -> Say:
+    def said(self) -> LogitsFn:
         return self._merged(self.weights)
 
-    def _merged(self, weights: Sequence[float]) -> Say:
+    def _merged(self, weights: Sequence[float]) -> LogitsFn:
         """What the model between the carried ones, with these weights, says of a batch."""
         pairs = zip(self.alignments, self.latents, strict=True)
-        carried = [carry_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
-        closed = close_tensors(self.stored, mean([self.alignments[0].anchor, *carried], weights))
+        carried = [transform_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
+        closed = join_fused(self.stored, mean([self.alignments[0].anchor, *carried], weights))
         merged = _Holding(self.parents[0], {name: closed[name] for name in self.names})
         return partial(logits, merged, head=self.parents[0].get_output_embeddings())
 
-    def carried(self) -> list[Aligned]:
+    def carried(self) -> list[Alignment]:
         """The models carried by the latents as they are."""
         pairs = zip(self.alignments, self.latents, strict=True)
         return [replace(each, carried=_carried(each, latents)) for each, latents in pairs]
@@ -123,8 +132,8 @@ class _Holding(nn.Module):
         return self.call(inputs)
 
 
-def _carried(aligned: Aligned, latents: Latents) -> dict[str, Tensor]:
+def _carried(aligned: Alignment, latents: GroupParameters) -> dict[str, Tensor]:
     """In float64, as small errors of many maps add up."""
     precise = {name: values.double() for name, values in aligned.carried.items()}
-    found = carry_all(aligned.spec, precise, latents.hard())
+    found = transform_all(aligned.spec, precise, latents.hard())
     return {name: values.to(aligned.carried[name]) for name, values in found.items()}

@@ -15,16 +15,16 @@ from transfuse.transport.solve import centred_procrustes, procrustes
 Element = Float[Tensor, "*within source target"]  # of a group, as a matrix
 
 
-def best(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
+def best_element(group: Group, cross: Float[Tensor, "*within units units"]) -> Map:
     """The element that maximises <element, cross> over the whole group.
 
     Of spaces that can be scaled, over those elements that a balanced gauge leaves: rotations; for a positive scale, 1.
     """
     match group:
         case Group.PERMUTATION:
-            return Permutation(assigned(cross))
+            return Permutation(assignment_element(cross))
         case Group.SIGNED:
-            index = assigned(cross.abs())
+            index = assignment_element(cross.abs())
             sign = cross.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
             return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
         case Group.CENTRED:
@@ -52,15 +52,15 @@ def best_score(group: Group, cross: Float[Tensor, "*within units units"]) -> Flo
     """The maximum of <element, cross> over the group: how well two sets of units can be matched."""
     if group in (Group.ORTHOGONAL, Group.LINEAR) and cross.shape[-1] > 1:
         return procrustes(cross)[1]
-    return (as_matrix(best(group, cross), cross.shape[-1]) * cross).sum((-1, -2))
+    return (as_matrix(best_element(group, cross), cross.shape[-1]) * cross).sum((-1, -2))
 
 
-def assigned(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
+def assignment_element(score: Float[Tensor, "*within source target"]) -> Int[Tensor, "*within target"]:
     """Of the largest sum of scores: source units by target unit."""
     return assignments(score.reshape(-1, *score.shape[-2:])).reshape(score.shape[:-1])
 
 
-def turned(angle: Float[Tensor, "*within"]) -> Float[Tensor, "*within 2 2"]:
+def procrustes_element(angle: Float[Tensor, "*within"]) -> Float[Tensor, "*within 2 2"]:
     """The rotation of a plane."""
     cosine, sine = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cosine, sine], -1), torch.stack([-sine, cosine], -1)], -2)
@@ -86,7 +86,7 @@ def _turn(cross: Float[Tensor, "*within 2 2"]) -> Float[Tensor, "*within 2 2"]:
     """The plane's rotation nearest to a cross-moment."""
     along = cross[..., 0, 0] + cross[..., 1, 1]
     across = cross[..., 0, 1] - cross[..., 1, 0]
-    return turned(torch.atan2(across, along))
+    return procrustes_element(torch.atan2(across, along))
 
 
 def random_element(space: Space, generator: torch.Generator) -> Map:
@@ -104,7 +104,7 @@ def random_element(space: Space, generator: torch.Generator) -> Map:
             return SignedPermutation(_derangements(shape, units, generator), signs)
         case Group.COMPLEX:
             angle = 0.3 + 2.4 * torch.rand(*shape, generator=generator, dtype=torch.float64)
-            return invertible(_scales((*shape, 1, 1), generator) * turned(angle))
+            return invertible(_scales((*shape, 1, 1), generator) * procrustes_element(angle))
         case Group.POSITIVE:
             return invertible(_scales((*shape, 1, 1), generator))
         case Group.LINEAR | Group.ORTHOGONAL if units == 1:

@@ -7,17 +7,17 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.activations.cache import collected
-from transfuse.activations.hooks import collect
-from transfuse.activations.project import Statistics, expanded
+from transfuse.activations.cache import cached_moments
+from transfuse.activations.hooks import collect_moments
+from transfuse.activations.project import Statistics, project_moments
 from transfuse.alignment.exact import coordinate_descent as exact_maps
-from transfuse.alignment.exact.canonical_form import canonical
+from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.selection import disagreement
-from transfuse.alignment.interface import Aligned, Choices
-from transfuse.alignment.spec_for import seen_by
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.alignment.spec_for import alignment_spec
+from transfuse.alignment.transform import transform_all
 from transfuse.network.compatible import check_same_widths
-from transfuse.network.model import Network, holding
+from transfuse.network.model import Network, sharing_tensors
 from transfuse.network.spec import Spec
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
@@ -28,7 +28,7 @@ WEIGHT_SHARE = 3.0
 ROUNDED = 1e-5  # relative squared error of weights that are stored in half precision
 
 
-def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
+def align_exact(anchor: Network, source: Network, choices: AlignContext) -> Alignment:
     """The best element of every exact symmetry: the source keeps its function.
 
     Activations and weights lead coordinate descent into different optima, neither better throughout. With both, each
@@ -36,16 +36,16 @@ def align_exact(anchor: Network, source: Network, choices: Choices) -> Aligned:
     the calibration samples; no labels are used.
     """
     check_same_widths(anchor.spec, source.spec, "exact")
-    return align_within(seen_by(source.spec, "exact", choices.paper, choices.groups), anchor, source, choices)
+    return align_within(alignment_spec(source.spec, "exact", choices.paper, choices.groups), anchor, source, choices)
 
 
-def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices) -> Aligned:
+def align_within(spec: Spec, anchor: Network, source: Network, choices: AlignContext) -> Alignment:
     """The best element of the groups that a symmetric declaration names."""
-    ours, theirs = (each.hold(canonical(spec, each.tensors)) for each in (anchor, source))
+    ours, theirs = (each.hold(canonicalize(spec, each.tensors)) for each in (anchor, source))
     products = torch.promote_types(anchor.products, source.products)
     weights, activations = exact_maps.from_weights(spec, theirs, ours, products=products), None
     if choices.evidence != "weights":
-        seen = _seen(spec, holding(source.model, theirs), holding(anchor.model, ours), choices)
+        seen = _seen(spec, sharing_tensors(source.model, theirs), sharing_tensors(anchor.model, ours), choices)
         shown = exact_maps.from_activations(seen)
         activations = exact_maps.or_else(exact_maps.remembered(shown) if choices.room is None else shown, weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
@@ -53,26 +53,26 @@ def align_within(spec: Spec, anchor: Network, source: Network, choices: Choices)
     choices = replace(choices, store=store)
     nothing = ROUNDED if products == torch.float32 else 0.0
     found = _descents(spec, activations, weights if choices.evidence != "activations" else None, choices, nothing)
-    carried = {name: carry_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
+    carried = {name: transform_all(spec, theirs, _maps(matches)) for name, matches in found.items()}
     scores: dict[str, float] = {}
     if len(found) > 1:
         scores = disagreement(anchor.model, source.model, ours, carried, choices.batches)
     best = min(scores, key=lambda name: scores[name]) if scores else next(iter(found))
-    return Aligned(spec, ours, source.hold(carried[best]), found[best], scores)
+    return Alignment(spec, ours, source.hold(carried[best]), found[best], scores)
 
 
-def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: Choices) -> Statistics:
+def _seen(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, choices: AlignContext) -> Statistics:
     """What the units look like in models in canonical gauge."""
-    look = partial(collect, source, anchor, batches=choices.batches, products=exact_maps.products)
-    keep = partial(collected, choices.store, collect=look, room=choices.room, tokens="all")
-    return expanded(source, anchor, exact_maps.probes(spec), keep)
+    look = partial(collect_moments, source, anchor, batches=choices.batches, products=exact_maps.products)
+    keep = partial(cached_moments, choices.store, collect=look, room=choices.room, tokens="all")
+    return project_moments(source, anchor, exact_maps.probes(spec), keep)
 
 
 def _descents(
     spec: Spec,
     activations: exact_maps.Evidence | None,
     weights: exact_maps.Evidence | None,
-    choices: Choices,
+    choices: AlignContext,
     nothing: float,
 ) -> dict[str, dict[str, Match]]:
     """The optima that coordinate descent reaches from the evidence there is."""
@@ -81,7 +81,7 @@ def _descents(
 
     def descend(name: str, evidence: exact_maps.Evidence, start: str | None = None) -> None:
         before, store = found[start] if start else {}, choices.store.of(descent=name)
-        found[name] = exact_maps.exact(spec, evidence, before, store, choices.progress, nothing)
+        found[name] = exact_maps.coordinate_descent(spec, evidence, before, store, choices.progress, nothing)
 
     for name, evidence in kinds.items():
         if evidence is not None:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.alignment.exact.groups import as_matrix, best
+from transfuse.alignment.exact.groups import as_matrix, best_element
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Map, Permutation, SignedPermutation, rotation
 
@@ -64,7 +64,7 @@ def _alone(
     score = sum(still, score).reshape(sizes)
     if not space.free:
         return {name: found.unflatten(0, sizes) for name, found in below.items()}, score.sum(-1)
-    element = as_matrix(best(space.group, score), space.units) if given is None else given
+    element = as_matrix(best_element(space.group, score), space.units) if given is None else given
     elements = {space.name: element}
     if below:
         chosen = element.abs().argmax(-2)  # [batch, target]: only units that are permuted hold others
@@ -151,9 +151,7 @@ def _known(term: Term, spaces: Sequence[Space], space: Space, found: Mapping[Spa
 
 def _identity(space: Space, terms: Sequence[Term]) -> Elements:
     """Every free space within one, and itself, as it is."""
-    inside = {
-        each for term in terms for each in term.leaves if each.free and space in (each, *each.ancestors())
-    }  # fmt: skip
+    inside = {each for term in terms for each in term.leaves if each.free and space in (each, *each.ancestors())}
     batch, device = len(terms[0].cross), terms[0].cross.device
     made = {}
     for each in inside:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.alignment.exact.groups import assigned, turned
+from transfuse.alignment.exact.groups import assignment_element, procrustes_element
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Invertible, Map, Permutation, SignedPermutation, rotation
 
@@ -24,7 +24,7 @@ ROUNDS = 10  # of that projection
 Matrices = Float[Tensor, "*within unit unit"]
 
 
-class Latents(nn.Module):
+class GroupParameters(nn.Module):
     """Free numbers for one element per space; at first they stand for the identity, and nothing moves."""
 
     def __init__(self, spaces: Mapping[str, Space], device: torch.device) -> None:
@@ -65,10 +65,10 @@ def _start(space: Space) -> nn.Parameter:
 def _hard(space: Space, latent: Tensor) -> Map:
     match space.group:
         case Group.PERMUTATION:
-            return Permutation(assigned(latent))
+            return Permutation(assignment_element(latent))
         case Group.SIGNED:
             places, signs = latent.unbind()
-            index = assigned(places)
+            index = assignment_element(places)
             sign = signs.gather(-2, index.unsqueeze(-2)).squeeze(-2).sign()
             return SignedPermutation(index, sign.where(sign != 0, sign.new_ones(())))
     return _element(space, latent)
@@ -113,7 +113,7 @@ def _bounded(symmetric: Matrices) -> Matrices:
 
 
 def _plane(angle: Float[Tensor, "*within"], size: Float[Tensor, "*within"]) -> Invertible:
-    turn, bounded = turned(angle), _bounded(size[..., None, None])
+    turn, bounded = procrustes_element(angle), _bounded(size[..., None, None])
     return Invertible(bounded.exp() * turn, (-bounded).exp() * turn)
 
 

@@ -9,22 +9,24 @@ only how models lie to each other matters, and the merged model has its basis.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from transfuse.alignment.exact.coordinate_descent import exact, from_weights
+from transfuse.alignment.exact.coordinate_descent import coordinate_descent, from_weights
 from transfuse.alignment.exact.groups import identity
-from transfuse.alignment.interface import Aligned, in_one_basis
-from transfuse.alignment.transform import carry_all
+from transfuse.alignment.interface import Alignment, aligned_weights
+from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Hold, Tensors, in_memory
 from transfuse.merging.mean import mean
 from transfuse.transport.solve import Match
 
 ROUNDS = 10  # at most
-ENOUGH = 1e-3  # it ends where a round takes less than this share of the spread away
+TOLERANCE = 1e-3  # it ends where a round takes less than this share of the spread away
 
 
-def common(
-    alignments: Sequence[Aligned], weights: Sequence[float],
-    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds, hold: Hold = in_memory,
-) -> list[Aligned]:  # fmt: skip
+def generalized_procrustes(
+    alignments: Sequence[Alignment],
+    weights: Sequence[float],
+    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
+    hold: Hold = in_memory,
+) -> list[Alignment]:
     """The same models, moved within their groups towards each other.
 
     Args:
@@ -32,24 +34,24 @@ def common(
         hold: what to do with models that are used again.
     """
     found = list(alignments)
-    before = spread(found, weights)
+    before = dispersion(found, weights)
     for _ in each(range(ROUNDS)):
         for index, one in enumerate(found):
-            others = [other for place, other in enumerate(in_one_basis(found)) if place != index + 1]
+            others = [other for place, other in enumerate(aligned_weights(found)) if place != index + 1]
             rest = [weight for place, weight in enumerate(weights) if place != index + 1]
             rest = rest if sum(rest) else [1.0] * len(rest)
             target = hold(mean(others, [weight / sum(rest) for weight in rest]))
             found[index] = replace(one, carried=hold(_towards(one, target)))
-        now = spread(found, weights)
-        if now > (1 - ENOUGH) * before:
+        now = dispersion(found, weights)
+        if now > (1 - TOLERANCE) * before:
             break
         before = now
     return found
 
 
-def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
+def dispersion(alignments: Sequence[Alignment], weights: Sequence[float]) -> float:
     """The weighted squared distance of all models from their mean."""
-    models = in_one_basis(alignments)
+    models = aligned_weights(alignments)
     total = 0.0
     for name, middle in mean(models, weights).items():
         for weight, model in zip(weights, models, strict=True):
@@ -57,8 +59,8 @@ def spread(alignments: Sequence[Aligned], weights: Sequence[float]) -> float:
     return total
 
 
-def _towards(aligned: Aligned, target: Tensors) -> Tensors:
+def _towards(aligned: Alignment, target: Tensors) -> Tensors:
     """A carried model, carried on to a target in the same basis."""
     start = {name: Match(identity(space), 1.0) for name, space in aligned.spec.spaces().items()}
-    matches = exact(aligned.spec, from_weights(aligned.spec, aligned.carried, target), start)
-    return carry_all(aligned.spec, aligned.carried, {name: match.map for name, match in matches.items()})
+    matches = coordinate_descent(aligned.spec, from_weights(aligned.spec, aligned.carried, target), start)
+    return transform_all(aligned.spec, aligned.carried, {name: match.map for name, match in matches.items()})

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, first, size, unlabelled
-from transfuse.base.batch_cache import Memory
+from transfuse.base.batch import Batch, batch_size, first_samples, unlabelled
+from transfuse.base.batch_cache import BatchCache
 from transfuse.base.lazy import Tensors
-from transfuse.distillation.teacher_weighting import even, together
+from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.merging.mean import mean
-from transfuse.network.model import answer, has_scores, predict, with_tensors
+from transfuse.network.model import has_scores, model_output, predict, with_tensors
 
 SAMPLES = 1000  # calibration samples that candidates are judged on, at most
 ROOM = 2**27  # bytes of the parents' answers that are kept from one candidate to the next, at most
@@ -22,9 +22,12 @@ ROOM = 2**27  # bytes of the parents' answers that are kept from one candidate t
 
 @torch.no_grad()
 def disagreement(
-    anchor: PreTrainedModel, source: PreTrainedModel, target: Tensors, carried: Mapping[str, Tensors],
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    target: Tensors,
+    carried: Mapping[str, Tensors],
     batches: Sequence[Batch],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """How far the mean of the anchor and every candidate is from the mean of both parents, per sample.
 
     Cross-entropy in nats against the mean of their probabilities; of models without a head, the squared distance from
@@ -35,22 +38,26 @@ def disagreement(
         target: the anchor's tensors in the common basis; `carried`: by the candidate's name, the source's.
         batches: calibration samples; labels are not looked at.
     """
-    judged = list(first(batches, SAMPLES))
-    judge = _Judge(anchor, source, judged) if has_scores(anchor) else partial(_distances, anchor, source, judged)
+    judged = list(first_samples(batches, SAMPLES))
+    judge = (
+        EnsembleDisagreement(anchor, source, judged)
+        if has_scores(anchor)
+        else partial(_distances, anchor, source, judged)
+    )
     return {name: judge(with_tensors(anchor, mean([target, each], [0.5, 0.5])), each) for name, each in carried.items()}
 
 
-class _Judge:
+class EnsembleDisagreement:
     """What the parents say on average; remembered, where that is little."""
 
     def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.parents, self.batches = (anchor, source), batches
-        self.memory = Memory(batches, ROOM)
+        self.memory = BatchCache(batches, ROOM)
 
     def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
         total, count = 0.0, 0
         for batch in self.batches:
-            wanted = self.memory.of(batch, self._wanted)
+            wanted = self.memory.get_or_compute(batch, self._wanted)
             total -= float((wanted * predict(merged, batch).log_softmax(-1)).sum())
             count += len(wanted)
         if not count:
@@ -58,7 +65,7 @@ class _Judge:
         return total / count
 
     def _wanted(self, batch: Batch) -> Float[Tensor, "answer cls"]:
-        return together(even, self.parents, (0.5, 0.5), batch)
+        return ensemble_probabilities(uniform, self.parents, (0.5, 0.5), batch)
 
 
 def _distances(
@@ -72,6 +79,6 @@ def _distances(
     total = 0.0
     for batch in batches:
         inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
-        one, two, found = (answer(model, inputs) for model in (anchor, moved, merged))
-        total += float(((one + two) / 2 - found).square().sum()) / size(inputs)
+        one, two, found = (model_output(model, inputs) for model in (anchor, moved, merged))
+        total += float(((one + two) / 2 - found).square().sum()) / batch_size(inputs)
     return total

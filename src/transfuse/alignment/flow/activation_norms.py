@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from transfuse.activations.hooks import Probe, observe, outputs, table
-from transfuse.activations.token_filter import Select
+from transfuse.activations.hooks import HookPoint, outputs, record, table
+from transfuse.activations.token_filter import TokenFilter
 from transfuse.alignment.flow.policy import Strength
 from transfuse.base.batch import Batch
 from transfuse.config.literals import Transform
@@ -19,8 +19,8 @@ from transfuse.network.spec import Junction, Spec
 Samples = Float[Tensor, "sample unit"]
 
 
-def strengths(
-    spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[Probe], Select]
+def activation_norms(
+    spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[HookPoint], TokenFilter]
 ) -> dict[str, Strength]:
     """Mean absolute activation of every anchor unit, by the name of each space that enters a junction.
 
@@ -31,7 +31,7 @@ def strengths(
     count: dict[str, int] = {}
     cuts = columns(declaration(anchor))
     for batch in batches:
-        seen = observe(anchor, probes.values(), batch, cuts, select)
+        seen = record(anchor, probes.values(), batch, cuts, select)
         for name, probe in probes.items():
             values = seen[probe].flatten(0, -2).double().abs()
             sums[name] = sums.get(name, torch.zeros(())) + values.sum(0)
@@ -42,30 +42,37 @@ def strengths(
     }
 
 
-def where(spec: Spec) -> dict[str, Probe]:
+def where(spec: Spec) -> dict[str, HookPoint]:
     """Where a space shows that enters a junction: at its writer, or, itself joined, at what reads it."""
     written = {str(probe.axis): probe for probe in reversed(outputs(spec))}
-    read = {str(norm.space): Probe(norm.name, "input", norm.space) for norm in spec.norms()}
+    read = {str(norm.space): HookPoint(norm.name, "input", norm.space) for norm in spec.norms()}
     read |= {
-        str(axis): Probe(op.name, "input", axis)
-        for op in spec.linears() if op.norm is None for axis in op.reads if str(axis) not in read
-    }  # fmt: skip
+        str(axis): HookPoint(op.name, "input", axis)
+        for op in spec.linears()
+        if op.norm is None
+        for axis in op.reads
+        if str(axis) not in read
+    }
     entering = {space.name: space for op in spec.ops if type(op) is Junction for space in (op.skip, op.branch)}
     shown = read | written
     return {name: shown[str(space)] for name, space in entering.items()}
 
 
 def released_strengths(
-    spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[Probe], Select], transform: Transform
+    spec: Spec,
+    anchor: nn.Module,
+    batches: Iterable[Batch],
+    select: Callable[[HookPoint], TokenFilter],
+    transform: Transform,
 ) -> dict[str, Strength]:
     """As released: activations transformed first; behind attention, the sum of both transformed sides.
 
-    Keeps the samples of every junction, unlike `strengths`.
+    Keeps the samples of every junction, unlike `activation_norms`.
     """
     probes = where(spec)
     hooked = {name: probe for name, probe in probes.items() if probe.side != "parameter"}
     cuts = columns(declaration(anchor))
-    seen = [observe(anchor, hooked.values(), batch, cuts, select) for batch in batches]
+    seen = [record(anchor, hooked.values(), batch, cuts, select) for batch in batches]
     samples = {
         name: TRANSFORMED[transform](torch.cat([each[probe].flatten(0, -2) for each in seen]))
         for name, probe in hooked.items()
@@ -94,5 +101,8 @@ def _raw(samples: Samples) -> Samples:
 
 
 TRANSFORMED: dict[Transform, Callable[[Samples], Samples]] = {
-    "standardise": _standardised, "centre": _centred, "normalise": _normalised, "raw": _raw,
-}  # fmt: skip
+    "standardise": _standardised,
+    "centre": _centred,
+    "normalise": _normalised,
+    "raw": _raw,
+}

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.transport.maps import Matrix, from_plan
-from transfuse.transport.solve import Match, Solver, simplex
+from transfuse.transport.solve import Match, Solver, emd
 
 
 def by_head(solve: Solver, source_heads: int, target_heads: int) -> Solver:
@@ -19,7 +19,7 @@ def by_head(solve: Solver, source_heads: int, target_heads: int) -> Solver:
         blocks = cost.unflatten(1, (target_heads, -1)).unflatten(0, (source_heads, -1)).transpose(1, 2)
         inner = [[solve(block) for block in row] for row in blocks]
         costs = [[match.cost for match in row] for row in inner]
-        heads = simplex(torch.tensor(costs, dtype=torch.float64, device=cost.device))
+        heads = emd(torch.tensor(costs, dtype=torch.float64, device=cost.device))
         assert isinstance(heads.map, Matrix)
         shares = heads.map.backward / source_heads
         plans = torch.stack([torch.stack([match.map.plan().double() for match in row]) for row in inner])

@@ -13,12 +13,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from transfuse.activations.hooks import MARK, Probe
+from transfuse.activations.hooks import STACK_SEPARATOR, HookPoint
 from transfuse.alignment.exact.coordinate_descent import Evidence as NestedEvidence
 from transfuse.alignment.exact.coordinate_descent import solve_one
 from transfuse.alignment.flow.policy import Policy, Strength
-from transfuse.alignment.match_store import Shelf
-from transfuse.alignment.transform import carry
+from transfuse.alignment.match_store import MatchStore
+from transfuse.alignment.transform import transform_tensor_dict
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import Values
@@ -49,9 +49,14 @@ class Variant:
 
 
 def flow(
-    spec: Spec, evidence: Evidence, variant: Variant, strengths: Mapping[str, Strength] = MappingProxyType({}),
-    nested: NestedEvidence = lambda root, maps: (), shelf: Shelf | None = None, progress: Progress = silent,
-) -> Shelf:  # fmt: skip
+    spec: Spec,
+    evidence: Evidence,
+    variant: Variant,
+    strengths: Mapping[str, Strength] = MappingProxyType({}),
+    nested: NestedEvidence = lambda root, maps: (),
+    shelf: MatchStore | None = None,
+    progress: Progress = silent,
+) -> MatchStore:
     """One match per free space of a cross-head declaration, in the order of the forward pass.
 
     Args:
@@ -60,7 +65,7 @@ def flow(
         strengths: for weighted policies, mean absolute activation of the anchor's units in every joined space.
         shelf: matches found before, to go on from.
     """
-    found = Shelf() if shelf is None else shelf
+    found = MatchStore() if shelf is None else shelf
     nothing = torch.ones(1)
     for op in progress.track(spec.ops, "aligning"):
         maps = {name: match.map for name, match in found.items()}
@@ -87,9 +92,10 @@ def flow(
                 beside = [each for each in spec.linears() if _root(each) == root and _ready(each, found)]
                 missing = {space for each in beside for space in each.writes.spaces() if space.name not in found}
                 sights = [
-                    (spaces, seen) for spaces, seen in nested(root, maps)
+                    (spaces, seen)
+                    for spaces, seen in nested(root, maps)
                     if missing & {*spaces} and all(space in missing or space.name in found for space in spaces)
-                ]  # fmt: skip
+                ]
                 found.update(solve_one(root, sights, maps.get(root.name)))
     return found
 
@@ -112,7 +118,7 @@ def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
     return all(_found(axis, found) for axis in (op.reads if isinstance(op, Linear) else ()))
 
 
-def from_activations(seen: Mapping[Probe, Moments], otherwise: Evidence, values: Values = "values") -> Evidence:
+def from_activations(seen: Mapping[HookPoint, Moments], otherwise: Evidence, values: Values = "values") -> Evidence:
     """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there.
 
     Args:
@@ -132,7 +138,7 @@ def from_activations(seen: Mapping[Probe, Moments], otherwise: Evidence, values:
 
 
 def _unordered(name: str) -> tuple[str, ...]:
-    return tuple(sorted(name.split(MARK)))
+    return tuple(sorted(name.split(STACK_SEPARATOR)))
 
 
 def from_weights(spec: Spec, source: Tensors, target: Tensors) -> Evidence:
@@ -143,8 +149,8 @@ def from_weights(spec: Spec, source: Tensors, target: Tensors) -> Evidence:
         position = axes.index(op.writes)
         x, y = (
             tensor.movedim(position, -1).reshape(-1, tensor.shape[position])
-            for tensor in (carry(source[name], axes, maps), target[name])
-        )  # fmt: skip
+            for tensor in (transform_tensor_dict(source[name], axes, maps), target[name])
+        )
         return moments(x, y)
 
     return look

@@ -96,5 +96,7 @@ def shared_queries(spec: Spec) -> Spec:
 def _met_by_a_dual(spec: Spec, space: Space) -> bool:
     return any(
         isinstance(factor, Dual) and factor.axis == space
-        for op in spec.linears() if isinstance(op.writes, Product) for factor in op.writes.factors
-    )  # fmt: skip
+        for op in spec.linears()
+        if isinstance(op.writes, Product)
+        for factor in op.writes.factors
+    )

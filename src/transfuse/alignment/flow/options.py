@@ -10,26 +10,28 @@ from typing import Literal
 
 from torch import Tensor
 
-from transfuse.activations.hooks import MARK, Probe
-from transfuse.activations.token_filter import Select, parse, prefix
+from transfuse.activations.hooks import STACK_SEPARATOR, HookPoint
+from transfuse.activations.token_filter import TokenFilter, parse_token_filter, prefix_tokens
 from transfuse.alignment.flow import released
 from transfuse.alignment.flow.by_head import by_head
 from transfuse.alignment.flow.flow import Variant
 from transfuse.alignment.flow.policy import POLICIES
-from transfuse.config.literals import Paper, Plan
+from transfuse.config.literals import FlowOptions, Plan
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec, Table, Writer
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
-from transfuse.transport.solve import Match, entropic, exact, settled, simplex, spread_over, uniform
+from transfuse.transport.solve import Match, emd, entropic, entropic_with_support, exact, settled, uniform
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
 REGULARISATION = {"activations": 0.08, "weights": 0.06}
 
 
 def variant(
-    options: Paper, evidence: Literal["activations", "weights"], heads: Mapping[str, tuple[int, int]],
+    options: FlowOptions,
+    evidence: Literal["activations", "weights"],
+    heads: Mapping[str, tuple[int, int]],
     widened: Collection[str] = (),
-) -> Variant:  # fmt: skip
+) -> Variant:
     """The flow's functions for these options.
 
     Args:
@@ -56,9 +58,9 @@ def variant(
 
     amount = options.regularization or REGULARISATION[evidence]
     entropy = released.sinkhorn if as_released else entropic
-    soft = spread_over(options.support) if options.support else entropy(amount)
+    soft = entropic_with_support(options.support) if options.support else entropy(amount)
     soft = soft if as_released else settled(soft)
-    hard = simplex if as_released else exact
+    hard = emd if as_released else exact
 
     def solve(space: Space, ground: Tensor) -> Match:
         source, target = ground.shape
@@ -77,27 +79,27 @@ def _is_soft(plan: Plan, wider: bool) -> bool:
 
 
 def selection(
-    options: Paper, spec: Spec, seventh: tuple[str, ...] = ("o_proj", "fc1", "fc2")
-) -> Callable[[Probe], Select]:
+    options: FlowOptions, spec: Spec, seventh: tuple[str, ...] = ("o_proj", "fc1", "fc2")
+) -> Callable[[HookPoint], TokenFilter]:
     """Which tokens of each probe are samples. What only the class token's output depends on is judged by it alone.
 
     Args:
         seventh: as released, layers of the seventh block that are judged by the class token, if tokens are filtered.
     """
-    chosen = parse(options.tokens, spec.tokens)
+    chosen = parse_token_filter(options.tokens, spec.tokens)
 
-    def select(probe: Probe) -> Select:
+    def select(probe: HookPoint) -> TokenFilter:
         alone = probe.prefix_only
         if options.rules == "released":  # hard-wired to the seventh block of the authors' model
             alone = options.tokens != "all" and ".layers.6." in probe.name and probe.name.endswith(seventh)
-        return prefix(spec.tokens) if alone and spec.tokens else chosen
+        return prefix_tokens(spec.tokens) if alone and spec.tokens else chosen
 
     return select
 
 
-def ordered(options: Paper, probes: Iterable[Probe]) -> list[Probe]:
+def ordered(options: FlowOptions, probes: Iterable[HookPoint]) -> list[HookPoint]:
     """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights, and
     what a layer writes may be seen at other tokens than what it reads."""
     if options.rules == "corrected":
         return list(probes)
-    return [replace(probe, name=MARK.join(reversed(probe.parts())), read=None) for probe in probes]
+    return [replace(probe, name=STACK_SEPARATOR.join(reversed(probe.parts())), read=None) for probe in probes]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from transfuse.alignment.flow import policy as paper_policies
 from transfuse.alignment.flow.policy import Strength
-from transfuse.config.literals import Cost, Paper
+from transfuse.config.literals import Cost, FlowOptions
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.network.space import Axis, Group
 from transfuse.network.spec import Concatenation, Junction, Norm, Op, Spec, Writer
@@ -88,10 +88,11 @@ def widened(spec: Spec, target: Spec) -> set[str]:
     written = {op.name: op for op in target.linears()}
     return {
         space.name
-        for op in spec.linears() for space in op.writes.spaces()
+        for op in spec.linears()
+        for space in op.writes.spaces()
         if all(space.free for axis in op.reads for space in axis.spaces())
         and any(each.writes.size > sum(axis.size for axis in each.reads) for each in (op, written[op.name]))
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Route:
     still: frozenset[str] = frozenset()
 
 
-def route(options: Paper, spec: Spec) -> Route:
+def route(options: FlowOptions, spec: Spec) -> Route:
     """Lead the flow around the parts that are kept.
 
     Behind kept embeddings no map enters the first block, whose first junction passes the branch's map on. A kept
@@ -172,7 +173,7 @@ def _joined(
     return Concatenation(op.space, one, one, op.part) if one else None
 
 
-def kept(options: Paper, spec: Spec) -> dict[str, str]:
+def kept(options: FlowOptions, spec: Spec) -> dict[str, str]:
     """Give, by the name of each tensor that the fused model has from the source alone, the source's tensor that it is.
 
     The authors' code keeps these parts of model 0, which is the source; and the norm behind attention also in front.
@@ -192,7 +193,7 @@ def _norms(spec: Spec) -> Iterator[tuple[str, str]]:
             yield from zip(norm.tensors(), norms[place + before].tensors(), strict=True)
 
 
-def check_widths(options: Paper, way: Route, spec: Spec, target: Spec) -> None:
+def check_widths(options: FlowOptions, way: Route, spec: Spec, target: Spec) -> None:
     """Raise `ConfigError` where a part is kept that has another shape in the anchor.
 
     Args:

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, answers, first, per_sample
+from transfuse.base.batch import Batch, first_samples, labels_of, per_sample
 from transfuse.errors import DataError
 from transfuse.network.model import predict
 
 
-def confident(
+def low_loss_samples(
     models: Sequence[PreTrainedModel], batches: Iterable[Batch], most: float, count: int
 ) -> list[dict[str, Tensor]]:
     """The first `count` labelled samples on which no model's cross-entropy exceeds `most` nats, or all there are.
@@ -21,7 +21,7 @@ def confident(
     Raises:
         DataError: there is none.
     """
-    found = list(first(_kept(models, batches, most), count))
+    found = list(first_samples(_kept(models, batches, most), count))
     if not found:
         raise DataError(f"no sample has a loss of at most {most:g} in every model; raise max_loss")
     return found
@@ -35,5 +35,5 @@ def _kept(models: Sequence[PreTrainedModel], batches: Iterable[Batch], most: flo
 
 def sample_losses(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " sample"]:
     """Cross-entropy of every sample with its label; of a text, the mean over its hidden words."""
-    losses = cross_entropy(predict(model, batch).cpu(), answers(batch).cpu(), reduction="none")
+    losses = cross_entropy(predict(model, batch).cpu(), labels_of(batch).cpu(), reduction="none")
     return per_sample(losses, batch).nan_to_num(torch.inf)  # of a text without a word, nothing is known

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from transfuse.activations.hooks import MARK
+from transfuse.activations.hooks import STACK_SEPARATOR
 from transfuse.alignment.flow.heads import flat_heads, is_flat
 from transfuse.base.lazy import Lazy, Tensors
 from transfuse.network.space import Dual, Product, Space, bare
@@ -28,7 +28,7 @@ def joint_queries(spec: Spec) -> Spec:
         if isinstance(op, Linear) and channels in written and _is_dual(op):
             first = written[channels]
             space = Space(f"{channels}.joint", first.writes.size + op.writes.size)
-            ops[ops.index(first)] = replace(first, name=f"{first.name}{MARK}{op.name}", writes=space)
+            ops[ops.index(first)] = replace(first, name=f"{first.name}{STACK_SEPARATOR}{op.name}", writes=space)
         else:
             ops.append(op)
     return replace(spec, ops=tuple(ops))
@@ -59,15 +59,19 @@ def unstack(tensors: Tensors) -> Lazy:
     def one(name: str, place: int, count: int) -> Tensor:
         return tensors[name].chunk(count)[place] if count > 1 else tensors[name]
 
-    return Lazy({
-        part: partial(one, name, place, len(parts))
-        for name in tensors for parts in [_parts(name)] for place, part in enumerate(parts)
-    })  # fmt: skip
+    return Lazy(
+        {
+            part: partial(one, name, place, len(parts))
+            for name in tensors
+            for parts in [_parts(name)]
+            for place, part in enumerate(parts)
+        }
+    )
 
 
 def _parts(name: str) -> list[str]:
     """ "a|b.weight" as "a.weight" and "b.weight"; dots inside the names of modules stay."""
-    if MARK not in name:
+    if STACK_SEPARATOR not in name:
         return [name]
     stem, _, tensor = name.rpartition(".")
-    return [f"{part}.{tensor}" for part in stem.split(MARK)]
+    return [f"{part}.{tensor}" for part in stem.split(STACK_SEPARATOR)]

@@ -55,12 +55,20 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     torch.manual_seed(seed)
     model = ViTForImageClassification(
         ViTConfig(
-            hidden_size=96, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192, image_size=8,
-            patch_size=2, num_channels=1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            hidden_size=96,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=192,
+            image_size=8,
+            patch_size=2,
+            num_channels=1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
             attn_implementation="eager",
-            id2label=dict(enumerate(NAMES)), label2id={name: i for i, name in enumerate(NAMES)},
+            id2label=dict(enumerate(NAMES)),
+            label2id={name: i for i, name in enumerate(NAMES)},
         )
-    )  # fmt: skip
+    )
     (batch,) = batches(load_samples(data["train"]), len(data["train"]))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in one order, so that a seed gives one parent

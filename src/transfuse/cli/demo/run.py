@@ -14,13 +14,13 @@ from transfuse.cli.demo.digits import batches, digits, parent, processor
 from transfuse.cli.jobs.report import report_of, write_texts
 from transfuse.cli.validation import check_demo
 from transfuse.data.samples import load_samples
-from transfuse.fusion.compare import WAYS, compare
+from transfuse.fusion.compare import METHODS, compare
 from transfuse.fusion.fuse import merged
 from transfuse.fusion.match import match
 from transfuse.report.tables import comparison_table
 
 SEEDS = (1, 2)
-SHOWN = [name for name, options in WAYS.items() if options["align"] != "learned"]  # which takes minutes
+SHOWN = [name for name, options in METHODS.items() if options["align"] != "learned"]  # which takes minutes
 
 
 def run(folder: Path, progress: Progress, console: Console) -> None:

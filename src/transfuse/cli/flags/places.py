@@ -15,14 +15,7 @@ Models = Annotated[
 ]
 Planned = Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or hub names.")]
 Measured = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or hub names.")]
-Patient = Annotated[
-    str | None,
-    Argument(
-        metavar="MODEL",
-        show_default=False,
-        help="A checkpoint folder or hub name. Without it, the installation is checked.",
-    ),
-]
+DoctorModel = Annotated[str, Argument(metavar="MODEL", help="Checkpoint folder or hub name.")]
 Anchor = Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")]
 Other = Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")]
 First = Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")]

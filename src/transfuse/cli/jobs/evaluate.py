@@ -15,10 +15,10 @@ from transfuse.data.samples import load_samples
 from transfuse.data.tasks import CONTINUED, check_measurable, own_processor, task
 from transfuse.errors import ConfigError, SpecError
 from transfuse.evaluation.comparison import Evaluation, evaluation
-from transfuse.evaluation.evaluate import Path as Line
-from transfuse.evaluation.evaluate import evaluate, judge
-from transfuse.evaluation.evaluate import path as walk
-from transfuse.evaluation.metrics import Outcome
+from transfuse.evaluation.evaluate import LossPath as Line
+from transfuse.evaluation.evaluate import evaluate, predict_answers
+from transfuse.evaluation.evaluate import measure_path as walk
+from transfuse.evaluation.metrics import Predictions
 from transfuse.fusion.cost_model import SINGLE, START, Estimate
 from transfuse.fusion.match import align, load
 from transfuse.harness import Scores, load_tasks, scores
@@ -35,21 +35,25 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
     largest = max(load_empty(name, pickle=options.pickle_policy()).num_parameters() for name in models)
     check_room(2 * SINGLE * largest, device, "evaluating", progress.warn)  # as loaded, and in single precision
-    found: dict[str, Outcome] = {}
+    found: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
         model = in_precision(load(name, options), torch.float32).to(device)
         classes[name] = dict(model.config.id2label or {})
-        found[name] = judge(model, batches_of(samples[index], model, name, options))
+        found[name] = predict_answers(model, batches_of(samples[index], model, name, options))
         del model  # before the next one is loaded
     measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
     return evaluation(found, classes, measures, options.seed)
 
 
 def harness_job(
-    models: Sequence[str], names: Sequence[str], folder: Path | None, limit: int | None, options: Options,
+    models: Sequence[str],
+    names: Sequence[str],
+    folder: Path | None,
+    limit: int | None,
+    options: Options,
     progress: Progress,
-) -> dict[str, Scores]:  # fmt: skip
+) -> dict[str, Scores]:
     """Every language model on tasks of the harness."""
     device = options.torch_device()
     for name, kind in zip(models, inspect(models, options, check_measurable), strict=True):

@@ -11,21 +11,21 @@ from typing import Any
 
 import torch
 
-from transfuse.alignment.interface import Aligned
+from transfuse.alignment.interface import Alignment
 from transfuse.base.budget import available_bytes, check_room
-from transfuse.base.distributed import here
+from transfuse.base.distributed import process_group
 from transfuse.base.folders import make_folder, remove_empty
 from transfuse.base.lock import alone, held
 from transfuse.base.progress import Progress
-from transfuse.base.sizes import in_words
+from transfuse.base.sizes import format_bytes
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import clear_remains
-from transfuse.checkpoint.owned import MARK, WORK
+from transfuse.checkpoint.owned import MARKER, WORK
 from transfuse.checkpoint.sentences import check_sentences
 from transfuse.cli.jobs.inspection import fusible, inspect
 from transfuse.cli.jobs.report import LIMIT, report_of, to_measure, unmeasured, write_texts
-from transfuse.cli.validation import Workplace, policy
+from transfuse.cli.validation import WorkDir, policy
 from transfuse.config.options import Job, Options
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
@@ -34,19 +34,21 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.cost_model import START, Estimate, rates
 from transfuse.fusion.fuse import Fusion, merged
 from transfuse.fusion.match import Matched, check_alike, match
-from transfuse.fusion.plan import Outlook, outlook
+from transfuse.fusion.plan import FusionPlan, fusion_plan
 from transfuse.fusion.stream import nothing, stream, streamable
 from transfuse.network.spec import Spec
 
 
-def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict[str, Any]]:
+def fuse_job(job: Job, place: WorkDir, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Fuse and save. Returns the output and its record."""
     start, output = time.perf_counter(), Path(str(job.output))
     job.torch_device()
     anchor, *_ = inspect(job.models, job, fusible)
     with _at(place, output):
         cost, able = _foretold(job.models, job, job.data is not None)
-        streams = here().gathered(_streams(cost, able, job.max_memory))[0]  # each might see another amount of memory
+        streams = process_group().all_gather(_streams(cost, able, job.max_memory))[
+            0
+        ]  # each might see another amount of memory
         if streams:
             beside = partial(_beside, output.name, job) if job.report else nothing
             record = stream(job.models, output, policy(job), progress, place.folder, beside, **job.options())
@@ -61,11 +63,11 @@ def fuse_job(job: Job, place: Workplace, progress: Progress) -> tuple[Path, dict
         if job.data is None:
             took["foretold"] = {"seconds": round(cost.labour.takes(rates()), 1), "bytes": cost.loaded}
         fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
-        if here().first:
+        if process_group().first:
             fusion.save(output, policy(job))
             if job.report:
                 _report(matched, fusion, output, shown, progress)
-        here().wait()
+        process_group().barrier()
         return output, fusion.record
 
 
@@ -79,28 +81,28 @@ def _report(matched: Matched, fusion: Fusion, output: Path, shown: Samples | Non
 
 
 def _beside(
-    name: str, options: Options, spec: Spec, alignments: Sequence[Aligned], record: dict[str, Any]
+    name: str, options: Options, spec: Spec, alignments: Sequence[Alignment], record: dict[str, Any]
 ) -> dict[str, str]:
     return dict(unmeasured(spec, options, alignments, record, name).texts)
 
 
 @contextmanager
-def _alone(place: Workplace, output: Path) -> Iterator[None]:
+def _alone(place: WorkDir, output: Path) -> Iterator[None]:
     """Hold the output, wherever the work lies, and the folder of the work if it goes with the run."""
     target = output.expanduser().resolve()
     with alone(output):
         make_folder(place.folder)
-        with nullcontext() if place.lasting else held(place.folder / MARK, str(output)):
+        with nullcontext() if place.lasting else held(place.folder / MARKER, str(output)):
             clear_remains(target, "partial")
             yield
             clear_remains(target, "replaced")
 
 
 @contextmanager
-def _at(place: Workplace, output: Path) -> Iterator[None]:
+def _at(place: WorkDir, output: Path) -> Iterator[None]:
     """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
     absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
-    with _alone(place, output) if here().first else nullcontext():
+    with _alone(place, output) if process_group().first else nullcontext():
         make_folder(place.folder)
         if place.lasting:
             yield
@@ -108,11 +110,11 @@ def _at(place: Workplace, output: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if not any(path.is_file() and path.name != MARK for path in place.folder.rglob("*")):
+            if not any(path.is_file() and path.name != MARKER for path in place.folder.rglob("*")):
                 shutil.rmtree(place.folder, ignore_errors=True)
                 remove_empty(absent)
             raise
-        if here().first:
+        if process_group().first:
             _clear(place.folder)
 
 
@@ -121,7 +123,7 @@ def _clear(work: Path) -> None:
     for path in work.iterdir():
         if WORK.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-    if [path.name for path in work.iterdir()] == [MARK]:
+    if [path.name for path in work.iterdir()] == [MARKER]:
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -136,11 +138,11 @@ def _streams(cost: Estimate, able: bool, max_memory: int | None) -> bool:
     least = cost.streamed if able else cost.loaded
     if max_memory is not None and least > max_memory:
         how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
-        raise ConfigError(f"max-memory: {how}, this takes about {in_words(least)}; allow more")
+        raise ConfigError(f"max-memory: {how}, this takes about {format_bytes(least)}; allow more")
     return able and cost.loaded > (available_bytes() // 2 if max_memory is None else max_memory)
 
 
-def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> Outlook:
+def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> FusionPlan:
     """What fusing by weights would match, and what it would take; only headers and configuration are read."""
     if len(models) < 2:
         raise ConfigError(f"{len(models)} models given; give two or more, the anchor first")
@@ -150,4 +152,4 @@ def plan_job(models: Sequence[str], options: Options, max_memory: int | None) ->
     check_sentences(models)
     cost, able = _foretold(models, options, False)
     check_alike(cost.models, models)
-    return outlook(models, cost, able, _streams(cost, able, max_memory))
+    return fusion_plan(models, cost, able, _streams(cost, able, max_memory))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory, read_config
@@ -56,7 +56,7 @@ def fusible(config: PreTrainedConfig, architecture: str) -> None:
 
 def ready(
     models: Sequence[str], data: str, limit: int | None, options: Options
-) -> tuple[list[Network], list[Batch], Choices]:
+) -> tuple[list[Network], list[Batch], AlignContext]:
     """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
     options.torch_device()
     kind, *_ = inspect(models, options, fusible)

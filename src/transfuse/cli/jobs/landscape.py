@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transfuse.alignment.exact.canonical_form import canonical
-from transfuse.alignment.interface import Choices
+from transfuse.alignment.exact.canonical_form import canonicalize
+from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.output import atomic_file
-from transfuse.checkpoint.provenance import lineage
+from transfuse.checkpoint.provenance import provenance
 from transfuse.cli.jobs.inspection import ready
 from transfuse.config.options import Options
 from transfuse.evaluation.landscape import Corner, Landscape, plane, survey
@@ -21,9 +21,14 @@ OWN, AS_IT_IS, ALIGNED, WITHIN = "its own", "as it is", "aligned", "was in it"
 
 
 def landscape_job(
-    models: Sequence[str], data: str, limit: int | None, points: int, margin: float, options: Options,
+    models: Sequence[str],
+    data: str,
+    limit: int | None,
+    points: int,
+    margin: float,
+    options: Options,
     progress: Progress,
-) -> Landscape:  # fmt: skip
+) -> Landscape:
     """Loss and accuracy on the plane through three checkpoints.
 
     Raises:
@@ -46,12 +51,14 @@ def landscape_job(
             Corner(name, how, position, metrics)
             for name, (_, how), position, metrics in zip(models, placed, area.corners, corners, strict=True)
         ),
-        x, y, tuple(tuple(grid[row * points : (row + 1) * points]) for row in range(points)),
-    )  # fmt: skip
+        x,
+        y,
+        tuple(tuple(grid[row * points : (row + 1) * points]) for row in range(points)),
+    )
 
 
 def _placed(
-    models: Sequence[str], index: int, networks: Sequence[Network], options: Options, choices: Choices
+    models: Sequence[str], index: int, networks: Sequence[Network], options: Options, choices: AlignContext
 ) -> tuple[Tensors, str]:
     """A model in the first one's basis, in canonical gauge, and how it came there.
 
@@ -61,11 +68,11 @@ def _placed(
     anchor, own = networks[0], networks[index]
     if options.align == "none":
         return own.tensors, AS_IT_IS
-    kept = "basis" if index == 0 else lineage(models[index], models[0])
+    kept = "basis" if index == 0 else provenance(models[index], models[0])
     if kept == "gauge":
         return own.tensors, WITHIN
     if kept == "basis":
-        return own.hold(canonical(symmetric(own.spec), own.tensors)), OWN if index == 0 else WITHIN
+        return own.hold(canonicalize(symmetric(own.spec), own.tensors)), OWN if index == 0 else WITHIN
     return METHODS[options.align](anchor, own, choices).carried, ALIGNED
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Aligned
-from transfuse.alignment.spec_for import seen_by
+from transfuse.alignment.interface import Alignment
+from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.card import again, chosen
@@ -41,9 +41,14 @@ class Report:
 
 
 def report_job(
-    output: Path, data: str | None, limit: int | None, folder: Path | None, cache: str | None, changes: dict[str, Any],
+    output: Path,
+    data: str | None,
+    limit: int | None,
+    folder: Path | None,
+    cache: str | None,
+    changes: dict[str, Any],
     progress: Progress,
-) -> tuple[Path, str]:  # fmt: skip
+) -> tuple[Path, str]:
     """Write the report of a fusion that was saved, into its own directory or another. Returns the page and its verdict.
 
     The models it came from are aligned again, as they were, and measured.
@@ -122,9 +127,14 @@ def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Op
 
 
 def report_of(
-    matched: Matched, fused: PreTrainedModel, record: Mapping[str, Any], name: str, samples: Samples | None,
-    progress: Progress, ways: Sequence[Row] = (),
-) -> Report:  # fmt: skip
+    matched: Matched,
+    fused: PreTrainedModel,
+    record: Mapping[str, Any],
+    name: str,
+    samples: Samples | None,
+    progress: Progress,
+    ways: Sequence[Row] = (),
+) -> Report:
     """The report of a fusion at hand.
 
     Args:
@@ -146,7 +156,7 @@ def report_of(
 
 
 def unmeasured(
-    spec: Spec, options: Options, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str
+    spec: Spec, options: Options, alignments: Sequence[Alignment], record: Mapping[str, Any], name: str
 ) -> Report:
     """The same of models that were never loaded.
 
@@ -157,15 +167,20 @@ def unmeasured(
 
 
 def _report(
-    spec: Spec, options: Options, alignments: Sequence[Aligned], record: Mapping[str, Any], name: str, found: Any,
+    spec: Spec,
+    options: Options,
+    alignments: Sequence[Alignment],
+    record: Mapping[str, Any],
+    name: str,
+    found: Any,
     ways: Sequence[Row],
-) -> Report:  # fmt: skip
+) -> Report:
     from transfuse.report.facts import Facts, matched_spaces
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
     title = f"{name}: {len(record['models'])} models fused"
-    seen = seen_by(spec, options.align, options.paper(), options.groups)
+    seen = alignment_spec(spec, options.align, options.paper(), options.groups)
     facts = Facts(title, verdict(found), again(name, record), record, matched_spaces(seen, alignments), found)
     document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)

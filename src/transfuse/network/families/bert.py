@@ -10,14 +10,24 @@ from transfuse.network.spec import Spec, Tokens
 
 def masked_language_model(config: Config) -> Spec:
     """BertForMaskedLM."""
-    return _masked(config, "bert", ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
-                   "cls.predictions.decoder", ("cls.predictions.bias", "cls.predictions.decoder.bias"))  # fmt: skip
+    return _masked(
+        config,
+        "bert",
+        ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+        "cls.predictions.decoder",
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+    )
 
 
 def roberta_masked_language_model(config: Config) -> Spec:
     """RobertaForMaskedLM, XLMRobertaForMaskedLM."""
-    return _masked(config, "roberta", ("lm_head.dense", "lm_head.layer_norm"),
-                   "lm_head.decoder", ("lm_head.bias", "lm_head.decoder.bias"))  # fmt: skip
+    return _masked(
+        config,
+        "roberta",
+        ("lm_head.dense", "lm_head.layer_norm"),
+        "lm_head.decoder",
+        ("lm_head.bias", "lm_head.decoder.bias"),
+    )
 
 
 def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
@@ -91,7 +101,7 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
         "ForQuestionAnswering": token_classifier("roberta", "qa_outputs"),
         "Model": model("roberta"),
     }.items()
-}  # fmt: skip
+}
 
 
 def _encoder(s: Builder, config: Config, p: str, vocabulary: Space, word: Space, *, first_token: bool = False) -> Space:

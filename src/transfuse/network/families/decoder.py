@@ -31,8 +31,9 @@ def architectures(
     }
     return {
         f"{stem}{ending}": partial(_declare, f"{stem}{ending}", trunk, head)
-        for ending, head in heads.items() if hasattr(transformers, f"{stem}{ending}")
-    }  # fmt: skip
+        for ending, head in heads.items()
+        if hasattr(transformers, f"{stem}{ending}")
+    }
 
 
 def _declare(

@@ -48,9 +48,15 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
         attended, mlp = s.free(f"{i}.attention", config.hidden_size), s.free(f"{i}.mlp", config.hidden_size)
         s.part = "attention"
         axes = normed_queries(
-            s, i, config.num_attention_heads, config.num_key_value_heads, head_size(config),
-            f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight", whole=True,
-        )  # fmt: skip
+            s,
+            i,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            head_size(config),
+            f"{block}.self_attn.q_norm.weight",
+            f"{block}.self_attn.k_norm.weight",
+            whole=True,
+        )
         project(s, block, x, axes, attended, bias, bias)
         s.post_rms_norm(f"{block}.post_attention_layernorm", attended)
         x = s.join(f"{i}.middle", x, attended)
@@ -74,9 +80,15 @@ def _gemma2_queries(s: Builder, config: Config, i: int, block: str) -> Attention
 
 def _gemma3_queries(s: Builder, config: Config, i: int, block: str) -> Attention:
     return normed_queries(
-        s, i, config.num_attention_heads, config.num_key_value_heads, head_size(config),
-        f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight", offset=1.0,
-    )  # fmt: skip
+        s,
+        i,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        head_size(config),
+        f"{block}.self_attn.q_norm.weight",
+        f"{block}.self_attn.k_norm.weight",
+        offset=1.0,
+    )
 
 
 _gemma3 = decoder.architectures("Gemma3", gemma(_gemma3_queries)) | decoder.architectures(

@@ -54,9 +54,17 @@ def grouped(s: Builder, name: object, heads: int, groups: int, size: int, rotary
 
 
 def normed_queries(
-    s: Builder, name: object, heads: int, groups: int, size: int, q_norm: str, k_norm: str, *,
-    whole: bool = False, offset: float = 0.0,
-) -> Attention:  # fmt: skip
+    s: Builder,
+    name: object,
+    heads: int,
+    groups: int,
+    size: int,
+    q_norm: str,
+    k_norm: str,
+    *,
+    whole: bool = False,
+    offset: float = 0.0,
+) -> Attention:
     """The same behind norms of queries and keys, which leave less: a sign for each frequency of each group.
 
     The norms' gains may still be scaled against each other, frequency by frequency.
@@ -100,9 +108,14 @@ def feed_forward(
 
 
 def gated(
-    s: Builder, i: object, reads: Reads, units: int, writes: Space, names: tuple[str, str, str],
+    s: Builder,
+    i: object,
+    reads: Reads,
+    units: int,
+    writes: Space,
+    names: tuple[str, str, str],
     bias: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """`down(f(gate(x)) * up(x))`: a unit may also be scaled between up and down. Names: gate, up, down."""
     hidden, up = gated_units(s, i, units)
     s.linear(names[0], reads, hidden, bias)
@@ -148,9 +161,14 @@ def language_head(s: Builder, config: Config, trunk: Trunk, name: str = "lm_head
 
 
 def masked_head(
-    s: Builder, config: Config, reads: Reads, vocabulary: Space, word: Space, names: tuple[str, str, str],
+    s: Builder,
+    config: Config,
+    reads: Reads,
+    vocabulary: Space,
+    word: Space,
+    names: tuple[str, str, str],
     biases: tuple[str | None, str | None, str | None],
-) -> None:  # fmt: skip
+) -> None:
     """A linear map, a norm and one score per word. Tied, one matrix writes words; what meets it then reads them.
 
     Args:

@@ -12,9 +12,14 @@ from transfuse.network.space import Space
 def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
     """Attention with normed queries and keys."""
     axes = normed_queries(
-        s, i, config.num_attention_heads, config.num_key_value_heads, head_size(config),
-        f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight",
-    )  # fmt: skip
+        s,
+        i,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        head_size(config),
+        f"{block}.self_attn.q_norm.weight",
+        f"{block}.self_attn.k_norm.weight",
+    )
     bias = "bias" if config.attention_bias else None
     project(s, block, reads, axes, writes, bias, bias)
 

@@ -89,12 +89,8 @@ def _encoder(s: Builder, config: Config, p: str) -> Trunk:
 def _both(s: Builder, config: Config, p: str) -> Trunk:
     encoder = _encoder(s, config, p)
     layers = config.num_decoder_layers
-    x = _stack(
-        s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, behind(s, encoder)
-    )  # fmt: skip
-    return Trunk(
-        encoder.vocabulary, encoder.word, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis)
-    )  # fmt: skip
+    x = _stack(s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, behind(s, encoder))
+    return Trunk(encoder.vocabulary, encoder.word, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis))
 
 
 def _stack(
