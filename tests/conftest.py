@@ -4,10 +4,25 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cases import Case
 
 from transfuse.distillation import loop
 
 torch.set_num_threads(1)
+REPRESENTATIVE = {  # one model of each structure; the other families repeat what these prove
+    "ViTForImageClassification", "BertForMaskedLM-tie_word_embeddings", "GPT2LMHeadModel-tie_word_embeddings",
+    "LlamaForCausalLM", "Qwen3MoeForCausalLM", "CLIPModel",
+}  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that only repeat, for one more family, what a representative family shows."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
+        if any(case.name not in REPRESENTATIVE for case in cases):
+            item.add_marker(pytest.mark.families)
 
 
 @pytest.fixture
