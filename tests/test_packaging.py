@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "transfuse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = {"lm_eval": "lm-eval", "lap": "lapx"}  # what extras bring need not be installed here
+EXTRAS = {"lap": "lapx"}  # what extras bring need not be installed here
 TRACKED = ("py.typed", "report/template.html")  # what is no Python but shipped
 
 

@@ -1,4 +1,4 @@
-"""`transfuse eval` and `transfuse path`: how good models are, and the line between two."""
+"""`transfuse eval` and `transfuse path`: measure models, and the line between two models."""
 
 import typer
 
@@ -10,14 +10,12 @@ from transfuse.cli.flags import matching, places, running
 def evaluate(
     context: typer.Context,
     models: places.Measured,
-    data: places.Labelled = None,
+    data: places.Labelled,
     limit: running.Limit = None,
     batch_size: running.BatchSize = None,
     seed: running.Seed = None,
     device: running.Device = None,
     classes: running.Classes = False,
-    lm_eval: running.Harness = None,
-    lm_eval_tasks: places.Tasks = None,
     max_memory: running.Bound = None,
     max_device_memory: running.MaxDeviceMemory = None,
     allow_pickle: running.Pickle = None,
@@ -26,25 +24,19 @@ def evaluate(
     quiet: running.Quiet = False,
 ) -> None:
     """Measure accuracy, loss and calibration, and compare models."""
-    from transfuse.cli.validation import limits, measured_by, options
-    from transfuse.report.tables import evaluation_tables, scores_table
+    from transfuse.cli.validation import limits, options
+    from transfuse.report.tables import evaluation_tables
 
-    chosen = options(passed_options(context, "models", "data", "limit", "classes", "lm_eval", "lm_eval_tasks", *MEMORY))
+    chosen = options(passed_options(context, "models", "data", "limit", "classes", *MEMORY))
     room = limits(max_memory, max_device_memory)
-    tasks, speak = measured_by(data, lm_eval, lm_eval_tasks, classes), output_mode(context)
+    mode = output_mode(context)
     with quiet_libraries():
         from transfuse.base.budget import limited
-        from transfuse.cli.jobs.evaluate import eval_job, harness_job
+        from transfuse.cli.jobs.evaluate import eval_job
 
         with limited(*room):
-            if data is None:
-                scores = harness_job(models, tasks, lm_eval_tasks, limit, chosen, speak.progress)
-            else:
-                found = eval_job(models, data, limit, chosen, speak.progress)
-    if data is None:
-        speak.show(scores, lambda: scores_table(scores))
-    else:
-        speak.show(found.as_dict(), lambda: evaluation_tables(found, classes))
+            measured = eval_job(models, data, limit, chosen, mode.progress)
+    mode.show(measured.as_dict(), lambda: evaluation_tables(measured, classes))
 
 
 def path(

@@ -12,7 +12,7 @@ def landscape(
     first: places.First,
     second: places.Second,
     third: places.Third,
-    data: places.Surveyed,
+    data: places.Labelled,
     plot: places.Plot = None,
     metric: running.Metric = "loss",
     align: matching.InBasis = "exact",

@@ -85,22 +85,6 @@ def options(flags: Mapping[str, Any]) -> Options:
     return make(Options, *_given(flags))
 
 
-def measured_by(data: str | None, tasks: str | None, folder: Path | None, classes: bool) -> list[str]:
-    """The tasks of the harness to measure by; none where there is data. Raises `ConfigError`."""
-    if data is None and tasks is None:
-        raise ConfigError("nothing to measure on; give --data DATA, or --lm-eval TASKS")
-    if data is not None and tasks is not None:
-        raise ConfigError("--lm-eval: its tasks have their own samples; leave out --data, or it")
-    if classes and data is None:
-        raise ConfigError("--classes: the tasks of --lm-eval have none; leave it out")
-    if folder is not None and (tasks is None or not folder.is_dir()):
-        raise ConfigError(f"--lm-eval-tasks: {folder} should be a folder with tasks that --lm-eval names")
-    names = [] if tasks is None else [name.strip() for name in tasks.split(",")]
-    if not all(names):
-        raise ConfigError(f"--lm-eval: {tasks!r} is no list of tasks; give their names with commas between")
-    return names
-
-
 def landscape_options(flags: Mapping[str, Any], metric: str) -> Options:
     """The options that `transfuse landscape` is asked for. Raises `ConfigError`."""
     if metric not in MEASURES:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from transfuse.evaluation.statistics import Difference, Interval
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, Kind, Model
-    from transfuse.harness import Scores
 
 NAMED = 8  # files in a line of the terminal
 
@@ -148,19 +147,6 @@ def _interval(found: Interval | None, how: str) -> str:
     low, high = found if how.endswith("f") else (100 * end for end in found)
     shorter = ("+" if how.startswith("+") else "") + (".3f" if how.endswith("f") else ".1f")
     return f"[{low:{shorter}}, {high:{shorter}}]"
-
-
-def scores_table(found: Mapping[str, Scores]) -> Table:
-    """One row per model, task and metric, with its standard error."""
-    table = Table(named(), "task", "metric", right("value"))
-    for name, tasks in found.items():
-        for task, metrics in tasks.items():
-            for metric, value in metrics.items():
-                error = metrics.get(f"{metric}_stderr")
-                if not metric.endswith("_stderr"):
-                    row = name, task, metric, f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
-                    table.add_row(*(Text(printable(each)) for each in row))
-    return table
 
 
 def path_table(line: LossPath) -> Table:

@@ -48,16 +48,12 @@ Shown = Annotated[
     str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: those used for fusing.")
 ]
 Labelled = Annotated[
-    str | None,
+    str,
     Option(
         "--data",
         metavar="DATA",
         help="Labelled samples (texts, for a language model); the test split where there are several.",
     ),
-]
-Tasks = Annotated[
-    Path | None,
-    Option("--lm-eval-tasks", metavar="DIR", help="Folder with tasks of your own."),
 ]
 Both = Annotated[
     str,
@@ -65,14 +61,6 @@ Both = Annotated[
         "--data",
         metavar="DATA",
         help="Labelled samples. The test split is measured, the training split is used for alignment, if both exist.",
-    ),
-]
-Surveyed = Annotated[
-    str,
-    Option(
-        "--data",
-        metavar="DATA",
-        help="Labelled samples (texts, for a language model); measured on the test split where there are several.",
     ),
 ]
 Lessons = Annotated[

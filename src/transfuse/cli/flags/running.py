@@ -18,14 +18,6 @@ Report = Annotated[
     Option("--report", help="Write OUT/report.html too; with --data, measured on its test split (2000 samples)."),
 ]
 Classes = Annotated[bool, Option("--classes", help="Show precision, recall and F1 of every class too.")]
-Harness = Annotated[
-    str | None,
-    Option(
-        "--lm-eval",
-        metavar="TASK,...",
-        help="Causal language models: measure on these tasks of lm-eval instead (pip install 'transfuse[eval]').",
-    ),
-]
 Points = Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")]
 Side = Annotated[int, Option("--points", min=3, metavar="COUNT", help="Points a side of the grid.")]
 Margin = Annotated[float, Option(min=0.0, metavar="PART", help="How far the grid reaches beyond the models.")]

@@ -12,8 +12,8 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import batches_of, fusible, inspect, ready
 from transfuse.config.options import Options
 from transfuse.data.samples import load_samples
-from transfuse.data.tasks import CONTINUED, check_measurable, own_processor, task
-from transfuse.errors import ConfigError, SpecError
+from transfuse.data.tasks import check_measurable, task
+from transfuse.errors import ConfigError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.evaluate import LossPath as Line
 from transfuse.evaluation.evaluate import evaluate, predict_answers
@@ -21,7 +21,6 @@ from transfuse.evaluation.evaluate import measure_path as walk
 from transfuse.evaluation.metrics import Predictions
 from transfuse.fusion.cost_model import SINGLE, START, Estimate
 from transfuse.fusion.match import align, load
-from transfuse.harness import Scores, load_tasks, scores
 from transfuse.network.model import in_precision
 
 
@@ -44,27 +43,6 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
         del model  # before the next one is loaded
     measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
     return evaluation(found, classes, measures, options.seed)
-
-
-def harness_job(
-    models: Sequence[str],
-    names: Sequence[str],
-    folder: Path | None,
-    limit: int | None,
-    options: Options,
-    progress: Progress,
-) -> dict[str, Scores]:
-    """Every language model on tasks of the harness."""
-    device = options.torch_device()
-    for name, kind in zip(models, inspect(models, options, check_measurable), strict=True):
-        if task(kind) is not CONTINUED:
-            raise SpecError(f"{name}: {kind} does not continue texts, as the harness asks; leave --lm-eval out")
-    manager = load_tasks(names, folder)
-    found = {}
-    for name in progress.track(models, "evaluating"):
-        model = load(name, options).to(device)
-        found[name] = scores(model, own_processor(name, model), names, manager, limit, options.batch_size)
-    return found
 
 
 def path_job(
