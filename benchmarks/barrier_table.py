@@ -31,7 +31,7 @@ CHOICES = {
     DEFAULT: ("**`--data D`**, the default", "samples"),
     "learned": ("`--data D --align learned --merge mean`", "samples, minutes"),
     "learned, least squares": ("`--data D --align learned`", "samples, minutes"),
-    "ensemble": ("no fusion: the ensemble", "both models, each time"),
+    "ensemble": ("ensemble (no fusion)", "both models at run time"),
 }
 
 
@@ -80,7 +80,7 @@ def with_better(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def tables(found: list[Column]) -> str:
     """Barriers, then what users look at."""
     names = [each.title for each in found]
-    heads = [line(what, names) for what in ("loss barrier (nats)", "accuracy (%), perplexity of language models")]
+    heads = [line(what, names) for what in ("loss barrier (nats)", "accuracy (%), or perplexity for language models")]
     rule = f"|{'---|' * (len(names) + 1)}"
     barriers, qualities = [heads[0], rule], [heads[1], rule]
     qualities.append(line("parents, mean", [each.qualities("anchor", "other parent") for each in found]))
@@ -98,9 +98,9 @@ def decisions(found: list[Column]) -> str:
     shown = [each for each in found if each.name in ("fashion-mnist-skewed", "cifar10", "tinyshakespeare-llama")]
     kinds = ("accuracy (%)" if each.name in IMAGES else "perplexity" for each in shown)
     heads = [f"{(IMAGES | TEXTS)[each.name]}: {kind}" for each, kind in zip(shown, kinds, strict=True)]
-    lines = [line("you say", ["it needs, unlabelled", *heads]), f"|{'---|' * 5}"]
-    lines.append(line("the parents, on average", ["", *(each.qualities("anchor", "other parent") for each in shown)]))
-    lines.append(line("the better parent", ["", *(each.qualities(BETTER) for each in shown)]))
+    lines = [line("option", ["needs (unlabelled)", *heads]), f"|{'---|' * 5}"]
+    lines.append(line("parents, mean", ["", *(each.qualities("anchor", "other parent") for each in shown)]))
+    lines.append(line("better parent", ["", *(each.qualities(BETTER) for each in shown)]))
     for row, (said, needed) in CHOICES.items():
         lines.append(line(said, [needed, *(each.qualities(row) for each in shown)]))
     return "\n".join(lines)

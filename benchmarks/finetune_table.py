@@ -29,7 +29,7 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
         min(group["parents"], key=lambda parent: parent["validation"]["loss"])[split] for group in groups
     ]  # fmt: skip
     rows = [
-        "| | one shot: accuracy (%) | loss | fine-tuned: accuracy (%) | loss | over the parent trained on |",
+        "| | one shot: accuracy (%) | loss | fine-tuned: accuracy (%) | loss | gain over the parent trained further |",
         "|---|---|---|---|---|---|",
         f"| best parent | {cells(best)} | | | |",
         f"| ensemble | {cells([group['ensemble'][split] for group in groups])} | | | |",

@@ -22,7 +22,12 @@ COLOURS = {
     "floor": "C7", "floor, weights": "C8", "average": "C3", "flow, weights": "C5", "flow": "C1",
     "exact, weights": "C2", "exact": "C0", "exact, least squares": "C4",
 }  # fmt: skip
-STAGES = ("reading", "looking", "aligning", "merging", "writing", "rest")
+STAGES = {
+    "reading": "reading", "looking": "statistics", "aligning": "aligning", "merging": "merging", "writing": "writing",
+    "rest": "other",
+}  # fmt: skip
+"""What the record calls each stage, and the label to show."""
+HEADS = ("width", "layers", "method", "seconds", "times the floor", "peak (GB)", *STAGES.values())
 Rows = list[dict[str, Any]]
 
 
@@ -67,7 +72,7 @@ def ratio(row: dict[str, Any], rows: Rows) -> float | None:
 
 
 def lines(rows: Rows) -> Iterator[list[str]]:
-    """Every row as it is shown: sizes, the way, seconds, over the floor, peak memory, and the share of every stage."""
+    """Yield the cells of every row, under HEADS."""
     for row in rows:
         size = [str(row["width"]), str(row["layers"]), row["way"]]
         if "skipped" in row:
@@ -80,12 +85,12 @@ def lines(rows: Rows) -> Iterator[list[str]]:
 
 def show(name: str, rows: Rows) -> None:
     """Tables and the picture."""
-    table = Table("width", "layers", "way", "seconds", "over the floor", "peak (GB)", *STAGES)
+    table = Table(*HEADS)
     for line in lines(rows):
         table.add_row(*line)
     console = Console(width=150)
     console.print(table)
-    fitted = Table("way", "of", "by", "exponent", "off by a factor of", "points")
+    fitted = Table("method", "of", "by", "exponent", "factor of deviation", "points")
     for each in exponents(rows):
         fitted.add_row(
             each["way"], each["of"], each["by"], f"{each['exponent']:.2f}", f"{each['off_by']:.2f}",
@@ -112,9 +117,9 @@ def plot(name: str, rows: Rows) -> None:
     figure.legend(*time.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="outside upper left")
     widest = {way: found[-1] for way in COLOURS if (found := by(rows, way, "width")) and "stages" in found[-1]}
     labels, start = [f"{way}\n(width {row['width']})" for way, row in widest.items()], np.zeros(len(widest))
-    for place, stage in enumerate(STAGES):
+    for place, (stage, label) in enumerate(STAGES.items()):
         part = np.array([100 * row["stages"][stage] / row["seconds"] for row in widest.values()])
-        shares.barh(labels, part, left=start, label=stage, color=f"C{place}")
+        shares.barh(labels, part, left=start, label=label, color=f"C{place}")
         start += part
     shares.set(xlabel="share of the seconds, %", xlim=(0, 100))
     shares.invert_yaxis()

@@ -28,7 +28,7 @@ def table() -> str:
     """Barrier or excess over the parents' mean in nats, mean and standard deviation over pairs."""
     found = {name: _pairs(name) for name in SUBJECTS}
     heads = [f"{title}, ours ({len(found[name])} pairs)" for name, title in SUBJECTS.items()]
-    lines = [line("", [heads[0], "GLMC", heads[1], "GLMC", "what GLMC calls it"]), f"|{'---|' * 6}"]
+    lines = [line("", [heads[0], "GLMC", heads[1], "GLMC", "GLMC's method"]), f"|{'---|' * 6}"]
     for row, (called, *published) in ROWS.items():
         ours = [
             spread(pair[row]["barrier"] for pair in pairs) if row in pairs[0] else "" for pairs in found.values()

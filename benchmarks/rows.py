@@ -145,8 +145,7 @@ def finetuned(name: str, size: int) -> str:
 
 def speed(name: str) -> str:
     """Time and memory of a fusion, and what it spends the time on."""
-    heads = ["width", "layers", "way", "seconds", "over the floor", "peak (GB)", *fuse_plot.STAGES]
-    return markdown(heads, [line for line in fuse_plot.lines(load(name)["rows"]) if line[2] != "blank"])
+    return markdown(fuse_plot.HEADS, [line for line in fuse_plot.lines(load(name)["rows"]) if line[2] != "blank"])
 
 
 def growth() -> str:
@@ -169,11 +168,11 @@ def device() -> str:
     found = {tuple(key.split("; ")): row for key, row in document["pairs"].items()}
     rows = [
         [way, f"{row['seconds']:.1f}", f"{row['peak'] / 1e9:.1f} GB", f"{found[shape, way, 'cpu']['seconds']:.1f}"
-         if (shape, way, "cpu") in found else "not ended"]
+         if (shape, way, "cpu") in found else "not finished"]
         for (shape, way, where), row in found.items() if where == "cuda"
     ]  # fmt: skip
     gpu = document["machine"]["gpu"]
-    return markdown(["", f"seconds on an {gpu}", "peak memory there", "seconds on 16 cores of its machine"], rows)
+    return markdown(["", f"seconds on an {gpu}", "peak GPU memory", "seconds on 16 cores of the same machine"], rows)
 
 
 def memory() -> str:
@@ -193,12 +192,12 @@ def solvers(name: str) -> str:
 
 def large() -> str:
     """Larger than memory."""
-    names = {"copied": "reading both and copying one (`cp`)", "none": "`--align none`", "exact": "`--align exact`"}
+    names = {"copied": "read both and copy one (`cp`)", "none": "`--align none`", "exact": "`--align exact`"}
     rows = []
     for name, row in load("large-3b")["rows"].items():
         memory, written = (f"{row[key]:.1f} GB" if key in row else "" for key in ("peak_gb", "written_gb"))
         rows.append([names[name], f"{row['seconds']:,.0f}", memory, written])
-    return markdown(["", "seconds", "peak memory, mapped pages included", "written, maps included"], rows)
+    return markdown(["", "seconds", "peak memory, with mapped pages", "written, with maps"], rows)
 
 
 def measurements() -> str:
@@ -208,4 +207,4 @@ def measurements() -> str:
         found = json.loads(file.read_text())
         machine = f"{found['machine']['cpu']}, threads: {found['machine']['threads']}"
         rows.append([f"[`{file.name}`](../benchmarks/results/{file.name})", f"`{found['command']}`", machine])
-    return markdown(["figures", "command", "machine"], rows)
+    return markdown(["file", "command", "machine"], rows)
