@@ -42,7 +42,7 @@ VARIANTS = {
     "all, a quarter of the samples": Variant(samples=0.25),
     "all, three times the samples": Variant(samples=3.0),
 }
-WEIGHED, LARGEST, READOUT = fitting.sensitivities, fitting.SELECTABLE, fitting.readout
+WEIGHED, LARGEST, READOUT = fitting.token_importance, fitting.MAX_CANDIDATE_INPUTS, fitting.output_head
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -57,9 +57,9 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         options = make(Options, sizes | {"evidence": "weights"})
         choices = calibrate(networks, networks[0].model, subject.samples("train"), options, judge.processor)
         aligned, _ = align(networks, [0.5, 0.5], choices, options)
-        fitting.sensitivities = WEIGHED if variant.weighed else lambda *given: {}
-        fitting.SELECTABLE = LARGEST if variant.units else 0
-        fitting.readout = READOUT if variant.readout else lambda *given: None
+        fitting.token_importance = WEIGHED if variant.weighed else lambda *given: {}
+        fitting.MAX_CANDIDATE_INPUTS = LARGEST if variant.units else 0
+        fitting.output_head = READOUT if variant.readout else lambda *given: None
         fused, _ = merge(networks[0], aligned, [0.5, 0.5], choices, "least-squares")
         metrics = judge.measure(fused)
         found[name] = {"metrics": asdict(metrics), "excess": metrics.loss - base}

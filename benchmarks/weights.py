@@ -30,7 +30,7 @@ from transfuse.distillation.loop import split_with_answers
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align, calibrate
-from transfuse.merging.learned_weights import FITTED, learn_weights
+from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
 from transfuse.network.model import network, with_tensors
 
 
@@ -46,7 +46,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     chosen = make(Options, {"merge": "learned"} | {name: getattr(args, name) for name in given})
     choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     alignments, _ = align(networks, weights, choices, chosen)
-    few = replace(choices, batches=list(first_samples(choices.batches, FITTED)))
+    few = replace(choices, batches=list(first_samples(choices.batches, MAX_FITTED_SAMPLES)))
     for how, given in (("least-squares", few), ("learned", choices)):
         start = time.perf_counter()
         fused, record = merge(

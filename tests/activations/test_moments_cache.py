@@ -4,9 +4,10 @@ import torch
 from cases import CASES
 
 from transfuse.activations.cache import cached_moments, chunks
-from transfuse.activations.hooks import collect_moments, outputs
-from transfuse.alignment.exact import coordinate_descent as exact_maps
-from transfuse.alignment.exact.coordinate_descent import coordinate_descent, from_weights, roots, solve_one
+from transfuse.activations.hooks import collect_moments, output_points
+from transfuse.alignment.exact import coordinate_descent as descent
+from transfuse.alignment.exact.coordinate_descent import coordinate_descent, outermost_spaces, solve_one
+from transfuse.alignment.exact.evidence import from_weights
 from transfuse.base.cache import Store
 from transfuse.network.model import network
 from transfuse.network.symmetry import symmetric
@@ -23,7 +24,7 @@ def test_several_passes_find_what_one_does(tmp_path):
         passes.append(len(probes))
         return collect_moments(two.model, one.model, probes, batches)
 
-    probes = outputs(one.spec)
+    probes = output_points(one.spec)
     whole = cached_moments(Store(), probes, look)
     room = 3 * 8 * 37**2
     parts = cached_moments(Store(tmp_path), probes, look, room)
@@ -35,7 +36,7 @@ def test_several_passes_find_what_one_does(tmp_path):
 
 
 def test_a_probe_larger_than_the_room_is_alone():
-    probes = outputs(network(VIT.build(), torch.device("cpu")).spec)
+    probes = output_points(network(VIT.build(), torch.device("cpu")).spec)
     assert [len(window) for window in chunks(probes, 1)] == [1] * len(probes)
     assert [len(window) for window in chunks(probes, None)] == [len(probes)]
 
@@ -47,9 +48,9 @@ def test_a_descent_ends_where_only_rounding_is_left(monkeypatch):
     rounded = {name: values.bfloat16().double() for name, values in one.tensors.items()}
     same = from_weights(spec, rounded, one.tensors)
     solved = []
-    monkeypatch.setattr(exact_maps, "solve_one", lambda *given: solved.append(given[0]) or solve_one(*given))
-    coordinate_descent(spec, same, nothing=1e-5)
-    assert len(solved) == len(roots(spec))
+    monkeypatch.setattr(descent, "solve_one", lambda *given: solved.append(given[0]) or solve_one(*given))
+    coordinate_descent(spec, same, negligible=1e-5)
+    assert len(solved) == len(outermost_spaces(spec))
     solved.clear()
     coordinate_descent(spec, same)
-    assert len(solved) > len(roots(spec))
+    assert len(solved) > len(outermost_spaces(spec))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.activations.execution_order import affordable, execution_steps, levels
+from transfuse.activations.execution_order import execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import cast
 from transfuse.merging.layer_groups import stages
@@ -51,7 +51,7 @@ def test_what_is_watched_is_what_would_be_seen(case, room):
     """With no room, with room for one batch, and for all."""
     model, batches, todo, order = prepared(case)
     plain, prefix = (PrefixCache(model, batches, order, each) for each in (0, room))
-    before = levels(order, [stage.names() for stage in todo])
+    before = prefix_lengths(order, [stage.names() for stage in todo])
     for level in sorted({*before}):
         together = [stage for stage, its in zip(todo, before, strict=True) if its == level]
         prefix.advance(level)
@@ -70,7 +70,7 @@ def test_what_is_watched_is_what_would_be_seen(case, room):
 @families
 def test_a_stage_is_never_behind_what_it_looks_at(case):
     _, _, todo, order = prepared(case)
-    found = levels(order, [stage.names() for stage in todo])
+    found = prefix_lengths(order, [stage.names() for stage in todo])
     assert found == sorted(found)
     for level, stage in zip(found, todo, strict=True):
         done = [step.name for step in order[:level]]
@@ -127,6 +127,6 @@ def test_parts_of_blocks_are_remembered_only_where_there_is_room():
     order = execution_steps(Chain(False), {"x": torch.ones(2, 3)}, ["blocks.0.first", "blocks.1"])
     assert [step.size for step in order] == [12] * 6
     assert [step.kept for step in order] == [True, False, True, False, False, True]
-    assert affordable(order, 10, 120) == order
-    assert [step.name for step in affordable(order, 10, 119)] == ["blocks.0", "blocks.1"]
-    assert affordable([], 10, 0) == []
+    assert steps_within_budget(order, 10, 120) == order
+    assert [step.name for step in steps_within_budget(order, 10, 119)] == ["blocks.0", "blocks.1"]
+    assert steps_within_budget([], 10, 0) == []

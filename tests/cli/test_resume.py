@@ -15,7 +15,7 @@ import transfuse
 from transfuse.activations import hooks
 from transfuse.alignment import match_store
 from transfuse.base.cache import Store
-from transfuse.fusion.cost_model import START
+from transfuse.fusion.plan import START
 
 ROOM = f"{START // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {
@@ -101,7 +101,7 @@ def test_a_cache_serves_what_is_made_of_the_same(world: World, run: Run, monkeyp
     assert not same(world.here / "out", world.here / "weighted")
     assert kept_again(labour, [*job(world, "flow", "flow"), *cache], run) > 0
     hard = [*job(world, "flow", "hard"), *cache, "--plan", "hard"]
-    monkeypatch.setattr(hooks, "record", None)  # nobody looks at the data again
+    monkeypatch.setattr(hooks, "record_activations", None)  # nobody looks at the data again
     assert kept_again(labour, hard, run) > 0
 
 

@@ -9,7 +9,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from transfuse.base.batch import IGNORED_LABEL, cast, held_out
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import EVERY, split_with_answers
+from transfuse.distillation.loop import VALIDATION_INTERVAL, split_with_answers
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
@@ -40,7 +40,7 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 @families
 def test_a_broken_model_comes_nearer_in_every_family(case):
     fused, halves = broken(case), held_out(batches(case))
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * EVERY))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * VALIDATION_INTERVAL))
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
     again = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=1), uniform, (), 0)
@@ -51,7 +51,7 @@ def test_a_broken_model_comes_nearer_in_every_family(case):
 def test_a_model_that_is_what_its_parents_are_stays(case):
     model, parents = case.build(1), [case.build(1), case.build(1)]
     before = case.logits(model)
-    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), LearningOptions(steps=EVERY))
+    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), LearningOptions(steps=VALIDATION_INTERVAL))
     torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -60,13 +60,15 @@ def test_streams_are_what_brings_it_back():
     case = CASES[0]
     whole = case.build(1)
     left = {}
-    for streams in (0.0, learned_weights.STREAMS):
+    for streams in (0.0, learned_weights.STREAM_WEIGHT):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(learned_weights, "STREAMS", streams)
+            patch.setattr(learned_weights, "STREAM_WEIGHT", streams)
             fused = broken(case)
-            learn_weights(fused, [whole], [1.0], held_out(batches(case)), LearningOptions(steps=4 * EVERY))
+            learn_weights(
+                fused, [whole], [1.0], held_out(batches(case)), LearningOptions(steps=4 * VALIDATION_INTERVAL)
+            )
         left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
-    assert left[learned_weights.STREAMS] < 0.9 * left[0.0]
+    assert left[learned_weights.STREAM_WEIGHT] < 0.9 * left[0.0]
 
 
 def test_who_is_believed_is_followed():
@@ -110,10 +112,10 @@ def test_padding_teaches_nothing():
 
 @pytest.mark.parametrize(
     ("augment", "room", "looks"),
-    [("none", learned_weights.ROOM, 0), ("none", 0, 10), ("flip", learned_weights.ROOM, 10)],
+    [("none", learned_weights.CACHE_BYTES, 0), ("none", 0, 10), ("flip", learned_weights.CACHE_BYTES, 10)],
 )
 def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypatch, augment, room, looks):
-    monkeypatch.setattr(learned_weights, "ROOM", room)
+    monkeypatch.setattr(learned_weights, "CACHE_BYTES", room)
     case = CASES[0]
     parent, sample = case.build(1), batches(case, 1)
     lesson = WeightDistillation(
@@ -145,9 +147,9 @@ def test_texts_that_ask_nothing_teach_nothing():
     labels = torch.full_like(sample["input_ids"], IGNORED_LABEL)
     labels[:5] = sample["input_ids"][:5]
     halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
-    assert len(labels) > learned_weights.SAMPLES
+    assert len(labels) > learned_weights.MAX_SAMPLES
     fused = broken(case)
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=EVERY))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=VALIDATION_INTERVAL))
     assert course.best > 0
     assert all(values.isfinite().all() for values in fused.parameters())
 
@@ -156,7 +158,9 @@ def test_what_is_left_alone_stays():
     case = CASES[0]
     fused, left = broken(case), "vit.layers.0.mlp.fc1"
     before = {name: values.clone() for name, values in fused.state_dict().items()}
-    learn_weights(fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=EVERY), leave=[left])
+    learn_weights(
+        fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=VALIDATION_INTERVAL), leave=[left]
+    )
     changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
     assert changed
     assert not any(name.startswith(f"{left}.") for name in changed)
@@ -168,7 +172,12 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
     def learn(state=None):
         fused = broken(case)
         course = learn_weights(
-            fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=2 * EVERY), state=state
+            fused,
+            [case.build(1)],
+            [1.0],
+            held_out(batches(case)),
+            LearningOptions(steps=2 * VALIDATION_INTERVAL),
+            state=state,
         )
         return fused.state_dict(), course
 

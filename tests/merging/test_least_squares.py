@@ -13,7 +13,7 @@ from transfuse.base.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion.fuse import fuse
 from transfuse.merging import layerwise
-from transfuse.merging.layer_groups import branch, stages
+from transfuse.merging.layer_groups import selectable_units, stages
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
 from transfuse.network.model import declaration, network, with_tensors
@@ -114,7 +114,7 @@ def test_refused_without_samples():
 def chosen(name):
     model = next(case for case in CASES if case.name == name).build()
     todo = stages(declaration(model), model)
-    found = [branch(declaration(model), stage, todo[place + 1 :]) for place, stage in enumerate(todo)]
+    found = [selectable_units(declaration(model), stage, todo[place + 1 :]) for place, stage in enumerate(todo)]
     return {each.reader.name.split(".", 3)[-1] for each in found if each}
 
 
@@ -134,12 +134,12 @@ def test_heads_that_share_a_bias_with_other_layers_cannot_be_chosen():
 
 
 @pytest.mark.parametrize("name", ["ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM"])
-@pytest.mark.parametrize("rows", [layerwise.ROWS, 0.5])
+@pytest.mark.parametrize("rows", [layerwise.ROWS_PER_CANDIDATE, 0.5])
 def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(monkeypatch, name, rows):
     """Hidden units and heads of one model, in another order: their means are nothing, either's own are the model. Few
     of many rows tell, too."""
-    monkeypatch.setattr(layerwise, "ROWS", rows)
-    monkeypatch.setattr(layerwise, "PRODUCTS", 0)
+    monkeypatch.setattr(layerwise, "ROWS_PER_CANDIDATE", rows)
+    monkeypatch.setattr(layerwise, "MAX_PRODUCTS", 0)
     case = next(case for case in CASES if case.name == name)
     model = network(case.build(1), CPU)
     spec = symmetric(model.spec)
@@ -155,7 +155,7 @@ def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(mon
 
 
 def test_later_texts_may_be_longer_than_those_that_tokens_were_weighed_on(monkeypatch):
-    monkeypatch.setattr(token_importance, "SAMPLES", 2)
+    monkeypatch.setattr(token_importance, "MAX_SAMPLES", 2)
     case = next(case for case in CASES if case.name == "BertForSequenceClassification")
     models = [case.build(seed) for seed in (1, 2)]
     words = [cast(case.inputs(models[0].config, seed), torch.float64) for seed in range(12)]

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from transfuse.merging import gram as module
-from transfuse.merging.gram import added, importance_sample
+from transfuse.merging.gram import accumulate, importance_sample
 from transfuse.merging.unit_selection import forward_selection
 
 
 def sums(inputs, target, weights):
-    return added(None, module.gram_matrix(inputs, [target], weights))
+    return accumulate(None, module.gram_matrix(inputs, [target], weights))
 
 
 def test_the_units_that_a_target_is_made_of_are_found():
@@ -40,13 +40,13 @@ def test_rows_count_by_their_weight():
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 20])
 def test_half_the_products_are_mirrored(monkeypatch, columns):
-    monkeypatch.setattr(module, "PANEL", columns)
+    monkeypatch.setattr(module, "PANEL_COLUMNS", columns)
     generator = torch.Generator().manual_seed(0)
     rows, weights = torch.randn(50, 13, generator=generator), torch.rand(50, generator=generator)
     one = torch.cat([rows, torch.ones(50, 1)], 1).double()
     found = sums(rows.double(), rows.double(), weights)
     torch.testing.assert_close(found.inputs, one.T @ (weights.double().unsqueeze(1) * one))
-    twice = added(found, module.gram_matrix(rows.double(), [rows.double()], weights))
+    twice = accumulate(found, module.gram_matrix(rows.double(), [rows.double()], weights))
     torch.testing.assert_close(twice.cross, 2 * one.T @ (weights.double().unsqueeze(1) * rows.double()))
 
 
@@ -71,7 +71,7 @@ def test_few_rows_are_all_kept():
 
 @pytest.mark.parametrize("panel", [1, 3, 64])
 def test_panels_of_a_factor_change_nothing(monkeypatch, panel):
-    monkeypatch.setattr("transfuse.merging.unit_selection.PANEL", panel)
+    monkeypatch.setattr("transfuse.merging.unit_selection.PANEL_COLUMNS", panel)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
     found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))

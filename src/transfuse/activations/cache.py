@@ -11,13 +11,13 @@ from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 from transfuse.transport.cost import Moments
 
-Collect = Callable[[Sequence[HookPoint]], Mapping[HookPoint, Moments]]
-SUMS = tuple(each.name for each in fields(Moments) if each.name != "count")
-DOUBLE = 8  # bytes of a number
+CollectFn = Callable[[Sequence[HookPoint]], Mapping[HookPoint, Moments]]
+MOMENT_FIELDS = tuple(each.name for each in fields(Moments) if each.name != "count")
+FLOAT64_BYTES = 8  # bytes of a number
 
 
 def cached_moments(
-    store: Store, probes: Sequence[HookPoint], collect: Collect, room: int | None = None, **how: str
+    store: Store, probes: Sequence[HookPoint], collect: CollectFn, room: int | None = None, **how: str
 ) -> Mapping[HookPoint, Moments]:
     """Moments of every probe that shows a free space: those that were kept, or else found now and kept.
 
@@ -51,7 +51,7 @@ def chunks(probes: Sequence[HookPoint], room: int | None) -> Iterator[list[HookP
     window: list[HookPoint] = []
     size = 0
     for probe in probes:
-        needs = DOUBLE * probe.axis.size**2 if probe.crossed else 0
+        needs = FLOAT64_BYTES * probe.axis.size**2 if probe.crossed else 0
         if window and room is not None and size + needs > room:
             yield window
             window, size = [], 0
@@ -62,7 +62,7 @@ def chunks(probes: Sequence[HookPoint], room: int | None) -> Iterator[list[HookP
 
 
 def _keep(store: Store, seen: Moments) -> None:
-    store.keep("statistics", {name: getattr(seen, name) for name in SUMS}, seen.count)
+    store.keep("statistics", {name: getattr(seen, name) for name in MOMENT_FIELDS}, seen.count)
 
 
 def _load(store: Store) -> Moments | None:

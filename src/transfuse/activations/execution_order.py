@@ -46,7 +46,9 @@ def execution_steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()
     Args:
         costly: modules; what has none of them inside is not worth remembering.
     """
-    blocks = {f"{stack}.{place}": block for stack, found in stacks(model).items() for place, block in enumerate(found)}
+    blocks = {
+        f"{stack}.{place}": block for stack, found in block_lists(model).items() for place, block in enumerate(found)
+    }
     inside = {
         f"{name}.{child}": module
         for name, block in blocks.items()
@@ -68,7 +70,7 @@ def execution_steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()
     return found
 
 
-def affordable(order: Sequence[Step], samples: int, room: int) -> list[Step]:
+def steps_within_budget(order: Sequence[Step], samples: int, room: int) -> list[Step]:
     """The steps, or blocks alone, where remembering the parts of one for so many samples took more bytes than these."""
     parts: dict[str, int] = {}
     for step in order:
@@ -107,7 +109,7 @@ def _runs(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dict
 
     handles = [module.register_forward_pre_hook(start) for module in names]
     try:
-        with hooked(names, end):
+        with forward_hooks(names, end):
             model(**unlabelled(batch))
     finally:
         for handle in handles:
@@ -117,7 +119,7 @@ def _runs(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dict
     return found
 
 
-def levels(order: Sequence[Step], stages: Sequence[Iterable[str]]) -> list[int]:
+def prefix_lengths(order: Sequence[Step], stages: Sequence[Iterable[str]]) -> list[int]:
     """For each of some stages, given the modules it looks at: how many steps lie before it and all later ones."""
     first = {step.block: place for place, step in reversed(list(enumerate(order)))}
     own = {step.name: place for place, step in enumerate(order) if not step.whole}
@@ -135,7 +137,7 @@ def _within(name: str, module: str) -> bool:
     return f"{name}.".startswith(f"{module}.")
 
 
-def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
+def block_lists(model: nn.Module) -> dict[str, list[nn.Module]]:
     """The outermost module lists by name."""
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     return {
@@ -144,7 +146,7 @@ def stacks(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 @contextmanager
-def hooked(modules: Iterable[nn.Module], look: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+def forward_hooks(modules: Iterable[nn.Module], look: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
     """Inside, `look` is shown every one that runs, what it reads and what it puts out."""
     handles = [module.register_forward_hook(look) for module in modules]
     try:

@@ -24,8 +24,8 @@ from transfuse.network.spec import Embedding, Linear, Op, Spec, Table, Writer
 from transfuse.transport.cost import Moments, moments, uncrossed
 
 STACK_SEPARATOR = "|"  # between the names of layers that are stacked into one
-PIECE = 8  # samples that are looked at together, at most
-ROOM = 2**28  # bytes that their activations may take in either model: all the memory there is to pay
+MAX_SAMPLES = 8  # samples that are looked at together, at most
+ACTIVATION_BYTES = 2**28  # bytes that their activations may take in either model: all the memory there is to pay
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class HookPoint:
         return self.name.split(STACK_SEPARATOR)
 
 
-def outputs(spec: Spec) -> list[HookPoint]:
+def output_points(spec: Spec) -> list[HookPoint]:
     """What every linear map, embedding and table writes, before any non-linearity."""
     return [_output(op) for op in spec.ops if isinstance(op, Writer) and not _no_module(op)]
 
@@ -81,7 +81,7 @@ def _narrower(op: Linear) -> HookPoint | None:
     return None
 
 
-def inputs(spec: Spec) -> list[HookPoint]:
+def input_points(spec: Spec) -> list[HookPoint]:
     """What linear maps without a norm in front read: hidden units behind the non-linearity, attention contexts."""
     return [
         HookPoint(op.name, "input", op.reads[0])
@@ -90,7 +90,7 @@ def inputs(spec: Spec) -> list[HookPoint]:
     ]
 
 
-def streams(spec: Spec) -> list[HookPoint]:
+def stream_points(spec: Spec) -> list[HookPoint]:
     """The residual stream as every norm hands it on."""
     return [HookPoint(norm.name, "output", norm.space) for norm in spec.norms()]
 
@@ -121,11 +121,11 @@ def collect_moments(
 
     group = process_group()
     tables = [probe for probe in wanted if probe.side == "parameter"] if group.first else []
-    add(*({probe: table(model, probe) for probe in tables} for model in (source, target)))
+    add(*({probe: parameter_values(model, probe) for probe in tables} for model in (source, target)))
     cuts = {model: columns(declaration(model)) for model in (source, target)}
-    look = partial(record, source, hooked, cuts=cuts[source], select=select)
+    look = partial(record_activations, source, hooked, cuts=cuts[source], select=select)
     for batch in group.shard(_pieces(batches, look)) if hooked else ():
-        add(*(record(model, hooked, batch, cuts[model], select) for model in (source, target)))
+        add(*(record_activations(model, hooked, batch, cuts[model], select) for model in (source, target)))
     if group.count == 1:
         return found
     shown = [probe for probe in wanted if any(group.all_gather(probe in found))]
@@ -137,8 +137,8 @@ def _pieces(batches: Iterable[Batch], look: Callable[[Batch], Mapping[HookPoint,
     count = 0
     for batch in batches:
         if not count:
-            count = ROOM // max(sum(values.nbytes for values in look(next(cut(batch, 1))).values()), 1)
-        yield from cut(batch, min(max(count, 1), PIECE))
+            count = ACTIVATION_BYTES // max(sum(values.nbytes for values in look(next(cut(batch, 1))).values()), 1)
+        yield from cut(batch, min(max(count, 1), MAX_SAMPLES))
 
 
 def _summed(group: ProcessGroup, seen: Moments | None) -> Moments:
@@ -149,14 +149,14 @@ def _summed(group: ProcessGroup, seen: Moments | None) -> Moments:
     return Moments(int(total.pop("count")), **total)
 
 
-def table(model: nn.Module, probe: HookPoint) -> Float[Tensor, "*rows unit"]:
+def parameter_values(model: nn.Module, probe: HookPoint) -> Float[Tensor, "*rows unit"]:
     """The parameter that a probe names."""
     values = model.get_parameter(probe.name).detach()
     return values if values.ndim > 1 else values.unsqueeze(0)
 
 
 @torch.no_grad()
-def record(
+def record_activations(
     model: nn.Module,
     probes: Iterable[HookPoint],
     batch: Batch,
@@ -202,7 +202,7 @@ def record(
     probes, until = list(probes), list(until)
     missing: set[object] = {*until, *((probe, name) for probe in probes for name in probe.parts())}
     handles = [
-        model.get_submodule(module_of(name)).register_forward_hook(hook(probe, name))
+        model.get_submodule(module_name(name)).register_forward_hook(hook(probe, name))
         for probe in probes
         for name in probe.parts()
     ]
@@ -222,6 +222,6 @@ class StopForward(Exception):  # noqa: N818
     """All that was looked for has shown; what the model would go on to compute is not needed."""
 
 
-def module_of(name: str) -> str:
+def module_name(name: str) -> str:
     """The module of a linear map, which may be one of several opened from it."""
     return re.sub(r"\[\d+\]$", "", name)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transfuse.activations.execution_order import Step, hooked
-from transfuse.activations.hooks import HookPoint, record
+from transfuse.activations.execution_order import Step, forward_hooks
+from transfuse.activations.hooks import HookPoint, record_activations
 from transfuse.base.batch import Batch
 
 
@@ -104,8 +104,11 @@ class PrefixCache:
     ) -> tuple[dict[HookPoint, Tensor], dict[str, Any]]:
         """What probes show, and what these modules put out; what lies behind them is not computed."""
         found: dict[nn.Module, Any] = {}
-        with hooked(modules.values(), lambda module, inputs, output: found.update({module: output})), self.of(batch):
-            seen = record(self.model, probes, batch, {}, until=modules.values())
+        with (
+            forward_hooks(modules.values(), lambda module, inputs, output: found.update({module: output})),
+            self.of(batch),
+        ):
+            seen = record_activations(self.model, probes, batch, {}, until=modules.values())
         return seen, {key: found[module] for key, module in modules.items()}
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from transfuse.activations.hooks import HookPoint, module_of
+from transfuse.activations.hooks import HookPoint, module_name
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
 from transfuse.transport.cost import Moments, centre
@@ -76,14 +76,14 @@ def _follows(source: nn.Module, probe: HookPoint, target: nn.Module) -> bool:
     """Whether what it shows is a linear map of what another probe shows, in both models."""
     if probe.read is None or not any(space.free for space in probe.read.axis.spaces()):
         return False
-    modules = [model.get_submodule(module_of(name)) for model in (source, target) for name in probe.parts()]
+    modules = [model.get_submodule(module_name(name)) for model in (source, target) for name in probe.parts()]
     return all(type(module) in (nn.Linear, Conv1D) for module in modules)
 
 
 def _weight(model: nn.Module, probe: HookPoint, cuts: Mapping[str, Tensor]) -> Float[Tensor, "unit reads"]:
     found = []
     for name in probe.parts():
-        module = model.get_submodule(module_of(name))
+        module = model.get_submodule(module_name(name))
         stored = module.get_parameter("weight").detach()
         rows = stored.T if isinstance(module, Conv1D) else stored
         found.append(rows[cuts[name]] if name in cuts else rows)

@@ -25,7 +25,7 @@ def prefix_tokens(layout: Tokens) -> TokenFilter:
     return _of_whole_sequences(layout, list(range(layout.prefix)))
 
 
-def window(layout: Tokens, size: int) -> TokenFilter:
+def window_tokens(layout: Tokens, size: int) -> TokenFilter:
     """The special tokens and the central `size` x `size` patches. Raises `ConfigError` where there are fewer."""
     if size > min(layout.rows, layout.columns):
         raise ConfigError(f"tokens: window-{size} is larger than the grid of {layout.rows} x {layout.columns} patches")
@@ -53,4 +53,4 @@ def parse_token_filter(name: str, layout: Tokens | None) -> TokenFilter:
         raise ConfigError(f"tokens: {name!r} is not one of all, class, window-N (window-6: the central 6 x 6 patches)")
     if layout is None or not layout.rows:
         raise ConfigError(f"tokens: {name} needs a model with a class token and a grid of patches; choose all")
-    return window(layout, int(match[1])) if match else prefix_tokens(layout)
+    return window_tokens(layout, int(match[1])) if match else prefix_tokens(layout)

@@ -15,15 +15,15 @@ from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
 from transfuse.network.spec import Linear
 
-SAMPLES = 500  # calibration samples it is measured on, at most
-FLOOR = 0.05  # of the mean, added to all: what did not matter to these samples still counts a little
+MAX_SAMPLES = 500  # calibration samples it is measured on, at most
+IMPORTANCE_FLOOR = 0.05  # of the mean, added to all: what did not matter to these samples still counts a little
 
-Weights = Float[Tensor, " position"]  # mean one
+PositionWeights = Float[Tensor, " position"]  # mean one
 
 
 def token_importance(
     models: Sequence[PreTrainedModel], linears: Sequence[Linear], batches: Sequence[Batch], seed: int = 0
-) -> dict[str, Weights]:
+) -> dict[str, PositionWeights]:
     """By linear map, the mean squared gradient of the log-likelihood with respect to what it writes at each position.
 
     The Fisher information's trace: classes are drawn from the model's own prediction, no label is looked at. Of models
@@ -32,7 +32,7 @@ def token_importance(
     Raises:
         DataError: nothing is asked: of language, no text has a word to be guessed.
     """
-    judged = list(first_samples(batches, SAMPLES))
+    judged = list(first_samples(batches, MAX_SAMPLES))
     if not has_scores(models[0]):
         return {}
     generator = torch.Generator().manual_seed(seed)
@@ -49,8 +49,8 @@ def token_importance(
     return {name: _levelled(values) for name, values in means.items() if values.mean() > 0}
 
 
-def _levelled(values: Float[Tensor, " position"]) -> Weights:
-    return (values / values.mean() + FLOOR) / (1 + FLOOR)
+def _levelled(values: Float[Tensor, " position"]) -> PositionWeights:
+    return (values / values.mean() + IMPORTANCE_FLOOR) / (1 + IMPORTANCE_FLOOR)
 
 
 def _added(old: Tensor | None, new: Tensor) -> Tensor:

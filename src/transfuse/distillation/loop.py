@@ -24,7 +24,7 @@ from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.errors import NOTHING_SAID, DataError, SpecError
 from transfuse.network.model import has_scores, predict
 
-EVERY = 25  # steps between two looks at held-out samples
+VALIDATION_INTERVAL = 25  # steps between two looks at held-out samples
 
 LogitsFn = Callable[[Batch], Tensor]
 
@@ -101,13 +101,13 @@ class TrainingLoop(ABC):
         for each in self._moving():
             each.step()
         self.steps += 1
-        if self.steps % EVERY == 0 or self.steps == self.options.steps:
+        if self.steps % VALIDATION_INTERVAL == 0 or self.steps == self.options.steps:
             self.looks.append(self.look())
             if self.looks[-1] < min(self.looks[:-1]):
                 self.kept, self.worse = self._copy(), 0
             else:
                 self.worse += 1
-            if self.slows and self.worse >= max(1, self.slows * self.options.steps // EVERY):
+            if self.slows and self.worse >= max(1, self.slows * self.options.steps // VALIDATION_INTERVAL):
                 self._take_back()
 
     def _take_back(self) -> None:
@@ -163,7 +163,9 @@ class TrainingLoop(ABC):
         """Go back to what was best on held-out samples."""
         self._load(self.kept)
         self._forget()
-        return History(tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * EVERY, self.steps))
+        return History(
+            tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * VALIDATION_INTERVAL, self.steps)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on."""
@@ -243,6 +245,6 @@ def train(
         if not descent.goes_on:
             break
         descent.step()
-        if state and descent.steps % EVERY == 0 and process_group().first:
+        if state and descent.steps % VALIDATION_INTERVAL == 0 and process_group().first:
             save_state(state, descent.state_dict())
     return descent.best()

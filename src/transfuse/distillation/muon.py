@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 MOMENTUM = 0.95
-ROUNDS = 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at zero, and bounded
+ITERATIONS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at zero, and bounded
 
 
 class Muon(Optimizer):
@@ -43,8 +43,8 @@ def orthogonal(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column
     if len(matrix) > len(matrix.T):
         return orthogonal(matrix.T).T
     found = matrix / matrix.norm().clamp(min=torch.finfo(matrix.dtype).tiny)
-    a, b, c = QUINTIC
-    for _ in range(ROUNDS):
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
         squares = found @ found.T
         found = a * found + (b * squares + c * squares @ squares) @ found
     return found

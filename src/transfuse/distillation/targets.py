@@ -11,7 +11,7 @@ from transfuse.base.batch_cache import BatchCache
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, ensemble_probabilities
 
-ROOM = 2**28  # bytes that may be remembered of what parents say of samples that come again as they were
+CACHE_BYTES = 2**28  # bytes that may be remembered of what parents say of samples that come again as they were
 
 
 class Targets:
@@ -27,7 +27,7 @@ class Targets:
     ) -> None:
         self.labels = options.objective == "labels"
         self.said = partial(ensemble_probabilities, believe, parents, weights)
-        self.memory = BatchCache(lasting, ROOM)
+        self.memory = BatchCache(lasting, CACHE_BYTES)
 
     def wanted(self, batch: Batch) -> Tensor:
         """Labels, or the parents' mean probabilities, [answer, class]."""

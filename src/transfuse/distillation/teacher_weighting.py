@@ -20,29 +20,29 @@ from transfuse.network.model import predict
 SHARPNESS = 4.0  # a nat more of entropy makes a model exp(4) times less trusted
 
 Shares = Float[Tensor, "model sample"]
-Scores = Float[Tensor, "answer cls"]
+Logits = Float[Tensor, "answer cls"]
 
 
-def uniform(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def uniform(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
     """The same weights for every sample; they sum to one."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
-def by_entropy(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def by_entropy(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times how sure each model is of each sample, normalised."""
     doubt = torch.stack([_entropy(each, batch) for each in said])
     prior = torch.tensor(weights, device=doubt.device).log().unsqueeze(1)
     return (prior - SHARPNESS * doubt).softmax(0)
 
 
-def by_likelihood(said: Sequence[Scores], weights: Sequence[float], batch: Batch) -> Shares:
+def by_likelihood(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
     """Weights times the likelihood that each model gives the labels of each sample, normalised."""
     labels = labels_of(batch).to(said[0].device)
     loss = torch.stack([_mean(cross_entropy(each, labels, reduction="none"), batch) for each in said])
     return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
 
 
-WeightingFn = Callable[[Sequence[Scores], Sequence[float], Batch], Shares]
+WeightingFn = Callable[[Sequence[Logits], Sequence[float], Batch], Shares]
 TEACHER_WEIGHTING: dict[TeacherWeighting, WeightingFn] = {
     "even": uniform,
     "confidence": by_entropy,
@@ -69,7 +69,7 @@ def ensemble_probabilities(
     return weighted_probabilities([each / heat for each in said], shares, batch)
 
 
-def weighted_probabilities(said: Sequence[Scores], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
+def weighted_probabilities(said: Sequence[Logits], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
     """The mean of the models' probabilities, each as far as it is believed."""
     return weighted_rows(
         shares[:, answers_per_sample(batch, len(said[0])).to(shares.device)], [each.softmax(-1) for each in said]

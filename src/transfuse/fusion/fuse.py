@@ -24,7 +24,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, Weightin
 from transfuse.fusion.match import Matched, Model, match
 from transfuse.fusion.record import Origin, describe
 from transfuse.fusion.vocabulary import of_words
-from transfuse.merging.learned_weights import FITTED, learn_weights
+from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, declaration, stored_in, with_tensors
@@ -156,7 +156,7 @@ def merge(
     batches, halves = choices.batches, None
     if how == "learned":  # and chosen by samples that no layer was fitted to
         halves = split_with_answers(parents[0], batches, "weights")
-        batches = list(first_samples(halves[0], FITTED))
+        batches = list(first_samples(halves[0], MAX_FITTED_SAMPLES))
     kept = store.of(part="to learn from") if halves else store
     fits = least_squares(declaration(fused), fused, parents, weights, batches, believe, leave, each, kept)
     record: dict[str, Any] = {"least_squares": {name: asdict(fit) for name, fit in fits.items()}}
@@ -165,7 +165,7 @@ def merge(
         chosen = learning or LearningOptions()
         course = learn_weights(fused, parents, weights, halves, chosen, believe, leave, seed, state, progress.track)
         if not course.best:  # nothing gained: then no samples are withheld from the layers
-            few = replace(choices, batches=list(first_samples(choices.batches, FITTED)))
+            few = replace(choices, batches=list(first_samples(choices.batches, MAX_FITTED_SAMPLES)))
             fused, record = merge(anchor, alignments, weights, few, "least-squares", believe, leave, progress, store)
         record["learned_weights"] = asdict(course)
     return fused, record

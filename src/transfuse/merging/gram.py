@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfuse.base.distributed import process_group
 
-PANEL = 512  # columns of X^T X, of which the lower half is mirrored
+PANEL_COLUMNS = 512  # columns of X^T X, of which the lower half is mirrored
 ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wanted
 
 
@@ -59,14 +59,14 @@ class GramMatrix:
         return [GramMatrix(self.inputs, cross, squares) for cross, squares in pairs]
 
 
-def added(found: GramMatrix | None, new: GramMatrix) -> GramMatrix:
+def accumulate(found: GramMatrix | None, new: GramMatrix) -> GramMatrix:
     """What was summed so far, in place, and what is new."""
     if found is None:
         return GramMatrix(new.inputs.double(), new.cross.double(), new.squares)
     return GramMatrix(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.squares.add_(new.squares))
 
 
-def of_all(found: Sequence[GramMatrix]) -> list[GramMatrix]:
+def sum_over_processes(found: Sequence[GramMatrix]) -> list[GramMatrix]:
     """The sums over all processes of a run. Empty: this one had no samples."""
     group = process_group()
     if group.count == 1:
@@ -93,10 +93,10 @@ def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads
     """X^T W X, of wide X from the upper panels alone: half the products."""
     count = x.shape[1]
     found = x.new_empty(count, count)
-    for start in range(0, count, PANEL):
-        panel = slice(start, start + PANEL)
+    for start in range(0, count, PANEL_COLUMNS):
+        panel = slice(start, start + PANEL_COLUMNS)
         found[panel, start:] = weighted[:, panel].T @ x[:, start:]
-        found[start + PANEL :, panel] = found[panel, start + PANEL :].T
+        found[start + PANEL_COLUMNS :, panel] = found[panel, start + PANEL_COLUMNS :].T
     return found
 
 

@@ -30,7 +30,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
+class SelectableUnits:
     """Interchangeable units, hidden ones or heads, that nothing but the linear maps of one stage writes, and that
     nothing but `reader` reads.
 
@@ -89,7 +89,7 @@ def _shown(spec: Spec, space: Space) -> Iterator[HookPoint]:
             yield HookPoint(op.name, "output", space)
 
 
-def branch(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Branch | None:
+def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> SelectableUnits | None:
     """The units that a stage writes, if they stand for nothing but themselves."""
     root = _root(stage.linears[0].writes)
     if root is None or root.group not in (Group.PERMUTATION, Group.SIGNED):
@@ -102,7 +102,7 @@ def branch(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Branch | None:
     read = _units(root, reader.reads[0])
     written = {linear.name: _units(root, linear.writes) for linear in stage.linears}
     whole = all(each is not None for each in (read, *written.values()))
-    return Branch(reader, written, read) if whole else None  # type: ignore[arg-type]
+    return SelectableUnits(reader, written, read) if whole else None  # type: ignore[arg-type]
 
 
 def _spaces(op: object) -> Iterator[Space]:

@@ -18,43 +18,45 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inpu
 Modules = dict[str, nn.Module]
 
 
-def modules_of(model: nn.Module, names: Iterable[str]) -> Modules:
+def submodules(model: nn.Module, names: Iterable[str]) -> Modules:
     """Layers by name."""
     return {name: model.get_submodule(name) for name in names}
 
 
-def states(modules: Modules) -> dict[str, Parameters]:
+def copy_states(modules: Modules) -> dict[str, Parameters]:
     """A copy of what layers hold."""
     return {
         name: {key: values.clone() for key, values in module.state_dict().items()} for name, module in modules.items()
     }
 
 
-def load(modules: Modules, states: Mapping[str, Parameters]) -> None:
-    """Layers as they were when `states` was taken."""
+def load_states(modules: Modules, states: Mapping[str, Parameters]) -> None:
+    """Layers as they were when `copy_states` was taken."""
     for name, module in modules.items():
         module.load_state_dict(states[name])
 
 
-def keep(store: Store, name: str, modules: Modules, fits: Mapping[str, Fit]) -> None:
+def save_layers(store: Store, name: str, modules: Modules, fits: Mapping[str, Fit]) -> None:
     """Layers as they are now, and how well those among them that were fitted were."""
-    tensors = {f"{layer}/{part}": values for layer, held in states(modules).items() for part, values in held.items()}
+    tensors = {
+        f"{layer}/{part}": values for layer, held in copy_states(modules).items() for part, values in held.items()
+    }
     store.keep(name, tensors, {layer: asdict(fit) for layer, fit in fits.items()})
 
 
-def restored(model: nn.Module, kept: Entry) -> dict[str, Fit]:
+def restore_layers(model: nn.Module, kept: Entry) -> dict[str, Fit]:
     """Layers put into the model as they were kept, and their fits."""
     held: dict[str, dict[str, Tensor]] = {}
     for key, values in kept.tensors.items():
         layer, _, part = key.rpartition("/")
         held.setdefault(layer, {})[part] = values
-    load(modules_of(model, held), held)
+    load_states(submodules(model, held), held)
     fits = {layer: Fit(**facts) for layer, facts in kept.facts.items()}
     return {layer: replace(fit, units=fit.units and tuple(fit.units)) for layer, fit in fits.items()}
 
 
 @torch.no_grad()
-def agrees(linear: Linear, module: nn.Module, held: GramMatrix) -> bool:
+def matches_targets(linear: Linear, module: nn.Module, held: GramMatrix) -> bool:
     """Whether a layer gives what is wanted of it already, but for rounding."""
     before, bias = _columns(linear, module)
     held = held if bias is not None else held.without_ones()

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from transfuse.activations.hooks import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.activations.token_importance import Weights
+from transfuse.activations.token_importance import PositionWeights
 from transfuse.base.batch import Batch, places
 from transfuse.base.distributed import process_group
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
-from transfuse.merging.gram import GramMatrix, added, gram_matrix, importance_sample, of_all
-from transfuse.merging.layer_groups import Branch, Stage
-from transfuse.merging.layers import Modules, agrees, fit_layer, load, modules_of, states
+from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
+from transfuse.merging.layer_groups import SelectableUnits, Stage
+from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
 from transfuse.merging.split import Fit, Split
 from transfuse.merging.unit_selection import Parameters, assemble, select_units
 from transfuse.network.spec import Linear
 
-ROWS = 8  # that units are chosen by, for each candidate, where there are so many
-PRODUCTS = 5e10  # of all candidates, a second or so: as long as they take no more, more rows are looked at
+ROWS_PER_CANDIDATE = 8  # that units are chosen by, for each candidate, where there are so many
+MAX_PRODUCTS = 5e10  # of all candidates, a second or so: as long as they take no more, more rows are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class LayerwiseFit:
     models: Sequence[PrefixCache]  # the fused one first
     weights: Sequence[float]
     halves: tuple[Split, ...]
-    matters: dict[str, Weights]
+    matters: dict[str, PositionWeights]
 
     @property
     def fused(self) -> nn.Module:
@@ -53,9 +53,9 @@ class LayerwiseFit:
         """Every linear map of a stage, to the mean of the parents."""
         return self._solve(stage, [self._moments(stage, half, [None])[0] for half in self.halves])
 
-    def choose(self, stage: Stage, units: Branch, reading: Stage) -> dict[str, Fit]:
+    def choose(self, stage: Stage, units: SelectableUnits, reading: Stage) -> dict[str, Fit]:
         """The same, but every unit may be the mean's or one parent's own."""
-        modules = modules_of(self.fused, (*units.written, units.reader.name))
+        modules = submodules(self.fused, (*units.written, units.reader.name))
         options = [None, *range(len(self.models) - 1)]
         moments = [self._moments(stage, half, options) for half in self.halves]
         if self._agree(stage, moments[1]):
@@ -63,20 +63,20 @@ class LayerwiseFit:
         fits, held_by = [], []
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
-                load(modules, states(modules_of(self.models[1 + option].model, modules)))
+                load_states(modules, copy_states(submodules(self.models[1 + option].model, modules)))
             fits.append(self._solve(stage, pair))
-            held_by.append(states(modules))
+            held_by.append(copy_states(modules))
         first = 0 if units.read.shape[1] > 1 else 1  # the means of heads are worth choosing, of hidden units not
         fit, held = (self._read(reading, units, modules, held_by, half, first) for half in self.halves)
         chosen = select_units(units, fit, held, first)
-        load(modules, assemble(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
+        load_states(modules, assemble(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
         return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
 
     def _agree(self, stage: Stage, by_option: Sequence[Sequence[GramMatrix]]) -> bool:
         """Whether the means write what every parent does: then there is nothing to choose among."""
         return all(
-            agrees(linear, self.fused.get_submodule(linear.name), wanted)
+            matches_targets(linear, self.fused.get_submodule(linear.name), wanted)
             for option in by_option
             for linear, wanted in zip(stage.linears, option, strict=True)
         )
@@ -97,16 +97,16 @@ class LayerwiseFit:
             rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
             targets = self._targets(stage, seen, batch, shares, options)
             found = [
-                added(old, gram_matrix(_flat(seen[reads]), sought, row))
+                accumulate(old, gram_matrix(_flat(seen[reads]), sought, row))
                 for old, row, *sought in zip(found, rows, *targets, strict=True)
             ]
-        apart = [each.apart() for each in of_all([each for each in found if each])]
+        apart = [each.apart() for each in sum_over_processes([each for each in found if each])]
         return [list(each) for each in zip(*apart, strict=True)]
 
     def _read(
         self,
         reading: Stage,
-        units: Branch,
+        units: SelectableUnits,
         modules: Modules,
         options: Sequence[Mapping[str, Parameters]],
         half: Split,
@@ -116,22 +116,24 @@ class LayerwiseFit:
         there are many."""
         reads = HookPoint(units.reader.name, "input", units.reader.reads[0])
         candidates = units.read.numel() * (len(options) - first)
-        most = max(ROWS * candidates, PRODUCTS / candidates**2) / (len(half.batches) * process_group().count)
+        most = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2) / (
+            len(half.batches) * process_group().count
+        )
         means = every = None
         for number, (batch, shares) in enumerate(zip(half.batches, half.shares, strict=True)):
             inputs = []
             for option in options:
-                load(modules, option)
+                load_states(modules, option)
                 seen = self.models[0].observe([reads, *reading.stream], batch)
                 inputs.append(_flat(seen[reads]))
             (targets,) = self._targets(reading, seen, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
             drawn, counts = importance_sample(self._rows(units.reader, seen[reads], batch), most, number)
-            means = added(means, gram_matrix(inputs[0][drawn], [target[drawn]], counts))
-            every = added(
+            means = accumulate(means, gram_matrix(inputs[0][drawn], [target[drawn]], counts))
+            every = accumulate(
                 every, gram_matrix(torch.cat([each[drawn] for each in inputs[first:]], 1), [target[drawn]], counts)
             )
-        means, every = of_all([each for each in (means, every) if each is not None])
+        means, every = sum_over_processes([each for each in (means, every) if each is not None])
         return means, every
 
     def _targets(

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import execution_steps, hooked, stacks
+from transfuse.activations.execution_order import block_lists, execution_steps, forward_hooks
 from transfuse.base.batch import Batch, cut, has_answers, labels_of, places, single
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import samples_at_once
@@ -32,7 +32,7 @@ from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import History, LogitsFn, TrainingLoop, train
 from transfuse.distillation.muon import Muon
 from transfuse.distillation.teacher_weighting import (
-    Scores,
+    Logits,
     Shares,
     WeightingFn,
     uniform,
@@ -41,14 +41,16 @@ from transfuse.distillation.teacher_weighting import (
 )
 from transfuse.network.model import logits
 
-STREAMS = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
-SAMPLES = 25  # seen at a time, at most, but see `_at_once`
-ANSWERS = 100  # of a step, at least: of images, one each, it takes more of them than of texts
-FITTED = 2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
-LEAST = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
-ROOM = 2**30  # bytes that may be remembered of what parents show of samples that come again as they were
+STREAM_WEIGHT = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
+MAX_SAMPLES = 25  # seen at a time, at most, but see `_at_once`
+MIN_ANSWERS = 100  # of a step, at least: of images, one each, it takes more of them than of texts
+MAX_FITTED_SAMPLES = (
+    2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
+)
+MIN_SIZE = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
+CACHE_BYTES = 2**30  # bytes that may be remembered of what parents show of samples that come again as they were
 
-Seen = tuple[Scores, list[Tensor]]  # what a model says of a batch, and what its blocks put out
+Seen = tuple[Logits, list[Tensor]]  # what a model says of a batch, and what its blocks put out
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,17 @@ class WeightDistillation(TrainingLoop):
             if found
         ]
         super().__init__([fused], optimizers, parents, weights, (fit, halves[1]), options, believe, seed)
-        self.memory = BatchCache(fit, ROOM)
-        self.draws = max(ceil(ANSWERS / len(self.memory.get_or_compute(fit[0], self._target).said)), ceil(due / count))
+        self.memory = BatchCache(fit, CACHE_BYTES)
+        self.draws = max(
+            ceil(MIN_ANSWERS / len(self.memory.get_or_compute(fit[0], self._target).said)), ceil(due / count)
+        )
 
     def loss(self, batch: Batch) -> Tensor:
         target = self.memory.get_or_compute(batch, self._target)
         said, mine = self._seen(self.fused, batch)
         found = cross_entropy(said, target.said)
         errors = [_error(_rows(own, batch), each) for own, each in zip(mine, target.streams, strict=True)]
-        return found + STREAMS * torch.stack(errors).mean() if errors else found
+        return found + STREAM_WEIGHT * torch.stack(errors).mean() if errors else found
 
     @torch.no_grad()
     def _target(self, batch: Batch) -> Target:
@@ -151,26 +155,26 @@ class WeightDistillation(TrainingLoop):
         def keep(block: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
             found.append(output[0] if isinstance(output, tuple) else output)
 
-        with hooked([model.get_submodule(name) for name in self.watched], keep):
+        with forward_hooks([model.get_submodule(name) for name in self.watched], keep):
             said = logits(model, batch, model.get_output_embeddings())
         return said, found
 
 
 def _at_once(batch: Batch) -> int:
     """Samples; a GPU, which takes hardly longer for more, sees a whole step of those that ask for one answer each."""
-    return ANSWERS if single(batch) and next(iter(batch.values())).is_cuda else SAMPLES
+    return MIN_ANSWERS if single(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
 
 
 def _matrices(model: PreTrainedModel) -> set[int]:
     """By `id`: those of the blocks that something is multiplied with."""
-    inside = [module for found in stacks(model).values() for block in found for module in block.modules()]
+    inside = [module for found in block_lists(model).values() for block in found for module in block.modules()]
     multiplied = [module for module in inside if not isinstance(module, nn.Embedding)]
     return {id(each) for module in multiplied for each in module.parameters(recurse=False) if each.ndim == 2}
 
 
 def _size(tensor: Tensor) -> float:
     """Root mean square."""
-    return max(float(tensor.detach().square().mean().sqrt()), LEAST)
+    return max(float(tensor.detach().square().mean().sqrt()), MIN_SIZE)
 
 
 def _error(own: Float[Tensor, "row unit"], wanted: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import affordable, execution_steps, levels
+from transfuse.activations.execution_order import execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import token_importance
 from transfuse.base.batch import Batch, batch_size, cut, held_out
@@ -26,15 +26,17 @@ from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
-from transfuse.merging.layer_groups import Stage, branch, stages
-from transfuse.merging.layers import keep, modules_of, restored
+from transfuse.merging.layer_groups import Stage, selectable_units, stages
+from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import fit_output_head, output_head
 from transfuse.merging.split import Fit, Split
 from transfuse.network.spec import Spec
 
-ROOM = 2**30  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
-SELECTABLE = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
+CACHE_BYTES = (
+    2**30
+)  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
+MAX_CANDIDATE_INPUTS = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
 
 
 def least_squares(
@@ -80,36 +82,36 @@ def least_squares(
     every = [batch for half in halves for batch in half.batches]
     names = [stage.names() for stage in todo]
     order = execution_steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
-    order = affordable(order, sum(map(batch_size, every)) * (1 + len(parents)), ROOM)
+    order = steps_within_budget(order, sum(map(batch_size, every)) * (1 + len(parents)), CACHE_BYTES)
     models = [
         PrefixCache(fused, every, order),
-        *(PrefixCache(parent, every, order, ROOM // len(parents)) for parent in parents),
+        *(PrefixCache(parent, every, order, CACHE_BYTES // len(parents)) for parent in parents),
     ]
     sweep = LayerwiseFit(models, weights, halves, matters)
-    before = levels(order, names)
+    before = prefix_lengths(order, names)
     found: dict[str, Fit] = {}
     for place, stage in enumerate(each(todo)):
         if (kept := store.load(f"stage {place}")) is not None:
-            found |= restored(fused, kept)
+            found |= restore_layers(fused, kept)
             continue
         level = before[place]
         sweep.advance(level)
         together = [each for each, its in zip(todo, before, strict=True) if its == level]
         sweep.watch(together, min((each for each in before if each > level), default=len(order)))
-        units = branch(spec, stage, todo[place + 1 :])
-        if units and units.read.numel() * len(parents) <= SELECTABLE:
+        units = selectable_units(spec, stage, todo[place + 1 :])
+        if units and units.read.numel() * len(parents) <= MAX_CANDIDATE_INPUTS:
             reading = next(later for later in todo if units.reader in later.linears)
             changed, new = {*units.written, units.reader.name}, sweep.choose(stage, units, reading)
         else:
             changed, new = set(), sweep.fit(stage)
-        keep(store, f"stage {place}", modules_of(fused, {*changed, *new}), new)
+        save_layers(store, f"stage {place}", submodules(fused, {*changed, *new}), new)
         found |= new
     if last and (kept := store.load("readout")) is not None:
-        found |= restored(fused, kept)
+        found |= restore_layers(fused, kept)
     elif last:
         sweep.advance(len(order))
         new = {last.name: fit_output_head(last, sweep.models, halves)}
-        keep(store, "readout", modules_of(fused, new), new)
+        save_layers(store, "readout", submodules(fused, new), new)
         found |= new
     return found
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import hooked
+from transfuse.activations.execution_order import forward_hooks
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import answers_per_sample, batch_size, cast, mean_by
 from transfuse.base.distributed import process_group
@@ -28,9 +28,9 @@ from transfuse.network.spec import Linear, Norm, Spec
 
 RIDGE_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 ITERATIONS = 20  # of L-BFGS for each, from where the one before ended
-ENTRIES = 2**24  # scores that are looked at, at most
-LARGEST = 2**24  # entries of a matrix that is fitted, at most
-WORTH = 0.1  # of what the mean lacks of the parents' answers, which it has to be better by to be replaced
+MAX_SCORES = 2**24  # scores that are looked at, at most
+MAX_MATRIX_ENTRIES = 2**24  # entries of a matrix that is fitted, at most
+MIN_GAIN = 0.1  # of what the mean lacks of the parents' answers, which it has to be better by to be replaced
 
 
 Seen = dict[nn.Module, tuple[Tensor, Tensor]]  # by module, what it last read and put out
@@ -59,7 +59,7 @@ def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     norm = next((each for each in reversed(spec.norms()) if each.space == last.reads[0]), None)
     watched = {each.name: model.get_submodule(each.name) for each in (last, norm) if each}
     seen: Seen = {}
-    with hooked(watched.values(), _keep(seen)):
+    with forward_hooks(watched.values(), _keep(seen)):
         said = predict(model, cast(example_inputs(model.config), model.dtype))
     read, scores = seen[watched[last.name]]
     if not torch.equal(scores.flatten(0, -2).float(), said):
@@ -67,12 +67,12 @@ def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     matrix = watched[last.name].get_parameter("weight")
     places = [values.data_ptr() for values in model.state_dict(keep_vars=True).values()]
     if places.count(matrix.data_ptr()) == 1:
-        return OutputHead(last, None) if matrix.numel() <= LARGEST else None
+        return OutputHead(last, None) if matrix.numel() <= MAX_MATRIX_ENTRIES else None
     return OutputHead(last, norm) if norm and torch.equal(seen[watched[norm.name]][1], read) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class HeadSamples:
     """What the head reads of every answer that is asked for, what should be said, and of which sample it is."""
 
     reads: Float[Tensor, "row reads"]
@@ -92,7 +92,7 @@ def fit_output_head(found: OutputHead, models: Sequence[PrefixCache], halves: Se
     if not len(fit.sample) or not len(held.sample):
         return Fit(None, 0.0)
     fused = models[0].model
-    problem = Problem(found, fused)
+    problem = HeadProblem(found, fused)
     stays = held.losses(problem.scores(held.reads))
     tried: list[tuple[float | None, dict[str, Tensor], Tensor]] = [(None, problem.state(), stays)]
     for pull in RIDGE_PENALTIES:
@@ -104,7 +104,7 @@ def fit_output_head(found: OutputHead, models: Sequence[PrefixCache], halves: Se
     chosen, state, losses = next(each for each in tried if _within_one_error(each[2], least))
     own = held.losses(held.wanted.clamp_min(1e-30).log()).mean()
     gain = float((stays.mean() - losses.mean()) / (stays.mean() - own).clamp_min(1e-30))
-    if gain < WORTH:
+    if gain < MIN_GAIN:
         return Fit(None, 0.0)
     problem.write(state)
     return Fit(chosen, gain)
@@ -115,7 +115,7 @@ def _within_one_error(losses: Float[Tensor, " sample"], best: Float[Tensor, " sa
     return float(more.mean()) <= float(more.std(correction=0)) / len(more) ** 0.5
 
 
-class Problem:
+class HeadProblem:
     """Scores as a function of what is added to the weights."""
 
     def __init__(self, found: OutputHead, model: nn.Module) -> None:
@@ -139,7 +139,7 @@ class Problem:
         changed = reads * (1 + self.added.get("gain", zero)) + self.added.get("shift", zero)
         return linear(changed, self.matrix + self.added.get("matrix", zero), bias)
 
-    def descend(self, rows: Rows, pull: float) -> None:
+    def descend(self, rows: HeadSamples, pull: float) -> None:
         """Towards the least cross-entropy, with every entry pulled back as much as it changes the scores."""
         square, weight = rows.reads.square().mean(), self.matrix.square().mean()
         sizes = {"matrix": square, "gain": square * weight, "shift": weight, "bias": torch.ones(())}
@@ -175,16 +175,16 @@ class Problem:
             self.norm["bias"].copy_(self.norm["bias"] * factor + added["shift"])
 
 
-def _rows(found: OutputHead, models: Sequence[PrefixCache], half: Split) -> Rows:
+def _rows(found: OutputHead, models: Sequence[PrefixCache], half: Split) -> HeadSamples:
     """Drawn evenly, where there are too many; the scores of one model at a time."""
     group, head = process_group(), models[0].model.get_submodule(found.map.name)
     seen: Seen = {}
-    kept: list[Rows] = []
+    kept: list[HeadSamples] = []
     first = 0
     for batch, shares in zip(half.batches, half.shares, strict=True):
-        with hooked([head], _keep(seen)), models[0].of(batch):
+        with forward_hooks([head], _keep(seen)), models[0].of(batch):
             answers, classes = predict(models[0].model, batch).shape
-        step = max(1, -(-answers * classes * len(half.batches) * group.count // ENTRIES))
+        step = max(1, -(-answers * classes * len(half.batches) * group.count // MAX_SCORES))
         drawn = slice(len(kept) % step, None, step)
         reads = seen[head][0].flatten(0, -2)[drawn].float()
         sample = answers_per_sample(batch, answers)[drawn].to(reads.device)
@@ -192,13 +192,13 @@ def _rows(found: OutputHead, models: Sequence[PrefixCache], half: Split) -> Rows
         for parent, share in zip(models[1:], shares.to(reads), strict=True):
             with parent.of(batch):
                 wanted += share[sample].unsqueeze(1) * predict(parent.model, batch)[drawn].softmax(-1)
-        kept.append(Rows(reads, wanted, sample + first))
+        kept.append(HeadSamples(reads, wanted, sample + first))
         first += batch_size(batch)
-    before, every = 0, list[Rows]()
+    before, every = 0, list[HeadSamples]()
     for theirs, count in group.all_gather((kept, first)):
         every += [replace(rows, sample=rows.sample + before) for rows in theirs]
         before += count
-    return Rows(*(torch.cat([getattr(each, name) for each in every]) for name in ("reads", "wanted", "sample")))
+    return HeadSamples(*(torch.cat([getattr(each, name) for each in every]) for name in ("reads", "wanted", "sample")))
 
 
 def _keep(seen: Seen) -> Callable[[nn.Module, Any, Any], None]:

@@ -7,15 +7,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.merging.gram import GramMatrix
-from transfuse.merging.layer_groups import Branch
+from transfuse.merging.layer_groups import SelectableUnits
 from transfuse.network.spec import Linear
 
 NEGLIGIBLE = 1e-6  # of the target's square: an error as small as that is rounding (of float32 products), and stays
 RIDGE = 1e-3  # relative to the inputs' mean square
-PANEL = 64  # columns of a factor, by the least
+PANEL_COLUMNS = 64  # columns of a factor, by the least
 
 Parameters = dict[str, Tensor]
-Read = tuple[GramMatrix, GramMatrix]
+GramPair = tuple[GramMatrix, GramMatrix]
 
 
 def forward_selection(
@@ -80,13 +80,13 @@ class Residual:
         self.seen += mine @ (target @ target.T) @ mine.transpose(1, 2) - both - both.transpose(1, 2)
         self.own -= mine @ mine.transpose(1, 2)
         self.columns, self.explained = torch.cat([before, column], 1), torch.cat([said, target])
-        if self.columns.shape[1] >= PANEL:
+        if self.columns.shape[1] >= PANEL_COLUMNS:
             self.inputs -= self.columns @ self.columns.T
             self.cross -= self.columns @ self.explained
             self.columns, self.explained = self.columns[:, :0], self.explained[:0]
 
 
-def select_units(units: Branch, fit: Read, held: Read, first: int) -> list[int]:
+def select_units(units: SelectableUnits, fit: GramPair, held: GramPair, first: int) -> list[int]:
     """Units of all options one after the other, the means before each parent's own; the means, where nothing else
     explains held-out samples better.
 
@@ -105,7 +105,7 @@ def select_units(units: Branch, fit: Read, held: Read, first: int) -> list[int]:
     return list(range(count))
 
 
-def _one(units: Branch, place: int) -> Int[Tensor, " entry"]:
+def _one(units: SelectableUnits, place: int) -> Int[Tensor, " entry"]:
     """Where the one is that stands for the reader's bias, if it has one."""
     return torch.tensor([place] if units.reader.bias else [], dtype=torch.long)
 
@@ -118,7 +118,7 @@ def _error(fit: GramMatrix, held: GramMatrix, kept: Int[Tensor, " kept"]) -> flo
 
 def assemble(
     linears: Sequence[Linear],
-    units: Branch,
+    units: SelectableUnits,
     options: Sequence[Mapping[str, Parameters]],
     chosen: Sequence[int],
     weights: Sequence[float],

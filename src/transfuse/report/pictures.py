@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import matplotlib
 
 from transfuse.alignment.interface import Alignment
-from transfuse.distillation.loop import EVERY
+from transfuse.distillation.loop import VALIDATION_INTERVAL
 from transfuse.fusion.plan import BLOCK, kind
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
@@ -116,7 +116,9 @@ def _gains(facts: Facts) -> list[Figure]:
 def _courses(facts: Facts) -> list[Figure]:
     """How learning went: of maps, of weights, or of both."""
     series = {
-        name: [(min(look * EVERY, course["steps"]), excess) for look, excess in enumerate(course["excess"])]
+        name: [
+            (min(look * VALIDATION_INTERVAL, course["steps"]), excess) for look, excess in enumerate(course["excess"])
+        ]
         for name, key in (("maps", "learning"), ("weights", "learned_weights"))
         if (course := facts.record.get(key))
     }

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from transfuse.activations.hooks import HookPoint, outputs, record, table
+from transfuse.activations.hooks import HookPoint, output_points, parameter_values, record_activations
 from transfuse.activations.token_filter import TokenFilter
 from transfuse.alignment.flow.policy import Strength
 from transfuse.base.batch import Batch
@@ -31,20 +31,20 @@ def activation_norms(
     count: dict[str, int] = {}
     cuts = columns(declaration(anchor))
     for batch in batches:
-        seen = record(anchor, probes.values(), batch, cuts, select)
+        seen = record_activations(anchor, probes.values(), batch, cuts, select)
         for name, probe in probes.items():
             values = seen[probe].flatten(0, -2).double().abs()
             sums[name] = sums.get(name, torch.zeros(())) + values.sum(0)
             count[name] = count.get(name, 0) + len(values)
     tables = {name: probe for name, probe in where(spec).items() if probe.side == "parameter"}
     return {name: total / count[name] for name, total in sums.items()} | {
-        name: table(anchor, probe).double().abs().flatten(0, -2).mean(0) for name, probe in tables.items()
+        name: parameter_values(anchor, probe).double().abs().flatten(0, -2).mean(0) for name, probe in tables.items()
     }
 
 
 def where(spec: Spec) -> dict[str, HookPoint]:
     """Where a space shows that enters a junction: at its writer, or, itself joined, at what reads it."""
-    written = {str(probe.axis): probe for probe in reversed(outputs(spec))}
+    written = {str(probe.axis): probe for probe in reversed(output_points(spec))}
     read = {str(norm.space): HookPoint(norm.name, "input", norm.space) for norm in spec.norms()}
     read |= {
         str(axis): HookPoint(op.name, "input", axis)
@@ -72,12 +72,14 @@ def released_strengths(
     probes = where(spec)
     hooked = {name: probe for name, probe in probes.items() if probe.side != "parameter"}
     cuts = columns(declaration(anchor))
-    seen = [record(anchor, hooked.values(), batch, cuts, select) for batch in batches]
+    seen = [record_activations(anchor, hooked.values(), batch, cuts, select) for batch in batches]
     samples = {
         name: TRANSFORMED[transform](torch.cat([each[probe].flatten(0, -2) for each in seen]))
         for name, probe in hooked.items()
     }
-    samples |= {name: table(anchor, probe).flatten(0, -2) for name, probe in probes.items() if name not in hooked}
+    samples |= {
+        name: parameter_values(anchor, probe).flatten(0, -2) for name, probe in probes.items() if name not in hooked
+    }
     for junction in (op for op in spec.ops if type(op) is Junction):
         if junction.space.name in samples and junction.space.name.endswith("middle"):
             samples[junction.space.name] = samples[junction.skip.name] + samples[junction.branch.name]

@@ -6,9 +6,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from transfuse.activations.cache import cached_moments
-from transfuse.activations.hooks import collect_moments, inputs, outputs
+from transfuse.activations.hooks import collect_moments, input_points, output_points
 from transfuse.activations.project import project_moments
-from transfuse.alignment.exact import coordinate_descent as exact_maps
+from transfuse.alignment.exact import evidence as views
 from transfuse.alignment.flow import flow as flow_maps
 from transfuse.alignment.flow import released
 from transfuse.alignment.flow.activation_norms import activation_norms, released_strengths
@@ -31,7 +31,7 @@ from transfuse.network.spec import Spec
 
 def align_flow(anchor: Network, source: Network, choices: AlignContext) -> Alignment:
     """Transport maps layer by layer (TF-OT). Widths may differ."""
-    options, kind = choices.paper, choices.evidence
+    options, kind = choices.flow, choices.evidence
     if kind == "both":
         raise ConfigError("align flow takes its evidence from activations or from weights, not from both; choose one")
     spec, target = (flow_spec(each.spec, options) for each in (source, anchor))
@@ -44,15 +44,15 @@ def align_flow(anchor: Network, source: Network, choices: AlignContext) -> Align
         widened = released.widened(way.spec, target)
         released.check_widths(options, way, source.spec, anchor.spec)
     evidence = flow_maps.from_weights(spec, theirs, ours)
-    nested = exact_maps.from_weights(way.spec, theirs, ours, target)
+    nested = views.from_weights(way.spec, theirs, ours, target)
     if kind == "activations":
-        probes = outputs(spec) if options.values == "values" else [*outputs(spec), *inputs(spec)]
+        probes = output_points(spec) if options.values == "values" else [*output_points(spec), *input_points(spec)]
         models = source.model, anchor.model
         look = partial(collect_moments, *models, batches=choices.batches, select=select)
         keep = partial(cached_moments, choices.store, collect=look, room=choices.room, tokens=options.tokens)
         seen = project_moments(*models, ordered(options, probes), partial(keep, rules=options.rules))
         evidence = flow_maps.from_activations(seen, evidence, options.values)
-        nested = exact_maps.or_else(exact_maps.from_activations(seen), nested)
+        nested = views.with_fallback(views.from_activations(seen), nested)
     weights: dict[str, Tensor] = {}
     if options.policy in WEIGHTED:
         if not choices.batches:
@@ -71,7 +71,7 @@ def align_flow(anchor: Network, source: Network, choices: AlignContext) -> Align
 
 def _weights(spec: Spec, anchor: nn.Module, choices: AlignContext) -> dict[str, Tensor]:
     """How strongly the anchor's units are active, for the weighted policies."""
-    options = choices.paper
+    options = choices.flow
     if options.rules == "corrected":
         return activation_norms(spec, anchor, choices.batches, selection(options, spec))
     # As released, the attention output of the seventh block is weighed by all tokens, but matched by the class token.
