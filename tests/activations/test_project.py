@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from transfuse.activations.hooks import collect_moments
 from transfuse.activations.project import project_moments
 from transfuse.alignment.exact.canonical_form import canonicalize
-from transfuse.alignment.exact.coordinate_descent import probes as exact_probes
+from transfuse.alignment.exact.evidence import hook_points as exact_probes
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.config.literals import FlowOptions
 from transfuse.network.model import network, sharing_tensors

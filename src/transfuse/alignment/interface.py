@@ -29,7 +29,7 @@ class AlignContext:
 
     evidence: Evidence
     batches: Sequence[Batch] = ()
-    paper: FlowOptions = field(default_factory=FlowOptions)
+    flow: FlowOptions = field(default_factory=FlowOptions)
     groups: Groups = "all"
     store: Store = NO_STORE
     progress: Progress = silent

@@ -82,7 +82,7 @@ def test_different_widths_come_out_in_the_anchors_shape(plan):
 
 def test_uniform_plan_is_a_control_that_knows_nothing():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions("uniform")))
+    aligned = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions("uniform")))
     weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
     torch.testing.assert_close(weight, weight.mean().expand_as(weight))
 
@@ -113,7 +113,7 @@ def test_queries_and_keys_of_one_map(options, evidence):
 def test_a_joint_map_mixes_queries_with_keys():
     """The stacked tensor, carried by the stacked map, cut in two again."""
     anchor, source = pair()
-    found = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions(queries="joint")))
+    found = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(queries="joint")))
     names = [f"vit.layers.0.attention.{which}_proj.weight" for which in "qk"]
     stream, joint = (found.matches[name].map for name in ("tokens", "0.qk.joint"))
     stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward.double()
@@ -125,7 +125,7 @@ def test_a_joint_map_mixes_queries_with_keys():
 @pytest.mark.parametrize("heads", ["crossed", "aware"])
 def test_head_aware_plans_do_not_leave_their_head(heads):
     anchor, source = pair()
-    plan = METHODS["flow"](anchor, source, AlignContext("weights", paper=FlowOptions(heads=heads))).matches[
+    plan = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(heads=heads))).matches[
         "vit.layers.0.attention.v_proj"
     ].map.plan()  # fmt: skip
     mass = plan.unflatten(1, (3, 8)).unflatten(0, (3, 8)).sum((1, 3))

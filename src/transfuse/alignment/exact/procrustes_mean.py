@@ -1,66 +1,70 @@
-"""A common basis for more than two models: each is aligned to the mean of all others, until nothing improves.
+"""A common basis for more than two models: generalized Procrustes analysis (Gower, 1975) over every exact group.
 
-Generalised Procrustes analysis (Gower, 1975) over every exact group: a barycentre instead of an anchor's basis. Each
-model has one map into it, so that maps between any two are consistent by construction (Crisostomi et al., 2405.17897,
-who know permutations, and reach it by Frank-Wolfe steps). The anchor stays where it is: a group acts linearly, so that
-only how models lie to each other matters, and the merged model has its basis.
+Each model is aligned to the mean of all others until the models stop coming closer. Each model has one map into the
+common basis, so maps between any two models are consistent by construction. Crisostomi et al. (2405.17897) do this for
+permutations, with Frank-Wolfe steps. The anchor does not move: a group acts linearly, so only the positions of the
+models relative to each other matter, and the merged model has the anchor's basis.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from transfuse.alignment.exact.coordinate_descent import coordinate_descent, from_weights
+from transfuse.alignment.exact.coordinate_descent import coordinate_descent
+from transfuse.alignment.exact.evidence import from_weights
 from transfuse.alignment.exact.groups import identity
 from transfuse.alignment.interface import Alignment, aligned_weights
 from transfuse.alignment.transform import transform_all
-from transfuse.base.lazy import Hold, Tensors, in_memory
+from transfuse.base.lazy import Materialize, Tensors, in_memory
 from transfuse.merging.mean import mean
 from transfuse.transport.solve import Match
 
-ROUNDS = 10  # at most
-TOLERANCE = 1e-3  # it ends where a round takes less than this share of the spread away
+MAX_ROUNDS = 10
+TOLERANCE = 1e-3  # it stops after a round that lowers the dispersion by less than this share
 
 
 def generalized_procrustes(
     alignments: Sequence[Alignment],
     weights: Sequence[float],
-    each: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
-    hold: Hold = in_memory,
+    track: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
+    hold: Materialize = in_memory,
 ) -> list[Alignment]:
-    """The same models, moved within their groups towards each other.
+    """Move the models within their groups towards each other.
 
     Args:
-        alignments: of all models after the anchor, by exact groups; `weights`: of the anchor and of them.
-        hold: what to do with models that are used again.
+        alignments: exact alignments of all models after the anchor.
+        weights: of the anchor and of these models.
+        track: wraps the rounds, to show progress.
+        hold: whether tensors that are used again are kept or computed anew.
     """
-    found = list(alignments)
-    before = dispersion(found, weights)
-    for _ in each(range(ROUNDS)):
-        for index, one in enumerate(found):
-            others = [other for place, other in enumerate(aligned_weights(found)) if place != index + 1]
-            rest = [weight for place, weight in enumerate(weights) if place != index + 1]
-            rest = rest if sum(rest) else [1.0] * len(rest)
-            target = hold(mean(others, [weight / sum(rest) for weight in rest]))
-            found[index] = replace(one, carried=hold(_towards(one, target)))
-        now = dispersion(found, weights)
-        if now > (1 - TOLERANCE) * before:
+    closer = list(alignments)
+    before = dispersion(closer, weights)
+    for _ in track(range(MAX_ROUNDS)):
+        for index, alignment in enumerate(closer):
+            others = [model for place, model in enumerate(aligned_weights(closer)) if place != index + 1]
+            shares = [weight for place, weight in enumerate(weights) if place != index + 1]
+            shares = shares if sum(shares) else [1.0] * len(shares)
+            target = hold(mean(others, [share / sum(shares) for share in shares]))
+            closer[index] = replace(alignment, carried=hold(_realigned(alignment, target)))
+        after = dispersion(closer, weights)
+        if after > (1 - TOLERANCE) * before:
             break
-        before = now
-    return found
+        before = after
+    return closer
 
 
 def dispersion(alignments: Sequence[Alignment], weights: Sequence[float]) -> float:
-    """The weighted squared distance of all models from their mean."""
+    """Return the weighted squared distance of all models from their mean."""
     models = aligned_weights(alignments)
     total = 0.0
-    for name, middle in mean(models, weights).items():
+    for name, center in mean(models, weights).items():
         for weight, model in zip(weights, models, strict=True):
-            total += weight * float((model[name].double() - middle.double()).square().sum())
+            total += weight * float((model[name].double() - center.double()).square().sum())
     return total
 
 
-def _towards(aligned: Alignment, target: Tensors) -> Tensors:
-    """A carried model, carried on to a target in the same basis."""
-    start = {name: Match(identity(space), 1.0) for name, space in aligned.spec.spaces().items()}
-    matches = coordinate_descent(aligned.spec, from_weights(aligned.spec, aligned.carried, target), start)
-    return transform_all(aligned.spec, aligned.carried, {name: match.map for name, match in matches.items()})
+def _realigned(alignment: Alignment, target: Tensors) -> Tensors:
+    """Align a model in the common basis, by its weights, to a target in the same basis."""
+    spec = alignment.spec
+    start = {name: Match(identity(space), 1.0) for name, space in spec.spaces().items()}
+    matches = coordinate_descent(spec, from_weights(spec, alignment.carried, target), start)
+    return transform_all(spec, alignment.carried, {name: match.map for name, match in matches.items()})

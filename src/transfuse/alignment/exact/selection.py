@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples, unlabelled
+from transfuse.base.batch import Batch, batch_size, first_samples, without_labels
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.lazy import Tensors
 from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
@@ -78,7 +78,7 @@ def _distances(
     moved = with_tensors(source, carried)
     total = 0.0
     for batch in batches:
-        inputs = {name: values.to(anchor.device) for name, values in unlabelled(batch).items()}
+        inputs = {name: values.to(anchor.device) for name, values in without_labels(batch).items()}
         one, two, found = (model_output(model, inputs) for model in (anchor, moved, merged))
         total += float(((one + two) / 2 - found).square().sum()) / batch_size(inputs)
     return total

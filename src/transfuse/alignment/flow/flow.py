@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from transfuse.activations.hooks import STACK_SEPARATOR, HookPoint
-from transfuse.alignment.exact.coordinate_descent import Evidence as NestedEvidence
 from transfuse.alignment.exact.coordinate_descent import solve_one
+from transfuse.alignment.exact.evidence import Evidence as NestedEvidence
 from transfuse.alignment.flow.policy import Policy, Strength
 from transfuse.alignment.match_store import MatchStore
 from transfuse.alignment.transform import transform_tensor_dict

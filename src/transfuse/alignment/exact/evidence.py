@@ -1,0 +1,163 @@
+"""Evidence of which units correspond: moments of activations and of weights, per space."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transfuse.activations.hooks import HookPoint, input_points, output_points, stream_points
+from transfuse.alignment.transform import transform_tensor_dict
+from transfuse.base.lazy import Tensors
+from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
+from transfuse.network.spec import Spec
+from transfuse.transport.cost import Moments, centre, moments, standardise
+from transfuse.transport.maps import Map
+
+View = tuple[tuple[Space, ...], Moments]
+"""Moments of both models over the units of one or more spaces, which are flattened in this order."""
+
+Evidence = Callable[[Space, Mapping[str, Map]], Iterable[View]]
+"""Returns the views of an outermost space and of the spaces within it, given the maps of other spaces by name."""
+
+CACHE_BYTES = 2**28  # of views that are kept from one round to the next
+
+
+def hook_points(spec: Spec) -> list[HookPoint]:
+    """Return where activations are recorded: behind every norm, and at linear maps beside the residual stream."""
+    stream_names = {axis.name for norm in spec.norms() for axis in norm.space.spaces()}
+    beside = [
+        point
+        for point in (*output_points(spec), *input_points(spec))
+        if stream_names.isdisjoint(space.name for space in point.axis.spaces())
+    ]
+    return [*stream_points(spec), *beside]
+
+
+def product_dtype(point: HookPoint) -> torch.dtype | None:
+    """Return the precision of the products of activations; None for the precision of the activations.
+
+    A rotation also depends on directions that hardly vary, and so needs float64.
+    """
+    return None if _is_permuted(bare(point.axis)) else torch.float64
+
+
+def from_activations(statistics: Mapping[HookPoint, Moments]) -> Evidence:
+    """Match by activations: correlations for permutations, covariances for rotations; each hook point counts equally."""
+
+    def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
+        for point in statistics:
+            if root in _spaces(point.axis):
+                yield _spaces(point.axis), _unit_energy(_centered(bare(point.axis), statistics[point]))
+
+    return views
+
+
+def from_weights(
+    spec: Spec, source: Tensors, target: Tensors, wider: Spec | None = None, products: torch.dtype = torch.float64
+) -> Evidence:
+    """Match by weights (Git Re-Basin, Ainsworth et al., 2209.04836), extended to every exact group.
+
+    A view is a tensor that touches the space, with the source's other axes already mapped. Tensors whose other spaces
+    have no map yet are left out, so that the first round starts from the fixed ends: pixels, positions and classes.
+
+    Args:
+        wider: the target's declaration, if spaces other than the matched ones have other sizes there.
+        products: the precision of products of weights.
+    """
+    shapes = {
+        name: [space.units for axis in axes for space, _ in leaves(axis)]
+        for name, axes in (wider or spec).tensors().items()
+    }
+    tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
+
+    def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
+        for name, (axes, leaves_) in tensors.items():
+            dims = [dim for dim, leaf in enumerate(leaves_) if _is_shown_by(root, *leaf)]
+            others = [space for dim, (space, _) in enumerate(leaves_) if dim not in dims and space.free]
+            spaces = tuple(leaves_[dim][0] for dim in dims)
+            if not dims or len(set(spaces)) < len(spaces) or not all(space.name in maps for space in others):
+                continue  # a space without a map; or a tensor from the space to itself, which needs two maps at once
+            known = {space.name: maps[space.name] for space in others}
+            mapped = transform_tensor_dict(source[name], axes, known)
+            x, y = (_as_samples(values.reshape(shapes[name]), dims) for values in (mapped, target[name]))
+            yield spaces, moments(x, y, products=products)
+
+    return views
+
+
+def with_fallback(evidence: Evidence, fallback: Evidence) -> Evidence:
+    """Use `fallback` for the spaces that `evidence` does not show: experts and gains have no module to record."""
+
+    def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
+        shown: set[Space] = set()
+        for spaces, stats in evidence(root, maps):
+            shown.update(spaces)
+            yield spaces, stats
+        for spaces, stats in fallback(root, maps):
+            if {space for space in spaces if space.free} - shown:
+                yield spaces, _unit_energy(stats)
+
+    return views
+
+
+def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
+    """Add up several kinds of evidence, each scaled to its share of the total energy."""
+
+    def views(root: Space, maps: Mapping[str, Map]) -> list[View]:
+        scaled: list[View] = []
+        for evidence, share in shares:
+            unscaled = list(evidence(root, maps))
+            energy = sum(stats.energy() for _, stats in unscaled)
+            scaled += [(spaces, stats.times(share / energy)) for spaces, stats in unscaled] if energy else []
+        return scaled
+
+    return views
+
+
+def cached(evidence: Evidence) -> Evidence:
+    """Compute evidence that depends on no other map once per space, and keep it up to `CACHE_BYTES`."""
+    cache: dict[Space, list[View]] = {}
+    too_large: set[Space] = set()
+
+    def views(root: Space, maps: Mapping[str, Map]) -> Iterable[View]:
+        if root in cache or root in too_large:
+            return cache[root] if root in cache else evidence(root, maps)
+        new = list(evidence(root, maps))
+        sizes = (stats.cross.nbytes for entry in (*cache.values(), new) for _, stats in entry)
+        if sum(sizes) <= CACHE_BYTES:
+            cache[root] = new
+        else:
+            too_large.add(root)
+        return new
+
+    return views
+
+
+def _spaces(axis: Axis) -> tuple[Space, ...]:
+    return tuple(space for space, _ in leaves(bare(axis)))
+
+
+def _is_permuted(axis: Axis) -> bool:
+    return isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
+
+
+def _centered(axis: Axis, stats: Moments) -> Moments:
+    return standardise(stats) if _is_permuted(axis) else centre(stats)
+
+
+def _unit_energy(stats: Moments) -> Moments:
+    energy = stats.energy()
+    return stats.times(1 / energy) if energy else stats
+
+
+def _is_shown_by(root: Space, space: Space, mode: Mode) -> bool:
+    """Return whether an axis tells units of `root` apart: a factor per unit does so only for permuted units."""
+    return root in (space, *space.ancestors()) and (not mode.diagonal or space.group is Group.PERMUTATION)
+
+
+def _as_samples(values: Tensor, dims: Sequence[int]) -> Float[Tensor, "sample unit"]:
+    """Flatten these dimensions into units, and all others into samples."""
+    last = values.movedim(list(dims), list(range(-len(dims), 0)))
+    return last.reshape(-1, prod(last.shape[-len(dims) :]))
