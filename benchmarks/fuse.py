@@ -33,8 +33,8 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
 from transfuse.data.samples import load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import own_preparer
-from transfuse.fusion.cost_model import Estimate
+from transfuse.data.tasks import model_preparer
+from transfuse.fusion.plan import Estimate
 
 WAYS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},
@@ -75,7 +75,7 @@ def floor(models: list[Path], samples: int, output: Path) -> None:
     with torch.no_grad():
         if samples:
             drawn = load_samples(str(DATA / "cifar10" / "train.parquet"), CALIBRATION).take(samples, 0)
-            for batch in drawn.batches(own_preparer(models[0], loaded[0]), 16):
+            for batch in drawn.batches(model_preparer(models[0], loaded[0]), 16):
                 for model in loaded:
                     model(**{name: values for name, values in batch.items() if name != "labels"})
     loaded[0].save_pretrained(output)

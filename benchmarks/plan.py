@@ -1,9 +1,9 @@
-"""What `transfuse plan` foretells, beside what then happens: seconds and peak memory, loaded and streamed.
+"""Compare the peak memory that `transfuse plan` predicts with the measured one, loaded and streamed.
 
 python benchmarks/plan.py
 
-Random checkpoints, deleted after: ViTs in float32 by width, Llamas in bfloat16. Every fusion is a process of its own,
-timed from outside, imports included. Rows of other ways than the given ones stay.
+The checkpoints are random and deleted afterwards: ViTs in float32 by width, Llamas in bfloat16. Every fusion runs in
+its own process. Rows of other ways than the given ones are kept.
 """
 
 import argparse
@@ -54,8 +54,8 @@ def main() -> None:
             for way in args.ways:
                 for streamed in (False, True):
                     given = [*map(str, models), *WAYS[way]]
-                    told, *_ = run(["plan", *given], args.threads)
-                    least = told["streamed_bytes"] if streamed else 10**12
+                    plan, *_ = run(["plan", *given], args.threads)
+                    least = plan["streamed_bytes"] if streamed else 10**12
                     output = folder / f"{label}-{way}-{streamed}"
                     found, watch, seconds = run(
                         ["fuse", *given, "-o", str(output), "--max-memory", str(least)], args.threads
@@ -64,8 +64,8 @@ def main() -> None:
                         continue  # so small that both fit
                     row = {
                         "models": label, "way": way, "streamed": streamed, "seconds": seconds,
-                        "foretold_seconds": told["seconds"], "peak_bytes": watch.peak,
-                        "foretold_bytes": told["streamed_bytes" if streamed else "loaded_bytes"],
+                        "peak_bytes": watch.peak,
+                        "predicted_bytes": plan["streamed_bytes" if streamed else "loaded_bytes"],
                     }  # fmt: skip
                     rows.append(row)
                     print(row, flush=True)
@@ -74,13 +74,12 @@ def main() -> None:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Foretold over measured."""
-    table = Table("models", "way", "", "seconds", "foretold / measured", "peak, GB", "foretold / measured")
+    """Print the measured memory, and the ratio of predicted to measured memory."""
+    table = Table("models", "way", "", "seconds", "peak, GB", "predicted / measured")
     for row in rows:
         table.add_row(
             row["models"], row["way"], "streamed" if row["streamed"] else "loaded", f"{row['seconds']:.1f}",
-            f"{row['foretold_seconds'] / row['seconds']:.2f}", f"{row['peak_bytes'] / 1e9:.2f}",
-            f"{row['foretold_bytes'] / row['peak_bytes']:.2f}",
+            f"{row['peak_bytes'] / 1e9:.2f}", f"{row['predicted_bytes'] / row['peak_bytes']:.2f}",
         )  # fmt: skip
     Console().print(table)
 

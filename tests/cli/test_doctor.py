@@ -15,7 +15,6 @@ from world import SIZES, Run, World, one_line
 
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.base.progress import Terminal
 from transfuse.checkpoint.load import load_model
 from transfuse.fusion.fuse import fuse
 from transfuse.network.model import network
@@ -127,16 +126,6 @@ def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     one_line(run("doctor", world.edited(lambda tensors: tensors.pop("classifier.bias"))), ["missing"])
     monkeypatch.setattr("transfuse.cli.jobs.doctor.available_bytes", lambda: 1000)
     one_line(run("doctor", world.a), ["memory", "free"])
-
-
-def test_what_takes_long_is_told_before(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(Terminal, "tell", lambda self, line: told.append(line))
-    run("doctor", world.a)
-    monkeypatch.setattr("transfuse.cli.jobs.doctor.LONG", 0.0)
-    run("doctor", world.a)
-    assert len(told) == 1
-    assert "minutes" in told[0]
 
 
 def test_units_out_of_place_are_counted(world: World) -> None:

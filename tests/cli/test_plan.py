@@ -1,4 +1,4 @@
-"""What would be matched and taken, told before anything is loaded."""
+"""`transfuse plan` tells what would be matched, and the memory and disk space, without loading weights."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,6 @@ from world import SIZES, Run, World, one_line
 
 from transfuse.base.sizes import format_bytes, parse_bytes
 from transfuse.checkpoint import load
-from transfuse.fusion.cost_model import Labour, Rates
 
 
 def told(world: World, run: Run, *more: object) -> dict[str, object]:
@@ -27,6 +26,7 @@ def test_spaces_and_sizes(world: World, run: Run) -> None:
     size = sum(file.stat().st_size for file in Path(world.a).glob("*.safetensors"))
     assert 0.8 * size < found["output_bytes"] <= size  # type: ignore[operator]
     assert not found["streams"]
+    assert not [name for name in found if "seconds" in name]
     assert told(world, run, "--align", "none")["spaces"] == []
     assert "soft plan" in {each["group"] for each in told(world, run, "--align", "flow")["spaces"]}  # type: ignore[attr-defined]
 
@@ -54,8 +54,3 @@ def test_sizes_as_people_write_them() -> None:
         8 * 10**9, 1_500_000, 2 * 2**30, 12, 3000,
     ]  # fmt: skip
     assert [format_bytes(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
-
-
-def test_labour_takes_time() -> None:
-    work = Labour(single=10, double=10, moved=10, seconds=1) + Labour(seconds=1)
-    assert work.takes(Rates(single=10, double=5, moved=2)) == 1 + 2 + 5 + 2

@@ -166,7 +166,7 @@ def test_without_answers_nothing_is_measured_but_all_is_shown(world: World, run:
         assert found["measured"] is None
         assert "Not measured" in page.shown
         assert found["matched"]
-    assert found["record"]["foretold"].keys() == {"seconds", "bytes"}
+    assert found["record"]["predicted"].keys() == {"bytes"}
 
 
 def test_tensor_by_tensor(world: World, run: Run) -> None:

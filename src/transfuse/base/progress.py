@@ -16,12 +16,9 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Passes items on, saying how far it is; what it is `doing` may change on the way. `tell`: a line that stays on a
-    terminal. `warn`: a line on stderr, wherever that goes."""
+    """Report progress: `track` passes items on and shows how many are done; `warn` writes a line to stderr."""
 
     def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]: ...
-
-    def tell(self, line: str) -> None: ...
 
     def warn(self, line: str) -> None: ...
 
@@ -31,9 +28,6 @@ class Silent:
 
     def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]:
         return items
-
-    def tell(self, line: str) -> None:
-        pass
 
     def warn(self, line: str) -> None:
         pass
@@ -58,12 +52,6 @@ class Terminal:
                 yield item
                 bar.update(task, advance=1, description=say())
 
-    def tell(self, line: str) -> None:
-        """Something to know before it begins; nothing where stderr is no terminal."""
-        console = Console(stderr=True)
-        if console.is_terminal:
-            console.print(line, markup=False, emoji=False, highlight=False)
-
     def warn(self, line: str) -> None:
         """Something that may go wrong."""
         print(f"transfuse: {line}", file=sys.stderr)
@@ -72,7 +60,7 @@ class Terminal:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Inside, libraries show no bar, no warning and no log line, and print nothing: stdout is for the result."""
-    with hushed():
+    with suppress_output():
         from transfuse.base.libraries import quiet  # imports the libraries, which may warn already
 
         with quiet():
@@ -80,7 +68,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Inside, nothing is printed, warned of or logged; no library is imported."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -172,7 +172,6 @@ def outlook_table(found: FusionPlan) -> Group:
         f"models: {way}",
         f"memory: about {memory}{'' if found.streams else other}",
         f"disk: {format_bytes(found.output_bytes)}, and {format_bytes(found.map_bytes)} for maps while it runs",
-        f"time: about {found.seconds:.0f} s here",
     ]
     spaces = [spaces_table(found.spaces)] if found.spaces else []
     return Group(models_table(found.models), *spaces, "\n".join(lines))

@@ -12,15 +12,12 @@ from transfuse.cli.jobs.inspection import fusible, inspect
 from transfuse.config.options import Options
 from transfuse.data.samples import load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import own_processor
+from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.cost_model import START, Estimate, rates
-from transfuse.fusion.match import load
-from transfuse.fusion.plan import Kind, Model, by_kind, header
+from transfuse.fusion.inputs import load
+from transfuse.fusion.plan import START, Estimate, Kind, Model, by_kind, header
 from transfuse.verification.declaration import check_declaration
 from transfuse.verification.self_fusion import Recovery, recover
-
-LONG = 60.0  # seconds, from which it is said beforehand how many
 
 
 @dataclass(frozen=True)
@@ -85,23 +82,21 @@ def doctor_job(name: str, data: str | None, options: Options, progress: Progress
     try:
         cost = Estimate([empty, empty], options)
         names = {kind: [space.name for space in alike] for kind, alike in by_kind(cost.matched).items()}
-        _foretell(name, cost, progress)
+        _check_memory(name, cost)
         model = load(name, options)
         declaration = check_declaration(model, options.seed)
     except SpecError as error:
         return Examination(header(name, empty), dtype, names, None, str(error), None)
-    processor = None if data is None else own_processor(name, model)
+    processor = None if data is None else model_processor(name, model)
     recovery = recover(model, options, samples, processor, progress)
     return Examination(header(name, empty), dtype, names, declaration, None, recovery)
 
 
-def _foretell(name: str, cost: Estimate, progress: Progress) -> None:
-    """Say what it takes where that is long. Raises `ConfigError` where memory does not suffice."""
-    seconds, room = cost.labour.takes(rates()), available_bytes()
-    if cost.loaded - START > room:
+def _check_memory(name: str, cost: Estimate) -> None:
+    """Raise `ConfigError` if memory does not suffice."""
+    free = available_bytes()
+    if cost.loaded - START > free:
         raise ConfigError(
-            f"{name}: this takes about {format_bytes(cost.loaded)} of memory, and {format_bytes(room)} are free; take a"
+            f"{name}: this takes about {format_bytes(cost.loaded)} of memory, and {format_bytes(free)} are free; take a"
             " smaller model of its kind, or a larger machine"
         )
-    if seconds > LONG:
-        progress.tell(f"This takes about {seconds / 60:.0f} minutes and {format_bytes(cost.loaded)} of memory.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from transfuse.base.budget import check_room
+from transfuse.base.budget import check_free_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import atomic_file
@@ -19,8 +19,9 @@ from transfuse.evaluation.evaluate import LossPath as Line
 from transfuse.evaluation.evaluate import evaluate, predict_answers
 from transfuse.evaluation.evaluate import measure_path as walk
 from transfuse.evaluation.metrics import Predictions
-from transfuse.fusion.cost_model import SINGLE, START, Estimate
-from transfuse.fusion.match import align, load
+from transfuse.fusion.inputs import load
+from transfuse.fusion.match import align
+from transfuse.fusion.plan import SINGLE, START, Estimate
 from transfuse.network.model import in_precision
 
 
@@ -33,7 +34,7 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     given = load_samples(data)
     samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
     largest = max(load_empty(name, pickle=options.pickle_policy()).num_parameters() for name in models)
-    check_room(2 * SINGLE * largest, device, "evaluating", progress.warn)  # as loaded, and in single precision
+    check_free_memory(2 * SINGLE * largest, device, "evaluating", progress.warn)  # as loaded, and in single precision
     found: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
@@ -51,7 +52,7 @@ def path_job(
     """The line between two models after alignment."""
     inspect((anchor, other), options, fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
-    check_room(Estimate(empty, options).loaded - START, options.torch_device(), "aligning", progress.warn)
+    check_free_memory(Estimate(empty, options).loaded - START, options.torch_device(), "aligning", progress.warn)
     networks, batches, choices = ready((anchor, other), data, limit, options)
     (aligned,), _ = align(networks, [0.5, 0.5], choices, options, progress=progress)
     parents = evaluate(networks[0].model, batches), evaluate(networks[1].model, batches)

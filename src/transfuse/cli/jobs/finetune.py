@@ -10,20 +10,20 @@ from typing import Any
 
 from accelerate import PartialState
 
-from transfuse.base.budget import check_room
+from transfuse.base.budget import check_free_memory
 from transfuse.base.folders import remove_empty
-from transfuse.base.lock import alone
+from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
-from transfuse.checkpoint.owned import STATE
+from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import inspect
 from transfuse.cli.validation import TrainingTarget
 from transfuse.data.tasks import check_measurable, task
 from transfuse.errors import OutputError
 from transfuse.finetuning.finetune import FIRST, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
-from transfuse.fusion.cost_model import SINGLE
+from transfuse.fusion.plan import SINGLE
 
 TRAINED = 5  # numbers for each weight that is trained: itself as loaded, its gradient, two moments, a copy to write
 
@@ -35,7 +35,7 @@ def finetune_job(
 
     The state of the run is removed once the model is written.
     """
-    with alone(target.output) if FIRST else nullcontext():
+    with output_lock(target.output) if FIRST else nullcontext():
         return _finetune_job(models, data, schedule, target, progress)
 
 
@@ -51,7 +51,7 @@ def _finetune_job(
     kind, *_ = inspect(models, schedule, check_measurable)
     model, *teachers = models
     sizes = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
-    check_room(SINGLE * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
+    check_free_memory(SINGLE * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
     samples = training_samples(data, task(kind), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
@@ -71,7 +71,7 @@ def _finetune_job(
 def _forget(state: Path) -> None:
     """Remove the state of a run, and nothing else that came to lie there."""
     for path in state.glob("*"):
-        if not STATE.fullmatch(path.name):
+        if not RUN_STATE.fullmatch(path.name):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
