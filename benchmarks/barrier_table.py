@@ -98,7 +98,7 @@ def decisions(found: list[Column]) -> str:
     shown = [each for each in found if each.name in ("fashion-mnist-skewed", "cifar10", "tinyshakespeare-llama")]
     kinds = ("accuracy (%)" if each.name in IMAGES else "perplexity" for each in shown)
     heads = [f"{(IMAGES | TEXTS)[each.name]}: {kind}" for each, kind in zip(shown, kinds, strict=True)]
-    lines = [line("option", ["needs (unlabelled)", *heads]), f"|{'---|' * 5}"]
+    lines = [line("option", ["needs (unlabeled)", *heads]), f"|{'---|' * 5}"]
     lines.append(line("parents, mean", ["", *(each.qualities("anchor", "other parent") for each in shown)]))
     lines.append(line("better parent", ["", *(each.qualities(BETTER) for each in shown)]))
     for row, (said, needed) in CHOICES.items():

@@ -88,7 +88,8 @@ def trust(name: str, words: bool = False) -> str:
         shown = [spread(map(exp, each), 1) for each in losses] if words else [percent(each) for each in accuracies]
         rows.append([row, *shown, spread(losses[-1])])
     what = "perplexity" if words else "accuracy (%)"
-    return markdown([f"test {what}, {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
+    table = markdown([f"test {what}, {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
+    return table.replace("centred", "centered")  # as the records spell it
 
 
 def likeness() -> str:
