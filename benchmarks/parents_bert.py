@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.cli.demo.training import Recipe, autocast, train
-from transfuse.data.texts import hidden
+from transfuse.data.texts import mask_tokens
 
 
 def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 
     def hide(ids: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         special = torch.tensor(words.all_special_ids)
-        return hidden(ids, special, words.mask_token_id, len(words), generator)
+        return mask_tokens(ids, special, words.mask_token_id, len(words), generator)
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         ids, labels = hide(inputs["input_ids"][chosen], generator)

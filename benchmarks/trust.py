@@ -26,7 +26,7 @@ from views import both, viewed
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
 from transfuse.data.samples import load_samples
-from transfuse.data.tasks import own_processor, task
+from transfuse.data.tasks import model_processor, task
 from transfuse.distillation.teacher_weighting import by_entropy, ensemble_probabilities
 from transfuse.evaluation.evaluate import ensemble, evaluate
 from transfuse.evaluation.metrics import predictions
@@ -83,7 +83,7 @@ def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> di
     """By row and part, metrics."""
     folders = [PARENTS / f"{stem}-{seed}" for stem, seed in zip(kind.stems, seeds, strict=True)]
     models = [load_model(folder) for folder in folders]
-    processor = own_processor(folders[0], models[0])
+    processor = model_processor(folders[0], models[0])
     prepare = task(type(models[0]).__name__).preparer(processor, models[0].config)
     tests: dict[str, list[Batch]] = {
         part: list(load_samples(rows("test")).batches(prepare, 250)) for part, rows in kind.parts.items()

@@ -19,7 +19,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.load import load_model
 from transfuse.cli.demo.digits import NAMES, digits, processor
 from transfuse.data.samples import load_samples
-from transfuse.data.tasks import own_preparer, task, with_ids_of
+from transfuse.data.tasks import model_preparer, task, with_model_ids
 from transfuse.evaluation.evaluate import ensemble, evaluate
 
 __all__ = ["DIGITS", "PACKAGES", "digits", "docstrings", "pair_bytes", "pieces", "processor", "show", "topics",
@@ -52,8 +52,8 @@ def show(models: Mapping[str, Path | Sequence[Path]], data: DatasetDict) -> None
         paths = [given] if isinstance(given, Path) else given
         loaded = [load_model(path) for path in paths]
         does = task(type(loaded[0]).__name__)
-        samples = with_ids_of(loaded[0].config, does.labelled(load_samples(data)))
-        batches = list(samples.batches(own_preparer(paths[0], loaded[0]), 100))
+        samples = with_model_ids(loaded[0].config, does.labelled(load_samples(data)))
+        batches = list(samples.batches(model_preparer(paths[0], loaded[0]), 100))
         found[name] = evaluate(loaded[0], batches) if len(loaded) == 1 else ensemble(loaded, batches)
     measures = [name for name in FORMATS if name in does.measures]
     table = Table("model", *measures)

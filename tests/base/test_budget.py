@@ -10,8 +10,8 @@ from cases import CASES, HEADS, Case
 from torch import Tensor
 
 from transfuse.base import budget
-from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, cut, pieces
-from transfuse.base.budget import fitting, halving, limited, samples_at_once, tokens_at_once
+from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, group_by_length, split_batch
+from transfuse.base.budget import fitting_parts, memory_limit, run_in_parts, samples_at_once, tokens_at_once
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import at_once
@@ -58,7 +58,7 @@ def test_scores_in_slices_are_the_scores(case: Case, rows: int) -> None:
 
 def test_pieces_hold_texts_of_like_length() -> None:
     batch = texts([9, 3, 12, 4, 2])
-    found = list(pieces(batch, 12))
+    found = list(group_by_length(batch, 12))
     assert [place.tolist() for place, _ in found] == [[4, 1, 3], [0], [2]]
     for place, piece in found:
         width = piece["input_ids"].shape[1]
@@ -70,14 +70,14 @@ def test_pieces_hold_texts_of_like_length() -> None:
 def test_padding_in_front_stays() -> None:
     batch = texts([4, 6])
     batch = {name: values.flip(1) for name, values in batch.items()}
-    assert [piece["input_ids"].shape for _, piece in pieces(batch, 100)] == [(2, 6)]
+    assert [piece["input_ids"].shape for _, piece in group_by_length(batch, 100)] == [(2, 6)]
 
 
 @pytest.mark.parametrize("room", [1, 2000, 2**30])
 def test_what_is_measured_does_not_depend_on_the_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = named["LlamaForCausalLM"].build().float(), texts([9, 3, 12, 4, 2])
     due = predict_answers(model, [batch])
-    monkeypatch.setattr(budget, "BATCH", room)
+    monkeypatch.setattr(budget, "BATCH_BYTES", room)
     found = predict_answers(model, [batch])
     for name in ("right", "asked", "loss"):
         torch.testing.assert_close(getattr(found, name), getattr(due, name), atol=1e-4, rtol=1e-5)
@@ -91,7 +91,7 @@ def test_a_classifier_keeps_the_order_of_its_samples(monkeypatch: pytest.MonkeyP
     model = case.build().float()
     batch = texts([9, 3, 12, 4, 2]) | {"labels": torch.tensor([0, 1, 0, 1, 1])}
     due = predict(model, batch).argmax(-1)
-    monkeypatch.setattr(budget, "BATCH", 1)
+    monkeypatch.setattr(budget, "BATCH_BYTES", 1)
     found = predict_answers(model, [batch])
     assert torch.equal(found.chosen, due)
     assert torch.equal(found.wanted, batch["labels"])
@@ -117,7 +117,7 @@ def test_images_are_counted_by_their_patches() -> None:
     model = named["ViTForImageClassification"].build().float()
     size_, channels = model.config.image_size, model.config.num_channels
     batch = {"pixel_values": torch.zeros(50, channels, size_, size_), "labels": torch.zeros(50, dtype=torch.long)}
-    parts = list(fitting([model], batch))
+    parts = list(fitting_parts([model], batch))
     assert [len(place) for place, _ in parts] == [50]
     assert torch.equal(torch.cat([place for place, _ in parts]), torch.arange(50))
 
@@ -133,12 +133,12 @@ def test_half_as_much_where_memory_is_short(error: Exception) -> None:
         return batch_size(batch)
 
     def halves(batch: Batch) -> list[Batch]:
-        return list(cut(batch, -(-batch_size(batch) // 2)))
+        return list(split_batch(batch, -(-batch_size(batch) // 2)))
 
-    assert halving(work, halves, {"x": torch.zeros(10)}) == [3, 2, 3, 2]
+    assert run_in_parts(work, halves, {"x": torch.zeros(10)}) == [3, 2, 3, 2]
     assert tried == [10, 5, 3, 2, 5, 3, 2]
     with pytest.raises(type(error)):
-        halving(
+        run_in_parts(
             lambda batch: 1 / 0 if batch_size(batch) > 10 else work({"x": torch.zeros(4)}),
             halves,
             {"x": torch.zeros(1)},
@@ -147,7 +147,7 @@ def test_half_as_much_where_memory_is_short(error: Exception) -> None:
 
 def test_other_errors_are_not_a_shortage() -> None:
     with pytest.raises(RuntimeError, match="inconsistent"):
-        halving(lambda batch: torch.zeros(2) @ torch.zeros(3), lambda batch: [batch, batch], {"x": torch.zeros(2)})
+        run_in_parts(lambda batch: torch.zeros(2) @ torch.zeros(3), lambda batch: [batch, batch], {"x": torch.zeros(2)})
 
 
 @pytest.mark.parametrize(("wanted", "room", "due"), [(32, 100, 32), (32, 31, 16), (32, 5, 4), (31, 5, 1), (8, 0, 1)])
@@ -158,7 +158,7 @@ def test_gradients_of_equal_parts_add_up_to_a_batch(wanted: int, room: int, due:
 
 
 def test_less_than_there_is_already() -> None:
-    with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), limited(2**20):
+    with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), memory_limit(2**20):
         pass
 
 
@@ -166,16 +166,16 @@ def test_less_than_there_is_already() -> None:
 def test_a_process_takes_no_more_than_its_limit() -> None:
     script = """
 import torch
-from transfuse.base.budget import free_bytes, limited, out_of_memory
+from transfuse.base.budget import free_bytes, memory_limit, is_out_of_memory
 import psutil
 own = psutil.Process().memory_info().rss
-with limited(own + 300_000_000):
+with memory_limit(own + 300_000_000):
     assert 250_000_000 < free_bytes(torch.device("cpu")) <= 300_000_000
     torch.ones(25_000_000)
     try:
         torch.ones(200_000_000)
     except RuntimeError as error:
-        assert out_of_memory(error)
+        assert is_out_of_memory(error)
     else:
         raise SystemExit("took more")
 torch.ones(200_000_000)

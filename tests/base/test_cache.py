@@ -15,7 +15,7 @@ import torch
 from transfuse.alignment.match_store import MatchStore
 from transfuse.base.cache import Store
 from transfuse.base.distributed import ProcessGroup
-from transfuse.base.lock import held
+from transfuse.base.lock import file_lock
 from transfuse.base.run_state import load_state, save_state
 from transfuse.errors import OutputError
 from transfuse.transport.maps import Permutation
@@ -139,10 +139,10 @@ def test_a_map_that_goes_while_it_is_needed_is_said(tmp_path: Path) -> None:
 
 
 def test_what_another_run_holds_is_not_touched(tmp_path: Path) -> None:
-    once, again = (held(tmp_path / "mark", "out") for _ in range(2))
+    once, again = (file_lock(tmp_path / "mark", "out") for _ in range(2))
     with once, pytest.raises(OutputError, match="out: another run is writing it"), again:
         pass
-    with held(tmp_path / "mark", "out"):
+    with file_lock(tmp_path / "mark", "out"):
         pass
 
 
@@ -167,14 +167,14 @@ class Thread(ProcessGroup):
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Callable[[], Any]]], list[Any]]:
     own = threading.local()
-    for module in ("io.store", "io.state", "align.shelf"):
-        monkeypatch.setattr(f"transfuse.{module}.here", lambda: getattr(own, "ranks", ProcessGroup()))
+    for module in ("base.cache", "base.run_state", "alignment.match_store"):
+        monkeypatch.setattr(f"transfuse.{module}.process_group", lambda: getattr(own, "group", ProcessGroup()))
 
     def call(jobs: list[Callable[[], Any]]) -> list[Any]:
         board, found = ([None] * len(jobs), threading.Barrier(len(jobs))), [None] * len(jobs)
 
         def work(rank: int, job: Callable[[], Any]) -> None:
-            own.ranks = Thread(rank, len(jobs), board=board)
+            own.group = Thread(rank, len(jobs), board=board)
             found[rank] = job()
 
         threads = [threading.Thread(target=work, args=each) for each in enumerate(jobs)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transfuse.base.folders import make_folder, probe
+from transfuse.base.folders import check_creatable, make_folder
 from transfuse.checkpoint.output import atomic_directory, check_target
 from transfuse.errors import OutputError
 
@@ -26,7 +26,7 @@ def made_by(call: Callable[[], object], patch: pytest.MonkeyPatch) -> list[Path]
     return made
 
 
-@pytest.mark.parametrize("check", [lambda target: probe(target / "file"), check_target])
+@pytest.mark.parametrize("check", [lambda target: check_creatable(target / "file"), check_target])
 def test_trying_makes_no_folder_that_another_run_may_use(
     check: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,14 +38,14 @@ def test_trying_makes_no_folder_that_another_run_may_use(
 
 def test_trying_goes_as_deep_as_the_target(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too long"):
-        probe(tmp_path / ("x" * 300) / "file")
+        check_creatable(tmp_path / ("x" * 300) / "file")
     with pytest.raises(OSError, match="too long"):
-        probe(tmp_path / "deep" / "er" / ("x" * 250))
+        check_creatable(tmp_path / "deep" / "er" / ("x" * 250))
     with pytest.raises(FileNotFoundError):
-        probe(tmp_path / "absent" / "file", parents=False)
+        check_creatable(tmp_path / "absent" / "file", parents=False)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
-        probe(tmp_path / "link" / "file")
+        check_creatable(tmp_path / "link" / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
@@ -108,7 +108,7 @@ def test_many_runs_at_once(tmp_path: Path) -> None:
             target = tmp_path / f"shared-{turn}" / "deep" / f"out-{number}"
             start.wait(60)
             try:
-                probe(tmp_path / f"shared-{turn}" / "cache" / "file")
+                check_creatable(tmp_path / f"shared-{turn}" / "cache" / "file")
                 with atomic_directory(target) as folder:
                     (folder / "file").write_text("new")
                     if number % 2:

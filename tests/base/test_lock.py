@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transfuse.base.lock import held, held_folder, is_held, lock_beside
+from transfuse.base.lock import file_lock, folder_lock, is_locked, output_lock_path
 from transfuse.errors import OutputError
 
 
@@ -12,8 +12,8 @@ from transfuse.errors import OutputError
 def test_one_at_a_time(tmp_path: Path, keep: bool) -> None:
     file = tmp_path / "lock"
     for _ in range(2):
-        with held(file, "out", keep):
-            with pytest.raises(OutputError, match="out: another run is writing it"), held(file, "out", keep):
+        with file_lock(file, "out", keep):
+            with pytest.raises(OutputError, match="out: another run is writing it"), file_lock(file, "out", keep):
                 pass
             assert file.is_file()
         assert file.is_file() is keep
@@ -29,24 +29,24 @@ def test_a_file_that_its_holder_removes_is_made_again(tmp_path: Path, monkeypatc
         return same(path, **options)
 
     monkeypatch.setattr(Path, "stat", stat)
-    with held(file, "out"):
+    with file_lock(file, "out"):
         assert len(tries) == 1
-        with pytest.raises(OutputError, match="another run"), held(file, "out"):
+        with pytest.raises(OutputError, match="another run"), file_lock(file, "out"):
             pass
 
 
 def test_a_folder_stays_held_under_another_name(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
-    with held_folder(folder, "a"):
+    with folder_lock(folder, "a"):
         folder = folder.rename(tmp_path / "b")
-        assert is_held(folder)
+        assert is_locked(folder)
         assert list(folder.iterdir()) == []
-    assert not is_held(folder)
+    assert not is_locked(folder)
 
 
 def test_one_lock_for_all_names_of_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "out")
-    found = {lock_beside(Path(name)) for name in ("out", "./x/../out", "link", str(tmp_path / "out"))}
+    found = {output_lock_path(Path(name)) for name in ("out", "./x/../out", "link", str(tmp_path / "out"))}
     assert found == {tmp_path / ".out.lock"}

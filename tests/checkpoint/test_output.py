@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from transfuse.base.lock import held_folder
-from transfuse.checkpoint.output import atomic_directory, check_target, clear_remains, write_json
+from transfuse.base.lock import folder_lock
+from transfuse.checkpoint.output import atomic_directory, check_target, remove_stale_folders, write_json
 from transfuse.errors import OutputError
 
 
@@ -275,7 +275,7 @@ def test_a_folder_put_aside_by_a_killed_run_goes_unless_it_holds_what_is_not_our
     for each in aside:
         shutil.copytree(model, each)
     (aside[1] / "notes.txt").write_text("mine")
-    clear_remains(model, "replaced")
+    remove_stale_folders(model, "replaced")
     assert sorted(path.name for path in model.parent.iterdir()) == [aside[1].name, "model"]
 
 
@@ -328,7 +328,7 @@ def test_remains_that_a_live_run_holds_stay(model: Path) -> None:
     left.mkdir()
     with atomic_directory(model, "replace") as partial:
         (partial / "config.json").write_text("new")
-        clear_remains(model, "partial")
+        remove_stale_folders(model, "partial")
         assert partial.is_dir()
         assert not left.exists()
     assert tree(model) == {"config.json": "new"}
@@ -336,10 +336,10 @@ def test_remains_that_a_live_run_holds_stay(model: Path) -> None:
     shutil.copytree(model, aside)
     (aside / "config.json").write_text('{"model_type": "old"}')
     (aside / "model.safetensors").write_text("old weights")
-    with held_folder(aside, "model"):
-        clear_remains(model, "replaced")
+    with folder_lock(aside, "model"):
+        remove_stale_folders(model, "replaced")
         assert aside.is_dir()
-    clear_remains(model, "replaced")
+    remove_stale_folders(model, "replaced")
     assert not aside.exists()
 
 

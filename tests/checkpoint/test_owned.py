@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.owned import GENERATOR, foreign, is_of_runs, is_ours, lacks
+from transfuse.checkpoint.owned import (
+    GENERATOR_TAG,
+    first_foreign_entry,
+    is_own_file,
+    is_run_folder,
+    missing_model_part,
+)
 
 RECORD = {
     "models": [],
@@ -42,7 +48,7 @@ def output(tmp_path: Path) -> Path:
     write(tmp_path, "qwen.tiktoken")
     write(tmp_path, "LICENSE")
     write(tmp_path, "README.md", CARD)
-    write(tmp_path, "report.html", f"<!doctype html>\n<head>\n{GENERATOR}\n")
+    write(tmp_path, "report.html", f"<!doctype html>\n<head>\n{GENERATOR_TAG}\n")
     write(tmp_path, "report.json", REPORT)
     write(tmp_path, "modules.json", [])
     write(tmp_path, "1_Pooling/config.json", {})
@@ -51,14 +57,14 @@ def output(tmp_path: Path) -> Path:
 
 
 def test_an_output_is_all_ours(output: Path) -> None:
-    assert foreign(output) is None
+    assert first_foreign_entry(output) is None
 
 
 def test_what_save_pretrained_writes_alone(tmp_path: Path) -> None:
     for name in WRITTEN:
         if "-00001-" not in name:
             write(tmp_path, name)
-    assert foreign(tmp_path) is None
+    assert first_foreign_entry(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -72,15 +78,15 @@ def test_what_save_pretrained_writes_alone(tmp_path: Path) -> None:
 )
 def test_a_file_of_the_user(output: Path, name: str) -> None:
     write(output, name)
-    assert foreign(output) == name
+    assert first_foreign_entry(output) == name
 
 
 @pytest.mark.parametrize("name", ["checkpoint-100", "runs", ".git", "onnx", "3_Dense", "tokenizer.json.d"])
 def test_a_folder_of_the_user(output: Path, name: str) -> None:
     (output / name).mkdir()
-    assert foreign(output) == f"{name}/"
+    assert first_foreign_entry(output) == f"{name}/"
     write(output, f"{name}/config.json")
-    assert foreign(output) == f"{name}/"
+    assert first_foreign_entry(output) == f"{name}/"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,7 @@ def test_a_folder_of_the_user(output: Path, name: str) -> None:
 def test_a_file_in_a_folder_that_was_copied(output: Path, name: str) -> None:
     (output / name).parent.mkdir(exist_ok=True)
     write(output, name)
-    assert foreign(output) == ("1_Pooling/deep" if "deep" in name else name)
+    assert first_foreign_entry(output) == ("1_Pooling/deep" if "deep" in name else name)
 
 
 def test_the_record_cannot_make_any_file_ours(output: Path) -> None:
@@ -101,17 +107,17 @@ def test_the_record_cannot_make_any_file_ours(output: Path) -> None:
     (output / "1_Pooling").rmdir()
     (output / "2_Normalize").rmdir()
     write(output, "notes.txt")
-    assert foreign(output) == "notes.txt"
+    assert first_foreign_entry(output) == "notes.txt"
     (output / "notes.txt").unlink()
     write(output, "runs/events")
-    assert foreign(output) == "runs/"
+    assert first_foreign_entry(output) == "runs/"
 
 
 @pytest.mark.parametrize("name", ["modules.json", "1_Pooling/"])
 def test_settings_of_sentence_transformers_are_ours_only_if_they_were_copied(output: Path, name: str) -> None:
     left = [each for each in RECORD["sentence_transformers"] if not each.startswith(name)]
     write(output, "transfuse.json", RECORD | {"sentence_transformers": left})
-    assert foreign(output) == name
+    assert first_foreign_entry(output) == name
 
 
 @pytest.mark.parametrize(
@@ -130,40 +136,40 @@ def test_settings_of_sentence_transformers_are_ours_only_if_they_were_copied(out
 )
 def test_a_file_of_the_same_name(output: Path, name: str, content: Any) -> None:
     write(output, name, content)
-    assert not is_ours(output / name)
+    assert not is_own_file(output / name)
     if name == "transfuse.json":  # then neither the card nor what was copied can be known
         for each in ("README.md", "modules.json", "1_Pooling/config.json", "LICENSE", "qwen.tiktoken"):
             (output / each).unlink()
         (output / "1_Pooling").rmdir()
         (output / "2_Normalize").rmdir()
-    assert foreign(output) == name
+    assert first_foreign_entry(output) == name
 
 
 def test_a_card_without_our_record_is_not_ours(output: Path) -> None:
     (output / "transfuse.json").unlink()
-    assert not is_ours(output / "README.md")
+    assert not is_own_file(output / "README.md")
 
 
 def test_shards_by_other_names_are_known_by_their_index(output: Path) -> None:
     write(output, "part-1.safetensors")
-    assert foreign(output) == "part-1.safetensors"
+    assert first_foreign_entry(output) == "part-1.safetensors"
     (output / "model-00001-of-00002.safetensors").unlink()
     write(output, "model.safetensors.index.json", {"weight_map": {"x": "part-1.safetensors", "y": "notes.txt"}})
-    assert foreign(output) is None
+    assert first_foreign_entry(output) is None
     write(output, "notes.txt")
-    assert foreign(output) == "notes.txt"
+    assert first_foreign_entry(output) == "notes.txt"
 
 
 def test_links(output: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (output / "config.json").unlink()
     (output / "config.json").symlink_to(write(elsewhere, "config.json"))  # as in the hub's cache
-    assert foreign(output) is None
+    assert first_foreign_entry(output) is None
     (output / "tokenizer.model").symlink_to(elsewhere)
-    assert foreign(output) == "tokenizer.model/"
+    assert first_foreign_entry(output) == "tokenizer.model/"
     (output / "tokenizer.model").unlink()
     (output / "tokenizer.model").symlink_to(elsewhere / "absent")
-    assert foreign(output) == "tokenizer.model"
+    assert first_foreign_entry(output) == "tokenizer.model"
 
 
 @pytest.mark.parametrize(
@@ -182,15 +188,15 @@ def test_what_holds_a_model(tmp_path: Path, config: Any, weights: str, missing: 
     if config is not None:
         write(tmp_path, "config.json", config)
     write(tmp_path, weights)
-    assert lacks(tmp_path) == missing
+    assert missing_model_part(tmp_path) == missing
 
 
 def test_an_index_names_weights_that_are_there(tmp_path: Path) -> None:
     write(tmp_path, "config.json", {"model_type": "vit"})
     write(tmp_path, "model-00001-of-00002.safetensors")
-    assert lacks(tmp_path) == "has no weights"
+    assert missing_model_part(tmp_path) == "has no weights"
     write(tmp_path, "model.safetensors.index.json", INDEX)
-    assert lacks(tmp_path) is None
+    assert missing_model_part(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -208,6 +214,6 @@ def test_an_index_names_weights_that_are_there(tmp_path: Path) -> None:
 def test_folders_of_runs(tmp_path: Path, names: list[str], due: bool) -> None:
     for name in names:
         write(tmp_path, name)
-    assert is_of_runs(tmp_path) is due
+    assert is_run_folder(tmp_path) is due
     write(tmp_path, "transfuse.json", RECORD)
-    assert is_of_runs(tmp_path)
+    assert is_run_folder(tmp_path)

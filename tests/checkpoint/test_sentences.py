@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.sentences import check_sentences, copy_sentences, modules, pooling
+from transfuse.checkpoint.sentences import check_sentence_modules, copy_sentence_files, pooling_modes, read_modules
 from transfuse.errors import CheckpointError
 
 OLD = {"word_embedding_dimension": 24, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
 
 def refused(model: Path, *words: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        check_sentences([model])
+        check_sentence_modules([model])
     text = str(caught.value)
     assert text.startswith(str(model))
     assert "\n" not in text
@@ -55,7 +55,7 @@ def test_all_of_it_is_copied(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     due = ["1_Pooling/config.json", "2_Normalize/", "config_sentence_transformers.json", "modules.json"]
-    assert copy_sentences(model, target) == [*due, "sentence_bert_config.json"]
+    assert copy_sentence_files(model, target) == [*due, "sentence_bert_config.json"]
     for name in (*due, "sentence_bert_config.json"):
         assert (
             (target / name).is_dir()
@@ -67,15 +67,15 @@ def test_all_of_it_is_copied(model: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_git_did_not_keep(model: Path, tmp_path: Path) -> None:
     (model / "2_Normalize").rmdir()
-    check_sentences([model])
+    check_sentence_modules([model])
     (tmp_path / "target").mkdir()
-    assert "2_Normalize/" not in copy_sentences(model, tmp_path / "target")
+    assert "2_Normalize/" not in copy_sentence_files(model, tmp_path / "target")
 
 
 def test_a_model_without_any(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
-    assert modules(tmp_path) == []
-    assert copy_sentences(tmp_path, tmp_path) == []
+    assert read_modules(tmp_path) == []
+    assert copy_sentence_files(tmp_path, tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["Dense", "LayerNorm", "WeightedLayerPooling", "Router", "CNN", "StaticEmbedding"])
@@ -114,7 +114,7 @@ def test_links_of_the_hubs_cache(model: Path, tmp_path: Path) -> None:
     shutil.move(folder / "1_Pooling" / "config.json", tmp_path / "models--x" / "blobs" / "abc")
     (folder / "1_Pooling" / "config.json").symlink_to("../../../blobs/abc")
     (tmp_path / "target").mkdir()
-    copy_sentences(folder, tmp_path / "target")
+    copy_sentence_files(folder, tmp_path / "target")
     assert json.loads((tmp_path / "target" / "1_Pooling" / "config.json").read_text()) == OLD
     assert not (tmp_path / "target" / "1_Pooling" / "config.json").is_symlink()
 
@@ -148,19 +148,19 @@ def test_newer_names_of_the_same(model: Path) -> None:
         "modules.json",
         listed(LIST[0], ("pooling.Pooling", "1_Pooling"), prefix="sentence_transformers.x.modules."),
     )
-    assert pooling(modules(model)) == ["cls"]
+    assert pooling_modes(read_modules(model)) == ["cls"]
     write(model, "1_Pooling/config.json", {"embedding_dimension": 24, "pooling_mode": "cls"})
-    assert pooling(modules(model)) == ["cls"]
+    assert pooling_modes(read_modules(model)) == ["cls"]
 
 
 def test_models_that_pool_otherwise(model: Path, tmp_path: Path) -> None:
     other = shutil.copytree(model, tmp_path / "other")
-    check_sentences([model, other, tmp_path])
-    check_sentences([tmp_path, other])
+    check_sentence_modules([model, other, tmp_path])
+    check_sentence_modules([tmp_path, other])
     write(other, "1_Pooling/config.json", {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
-    check_sentences([tmp_path, other])  # the anchor has no such settings, and neither will the output
+    check_sentence_modules([tmp_path, other])  # the anchor has no such settings, and neither will the output
     with pytest.raises(CheckpointError, match=r"other: .* by mean, the anchor's by cls; .*remove its modules\.json"):
-        check_sentences([model, other])
+        check_sentence_modules([model, other])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from transformers import (
 
 from transfuse import fuse
 from transfuse.checkpoint.load import load_empty, load_model
-from transfuse.checkpoint.ties import tied
+from transfuse.checkpoint.ties import is_tied
 from transfuse.errors import ConfigError
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
@@ -49,7 +49,7 @@ def with_head(folder: Path, name: str, values: torch.Tensor) -> Path:
 def test_a_head_of_its_own_is_not_tied(load: Load, tmp_path: Path) -> None:
     llama(0, tie=False).save_pretrained(tmp_path)
     found = load(claims(tmp_path, tie=True))
-    assert tied(found) is False
+    assert is_tied(found) is False
     assert found.config.tie_word_embeddings is False
 
 
@@ -58,7 +58,7 @@ def test_a_head_that_is_written_out_is_tied(load: Load, tmp_path: Path) -> None:
     model = llama(0, tie=True)
     model.save_pretrained(tmp_path)
     found = load(with_head(tmp_path, "lm_head.weight", model.model.embed_tokens.weight.detach().clone()))
-    assert tied(found) is True
+    assert is_tied(found) is True
     assert found.config.tie_word_embeddings is True
 
 
@@ -66,8 +66,8 @@ def test_a_head_that_is_written_out_is_tied(load: Load, tmp_path: Path) -> None:
 def test_a_decoder_of_its_own(load: Load, tmp_path: Path) -> None:
     torch.manual_seed(0)
     BertForMaskedLM(BertConfig(**SIZES, max_position_embeddings=16)).save_pretrained(tmp_path)
-    assert tied(load(tmp_path)) is True
-    assert tied(load(with_head(tmp_path, "cls.predictions.decoder.weight", torch.randn(30, 16)))) is False
+    assert is_tied(load(tmp_path)) is True
+    assert is_tied(load(with_head(tmp_path, "cls.predictions.decoder.weight", torch.randn(30, 16)))) is False
 
 
 @loads
@@ -76,7 +76,7 @@ def test_a_t5_with_a_head_of_its_own(load: Load, tmp_path: Path) -> None:
     torch.manual_seed(0)
     T5ForConditionalGeneration(T5Config(**T5_SIZES)).save_pretrained(tmp_path)
     found = load(claims(with_head(tmp_path, "lm_head.weight", torch.randn(30, 16)), tie=False))
-    assert tied(found) is False
+    assert is_tied(found) is False
     assert found.config.tie_word_embeddings is False
 
 

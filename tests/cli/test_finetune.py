@@ -10,7 +10,7 @@ import pytest
 from transformers import ViTForImageClassification
 from world import Run, World, one_line
 
-from transfuse.base.lock import alone, held_folder
+from transfuse.base.lock import folder_lock, output_lock
 from transfuse.errors import ConfigError
 from transfuse.finetuning.finetune import check_same_run
 
@@ -56,12 +56,12 @@ def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
 
 
 def test_two_runs_do_not_share_a_state(world: World, run: Run) -> None:
-    with alone(world.here / "out"):
+    with output_lock(world.here / "out"):
         one_line(run(*tuning()(world)), ["out", "another run is writing it"])
         assert not (world.here / "out.checkpoints").exists()
     state = world.here / "out.checkpoints"
     state.mkdir()
-    with held_folder(state, "out.checkpoints"):
+    with folder_lock(state, "out.checkpoints"):
         one_line(run(*tuning()(world)), ["out.checkpoints", "another run is writing it"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 from world import Run, World, one_line
 
-from transfuse.base.lock import alone, held, lock_beside
+from transfuse.base.lock import file_lock, output_lock, output_lock_path
 from transfuse.checkpoint.owned import MARKER
 from transfuse.cli import main
 
@@ -81,7 +81,7 @@ def test_killed_at_any_moment(before: str, world: World, run: Run, monkeypatch: 
 def test_two_runs_on_one_output(world: World, run: Run) -> None:
     work = world.here / "out.work"
     work.mkdir()
-    with held(work / MARKER, "out"):
+    with file_lock(work / MARKER, "out"):
         one_line(run(*arguments(world)), ["out", "another run is writing it", "another output"])
         assert [path.name for path in work.iterdir()] == [MARKER]
     assert run(*arguments(world)).status == 0
@@ -93,7 +93,7 @@ def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> No
     cache.mkdir()
     left = out.with_name(".out.partial-deadbeef")
     left.mkdir()
-    with held(lock_beside(out), "out"):
+    with file_lock(output_lock_path(out), "out"):
         one_line(run(*arguments(world), "--cache", cache), ["out", "another run is writing it"])
         assert run(*arguments(world, "other"), "--cache", cache).status == 0
         assert left.exists()
@@ -104,7 +104,7 @@ def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> No
 @pytest.mark.parametrize("cache", [[], ["--cache", "one"], ["--cache", "two"]])
 def test_one_lock_for_an_output_whatever_the_cache(cache: list[str], world: World, run: Run) -> None:
     given = [*arguments(world), *(str(world.here / each) if each in ("one", "two") else each for each in cache)]
-    with alone(world.here / "out"):
+    with output_lock(world.here / "out"):
         one_line(run(*given), ["out", "another run is writing it"])
         assert not (world.here / "out.work").exists()
         assert run("finetune", world.a, "--data", world.images, "-o", world.here / "out", "-q").status == 2

@@ -10,7 +10,7 @@ from transformers import ViTForImageClassification
 from world import Run, World, one_line
 
 import transfuse
-from transfuse.checkpoint.owned import MADE_BY_DEMO
+from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.validation import check_demo
 from transfuse.errors import OutputError
 
@@ -115,14 +115,14 @@ def test_the_demo_goes_on_in_its_own_folder(tmp_path: Path) -> None:
     put(tmp_path / "parent-1" / "config.json")
     with pytest.raises(OutputError, match="not made by the demo"):
         check_demo(tmp_path)
-    put(tmp_path / MADE_BY_DEMO)
+    put(tmp_path / DEMO_MARKER)
     check_demo(tmp_path)
     assert not (tmp_path / "absent").exists()
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.json", "digits", "parent-2", "fused", "fused/notes.txt"])
 def test_the_demo_replaces_no_other_file(name: str, tmp_path: Path) -> None:
-    put(tmp_path / MADE_BY_DEMO)
+    put(tmp_path / DEMO_MARKER)
     put(tmp_path / name)
     with pytest.raises(OutputError, match=name.split("/")[0]):
         check_demo(tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.base.batch import IGNORED_LABEL, answers_per_sample
+from transfuse.base.batch import IGNORED_LABEL, sample_indices
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities, teacher_weights
 from transfuse.network.model import predict
 
@@ -52,5 +52,5 @@ def test_who_is_sure_is_believed_and_who_is_right():
 
 def test_scores_belong_to_the_samples_they_are_about():
     words = torch.tensor([[IGNORED_LABEL, 5, 6], [IGNORED_LABEL, IGNORED_LABEL, 7]])
-    assert answers_per_sample({"input_ids": words, "labels": words}, 3).tolist() == [0, 0, 1]
-    assert answers_per_sample({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 1, 2, 0, 1, 2]
+    assert sample_indices({"input_ids": words, "labels": words}, 3).tolist() == [0, 0, 1]
+    assert sample_indices({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 1, 2, 0, 1, 2]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from transfuse.checkpoint.card import command, model_card
+from transfuse.checkpoint.card import command_line, model_card
 from transfuse.config.options import Options
 
 ODD = [
@@ -104,12 +104,12 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
     ids=str,
 )
 def test_the_command_names_what_differs_from_the_defaults(options: dict[str, Any], due: list[str]) -> None:
-    assert shlex.split(command("out", record(["a", "b"], **options)))[6:] == due
+    assert shlex.split(command_line("out", record(["a", "b"], **options)))[6:] == due
 
 
 def test_the_split_that_was_taken_is_not_part_of_the_source() -> None:
-    assert command("out", record(["a", "b"], data="my data (split train)")).endswith("--data 'my data'")
-    assert command("out", record(["a", "b"], data="data (old)")).endswith("--data 'data (old)'")
+    assert command_line("out", record(["a", "b"], data="my data (split train)")).endswith("--data 'my data'")
+    assert command_line("out", record(["a", "b"], data="data (old)")).endswith("--data 'data (old)'")
 
 
 def test_what_was_in_memory_is_a_call_not_a_command() -> None:

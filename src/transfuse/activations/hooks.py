@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.activations.token_filter import TokenFilter, all_tokens
-from transfuse.base.batch import Batch, batch_size, cut, unlabelled
+from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.network.layout import columns
 from transfuse.network.model import declaration
@@ -137,8 +137,10 @@ def _pieces(batches: Iterable[Batch], look: Callable[[Batch], Mapping[HookPoint,
     count = 0
     for batch in batches:
         if not count:
-            count = ACTIVATION_BYTES // max(sum(values.nbytes for values in look(next(cut(batch, 1))).values()), 1)
-        yield from cut(batch, min(max(count, 1), MAX_SAMPLES))
+            count = ACTIVATION_BYTES // max(
+                sum(values.nbytes for values in look(next(split_batch(batch, 1))).values()), 1
+            )
+        yield from split_batch(batch, min(max(count, 1), MAX_SAMPLES))
 
 
 def _summed(group: ProcessGroup, seen: Moments | None) -> Moments:
@@ -208,7 +210,7 @@ def record_activations(
     ]
     handles += [module.register_forward_hook(lambda module, *_: shown(module)) for module in until]
     try:
-        model(**unlabelled(batch))
+        model(**without_labels(batch))
     except StopForward:
         pass
     finally:

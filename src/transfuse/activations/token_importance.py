@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
-from transfuse.base.budget import fitting
+from transfuse.base.budget import fitting_parts
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.network.model import has_scores, logits
 from transfuse.network.spec import Linear
@@ -39,7 +39,7 @@ def token_importance(
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     for model in models:
-        for _, piece in (each for batch in judged for each in fitting([model], batch, gradients=True)):
+        for _, piece in (each for batch in judged for each in fitting_parts([model], batch, gradients=True)):
             for name, (found, count) in _gradients(model, linears, piece, generator).items():
                 sums[name] = _added(sums.get(name), found)
                 counts[name] = _added(counts.get(name), count)

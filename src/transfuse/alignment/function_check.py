@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
-from transfuse.base.batch import Batch, cast, unlabelled
+from transfuse.base.batch import Batch, cast, without_labels
 from transfuse.errors import CheckpointError, SpecError
 from transfuse.network.model import ANSWERS, SCORES, Network, example_inputs
 from transfuse.network.spec import Norm, Spec
@@ -134,7 +134,7 @@ def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tup
 
             handle = model.get_submodule(norm.name).register_forward_pre_hook(keep)
             hooks.callback(handle.remove)
-        inputs = cast(unlabelled(batch), model.dtype)
+        inputs = cast(without_labels(batch), model.dtype)
         if model.device.type != "meta":  # weights that are made as they are needed take the inputs to their device
             inputs = {name: values.to(model.device) for name, values in inputs.items()}
         found = model(**inputs)

@@ -11,20 +11,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def replace_atomically(target: Path) -> Iterator[Path]:
     """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target`, on the disk by
     then, when the block ends without an error.
     """
     partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield partial
-        flush(partial)
+        fsync_file(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Wait until the file is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -33,7 +33,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_full(error: Exception) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Whether it says that the disk, or what may be used of it, is full."""
     if isinstance(error, OSError):
         return error.errno in _FULL

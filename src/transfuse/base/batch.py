@@ -9,7 +9,7 @@ from torch import Tensor
 Batch = Mapping[str, Tensor]
 IGNORED_LABEL = -100
 """Label of what has no answer: the index that `torch.nn.functional.cross_entropy` ignores."""
-HELD_OUT = 5  # every fifth batch
+VALIDATION_EVERY = 5  # every fifth batch
 
 
 def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: values.to(dtype) if values.is_floating_point() else values for name, values in batch.items()}
 
 
-def unlabelled(batch: Batch) -> dict[str, Tensor]:
+def without_labels(batch: Batch) -> dict[str, Tensor]:
     """What a model is given of a batch to predict from."""
     return {name: values for name, values in batch.items() if name != "labels"}
 
@@ -28,12 +28,12 @@ def labels_of(batch: Batch) -> Int[Tensor, " sample"]:
     return labels if labels.ndim == 1 else labels[labels != IGNORED_LABEL]
 
 
-def has_answers(batch: Batch) -> bool:
+def has_targets(batch: Batch) -> bool:
     """Whether there is anything in it that a model is to tell."""
     return "labels" not in batch or len(labels_of(batch)) > 0
 
 
-def single(batch: Batch) -> bool:
+def is_labeled_per_sample(batch: Batch) -> bool:
     """Whether one answer a sample is asked for, as a class is, and not one for each hidden word."""
     return "labels" not in batch or batch["labels"].ndim == 1
 
@@ -59,21 +59,21 @@ def first_samples(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Te
             return
 
 
-def cut(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
+def split_batch(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
     """The same samples, `count` at a time."""
     for start in range(0, batch_size(batch), count):
         yield {name: values[start : start + count] for name, values in batch.items()}
 
 
-Piece = tuple[Int[Tensor, " sample"], Batch]  # samples of a batch, and their places in it
+IndexedBatch = tuple[Int[Tensor, " sample"], Batch]  # samples of a batch, and their places in it
 
 
-def whole_batch(batch: Batch) -> Iterator[Piece]:
+def whole_batch(batch: Batch) -> Iterator[IndexedBatch]:
     """Yield all samples together."""
     yield torch.arange(batch_size(batch)), batch
 
 
-def pieces(batch: Batch, tokens: int) -> Iterator[Piece]:
+def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
     """Yield the texts of a batch, those alike in length together, without the padding that all of them end in.
 
     Args:
@@ -99,14 +99,16 @@ def pieces(batch: Batch, tokens: int) -> Iterator[Piece]:
         start = end
 
 
-def answers_per_sample(batch: Batch, count: int) -> Int[Tensor, " answer"]:
+def sample_indices(batch: Batch, count: int) -> Int[Tensor, " answer"]:
     """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
-    if single(batch):
+    if is_labeled_per_sample(batch):
         return torch.arange(count) % batch_size(batch)
     return (batch["labels"] != IGNORED_LABEL).nonzero()[:, 0].cpu()
 
 
-def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
+def row_positions(
+    values: Float[Tensor, "*samples unit"], batch: Batch
+) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
     """The sample and the position within it of every row that a layer writes; of padded texts, some write none."""
     if values.ndim == 3:
         samples, positions = values.shape[:2]
@@ -116,23 +118,25 @@ def places(values: Float[Tensor, "*samples unit"], batch: Batch) -> tuple[Int[Te
     return found[:, 0], found[:, 1]
 
 
-def per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
+def mean_per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
     """The mean over what is asked of each sample; nan where nothing is."""
-    return mean_by(answers_per_sample(batch, len(values)).to(values.device), values, batch_size(batch))
+    return grouped_mean(sample_indices(batch, len(values)).to(values.device), values, batch_size(batch))
 
 
-def mean_by(sample: Int[Tensor, " answer"], values: Float[Tensor, " answer"], count: int) -> Float[Tensor, " sample"]:
+def grouped_mean(
+    sample: Int[Tensor, " answer"], values: Float[Tensor, " answer"], count: int
+) -> Float[Tensor, " sample"]:
     """The mean of what belongs to each of `count` samples; nan where nothing does."""
     sums, counts = (values.new_zeros(count).index_add(0, sample, each) for each in (values, torch.ones_like(values)))
     return sums / counts
 
 
-def held_out(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Batches to fit with, and every fifth one to choose with; a few large ones are cut first."""
-    if len(batches) < HELD_OUT:
+    if len(batches) < VALIDATION_EVERY:
         batches = [
-            {name: values[start::HELD_OUT] for name, values in batch.items()}
+            {name: values[start::VALIDATION_EVERY] for name, values in batch.items()}
             for batch in batches
-            for start in range(min(HELD_OUT, batch_size(batch)))
+            for start in range(min(VALIDATION_EVERY, batch_size(batch)))
         ]
-    return [batch for index, batch in enumerate(batches) if index % HELD_OUT], list(batches[::HELD_OUT])
+    return [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY], list(batches[::VALIDATION_EVERY])

@@ -2,7 +2,7 @@
 
 What a batch takes grows with its tokens, and with tokens times vocabulary where scores are made, not with its samples:
 twenty texts of 3,700 tokens take 23 GB where a hundred short ones take a tenth of one. All estimates here are of the
-order of what is measured, not bounds; where memory ends before they say, `halving` goes on with half as much.
+order of what is measured, not bounds; where memory ends before they say, `run_in_parts` goes on with half as much.
 """
 
 import os
@@ -15,11 +15,11 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch, Piece, batch_size, pieces
+from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
-BATCH = 2**30  # bytes that the activations of a batch may take, where there is room
+BATCH_BYTES = 2**30  # bytes that the activations of a batch may take, where there is room
 SCORES = 2**26  # scores, tokens by vocabulary, that may be made at once
 SHARE = 4  # of what is free, a batch may take the fourth part
 LARGEST = 2**62  # bytes that a system can be told of
@@ -28,13 +28,13 @@ NUMBER = 4  # bytes of a number in single precision
 FIRST, SECOND = 10, 3  # numbers of the stream's width and of the hidden units' that are alive for a token
 LAYER, UNITS = 16, 4  # the same in each layer, where gradients are to follow
 
-ALLOWED: ContextVar[int | None] = ContextVar("ALLOWED", default=None)  # bytes that `limited` allows
+ALLOWED: ContextVar[int | None] = ContextVar("ALLOWED", default=None)  # bytes that `memory_limit` allows
 
 T = TypeVar("T")
 
 
 @contextmanager
-def limited(memory: int | None, device_memory: int | None = None) -> Iterator[None]:
+def memory_limit(memory: int | None, device_memory: int | None = None) -> Iterator[None]:
     """Inside, this process takes no more memory than so many bytes, on the host and on its GPU.
 
     An allocation beyond raises what the machine raises when its memory ends. Without limits on the system (macOS,
@@ -67,7 +67,7 @@ def limited(memory: int | None, device_memory: int | None = None) -> Iterator[No
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(f"max-memory: this job takes more than {format_bytes(memory)}; allow more") from error
     finally:
@@ -89,7 +89,7 @@ def free_bytes(device: torch.device) -> int:
     return free if allowed is None else max(0, min(free, allowed - psutil.Process().memory_info().rss))
 
 
-def check_room(needed: int, device: torch.device, what: str, warn: Callable[[str], None]) -> None:
+def check_free_memory(needed: int, device: torch.device, what: str, warn: Callable[[str], None]) -> None:
     """Say what a job takes where that is more than is free.
 
     Raises:
@@ -112,7 +112,7 @@ def tokens_at_once(model: PreTrainedModel, longest: int = 512, gradients: bool =
         longest: tokens of a sample, which each token may look at.
         gradients: whether every layer's activations stay for a backward pass.
     """
-    room = min(BATCH, free_bytes(model.device) // SHARE)
+    room = min(BATCH_BYTES, free_bytes(model.device) // SHARE)
     return max(1, int(room // token_bytes(model.config, longest, gradients)))
 
 
@@ -126,12 +126,12 @@ def token_bytes(config: PreTrainedConfig, longest: int, gradients: bool = False)
     return NUMBER * (FIRST * width + SECOND * units + scores + alive)
 
 
-def fitting(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = False) -> Iterator[Piece]:
+def fitting_parts(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = False) -> Iterator[IndexedBatch]:
     """Yield parts of a batch that each of these models has room for: texts alike in length, or a few images."""
-    longest = max(positions(model.config, batch) for model in models)
+    longest = max(tokens_per_sample(model.config, batch) for model in models)
     tokens = min(tokens_at_once(model, longest, gradients) for model in models)
     if "attention_mask" in batch:
-        yield from pieces(batch, tokens)
+        yield from group_by_length(batch, tokens)
         return
     for places in torch.arange(batch_size(batch)).split(max(1, tokens // longest)):
         yield places, {name: values[places.to(values.device)] for name, values in batch.items()}
@@ -139,7 +139,7 @@ def fitting(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = F
 
 def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False) -> None:
     """Raise `ConfigError` where --max-memory leaves no room for the longest sample."""
-    longest = positions(model.config, example)
+    longest = tokens_per_sample(model.config, example)
     needed = longest * token_bytes(model.config, longest, gradients)
     labels = example.get("labels")
     if labels is not None and labels.ndim == 2:
@@ -158,7 +158,7 @@ def samples_at_once(model: PreTrainedModel, example: Batch, wanted: int, gradien
     Args:
         example: a batch of the longest sample.
     """
-    longest = positions(model.config, example)
+    longest = tokens_per_sample(model.config, example)
     count = tokens_at_once(model, longest, gradients) // longest
     labels = example.get("labels")
     if labels is not None and labels.ndim == 2:
@@ -166,12 +166,12 @@ def samples_at_once(model: PreTrainedModel, example: Batch, wanted: int, gradien
     return max(1, min(wanted, count))
 
 
-def scores_at_once(model: PreTrainedModel) -> int:
+def logits_at_once(model: PreTrainedModel) -> int:
     """Scores that may be made at once and looked at: in single precision, their logarithms, and both in double."""
     return max(2**16, min(2**23, free_bytes(model.device) // (SHARE * 6 * NUMBER)))
 
 
-def positions(config: PreTrainedConfig, batch: Batch) -> int:
+def tokens_per_sample(config: PreTrainedConfig, batch: Batch) -> int:
     """Tokens of a sample, padding included: of a text, or of an image's patches."""
     if "input_ids" in batch:
         return int(batch["input_ids"].shape[1])
@@ -180,7 +180,7 @@ def positions(config: PreTrainedConfig, batch: Batch) -> int:
     return 1 + (height // patch) * (width // patch) if patch else 1
 
 
-def halving(work: Callable[[Batch], T], parts: Callable[[Batch], list[Batch]], batch: Batch) -> list[T]:
+def run_in_parts(work: Callable[[Batch], T], parts: Callable[[Batch], list[Batch]], batch: Batch) -> list[T]:
     """What comes of a batch, whole or, where memory is short, in parts.
 
     Raises:
@@ -189,15 +189,15 @@ def halving(work: Callable[[Batch], T], parts: Callable[[Batch], list[Batch]], b
     try:
         return [work(batch)]
     except (MemoryError, RuntimeError) as error:
-        smaller = parts(batch) if out_of_memory(error) else []
+        smaller = parts(batch) if is_out_of_memory(error) else []
         if len(smaller) < 2:
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return [found for part in smaller for found in halving(work, parts, part)]
+    return [found for part in smaller for found in run_in_parts(work, parts, part)]
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has ended."""
     text = str(error)
     return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from transfuse.base.atomic import is_full, whole_file
+from transfuse.base.atomic import is_disk_full, replace_atomically
 from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
 from transfuse.errors import OutputError, first_line
@@ -94,11 +94,13 @@ class Store:
         text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as partial:
+            with replace_atomically(path) as partial:
                 save_file(whole, partial, {FACTS: text, DIGEST: digest(text, whole)})
         except (OSError, SafetensorError) as error:
             why = (
-                "no space left to keep finished work" if is_full(error) else f"cannot be written ({first_line(error)})"
+                "no space left to keep finished work"
+                if is_disk_full(error)
+                else f"cannot be written ({first_line(error)})"
             )
             raise OutputError(f"{path.parent}: {why}; free some, or choose another disk") from error
 

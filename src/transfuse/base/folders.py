@@ -23,7 +23,7 @@ def make_folder(folder: Path, exist_ok: bool = True) -> None:
             time.sleep(0.002 * pause)
 
 
-def probe(target: Path, parents: bool = True) -> None:
+def check_creatable(target: Path, parents: bool = True) -> None:
     """Make and remove a folder as deep as `target`; permission bits alone do not tell (root, read-only mounts).
 
     All that is made has a name of its own, so that nothing is removed which another run made or is about to use.
@@ -49,16 +49,16 @@ def probe(target: Path, parents: bool = True) -> None:
 
 def _try_below(there: Path, target: Path) -> None:
     between = target.parent.relative_to(there).parts
-    first = sibling(there / target.name, "partial")
+    first = hidden_sibling(there / target.name, "partial")
     try:
         first.mkdir()
         if between:
-            sibling(first.joinpath(*between, target.name), "partial").mkdir(parents=True)
+            hidden_sibling(first.joinpath(*between, target.name), "partial").mkdir(parents=True)
     finally:
         shutil.rmtree(first, ignore_errors=True)
 
 
-def sibling(path: Path, kind: str) -> Path:
+def hidden_sibling(path: Path, kind: str) -> Path:
     """Return a hidden name beside `path` that no other run has."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
 

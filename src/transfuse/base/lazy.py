@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
-Hold = Callable[[Tensors], Tensors]  # what becomes of tensors that are used again: kept, or made anew each time
+Materialize = Callable[[Tensors], Tensors]  # what becomes of tensors that are used again: kept, or made anew each time
 
 
 class Lazy(Mapping[str, Tensor]):

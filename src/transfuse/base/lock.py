@@ -18,7 +18,7 @@ Got = Literal["held", "busy"]
 
 
 @contextmanager
-def held(file: Path, what: str, keep: bool = True) -> Iterator[None]:
+def file_lock(file: Path, what: str, keep: bool = True) -> Iterator[None]:
     """Hold a file, made if need be, until the block ends or the process does, however it does.
 
     Args:
@@ -47,8 +47,8 @@ def held(file: Path, what: str, keep: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def held_folder(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder itself, which leaves no file, as `held` does; it stays held under any name it is given."""
+def folder_lock(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder itself, which leaves no file, as `file_lock` does; it stays held under any name it is given."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders
@@ -62,33 +62,33 @@ def held_folder(folder: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Tell whether a process holds a folder."""
     try:
-        with held_folder(folder, folder.name):
+        with folder_lock(folder, folder.name):
             return False
     except OutputError:
         return True
 
 
 @contextmanager
-def alone(output: Path) -> Iterator[None]:
+def output_lock(output: Path) -> Iterator[None]:
     """Hold an output, whatever else the run uses; its parents are made, and stay only if they come to hold something.
 
     Raises:
         OutputError: another run holds it.
     """
-    file = lock_beside(output)
+    file = output_lock_path(output)
     absent = [parent for parent in file.parents if not parent.exists()]
     make_folder(file.parent)
     try:
-        with held(file, str(output), keep=False):
+        with file_lock(file, str(output), keep=False):
             yield
     finally:
         remove_empty(absent)
 
 
-def lock_beside(output: Path) -> Path:
+def output_lock_path(output: Path) -> Path:
     """Return the file that whoever writes an output holds, whatever else it uses: hidden, and gone with the run."""
     target = output.expanduser().resolve()
     return target.with_name(f".{target.name}.lock")

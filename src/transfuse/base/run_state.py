@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transfuse.base.atomic import whole_file
+from transfuse.base.atomic import replace_atomically
 from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 
@@ -36,7 +36,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     data = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
+        with replace_atomically(path) as partial:
             partial.write_bytes(hashlib.sha256(data).digest() + data)
     except OSError as error:
         raise OutputError(f"{path}: the state of the run cannot be written ({error.strerror})") from error

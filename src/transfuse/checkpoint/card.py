@@ -103,25 +103,25 @@ def model_card(name: str, record: dict[str, Any]) -> str:
         **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
         "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['merge']}"],
     }
-    front, call = yaml.safe_dump(header, sort_keys=False), again(name, record)
+    front, call = yaml.safe_dump(header, sort_keys=False), reproducing_call(name, record)
     by_command = call.startswith(COMMAND)
     return CARD.render(**{"metrics": None} | record, name=name, header=front, by_command=by_command, call=call)
 
 
-def again(name: str, record: Mapping[str, Any]) -> str:
+def reproducing_call(name: str, record: Mapping[str, Any]) -> str:
     """What makes the same model again: a command line, or a call in Python of what was passed in memory."""
     passed = any(each["path"] is None for each in record["models"]) or str(record["data"]).startswith(IN_MEMORY)
-    return _python(name, record) if passed else command(name, record)
+    return _python(name, record) if passed else command_line(name, record)
 
 
-def command(name: str, record: Mapping[str, Any]) -> str:
+def command_line(name: str, record: Mapping[str, Any]) -> str:
     """The command line that makes the same model again."""
     words = [*COMMAND.split(), *(each["path"] for each in record["models"]), "-o", name]
     if any(word.startswith("-") for word in words[2:-2]) or name.startswith("-"):
         words = [*words[:2], *(_explicit(word) for word in words[2:-2]), "-o", _explicit(name)]
     if record["data"] is not None:
         words += ["--data", _source(record["data"])]
-    for option, value in chosen(record).items():
+    for option, value in non_default_options(record).items():
         flag = f"--{option.replace('_', '-')}"
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
@@ -135,12 +135,12 @@ def _python(name: str, record: Mapping[str, Any]) -> str:
     )
     data = record["data"]
     source = "" if data is None else "data=dataset" if data.startswith(IN_MEMORY) else f"data={_source(data)!r}"
-    options = [f"{option}={value!r}" for option, value in chosen(record).items()]
+    options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({name!r})"
 
 
-def chosen(record: Mapping[str, Any]) -> dict[str, Any]:
+def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
     """Options that differ from their defaults."""
     usual = Options().model_dump(mode="json")
     return {name: value for name, value in record["options"].items() if value != usual.get(name)}

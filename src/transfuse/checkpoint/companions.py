@@ -8,7 +8,7 @@ from pathlib import Path
 from transfuse.base.unique_json import read_json
 
 CONFIG, RECORD, CARD = "config.json", "transfuse.json", "README.md"
-BESIDE = (
+COMPANION_PATTERNS = (
     "preprocessor_config.json",
     "processor_config.json",
     "image_processor_config.json",
@@ -36,27 +36,39 @@ BESIDE = (
     "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
-GIVEN = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied; save_pretrained has no such names
-SENTENCES = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
+EXTRA_PATTERNS = (
+    "*.tiktoken",
+    "tokenizer.model.v*",
+    "LICENSE*",
+    "NOTICE*",
+)  # copied; save_pretrained has no such names
+SENTENCE_PATTERNS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
 NEVER = (".py", ".safetensors", ".bin", ".pt", ".pth")  # code or weights, by whatever name
-COMPANIONS = (*BESIDE, *GIVEN, *SENTENCES, f"*/{CONFIG}")  # what is fetched from the hub beside weights and config.json
+HUB_PATTERNS = (
+    *COMPANION_PATTERNS,
+    *EXTRA_PATTERNS,
+    *SENTENCE_PATTERNS,
+    f"*/{CONFIG}",
+)  # what is fetched from the hub beside weights and config.json
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
-def beside(folder: Path) -> list[str]:
+def companion_files(folder: Path) -> list[str]:
     """Return the files in a model's folder that go with it, but for those of sentence-transformers."""
-    found = {file for pattern in (*BESIDE, *GIVEN) for file in folder.glob(pattern) if file.is_file()}
+    found = {
+        file for pattern in (*COMPANION_PATTERNS, *EXTRA_PATTERNS) for file in folder.glob(pattern) if file.is_file()
+    }
     return sorted(file.relative_to(folder).as_posix() for file in found if file.suffix not in NEVER)
 
 
-def matches(name: str, patterns: Sequence[str]) -> bool:
+def matches_any(name: str, patterns: Sequence[str]) -> bool:
     """Tell whether a name is one of those that patterns describe."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def weights(folder: Path) -> set[str]:
+def weight_names(folder: Path) -> set[str]:
     """Return the names that save_pretrained gives to weights: one file, an index, and what that lists."""
     names = {name for name in (*_WEIGHTS, *_INDEXES) if os.path.lexists(folder / name)}
     for index in names.intersection(_INDEXES):

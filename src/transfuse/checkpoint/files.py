@@ -10,17 +10,16 @@ import torch
 from safetensors import safe_open
 
 from transfuse.base.unique_json import parse_json, read_json
-from transfuse.checkpoint.companions import COMPANIONS as COMPANIONS
-from transfuse.checkpoint.companions import beside
+from transfuse.checkpoint.companions import companion_files
 from transfuse.errors import CheckpointError, first_line
 
 PicklePolicy = Literal["refuse", "allow"]
 
-SAFE = ("model.safetensors", "model.safetensors.index.json")
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-EIGHTS = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds the numbers of both
-STORED = FLOATS | dict(zip(("F8_E4M3", "F8_E5M2"), EIGHTS, strict=True))
+SAFETENSORS_NAMES = ("model.safetensors", "model.safetensors.index.json")
+PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds the numbers of both
+STORED = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, strict=True))
 
 
 def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
@@ -33,21 +32,23 @@ def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]
             f"{directory}: holds an adapter (adapter_config.json); merge it into its base model first"
         )
     if any(re.match(r"shard-\d{5}-model-", file.name) for file in directory.iterdir()):
-        raise CheckpointError(f"{directory}: holds a distributed checkpoint; consolidate it into {SAFE[0]} first")
-    if all((directory / name).is_file() for name in SAFE):
         raise CheckpointError(
-            f"{directory}: holds {SAFE[0]} and {SAFE[1]}; remove the one that is out of date, as readers take the first"
+            f"{directory}: holds a distributed checkpoint; consolidate it into {SAFETENSORS_NAMES[0]} first"
         )
-    for name in SAFE + (PICKLED if pickle == "allow" else ()):
+    if all((directory / name).is_file() for name in SAFETENSORS_NAMES):
+        raise CheckpointError(
+            f"{directory}: holds {SAFETENSORS_NAMES[0]} and {SAFETENSORS_NAMES[1]}; remove the one that is out of date, as readers take the first"
+        )
+    for name in SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ()):
         if (directory / name).is_file():
             return _shards(directory / name) if name.endswith(".index.json") else [directory / name]
     pickles = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         raise CheckpointError(
             f"{directory}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
-            f"{SAFE[0]}, or pass --allow-pickle if you trust their source (read as {PICKLED[0]} only)"
+            f"{SAFETENSORS_NAMES[0]}, or pass --allow-pickle if you trust their source (read as {PICKLE_NAMES[0]} only)"
         )
-    raise CheckpointError(f"{directory}: no weights; expected {SAFE[0]} or {SAFE[1]}")
+    raise CheckpointError(f"{directory}: no weights; expected {SAFETENSORS_NAMES[0]} or {SAFETENSORS_NAMES[1]}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -105,7 +106,7 @@ def copy_companions(source: Path, target: Path) -> list[str]:
 
     Only names known to be such are copied: never weights, config.json, code or a model card.
     """
-    names = beside(source)
+    names = companion_files(source)
     for name in names:
         (target / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, target / name)

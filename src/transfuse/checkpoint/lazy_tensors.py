@@ -13,7 +13,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from transfuse.base.lazy import Lazy
-from transfuse.checkpoint.files import EIGHTS, weight_files
+from transfuse.checkpoint.files import FLOAT8_DTYPES, weight_files
 from transfuse.checkpoint.finite import check_finite
 from transfuse.errors import CheckpointError
 
@@ -33,7 +33,7 @@ class TensorLocation:
         """
         with safe_open(self.file, framework="pt") as opened:
             values = opened.get_tensor(self.name)
-        return values.to(torch.bfloat16) if values.dtype in EIGHTS else values
+        return values.to(torch.bfloat16) if values.dtype in FLOAT8_DTYPES else values
 
 
 def tensor_locations(directory: Path, model: PreTrainedModel) -> dict[str, TensorLocation] | None:
@@ -76,7 +76,7 @@ def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:
     return rename
 
 
-def check_whole_numbers(model: PreTrainedModel, stored: Collection[str], directory: Path) -> None:
+def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], directory: Path) -> None:
     """Raise `CheckpointError` where a weight is stored as whole numbers: they mean nothing without their scales.
 
     Args:

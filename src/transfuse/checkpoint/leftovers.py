@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoint.companions import CARD, CONFIG, RECORD, beside, weights
-from transfuse.checkpoint.owned import DOCUMENT, PAGE, is_of_runs, is_ours, json_or_none
+from transfuse.checkpoint.companions import CARD, CONFIG, RECORD, companion_files, weight_names
+from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, is_run_folder, json_or_none
 from transfuse.checkpoint.sentences import sentence_files
 
 LISTED = 200  # names of files in the record
 CODE = ("auto_map", "custom_pipelines")  # keys of JSON files that name code to be run
 
 
-def left_behind(source: Path | None) -> dict[str, Any]:
+def file_record(source: Path | None) -> dict[str, Any]:
     """Return what the record says of the anchor's files: which are copied, as for sentence-transformers, and which not.
 
     Args:
@@ -23,7 +23,7 @@ def left_behind(source: Path | None) -> dict[str, Any]:
     settings = {} if source is None else {name: json_or_none(source / name) for name in _settings(source)}
     dropped = {f"{key}_dropped": [name for name in settings if _code_in(settings[name], (key,))] for key in CODE}
     return {
-        "copied": [] if source is None else beside(source),
+        "copied": [] if source is None else companion_files(source),
         "sentence_transformers": [] if source is None else sentence_files(source),
         "left_out": names[:LISTED],
         "left_out_count": len(names),
@@ -36,13 +36,17 @@ def _left_out(source: Path) -> Iterator[str]:
 
     Folders end with a slash. Those of this tool's runs are not the model's.
     """
-    copied = {*beside(source), *sentence_files(source)}
+    copied = {*companion_files(source), *sentence_files(source)}
     shared = {name.partition("/")[0] for name in copied if "/" in name}
-    known = {CONFIG, CARD, RECORD, *weights(source), *copied}
+    known = {CONFIG, CARD, RECORD, *weight_names(source), *copied}
     for entry in source.iterdir():
-        if entry.name.startswith(".") or entry.name in known or (entry.name in (PAGE, DOCUMENT) and is_ours(entry)):
+        if (
+            entry.name.startswith(".")
+            or entry.name in known
+            or (entry.name in (REPORT_PAGE, REPORT_JSON) and is_own_file(entry))
+        ):
             continue
-        if entry.is_dir() and is_of_runs(entry):
+        if entry.is_dir() and is_run_folder(entry):
             continue
         if entry.name not in shared:
             yield f"{entry.name}/" if entry.is_dir() else entry.name
@@ -52,10 +56,10 @@ def _left_out(source: Path) -> Iterator[str]:
 
 
 def _settings(folder: Path) -> list[str]:
-    return [name for name in (CONFIG, *beside(folder)) if name.endswith("config.json")]
+    return [name for name in (CONFIG, *companion_files(folder)) if name.endswith("config.json")]
 
 
-def drop_code(folder: Path) -> None:
+def drop_code_references(folder: Path) -> None:
     """Remove the keys that name code from the settings of a model that was written without that code."""
     for name in _settings(folder):
         found = json_or_none(folder / name)

@@ -17,11 +17,19 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from transfuse.base.libraries import quiet
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.files import COMPANIONS, EIGHTS, PICKLED, SAFE, PicklePolicy, stored_dtypes, weight_files
+from transfuse.checkpoint.companions import HUB_PATTERNS
+from transfuse.checkpoint.files import (
+    FLOAT8_DTYPES,
+    PICKLE_NAMES,
+    SAFETENSORS_NAMES,
+    PicklePolicy,
+    stored_dtypes,
+    weight_files,
+)
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.lazy_tensors import check_whole_numbers
-from transfuse.checkpoint.shard_index import check_places, readable
-from transfuse.checkpoint.ties import with_ties_of, with_true_ties
+from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
+from transfuse.checkpoint.shard_index import check_index, loadable_folder
+from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
 from transfuse.network.registry import CLASSES
 
@@ -42,13 +50,13 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     model_class, directory, options, _ = _empty(path, dtype, pickle)
     model = _from_pretrained(model_class, directory, options)
     check_finite(model.state_dict(), str(directory))
-    return with_true_ties(with_plain_experts(model)).eval()
+    return with_actual_ties(with_eager_experts(model)).eval()
 
 
 def load_empty(path: str | Path, dtype: torch.dtype | None = None, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
     """The model that `load_model` loads, without its data: on the meta device. Raises CheckpointError likewise."""
     _, directory, _, model = _empty(path, dtype, pickle)
-    return with_ties_of(with_plain_experts(model), directory).eval()
+    return with_equal_tensors_tied(with_eager_experts(model), directory).eval()
 
 
 def _empty(
@@ -57,7 +65,7 @@ def _empty(
     """What to ask transformers for, and what comes of it without data; raises for all that this shows to be wrong."""
     model_class, directory, options, whole = _request(path, dtype, pickle)
     model = _from_pretrained(model_class, directory, {**options, "device_map": "meta"})
-    check_whole_numbers(model, whole, directory)
+    check_no_integer_weights(model, whole, directory)
     return model_class, directory, options, model
 
 
@@ -70,18 +78,20 @@ def _request(
     model_class = _model_class(config, directory)
     files = weight_files(directory, pickle)
     kinds = {file: stored_dtypes(file) for file in files}
-    check_places(directory, kinds)
+    check_index(directory, kinds)
     stored = {name: found for each in kinds.values() for name, found in each.items()}
     _check_counts(config.to_dict(), len(stored), directory)
     if dtype is None:
-        on_disk = {torch.bfloat16 if found in EIGHTS else found for found in stored.values() if found is not None}
+        on_disk = {
+            torch.bfloat16 if found in FLOAT8_DTYPES else found for found in stored.values() if found is not None
+        }
         dtype = reduce(torch.promote_types, on_disk) if on_disk else torch.float32
     safe = files[0].suffix == ".safetensors"
     whole = [name for name, found in stored.items() if found is None]
     return model_class, directory, {"config": config, "dtype": dtype, "use_safetensors": safe}, whole
 
 
-def with_plain_experts(model: PreTrainedModel) -> PreTrainedModel:
+def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
     """The model, its experts computed one by one: the fast kernels take some sizes and precisions only."""
     if model._can_set_experts_implementation():
         model.set_experts_implementation("eager")
@@ -98,12 +108,12 @@ def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
         return directory
     if directory.exists():
         raise CheckpointError(f"{path}: is a file; give the directory that holds config.json and the weights")
-    names = SAFE + (PICKLED if pickle == "allow" else ())
+    names = SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ())
     shards = [
         name.replace(".index.json", "").replace(".", "-*-of-*.") for name in names if name.endswith(".index.json")
     ]
     try:
-        return Path(snapshot_download(str(path), allow_patterns=["config.json", *names, *shards, *COMPANIONS]))
+        return Path(snapshot_download(str(path), allow_patterns=["config.json", *names, *shards, *HUB_PATTERNS]))
     except Exception as error:  # a name the hub forbids, an unknown repository, no network: all mean the same here
         raise CheckpointError(
             f"{path}: no such directory, and the hub could not be reached or has no such model; check the path"
@@ -130,7 +140,9 @@ def read_config(directory: Path) -> PreTrainedConfig:
     if raw.get("quantization_config") or raw.get("compression_config"):
         raise CheckpointError(f"{file}: the weights are quantized; dequantize and save them again first")
     if raw.get("transformers_weights"):
-        raise CheckpointError(f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFE[0]}")
+        raise CheckpointError(
+            f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFETENSORS_NAMES[0]}"
+        )
     _check_counts(raw, MOST_LAYERS, directory)
     try:
         with quiet():
@@ -186,7 +198,7 @@ def _model_class(config: PreTrainedConfig, directory: Path) -> type:
 
 def _from_pretrained(model_class: Any, directory: Path, options: dict[str, Any]) -> PreTrainedModel:
     try:
-        with quiet(), readable(directory, weight_files(directory, "allow")[0]) as folder:
+        with quiet(), loadable_folder(directory, weight_files(directory, "allow")[0]) as folder:
             model, report = model_class.from_pretrained(
                 folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
             )

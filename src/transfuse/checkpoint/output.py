@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError
 
-from transfuse.base.atomic import flush, is_full, whole_file
-from transfuse.base.folders import make_folder, probe, remove_empty, sibling
-from transfuse.base.lock import held_folder, is_held
+from transfuse.base.atomic import fsync_file, is_disk_full, replace_atomically
+from transfuse.base.folders import check_creatable, hidden_sibling, make_folder, remove_empty
+from transfuse.base.lock import folder_lock, is_locked
 from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.owned import foreign, is_damaged, lacks
+from transfuse.checkpoint.owned import first_foreign_entry, is_damaged, missing_model_part
 from transfuse.errors import OutputError
 
 Overwrite = Literal["refuse", "replace"]
@@ -30,14 +30,14 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
     """
     target = check_target(target, overwrite, inputs)
     absent = [parent for parent in target.parents if not parent.exists()]
-    partial, stack = sibling(target, "partial"), ExitStack()
+    partial, stack = hidden_sibling(target, "partial"), ExitStack()
     try:
         try:
             _make(partial, target)
-            stack.enter_context(held_folder(partial, str(target)))  # so that no other run takes it for remains
+            stack.enter_context(folder_lock(partial, str(target)))  # so that no other run takes it for remains
             yield partial
         except (OSError, SafetensorError) as error:
-            if not is_full(error):
+            if not is_disk_full(error):
                 raise
             raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
         try:
@@ -53,20 +53,20 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         stack.close()
 
 
-def clear_remains(target: Path, kind: Literal["partial", "replaced"]) -> None:
+def remove_stale_folders(target: Path, kind: Literal["partial", "replaced"]) -> None:
     """Removes what killed runs left beside `target`, but nothing that a live process holds.
 
     Args:
         kind: what was half-written; or what was put aside, once there is a new output.
     """
     for left in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
-        if not is_held(left) and (kind == "partial" or _is_owned(left)):
+        if not is_locked(left) and (kind == "partial" or _is_owned(left)):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_owned(folder: Path) -> bool:
     try:
-        return foreign(folder) is None and lacks(folder) is None
+        return first_foreign_entry(folder) is None and missing_model_part(folder) is None
     except OSError:
         return False
 
@@ -92,7 +92,7 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
             _check_existing(target, overwrite)
         elif target.exists():
             raise OutputError(f"{target}: a file is in the way; choose another directory")
-        probe(target)
+        check_creatable(target)
     except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for links that go round in circles
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
     return target
@@ -108,9 +108,9 @@ def _links_into(folder: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """`whole_file` for what a user asked for. Raises OutputError if it cannot be written."""
+    """`replace_atomically` for what a user asked for. Raises OutputError if it cannot be written."""
     try:
-        with whole_file(target) as partial:
+        with replace_atomically(target) as partial:
             yield partial
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
@@ -123,7 +123,7 @@ def write_json(path: Path, obj: Any) -> None:
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        with whole_file(path) as partial:
+        with replace_atomically(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error
@@ -139,7 +139,7 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
             f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
         )
     _check_owned(target, target)
-    missing = lacks(target)
+    missing = missing_model_part(target)
     if missing is not None:
         raise OutputError(
             f"{target}: {missing}, so it does not look like a model output and is not replaced; choose another"
@@ -149,7 +149,7 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
 
 def _check_owned(folder: Path, target: Path) -> None:
     """Raise OutputError if a folder, which is or was `target`, holds what neither transfuse nor transformers wrote."""
-    name = foreign(folder)
+    name = first_foreign_entry(folder)
     if name is not None and is_damaged(folder / RECORD):
         raise OutputError(
             f"{target}: its {RECORD} is damaged, so what else it holds cannot be told from other files and is not"
@@ -166,7 +166,7 @@ def _make(partial: Path, target: Path) -> None:
     try:
         make_folder(partial, exist_ok=False)
     except OSError as error:
-        if is_full(error):
+        if is_disk_full(error):
             raise
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
 
@@ -177,7 +177,7 @@ def _settle(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
         if path.is_file() and not path.is_symlink():
             path.chmod(mode)
-            flush(path)
+            fsync_file(path)
 
 
 def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
@@ -188,8 +188,8 @@ def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
     if overwrite == "refuse" or not target.exists():
         partial.replace(target)  # fails if files came to be in `target` since it was checked
         return
-    aside = sibling(target, "replaced")
-    with held_folder(target, str(target)):
+    aside = hidden_sibling(target, "replaced")
+    with folder_lock(target, str(target)):
         target.rename(aside)
         try:
             _check_owned(aside, target)

@@ -9,25 +9,34 @@ from typing import Any
 import yaml
 
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.companions import BESIDE, CARD, CONFIG, GIVEN, RECORD, SENTENCES, matches, weights
+from transfuse.checkpoint.companions import (
+    CARD,
+    COMPANION_PATTERNS,
+    CONFIG,
+    EXTRA_PATTERNS,
+    RECORD,
+    SENTENCE_PATTERNS,
+    matches_any,
+    weight_names,
+)
 
-PAGE, DOCUMENT = "report.html", "report.json"
-GENERATOR = '<meta name="generator" content="transfuse">'  # in the head of a page
-WORK = re.compile(r"[0-9a-f]{20}")  # a folder of finished work, as a cache holds
+REPORT_PAGE, REPORT_JSON = "report.html", "report.json"
+GENERATOR_TAG = '<meta name="generator" content="transfuse">'  # in the head of a page
+CACHE_FOLDER = re.compile(r"[0-9a-f]{20}")  # a folder of finished work, as a cache holds
 MARKER = ".transfuse"  # a file in a folder that is a run's own, to be removed with it
-RUN = "run.json"  # what the state of a fine-tuning run is the state of
-STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
-MADE_BY_DEMO = ".transfuse-demo"  # a file in a folder that the demo made
+RUN_FILE = "run.json"  # what the state of a fine-tuning run is the state of
+RUN_STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # what its folder holds
+DEMO_MARKER = ".transfuse-demo"  # a file in a folder that the demo made
 
 
-def foreign(folder: Path) -> str | None:
+def first_foreign_entry(folder: Path) -> str | None:
     """Return the first entry of a model's folder, by name, that neither this tool nor save_pretrained wrote.
 
     The name of a folder ends with a slash. Raises OSError.
     """
     record = json_or_none(folder / RECORD)
     copied = _listed(record, "sentence_transformers") | _listed(record, "copied")
-    known = weights(folder) | {CONFIG}
+    known = weight_names(folder) | {CONFIG}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
             if (found := _foreign_inside(entry, copied)) is not None:
@@ -37,14 +46,14 @@ def foreign(folder: Path) -> str | None:
     return None
 
 
-def lacks(folder: Path) -> str | None:
+def missing_model_part(folder: Path) -> str | None:
     """Return what a folder would need to hold a model, or None: a configuration of transformers, and weights."""
     if not (folder / CONFIG).is_file():
         return f"has no {CONFIG}"
     found = json_or_none(folder / CONFIG)
     if not isinstance(found, dict) or not (found.get("model_type") or found.get("architectures")):
         return f"its {CONFIG} names no model_type and no architectures"
-    return None if any((folder / name).is_file() for name in weights(folder)) else "has no weights"
+    return None if any((folder / name).is_file() for name in weight_names(folder)) else "has no weights"
 
 
 def is_damaged(file: Path) -> bool:
@@ -52,13 +61,13 @@ def is_damaged(file: Path) -> bool:
     return file.is_file() and json_or_none(file) is None
 
 
-def is_of_runs(folder: Path) -> bool:
+def is_run_folder(folder: Path) -> bool:
     """Tell whether a folder is a run's own: an output, unfinished work, a cache, the state of training, or empty."""
     names = os.listdir(folder)
-    if MARKER in names or is_ours(folder / RECORD):
+    if MARKER in names or is_own_file(folder / RECORD):
         return True
-    return all(WORK.fullmatch(name) for name in names) or (
-        RUN in names and all(STATE.fullmatch(name) for name in names)
+    return all(CACHE_FOLDER.fullmatch(name) for name in names) or (
+        RUN_FILE in names and all(RUN_STATE.fullmatch(name) for name in names)
     )
 
 
@@ -79,27 +88,27 @@ def _foreign_inside(folder: Path, copied: Collection[str]) -> str | None:
 
 
 def _known_inside(path: str, copied: Collection[str]) -> bool:
-    templates = matches(path, [pattern for pattern in BESIDE if "/" in pattern])
+    templates = matches_any(path, [pattern for pattern in COMPANION_PATTERNS if "/" in pattern])
     return templates or (path in copied and path.endswith(f"/{CONFIG}"))
 
 
 def _written(file: Path, copied: Collection[str]) -> bool:
-    if file.name in (CARD, RECORD, PAGE, DOCUMENT):
-        return is_ours(file)
-    if matches(file.name, (*GIVEN, *SENTENCES)):
+    if file.name in (CARD, RECORD, REPORT_PAGE, REPORT_JSON):
+        return is_own_file(file)
+    if matches_any(file.name, (*EXTRA_PATTERNS, *SENTENCE_PATTERNS)):
         return file.name in copied
-    return matches(file.name, BESIDE)
+    return matches_any(file.name, COMPANION_PATTERNS)
 
 
-def is_ours(file: Path) -> bool:
+def is_own_file(file: Path) -> bool:
     """Tell whether this tool wrote a model card, a record, or a file of a report; False for any other name."""
     if file.name == RECORD:
         return _is_record(json_or_none(file))
     if file.name == CARD:
         return _is_record(json_or_none(file.with_name(RECORD))) and _is_card(_text(file))
-    if file.name == PAGE:
-        return GENERATOR in _text(file)[:2000]
-    if file.name == DOCUMENT:
+    if file.name == REPORT_PAGE:
+        return GENERATOR_TAG in _text(file)[:2000]
+    if file.name == REPORT_JSON:
         found = json_or_none(file)
         return isinstance(found, dict) and {"title", "verdict", "command", "record", "matched"} <= found.keys()
     return False

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transfuse.checkpoint.files import FLOATS, SAFE
+from transfuse.checkpoint.files import FLOAT_DTYPES, SAFETENSORS_NAMES
 
 Shapes = Mapping[str, tuple[int, ...]]
-NAMES = {dtype: name for name, dtype in FLOATS.items()}
+NAMES = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
 ALIGNED = 8  # bytes: where the data begins
 
 
@@ -24,11 +24,11 @@ def write_shards(folder: Path, shards: Mapping[str, Shapes], dtype: torch.dtype,
     """
     for file, shapes in shards.items():
         _write(folder / file, shapes, dtype, make)
-    if set(shards) != {SAFE[0]}:  # one file of another name needs an index, too
+    if set(shards) != {SAFETENSORS_NAMES[0]}:  # one file of another name needs an index, too
         size = sum(dtype.itemsize * prod(shape) for shapes in shards.values() for shape in shapes.values())
         weights = {name: file for file, shapes in shards.items() for name in shapes}
         document = {"metadata": {"total_size": size}, "weight_map": weights}
-        (folder / SAFE[1]).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        (folder / SAFETENSORS_NAMES[1]).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _write(file: Path, shapes: Shapes, dtype: torch.dtype, make: Callable[[str], Tensor]) -> None:

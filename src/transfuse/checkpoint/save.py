@@ -14,25 +14,25 @@ from transfuse.base.batch import cast
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import copy_companions
-from transfuse.checkpoint.leftovers import drop_code
+from transfuse.checkpoint.leftovers import drop_code_references
 from transfuse.checkpoint.legacy_config import add_legacy_keys
-from transfuse.checkpoint.load import load_model, local_directory, with_plain_experts
+from transfuse.checkpoint.load import load_model, local_directory, with_eager_experts
 from transfuse.checkpoint.output import Overwrite, atomic_directory, write_json
-from transfuse.checkpoint.sentences import copy_sentences
-from transfuse.checkpoint.tensor_names import keep_names
+from transfuse.checkpoint.sentences import copy_sentence_files
+from transfuse.checkpoint.tensor_names import keep_tensor_names
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.network.model import example_inputs, in_precision, model_output
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
 
-Write = Callable[[Path], None]  # weights and config into a folder, verified
+Writer = Callable[[Path], None]  # weights and config into a folder, verified
 
 
 def save_checkpoint(
     target: Path,
     overwrite: Overwrite,
-    write: Write,
+    write: Writer,
     inputs: Sequence[str | None],
     processor: Any,
     document: dict[str, Any],
@@ -60,15 +60,15 @@ def save_checkpoint(
         elif anchor is not None:
             copy_companions(anchor, folder)
         if anchor is not None:
-            copy_sentences(anchor, folder)
-        drop_code(folder)
+            copy_sentence_files(anchor, folder)
+        drop_code_references(folder)
         write_json(folder / RECORD, document)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     return target
 
 
-def of_model(model: PreTrainedModel, named_as: str | None) -> Write:
+def model_writer(model: PreTrainedModel, named_as: str | None) -> Writer:
     """Writes a loaded model, its tensors named as in another checkpoint, and verifies it by reloading.
 
     Raises `OutputError`, when it writes, if what it wrote does not compute the same.
@@ -80,7 +80,7 @@ def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
     with quiet():
         _save_pretrained(model, folder)
     if named_as:
-        keep_names(folder, local_directory(named_as, "allow"), model.base_model_prefix)
+        keep_tensor_names(folder, local_directory(named_as, "allow"), model.base_model_prefix)
     add_legacy_keys(folder)
     _verify(model, folder)
 
@@ -102,7 +102,7 @@ def _save_pretrained(model: PreTrainedModel, folder: Path) -> None:
 
 
 def save_generation(model: PreTrainedModel, folder: Path) -> None:
-    """Write generation_config.json of a model that generates, as save_pretrained does, whatever its values are."""
+    """Writer generation_config.json of a model that generates, as save_pretrained does, whatever its values are."""
     if not model.can_generate():
         return
     try:
@@ -121,7 +121,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
     dtype = torch.promote_types(model.dtype, torch.float32)  # in less, two ways to compute attention differ too much
     same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
-    models = with_plain_experts(copy.deepcopy(model, same)), reloaded
+    models = with_eager_experts(copy.deepcopy(model, same)), reloaded
     inputs = cast(example_inputs(model.config), dtype)
     expected, found = (model_output(in_precision(each, dtype).to("cpu"), inputs).double() for each in models)
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):

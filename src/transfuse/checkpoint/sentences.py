@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.companions import BESIDE, CARD, CONFIG, GIVEN, RECORD, SENTENCES, matches
+from transfuse.checkpoint.companions import (
+    CARD,
+    COMPANION_PATTERNS,
+    CONFIG,
+    EXTRA_PATTERNS,
+    RECORD,
+    SENTENCE_PATTERNS,
+    matches_any,
+)
 from transfuse.checkpoint.load import local_directory
 from transfuse.errors import CheckpointError, first_line
 
@@ -28,7 +36,7 @@ class Module:
     settings: dict[str, Any]
 
 
-def modules(checkpoint: Path) -> list[Module]:
+def read_modules(checkpoint: Path) -> list[Module]:
     """Return what modules.json lists; nothing where there is no such file.
 
     Raises:
@@ -73,8 +81,17 @@ def _module(checkpoint: Path, name: str, path: Any) -> Module:
 
 def _is_file_of_a_model(name: str) -> bool:
     """Tell whether an output may have a file of this name."""
-    known = (CONFIG, CARD, RECORD, "report.html", "report.json", *BESIDE, *GIVEN, *SENTENCES)
-    return matches(name, (*known, "*.safetensors", "*.bin", "*.index.json"))
+    known = (
+        CONFIG,
+        CARD,
+        RECORD,
+        "report.html",
+        "report.json",
+        *COMPANION_PATTERNS,
+        *EXTRA_PATTERNS,
+        *SENTENCE_PATTERNS,
+    )
+    return matches_any(name, (*known, "*.safetensors", "*.bin", "*.index.json"))
 
 
 def _settings(checkpoint: Path, kind: str, path: str) -> dict[str, Any]:
@@ -114,7 +131,7 @@ def _read(file: Path, kind: type) -> Any:
     return found
 
 
-def pooling(found: Sequence[Module]) -> list[str]:
+def pooling_modes(found: Sequence[Module]) -> list[str]:
     """Return the modes of pooling, which older and newer versions write differently, under one name each."""
     modes = []
     for each in found:
@@ -127,15 +144,15 @@ def pooling(found: Sequence[Module]) -> list[str]:
     return modes
 
 
-def check_sentences(models: Sequence[Any]) -> None:
+def check_sentence_modules(models: Sequence[Any]) -> None:
     """Raise `CheckpointError` for modules that cannot be copied, and for pooling that is not the anchor's.
 
     Args:
         models: checkpoints by path or name, the anchor first; loaded models have no such files.
     """
-    found = [modules(local_directory(each)) if isinstance(each, str | Path) else [] for each in models]
+    found = [read_modules(local_directory(each)) if isinstance(each, str | Path) else [] for each in models]
     for name, each in zip(models[1:], found[1:], strict=True):
-        ours, theirs = pooling(found[0]), pooling(each)
+        ours, theirs = pooling_modes(found[0]), pooling_modes(each)
         if found[0] and each and ours != theirs:
             raise CheckpointError(
                 f"{name}: sentence-transformers pools its tokens by {_words(theirs)}, the anchor's by {_words(ours)};"
@@ -149,13 +166,13 @@ def _words(modes: Sequence[str]) -> str:
 
 def sentence_files(checkpoint: Path) -> list[str]:
     """Return the names of all files that sentence-transformers needs; a folder without files ends with a slash."""
-    top = {file.name for pattern in SENTENCES for file in checkpoint.glob(pattern) if file.is_file()}
-    folders = [each.folder for each in modules(checkpoint) if each.folder and (checkpoint / each.folder).is_dir()]
+    top = {file.name for pattern in SENTENCE_PATTERNS for file in checkpoint.glob(pattern) if file.is_file()}
+    folders = [each.folder for each in read_modules(checkpoint) if each.folder and (checkpoint / each.folder).is_dir()]
     inside = {f"{name}/{CONFIG}" if (checkpoint / name / CONFIG).is_file() else f"{name}/" for name in folders}
     return sorted(top | inside)
 
 
-def copy_sentences(source: Path, target: Path) -> list[str]:
+def copy_sentence_files(source: Path, target: Path) -> list[str]:
     """Copy all files that sentence-transformers needs; return their names. Raises `CheckpointError`."""
     names = sentence_files(source)
     for name in names:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.files import PICKLED, SAFE
+from transfuse.checkpoint.files import PICKLE_NAMES, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError
 
-INDICES = (SAFE[1], PICKLED[1])
+INDICES = (SAFETENSORS_NAMES[1], PICKLE_NAMES[1])
 
 
-def check_places(directory: Path, stored: Mapping[Path, Collection[str]]) -> None:
+def check_index(directory: Path, stored: Mapping[Path, Collection[str]]) -> None:
     """Raise `CheckpointError` unless every tensor lies in the one file that the index names.
 
     Args:
@@ -39,7 +39,7 @@ def check_places(directory: Path, stored: Mapping[Path, Collection[str]]) -> Non
 
 
 @contextmanager
-def readable(directory: Path, weights: Path) -> Iterator[Path]:
+def loadable_folder(directory: Path, weights: Path) -> Iterator[Path]:
     """Yield a folder that transformers can load: where an index lacks `metadata`, links beside a completed one.
 
     Args:
@@ -61,7 +61,7 @@ def readable(directory: Path, weights: Path) -> Iterator[Path]:
 
 def _index(directory: Path, weights: Path) -> Path | None:
     """The index that names a weight file, where there is one."""
-    if weights.name in (SAFE[0], PICKLED[0]):
+    if weights.name in (SAFETENSORS_NAMES[0], PICKLE_NAMES[0]):
         return None
     found = (directory / name for name in INDICES if f"{weights.suffix}.index" in name)
     return next((index for index in found if index.is_file()), None)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from transfuse.checkpoint.files import SAFE, stored_dtypes, weight_files
+from transfuse.checkpoint.files import SAFETENSORS_NAMES, stored_dtypes, weight_files
 
 OLDER = {".weight": ".gamma", ".bias": ".beta"}  # what TensorFlow called a norm's gain and bias
 
 
-def keep_names(folder: Path, given: Path, prefix: str) -> None:
+def keep_tensor_names(folder: Path, given: Path, prefix: str) -> None:
     """Rename the tensors saved in `folder` as those in `given` are, which from_pretrained loads as well.
 
     Args:
@@ -24,7 +24,7 @@ def keep_names(folder: Path, given: Path, prefix: str) -> None:
             tensors = {found.get(name, name): values for name, values in load_file(file).items()}
             save_file(tensors, file, {"format": "pt"})
         renamed |= found
-    index = folder / SAFE[1]
+    index = folder / SAFETENSORS_NAMES[1]
     if renamed and index.exists():
         document = json.loads(index.read_text(encoding="utf-8"))
         document["weight_map"] = {renamed.get(name, name): file for name, file in document["weight_map"].items()}

@@ -13,7 +13,7 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.errors import ConfigError
 
 
-def tied(model: PreTrainedModel) -> bool | None:
+def is_tied(model: PreTrainedModel) -> bool | None:
     """Whether the output embeddings are the input embeddings; None for a model that lacks either."""
     head = model.get_output_embeddings()
     if head is None:
@@ -21,14 +21,14 @@ def tied(model: PreTrainedModel) -> bool | None:
     return getattr(model.get_input_embeddings(), "weight", None) is head.weight
 
 
-def with_true_ties(model: PreTrainedModel) -> PreTrainedModel:
+def with_actual_ties(model: PreTrainedModel) -> PreTrainedModel:
     """The model, its configuration corrected: `tie_word_embeddings` says whether its head is tied."""
-    if tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
+    if is_tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
         model.config.tie_word_embeddings = False
     return model
 
 
-def with_ties_of(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
+def with_equal_tensors_tied(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
     """The same for a model without data: tensors that the files hold twice are compared there, and tied where equal.
 
     Files that can only be loaded whole (pickles) are believed to hold what the configuration says.
@@ -43,12 +43,12 @@ def with_ties_of(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
         if torch.equal(where[target].read(), where[source].read()):
             module, _, name = target.rpartition(".")
             setattr(model.get_submodule(module), name, parameters[source])
-    return with_true_ties(model)
+    return with_actual_ties(model)
 
 
 def check_ties(model: PreTrainedModel, name: str) -> None:
     """Raise `ConfigError` for a loaded model whose configuration calls a head tied that is not, or the reverse."""
-    found, said = tied(model), bool(getattr(model.config, "tie_word_embeddings", False))
+    found, said = is_tied(model), bool(getattr(model.config, "tie_word_embeddings", False))
     if found is not None and found != said:
         raise ConfigError(
             f"{name}: tie_word_embeddings is {said}, but its head and its embeddings are"

@@ -31,10 +31,10 @@ def evaluate(
     room = limits(max_memory, max_device_memory)
     mode = output_mode(context)
     with quiet_libraries():
-        from transfuse.base.budget import limited
+        from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
 
-        with limited(*room):
+        with memory_limit(*room):
             measured = eval_job(models, data, limit, chosen, mode.progress)
     mode.show(measured.as_dict(), lambda: evaluation_tables(measured, classes))
 
@@ -90,10 +90,10 @@ def path(
     if plot:
         check_plot(plot)
     with quiet_libraries():
-        from transfuse.base.budget import limited
+        from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
-        with limited(*room):
+        with memory_limit(*room):
             line = path_job(anchor, other, data, limit, points, chosen, output_mode(context).progress)
         if plot:
             save_plot({chosen.align: line}, plot)

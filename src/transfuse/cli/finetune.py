@@ -46,9 +46,9 @@ def finetune(
     models = (model, *(teachers or ()))
     target = training_target(models, output, resume, bool(overwrite))
     with quiet_libraries():
-        from transfuse.base.budget import limited
+        from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        with limited(*room):
+        with memory_limit(*room):
             path, record = finetune_job(models, data, chosen, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -64,10 +64,10 @@ def fuse(
     job = fuse_request(passed_options(context, "config", "resume"), config)
     place = work_dir(job, resume)
     with quiet_libraries():
-        from transfuse.base.budget import limited
+        from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
-        with limited(job.max_memory, job.max_device_memory):
+        with memory_limit(job.max_memory, job.max_device_memory):
             path, record = fuse_job(job, place, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 

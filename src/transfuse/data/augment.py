@@ -12,7 +12,7 @@ PADDING = 1 / 8  # of an image's side: how far a crop may shift it, 4 pixels of 
 Images = Float[Tensor, "batch channel height width"]
 
 
-def shifted(images: Images, pixels: int, generator: torch.Generator | None = None) -> Images:
+def random_shift(images: Images, pixels: int, generator: torch.Generator | None = None) -> Images:
     """Each image moved at random by up to `pixels` along both sides, zeros moving in: a crop of the padded image."""
     batch, channels, height, width = images.shape
     device = images.device
@@ -23,14 +23,14 @@ def shifted(images: Images, pixels: int, generator: torch.Generator | None = Non
     return pad(images, [pixels] * 4)[each, torch.arange(channels, device=device)[None, :, None, None], rows, columns]
 
 
-def flipped(images: Images, generator: torch.Generator | None = None) -> Images:
+def random_flip(images: Images, generator: torch.Generator | None = None) -> Images:
     """Each image mirrored, left to right, with probability one half."""
     chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def varied(images: Images, how: Augment, generator: torch.Generator) -> Images:
+def augment(images: Images, how: Augment, generator: torch.Generator) -> Images:
     """Shifted, flipped, both, or as they are."""
     if "crop" in how:
-        images = shifted(images, max(1, round(PADDING * images.shape[-1])), generator)
-    return flipped(images, generator) if "flip" in how else images
+        images = random_shift(images, max(1, round(PADDING * images.shape[-1])), generator)
+    return random_flip(images, generator) if "flip" in how else images

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared(Sequence[dict[str, Tensor]]):
+class LazyBatches(Sequence[dict[str, Tensor]]):
     """So many samples, some at a time; each batch is made anew every time.
 
     Attributes:

@@ -24,8 +24,8 @@ from transfuse.data.columns import (
     raw_values,
     text_column,
 )
-from transfuse.data.lazy_batches import Prepared
-from transfuse.data.sources import open_source, reason
+from transfuse.data.lazy_batches import LazyBatches
+from transfuse.data.sources import open_source, root_cause
 from transfuse.data.splits import EVALUATION, Split
 from transfuse.errors import DataError
 
@@ -84,10 +84,10 @@ class Samples:
         """
         return iter(self.prepared(prepare, batch_size))
 
-    def prepared(self, prepare: Prepare, batch_size: int) -> Prepared:
+    def prepared(self, prepare: Prepare, batch_size: int) -> LazyBatches:
         """The same batches, to be asked for by their places, again and again."""
         labels = self.labels() if self.label else None
-        return Prepared(len(self), batch_size, self.inputs, prepare, labels)
+        return LazyBatches(len(self), batch_size, self.inputs, prepare, labels)
 
     def longest(self) -> int:
         """The place of the text with the most letters; of images, the first."""
@@ -212,7 +212,7 @@ class Samples:
         except Exception as error:  # PIL raises as many kinds as there are ways for a file to be broken
             path = (value or {}).get("path")
             where = f"{self.source}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
-            raise DataError(f"{where}: not an image that can be decoded ({reason(error)}); remove it") from error
+            raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
 
     def _columns(self) -> str:
         return ", ".join(repr(name) for name in self.dataset.column_names)

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
-from transfuse.data.splits import Split, by_split, canonical, pick_split
+from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
 from transfuse.errors import DataError
 
 _csv = partial(Dataset.from_csv, keep_default_na=False, na_values=[""])  # a class or a text may be called "None"
@@ -30,14 +30,14 @@ READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 
 @dataclass(frozen=True)
-class Opened:
+class NamedDataset:
     """A dataset and what to call it in messages."""
 
     dataset: Dataset
     name: str
 
 
-def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> Opened:
+def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> NamedDataset:
     """Open `source`; see `transfuse.data.samples.load_samples` for what it may be. Only the Hub needs the network.
 
     Raises:
@@ -55,23 +55,23 @@ def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> Ope
     return _from_hub(source, split)
 
 
-def reason(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """The first cause of `error`, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _from_memory(data: Dataset | DatasetDict, split: Split, folder: Path, where: str) -> Opened:
+def _from_memory(data: Dataset | DatasetDict, split: Split, folder: Path, where: str) -> NamedDataset:
     splits = dict(data) if isinstance(data, DatasetDict) else {"": data}
     if not splits:
         raise DataError(f"{where}: it has no splits; nothing to read")
     chosen = pick_split(splits, split, where)
     name = f"{where} (split {chosen})" if chosen else where
-    return Opened(with_image_feature(splits[chosen].with_format(None), folder, name), name)
+    return NamedDataset(with_image_feature(splits[chosen].with_format(None), folder, name), name)
 
 
-def _from_hub(name: str, split: Split) -> Opened:
+def _from_hub(name: str, split: Split) -> NamedDataset:
     try:
         HfApi().dataset_info(name, timeout=10)
     except RepositoryNotFoundError as error:
@@ -79,12 +79,12 @@ def _from_hub(name: str, split: Split) -> Opened:
     except Exception as error:
         if not _is_cached(name):
             raise DataError(
-                f"{name}: no such file or folder here, and the Hub could not be reached ({reason(error)})"
+                f"{name}: no such file or folder here, and the Hub could not be reached ({root_cause(error)})"
             ) from error
     try:
         data = datasets.load_dataset(name)
     except Exception as error:
-        raise DataError(f"{name}: the Hub's dataset cannot be loaded: {reason(error)}") from error
+        raise DataError(f"{name}: the Hub's dataset cannot be loaded: {root_cause(error)}") from error
     return _from_memory(data, split, Path(), name)
 
 
@@ -97,14 +97,14 @@ def _letters(name: str) -> str:
     return re.sub(r"[_/-]", "", name).lower()
 
 
-def _from_folder(folder: Path, split: Split) -> Opened:
+def _from_folder(folder: Path, split: Split) -> NamedDataset:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         try:
             return _from_memory(datasets.load_from_disk(str(folder)), split, folder, str(folder))
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"{folder}: the saved dataset cannot be read: {reason(error)}") from error
+            raise DataError(f"{folder}: the saved dataset cannot be read: {root_cause(error)}") from error
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     tables = [path for path in files if path.suffix.lower() in READERS and path.suffix.lower() != ".txt"]
@@ -118,14 +118,14 @@ def _from_folder(folder: Path, split: Split) -> Opened:
     if not chosen or len({path.suffix.lower() for path in chosen}) > 1:
         kinds = ", ".join(sorted({path.suffix.lower() for path in images[:1] + tables}))
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); name the one to read, or keep one kind")
-    return _from_files(folder, by_split(folder, chosen), split)
+    return _from_files(folder, group_by_split(folder, chosen), split)
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "__")) or part in CARDS for part in path.parts)
 
 
-def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) -> Opened:
+def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) -> NamedDataset:
     chosen = pick_split(splits, split, str(source))
     name = f"{source} (split {chosen})" if chosen else str(source)
     parents = sorted({path.parent for path in splits[chosen]})
@@ -137,9 +137,9 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) ->
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
-        return Opened(concatenate_datasets(parts), name)
+        return NamedDataset(concatenate_datasets(parts), name)
     except Exception as error:
-        raise DataError(f"{name}: its files do not have the same columns: {reason(error)}") from error
+        raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
 
 
 def _read(files: list[Path]) -> Dataset:
@@ -154,15 +154,15 @@ def _read(files: list[Path]) -> Dataset:
         for path in files if len(files) > 1 else []:
             _read([path])  # the one at fault raises, with its name
         where, what = (files[0].parent, "together") if len(files) > 1 else (files[0], f"as {suffix[1:]}")
-        raise DataError(f"{where}: cannot be read {what}: {reason(error)}; repair or remove it") from error
+        raise DataError(f"{where}: cannot be read {what}: {root_cause(error)}; repair or remove it") from error
 
 
-def _from_images(folder: Path, images: list[Path], split: Split) -> Opened:
+def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:
     tops = {path.relative_to(folder).parts[0] if path.parent != folder else "" for path in images}
     splits: dict[str, list[Path]] = {}
     for path in images:
         top = path.relative_to(folder).parts[0]
-        splits.setdefault(canonical(top) if all(canonical(name) for name in tops) else "", []).append(path)
+        splits.setdefault(canonical_split(top) if all(canonical_split(name) for name in tops) else "", []).append(path)
     chosen = pick_split(splits, split, str(folder))
     columns: dict[str, list[str] | list[int]] = {"image": [str(path.absolute()) for path in splits[chosen]]}
     features = {"image": Image()}
@@ -171,4 +171,4 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> Opened:
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
     name = f"{folder} (split {chosen})" if chosen else str(folder)
-    return Opened(Dataset.from_dict(columns, features=Features(features)), name)
+    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name)

@@ -22,7 +22,7 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
         DataError: `split` is not there, or several are and none of them is preferred.
     """
     if isinstance(split, str):
-        alias = canonical(split) if _SPLIT.fullmatch(split.lower()) else ""
+        alias = canonical_split(split) if _SPLIT.fullmatch(split.lower()) else ""
         found = [name for name in splits if name == split] or [name for name in splits if alias and name == alias]
         if not found:
             there = ", ".join(name for name in splits if name) or "no splits"
@@ -34,7 +34,7 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
     return preferred[0]
 
 
-def by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
+def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     """Files by the split that a folder below `folder`, or a part of the file's name, names; all under "" if none.
 
     Raises:
@@ -43,13 +43,13 @@ def by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     for path in files:
         words = path.relative_to(folder).with_suffix("").parts
-        splits.setdefault(next((name for word in words if (name := canonical(word))), ""), []).append(path)
+        splits.setdefault(next((name for word in words if (name := canonical_split(word))), ""), []).append(path)
     if "" in splits and len(splits) > 1:
         raise DataError(f"{folder}: some files name a split and {splits[''][0].name} does not; name the file to read")
     return splits
 
 
-def canonical(word: str) -> str:
+def canonical_split(word: str) -> str:
     """ "train", "validation" or "test" if a part of `word` is a usual name of it ("valid-00000"), else ""."""
     found = _SPLIT.search(word.lower())
     return _CANONICAL[found[1]] if found else ""

@@ -13,8 +13,8 @@ from transfuse.data.samples import Prepare, Samples
 from transfuse.data.texts import (
     causal_preparer,
     load_tokenizer,
-    longest,
     masked_preparer,
+    max_tokens,
     paired_preparer,
     text_preparer,
 )
@@ -45,7 +45,7 @@ class Task:
     measures: tuple[str, ...] = ("accuracy", "loss")
 
 
-def with_ids_of(config: PreTrainedConfig, samples: Samples) -> Samples:
+def with_model_ids(config: PreTrainedConfig, samples: Samples) -> Samples:
     """Labels, where there are any, in the ids of a model with this configuration."""
     return samples.aligned_to(config.id2label or {}) if samples.label else samples
 
@@ -72,15 +72,15 @@ def _padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
 
 
 def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return text_preparer(_padding(tokenizer, config), longest(config), config.vocab_size)
+    return text_preparer(_padding(tokenizer, config), max_tokens(config), config.vocab_size)
 
 
 def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return masked_preparer(tokenizer, longest(config), epoch, config.vocab_size)
+    return masked_preparer(tokenizer, max_tokens(config), epoch, config.vocab_size)
 
 
 def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return causal_preparer(tokenizer, longest(config), config.vocab_size)
+    return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
 
 def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
@@ -109,7 +109,7 @@ NOT_MEASURED = (
     " those"
 )
 PERPLEXITY = ("accuracy", "loss", "perplexity")
-IMAGES = Task(
+IMAGE_CLASSIFICATION = Task(
     "image processor",
     Samples.require_images,
     lambda samples: samples.require_images().require_labels(),
@@ -117,7 +117,7 @@ IMAGES = Task(
     _images,
     _pixels,
 )
-TEXTS = Task(
+TEXT_CLASSIFICATION = Task(
     "tokenizer",
     Samples.require_texts,
     lambda samples: samples.require_texts().require_labels(),
@@ -125,21 +125,27 @@ TEXTS = Task(
     _texts,
     _vocabulary,
 )
-GUESSED = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY)
-CONTINUED = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY)
+MASKED_LM = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY)
+CAUSAL_LM = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY)
 
 TASKS: dict[str, Task] = {
-    "ForImageClassification": IMAGES,
-    "ForImageClassificationWithTeacher": IMAGES,
-    "ForSequenceClassification": TEXTS,
-    "ForMaskedLM": GUESSED,
-    "ForCausalLM": CONTINUED,
-    "LMHeadModel": CONTINUED,
-    "ForTokenClassification": replace(TEXTS, labelled=_unmeasured),
-    "ForQuestionAnswering": replace(TEXTS, labelled=_unmeasured),
-    "ForConditionalGeneration": replace(TEXTS, preparer=_both_sides, labelled=_unmeasured),
+    "ForImageClassification": IMAGE_CLASSIFICATION,
+    "ForImageClassificationWithTeacher": IMAGE_CLASSIFICATION,
+    "ForSequenceClassification": TEXT_CLASSIFICATION,
+    "ForMaskedLM": MASKED_LM,
+    "ForCausalLM": CAUSAL_LM,
+    "LMHeadModel": CAUSAL_LM,
+    "ForTokenClassification": replace(TEXT_CLASSIFICATION, labelled=_unmeasured),
+    "ForQuestionAnswering": replace(TEXT_CLASSIFICATION, labelled=_unmeasured),
+    "ForConditionalGeneration": replace(TEXT_CLASSIFICATION, preparer=_both_sides, labelled=_unmeasured),
 }
-SEEING = ("ViT", "DeiT", "Dinov2", "Beit", "CLIPVision")  # what the names of models that take images begin with
+VISION_PREFIXES = (
+    "ViT",
+    "DeiT",
+    "Dinov2",
+    "Beit",
+    "CLIPVision",
+)  # what the names of models that take images begin with
 
 
 def task(architecture: str) -> Task:
@@ -149,8 +155,8 @@ def task(architecture: str) -> Task:
             return found
     if architecture in ("CLIPModel", "T5Model"):
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
-    seen = architecture.startswith(SEEING)
-    return replace(IMAGES if seen else TEXTS, labelled=_unmeasured)
+    seen = architecture.startswith(VISION_PREFIXES)
+    return replace(IMAGE_CLASSIFICATION if seen else TEXT_CLASSIFICATION, labelled=_unmeasured)
 
 
 def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
@@ -167,7 +173,7 @@ def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
         )
 
 
-def own_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> Any:
+def model_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> Any:
     """`processor` (an image processor, a tokenizer), or else the one saved with the checkpoint that was given.
 
     Raises:
@@ -179,7 +185,7 @@ def own_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> 
     return processor or does.load(local_directory(given, "allow"), model.config)
 
 
-def own_preparer(given: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
-    """Prepares samples by `own_processor`."""
+def model_preparer(given: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
+    """Prepares samples by `model_processor`."""
     does = task(type(model).__name__)
-    return does.preparer(own_processor(given, model, processor), model.config)
+    return does.preparer(model_processor(given, model, processor), model.config)

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.network.compatible import COUNTED
+from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 
 UNLIMITED = 2**20  # tokens: what tokenizers that know no limit are cut at
-MASKED = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
+MASK_RATE = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
 
 
 def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
@@ -43,15 +43,15 @@ def has_tokenizer(folder: Path) -> bool:
     return any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "spiece*", "sentencepiece*"))
 
 
-def known_words(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None:
+def vocabulary(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None:
     """Numbers of all tokens that the tokenizer saved in a folder knows; None where there is none."""
     return load_tokenizer(folder, config).get_vocab() if has_tokenizer(folder) else None
 
 
-def longest(config: PreTrainedConfig) -> int | None:
+def max_tokens(config: PreTrainedConfig) -> int | None:
     """Most tokens that a model with this configuration takes; None: no limit. RoBERTa counts from its padding on."""
     places = getattr(config, "max_position_embeddings", None)
-    return places - config.pad_token_id - 1 if places and config.model_type in COUNTED else places
+    return places - config.pad_token_id - 1 if places and config.model_type in POSITIONS_AFTER_PADDING else places
 
 
 def text_preparer(
@@ -115,7 +115,7 @@ def masked_preparer(
         for text, ids, mask in zip(texts, inputs["input_ids"], inputs["attention_mask"], strict=True):
             generator = torch.Generator().manual_seed(zlib.crc32(f"{round_()} {text}".encode()))
             own = ids[: int(mask.sum())]  # what is drawn for a text must not depend on longer ones beside it
-            shown, labels = hidden(own, special, tokenizer.mask_token_id, len(tokenizer), generator)
+            shown, labels = mask_tokens(own, special, tokenizer.mask_token_id, len(tokenizer), generator)
             rest = torch.full_like(ids[len(own) :], IGNORED_LABEL)
             rows.append((torch.cat([shown, ids[len(own) :]]), torch.cat([labels, rest])))
         ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
@@ -157,16 +157,16 @@ def paired_preparer(tokenizer: Any, start: int, words: int | None = None) -> Cal
     return prepare
 
 
-def hidden(
+def mask_tokens(
     ids: Int[Tensor, "*batch token"], special: Int[Tensor, " kind"], mask: int, words: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "*batch token"], Int[Tensor, "*batch token"]]:
-    """Ids with `MASKED` of the words hidden, one at least, and labels: the hidden ones, else `IGNORED_LABEL`.
+    """Ids with `MASK_RATE` of the words hidden, one at least, and labels: the hidden ones, else `IGNORED_LABEL`.
 
     Of ten hidden words, eight are shown as `mask`, one as any of all `words`, and one as it is (Devlin et al., 2019).
     """
     chance = torch.rand(ids.shape, generator=generator).masked_fill(torch.isin(ids, special), 2.0)
     least = chance.amin(-1, keepdim=True)
-    chosen = (chance < MASKED) | ((chance == least) & (least <= 1))
+    chosen = (chance < MASK_RATE) | ((chance == least) & (least <= 1))
     fate = torch.rand(ids.shape, generator=generator)
     other = torch.randint(words, ids.shape, generator=generator)
     shown = torch.where(fate < 0.8, mask, torch.where(fate < 0.9, other, ids))

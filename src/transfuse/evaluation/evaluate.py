@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.base.budget import fitting, scores_at_once
+from transfuse.base.budget import fitting_parts, logits_at_once
 from transfuse.evaluation.metrics import Metrics, Predictions, predictions
 from transfuse.merging.mean import interpolate
 from transfuse.network.model import with_tensors
@@ -49,9 +49,9 @@ def predict_answers(model: PreTrainedModel, batches: Iterable[Batch]) -> Predict
     """Return what one model answers. Memory grows by a few numbers a sample."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
-        return (scores.log_softmax(-1) for scores in predict_in_slices(model, batch, scores_at_once(model)))
+        return (scores.log_softmax(-1) for scores in predict_in_slices(model, batch, logits_at_once(model)))
 
-    return predictions(predict_log, batches, partial(fitting, [model]))
+    return predictions(predict_log, batches, partial(fitting_parts, [model]))
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
@@ -63,13 +63,13 @@ def predict_ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]
     """Return what the mean of all models' probabilities answers."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
-        entries = min(map(scores_at_once, models)) // len(models)
+        entries = min(map(logits_at_once, models)) // len(models)
         slices = (predict_in_slices(model, batch, entries) for model in models)
         for scores in zip(*slices, strict=True):
             mean = torch.stack([each.softmax(-1) for each in scores]).mean(0)
             yield mean.clamp_min(1e-12).log()
 
-    return predictions(predict_log, batches, partial(fitting, models))
+    return predictions(predict_log, batches, partial(fitting_parts, models))
 
 
 def measure_path(

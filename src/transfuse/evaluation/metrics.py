@@ -10,8 +10,8 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from transfuse.base.batch import Batch, Piece, answers_per_sample, batch_size, cut, labels_of, whole_batch
-from transfuse.base.budget import halving
+from transfuse.base.batch import Batch, IndexedBatch, batch_size, labels_of, sample_indices, split_batch, whole_batch
+from transfuse.base.budget import run_in_parts
 from transfuse.errors import DataError
 
 BINS = 15  # of confidence, as Guo et al. (2017) take them
@@ -85,7 +85,7 @@ class Predictions:
 
 Scores = Float[Tensor, "answer cls"]
 PredictLog = Callable[[Batch], Scores | Iterable[Scores]]  # log-probabilities in the order of the answers
-Split = Callable[[Batch], Iterable[Piece]]
+Split = Callable[[Batch], Iterable[IndexedBatch]]
 
 
 def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole_batch) -> Predictions:
@@ -117,12 +117,12 @@ def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor
         return _part(predict_log, part)
 
     def halves(part: Batch) -> list[Batch]:
-        return list(cut(part, -(-batch_size(part) // 2)))
+        return list(split_batch(part, -(-batch_size(part) // 2)))
 
     places, found = [], []
     for place, piece in split(batch):
         places.append(place)
-        for values, counted in halving(work, halves, piece):
+        for values, counted in run_in_parts(work, halves, piece):
             found.append(values)
             bins += counted
     columns = [torch.cat(each) for each in zip(*found, strict=True)]
@@ -133,7 +133,7 @@ def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor
 def _part(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
     """Return of each sample: right, asked, loss and, of a classifier, chosen and wanted class; and the bins."""
     labels, samples, start = labels_of(batch).cpu(), batch_size(batch), 0
-    sample, bins = answers_per_sample(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
+    sample, bins = sample_indices(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
     sums = torch.zeros(3, samples, dtype=torch.float64)
     chosen = torch.empty_like(labels)
     said = predict_log(batch)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from transfuse.base.batch import Batch, labels_of
-from transfuse.data.augment import Images, varied
+from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.finetuning.schedule import Schedule
@@ -53,7 +53,7 @@ class Feed(Dataset[int]):
         """What is done depends on epoch and batch, and on nothing else that a resumed run would have to restore."""
         seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(chosen))).encode())
         generator = torch.Generator().manual_seed(seed)
-        return varied(images, self.schedule.augment, generator)
+        return augment(images, self.schedule.augment, generator)
 
     def _images(self, chosen: Sequence[int]) -> Tensor:
         new = [index for index in chosen if index not in self.kept]

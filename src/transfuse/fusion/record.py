@@ -15,7 +15,7 @@ from transfuse.base.batch import batch_size
 from transfuse.base.hashing import digest
 from transfuse.checkpoint.companions import RECORD as RECORD
 from transfuse.checkpoint.files import file_hashes
-from transfuse.checkpoint.leftovers import left_behind
+from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.options import Options
 from transfuse.transport.solve import Match
@@ -80,7 +80,7 @@ def describe(
             }
             for index, each in enumerate(alignments)
         ],
-        **left_behind(None if anchor is None else local_directory(anchor, "allow")),
+        **file_record(None if anchor is None else local_directory(anchor, "allow")),
     }
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import Alignment
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import Vocabulary
-from transfuse.data.texts import known_words
+from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
@@ -35,7 +35,7 @@ def rows_of_words(
     if any(isinstance(model, PreTrainedModel) for model in models):
         return [None] * (len(models) - 1)
     folders = [local_directory(str(model), "allow") for model in models]
-    words = [known_words(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
+    words = [vocabulary(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
     found: list[Rows | None] = []
     for folder, other in zip(folders[1:], words[1:], strict=True):
         sizes = {getattr(model.config, "vocab_size", None) for model in (loaded[0], loaded[len(found) + 1])}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transfuse.activations.hooks import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights
-from transfuse.base.batch import Batch, places
+from transfuse.base.batch import Batch, row_positions
 from transfuse.base.distributed import process_group
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
@@ -152,7 +152,7 @@ class LayerwiseFit:
             found = parent.observe([*outputs, *stage.stream], batch)
             stream = sum(_flat(found[part]) for part in stage.stream) - lost
             theirs.append([_flat(found[probe]) + stream for probe in outputs])
-        sample, _ = places(found[outputs[0]], batch)
+        sample, _ = row_positions(found[outputs[0]], batch)
         every = shares.to(sample.device)[:, sample]
         return [
             [weighted_rows(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
@@ -161,7 +161,7 @@ class LayerwiseFit:
 
     def _rows(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
         """How much each row matters to what a linear map writes."""
-        _, position = places(values, batch)
+        _, position = row_positions(values, batch)
         matters = self.matters.get(linear.name)
         if matters is None:
             return torch.ones(len(position))

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.execution_order import execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import token_importance
-from transfuse.base.batch import Batch, batch_size, cut, held_out
+from transfuse.base.batch import Batch, batch_size, split_batch, validation_split
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
@@ -66,7 +66,7 @@ def least_squares(
     Raises:
         DataError: there are fewer than two samples.
     """
-    fit, held = held_out(batches)
+    fit, held = validation_split(batches)
     if not fit or not held:
         raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
     own = [_own(process_group(), half) for half in (fit, held)]
@@ -118,7 +118,7 @@ def least_squares(
 
 def _own(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
     """This process's part of the samples. Raises `DataError` where some have none."""
-    pieces = [piece for batch in batches for piece in cut(batch, -(-batch_size(batch) // group.count))]
+    pieces = [piece for batch in batches for piece in split_batch(batch, -(-batch_size(batch) // group.count))]
     if len(pieces) < group.count:
         raise DataError(f"{group.count} processes have {len(pieces)} batches between them; give more samples")
     return list(group.shard(pieces))

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import forward_hooks
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.base.batch import answers_per_sample, batch_size, cast, mean_by
+from transfuse.base.batch import batch_size, cast, grouped_mean, sample_indices
 from transfuse.base.distributed import process_group
 from transfuse.merging.split import Fit, Split
 from transfuse.network.model import example_inputs, has_scores, predict
@@ -82,7 +82,7 @@ class HeadSamples:
     def losses(self, scores: Float[Tensor, "row cls"]) -> Float[Tensor, " sample"]:
         """Cross-entropy in nats, by sample."""
         each = cross_entropy(scores, self.wanted, reduction="none").double()
-        return mean_by(self.sample, each, int(self.sample.max()) + 1)[self.sample.unique()]
+        return grouped_mean(self.sample, each, int(self.sample.max()) + 1)[self.sample.unique()]
 
 
 @torch.no_grad()
@@ -187,7 +187,7 @@ def _rows(found: OutputHead, models: Sequence[PrefixCache], half: Split) -> Head
         step = max(1, -(-answers * classes * len(half.batches) * group.count // MAX_SCORES))
         drawn = slice(len(kept) % step, None, step)
         reads = seen[head][0].flatten(0, -2)[drawn].float()
-        sample = answers_per_sample(batch, answers)[drawn].to(reads.device)
+        sample = sample_indices(batch, answers)[drawn].to(reads.device)
         wanted = reads.new_zeros(len(reads), classes)
         for parent, share in zip(models[1:], shares.to(reads), strict=True):
             with parent.of(batch):

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, cast, unlabelled
-from transfuse.base.lazy import Hold, in_memory
+from transfuse.base.batch import IGNORED_LABEL, Batch, cast, without_labels
+from transfuse.base.lazy import Materialize, in_memory
 from transfuse.errors import SpecError
 from transfuse.network.families import declare
 from transfuse.network.layout import join_fused, split_fused, stored_names, unfused
@@ -46,7 +46,7 @@ class Network:
     spec: Spec
     tensors: Mapping[str, Tensor]
     products: torch.dtype = torch.float64
-    hold: Hold = in_memory
+    hold: Materialize = in_memory
     name: str = "a model"
     stored: torch.dtype = torch.float32
 
@@ -180,7 +180,7 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
     spare = head is not None and asked is not None
     hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][asked],)) if head and spare else None
     try:
-        found = model(**unlabelled(batch))
+        found = model(**without_labels(batch))
     finally:
         if hook:
             hook.remove()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, unlabelled
+from transfuse.base.batch import IGNORED_LABEL, Batch, without_labels
 from transfuse.network.model import predict
 
 
@@ -26,7 +26,7 @@ def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Ite
     if labels is None or labels.ndim == 1 or trunk is model or model.get_output_embeddings() is None:
         yield predict(model, batch)
         return
-    inputs = {name: values.to(model.device) for name, values in unlabelled(batch).items()}
+    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
     states: Any = trunk(
         **inputs, **({"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {})
     )

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
-from transfuse.checkpoint.load import with_plain_experts
+from transfuse.checkpoint.load import with_eager_experts
 from transfuse.errors import SpecError
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import ANSWERS, declaration, example_inputs, model_output, with_tensors
@@ -58,7 +58,7 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
 
 
 def perturbed(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    shaken = with_plain_experts(copy.deepcopy(model).double().eval())
+    shaken = with_eager_experts(copy.deepcopy(model).double().eval())
     generator = torch.Generator().manual_seed(seed)
     for parameter in shaken.parameters():
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))

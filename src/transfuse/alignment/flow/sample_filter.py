@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, first_samples, labels_of, per_sample
+from transfuse.base.batch import Batch, first_samples, labels_of, mean_per_sample
 from transfuse.errors import DataError
 from transfuse.network.model import predict
 
@@ -36,4 +36,4 @@ def _kept(models: Sequence[PreTrainedModel], batches: Iterable[Batch], most: flo
 def sample_losses(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " sample"]:
     """Cross-entropy of every sample with its label; of a text, the mean over its hidden words."""
     losses = cross_entropy(predict(model, batch).cpu(), labels_of(batch).cpu(), reduction="none")
-    return per_sample(losses, batch).nan_to_num(torch.inf)  # of a text without a word, nothing is known
+    return mean_per_sample(losses, batch).nan_to_num(torch.inf)  # of a text without a word, nothing is known

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from transfuse.data.augment import flipped, shifted
+from transfuse.data.augment import random_flip, random_shift
 from transfuse.finetuning.schedule import Precision
 
 
@@ -84,9 +84,9 @@ def train_classifier(
     def loss(chosen: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
         batch = images[chosen.to(images.device)]
         if recipe.crop:
-            batch = shifted(batch, recipe.crop, generator)
+            batch = random_shift(batch, recipe.crop, generator)
         if recipe.flip:
-            batch = flipped(batch, generator)
+            batch = random_flip(batch, generator)
         wanted = labels[chosen.to(labels.device)]
         return cross_entropy(scores(batch).float(), wanted, label_smoothing=recipe.label_smoothing)
 
