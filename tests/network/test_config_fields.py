@@ -92,7 +92,7 @@ def test_what_must_agree(make, ours, theirs, field):
     """Among them what few inputs show: windows, softcaps, pooling, tokens, fields that classes do not declare."""
     found = refusals(make(**ours), make(**theirs))
     assert len(found) == 2
-    assert all(re.match(rf"{re.escape(field)} is .* in the anchor and .* in B; ", each) for each in found), found
+    assert all(re.match(rf"B: {re.escape(field)} is .*, the anchor's is .*; ", each) for each in found), found
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_images_of_another_size_are_left_to_the_layers_where_those_tell_them():
 def test_messages_say_what_to_do():
     found = refusals(CLIPConfig(), CLIPConfig(text_config={"eos_token_id": 2}))
     assert found[0] == (
-        "text_config.eos_token_id is 49407 in the anchor and 2 in B; models that compute differently cannot be fused;"
+        "B: text_config.eos_token_id is 2, the anchor's is 49407; models that compute differently cannot be fused;"
         " if both end texts with the same token, set it to that token's number in both"
     )
-    assert "their rows are shifted" in refusals(RobertaConfig(), RobertaConfig(pad_token_id=0))[0]
+    assert "rows of their table are shifted" in refusals(RobertaConfig(), RobertaConfig(pad_token_id=0))[0]
     factors = [
         {**YARN, "rope_type": "longrope", "short_factor": [1.0] * 64, "long_factor": [each] * 64} for each in (2, 3)
     ]
@@ -165,10 +165,10 @@ def test_a_class_of_a_users_own_may_read_any_field(monkeypatch):
         return vit.vit(ViTConfig(hidden_size=config.width, num_attention_heads=2))
 
     monkeypatch.setitem(FAMILIES, "OwnModel", declaration)
-    assert "slope is 0.1" in refusals(OwnConfig(), OwnConfig(slope=0.2), "OwnModel")[0]
-    assert "note is None" in refusals(OwnConfig(), OwnConfig(note="x"), "OwnModel")[0]
+    assert "slope is 0.2, the anchor's is 0.1" in refusals(OwnConfig(), OwnConfig(slope=0.2), "OwnModel")[0]
+    assert 'note is "x", the anchor\'s is null' in refusals(OwnConfig(), OwnConfig(note="x"), "OwnModel")[0]
     assert refusals(OwnConfig(), OwnConfig(width=16, use_cache=False), "OwnModel") == []
-    assert "width is 8" in refusals(OwnConfig(), OwnConfig(width=16))[0]  # of an unknown class
+    assert "width is 16, the anchor's is 8" in refusals(OwnConfig(), OwnConfig(width=16))[0]  # of an unknown class
     monkeypatch.setitem(FAMILIES, "ViTForMaskedImageModeling", declaration)
     assert refusals(ViTConfig(), ViTConfig(encoder_stride=8), "ViTForImageClassification") == []
     assert len(refusals(ViTConfig(), ViTConfig(encoder_stride=8), "ViTForMaskedImageModeling")) == 2

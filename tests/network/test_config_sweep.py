@@ -18,8 +18,16 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
 from transfuse.network.compatible import check_same_function, check_same_layers
-from transfuse.network.config_fields import BOOKKEEPING, OTHER_HEADS, SAID_TWICE, SIZES, TOKENS, TRAINING, known
 from transfuse.network.families import declare
+from transfuse.network.field_roles import (
+    BOOKKEEPING,
+    REDUNDANT,
+    SIZES,
+    TOKEN_IDS,
+    TRAINING,
+    UNDECLARED_HEADS,
+    known_fields,
+)
 from transfuse.network.layout import unfused
 from transfuse.network.model import model_output
 
@@ -58,7 +66,7 @@ def others(name: str, value: object) -> list[Any]:
     """Plausible other values of a field."""
     if isinstance(value, bool):
         return [not value]
-    if TOKENS.fullmatch(name):
+    if TOKEN_IDS.fullmatch(name):
         return [token for token in (0, 1, 2) if token != value]
     if isinstance(value, int):
         return [value + 1, 2 * value]
@@ -88,11 +96,11 @@ def refused(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str)
     """Whether a check says no, or the declarations give units of other numbers, which the alignments judge."""
     try:
         check_same_function(ours, theirs, architecture=architecture)
-        both = [unfused(declare(config, architecture)) for config in (ours, theirs)]
-        check_same_layers(*both)
+        check_same_layers(ours, theirs, architecture)
     except SpecError:
         return True
-    units = [{name: space.units for name, space in spec.spaces().items()} for spec in both]
+    specs = [unfused(declare(config, architecture)) for config in (ours, theirs)]
+    units = [{name: space.units for name, space in spec.spaces().items()} for spec in specs]
     return units[0] != units[1]
 
 
@@ -141,11 +149,11 @@ def test_all_fields_that_the_code_reads_are_accounted_for(family):
     names = read(inspect.getfile(case.architecture), False).union(
         *(read(import_module(f"transformers.{each}").__file__, True) for each in SHARED)
     )
-    excused = {*SIZES, *BOOKKEEPING, *SAID_TWICE, *PREDICTED, "json"}
+    excused = {*SIZES, *BOOKKEEPING, *REDUNDANT, *PREDICTED, "json"}
     left = {
         name
-        for name in names.difference(excused, *map(known, configs))
-        if not any(pattern.fullmatch(name) for pattern in (TRAINING, OTHER_HEADS, TOKENS))
+        for name in names.difference(excused, *map(known_fields, configs))
+        if not any(pattern.fullmatch(name) for pattern in (TRAINING, UNDECLARED_HEADS, TOKEN_IDS))
         and not any(hasattr(type(each), name) for each in configs)
     }
     assert left == set()

@@ -1,6 +1,7 @@
 """Declarations that contradict themselves, and models that do not fit each other."""
 
 import pytest
+import torch
 from cases import CASES
 from transformers import ViTConfig, ViTForImageClassification
 
@@ -8,15 +9,19 @@ from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.compatible import check_same_function, check_same_layers, check_same_widths
 from transfuse.network.families import declare
+from transfuse.network.model import network
 from transfuse.network.space import Group
 from transfuse.network.symmetry import symmetric
 
 VIT = CASES[0]
 
 
+def config(**changes):
+    return ViTConfig(**{**VIT.sizes, **changes})
+
+
 def spec(**changes):
-    config = ViTConfig(**{**VIT.sizes, **changes})
-    return declare(config, "ViTForImageClassification")
+    return declare(config(**changes), "ViTForImageClassification")
 
 
 def test_a_tensor_declared_twice():
@@ -51,23 +56,23 @@ def test_stream_behind_norms_rotates_and_a_bare_reader_takes_that_away():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": 3}, "only the other model has vit.layers.2"),
-        ({"num_labels": 7}, "5 of class, the other model 7"),
-        ({"num_channels": 3}, "2 of channel, the other model 3"),
-        ({"image_size": 16}, "10 of place, the other model 17"),
-        ({"qkv_bias": False}, "only the anchor has"),
+        ({"num_hidden_layers": 3}, "B: num_hidden_layers is 3, the anchor's is 2; fuse models of equal depth"),
+        ({"num_labels": 7}, "B: num_labels .* is 7, the anchor's is 5; .*classes"),
+        ({"num_channels": 3}, "B: num_channels is 3, the anchor's is 2; .*channels"),
+        ({"image_size": 16, "hidden_size": 48}, "B: image_size is 16, the anchor's is 12; positions"),
+        ({"qkv_bias": False}, "B: qkv_bias is false, the anchor's is true; .*optional weights"),
     ],
 )
 def test_layers_that_cannot_be_matched(changes, message):
     with pytest.raises(SpecError, match=message):
-        check_same_layers(spec(), spec(**changes))
+        check_same_layers(config(), config(**changes), "ViTForImageClassification", "B")
 
 
 def test_widths_may_differ_between_layers_but_not_for_exact():
-    wide = spec(hidden_size=48)
-    check_same_layers(spec(), wide)
-    with pytest.raises(SpecError, match="--align flow"):
-        check_same_widths(spec(), wide, "exact")
+    check_same_layers(config(), config(hidden_size=48), "ViTForImageClassification")
+    models = (network(VIT.build(**sizes), torch.device("cpu"), "B") for sizes in ({}, {"hidden_size": 48}))
+    with pytest.raises(SpecError, match=r"B: hidden_size is 48, the anchor's is 24; exact alignment .*--align flow"):
+        check_same_widths(*models, "exact")
 
 
 def test_functions_that_differ():
@@ -77,7 +82,7 @@ def test_functions_that_differ():
 
 def test_labels_in_another_order():
     cat_first, dog_first = (ViTConfig(id2label=dict(enumerate(names))) for names in (["cat", "dog"], ["dog", "cat"]))
-    with pytest.raises(SpecError, match="class 0 is 'cat' in the anchor and 'dog'"):
+    with pytest.raises(SpecError, match="class 0 in id2label is 'dog', the anchor's is 'cat'"):
         check_same_function(cat_first, dog_first)
     check_same_function(cat_first, ViTConfig(num_labels=2))
 

@@ -9,7 +9,7 @@ from transfuse.network.model import Network
 
 def align_none(anchor: Network, source: Network, choices: AlignContext) -> Alignment:
     """Leave the source as it is: the plain average."""
-    check_same_widths(anchor.spec, source.spec, "none")
+    check_same_widths(anchor, source, "none")
     return Alignment(source.spec, anchor.tensors, source.tensors)
 
 

@@ -1,99 +1,212 @@
-"""Whether a source can be carried into an anchor's basis at all, said before any work is done."""
+"""Checks, made before any other work, that a source can be aligned to an anchor."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
-from transfuse.network.config_fields import COUNTED, differences
+from transfuse.network.config_fields import Difference, differences, shape_differences
+from transfuse.network.families import declare
+from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
+from transfuse.network.layout import unfused
+from transfuse.network.model import Network
+from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 OTHER = "the other model"
-ADVICE = {  # what a user can do, by the last name of a field's path
+TOKEN_ADVICE = {  # by the last name of a field's path
     "eos_token_id": "if both end texts with the same token, set it to that token's number in both",
     "pad_token_id": "if both pad texts with the same token, set it to that token's number in both",
 }
-SHIFTED = "positions are counted from this number, so their rows are shifted and cannot be fused"
-LONGEST = 80  # characters of a value that a message shows
+SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
+SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
+SAME_MEANING = (
+    "positions, channels, tokens and classes have a fixed meaning and are not matched: their numbers must agree"
+)
+SAME_HEADS = "key-value heads, rotary channels and experts are matched one to one, so their numbers must agree"
+SAME_WIDTHS = (
+    "{method} alignment needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"
+    " experts), or give models of the same configuration"
+)
+NOTES = {"num_labels": "num_labels (the number of classes in id2label)"}
+MAX_VALUE_LENGTH = 80  # characters of a value that a message shows
 
 
 def check_same_function(
-    anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER, architecture: str | None = None
+    anchor: PretrainedConfig, source: PretrainedConfig, name: str = OTHER, architecture: str | None = None
 ) -> None:
-    """Raise `SpecError` where two configurations compute differently or answer differently.
+    """Check that two configurations compute the same function of their weights, and answer in the same terms.
 
     Args:
-        other: what to call the source.
-        architecture: the class of both models; None: the one that the anchor's configuration names.
+        name: what to call the source in messages.
+        architecture: the class of both models; None: the class that the anchor's configuration names.
+
+    Raises:
+        SpecError: a field that changes the forward pass differs, or classes have other names.
     """
-    for found in differences(anchor, source, architecture):
-        name = found.path.rpartition(".")[2]
-        shifted = name == "pad_token_id" and anchor.model_type in COUNTED
+    for difference in differences(anchor, source, architecture):
+        field = difference.path.rpartition(".")[2]
+        shifted = field == "pad_token_id" and anchor.model_type in POSITIONS_AFTER_PADDING
         reason = SHIFTED if shifted else "models that compute differently cannot be fused"
-        advice = f"; {ADVICE[name]}" if name in ADVICE and not shifted else ""
-        values = f"{_short(found.ours)} in the anchor and {_short(found.theirs)} in {other}"
-        raise SpecError(f"{found.path} is {values}; {reason}{advice}")
-    check_same_answers(anchor, source, other)
+        advice = f"; {TOKEN_ADVICE[field]}" if field in TOKEN_ADVICE and not shifted else ""
+        raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
+    check_same_labels(anchor, source, name)
 
 
-def check_same_answers(anchor: PretrainedConfig, source: PretrainedConfig, other: str = OTHER) -> None:
-    """Raise `SpecError` where two configurations name their classes differently."""
-    names, others = (dict(config.id2label or {}) for config in (anchor, source))
-    generic = any(set(labels.values()) == {f"LABEL_{index}" for index in labels} for labels in (names, others))
-    for index in () if generic else sorted(names.keys() & others.keys()):
-        if names[index] != others[index]:
+def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, name: str = OTHER) -> None:
+    """Raise `SpecError` if two configurations name their classes differently in id2label."""
+    anchor_labels = dict(anchor.id2label or {})
+    source_labels = dict(source.id2label or {})
+    for labels in (anchor_labels, source_labels):
+        if set(labels.values()) == {f"LABEL_{index}" for index in labels}:
+            return  # generic names
+    for index in sorted(anchor_labels.keys() & source_labels.keys()):
+        if anchor_labels[index] != source_labels[index]:
             raise SpecError(
-                f"class {index} is {names[index]!r} in the anchor and {others[index]!r} in {other};"
-                " reorder the labels of one"
+                f"{name}: class {index} in id2label is {source_labels[index]!r}, the anchor's is"
+                f" {anchor_labels[index]!r}; order the classes of both models alike"
             )
 
 
-def check_same_layers(anchor: Spec, source: Spec, other: str = OTHER) -> None:
-    """Raise `SpecError` unless both declare the same tensors with the same fixed units; widths may differ."""
-    ours, theirs = anchor.tensors(), source.tensors()
-    if anchor.family != source.family:
-        raise SpecError(f"the anchor is a {anchor.family}, {other} a {source.family}; fuse models of one family")
-    if extra := sorted(ours.keys() ^ theirs.keys()):
-        where = "the anchor" if extra[0] in ours else other
-        raise SpecError(f"only {where} has {extra[0]} (and {len(extra) - 1} more); fuse models of equal depth and head")
-    for name, axes in ours.items():
-        for axis, its in zip(axes, theirs[name], strict=True):
-            if len([*axis.spaces()]) != len([*its.spaces()]):
-                raise SpecError(
-                    f"tensor {name} is laid out as {axis} in the anchor and as {its} in {other}; fuse models whose"
-                    " query heads share keys and values alike"
-                )
-            pairs = zip(axis.spaces(), its.spaces(), strict=True)
-            if fixed := [(a, b) for a, b in pairs if a.units != b.units and not a.free]:
-                a, b = fixed[0]
-                raise SpecError(
-                    f"tensor {name}: the anchor has {a.units} of {a.name}, {other} {b.units}; these have an identity"
-                    " and cannot be matched"
-                )
+def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, name: str = OTHER) -> None:
+    """Check that two configurations declare the same tensors with the same fixed units; widths may differ.
+
+    Args:
+        architecture: the class of both models.
+        name: what to call the source in messages.
+
+    Raises:
+        SpecError: the family, depth, head, layout of attention or a number of fixed units differs.
+    """
+    pair = _Pair(anchor, source, architecture, name, unfused)
+    anchor_spec, source_spec = pair.specs()
+    anchor_tensors = anchor_spec.tensors()
+    source_tensors = source_spec.tensors()
+    if anchor_spec.family != source_spec.family:
+        families = f"its family is {source_spec.family}, the anchor's is {anchor_spec.family}"
+        raise pair.refusal(lambda spec: spec.family, families, "fuse models of one family")
+    if unpaired := sorted(anchor_tensors.keys() ^ source_tensors.keys()):
+        owner = "the anchor" if unpaired[0] in anchor_tensors else "this model"
+        tensors = f"only {owner} has the tensor {unpaired[0]} (and {len(unpaired) - 1} more)"
+        raise pair.refusal(lambda spec: spec.tensors().keys(), tensors, SAME_TENSORS)
+    for tensor in anchor_tensors:
+        anchor_spaces = _spaces(anchor_spec, tensor)
+        source_spaces = _spaces(source_spec, tensor)
+        shapes = _shapes(anchor_spec, source_spec, tensor)
+        if len(anchor_spaces) != len(source_spaces):
+            raise pair.refusal(partial(_space_count, tensor), shapes, SAME_HEADS)
+        for index, (ours, theirs) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
+            if ours.units != theirs.units and not ours.free:
+                advice = SAME_HEADS if ours.within else SAME_MEANING
+                raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
 
-def check_same_widths(anchor: Spec, source: Spec, method: str) -> None:
-    """Raise `SpecError` unless every space has the same size on both sides."""
-    theirs = source.spaces()
-    for name, space in anchor.spaces().items():
-        if theirs[name].units != space.units:
-            raise SpecError(
-                f"{name} has {space.units} units in the anchor and {theirs[name].units} in {OTHER};"
-                f" align {method} needs equal widths, use --align flow (which maps widths, but not other numbers of"
-                " grouped or rotary heads, or of experts)"
-            )
+def check_same_widths(anchor: Network, source: Network, method: str) -> None:
+    """Raise `SpecError` unless every space has the same size in both networks."""
+    source_spaces = source.spec.spaces()
+    for name, space in anchor.spec.spaces().items():
+        if source_spaces[name].units != space.units:
+            pair = _Pair.of(anchor, source, unfused)
+            shapes = _shapes(anchor.spec, source.spec, _tensor_with(anchor.spec, name))
+            raise pair.refusal(_free_units, shapes, SAME_WIDTHS.format(method=method))
 
 
-def check_same_nested(anchor: Spec, source: Spec) -> None:
-    """Raise `SpecError` where spaces that hold others have other sizes: they are matched whole, one to one."""
-    theirs = source.spaces()
-    for name, space in anchor.spaces().items():
-        for each, its in zip((*space.ancestors(), space), (*theirs[name].ancestors(), theirs[name]), strict=True):
-            if space.within and each.units != its.units:
-                raise SpecError(
-                    f"{each.name} has {each.units} units in the anchor and {its.units} in {OTHER}; the heads of this"
-                    " attention, and experts, are matched one to one, only other widths may differ"
-                )
+def check_same_nested(anchor: Network, source: Network, prepare: Callable[[Spec], Spec]) -> None:
+    """Check spaces that contain other spaces, whose units are matched one to one: both networks need as many of them.
+
+    Args:
+        prepare: makes the declaration that the alignment uses from that of a network.
+
+    Raises:
+        SpecError: the number of heads, rotary channels or experts differs.
+    """
+    anchor_spec = prepare(anchor.spec)
+    source_spec = prepare(source.spec)
+    source_spaces = source_spec.spaces()
+    for name, space in anchor_spec.spaces().items():
+        anchor_levels = (*space.ancestors(), space)
+        source_levels = (*source_spaces[name].ancestors(), source_spaces[name])
+        for ours, theirs in zip(anchor_levels, source_levels, strict=True):
+            if space.within and ours.units != theirs.units:
+                pair = _Pair.of(anchor, source, lambda spec: prepare(unfused(spec)))
+                shapes = _shapes(anchor_spec, source_spec, _tensor_with(anchor_spec, name))
+                raise pair.refusal(partial(_units_of, ours.name), shapes, SAME_HEADS)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two configurations to compare.
+
+    Attributes:
+        name: what to call the source in messages.
+        prepare: makes the declaration to compare from the one as stored.
+    """
+
+    anchor: PretrainedConfig
+    source: PretrainedConfig
+    architecture: str
+    name: str
+    prepare: Callable[[Spec], Spec]
+
+    @classmethod
+    def of(cls, anchor: Network, source: Network, prepare: Callable[[Spec], Spec]) -> "_Pair":
+        architecture = type(anchor.model).__name__
+        return cls(anchor.model.config, source.model.config, architecture, source.name, prepare)
+
+    def specs(self) -> tuple[Spec, Spec]:
+        """Return both prepared declarations."""
+        anchor, source = (self.prepare(declare(config, self.architecture)) for config in (self.anchor, self.source))
+        return anchor, source
+
+    def refusal(self, measure: Callable[[Spec], object], otherwise: str, advice: str) -> SpecError:
+        """Return an error that names the fields which explain why `measure` differs, or else says `otherwise`."""
+        fields = shape_differences(
+            self.anchor, self.source, self.architecture, lambda spec: measure(self.prepare(spec))
+        )
+        return SpecError(f"{self.name}: {', '.join(map(_values, fields)) or otherwise}; {advice}")
+
+
+def _values(difference: Difference) -> str:
+    field = NOTES.get(difference.path, difference.path)
+    return f"{field} is {_short(difference.source)}, the anchor's is {_short(difference.anchor)}"
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    text = json.dumps(value, default=str)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}..."
+
+
+def _spaces(spec: Spec, tensor: str) -> list[Space]:
+    return [space for axis in spec.tensors()[tensor] for space in axis.spaces()]
+
+
+def _space_count(tensor: str, spec: Spec) -> int:
+    return len(_spaces(spec, tensor))
+
+
+def _units_at(tensor: str, index: int, spec: Spec) -> int:
+    """Return the units of the space at one position in the axes of a tensor."""
+    return _spaces(spec, tensor)[index].units
+
+
+def _units_of(name: str, spec: Spec) -> set[int]:
+    """Return the units of the space of this name, as a set that is empty if there is no such space."""
+    spaces = (level for space in spec.spaces().values() for level in (*space.ancestors(), space))
+    return {space.units for space in spaces if space.name == name}
+
+
+def _free_units(spec: Spec) -> dict[str, int]:
+    return {name: space.units for name, space in spec.spaces().items()}
+
+
+def _tensor_with(spec: Spec, name: str) -> str:
+    """Return the first tensor whose axes mention the space of this name."""
+    return next(tensor for tensor in spec.tensors() if any(space.name == name for space in _spaces(spec, tensor)))
+
+
+def _shapes(anchor: Spec, source: Spec, tensor: str) -> str:
+    ours, theirs = (tuple(axis.size for axis in spec.tensors()[tensor]) for spec in (anchor, source))
+    return f"tensor {tensor} has shape {theirs}, the anchor's is {ours}"

@@ -5,9 +5,9 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-COMMON = ("rope_theta", "partial_rotary_factor")
-# What transformers reads of each type of scaling; it ignores the other keys.
-READ = {
+COMMON_KEYS = ("rope_theta", "partial_rotary_factor")
+# The keys that transformers reads for each type of scaling; it ignores the others.
+KEYS_READ = {
     "default": (),
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -26,51 +26,57 @@ READ = {
     "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
 }
 DEFAULTS: dict[str, Any] = {"partial_rotary_factor": 1.0}
-DEFAULTS_OF: dict[str, dict[str, Any]] = {
+DEFAULTS_BY_TYPE: dict[str, dict[str, Any]] = {
     "yarn": {"beta_fast": 32, "beta_slow": 1, "truncate": True},
     "proportional": {"factor": 1.0},
 }
 
 
-def rotary(config: PretrainedConfig, foreign: bool = False) -> dict[str, Any]:
-    """What the model reads of its rotary settings, by path: `rope_theta`, or `full_attention.rope_theta`.
+def rotary(config: PretrainedConfig, reviewed: bool = True) -> dict[str, Any]:
+    """Return the rotary settings that the model reads, by path: `rope_theta`, or `full_attention.rope_theta`.
 
-    Types have one spelling, defaults are filled in, and what a type of scaling does not read is left out.
+    Types have one spelling, defaults are filled in, and keys that a type of scaling does not read are left out.
 
     Args:
-        foreign: whether the model is of a user's own class, which may read any key.
+        reviewed: False for a class that a user wrote, which may read any key.
     """
-    given = getattr(config, "rope_parameters", None) or {}
-    kinds = {name: each for name, each in given.items() if isinstance(each, Mapping)}
-    if not kinds:
-        return _read(given, foreign) if given else {}
-    return {f"{kind}.{name}": value for kind, each in kinds.items() for name, value in _read(each, foreign).items()}
+    settings = getattr(config, "rope_parameters", None) or {}
+    by_layer_type = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    if not by_layer_type:
+        return _keys_read(settings, reviewed) if settings else {}
+    return {
+        f"{layer_type}.{name}": value
+        for layer_type, layer_settings in by_layer_type.items()
+        for name, value in _keys_read(layer_settings, reviewed).items()
+    }
 
 
-def rope_type(given: Mapping[str, Any]) -> str:
-    """The type of scaling, whose key was `type` before transformers 4.43."""
-    return given.get("rope_type") or given.get("type") or "default"
+def rope_type(settings: Mapping[str, Any]) -> str:
+    """Return the type of scaling, whose key was `type` before transformers 4.43."""
+    return settings.get("rope_type") or settings.get("type") or "default"
 
 
 def reads_length(settings: Mapping[str, Any]) -> bool:
-    """Whether `max_position_embeddings` enters the angles, given what `rotary` returns."""
+    """Return whether `max_position_embeddings` affects the angles, given the result of `rotary`."""
     for name, kind in settings.items():
         if name.rpartition(".")[2] == "rope_type":
             factor = settings.get(f"{name.removesuffix('rope_type')}factor")
-            if kind not in READ or kind == "dynamic" or (kind in ("yarn", "longrope") and factor is None):
+            if kind not in KEYS_READ or kind == "dynamic" or (kind in ("yarn", "longrope") and factor is None):
                 return True
     return False
 
 
-def _read(given: Mapping[str, Any], foreign: bool) -> dict[str, Any]:
-    kind = rope_type(given)
-    read = (*COMMON, *READ.get(kind, ()))
-    names = [name for name in given if name != "type"] if foreign or kind not in READ else read
-    values = {name: given.get(name) for name in names}
-    filled = DEFAULTS | DEFAULTS_OF.get(kind, {})
-    known = {name: filled.get(name) if value is None else value for name, value in values.items()}
-    return {name: _plain(value) for name, value in known.items() if value is not None} | {"rope_type": kind}
+def _keys_read(settings: Mapping[str, Any], reviewed: bool) -> dict[str, Any]:
+    kind = rope_type(settings)
+    if reviewed and kind in KEYS_READ:
+        names = [*COMMON_KEYS, *KEYS_READ[kind]]
+    else:
+        names = [name for name in settings if name != "type"]
+    defaults = DEFAULTS | DEFAULTS_BY_TYPE.get(kind, {})
+    values = {name: settings.get(name) for name in names}
+    filled = {name: defaults.get(name) if value is None else value for name, value in values.items()}
+    return {name: _as_list(value) for name, value in filled.items() if value is not None} | {"rope_type": kind}
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [*value] if isinstance(value, tuple) else value

@@ -39,7 +39,7 @@ def align_exact(anchor: Network, source: Network, context: AlignContext) -> Alig
     Raises:
         SpecError: the widths differ.
     """
-    check_same_widths(anchor.spec, source.spec, "exact")
+    check_same_widths(anchor, source, "exact")
     return align_within(alignment_spec(source.spec, "exact", context.flow, context.groups), anchor, source, context)
 
 

@@ -37,7 +37,7 @@ def align_flow(anchor: Network, source: Network, choices: AlignContext) -> Align
     spec, target = (flow_spec(each.spec, options) for each in (source, anchor))
     ours, theirs = stack(target, anchor.tensors), stack(spec, source.tensors)
     select = selection(options, spec)
-    check_same_nested(target, spec)
+    check_same_nested(anchor, source, partial(flow_spec, options=options))
     way, widened = Route(spec), set[str]()
     if options.rules == "released":
         way = released.route(options, spec)

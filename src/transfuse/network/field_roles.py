@@ -1,0 +1,186 @@
+"""The role of each field in config.json: which fields change what a model computes.
+
+Every field counts except those listed here with a reason. A class of transformers reads only the fields that it
+declares and those in `UNDECLARED_DEFAULTS`, so notes that users leave in config.json do not count. A class that a user
+wrote may read any field, so for such a class every field counts.
+"""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from transfuse.network.families import FAMILIES
+
+# Sizes. Tensors show them, and `compatible.check_same_layers` decides which of them may differ.
+SIZES = (
+    "hidden_size",
+    "d_model",
+    "n_embd",
+    "dim",
+    "intermediate_size",
+    "d_ff",
+    "n_inner",
+    "hidden_dim",
+    "mlp_ratio",
+    "moe_intermediate_size",
+    "num_attention_heads",
+    "num_heads",
+    "n_head",
+    "n_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "d_kv",
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "num_decoder_layers",
+    "num_experts",
+    "num_local_experts",
+    "vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+    "projection_dim",
+    "pooler_output_size",
+)
+# Only training reads these: dropout, initial values, terms of the loss.
+TRAINING = re.compile(
+    r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
+    r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
+)
+# These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
+# compares the names of classes.
+BOOKKEEPING = (
+    "architectures",
+    "auto_map",
+    "_name_or_path",
+    "name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "use_cache",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "chunk_size_feed_forward",
+    "pretraining_tp",
+    "reorder_and_upcast_attn",
+    "deterministic_flash_attn",
+    "tie_last_hidden_states",
+    "_attn_implementation",
+    "_experts_implementation",
+)
+# Other fields hold the same information and are compared: dense_act_fn, layer_types, sliding_window, rope_parameters.
+REDUNDANT = (
+    "feed_forward_proj",
+    "use_sliding_window",
+    "max_window_layers",
+    "sliding_window_pattern",
+    "_sliding_window_pattern",
+    "global_attn_every_n_layers",
+    "original_max_position_embeddings",
+)
+# Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
+UNDECLARED_HEADS = re.compile(
+    r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
+    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|summary_\w+"
+)
+TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
+# Positions are counted from the ID of the padding token.
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
+TOKEN_IDS_READ = {
+    "clip_text_model": ("eos_token_id",),
+    "t5": ("eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
+}
+LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "phi3",
+    "gemma2",
+    "gemma3_text",
+    "olmo2",
+)
+REVIEWED = (  # model types whose code was read to fill the tables of this file
+    *LAST_TOKEN_CLASSIFIERS,
+    *TOKEN_IDS_READ,
+    "vit",
+    "deit",
+    "dinov2",
+    "beit",
+    "clip",
+    "clip_vision_model",
+    "bert",
+    "distilbert",
+    "modernbert",
+)
+HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
+    "pooler_act": ("ViTModel", "DeiTModel"),
+    "classifier_pooling": ("ForSequenceClassification",),
+}
+# Fields that transformers reads from configurations that do not declare them, with the defaults that it uses.
+UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
+    (
+        "tie_word_embeddings",
+        "is_decoder",
+        "layer_types",
+        "sliding_window",
+        "attention_chunk_size",
+        "per_layer_config",
+        "use_bidirectional_attention",
+        "decoder_start_token_id",
+    )
+) | {"is_causal": True, "token_classification_bias": True}
+FAMILIES_MODULE = "transfuse.network.families"
+CLASSIFIER = "ForSequenceClassification"
+
+
+def affects_output(name: str, config: PretrainedConfig, architecture: str | None, reviewed: bool = True) -> bool:
+    """Return whether a field of the configuration changes what its model computes.
+
+    Args:
+        reviewed: whether the code of the model was read for this file; see `is_reviewed`.
+    """
+    if name in SIZES or name in BOOKKEEPING or TRAINING.fullmatch(name):
+        return False
+    if name == "rope_parameters":
+        return False  # its entries are compared separately
+    if not reviewed:
+        return True
+    if TOKEN_IDS.fullmatch(name):
+        is_classifier = architecture is None or CLASSIFIER in architecture
+        reads_padding = config.model_type in LAST_TOKEN_CLASSIFIERS and is_classifier
+        return name in TOKEN_IDS_READ.get(config.model_type, ("pad_token_id",) if reads_padding else ())
+    if name in HEAD_FIELDS and architecture is not None:
+        return architecture.endswith(HEAD_FIELDS[name])
+    return name not in REDUNDANT and not UNDECLARED_HEADS.fullmatch(name)
+
+
+def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:
+    """Return whether the code of the class was read for this file, which is not so for classes that users register."""
+    declaration = FAMILIES.get(architecture or "")
+    module = getattr(declaration, "func", declaration).__module__ if declaration else FAMILIES_MODULE
+    return (
+        module.startswith(FAMILIES_MODULE)
+        and config.model_type in REVIEWED
+        and type(config).__module__.startswith("transformers.")
+    )
+
+
+def known_fields(config: PretrainedConfig) -> frozenset[str]:
+    """Return the fields that a configuration class declares or derives, and those that transformers reads anyway."""
+    declared = {field.name for field in fields(type(config))}
+    return frozenset(declared | {*vars(type(config)())} | UNDECLARED_DEFAULTS.keys())
