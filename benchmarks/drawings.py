@@ -88,7 +88,7 @@ def averaging(theme: Theme) -> Figure:
     titles = (
         "A",
         "B: the same function,\nunits in another order",
-        "mean of A and B:\nneither",
+        "mean of A and B,\nnot aligned",
         "mean of A and B,\naligned",
     )
     shown = (marks, (marks[2], marks[0], marks[1]), mixed, marks)
@@ -114,7 +114,7 @@ def layers(theme: Theme) -> Figure:
     """What a layer is fitted from, and to."""
     figure, axes = pyplot.subplots(figsize=(7.2, 3.4), layout="constrained")
     bare(axes, 12.6, 5.9)
-    rows = (("parent A", 5.2, theme.one), ("fused", 2.95, theme.ink), ("parent B,\ncarried", 0.7, theme.other))
+    rows = (("parent A", 5.2, theme.one), ("fused", 2.95, theme.ink), ("parent B,\naligned", 0.7, theme.other))
     for name, height, colour in rows:
         axes.text(0.85, height, name, ha="center", va="center", fontsize=9.5, color=colour)
         places = (2.9, 5.4, 7.9, 10.9)
@@ -140,8 +140,8 @@ def layers(theme: Theme) -> Figure:
             "", (target[0], fused + (0.18 if height > fused else -0.18)), (9.15, height),
             arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6, "ls": "--"},
         )  # fmt: skip
-    axes.text(9.3, 4.15, "to the mean of what\nthe parents write", fontsize=9, va="center")
-    axes.text(6.55, 3.75, "from what the\nfused model sees", fontsize=9, ha="center", va="center")
+    axes.text(9.3, 4.15, "target: mean of\nthe parents' outputs", fontsize=9, va="center")
+    axes.text(6.55, 3.75, "input: from the\nfused model", fontsize=9, ha="center", va="center")
     axes.annotate("", (6.65, fused + 0.1), (6.55, 3.4), arrowprops={"arrowstyle": "-", "color": theme.none})
     return figure
 

@@ -20,7 +20,7 @@ LINES = {
 }  # fmt: skip
 KINDS = {
     "attention.q_proj": "queries", "attention.k_proj": "keys", "attention.v_proj": "values",
-    "attention.o_proj": "attention's output", "mlp.fc1": "hidden units", "mlp.fc2": "their output",
+    "attention.o_proj": "attention output", "mlp.fc1": "hidden units", "mlp.fc2": "MLP output",
 }  # fmt: skip
 FITTED = "exact, least squares"
 
@@ -47,7 +47,7 @@ def path(theme: Theme) -> Figure:
             [0.5], [by_name[FITTED]["metrics"]["loss"]], "s", color=theme.exact, markeredgecolor=theme.ink,
             markersize=8, label=None if number else f"{FITTED} (default)",
         )  # fmt: skip
-    axes.set(ylabel="test loss (nats)", xticks=[0, 0.5, 1], xticklabels=["parent A", "half and half", "parent B"])
+    axes.set(ylabel="test loss (nats)", xticks=[0, 0.5, 1], xticklabels=["parent A", "midpoint", "parent B"])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=theme.faint, alpha=0.4)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -64,7 +64,7 @@ def likeness(theme: Theme, place: str) -> Figure:
         shown = axes.imshow(matrix, cmap=theme.diverging(), vmin=-1, vmax=1, interpolation="none")
         diagonal = round(found["diagonals"][place][way][found["block"]], 2) + 0.0  # minus nothing is nothing
         axes.set(title=f"{way}\ndiagonal: {diagonal:.2f}", xticks=[], yticks=[])
-        axes.set_xlabel("units of B" if way == "as trained" else "units of B, carried")
+        axes.set_xlabel("units of B" if way == "as trained" else "units of B, aligned")
         axes.spines[:].set_color(theme.faint)
         for edge in range(1, found["heads"]) if place == "heads" else ():
             middle = edge * len(rows) / found["heads"] - 0.5
@@ -110,13 +110,13 @@ def fitted(theme: Theme) -> Figure:
     for (kind, name), colour, dash in zip(KINDS.items(), colours, ("-", "--", ":", "-", "-", "-"), strict=True):
         heights = [100 * mean(gains[kind, block]) for block in blocks]
         left.plot([block + 1 for block in blocks], heights, dash, color=colour, marker="o", markersize=4, label=name)
-    left.set(ylabel="error taken away (%)", ylim=(0, 100))
+    left.set(ylabel="error removed (%)", ylim=(0, 100))
     bottom = np.zeros(len(blocks))
-    for index, (name, colour) in enumerate((("means", theme.none), ("A's own", theme.one), ("B's own", theme.other))):
+    for index, (name, colour) in enumerate((("means", theme.none), ("from A", theme.one), ("from B", theme.other))):
         heights = np.array([100 * mean(share[index] for share in units[block]) for block in blocks])
         right.bar([block + 1 for block in blocks], heights, bottom=bottom, color=colour, label=name, width=0.75)
         bottom += heights
-    right.set(ylabel="hidden units taken (%)")
+    right.set(ylabel="hidden units selected (%)")
     for axes in (left, right):
         axes.set(xlabel="block", xticks=[block + 1 for block in blocks])
         axes.spines[["top", "right"]].set_visible(False)
