@@ -26,7 +26,7 @@ def only(**groups: Group) -> Groups:
     return lambda space: groups.get(space.name.split(".")[-1], Group.FIXED)
 
 
-P, CENTRED, LINEAR = Group.PERMUTATION, Group.CENTRED, Group.LINEAR
+P, CENTERED, LINEAR = Group.PERMUTATION, Group.CENTERED, Group.LINEAR
 GROUPS: dict[str, Groups] = {
     "nothing (plain average)": only(),
     "hidden units": only(hidden=P),
@@ -34,12 +34,12 @@ GROUPS: dict[str, Groups] = {
     "stream and hidden units permuted": only(stream=P, hidden=P),
     "+ heads": only(stream=P, hidden=P, head=P),
     "+ channels (all permutations)": only(stream=P, hidden=P, head=P, qk=P, v=P),
-    "stream rotated": only(stream=CENTRED),
-    "+ hidden units": only(stream=CENTRED, hidden=P),
-    "+ heads ": only(stream=CENTRED, hidden=P, head=P),
-    "+ channels permuted": only(stream=CENTRED, hidden=P, head=P, qk=P, v=P),
-    "+ channels of values rotated": only(stream=CENTRED, hidden=P, head=P, qk=P, v=LINEAR),
-    "+ channels of queries rotated (exact)": only(stream=CENTRED, hidden=P, head=P, qk=LINEAR, v=LINEAR),
+    "stream rotated": only(stream=CENTERED),
+    "+ hidden units": only(stream=CENTERED, hidden=P),
+    "+ heads ": only(stream=CENTERED, hidden=P, head=P),
+    "+ channels permuted": only(stream=CENTERED, hidden=P, head=P, qk=P, v=P),
+    "+ channels of values rotated": only(stream=CENTERED, hidden=P, head=P, qk=P, v=LINEAR),
+    "+ channels of queries rotated (exact)": only(stream=CENTERED, hidden=P, head=P, qk=LINEAR, v=LINEAR),
 }
 EVIDENCE = {
     "weights": ("weights", 0),

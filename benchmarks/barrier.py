@@ -25,19 +25,21 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-from transfuse.config.options import Options, make
+from transfuse.config.make import make
+from transfuse.config.options import Options
 from transfuse.evaluation.evaluate import Metrics, measure_path
 from transfuse.fusion.fuse import merge
-from transfuse.fusion.match import align, calibrate
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.match import align
 from transfuse.network.model import Network, network
 
 ALIGNMENTS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "flow": {"align": "flow", "samples": 200},
     "uniform plan (control)": {"align": "flow", "plan": "uniform", "samples": 200},
-    "permutations only": {"align": "exact", "evidence": "weights", "groups": "permutations"},
-    "exact": {"align": "exact", "evidence": "weights"},
-    "learned": {"align": "learned", "evidence": "weights"},
+    "permutations only": {"align": "exact", "match_on": "weights", "groups": "permutations"},
+    "exact": {"align": "exact", "match_on": "weights"},
+    "learned": {"align": "learned", "match_on": "weights"},
 }
 FITTED = ("exact", "learned")
 COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exact": "C0", "learned": "C3"}

@@ -84,8 +84,8 @@ class Group:
         return None
 
     def fused(self, name: str) -> PreTrainedModel:
-        options = FUSIONS[name] | ({"evidence": self.args.evidence} if name.startswith("exact") else {})
-        look = (options.get("align") != "none" and options.get("evidence") != "weights") or options.get(
+        options = FUSIONS[name] | ({"match_on": self.args.match_on} if name.startswith("exact") else {})
+        look = (options.get("align") != "none" and options.get("match_on") != "weights") or options.get(
             "merge"
         ) == "least-squares"
         return fuse(self.parents, self.training if look else None, processor=self.processor, **options).model
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--fused-learning-rate", type=float, default=1e-3)
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evidence", default="auto", help="of the exact alignment")
+    parser.add_argument("--match-on", default="auto", help="of the exact alignment")
     parser.add_argument("--splits", nargs="+", default=["validation", "test"], help="to measure on")
     parser.add_argument("--name", help="of the result files; default: the subject")
     parser.add_argument("--threads", type=int, default=1)

@@ -17,9 +17,11 @@ from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
 import transfuse.merging.least_squares as fitting
-from transfuse.config.options import Options, make
+from transfuse.config.make import make
+from transfuse.config.options import Options
 from transfuse.fusion.fuse import merge
-from transfuse.fusion.match import align, calibrate
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.match import align
 from transfuse.network.model import network
 
 
@@ -54,7 +56,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     for name in args.variants:
         variant = VARIANTS[name]
         sizes = {"samples": int(args.samples * variant.samples), "batch_size": args.batch_size}
-        options = make(Options, sizes | {"evidence": "weights"})
+        options = make(Options, sizes | {"match_on": "weights"})
         choices = calibrate(networks, networks[0].model, subject.samples("train"), options, judge.processor)
         aligned, _ = align(networks, [0.5, 0.5], choices, options)
         fitting.token_importance = WEIGHED if variant.weighed else lambda *given: {}

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from transfuse.alignment.flow.method import align_flow
 from transfuse.alignment.interface import AlignContext
-from transfuse.config.literals import FlowOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.transport.solve import Match
 
 matplotlib.use("Agg")
@@ -31,14 +31,14 @@ Row = tuple[str, int, FlowOptions]  # evidence, images, options
 ROWS: dict[str, Row] = {
     "default: soft, activations": ("activations", 200, FlowOptions()),
     "soft, weights": ("weights", 0, FlowOptions()),
-    "hard, activations": ("activations", 200, FlowOptions("hard")),
-    "hard, weights": ("weights", 0, FlowOptions("hard")),
-    "uniform plan (control)": ("weights", 0, FlowOptions("uniform")),
+    "hard, activations": ("activations", 200, FlowOptions(plan="hard")),
+    "hard, weights": ("weights", 0, FlowOptions(plan="hard")),
+    "uniform plan (control)": ("weights", 0, FlowOptions(plan="uniform")),
     **{f"regularisation {value}": ("activations", 200, FlowOptions(regularization=value)) for value in SWEEP},
     **{f"regularisation {value}, weights": ("weights", 0, FlowOptions(regularization=value)) for value in SWEEP},
     **{f"cost {name}": ("activations", 200, FlowOptions(cost=name)) for name in ("squared", "cosine")},
     **{f"scale {name}": ("activations", 200, FlowOptions(scale=name)) for name in ("mean", "median")},
-    **{f"samples {name}": ("activations", 200, FlowOptions(transform=name)) for name in ("centre", "normalise", "raw")},
+    **{f"samples {name}": ("activations", 200, FlowOptions(transform=name)) for name in ("center", "normalize", "raw")},
     **{
         f"policy {name}": ("activations", 200, FlowOptions(policy=name))
         for name in ("scalar", "matrix", "skip", "branch", "identity")
@@ -46,14 +46,14 @@ ROWS: dict[str, Row] = {
     "queries and keys share a map": ("activations", 200, FlowOptions(queries="shared")),
     "queries and keys jointly": ("activations", 200, FlowOptions(queries="joint")),
     "heads kept apart": ("activations", 200, FlowOptions(heads="aware")),
-    "heads kept apart, hard": ("activations", 200, FlowOptions("hard", heads="aware")),
+    "heads kept apart, hard": ("activations", 200, FlowOptions(plan="hard", heads="aware")),
     "values by their context": ("activations", 200, FlowOptions(values="context")),
     **{f"tokens {name}": ("activations", 200, FlowOptions(tokens=name)) for name in ("class", "window-2")},
     **{f"{images} images": ("activations", images, FlowOptions()) for images in (50, 1000, 4000)},
     "as released": ("activations", 200, FlowOptions(rules="released")),
     "as released, policy scalar": ("activations", 200, FlowOptions(policy="scalar", rules="released")),
-    "hard, policy skip": ("activations", 200, FlowOptions("hard", policy="skip")),
-    "hard, policy identity": ("activations", 200, FlowOptions("hard", policy="identity")),
+    "hard, policy skip": ("activations", 200, FlowOptions(plan="hard", policy="skip")),
+    "hard, policy identity": ("activations", 200, FlowOptions(plan="hard", policy="identity")),
 }
 
 

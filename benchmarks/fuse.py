@@ -40,8 +40,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},
     "flow, weights": {"align": "flow"},
     "flow": {"align": "flow"},
-    "exact, weights": {"align": "exact", "evidence": "weights", "merge": "mean"},
-    "exact": {"align": "exact", "evidence": "activations", "merge": "mean"},
+    "exact, weights": {"align": "exact", "match_on": "weights", "merge": "mean"},
+    "exact": {"align": "exact", "match_on": "activations", "merge": "mean"},
     "exact, least squares": {"align": "exact"},
 }
 LOOK = ("floor", "flow", "exact", "exact, least squares")  # at samples

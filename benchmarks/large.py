@@ -33,7 +33,7 @@ from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.safetensors_writer import write_shards
-from transfuse.fusion.stream import stored_network
+from transfuse.fusion.inputs import stored_network
 from transfuse.network.layout import join_fused, unfused
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import fold, symmetric
@@ -164,6 +164,7 @@ def deviation(one: Path, other: Path) -> float:
 
     Of the weights in the first one's own gauge: norms folded, as every exact fusion has them.
     """
+    from transfuse.alignment.exact.canonical_form import canonicalize
 
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig.from_pretrained(one)).to(torch.bfloat16)

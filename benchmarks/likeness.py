@@ -16,14 +16,17 @@ from common import record
 from subjects import SUBJECTS, Judge
 from torch import Tensor
 
-from transfuse.activations.hooks import HookPoint, collect_moments
+from transfuse.activations.hook_points import HookPoint
+from transfuse.activations.hooks import collect_moments
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.spec_for import alignment_spec
-from transfuse.config.options import Options, make
-from transfuse.fusion.match import align, calibrate
+from transfuse.config.make import make
+from transfuse.config.options import Options
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.match import align
 from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.spec import Spec
-from transfuse.transport.cost import Moments, standardise
+from transfuse.transport.cost import Moments, standardize
 
 WAYS: dict[str, dict[str, Any]] = {
     "as trained": {"align": "none"},
@@ -44,7 +47,7 @@ def probes(spec: Spec) -> dict[str, HookPoint]:
 
 def correlation(seen: Moments) -> Tensor:
     """Of the anchor's units (rows) with the other's."""
-    return (standardise(seen).cross / (seen.count - 1)).T
+    return (standardize(seen).cross / (seen.count - 1)).T
 
 
 def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -58,7 +61,7 @@ def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict
         tensors = tuple(canonicalize(spec, each.tensors) for each in networks[::-1])
     models = [with_tensors(networks[0].model, each) for each in tensors]
     found = probes(spec)
-    seen = collect_moments(*models, found.values(), batches, dtype=torch.float64)
+    seen = collect_moments(*models, found.values(), batches, product_dtype=lambda point: torch.float64)
     return {name: correlation(seen[probe]) for name, probe in found.items()}
 
 

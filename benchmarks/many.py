@@ -36,7 +36,7 @@ def over_group(subject: Subject, seeds: list[str], samples: int, limit: int) -> 
     found: dict[str, dict[str, Any]] = {"parents, mean": {"metrics": average}}
     for name, options in WAYS.items():
         start = time.perf_counter()
-        evidence = {} if name == "plain average" else {"evidence": "weights"}
+        evidence = {} if name == "plain average" else {"match_on": "weights"}
         fusion = fuse(
             models, subject.samples("train"), processor=judge.processor, samples=samples, **evidence, **options
         )

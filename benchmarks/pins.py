@@ -25,24 +25,24 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTImageProcessor
 
 import transfuse
-from transfuse.fusion.stream import stream
+from transfuse.streaming import stream
 
 LABELS, WORDS = 4, 40
 EXACT: dict[str, dict[str, Any]] = {
     "none": {"align": "none"},
     "exact": {},
     "exact-permutations": {"groups": "permutations"},
-    "exact-activations": {"evidence": "activations", "merge": "mean"},
-    "exact-both": {"evidence": "both", "merge": "mean"},
+    "exact-activations": {"match_on": "activations", "merge": "mean"},
+    "exact-both": {"match_on": "both", "merge": "mean"},
     "exact-weighted": {"weights": (0.3, 0.7), "merge": "mean"},
     "learned-maps": {"align": "learned", "merge": "mean", "steps": 6},
     "learned-weights": {"merge": "learned", "steps": 6},
-    "confidence": {"trust": "confidence"},
-    "labels": {"trust": "labels"},
+    "confidence": {"teacher_weighting": "confidence"},
+    "labels": {"teacher_weighting": "labels"},
 }
 FLOW: dict[str, dict[str, Any]] = {
     "default": {},
-    "weights": {"evidence": "weights"},
+    "weights": {"match_on": "weights"},
     "hard": {"plan": "hard"},
     "uniform": {"plan": "uniform"},
     "support": {"support": 4.0},

@@ -3,10 +3,10 @@
 python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 2 --rates 3e-4
 python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5
 python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5 \
-  --limit 456 --trust confidence
+  --limit 456 --teacher-weighting confidence
 
 Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
-are trained by the same schedule on what the parents say, on average or who is sure (--trust confidence), of the whole
+are trained by the same schedule on what the parents say, on average or who is sure (--teacher-weighting confidence), of the whole
 unlabelled training split. Of several --rates each start keeps the one that has the least loss on the validation split;
 all else is of the test split. A run goes on where it stopped.
 """
@@ -52,7 +52,7 @@ def best(
     for rate in args.rates:
         tuned = finetune(
             start, subject.samples("train"), parents, processor=judge.processor, distill=1.0, learning_rate=rate,
-            trust=args.trust, **schedule,
+            teacher_weighting=args.teacher_weighting, **schedule,
         )  # fmt: skip
         loss = validation.measure(tuned.model).loss if len(args.rates) > 1 else 0.0
         tried.append((loss, rate, tuned.model))
@@ -74,13 +74,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
     parser.add_argument(
-        "--trust", choices=TEACHER_WEIGHTING, default="even", help="which parent is believed about a sample"
+        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="which parent is believed about a sample"
     )
     parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = f"teach-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
+    name = f"teach-{args.dataset}{'' if args.teacher_weighting == "uniform" else f'-{args.teacher_weighting}'}"
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"epochs": args.epochs})
 
 

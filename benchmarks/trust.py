@@ -35,9 +35,9 @@ from transfuse.fusion.fuse import fuse
 WAYS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "exact": {"merge": "mean"},
-    "least squares, trust even": {"trust": "even"},
-    "least squares, trust confidence": {"trust": "confidence"},
-    "least squares, trust labels": {"trust": "labels"},
+    "least squares, trust even": {"teacher_weighting": "uniform"},
+    "least squares, trust confidence": {"teacher_weighting": "confidence"},
+    "least squares, trust labels": {"teacher_weighting": "labels"},
 }
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/weights.py --dataset fashion-mnist --pairs 1,2 2,3 3,1 --samples 20000 --steps 2000 --augment flip
 python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 2,3 --samples 20000 --steps 2000 \
-  --augment flip --trust confidence
+  --augment flip --teacher-weighting confidence
 python benchmarks/weights.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 1000 --batch-size 25 \
   --steps 500 --learning-rate 0.02 --limit 400
 
@@ -25,11 +25,13 @@ from teach import row
 
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import first_samples
-from transfuse.config.options import Options, make
-from transfuse.distillation.loop import split_with_answers
+from transfuse.config.make import make
+from transfuse.config.options import Options
+from transfuse.distillation.validation import split_with_answers
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.fuse import merge
-from transfuse.fusion.match import align, calibrate
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.match import align
 from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
 from transfuse.network.model import network, with_tensors
 
@@ -39,10 +41,10 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
-    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TEACHER_WEIGHTING[args.trust]
+    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TEACHER_WEIGHTING[args.teacher_weighting]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
-    given = ("samples", "batch_size", "steps", "learning_rate", "augment", "trust")
+    given = ("samples", "batch_size", "steps", "learning_rate", "augment", "teacher_weighting")
     chosen = make(Options, {"merge": "learned"} | {name: getattr(args, name) for name in given})
     choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     alignments, _ = align(networks, weights, choices, chosen)
@@ -74,14 +76,14 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
     parser.add_argument(
-        "--trust", choices=TEACHER_WEIGHTING, default="even", help="which parent is believed about a sample"
+        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="which parent is believed about a sample"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = f"weights-{args.dataset}{'' if args.trust == 'even' else f'-{args.trust}'}"
+    name = f"weights-{args.dataset}{'' if args.teacher_weighting == "uniform" else f'-{args.teacher_weighting}'}"
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
 
 

@@ -94,7 +94,7 @@ DATA: dict[str, tuple[Arguments, Sequence[str]]] = {
     "not an image": (lambda w: [*fused()(w), "--data", broken_image(w)], ["0.png", "decoded"]),
     "unlabelled, eval": (lambda w: ["eval", w.a, "--data", w.bare], ["bare", "label"]),
     "unlabelled, path": (lambda w: ["path", w.a, w.b, "--data", w.bare], ["bare", "label"]),
-    "none for activations": (fused("--evidence", "activations"), ["activations", "--data"]),
+    "none for activations": (fused("--match-on", "activations"), ["activations", "--data"]),
 }
 
 OUTPUTS: dict[str, tuple[Arguments, Sequence[str]]] = {
@@ -121,7 +121,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "unknown command": (lambda w: ["fues"], ["fues", "Did you mean 'fuse'?"]),
     "value of align": (fused("--align", "flwo"), ["--align", "'flwo'", "none, flow, exact", "did you mean flow?"]),
     "value of merge": (fused("--merge", "median"), ["--merge", "'median'", "mean"]),
-    "value of evidence": (fused("--evidence", "x"), ["--evidence", "activations, weights, both"]),
+    "value of evidence": (fused("--match-on", "x"), ["--match-on", "activations, weights, both"]),
     "value of plan": (fused("--align", "flow", "--plan", "x"), ["--plan", "soft, hard, widening, uniform"]),
     "value of dtype": (fused("--dtype", "int8"), ["--dtype", "'int8'", "float32"]),
     "plan without flow": (fused("--plan", "hard"), ["--plan", "align flow"]),
@@ -132,7 +132,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     ),
     "regularization zero": (fused("--align", "flow", "--regularization", "0"), ["--regularization", "greater than 0"]),
     "regularization nan": (fused("--align", "flow", "--regularization", "nan"), ["--regularization", "finite"]),
-    "flow by both": (fused("--align", "flow", "--evidence", "both"), ["--evidence", "choose one"]),
+    "flow by both": (fused("--align", "flow", "--match-on", "both"), ["--match-on", "choose one"]),
     "no samples": (fused("--samples", "0"), ["--samples", "0"]),
     "samples in words": (fused("--samples", "many"), ["--samples"]),
     "no batch": (fused("--batch-size", "-1"), ["--batch-size", "-1"]),
@@ -223,7 +223,7 @@ def test_the_damage_is_what_is_refused(world: World, run: Run) -> None:
             lambda w: ["eval", spoil(NORM, float("nan"))(w), "--data", w.bare], ["label"], id="labels, then weights"
         ),
         pytest.param(
-            lambda w: ["fuse", spoil(NORM, float("nan"))(w), w.b, "-o", w.here / "out", "--evidence", "both"],
+            lambda w: ["fuse", spoil(NORM, float("nan"))(w), w.b, "-o", w.here / "out", "--match-on", "both"],
             ["--data"],
             id="evidence, then weights",
         ),

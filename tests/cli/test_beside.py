@@ -14,7 +14,7 @@ from world import Run, World, one_line
 
 import transfuse
 from transfuse.errors import CheckpointError
-from transfuse.fusion.stream import stream
+from transfuse.streaming import stream
 
 Fuse = Callable[[list[Path], Path], object]
 WAYS: dict[str, Fuse] = {

@@ -55,7 +55,7 @@ def test_a_model_comes_back(dtype: torch.dtype, world: World, run: Run) -> None:
     assert kinds.keys() == {"stream", "head", "qk", "v", "hidden"}
     assert all(each["in_place_before"] < 0.1 and each["in_place_after"] == 1 for each in kinds.values())
     proof = found["recovery"]
-    assert proof["evidence"] == "weights"
+    assert proof["match_on"] == "weights"
     assert max(proof["hidden"], proof["fused"]) < 1e-5
     assert proof["plain"] > 0.1
 
@@ -65,18 +65,18 @@ def test_what_is_said_of_a_model(world: World, run: Run) -> None:
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.endswith(f"No problem was found in {world.a} (float32).\n")
     assert all(
-        each in ran.out for each in ("centred orthogonal", "in place after", "100.0%", "every tensor is declared")
+        each in ran.out for each in ("centered orthogonal", "in place after", "100.0%", "every tensor is declared")
     )
     assert run("doctor", world.a, "--quiet").out == ""
 
 
-@pytest.mark.parametrize("more", [[], ["--evidence", "both", "--merge", "mean"]], ids=["default", "both"])
+@pytest.mark.parametrize("more", [[], ["--match-on", "both", "--merge", "mean"]], ids=["default", "both"])
 def test_a_model_comes_back_by_samples(more: list[str], world: World, run: Run) -> None:
     pixels = torch.randint(256, (100, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).numpy()
     Dataset.from_dict({"image": [Image.fromarray(each) for each in pixels]}).save_to_disk(world.here / "pictures")
     model = world.edited(lambda tensors: [values.mul_(10) for name, values in tensors.items() if "layers" in name])
     proof = examined(run, model, "--data", world.here / "pictures", *more)["recovery"]
-    assert (proof["evidence"], proof["merge"]) == (("both", "mean") if more else ("weights", "least-squares"))
+    assert (proof["match_on"], proof["merge"]) == (("both", "mean") if more else ("weights", "least-squares"))
     assert proof["samples"] == 100
     assert proof["fused"] < 1e-3 < 0.1 < proof["plain"]
 
@@ -107,7 +107,7 @@ def test_a_model_that_does_not_come_back(world: World, run: Run, monkeypatch: py
 
 
 def test_too_few_samples_are_told_of(world: World, run: Run) -> None:
-    ran = run("doctor", world.a, "--data", world.bare, "--evidence", "activations", "--merge", "mean", "--samples", 2)
+    ran = run("doctor", world.a, "--data", world.bare, "--match-on", "activations", "--merge", "mean", "--samples", 2)
     assert ran.status == 1
     assert "by 2 samples; more may be needed" in ran.out
 
@@ -121,7 +121,7 @@ def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     one_line(run("doctor", world.here / "nowhere"), ["nowhere", "no such directory"])
     one_line(run("doctor", world.foreign), ["foreign", "ElectraForQuestionAnswering"])
     one_line(run("doctor"), ["MODEL"])
-    one_line(run("doctor", world.a, "--evidence", "both"), ["both", "--data"])
+    one_line(run("doctor", world.a, "--match-on", "both"), ["both", "--data"])
     one_line(run("doctor", world.a, "--data", world.words), ["words.jsonl", "no image column"])
     one_line(run("doctor", world.edited(lambda tensors: tensors.pop("classifier.bias"))), ["missing"])
     monkeypatch.setattr("transfuse.cli.jobs.doctor.available_bytes", lambda: 1000)

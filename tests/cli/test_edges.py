@@ -43,7 +43,7 @@ def test_a_model_with_itself_by_samples(world: World, run: Run) -> None:
 
 
 @pytest.mark.parametrize("kind", ["constant", "dead"])
-@pytest.mark.parametrize("more", [("--align", "flow"), ("--evidence", "both", "--merge", "mean"), ()])
+@pytest.mark.parametrize("more", [("--align", "flow"), ("--match-on", "both", "--merge", "mean"), ()])
 def test_units_that_are_the_same_for_every_sample(kind: str, more: tuple[str, ...], world: World, run: Run) -> None:
     """Half the hidden units of both models say one number whatever they see, or nothing."""
 

@@ -90,9 +90,9 @@ def load_whole(world: World, run: Run, what: tuple[str, ...]) -> dict[str, torch
         (("--align", "learned"), ["--data"]),
         (("--merge", "learned"), ["--data"]),
         (("--steps", 3), ["--steps", "learned"]),
-        (("--trust", "labels", "--merge", "mean"), ["--trust", "least-squares"]),
+        (("--teacher-weighting", "labels", "--merge", "mean"), ["--teacher-weighting", "least-squares"]),
         (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
-        (("--trust", "labels"), ["--trust", "--data"]),
+        (("--teacher-weighting", "labels"), ["--teacher-weighting", "--data"]),
         (("--resume",), ["--resume", "not there"]),
         (("--resume", "--cache", "kept"), ["--resume", "--cache"]),
     ],
@@ -123,7 +123,7 @@ def test_a_model_may_weigh_nothing(world: World, run: Run) -> None:
 
 
 def test_labels_are_needed_where_they_are_trusted(world: World, run: Run) -> None:
-    given = ("-o", world.here / "out", "--trust", "labels")
+    given = ("-o", world.here / "out", "--teacher-weighting", "labels")
     one_line(run("fuse", world.a, world.b, *given, "--data", world.bare), ["label"])
     assert run("fuse", world.a, world.b, *given, "--data", world.images).status == 0
 

@@ -22,7 +22,7 @@ def test_spaces_and_sizes(world: World, run: Run) -> None:
     assert found["blocks"] == SIZES["num_hidden_layers"]
     assert spaces["hidden"] == {"name": "hidden", "units": 32, "group": "permutation", "inside": [], "count": 2}
     assert spaces["v"] == {"name": "v", "units": 8, "group": "linear", "inside": [2], "count": 2}
-    assert spaces["stream"]["group"] == "centred orthogonal"
+    assert spaces["stream"]["group"] == "centered orthogonal"
     size = sum(file.stat().st_size for file in Path(world.a).glob("*.safetensors"))
     assert 0.8 * size < found["output_bytes"] <= size  # type: ignore[operator]
     assert not found["streams"]

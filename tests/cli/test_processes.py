@@ -65,7 +65,7 @@ def test_streams_are_clean(world: World) -> None:
     """Libraries would report loading, writing and saving on stderr; stdout is one document."""
     ran = transfuse("fuse", world.a, world.b, "-o", world.here / "out", "--data", world.images, "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert json.loads(ran.stdout)["evidence"] == "weights"
+    assert json.loads(ran.stdout)["match_on"] == "weights"
 
 
 def limit_files() -> None:

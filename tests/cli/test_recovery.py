@@ -48,7 +48,7 @@ def pictures(folder: Path) -> Path:
 @pytest.mark.parametrize("evidence", ["weights", "activations", "both"])
 def test_the_copy_comes_back(evidence: str, pair: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     data = [] if evidence == "weights" else ["--data", pictures(tmp_path / "pictures")]
-    ran = run("fuse", *pair, "-o", tmp_path / "out", "--evidence", evidence, *data)
+    ran = run("fuse", *pair, "-o", tmp_path / "out", "--match-on", evidence, *data)
     assert (ran.status, ran.err) == (0, "")
     images = torch.randn(20, 1, 16, 16, generator=torch.Generator().manual_seed(2))
     copy, model, fused = (

@@ -64,7 +64,7 @@ def read(folder: Path) -> tuple[Page, dict[str, Any]]:
 
 def test_whom_was_believed_is_told(world: World, run: Run) -> None:
     out = world.here / "out"
-    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", "--trust", "confidence")
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", "--teacher-weighting", "confidence")
     assert (ran.status, ran.err) == (0, "")
     assert "least-squares, trust by confidence" in read(out)[0].shown
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from transfuse.config.options import Job, Options, make
+from transfuse.config.make import make
+from transfuse.config.options import Job, Options
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 
@@ -31,10 +32,10 @@ def loaded(folder: Path, text: str) -> Job:
 
 def test_defaults_are_exact_alignment_and_with_data_least_squares() -> None:
     options = make(Options, {})
-    assert (options.align, options.merge, options.evidence, options.batch_size) == ("exact", "auto", "auto", 100)
+    assert (options.align, options.merge, options.match_on, options.batch_size) == ("exact", "auto", "auto", 100)
     assert (options.merging(False), options.merging(True)) == ("mean", "least-squares")
     assert make(Options, {"align": "flow"}).merging(True) == "mean"
-    assert options.normalised_weights(4) == [0.25] * 4
+    assert options.normalized_weights(4) == [0.25] * 4
     assert (options.sample_count(), make(Options, {"align": "flow"}).sample_count()) == (2000, 200)
     assert make(Options, {"align": "flow", "samples": 7}).sample_count() == 7
     assert options.torch_dtype() is None
@@ -100,12 +101,12 @@ def test_an_option_left_at_none_is_not_given() -> None:
 )
 def test_weights_have_to_fit_the_models(weights: tuple[float, ...], models: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make(Options, {"weights": weights}).normalised_weights(models)
+        make(Options, {"weights": weights}).normalized_weights(models)
 
 
 @pytest.mark.parametrize("weights", [[3, 1], (0.3, 0.1), "3,1", " 0.75 , 0.25"])
 def test_weights_are_normalised_however_they_are_written(weights: object) -> None:
-    assert make(Options, {"weights": weights}).normalised_weights(2) == pytest.approx([0.75, 0.25])
+    assert make(Options, {"weights": weights}).normalized_weights(2) == pytest.approx([0.75, 0.25])
 
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:99", "meta", ""])

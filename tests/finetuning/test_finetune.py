@@ -94,7 +94,7 @@ def test_the_student_says_what_who_is_believed_says(trust):
     model, teachers, data = vit(0), [decided(1, 3.0), decided(2, -1.0)], pictures()
     known = data if trust == "labels" else data.remove_columns("label")
     believing, even = (
-        finetune(model, known, teachers, processor=PROCESSOR, distill=1.0, trust=how, **QUICK).model
+        finetune(model, known, teachers, processor=PROCESSOR, distill=1.0, teacher_weighting=how, **QUICK).model
         for how in (trust, "even")
     )
 

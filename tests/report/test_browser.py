@@ -11,7 +11,7 @@ from PIL import Image
 
 from transfuse.base.progress import silent
 from transfuse.cli.jobs.report import report_of, write_texts
-from transfuse.fusion.fuse import merged
+from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 
 pytestmark = pytest.mark.browser
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [Image.fromarray(random.integers(0, 255, (8, 8)).astype(np.uint8)) for _ in range(12)]
     data = Dataset.from_dict({"image": images, "label": [0, 1] * 6}, Features({"image": Pixels(), "label": _classes()}))
     matched = match([root / "1", root / "2"], data)
-    fusion = merged(matched)
+    fusion = merge(matched)
     from transfuse.data.samples import load_samples
 
     record = fusion.record | {"seconds": 1.0, "peak_bytes": 10**9}

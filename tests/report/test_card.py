@@ -30,7 +30,7 @@ def record(paths: list[str | None], data: str | None = None, **options: Any) -> 
     return {
         "models": [{"path": path, "weight": 1 / len(paths)} for path in paths],
         "options": Options(**options).model_dump(mode="json"),
-        "evidence": "weights",
+        "match_on": "weights",
         "merge": "mean",
         "data": data,
     }

@@ -1,72 +1,36 @@
-"""The names that options may have, said once; what each means stands where it is implemented. No heavy imports."""
+"""The values that options may have. No heavy imports."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
 
 Align = Literal["none", "flow", "exact", "learned"]
-Merge = Literal["mean", "least-squares", "learned"]
-Merging = Literal["auto", Merge]
-Evidence = Literal["activations", "weights", "both"]
+MatchOn = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
 Cost = Literal["euclidean", "squared", "cosine"]
 Scale = Literal["max", "mean", "median", "log", "none"]
-Transform = Literal["standardise", "centre", "normalise", "raw"]
+Transform = Literal["standardize", "center", "normalize", "raw"]
 Policy = Literal["mean", "scalar", "matrix", "skip", "branch", "identity"]
 Queries = Literal["separate", "shared", "joint"]
 Values = Literal["values", "context"]
 Heads = Literal["crossed", "aware"]
 Part = Literal["embeddings", "attention", "norms", "ffn", "biases", "head"]
-Rules = Literal["corrected", "released"]
 Vocabulary = Literal["same", "shared", "anchor"]
 Groups = Literal["all", "permutations"]
 Basis = Literal["auto", "anchor", "common"]
-TeacherWeighting = Literal["even", "confidence", "labels"]
+TeacherWeighting = Literal["uniform", "confidence", "labels"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
-class FlowOptions:
-    """The paper's options; the defaults are its ViT setting.
-
-    Attributes:
-        plan: soft (Sinkhorn), hard (exact), widening (soft only where the layer widens), or the uniform control.
-        regularization: of soft plans, in units of the scaled cost; None: the authors'.
-        support: how many units a soft plan is to spread each over on average, which sets the regularization.
-        transform: what is done to each unit's samples of activations; weights are always normalised.
-        queries: separate maps for Q and K, one from the evidence of both (shared), or one of twice the size (joint).
-        values: whether V's map, which enters W_O, comes from the values or from the attention's context.
-        heads: crossed, one plan over the concatenated heads, or aware, heads to heads and channels inside each pair.
-        tokens: all, class, or window-N, the central N x N patches with the class token.
-        max_loss: only samples on which no model's cross-entropy is higher; they need labels.
-        keep: parts left as the anchor has them: embeddings, attention, norms, ffn, biases, head.
-    """
-
-    plan: Plan = "soft"
-    regularization: float | None = None
-    support: float | None = None
-    cost: Cost = "euclidean"
-    scale: Scale = "max"
-    transform: Transform = "standardise"
-    policy: Policy = "mean"
-    queries: Queries = "separate"
-    values: Values = "values"
-    heads: Heads = "crossed"
-    tokens: str = "all"
-    max_loss: float | None = None
-    keep: tuple[Part, ...] = ()
-    rules: Rules = "corrected"
-
-
-@dataclass(frozen=True)
 class LearningOptions:
-    """How maps, or the merged weights, are learned.
+    """How maps, or the merged weights, are trained.
 
     Attributes:
-        objective: what the merged model should say: what its parents say on average, or the labels.
-        steps: of descent, at most; maps end early where held-out samples no longer gain.
-        learning_rate: at first; of weights, relative to the size of each tensor.
+        objective: the target: the mean prediction of the parents, or the labels.
+        steps: at most; maps end early when held-out samples no longer improve.
+        learning_rate: the initial one; for weights, relative to the size of each tensor.
         augment: random changes of the images.
     """
 
@@ -76,7 +40,8 @@ class LearningOptions:
     augment: Augment = "none"
 
 
-EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments over exact symmetries
-FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # those that keep every model's function
-FLOW = tuple(each.name for each in fields(FlowOptions))  # the options that only the flow takes
-LEARNING = tuple(each.name for each in fields(LearningOptions))  # those that only learned maps and weights take
+# The merge methods by name, and whether each needs data. `transfuse.merging.methods.merge_method` adds to them.
+MERGE_METHODS = {"mean": False, "least-squares": True, "learned": True}
+EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments by exact symmetries
+FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # alignments that keep every model's function
+LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

@@ -1,4 +1,4 @@
-"""What is wrong with an option, in a few words."""
+"""What is wrong with the value of an option, in a few words."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -9,28 +9,38 @@ from pydantic.fields import FieldInfo
 
 from transfuse.config.literals import Part
 
-SHOWN = Repr()  # of a value: a file of a few lines can hold one that would fill the memory
-SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxother = 2, 200, 200
+SHORT = Repr()  # for values: a file of a few lines can hold one that would fill the memory
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
 
 
-def error_message(name: str, first: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """What to say of an option, by the first error that pydantic found.
+def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+    """Return what is wrong with an option, by the first error that pydantic found.
 
     Args:
-        fields: the options there are.
+        name: of the option, with a dot where it is nested.
+        fields: the options beside it.
     """
-    shown = SHOWN.repr(first["input"])
-    if first["type"] == "extra_forbidden":
-        return f"no such option{_nearest(name, tuple(fields))}"
-    if first["type"] == "string_pattern_mismatch":
+    shown = SHORT.repr(error["input"])
+    option = name.rpartition(".")[2]
+    if error["type"] == "extra_forbidden":
+        return f"no such option{_nearest(option, tuple(fields))}"
+    if error["type"] == "string_pattern_mismatch":
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
-    if first["type"] == "literal_error":
-        allowed = get_args(Part if name == "keep" else fields[name].annotation)
-        near = get_close_matches(str(first["input"])[:20], allowed, n=1) if isinstance(first["input"], str) else []
+    if error["type"] == "literal_error":
+        allowed = get_args(Part) if option == "keep" else _allowed(fields[option].annotation)
+        near = get_close_matches(str(error["input"])[:20], allowed, n=1) if isinstance(error["input"], str) else []
         suggestion = f"; did you mean {near[0]}?" if near else ""
         return f"{shown} is not one of {', '.join(allowed)}{suggestion}"
-    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
-    return f"{what.partition(', ')[0]}, found {shown}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
+    return f"{message.partition(', ')[0]}, found {shown}"
+
+
+def _allowed(annotation: Any) -> tuple[str, ...]:
+    """Return the values of a literal type, or of a union of them."""
+    values: list[str] = []
+    for item in get_args(annotation):
+        values += [item] if isinstance(item, str) else _allowed(item)
+    return tuple(values)
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

@@ -1,102 +1,82 @@
-"""What a user may choose, checked: from keyword arguments, flags, or a strict YAML file with the same names.
+"""The options of a fusion, checked: from keyword arguments, flags, or a strict YAML file with the same names.
 
-Nothing here imports torch before it has to, so that a mistyped option is answered at once.
+Every option is declared once, here or in flow_options.py. Nothing imports torch before it has to, so that a mistyped
+option is reported at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from transfuse.base.sizes import parse_bytes
+from transfuse.config.fields import Count, List, Memory, Positive, Share, Switch, option
+from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
     EXACT,
-    FLOW,
     LEARNING,
     Align,
     Augment,
     Basis,
-    Cost,
     Dtype,
-    Evidence,
-    FlowOptions,
     Groups,
-    Heads,
     LearningOptions,
-    Merge,
-    Merging,
+    MatchOn,
     Objective,
-    Part,
-    Plan,
-    Policy,
-    Queries,
-    Rules,
-    Scale,
     TeacherWeighting,
-    Transform,
-    Values,
     Vocabulary,
 )
-from transfuse.config.messages import error_message
+from transfuse.config.make import make
 from transfuse.config.validation import check_data, check_together
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("should be a number")
-    return value
-
-
-def _list(value: object) -> object:
-    """`0.7,0.3`, as the flag is written, is a list too."""
-    return tuple(value.split(",")) if isinstance(value, str) else value
-
-
-Memory = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Share = Annotated[Finite, Field(ge=0)]
-
-
-def _own_gpu() -> str:
-    """Of several processes on one machine, each has its own."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+ALIGNMENT, TRAINING, RUN = "Alignment", "Training of maps or weights (learned)", "Computation"
 
 
 class Settings(BaseModel):
-    """What every run has; more options stand in what is made of it."""
+    """The options that every command has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    batch_size: Count = 100
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
-    device: str = "auto"
-    allow_pickle: Annotated[bool, Field(strict=True)] = False
-    spec: str | None = None
+    batch_size: Count = option(100, "Samples per batch.", "COUNT", RUN)
+    seed: Annotated[int, Field(ge=0, strict=True)] = option(0, "Seed for drawing samples.", "NUMBER", RUN)
+    device: str = option("auto", "auto: cuda if there is one. Or cpu, cuda:1, mps.", "DEVICE", RUN)
+    allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
+    spec: str | None = option(
+        None,
+        "Python file that registers a family or a merge method of your own (docs/adding-a-family.md).",
+        "FILE",
+        RUN,
+    )
 
     def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for options that say nothing together; `labels`: what to call each."""
+        """Raise `ConfigError` for options that contradict each other.
+
+        Args:
+            labels: how a message names each option.
+        """
 
     def pickle_policy(self) -> Literal["refuse", "allow"]:
-        """Whether pickled weights may be read."""
+        """Return whether pickled weights may be read."""
         return "allow" if self.allow_pickle else "refuse"
 
     def torch_device(self) -> torch.device:
-        """The device to compute on; `auto` takes CUDA where there is one."""
+        """Return the device to compute on; `auto` takes CUDA if there is one.
+
+        Raises:
+            ConfigError: the device cannot be used here.
+        """
         import torch
 
+        cuda = torch.cuda.is_available()
+        name = self.device if self.device != "auto" else _own_gpu() if cuda else "cpu"
         try:
-            device = torch.device(
-                (_own_gpu() if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-            )
-            probe = torch.ones(1, device=device)
+            probe = torch.ones(1, device=torch.device(name))
             probe.item()  # "meta", which holds no numbers, fails here too
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
@@ -105,46 +85,77 @@ class Settings(BaseModel):
 
 
 class Options(Settings):
-    """How models are fused.
+    """How models are fused."""
 
-    `auto` merge: least squares where data is given and the alignment keeps functions, else the mean. `auto` evidence:
-    weights without data, and where layers are fitted anyway; else activations for flow, both for exact.
-    """
-
-    align: Align = "exact"
-    merge: Merging = "auto"
-    evidence: Literal["auto", Evidence] = "auto"
-    plan: Plan = FlowOptions.plan
-    regularization: Annotated[Finite, Field(gt=0)] | None = None
-    support: Annotated[Finite, Field(gt=1)] | None = None
-    cost: Cost = FlowOptions.cost
-    scale: Scale = FlowOptions.scale
-    transform: Transform = FlowOptions.transform
-    policy: Policy = FlowOptions.policy
-    queries: Queries = FlowOptions.queries
-    values: Values = FlowOptions.values
-    heads: Heads = FlowOptions.heads
-    tokens: Annotated[str, Field(pattern=r"^(all|class|window-[1-9]\d*)$")] = FlowOptions.tokens
-    max_loss: Annotated[Finite, Field(gt=0)] | None = None
-    keep: Annotated[tuple[Part, ...], BeforeValidator(_list)] = FlowOptions.keep
-    rules: Rules = FlowOptions.rules
-    weights: Annotated[tuple[Share, ...], BeforeValidator(_list)] | None = None
-    samples: Count | None = None
-    dtype: Dtype = "auto"
-    vocab: Vocabulary = "same"
-    groups: Groups = "all"
-    basis: Basis = "auto"
-    trust: TeacherWeighting = "even"
-    objective: Objective = LearningOptions.objective
-    steps: Count = LearningOptions.steps
-    learning_rate: Annotated[Finite, Field(gt=0)] = LearningOptions.learning_rate
-    augment: Augment = LearningOptions.augment
+    align: Align = option(
+        "exact",
+        "exact: by the symmetries of the architecture, which keep every model's function. learned: these, then trained."
+        " flow: the transport maps of the paper. none: plain average.",
+        panel=ALIGNMENT,
+    )
+    merge: str = option(
+        "auto",
+        "mean: the weighted mean of the aligned models. least-squares: then fit each layer to what the parents compute"
+        " on unlabeled --data. learned: then train all weights to match the parents. auto: least-squares for exact and"
+        " learned with --data, else mean.",
+        "auto|mean|least-squares|learned",
+        "Merging",
+    )
+    match_on: Literal["auto", MatchOn] = option(
+        "auto",
+        "Match units by their activations, their weights, or both. auto: activations for flow with --data; both for"
+        " exact with --data and --merge mean; else weights.",
+        panel=ALIGNMENT,
+    )
+    weights: Annotated[tuple[Share, ...], List] | None = option(
+        None, "Weight of each model, the anchor's first. Default: equal.", "W,W,...", "Merging"
+    )
+    samples: Count | None = option(
+        None,
+        "Use at most this many calibration samples. Default: 200 for flow with mean, else 2000.",
+        "COUNT",
+        "Data and output",
+    )
+    dtype: Dtype = option("auto", "Precision of the written weights. auto: the anchor's.", panel="Data and output")
+    vocab: Vocabulary = option(
+        "same",
+        "same: tokenizers must agree. shared: fuse the rows of the tokens that both know, by their text. anchor: keep"
+        " all rows of the anchor.",
+        panel="Merging",
+    )
+    groups: Groups = option(
+        "all", "exact and learned: every symmetry, or permutations alone, a control.", panel=ALIGNMENT
+    )
+    basis: Basis = option(
+        "auto",
+        "exact and learned: align to the anchor, or to each other (auto: with three or more models).",
+        panel=ALIGNMENT,
+    )
+    teacher_weighting: TeacherWeighting = option(
+        "uniform",
+        "Weight of each parent per sample, for parents trained on different data: the same, by its confidence, or by"
+        " its accuracy on labels.",
+        panel="Merging",
+    )
+    objective: Objective = option(
+        LearningOptions.objective, "Target: the parents' mean prediction, or the labels.", panel=TRAINING
+    )
+    steps: Count = option(LearningOptions.steps, "Training steps, at most.", "COUNT", TRAINING)
+    learning_rate: Positive = option(
+        LearningOptions.learning_rate,
+        "Initial learning rate, relative to the size of the weights.",
+        "NUMBER",
+        TRAINING,
+    )
+    augment: Augment = option(LearningOptions.augment, "Augmentation of the images.", panel=TRAINING)
+    flow: FlowOptions = FlowOptions()
 
     def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that have no effect beside the others."""
         check_together(self, labels)
 
-    def normalised_weights(self, models: int) -> list[float]:
-        """One weight per model, summing to one. Raises `ConfigError` on a wrong number or a zero sum."""
+    def normalized_weights(self, models: int) -> list[float]:
+        """Return one weight per model; they sum to one. Raises `ConfigError` on a wrong number or a zero sum."""
         weights = (1.0,) * models if self.weights is None else self.weights
         if len(weights) != models:
             raise ConfigError(
@@ -154,82 +165,96 @@ class Options(Settings):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
-    def merging(self, data: bool) -> Merge:
-        """How models are merged, where there is data and where there is none."""
+    def merging(self, data: bool) -> str:
+        """Return the merge method, with or without data."""
         if self.merge == "auto":
             return "least-squares" if data and self.align in EXACT else "mean"
         return self.merge
 
     def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for options that ask for samples where there are none, or do nothing with them."""
+        """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
         check_data(self, data, labels)
 
-    def paper(self) -> FlowOptions:
-        """The options of the flow."""
-        return FlowOptions(**self.model_dump(include=set(FLOW)))
-
     def sample_count(self) -> int:
-        """Calibration samples: as given, else the paper's 200 for flow, 2,000 for exact and to fit layers by."""
+        """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise."""
         return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
 
     def needs_labels(self) -> bool:
-        """Whether calibration samples are looked at with their labels."""
-        asks_labels = self.learns and self.objective == "labels"
-        return self.max_loss is not None or self.trust == "labels" or asks_labels
+        """Return whether calibration samples need labels."""
+        trains_on_labels = self.learns and self.objective == "labels"
+        return self.flow.max_loss is not None or self.teacher_weighting == "labels" or trains_on_labels
 
     @property
     def learns(self) -> bool:
-        """Whether maps or the merged weights are learned by gradient descent."""
+        """Whether maps or the merged weights are trained."""
         return "learned" in (self.align, self.merge)
 
     def learning(self) -> LearningOptions:
-        """How."""
+        """Return the options of training."""
         return LearningOptions(**self.model_dump(include=set(LEARNING)))
 
     def torch_dtype(self) -> torch.dtype | None:
-        """The dtype to write; None for the anchor's."""
+        """Return the dtype to write; None for the anchor's."""
         import torch
 
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
-class Job(Options):
+class MemoryLimits(BaseModel):
+    """Limits on memory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_memory: Memory | None = option(
+        None,
+        "Memory limit of the process, as 8GB. fuse streams models that do not fit, tensor by tensor, if possible.",
+        "SIZE",
+        RUN,
+    )
+    max_device_memory: Memory | None = option(None, "Memory limit on the GPU, as 20GB.", "SIZE", RUN)
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Accept any two limits."""
+
+
+class Job(Options, MemoryLimits):
     """A whole run of `transfuse fuse`, as a configuration file holds it."""
 
     models: tuple[str, ...] = ()
-    data: str | None = None
-    output: str | None = None
-    cache: str | None = None
-    max_memory: Memory | None = None
-    max_device_memory: Memory | None = None
-    overwrite: Annotated[bool, Field(strict=True)] = False
-    report: Annotated[bool, Field(strict=True)] = False
+    data: str | None = option(
+        None,
+        "Samples, unlabeled: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a name on"
+        " the Hub. Without it, units are matched by their weights.",
+        "DATA",
+        "Data and output",
+    )
+    output: str | None = option(None, "Folder to write.", "OUT", "Data and output")
+    cache: str | None = option(
+        None,
+        "Keep statistics, maps and fitted layers here, and reuse those of the same models and data.",
+        "DIR",
+        "Data and output",
+    )
+    overwrite: Switch = option(False, "Replace OUT if it holds a model and nothing else.", panel="Data and output")
+    report: Switch = option(
+        False, "Write OUT/report.html too; with --data, measured on its test split.", panel="Data and output"
+    )
 
     def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that have no effect beside the others, or that lack data."""
         super().check(labels)
         self.check_data(self.data is not None, labels)
 
     def options(self) -> dict[str, Any]:
-        """What was chosen of `Options`, as keyword arguments of `transfuse.fuse`."""
+        """Return the options that were given, as keyword arguments of `transfuse.fuse`."""
         return self.model_dump(include=set(Options.model_fields), exclude_unset=True)
 
 
-Chosen = TypeVar("Chosen", bound=Settings)
+def memory_bytes(limit: int | str | None) -> int | None:
+    """Return a memory limit in bytes: a number, or text such as "8GB". Raises `ConfigError`."""
+    return make(MemoryLimits, {"max_memory": limit}).max_memory
 
 
-def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Chosen:
-    """Build options from `values`, or raise a `ConfigError` of one line.
-
-    Args:
-        labels: what to call each option in the message ("--align", "job.yaml, line 3: align"); else its name.
-    """
-    labels = labels or {}
-    try:
-        chosen = kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, *rest = (str(part) for part in first["loc"])
-        item = f" item {int(rest[-1]) + 1}" if rest and rest[-1].isdigit() else ""
-        raise ConfigError(f"{labels.get(name, name)}:{item} {error_message(name, first, kind.model_fields)}") from error
-    chosen.check(labels)
-    return chosen
+def _own_gpu() -> str:
+    """Name the GPU of this process; with several processes on one machine, each has its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"

@@ -1,61 +1,66 @@
-"""Options that say nothing together: one without an effect is a misunderstanding, not a preference."""
+"""Options that contradict each other: one without an effect is a misunderstanding, not a preference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from transfuse.config.literals import EXACT, FLOW, LEARNING
+from transfuse.config.literals import EXACT, LEARNING, MERGE_METHODS
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from transfuse.config.options import Options
 
-TAKEN = (  # options, and the alignments that take them
-    (FLOW, ("flow",)),
-    (("groups", "basis"), EXACT),
-)
-
 
 def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
-    """Raise `ConfigError` for options that do nothing beside the others."""
+    """Raise `ConfigError` for options that have no effect beside the others."""
     given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
+    given |= {f"flow.{name}" for name in chosen.flow.model_fields_set if getattr(chosen.flow, name) is not None}
 
     def refuse(name: str, why: str) -> ConfigError:
         return ConfigError(f"{labels.get(name, name)}: {why}")
 
-    if chosen.align == "none" and chosen.evidence != "auto":
-        raise refuse("evidence", "align none looks at nothing; leave it out, or choose another align")
-    for names, alignments in TAKEN:
-        takes, choose = ("takes", f"align {alignments[0]}") if len(alignments) == 1 else ("take", "one")
-        for name in sorted(given.intersection(names)):
-            if chosen.align not in alignments:
-                only = f"only align {' and '.join(alignments)} {takes} it"
-                raise refuse(name, f"{only}; leave it out, or choose {choose}")
-    for name in sorted(given.intersection(LEARNING)):
-        if not chosen.learns:
+    if chosen.spec is None and chosen.merge not in ("auto", *MERGE_METHODS):
+        raise refuse("merge", unknown_merge(chosen.merge))
+    if chosen.align == "none" and chosen.match_on != "auto":
+        raise refuse("match_on", "align none matches nothing; leave it out, or choose another align")
+    for name in sorted(given):
+        if name.startswith("flow.") and chosen.align != "flow":
+            raise refuse(name, "only align flow takes it; leave it out, or choose align flow")
+        if name in ("groups", "basis") and chosen.align not in EXACT:
+            raise refuse(name, f"only align {' and '.join(EXACT)} take it; leave it out, or choose one")
+        if name in LEARNING and not chosen.learns:
             raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
-    for name in sorted(given & {"regularization", "support"}):
-        if chosen.plan not in ("soft", "widening"):
-            why = f"only soft plans are regularized, not {chosen.plan} ones; leave it out, or choose plan soft"
+    for name in sorted(given & {"flow.regularization", "flow.support"}):
+        if chosen.flow.plan not in ("soft", "widening"):
+            why = f"only soft plans are regularized, not {chosen.flow.plan} ones; leave it out, or choose plan soft"
             raise refuse(name, why)
-    if {"regularization", "support"} <= given:
-        raise refuse("support", "it sets the regularization; give one of them")
-    if "max_loss" in given and chosen.evidence == "weights" and chosen.policy not in ("scalar", "matrix"):
-        why = "weights are matched without samples; leave it out, or choose evidence activations"
-        raise refuse("max_loss", why)
-    if chosen.align == "flow" and chosen.evidence == "both":
-        why = "align flow matches by activations or by weights, not by both; choose one"
-        raise refuse("evidence", why)
+    if {"flow.regularization", "flow.support"} <= given:
+        raise refuse("flow.support", "it sets the regularization; give one of them")
+    weighted = chosen.flow.policy in ("scalar", "matrix")
+    if "flow.max_loss" in given and chosen.match_on == "weights" and not weighted:
+        raise refuse(
+            "flow.max_loss", "weights are matched without samples; leave it out, or choose match_on activations"
+        )
+    if chosen.align == "flow" and chosen.match_on == "both":
+        raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
+
+
+def unknown_merge(name: str) -> str:
+    """Return what is wrong with a merge method that does not exist."""
+    known = ("auto", *MERGE_METHODS)
+    near = get_close_matches(name[:20], known, n=1)
+    return f"{name!r} is not one of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
-    """Raise `ConfigError` for options that need samples where there are none, or that ask the parents nothing."""
+    """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
-    if "trust" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
+    if "teacher_weighting" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
         raise ConfigError(
-            f"{labels.get('trust', 'trust')}: only what the parents say about --data is trusted or not; give"
-            " --data, and choose merge least-squares or learned, or align learned, or leave it out"
+            f"{labels.get('teacher_weighting', 'teacher_weighting')}: it weights the parents' predictions on --data;"
+            " give --data, and choose merge least-squares or learned, or align learned, or leave it out"
         )
     if data:
         return
@@ -63,7 +68,9 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         raise ConfigError("merge least-squares fits layers to samples; give --data, or choose merge mean")
     if chosen.merge == "learned":
         raise ConfigError("merge learned learns from samples; give --data, or choose merge mean")
+    if MERGE_METHODS.get(chosen.merge):
+        raise ConfigError(f"merge {chosen.merge} needs samples; give --data, or choose merge mean")
     if chosen.align == "learned":
         raise ConfigError("align learned learns from samples; give --data, or choose align exact")
-    if chosen.align != "none" and chosen.evidence in ("activations", "both"):
-        raise ConfigError(f"evidence {chosen.evidence} needs data; give --data, or choose --evidence weights")
+    if chosen.align != "none" and chosen.match_on in ("activations", "both"):
+        raise ConfigError(f"match_on {chosen.match_on} needs data; give --data, or choose match_on weights")

@@ -32,17 +32,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path}: should be a mapping of option names to values, such as align: flow")
     labels = _labels(path, tree)
-    return {str(key).replace("-", "_"): value for key, value in values.items()}, labels
+    return _underscored(values), labels
 
 
-def _labels(path: Path, tree: yaml.MappingNode) -> dict[str, str]:
+def _underscored(values: dict[Any, Any]) -> dict[str, Any]:
+    """Return the values by option names, those of nested options too."""
+    return {
+        str(key).replace("-", "_"): _underscored(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
+def _labels(path: Path, tree: yaml.MappingNode, prefix: str = "") -> dict[str, str]:
+    """Return how a message names each option, by its name, which is dotted where options are nested."""
     labels: dict[str, str] = {}
-    for node, _ in tree.value:
+    for node, value in tree.value:
         line = node.start_mark.line + 1
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             raise ConfigError(f"{path}, line {line}: should be the name of an option")
-        name = node.value.replace("-", "_")
+        name = prefix + node.value.replace("-", "_")
         if name in labels:
-            raise ConfigError(f"{path}, line {line}: {node.value}: is given twice; keep one")
-        labels[name] = f"{path}, line {line}: {node.value}"
+            raise ConfigError(f"{path}, line {line}: {prefix}{node.value}: is given twice; keep one")
+        labels[name] = f"{path}, line {line}: {prefix}{node.value}"
+        if isinstance(value, yaml.MappingNode) and not prefix:
+            labels |= _labels(path, value, f"{name}.")
     return labels

@@ -21,7 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "flow, soft": {"align": "flow", "plan": "soft"},
     "flow, hard": {"align": "flow", "plan": "hard"},
     "permutations only": {"align": "exact", "groups": "permutations", "merge": "mean"},
-    "exact, weights only": {"align": "exact", "evidence": "weights", "merge": "mean"},
+    "exact, weights only": {"align": "exact", "match_on": "weights", "merge": "mean"},
     "exact": {"align": "exact", "merge": "mean"},
     "exact, least squares": {"align": "exact", "merge": "least-squares"},
     "learned": {"align": "learned", "merge": "mean"},

@@ -17,7 +17,7 @@ from transfuse.network.spec import Spec
 
 SINGLE, DOUBLE = 4, 8  # bytes of a number
 START = 600 * 2**20  # bytes that Python, torch and transformers take before anything is read
-MATRICES = (Group.ORTHOGONAL, Group.CENTRED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
+MATRICES = (Group.ORTHOGONAL, Group.CENTERED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
 BLOCK = re.compile(r"(^|\.)(\d+)\.")  # in the name of a space
 
 
@@ -82,7 +82,7 @@ class Estimate:
     def spec(self) -> Spec:
         """Return the declaration of the largest model, as the alignment uses it."""
         largest = max(self.models, key=lambda model: model.num_parameters())
-        paper = self.options.paper()
+        paper = self.options.flow
         return alignment_spec(unfused(declaration(largest)), self.options.align, paper, self.options.groups)
 
     @cached_property
@@ -98,7 +98,7 @@ class Estimate:
     @property
     def map_bytes(self) -> int:
         """Return the bytes of all maps: for a permutation an index, else one matrix or two."""
-        soft = self.options.align == "flow" and self.options.plan != "hard"
+        soft = self.options.align == "flow" and self.options.flow.plan != "hard"
         widths_differ = (
             len({model.num_parameters() for model in self.models}) > 1
         )  # else a matrix serves both directions
@@ -143,7 +143,7 @@ def fusion_plan(paths: Sequence[str], cost: Estimate, streamable: bool, streams:
     Args:
         streamable: whether the models can stay in their files; `streams`: whether they will.
     """
-    flow = f"{cost.options.plan} plan" if cost.options.align == "flow" else None
+    flow = f"{cost.options.flow.plan} plan" if cost.options.align == "flow" else None
     numbers = [int(found[0]) for name in cost.spec.spaces() if (found := re.findall(r"\d+", name))]
     return FusionPlan(
         models=tuple(header(path, model) for path, model in zip(paths, cost.models, strict=True)),

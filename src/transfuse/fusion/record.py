@@ -66,7 +66,7 @@ def describe(
         "models": [each.as_dict() | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
         "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
-        "evidence": choices.evidence,
+        "match_on": choices.match_on,
         "merge": options.merging(data is not None),
         "data": source_of(data),
         "calibration_samples": sum(map(batch_size, choices.batches)),
@@ -93,7 +93,7 @@ def source_of(data: Any) -> str | None:
 
 def diagnose(match: Match) -> dict[str, float | int]:
     """Size, cost, exactness |push pull^T - I|, entropy and effective support of one space's map."""
-    found = match.map.taken()
+    found = match.map.materialized()
     source, target = found.units
     return {
         "source_units": source,

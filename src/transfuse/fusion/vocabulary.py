@@ -17,7 +17,7 @@ from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
-from transfuse.network.space import bare
+from transfuse.network.space import without_direction
 from transfuse.network.spec import Axes, Spec
 
 SPACE = "vocabulary"  # what families call the fixed space of words
@@ -99,7 +99,7 @@ def of_words(spec: Spec) -> set[str]:
 
 
 def _places(axes: Axes) -> list[int]:
-    return [position for position, axis in enumerate(axes) if getattr(bare(axis), "name", None) == SPACE]
+    return [position for position, axis in enumerate(axes) if getattr(without_direction(axis), "name", None) == SPACE]
 
 
 def _where(mask: Tensor, position: int, yes: Tensor, no: Tensor) -> Tensor:

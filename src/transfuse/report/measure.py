@@ -12,7 +12,7 @@ from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
-from transfuse.config.literals import FlowOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path, predict_answers, predict_ensemble
@@ -72,7 +72,7 @@ def _judge_tensors(anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batch
 
 def parent_names(matched: Matched) -> list[str]:
     """What to call the parents: as they were given, the anchor first."""
-    given = [origin.path or "in memory" for origin in matched.origins]
+    given = [origin.path or "in memory" for origin in matched.inputs.origins]
     return [f"{'anchor' if index == 1 else f'model {index}'}: {name}" for index, name in enumerate(given, 1)]
 
 
@@ -81,7 +81,7 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     anchor, *others = matched.networks
     ours = anchor.tensors
     half = {name: matched.weights[0] * values for name, values in ours.items()}
-    if any(row is not None for row in matched.rows):
+    if any(row is not None for row in matched.inputs.rows):
         return {"the anchor's share alone": half}
     found: dict[str, Mapping[str, Tensor]] = {}
     averaged = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"

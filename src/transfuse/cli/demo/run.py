@@ -8,14 +8,14 @@ from rich.console import Console
 from transfuse.base.folders import make_folder
 from transfuse.base.libraries import quiet
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import again
-from transfuse.checkpoint.owned import MADE_BY_DEMO
+from transfuse.checkpoint.card import reproducing_call
+from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, parent, processor
 from transfuse.cli.jobs.report import report_of, write_texts
 from transfuse.cli.validation import check_demo
 from transfuse.data.samples import load_samples
 from transfuse.fusion.compare import METHODS, compare
-from transfuse.fusion.fuse import merged
+from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 from transfuse.report.tables import comparison_table
 
@@ -27,7 +27,7 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
     check_demo(folder)
     make_folder(folder)
-    (folder / MADE_BY_DEMO).touch()
+    (folder / DEMO_MARKER).touch()
     torch.manual_seed(0)
     data = digits()
     with quiet():
@@ -41,7 +41,7 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     test = batches(load_samples(data["test"]))
     comparison = compare(anchor, source, calibration, test, processor(), SHOWN, progress=progress)
     matched = match(folders, folder / "digits")
-    fusion = merged(matched)
+    fusion = merge(matched)
     fused = fusion.save(folder / "fused", "replace")
     shown = load_samples(data["test"])
     report = report_of(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
@@ -49,4 +49,4 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     console.print(comparison_table(comparison))
     console.print(report.verdict)
     console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")
-    console.print(again(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)
+    console.print(reproducing_call(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)

@@ -22,7 +22,7 @@ from transfuse.evaluation.metrics import Predictions
 from transfuse.fusion.inputs import load
 from transfuse.fusion.match import align
 from transfuse.fusion.plan import SINGLE, START, Estimate
-from transfuse.network.model import in_precision
+from transfuse.network.model import as_dtype
 
 
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
@@ -38,7 +38,7 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     found: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(models, "evaluating")):
-        model = in_precision(load(name, options), torch.float32).to(device)
+        model = as_dtype(load(name, options), torch.float32).to(device)
         classes[name] = dict(model.config.id2label or {})
         found[name] = predict_answers(model, batches_of(samples[index], model, name, options))
         del model  # before the next one is loaded

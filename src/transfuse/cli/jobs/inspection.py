@@ -8,13 +8,14 @@ from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory, read_config
-from transfuse.checkpoint.sentences import check_sentences
+from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import own_preparer, task, with_ids_of
+from transfuse.data.tasks import model_preparer, task, with_model_ids
 from transfuse.errors import SpecError
-from transfuse.fusion.match import calibrate, check_models, load
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.inputs import check_models, load
 from transfuse.fusion.vocabulary import rows_of_words
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
@@ -33,7 +34,7 @@ def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrain
         config = read_config(directory)
         weight_files(directory, pickle)
         if accept is fusible:
-            check_sentences([directory])
+            check_sentence_modules([directory])
         try:
             accept(config, _architecture(config))
             found.append(_architecture(config))
@@ -71,4 +72,4 @@ def ready(
 
 def batches_of(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
     """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
-    return with_ids_of(model.config, samples).batches(own_preparer(name, model), options.batch_size)
+    return with_model_ids(model.config, samples).batches(model_preparer(name, model), options.batch_size)

@@ -12,7 +12,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import again, chosen
+from transfuse.checkpoint.card import non_default_options, reproducing_call
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory, read_config
@@ -20,10 +20,11 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import batches_of, fusible, inspect
 from transfuse.cli.output import standard
 from transfuse.cli.validation import check_report
-from transfuse.config.options import Options, make
+from transfuse.config.make import make
+from transfuse.config.options import Options
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import check_measurable, task, with_ids_of
+from transfuse.data.tasks import check_measurable, task, with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
@@ -63,7 +64,7 @@ def report_job(
     """
     record = read_record(output)
     names = [_unchanged(each, record["directory"]) for each in record["models"]]
-    options: Options = make(Options, chosen(record) | changes)
+    options: Options = make(Options, non_default_options(record) | changes)
     options.torch_device()
     kind, *_ = inspect(names, options, fusible)
     used = record["data"] and _there(record["data"], record["directory"])
@@ -90,7 +91,7 @@ def read_record(output: Path) -> dict[str, Any]:
     wanted = {"models": list, "options": dict, "versions": dict, "alignments": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in wanted.items()):
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
-    usual = {"data": None, "calibration_samples": 0, "evidence": "weights", "merge": "mean", "directory": "."}
+    usual = {"data": None, "calibration_samples": 0, "match_on": "weights", "merge": "mean", "directory": "."}
     return usual | record
 
 
@@ -123,24 +124,25 @@ def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Op
         samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
     except (DataError, SpecError):
         return None
-    return with_ids_of(read_config(local_directory(anchor, "allow")), samples)
+    return with_model_ids(read_config(local_directory(anchor, "allow")), samples)
 
 
 def report_of(
     matched: Matched,
-    fused: PreTrainedModel,
+    fused: PreTrainedModel | None,
     record: Mapping[str, Any],
     name: str,
     samples: Samples | None,
     progress: Progress,
     ways: Sequence[Row] = (),
 ) -> Report:
-    """The report of a fusion at hand.
+    """Return the report of a fusion.
 
     Args:
-        name: of its directory.
-        samples: to measure on.
-        ways: every way to fuse the same models, measured.
+        fused: the fused model; only needed with samples.
+        name: the name of its directory.
+        samples: what to measure on; None: nothing is measured.
+        ways: measurements of other methods for the same models.
     """
     from transfuse.report.measure import measure
 
@@ -149,21 +151,10 @@ def report_of(
         check_measurable(anchor.config, type(anchor).__name__)
     except SpecError:
         samples = None
-    if samples is not None:
-        batches = list(batches_of(samples, anchor, str(matched.origins[0].path), matched.options))
+    if samples is not None and fused is not None:
+        batches = list(batches_of(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
         found = measure(matched, fused, batches, samples.source, progress)
     return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, found, ways)
-
-
-def unmeasured(
-    spec: Spec, options: Options, alignments: Sequence[Alignment], record: Mapping[str, Any], name: str
-) -> Report:
-    """The same of models that were never loaded.
-
-    Args:
-        spec: the anchor's, opened.
-    """
-    return _report(spec, options, alignments, record, name, None, ())
 
 
 def _report(
@@ -180,8 +171,10 @@ def _report(
     from transfuse.report.verdict import verdict
 
     title = f"{name}: {len(record['models'])} models fused"
-    seen = alignment_spec(spec, options.align, options.paper(), options.groups)
-    facts = Facts(title, verdict(found), again(name, record), record, matched_spaces(seen, alignments), found)
+    seen = alignment_spec(spec, options.align, options.flow, options.groups)
+    facts = Facts(
+        title, verdict(found), reproducing_call(name, record), record, matched_spaces(seen, alignments), found
+    )
     document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
 

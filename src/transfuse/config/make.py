@@ -1,0 +1,55 @@
+"""Build options from values, or say in one line which one is wrong, and why."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from transfuse.config.messages import error_message
+from transfuse.config.renamed import with_current_names
+from transfuse.errors import ConfigError
+
+
+class Checked(Protocol):
+    """Options that can be checked against each other."""
+
+    model_fields: Any
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that contradict each other."""
+
+
+Chosen = TypeVar("Chosen", bound=BaseModel)
+
+
+def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Chosen:
+    """Build options of a kind from `values`.
+
+    Args:
+        values: by name; those of nested options as a mapping, or as an instance.
+        labels: how a message names each option ("--align", "job.yaml, line 3: align", "--flow.plan"); else its name.
+
+    Raises:
+        ConfigError: an unknown option, a value that it cannot have, or options that contradict each other.
+    """
+    values, labels = with_current_names(kind, values, labels or {})
+    try:
+        chosen = kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, fields, item = _located(kind, [str(part) for part in first["loc"]])
+        raise ConfigError(f"{labels.get(name, name)}:{item} {error_message(name, first, fields)}") from error
+    chosen.check(labels)  # type: ignore[attr-defined]
+    return chosen
+
+
+def _located(kind: type[BaseModel], parts: list[str]) -> tuple[str, Mapping[str, Any], str]:
+    """Return the dotted name of the option at a location, the options beside it, and the item of a list, if any."""
+    fields = kind.model_fields
+    name = parts[0]
+    nested = fields[name].annotation if name in fields else None
+    if len(parts) > 1 and isinstance(nested, type) and issubclass(nested, BaseModel):
+        fields = nested.model_fields
+        name = f"{name}.{parts[1]}"
+    item = f" item {int(parts[-1]) + 1}" if len(parts) > 1 and parts[-1].isdigit() else ""
+    return name, fields, item

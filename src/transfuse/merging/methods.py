@@ -1,0 +1,133 @@
+"""The merge methods that a user can choose: each makes one model of aligned ones.
+
+A new method is one decorated function; see docs/adding-a-merge-method.md.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch, first_samples
+from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.lazy import Tensors
+from transfuse.base.progress import Progress, silent
+from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.teacher_weighting import WeightingFn, uniform
+from transfuse.distillation.validation import split_with_answers
+from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
+from transfuse.merging.least_squares import least_squares
+from transfuse.merging.mean import mean
+from transfuse.network.model import Network, declaration, with_tensors
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """What a merge method gets.
+
+    Attributes:
+        anchor: the first model; `with_tensors(anchor.model, tensors)` builds a model from tensors.
+        parents: the tensors of every model in the anchor's basis, by name, the anchor first.
+        weights: one per model; they sum to one.
+        batches: prepared calibration samples; empty without data.
+        weighting: how much each parent counts for a sample.
+        untouched: names of linear maps that are to stay the mean, since vocabularies differ.
+        learning: options of training.
+        record: what `transfuse.json` will say of the merge; the method may add to it.
+    """
+
+    anchor: Network
+    parents: Sequence[Tensors]
+    weights: Sequence[float]
+    batches: Sequence[Batch] = ()
+    weighting: WeightingFn = uniform
+    untouched: Collection[str] = ()
+    learning: LearningOptions = field(default_factory=LearningOptions)
+    seed: int = 0
+    progress: Progress = silent
+    store: Store = NO_STORE
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
+MERGE_METHODS: dict[str, MergeMethod] = {}
+
+
+def merge_method(name: str, needs_data: bool = False) -> Callable[[MergeMethod], MergeMethod]:
+    """Register a merge method under the name that `--merge` takes.
+
+    Args:
+        needs_data: whether it is an error to choose the method without `--data`.
+    """
+
+    def register(method: MergeMethod) -> MergeMethod:
+        MERGE_METHODS[name] = method
+        NAMES[name] = needs_data
+        return method
+
+    return register
+
+
+@merge_method("mean")
+def merge_mean(request: MergeRequest) -> Tensors:
+    """Return the weighted mean of the aligned models."""
+    return mean(request.parents, request.weights)
+
+
+@merge_method("least-squares", needs_data=True)
+def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
+    """Fit every linear map of the mean to what the parents compute on the samples."""
+    fused, parents = _models(request)
+    _fit(request, fused, parents, request.batches, request.store)
+    return fused
+
+
+@merge_method("learned", needs_data=True)
+def merge_learned(request: MergeRequest) -> PreTrainedModel:
+    """Fit every linear map, then train all weights to match the parents; held-out samples choose the best step."""
+    fused, parents = _models(request)
+    split = split_with_answers(parents[0], request.batches, "weights")
+    _fit(request, fused, parents, list(first_samples(split[0], MAX_FITTED_SAMPLES)), request.store.of(part="to learn from"))
+    state = request.store.folder and request.store.folder / "weights.pt"
+    history = learn_weights(
+        fused,
+        parents,
+        request.weights,
+        split,
+        request.learning,
+        request.weighting,
+        request.untouched,
+        request.seed,
+        state,
+        request.progress.track,
+    )
+    if not history.best:  # training gained nothing, so the held-out samples can be used for the fit
+        request.record.clear()
+        fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
+    request.record["learned_weights"] = asdict(history)
+    return fused
+
+
+def _models(request: MergeRequest) -> tuple[PreTrainedModel, list[PreTrainedModel]]:
+    """Return the mean of the parents, and the parents, as models in the anchor's basis."""
+    fused = with_tensors(request.anchor.model, mean(request.parents, request.weights))
+    return fused, [with_tensors(request.anchor.model, tensors) for tensors in request.parents]
+
+
+def _fit(
+    request: MergeRequest,
+    fused: PreTrainedModel,
+    parents: Sequence[PreTrainedModel],
+    batches: Sequence[Batch],
+    store: Store,
+) -> None:
+    """Fit the layers of `fused` in place, and record how well each was fitted."""
+    track = partial(request.progress.track, doing="fitting layers")
+    fits = least_squares(
+        declaration(fused), fused, parents, request.weights, batches, request.weighting, request.untouched, track, store
+    )
+    request.record["least_squares"] = {name: asdict(fit) for name, fit in fits.items()}
