@@ -4,30 +4,43 @@ import os
 import signal
 import sys
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from transfuse.cli.command import Command
 from transfuse.cli.completion import complete_values
+from transfuse.cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
 from transfuse.cli.doctor import doctor
-from transfuse.cli.evaluate import evaluate, path
+from transfuse.cli.evaluate import EVAL_EXAMPLES, PATH_EXAMPLES, evaluate, path
+from transfuse.cli.finetune import EXAMPLES as FINETUNE_EXAMPLES
 from transfuse.cli.finetune import finetune
-from transfuse.cli.flags.running import Version
-from transfuse.cli.fuse import fuse, plan
+from transfuse.cli.fuse import FUSE_EXAMPLES, PLAN_EXAMPLES, fuse, plan
+from transfuse.cli.landscape import EXAMPLES as LANDSCAPE_EXAMPLES
 from transfuse.cli.landscape import landscape
 from transfuse.cli.output import fail
-from transfuse.cli.report import demo, report
+from transfuse.cli.report import DEMO_EXAMPLES, REPORT_EXAMPLES, demo, report
+from transfuse.config.renamed import flag_name
 from transfuse.errors import TransfuseError
 
 app = typer.Typer(
-    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": flag_name,  # old spellings of flags
+        "max_content_width": 110,
+    },
 )
 USAGE_ERROR: Any = typer.BadParameter.__base__
 INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
-def start(context: typer.Context, version: Version = False) -> None:
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     """Fuse independently trained Transformers into one, by optimal transport."""
     if version:
         from importlib.metadata import version as installed
@@ -39,15 +52,19 @@ def start(context: typer.Context, version: Version = False) -> None:
         raise typer.Exit(2)
 
 
-app.command()(fuse)
-app.command()(plan)
-app.command("eval")(evaluate)
-app.command()(path)
-app.command()(landscape)
-app.command()(finetune)
-app.command()(report)
-app.command()(demo)
-app.command()(doctor)
+COMMANDS = {  # in the order of --help, with the examples that end the help of each
+    "fuse": (fuse, FUSE_EXAMPLES),
+    "plan": (plan, PLAN_EXAMPLES),
+    "eval": (evaluate, EVAL_EXAMPLES),
+    "path": (path, PATH_EXAMPLES),
+    "landscape": (landscape, LANDSCAPE_EXAMPLES),
+    "finetune": (finetune, FINETUNE_EXAMPLES),
+    "report": (report, REPORT_EXAMPLES),
+    "demo": (demo, DEMO_EXAMPLES),
+    "doctor": (doctor, DOCTOR_EXAMPLES),
+}
+for name, (function, examples) in COMMANDS.items():
+    app.command(name, cls=Command, epilog=examples)(function)
 complete_values(app)
 
 

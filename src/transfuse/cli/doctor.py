@@ -1,39 +1,42 @@
 """`transfuse doctor`: check that a model can be fused."""
 
+from typing import Annotated
+
 import typer
+from typer import Argument
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import output_mode, passed_options
-from transfuse.cli.flags import matching, places, running
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import Json, Quiet, Values, takes_options
+from transfuse.config.options import Job
 
+OPTIONS = ("data", "match_on", "merge", "samples", "batch_size", "seed", "device", "allow_pickle", "spec")
+EXAMPLES = """
+transfuse doctor A             by its weights alone
+transfuse doctor A --data D    as a fusion with samples would
+"""
 PROBLEM_STATUS = 1  # exit status if a problem was found
 
 
+@takes_options((Job, OPTIONS))
 def doctor(
     context: typer.Context,
-    model: places.DoctorModel,
-    data: places.Data = None,
-    evidence: matching.Evidence = None,
-    merge: matching.Merge = None,
-    samples: running.Samples = None,
-    batch_size: running.BatchSize = None,
-    seed: running.Seed = None,
-    device: running.Device = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    model: Annotated[str, Argument(metavar="MODEL", help="A checkpoint folder or Hub name.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Check that a model can be fused, by fusing it with a random symmetric copy of itself."""
+    """Check that a model can be fused, by a test on itself."""
     from transfuse.cli.validation import options
     from transfuse.report.checkup import examination_summary
 
-    chosen = options(passed_options(context, "model", "data"))
+    data = given["data"]
+    chosen = options({name: value for name, value in given.items() if name != "data"})
     chosen.check_data(data is not None, {})
-    speak = output_mode(context)
+    mode = output_mode(context)
     with quiet_libraries():
         from transfuse.cli.jobs.doctor import doctor_job
 
-        examination = doctor_job(model, data, chosen, speak.progress)
-    speak.show(examination.as_dict(), lambda: examination_summary(examination))
+        examination = doctor_job(model, data, chosen, mode.progress)
+    mode.show(examination.as_dict(), lambda: examination_summary(examination))
     raise typer.Exit(PROBLEM_STATUS if examination.problems else 0)

@@ -1,99 +1,98 @@
-"""`transfuse eval` and `transfuse path`: measure models, and the line between two models."""
+"""`transfuse eval` and `transfuse path`: how good models are, and the line between two."""
+
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import MEMORY, output_mode, passed_options
-from transfuse.cli.flags import matching, places, running
+from transfuse.cli.command import HelpAll
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import Json, Limit, Models, Plot, Quiet, Values, takes_options
+from transfuse.config.options import Job
+
+RUN = ("batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")
+PATH_OPTIONS = (
+    "align", "match_on", "samples", "groups", "teacher_weighting", "objective", "steps", "learning_rate", "augment",
+    *RUN, "flow",
+)  # fmt: skip
+EVAL_EXAMPLES = """
+transfuse eval OUT A B --data test.parquet    OUT compared with A and with B, with intervals and tests
+"""
+PATH_EXAMPLES = """
+transfuse path A B --data D --plot line.png    loss and accuracy between A and B, after alignment
+"""
 
 
+@takes_options((Job, RUN), everyday=["batch_size", "seed", "device", "max_memory"])
 def evaluate(
     context: typer.Context,
-    models: places.Measured,
-    data: places.Labelled,
-    limit: running.Limit = None,
-    batch_size: running.BatchSize = None,
-    seed: running.Seed = None,
-    device: running.Device = None,
-    classes: running.Classes = False,
-    max_memory: running.Bound = None,
-    max_device_memory: running.MaxDeviceMemory = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    models: Models,
+    data: Annotated[
+        str | None,
+        Option(
+            "--data",
+            metavar="DATA",
+            help="Labeled samples (texts, for a language model); the test split if there are several.",
+        ),
+    ] = None,
+    limit: Limit = None,
+    classes: Annotated[bool, Option("--classes", help="Show precision, recall and F1 of every class too.")] = False,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure accuracy, loss and calibration, and compare models."""
-    from transfuse.cli.validation import limits, options
+    from transfuse.cli.validation import required_data, split_limits
     from transfuse.report.tables import evaluation_tables
 
-    chosen = options(passed_options(context, "models", "data", "limit", "classes", *MEMORY))
-    room = limits(max_memory, max_device_memory)
+    chosen, limits = split_limits(given)
+    samples = required_data(data)
     mode = output_mode(context)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
 
-        with memory_limit(*room):
-            measured = eval_job(models, data, limit, chosen, mode.progress)
-    mode.show(measured.as_dict(), lambda: evaluation_tables(measured, classes))
+        with memory_limit(limits.max_memory, limits.max_device_memory):
+            found = eval_job(models, samples, limit, chosen, mode.progress)
+    mode.show(found.as_dict(), lambda: evaluation_tables(found, classes))
 
 
+@takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"])
 def path(
     context: typer.Context,
-    anchor: places.Anchor,
-    other: places.Other,
-    data: places.Both,
-    plot: places.Plot = None,
-    align: matching.Align = None,
-    evidence: matching.Evidence = None,
-    plan: matching.Plan = None,
-    regularization: matching.Regularization = None,
-    support: matching.Support = None,
-    cost: matching.Cost = None,
-    scale: matching.Scale = None,
-    transform: matching.Transform = None,
-    policy: matching.Policy = None,
-    queries: matching.Queries = None,
-    values: matching.Values = None,
-    heads: matching.Heads = None,
-    tokens: matching.Tokens = None,
-    max_loss: matching.MaxLoss = None,
-    keep: matching.Keep = None,
-    rules: matching.Rules = None,
-    groups: matching.Groups = None,
-    trust: matching.Trust = None,
-    objective: matching.Objective = None,
-    steps: matching.Steps = None,
-    learning_rate: matching.MapRate = None,
-    augment: matching.Varied = None,
-    points: running.Points = 11,
-    limit: running.Limit = None,
-    samples: running.Samples = None,
-    batch_size: running.BatchSize = None,
-    seed: running.Seed = None,
-    device: running.Device = None,
-    max_memory: running.Bound = None,
-    max_device_memory: running.MaxDeviceMemory = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    anchor: Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")],
+    other: Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")],
+    data: Annotated[
+        str,
+        Option(
+            "--data",
+            metavar="DATA",
+            help="Labeled samples. The test split is measured, the training split is used for alignment, if both"
+            " exist.",
+        ),
+    ],
+    plot: Plot = None,
+    points: Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")] = 11,
+    limit: Limit = None,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the line between two aligned models."""
-    from transfuse.cli.validation import check_plot, limits, options
+    from transfuse.cli.validation import check_plot, split_limits
     from transfuse.report.tables import path_table
 
-    aside = "anchor", "other", "data", "plot", "points", "limit"
-    chosen = options({"merge": "mean"} | passed_options(context, *aside, *MEMORY))
-    room = limits(max_memory, max_device_memory)
+    chosen, limits = split_limits({"merge": "mean"} | dict(given))
     if plot:
         check_plot(plot)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
-        with memory_limit(*room):
+        with memory_limit(limits.max_memory, limits.max_device_memory):
             line = path_job(anchor, other, data, limit, points, chosen, output_mode(context).progress)
         if plot:
             save_plot({chosen.align: line}, plot)

@@ -1,54 +1,66 @@
 """`transfuse finetune`."""
 
+from typing import Annotated
+
 import typer
+from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import MEMORY, output_mode, passed_options
-from transfuse.cli.flags import places, running, training
+from transfuse.cli.command import HelpAll
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import Json, Quiet, Resume, Values, takes_options
+from transfuse.config.options import Job
+from transfuse.finetuning.schedule import Schedule
+
+EVERYDAY = ("epochs", "learning_rate", "batch_size", "distill", "teacher_weighting", "samples", "precision", "device")
+OTHERS = (
+    "decay", "warmup", "weight_decay", "label_smoothing", "augment", "temperature", "seed", "allow_pickle", "spec",
+)  # fmt: skip
+EXAMPLES = """
+transfuse finetune OUT --data D -o TUNED                                          on labels
+transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED      on teachers, without labels
+"""
 
 
+@takes_options(
+    (Job, ["output"]),
+    (Schedule, [*EVERYDAY, *OTHERS]),
+    (Job, ["max_memory", "max_device_memory", "overwrite"]),
+    everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
+    helps={"max_memory": "Memory limit of the process, as 8GB."},
+)
 def finetune(
     context: typer.Context,
-    model: places.Learner,
-    data: places.Lessons,
-    output: places.Output = None,
-    teachers: places.Teacher = None,
-    epochs: training.Epochs = None,
-    learning_rate: training.LearningRate = None,
-    batch_size: training.TrainingBatch = None,
-    decay: training.Decay = None,
-    warmup: training.Warmup = None,
-    weight_decay: training.WeightDecay = None,
-    label_smoothing: training.Smoothing = None,
-    augment: training.Augment = None,
-    distill: training.Distill = None,
-    temperature: training.Temperature = None,
-    trust: training.Trust = None,
-    precision: training.Precision = None,
-    samples: training.Lesson = None,
-    seed: running.Seed = None,
-    device: training.Processors = None,
-    resume: running.Resume = False,
-    overwrite: places.Overwrite = None,
-    max_memory: running.Bound = None,
-    max_device_memory: running.MaxDeviceMemory = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    model: Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")],
+    data: Annotated[
+        str,
+        Option(
+            "--data", metavar="DATA", help="Samples to train on, labeled unless --distill is 1; the training split."
+        ),
+    ],
+    teachers: Annotated[
+        list[str] | None,
+        Option("--teacher", metavar="MODEL", help="Learn from this model's outputs too; several are averaged."),
+    ] = None,
+    resume: Resume = False,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model further, with labels, teachers, or both."""
     from transfuse.cli.validation import limits, schedule, training_target
     from transfuse.report.tables import training_summary
 
-    chosen = schedule(passed_options(context, "model", "data", "output", "resume", "overwrite", *MEMORY))
-    room = limits(max_memory, max_device_memory)
+    where = ("output", "overwrite", "max_memory", "max_device_memory")
+    chosen = schedule({name: value for name, value in given.items() if name not in where} | {"teachers": teachers})
+    bounds = limits(given)
     models = (model, *(teachers or ()))
-    target = training_target(models, output, resume, bool(overwrite))
+    target = training_target(models, given["output"], resume, bool(given["overwrite"]))
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        with memory_limit(*room):
+        with memory_limit(bounds.max_memory, bounds.max_device_memory):
             path, record = finetune_job(models, data, chosen, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

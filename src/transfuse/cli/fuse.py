@@ -1,97 +1,102 @@
-"""`transfuse fuse`, and `transfuse plan`, which foretells it."""
+"""`transfuse fuse`, and `transfuse plan`, which predicts what it takes."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import output_mode, passed_options
-from transfuse.cli.flags import matching, places, running
+from transfuse.cli.command import HelpAll
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import Json, Quiet, Resume, Values, takes_options
+from transfuse.config.options import Job
+
+EVERYDAY = (
+    "output",
+    "data",
+    "align",
+    "merge",
+    "teacher_weighting",
+    "weights",
+    "samples",
+    "device",
+    "max_memory",
+    "report",
+    "overwrite",
+)
+OTHERS = (
+    "match_on", "groups", "basis", "vocab", "objective", "steps", "learning_rate", "augment", "dtype", "cache",
+    "batch_size", "seed", "max_device_memory", "allow_pickle", "spec", "flow",
+)  # fmt: skip
+FUSE_EXAMPLES = """
+transfuse fuse A B -o OUT --data texts.jsonl          two models, fitted on unlabeled texts
+transfuse fuse A B -o OUT                             by their weights alone
+transfuse fuse A B -o OUT --data D --merge learned    then trained to match both; takes minutes
+transfuse fuse A B -o OUT --data D --report           with a report on how good the result is
+"""
+PLAN_EXAMPLES = """
+transfuse plan A B                     what would be matched, and the memory and disk space it takes
+transfuse plan A B --max-memory 8GB    whether 8 GB suffice
+"""
 
 
+@takes_options((Job, [*EVERYDAY, *OTHERS]), everyday=EVERYDAY)
 def fuse(
     context: typer.Context,
-    models: places.Models = None,
-    output: places.Output = None,
-    data: places.Data = None,
-    align: matching.Align = None,
-    merge: matching.Merge = None,
-    evidence: matching.Evidence = None,
-    plan: matching.Plan = None,
-    regularization: matching.Regularization = None,
-    support: matching.Support = None,
-    cost: matching.Cost = None,
-    scale: matching.Scale = None,
-    transform: matching.Transform = None,
-    policy: matching.Policy = None,
-    queries: matching.Queries = None,
-    values: matching.Values = None,
-    heads: matching.Heads = None,
-    tokens: matching.Tokens = None,
-    max_loss: matching.MaxLoss = None,
-    keep: matching.Keep = None,
-    rules: matching.Rules = None,
-    groups: matching.Groups = None,
-    basis: matching.Basis = None,
-    trust: matching.Trust = None,
-    objective: matching.Objective = None,
-    steps: matching.Steps = None,
-    learning_rate: matching.MapRate = None,
-    augment: matching.Varied = None,
-    weights: matching.Weights = None,
-    samples: running.Samples = None,
-    batch_size: running.BatchSize = None,
-    seed: running.Seed = None,
-    device: running.Device = None,
-    dtype: matching.Dtype = None,
-    vocab: matching.Vocab = None,
-    config: places.Config = None,
-    overwrite: places.Overwrite = None,
-    report: running.Report = None,
-    resume: running.Resume = False,
-    cache: places.Cache = None,
-    max_memory: running.MaxMemory = None,
-    max_device_memory: running.MaxDeviceMemory = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    models: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="ANCHOR OTHER",
+            show_default=False,
+            help="Checkpoint folders or Hub names. The result has the first one's basis, shape and processor.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="YAML file with the same names, and models and output. Flags override it."),
+    ] = None,
+    resume: Resume = False,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fuse models into one checkpoint."""
     from transfuse.cli.validation import fuse_request, work_dir
     from transfuse.report.tables import fusion_summary
 
-    job = fuse_request(passed_options(context, "config", "resume"), config)
-    place = work_dir(job, resume)
+    job = fuse_request({"models": models} | dict(given), config)
+    work = work_dir(job, resume)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
         with memory_limit(job.max_memory, job.max_device_memory):
-            path, record = fuse_job(job, place, output_mode(context).progress)
+            path, record = fuse_job(job, work, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 
 
+@takes_options(
+    (Job, ["align", "groups", "dtype", "max_memory", "allow_pickle", "spec", "flow"]),
+    everyday=["align", "groups", "max_memory"],
+)
 def plan(
     context: typer.Context,
-    models: places.Planned,
-    align: matching.Align = None,
-    plan: matching.Plan = None,
-    groups: matching.Groups = None,
-    dtype: matching.Dtype = None,
-    max_memory: running.MaxMemory = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    models: Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or Hub names.")],
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what fusing would match, and what it requires."""
-    from transfuse.cli.validation import memory, options
+    from transfuse.cli.validation import split_limits
     from transfuse.report.tables import outlook_table
 
-    chosen, room = options(passed_options(context, "models", "max_memory")), memory(max_memory)
+    chosen, limits = split_limits(given)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
-        found = plan_job(models, chosen, room)
+        found = plan_job(models, chosen, limits.max_memory)
     output_mode(context).show(asdict(found), lambda: outlook_table(found))

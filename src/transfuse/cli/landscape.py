@@ -1,47 +1,91 @@
-"""`transfuse landscape`: the plane through three models."""
+"""`transfuse landscape`: measure the plane through three models."""
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
+from typer import Argument, Option
 
+from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import output_mode, passed_options
-from transfuse.cli.flags import matching, places, running
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import Json, Limit, Plot, Quiet, Values, takes_options
+from transfuse.config.options import Job
+
+if TYPE_CHECKING:
+    from transfuse.evaluation.landscape import Landscape
 
 
+EXAMPLES = """
+transfuse landscape A B OUT --data D --plot plane.svg    the parents and their fusion in one plane
+"""
+
+
+@takes_options(
+    (Job, ["align", "match_on", "samples", "batch_size", "seed", "device", "allow_pickle", "spec"]),
+    helps={
+        "align": "exact: carry B and C into A's basis first, unless they were fused into it. none: leave all as they"
+        " are. Default: exact.",
+        "match_on": "Match units on --data's training split, on weights, or both. Default: weights.",
+    },
+)
 def landscape(
     context: typer.Context,
-    first: places.First,
-    second: places.Second,
-    third: places.Third,
-    data: places.Labelled,
-    plot: places.Plot = None,
-    metric: running.Metric = "loss",
-    align: matching.InBasis = "exact",
-    evidence: matching.Shown = "weights",
-    points: running.Side = 13,
-    margin: running.Margin = 0.3,
-    limit: running.Limit = None,
-    samples: running.Samples = None,
-    batch_size: running.BatchSize = None,
-    seed: running.Seed = None,
-    device: running.Device = None,
-    allow_pickle: running.Pickle = None,
-    spec: places.Spec = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    first: Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")],
+    second: Annotated[str, Argument(metavar="B", help="The model on the first axis.")],
+    third: Annotated[str, Argument(metavar="C", help="The third model, for example the fusion of A and B.")],
+    data: Annotated[
+        str,
+        Option(
+            "--data",
+            metavar="DATA",
+            help="Labeled samples (texts, for a language model); measured on the test split if there are several.",
+        ),
+    ],
+    plot: Plot = None,
+    metric: Annotated[str, Option(metavar="loss|accuracy", help="What the plot shows.")] = "loss",
+    points: Annotated[int, Option("--points", min=3, metavar="COUNT", help="Points a side of the grid.")] = 13,
+    margin: Annotated[float, Option(min=0.0, metavar="PART", help="How far the grid reaches beyond the models.")] = 0.3,
+    limit: Limit = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
     from transfuse.cli.validation import check_plot, landscape_options
-    from transfuse.report.plane import landscape_table
 
-    aside = "first", "second", "third", "data", "plot", "metric", "points", "margin", "limit"
-    chosen = landscape_options(passed_options(context, *aside), metric)
+    chosen = landscape_options(given, metric)
     if plot:
         check_plot(plot)
+    models, mode = (first, second, third), output_mode(context)
     with quiet_libraries():
-        from transfuse.cli.jobs.landscape import landscape_job, save_landscape
+        from transfuse.cli.jobs.inspection import ready
+        from transfuse.evaluation.landscape import survey
 
-        models = (first, second, third)
-        found = landscape_job(models, data, limit, points, margin, chosen, output_mode(context).progress)
+        networks, batches, align_context = ready(models, data, limit, chosen)
+        measured = survey(models, networks, batches, points, margin, chosen, align_context, mode.progress)
         if plot:
-            save_landscape(found, metric, plot)
-    output_mode(context).show(found.as_dict(), lambda: landscape_table(found))
+            from transfuse.checkpoint.output import atomic_file
+            from transfuse.report.contours import save_landscape_plot
+
+            with atomic_file(plot) as partial:
+                save_landscape_plot(measured, metric, partial)
+    mode.show(measured.as_dict(), lambda: _table(measured))
+
+
+def _table(measured: "Landscape") -> Table:
+    """Return one row per model; the caption tells the best point of the grid."""
+    from transfuse.report.tables import named, right
+
+    (x, y), least = measured.lowest()
+    shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
+    size = f"{len(measured.x)} x {len(measured.y)}"
+    caption = f"least loss of {size} points: {least.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
+    numbers = (right(name) for name in ("x", "y", "accuracy", "loss"))
+    table = Table(named(), "in A's basis", *numbers, caption=caption, caption_justify="left")
+    for model in measured.models:
+        place = [f"{value:.1f}" for value in model.position]
+        values = f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"
+        table.add_row(Text(printable(model.path)), model.how, *place, *values)
+    return table

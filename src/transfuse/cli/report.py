@@ -1,45 +1,64 @@
 """`transfuse report` and `transfuse demo`."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import places, running
+from transfuse.cli.flags import Json, Limit, Quiet, Values, takes_options
 from transfuse.cli.output import console
+from transfuse.config.options import Job
+
+REPORT_EXAMPLES = """
+transfuse report OUT                       OUT/report.html, measured on the samples it was fused with
+transfuse report OUT --data test.parquet   measured on other samples
+"""
+DEMO_EXAMPLES = """
+transfuse demo -o demo    two to five minutes on two cores; ends with a table and demo/report.html
+"""
 
 
+@takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]))
 def report(
     context: typer.Context,
-    output: places.Fused,
-    data: places.Shown = None,
-    folder: places.Page = None,
-    limit: running.Limit = None,
-    batch_size: running.BatchSize = None,
-    device: running.Device = None,
-    cache: places.Cache = None,
-    allow_pickle: running.Pickle = None,
-    as_json: running.Json = False,
-    quiet: running.Quiet = False,
+    given: Values,
+    output: Annotated[Path, Argument(metavar="OUT", help="What fuse wrote.")],
+    data: Annotated[
+        str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: those used for fusing.")
+    ] = None,
+    folder: Annotated[
+        Path | None, Option("--output", "-o", metavar="DIR", help="Folder to write to. Default: OUT.")
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write an HTML report about a fusion."""
     from transfuse.cli.validation import check_report, options
 
-    changes = {"batch_size": batch_size, "device": device, "allow_pickle": allow_pickle}
+    changes = {name: value for name, value in given.items() if name != "cache" and value is not None}
     options(changes)
     check_report(folder or output)
     with quiet_libraries():
         from transfuse.cli.jobs.report import report_job
 
-        given = {name: value for name, value in changes.items() if value is not None}
-        written, verdict = report_job(output, data, limit, folder, cache, given, output_mode(context).progress)
-    said = f"{verdict}\nReport: {printable(str(written))}"
-    output_mode(context).show({"report": str(written), "verdict": verdict}, lambda: said)
+        progress = output_mode(context).progress
+        written, verdict = report_job(output, data, limit, folder, given["cache"], changes, progress)
+    summary = f"{verdict}\nReport: {printable(str(written))}"
+    output_mode(context).show({"report": str(written), "verdict": verdict}, lambda: summary)
 
 
-def demo(context: typer.Context, output: places.Folder = Path("demo"), quiet: running.Quiet = False) -> None:
+def demo(
+    context: typer.Context,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT", help="Folder for parents, models and report.")
+    ] = Path("demo"),
+    quiet: Quiet = False,
+) -> None:
     """Train two small ViTs on handwritten digits and fuse them."""
     from transfuse.cli.validation import check_demo
 

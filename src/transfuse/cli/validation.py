@@ -1,15 +1,17 @@
 """What is known to be wrong before a model or a library is loaded: options, and places to write."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from transfuse.base.folders import probe
+from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.output import Overwrite, check_target
-from transfuse.checkpoint.owned import DOCUMENT, MADE_BY_DEMO, MARKER, PAGE, STATE, is_ours
-from transfuse.config.options import Job, Options, make
+from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
+from transfuse.cli.flags import Values, named_values
+from transfuse.config.make import make
+from transfuse.config.options import Job, MemoryLimits, Options
+from transfuse.config.renamed import with_current_names
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError, OutputError
 from transfuse.finetuning.schedule import Schedule, check_taught
@@ -18,16 +20,19 @@ PLOTS = (".png", ".svg")
 MEASURES = ("loss", "accuracy")  # that a landscape can show
 
 
-def fuse_request(flags: Mapping[str, Any], config: Path | None) -> Job:
-    """The job that flags and configuration file ask for; flags win. Raises `ConfigError` or `OutputError`."""
+def fuse_request(given: Values, config: Path | None) -> Job:
+    """Return the job that flags and configuration file describe; flags win. Raises `ConfigError` or `OutputError`."""
     values, labels = read(config) if config else ({}, {})
-    given, flag_labels = _given(flags)
-    job = make(Job, values | given, labels | flag_labels)
+    flags, flag_labels = named_values(given)
+    values, labels = with_current_names(Job, values, labels)
+    if isinstance(values.get("flow"), dict) and "flow" in flags:
+        flags["flow"] = values["flow"] | flags["flow"]
+    job = make(Job, values | flags, labels | flag_labels)
     if len(job.models) < 2:
         raise ConfigError(f"{len(job.models)} models given; give two or more, the anchor first")
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
-    job.normalised_weights(len(job.models))
+    job.normalized_weights(len(job.models))
     for name in (*job.models, job.data, job.output, job.cache):
         _check_name(name or "")
     check_target(Path(job.output), policy(job), [*map(Path, job.models), *_there(job.data, job.spec, config)])
@@ -80,37 +85,44 @@ def policy(job: Job) -> Overwrite:
     return "replace" if job.overwrite else "refuse"
 
 
-def options(flags: Mapping[str, Any]) -> Options:
-    """The options that flags ask for. Raises `ConfigError`."""
-    return make(Options, *_given(flags))
+def options(given: Values) -> Options:
+    """Return the options that flags give. Raises `ConfigError`."""
+    return make(Options, *named_values(given))
 
 
-def landscape_options(flags: Mapping[str, Any], metric: str) -> Options:
-    """The options that `transfuse landscape` is asked for. Raises `ConfigError`."""
+def limits(given: Values) -> MemoryLimits:
+    """Return the memory limits among the flags. Raises `ConfigError`."""
+    named = {name: value for name, value in given.items() if name in MemoryLimits.model_fields}
+    return make(MemoryLimits, *named_values(named))
+
+
+def split_limits(given: Values) -> tuple[Options, MemoryLimits]:
+    """Return the options and the memory limits that flags give. Raises `ConfigError`."""
+    others = {name: value for name, value in given.items() if name not in MemoryLimits.model_fields}
+    return options(others), limits(given)
+
+
+def required_data(data: str | None) -> str:
+    """Return the samples to measure on. Raises `ConfigError` if there are none."""
+    if data is None:
+        raise ConfigError("nothing to measure on; give --data DATA")
+    return data
+
+
+def landscape_options(given: Values, metric: str) -> Options:
+    """Return the options of `transfuse landscape`. Raises `ConfigError`."""
     if metric not in MEASURES:
         raise ConfigError(f"--metric: {metric!r} is not one of {', '.join(MEASURES)}")
-    if flags.get("align") not in ("exact", "none"):
-        raise ConfigError(
-            f"--align: {flags.get('align')!r} is not one of exact, none: others change what models compute"
-        )
-    evidence = flags["evidence"] if flags["align"] == "exact" else None
-    return options({"merge": "mean"} | dict(flags) | {"evidence": evidence})
+    align = given.get("align") or "exact"
+    if align not in ("exact", "none"):
+        raise ConfigError(f"--align: {align!r} is not one of exact, none: others change what models compute")
+    match_on = (given.get("match_on") or "weights") if align == "exact" else None
+    return options({"merge": "mean"} | dict(given) | {"align": align, "match_on": match_on})
 
 
-def memory(given: str | None) -> int | None:
-    """The bytes that --max-memory allows. Raises `ConfigError`."""
-    return limits(given, None)[0]
-
-
-def limits(memory: str | None, device_memory: str | None) -> tuple[int | None, int | None]:
-    """The bytes that --max-memory and --max-device-memory allow. Raises `ConfigError`."""
-    job = make(Job, *_given({"max_memory": memory, "max_device_memory": device_memory}))
-    return job.max_memory, job.max_device_memory
-
-
-def schedule(flags: Mapping[str, Any]) -> Schedule:
-    """The schedule that flags ask for. Raises `ConfigError`."""
-    values, labels = _given(flags)
+def schedule(given: Values) -> Schedule:
+    """Return the schedule that flags give. Raises `ConfigError`."""
+    values, labels = named_values(given)
     teachers = values.pop("teachers", ())
     chosen = make(Schedule, values, labels)
     check_taught(values, teachers, labels)
@@ -140,7 +152,7 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     saved = sorted(int(number) for number in numbers if number.isdigit())
     if state.is_symlink() or (state.exists() and not state.is_dir()):
         raise OutputError(f"{state}: is in the way of what this run keeps meanwhile; move it")
-    others = [path.name for path in sorted(state.glob("*")) if not STATE.fullmatch(path.name)]
+    others = [path.name for path in sorted(state.glob("*")) if not RUN_STATE.fullmatch(path.name)]
     if others:
         raise OutputError(
             f"{state}: holds {others[0]}, which finetune did not write; move it, or choose another output"
@@ -159,7 +171,7 @@ def check_plot(target: Path) -> None:
     if target.is_dir():
         raise OutputError(f"{target}: is a directory; choose another name")
     try:
-        probe(target, parents=False)
+        check_creatable(target, parents=False)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
 
@@ -169,7 +181,7 @@ def check_folder(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target}: a file is in the way; choose another folder")
     try:
-        probe(target / "file")
+        check_creatable(target / "file")
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
 
@@ -177,9 +189,9 @@ def check_folder(target: Path) -> None:
 def check_report(folder: Path) -> None:
     """Raise `OutputError` unless a report can be written to a folder without loss of a file that is no report."""
     check_folder(folder)
-    for name in (PAGE, DOCUMENT):
+    for name in (REPORT_PAGE, REPORT_JSON):
         file = folder / name
-        if os.path.lexists(file) and not is_ours(file):
+        if os.path.lexists(file) and not is_own_file(file):
             raise OutputError(
                 f"{file}: transfuse did not write it and does not replace it; move it, or choose a folder with -o"
             )
@@ -188,7 +200,7 @@ def check_report(folder: Path) -> None:
 def check_demo(folder: Path) -> None:
     """Raise `OutputError` unless `folder` is absent, empty, or what the demo made before, and the page may go there."""
     check_folder(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MADE_BY_DEMO).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DEMO_MARKER).is_file():
         raise OutputError(f"{folder}: is not empty and was not made by the demo; choose another folder with -o")
     check_report(folder)
     for name in ("digits", "parent-1", "parent-2"):
@@ -201,9 +213,3 @@ def _check_name(name: str) -> None:
     """The record and the card of the model are UTF-8 and hold the names of its inputs."""
     if "\0" in name or name != name.encode(errors="replace").decode():
         raise ConfigError(f"{name}: not a name in UTF-8; rename it, or link to it")
-
-
-def _given(flags: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The flags that were used, and how they are spelled."""
-    given = {name: value for name, value in flags.items() if value not in (None, (), [])}
-    return given, {name: f"--{name.replace('_', '-')}" for name in given} | {"models": "MODELS"}
