@@ -122,17 +122,17 @@ def exact(cost: Tensor, only: list[str], cap: int | None) -> Iterator[dict[str, 
         )
 
 
-def entropic(cost: Tensor, regularisation: float, only: list[str], cap: int | None) -> Iterator[dict[str, Any]]:
+def entropic(cost: Tensor, regularization: float, only: list[str], cap: int | None) -> Iterator[dict[str, Any]]:
     units = len(cost)
     array, single, even = cost.double().numpy(), cost.numpy(), np.full(units, 1 / units)
 
     def pot(values: np.ndarray, tolerance: float, limit: int) -> np.ndarray:
-        return ot.bregman.sinkhorn(even, even, values, regularisation, numItermax=limit, stopThr=tolerance)
+        return ot.bregman.sinkhorn(even, even, values, regularization, numItermax=limit, stopThr=tolerance)
 
     runs: dict[str, Callable[[], Any]] = {
         "paper": lambda: pot(single, 1e-9, 1000),
         "pot": lambda: pot(array, 2e-6, 5000),
-        "ours": lambda: sinkhorn(cost, regularisation).plan.numpy(),
+        "ours": lambda: sinkhorn(cost, regularization).plan.numpy(),
     }
 
     def measured(run: Callable[[], Any]) -> dict[str, float]:

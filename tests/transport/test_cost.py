@@ -17,9 +17,9 @@ def seen(x: torch.Tensor) -> torch.Tensor:
     ("transform", "by_hand"),
     [
         (cost.raw, lambda x: x),
-        (cost.centre, seen),
-        (cost.standardise, lambda x: seen(x) / x.std(0)),
-        (cost.normalise, lambda x: x / x.norm(dim=0)),
+        (cost.center, seen),
+        (cost.standardize, lambda x: seen(x) / x.std(0)),
+        (cost.normalize, lambda x: x / x.norm(dim=0)),
     ],
 )
 def test_euclidean_from_moments(transform, by_hand):
@@ -30,7 +30,7 @@ def test_euclidean_from_moments(transform, by_hand):
 def test_batches_add_up():
     whole, parts = cost.moments(X, Y), cost.moments(X[:20], Y[:20]) + cost.moments(X[20:], Y[20:])
     assert whole.count == parts.count
-    assert torch.allclose(cost.euclidean(cost.standardise(whole)), cost.euclidean(cost.standardise(parts)))
+    assert torch.allclose(cost.euclidean(cost.standardize(whole)), cost.euclidean(cost.standardize(parts)))
 
 
 def test_single_precision_loses_nothing_to_a_large_mean():
@@ -38,7 +38,7 @@ def test_single_precision_loses_nothing_to_a_large_mean():
     x, y = ((values * 1e-2 + 10).float() for values in (X, Y))
     batches = cost.moments(x[20:], y[20:], cost.moments(x[:20], y[:20]))
     exact = cost.moments(x.double(), y.double())
-    for transform in (cost.raw, cost.centre, cost.standardise):
+    for transform in (cost.raw, cost.center, cost.standardize):
         found, wanted = transform(batches), transform(exact)
         for name in ("sum_x", "sum_y", "square_x", "square_y", "cross"):
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-4)
@@ -53,7 +53,7 @@ def test_nothing_seen_adds_nothing():
 
 def test_constant_units_become_zero_not_infinite():
     constant = torch.cat([X[:, :1] * 0 + 3, X[:, 1:]], 1)
-    found = cost.standardise(cost.moments(constant, Y))
+    found = cost.standardize(cost.moments(constant, Y))
     assert torch.isfinite(found.cross).all()
     assert float(found.cross[0].abs().max()) == 0
 

@@ -1,4 +1,4 @@
-"""Entropic plans against POT in float64, over regularisations, sizes, kinds of costs and domains."""
+"""Entropic plans against POT in float64, over regularizations, sizes, kinds of costs and domains."""
 
 import ot
 import pytest
@@ -26,10 +26,10 @@ def total(plan: torch.Tensor, cost: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("heavy", [False, True])
 @pytest.mark.parametrize("sizes", [(60, 60), (60, 90), (90, 40)])
-@pytest.mark.parametrize("regularisation", [0.5, 0.1, 0.02])
-def test_as_pot_in_double_precision(regularisation, sizes, heavy):
+@pytest.mark.parametrize("regularization", [0.5, 0.1, 0.02])
+def test_as_pot_in_double_precision(regularization, sizes, heavy):
     cost = cost_of(*sizes, heavy)
-    near = regularisation * float(cost.mean())
+    near = regularization * float(cost.mean())
     oracle = torch.from_numpy(
         ot.sinkhorn([], [], cost.double().numpy(), near, method="sinkhorn_log", numItermax=100_000, stopThr=1e-12)
     )
@@ -42,14 +42,14 @@ def test_as_pot_in_double_precision(regularisation, sizes, heavy):
         assert float((found.plan.double() - oracle).abs().sum()) < 1e-3
 
 
-@pytest.mark.parametrize("regularisation", [1e-2, 1e-3, 1e-4])
-def test_a_small_regularisation_comes_near_the_optimum_and_underflows_nowhere(regularisation):
+@pytest.mark.parametrize("regularization", [1e-2, 1e-3, 1e-4])
+def test_a_small_regularization_comes_near_the_optimum_and_underflows_nowhere(regularization):
     cost = cost_of(120, 120, heavy=True)
-    found = sinkhorn(cost, regularisation * float(cost.mean()))
+    found = sinkhorn(cost, regularization * float(cost.mean()))
     best = solve.exact(cost).cost
     assert found.converged
     assert float(found.plan.sum()) == pytest.approx(1, abs=1e-5)
-    assert best - 1e-3 <= total(found.plan, cost) <= best * (1 + 20 * regularisation)
+    assert best - 1e-3 <= total(found.plan, cost) <= best * (1 + 20 * regularization)
 
 
 def test_potentials_are_the_plan():
@@ -69,21 +69,21 @@ def test_a_warm_start_takes_fewer_iterations():
 
 def test_what_did_not_converge_says_so():
     cost = cost_of(80, 80, heavy=True)
-    found = sinkhorn(cost, 1e-3, limit=2)
+    found = sinkhorn(cost, 1e-3, max_iterations=2)
     assert not found.converged
     assert found.error > 1e-4
 
 
 def test_a_plan_that_did_not_converge_is_refused(monkeypatch):
-    monkeypatch.setattr(solve, "sinkhorn", lambda cost, near: sinkhorn(cost, near, limit=2))
-    with pytest.raises(TransfuseError, match="did not converge at regularisation"):
+    monkeypatch.setattr(solve, "sinkhorn", lambda cost, near: sinkhorn(cost, near, max_iterations=2))
+    with pytest.raises(TransfuseError, match="did not converge at regularization"):
         solve.entropic(1e-3)(cost_of(80, 80, heavy=True))
 
 
 @pytest.mark.parametrize("units", [1, 2, 33, 300])
 @pytest.mark.parametrize("large", [1, 10**9])
 def test_assignments_are_optimal_with_and_without_potentials(units, large, monkeypatch):
-    monkeypatch.setattr(assignments, "LARGE", large)
+    monkeypatch.setattr(assignments, "POTENTIALS_FROM", large)
     scores = torch.stack([-cost_of(units, units, heavy=True), features(units, 3) @ features(units, 4).T])
     for score, index in zip(scores, assignments.assignments(scores), strict=True):
         assert sorted(index.tolist()) == list(range(units))

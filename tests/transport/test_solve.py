@@ -31,11 +31,11 @@ def test_exact_on_other_sizes_is_the_network_simplex(sizes):
     assert found.map.forward.shape == sizes
 
 
-@pytest.mark.parametrize("regularisation", [1.0, 0.08, 0.005, 0.0005])
-def test_entropic_plan_has_its_marginals_at_any_regularisation(regularisation):
+@pytest.mark.parametrize("regularization", [1.0, 0.08, 0.005, 0.0005])
+def test_entropic_plan_has_its_marginals_at_any_regularization(regularization):
     """0.0005 underflows in the ordinary domain: POT alone would give a plan of mass zero, and a warning."""
     cost = random_cost(24, 24)
-    found = solve.entropic(regularisation)(cost)
+    found = solve.entropic(regularization)(cost)
     assert torch.allclose(found.map.forward.sum(0), torch.ones(24), atol=1e-4)
     assert found.cost >= solve.exact(cost).cost - 1e-6
 
@@ -57,7 +57,7 @@ def test_entropic_tends_to_exact_and_to_uniform():
 
 
 @pytest.mark.parametrize(("sizes", "support"), [((40, 40), 1.5), ((40, 40), 20.0), ((30, 60), 4.0), ((60, 30), 8.0)])
-def test_a_regularisation_is_found_for_a_wanted_support(sizes, support):
+def test_a_regularization_is_found_for_a_wanted_support(sizes, support):
     assert solve.entropic_with_support(support)(random_cost(*sizes)).map.support() == pytest.approx(support, rel=0.02)
 
 
@@ -75,13 +75,13 @@ def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():
     basis = torch.linalg.qr(torch.cat([torch.ones(8, 1), torch.randn(8, 7)], 1).double())[0][:, 1:]
     turn = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64))[0]
     truth = basis @ turn @ basis.T + torch.full((8, 8), 1 / 8, dtype=torch.float64)
-    found = solve.centred_procrustes(x.T @ (x @ truth)).forward
+    found = solve.centered_procrustes(x.T @ (x @ truth)).forward
     assert torch.allclose(found, truth, atol=1e-9)
     assert torch.allclose(found.sum(0), torch.ones(8, dtype=torch.float64))
 
 
 def test_centred_procrustes_of_nothing_is_still_centred():
-    found = solve.centred_procrustes(torch.zeros(5, 5, dtype=torch.float64)).forward
+    found = solve.centered_procrustes(torch.zeros(5, 5, dtype=torch.float64)).forward
     assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
     assert torch.allclose(found @ found.T, torch.eye(5, dtype=torch.float64))
 

@@ -1,4 +1,4 @@
-"""Ground costs between the units of two spaces, from their moments alone."""
+"""Moments of paired samples, and the ground costs between the units of two spaces that follow from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,16 +7,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-HALVES = (torch.bfloat16, torch.float16)  # too coarse for products
-ENTRIES = 2**24  # of samples that are multiplied at once
-ROUNDING = 1e-12  # of a sum of squares, in float64
+HALF_PRECISION = (torch.bfloat16, torch.float16)  # too inaccurate for products
+CHUNK_ENTRIES = 2**24  # entries of the samples that are multiplied at once
+RELATIVE_ROUNDING = 1e-12  # of a sum of squares, in float64
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of paired samples: all that Euclidean, correlation and Procrustes costs need.
+    """First and second moments of paired samples, from which Euclidean, correlation and Procrustes costs follow.
 
-    Sums over `count` samples, in float64, so that memory does not grow with the samples.
+    Attributes:
+        count: the number of samples.
+        sum_x, sum_y: sums over the samples, in float64 like the others.
+        square_x, square_y: sums of squares.
+        cross: sums of products between the two sides; empty if they are not collected.
     """
 
     count: int
@@ -37,11 +41,11 @@ class Moments:
         )
 
     def energy(self) -> float:
-        """Geometric mean of both sides' sums of squares."""
+        """Return the geometric mean of the total sums of squares of both sides."""
         return float((self.square_x.sum() * self.square_y.sum()).sqrt())
 
-    def times(self, factor: float) -> "Moments":
-        """Every second moment times `factor`: how much this evidence counts beside other evidence."""
+    def scaled(self, factor: float) -> "Moments":
+        """Return moments whose second moments are multiplied by `factor`, to weight them against others."""
         root = factor**0.5
         return Moments(
             self.count,
@@ -56,90 +60,103 @@ class Moments:
 def moments(
     x: Float[Tensor, "sample source"],
     y: Float[Tensor, "sample target"],
-    onto: Moments | None = None,
+    total: Moments | None = None,
     products: torch.dtype | None = None,
 ) -> Moments:
-    """Moments of one batch of samples, added to those of the batches before, in place.
+    """Return the moments of one batch of samples, added in place to `total`, the moments of earlier batches.
 
-    Products are taken of what deviates from the batch's mean: in single precision too, nothing is lost to a mean that
-    is large beside the deviations.
+    Products are taken of deviations from the batch's mean, so that a mean that is large beside the deviations costs no
+    accuracy in single precision.
 
     Args:
-        products: their precision; None: the samples' own.
+        products: the precision of the products; None: the precision of the samples.
     """
-    rows = max(ENTRIES // max(x.shape[1], y.shape[1], 1), 1)
-    for one, two in zip(x.split(rows), y.split(rows), strict=True):
-        precision = torch.promote_types(_precision(one, products), _precision(two, products))  # models may differ in it
-        onto = _added(one.to(precision), two.to(precision), onto)
-    assert onto is not None
-    return onto
+    rows = max(CHUNK_ENTRIES // max(x.shape[1], y.shape[1], 1), 1)
+    for x_rows, y_rows in zip(x.split(rows), y.split(rows), strict=True):
+        dtype = torch.promote_types(_precision(x_rows, products), _precision(y_rows, products))  # models may differ
+        total = _add(x_rows.to(dtype), y_rows.to(dtype), total)
+    assert total is not None
+    return total
 
 
-def uncrossed(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"]) -> Moments:
-    """Of no samples yet, for moments without products between the two sides: their cross stays empty."""
-    one, two = (torch.zeros(values.shape[1], dtype=torch.float64, device=values.device) for values in (x, y))
-    return Moments(0, one, two, one.clone(), two.clone(), one.new_zeros(0, 0))
+def zero_moments(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"]) -> Moments:
+    """Return the moments of no samples, with an empty `cross`: products between the two sides are not collected."""
+    sum_x, sum_y = (torch.zeros(values.shape[1], dtype=torch.float64, device=values.device) for values in (x, y))
+    return Moments(0, sum_x, sum_y, sum_x.clone(), sum_y.clone(), sum_x.new_zeros(0, 0))
 
 
 def _precision(samples: Tensor, products: torch.dtype | None) -> torch.dtype:
-    return products or (torch.float32 if samples.dtype in HALVES else samples.dtype)
+    return products or (torch.float32 if samples.dtype in HALF_PRECISION else samples.dtype)
 
 
-def _added(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], onto: Moments | None) -> Moments:
-    mean_x, mean_y = (values.sum(0) / max(len(values), 1) for values in (x, y))
-    dx, dy = x - mean_x, y - mean_y
-    count, mean_x, mean_y = len(x), mean_x.double(), mean_y.double()
-    rest_x, rest_y = (values.sum(0).double() for values in (dx, dy))
-    sum_x, sum_y = count * mean_x + rest_x, count * mean_y + rest_y
-    square_x, square_y = (
-        deviations.square().sum(0).double() + mean * (2 * rest + count * mean)
-        for deviations, mean, rest in ((dx, mean_x, rest_x), (dy, mean_y, rest_y))
-    )
-    if onto is None:
-        onto = replace(uncrossed(x, y), cross=sum_x.new_zeros(len(sum_x), len(sum_y)))
-    if onto.cross.numel():
-        onto.cross.add_(dx.T @ dy).addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
-    for total, new in ((onto.sum_x, sum_x), (onto.sum_y, sum_y), (onto.square_x, square_x), (onto.square_y, square_y)):
-        total.add_(new)
-    return replace(onto, count=onto.count + count)
+def _add(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], total: Moments | None) -> Moments:
+    """Add the moments of some samples to `total`, in place.
+
+    With mean m, deviations d and their sums r (zero but for rounding), the sum of products is
+    d_x^T d_y + (sum_x) m_y^T + m_x r_y^T.
+    """
+    count = len(x)
+    mean_x, mean_y = (values.sum(0) / max(count, 1) for values in (x, y))
+    deviation_x = x - mean_x
+    deviation_y = y - mean_y
+    mean_x, mean_y = (mean.double() for mean in (mean_x, mean_y))
+    rest_x, rest_y = (deviations.sum(0).double() for deviations in (deviation_x, deviation_y))
+    sum_x = count * mean_x + rest_x
+    sum_y = count * mean_y + rest_y
+    if total is None:
+        total = replace(zero_moments(x, y), cross=sum_x.new_zeros(len(sum_x), len(sum_y)))
+    if total.cross.numel():
+        total.cross.add_(deviation_x.T @ deviation_y)
+        total.cross.addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
+    total.sum_x.add_(sum_x)
+    total.sum_y.add_(sum_y)
+    total.square_x.add_(deviation_x.square().sum(0).double() + mean_x * (2 * rest_x + count * mean_x))
+    total.square_y.add_(deviation_y.square().sum(0).double() + mean_y * (2 * rest_y + count * mean_y))
+    return replace(total, count=total.count + count)
 
 
-Transform = Callable[[Moments], Moments]
+TransformFn = Callable[[Moments], Moments]
 
 
 def raw(m: Moments) -> Moments:
-    """Samples as they are."""
+    """Return the moments unchanged."""
     return m
 
 
-def centre(m: Moments) -> Moments:
-    """Each unit's mean over the samples removed."""
-    zero_x, zero_y = torch.zeros_like(m.sum_x), torch.zeros_like(m.sum_y)
+def center(m: Moments) -> Moments:
+    """Return the moments of the samples minus each unit's mean."""
     return Moments(
         m.count,
-        zero_x,
-        zero_y,
-        _spread(m.square_x, m.sum_x, m.count),
-        _spread(m.square_y, m.sum_y, m.count),
+        torch.zeros_like(m.sum_x),
+        torch.zeros_like(m.sum_y),
+        _squared_deviations(m.square_x, m.sum_x, m.count),
+        _squared_deviations(m.square_y, m.sum_y, m.count),
         m.cross.addr(m.sum_x, m.sum_y, alpha=-1 / m.count),
     )
 
 
-def _spread(square: Float[Tensor, " unit"], total: Float[Tensor, " unit"], count: int) -> Float[Tensor, " unit"]:
-    """Sum of squared deviations from the mean; none where rounding is all there is, as in a constant unit."""
-    spread = square - total.square() / count
-    return torch.where(spread > ROUNDING * square, spread, torch.zeros_like(spread))
+def _squared_deviations(
+    square: Float[Tensor, " unit"], total: Float[Tensor, " unit"], count: int
+) -> Float[Tensor, " unit"]:
+    """Return the sum of squared deviations from the mean; zero if it is mere rounding, as in a constant unit."""
+    deviations = square - total.square() / count
+    return torch.where(deviations > RELATIVE_ROUNDING * square, deviations, torch.zeros_like(deviations))
 
 
-def standardise(m: Moments) -> Moments:
-    """Each unit centred and divided by its (unbiased) standard deviation; a constant unit becomes zero."""
-    c = centre(m)
-    x, y = (_inverse(square.div(max(m.count - 1, 1)).sqrt()) for square in (c.square_x, c.square_y))
-    return _scale(c, x, y)
+def standardize(m: Moments) -> Moments:
+    """Return the moments of units that are centered and divided by their (unbiased) standard deviation.
+
+    A constant unit becomes zero.
+    """
+    centered = center(m)
+    scale_x, scale_y = (
+        _inverse(square.div(max(m.count - 1, 1)).sqrt()) for square in (centered.square_x, centered.square_y)
+    )
+    return _scale(centered, scale_x, scale_y)
 
 
-def normalise(m: Moments) -> Moments:
-    """Each unit divided by its Euclidean norm over the samples."""
+def normalize(m: Moments) -> Moments:
+    """Return the moments of units that are divided by their Euclidean norm over the samples."""
     return _scale(m, _inverse(m.square_x.sqrt()), _inverse(m.square_y.sqrt()))
 
 
@@ -158,25 +175,25 @@ def _scale(m: Moments, x: Float[Tensor, " source"], y: Float[Tensor, " target"])
     )
 
 
-Cost = Callable[[Moments], Float[Tensor, "source target"]]
+CostFn = Callable[[Moments], Float[Tensor, "source target"]]
 
 
 def squared(m: Moments) -> Float[Tensor, "source target"]:
-    """|x_i - y_j|^2."""
+    """Return |x_i - y_j|^2."""
     return (m.square_x[:, None] + m.square_y[None] - 2 * m.cross).clamp_min(0)
 
 
 def euclidean(m: Moments) -> Float[Tensor, "source target"]:
-    """|x_i - y_j|, not squared: the paper's ground cost."""
+    """Return |x_i - y_j|, not squared: the ground cost of TF-OT (Imfeld et al., 2023)."""
     return squared(m).sqrt()
 
 
 def cosine(m: Moments) -> Float[Tensor, "source target"]:
-    """1 - cos(x_i, y_j); 1 where a unit is zero."""
-    return 1 - normalise(m).cross
+    """Return 1 - cos(x_i, y_j), which is 1 if a unit is zero."""
+    return 1 - normalize(m).cross
 
 
-Scale = Callable[[Float[Tensor, "source target"]], Float[Tensor, "source target"]]
+ScaleFn = Callable[[Float[Tensor, "source target"]], Float[Tensor, "source target"]]
 
 
 def _divided(cost: Tensor, by: Tensor) -> Tensor:
@@ -184,33 +201,33 @@ def _divided(cost: Tensor, by: Tensor) -> Tensor:
 
 
 def by_maximum(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """Divided by its largest entry: the paper's scale, and what its regularisation is relative to."""
+    """Return the cost divided by its largest entry, as TF-OT does: its regularization is relative to that."""
     return _divided(cost, cost.max())
 
 
 def by_mean(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """Divided by its mean: a regularisation then means the same for every layer."""
+    """Return the cost divided by its mean, so that a regularization means the same for every layer."""
     return _divided(cost, cost.mean())
 
 
 def by_median(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """Divided by its median."""
+    """Return the cost divided by its median."""
     return _divided(cost, cost.median())
 
 
 def by_logarithm(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """log(1 + cost)."""
+    """Return log(1 + cost)."""
     return cost.log1p()
 
 
 def unscaled(cost: Float[Tensor, "source target"]) -> Float[Tensor, "source target"]:
-    """As it is."""
+    """Return the cost unchanged."""
     return cost
 
 
-TRANSFORMS: dict[str, Transform] = {"standardise": standardise, "centre": centre, "normalise": normalise, "raw": raw}
-COSTS: dict[str, Cost] = {"euclidean": euclidean, "squared": squared, "cosine": cosine}
-SCALES: dict[str, Scale] = {
+TRANSFORMS: dict[str, TransformFn] = {"standardize": standardize, "center": center, "normalize": normalize, "raw": raw}
+COSTS: dict[str, CostFn] = {"euclidean": euclidean, "squared": squared, "cosine": cosine}
+SCALES: dict[str, ScaleFn] = {
     "max": by_maximum,
     "mean": by_mean,
     "median": by_median,

@@ -1,7 +1,7 @@
-"""Maps from the units of a source space to those of a target: hard ones as an index, others as two matrices.
+"""Maps from the units of a source space to those of a target: permutations as an index, others as two matrices.
 
-A map lies within its parent's units: leading axes of the arrays run over the *target* units of the spaces around it
-(one rotation of the channels per head).
+If a space lies within another (channels within heads), the map has leading axes over the *target* units of the outer
+spaces, such as one rotation of the channels for each head.
 """
 
 from abc import ABC, abstractmethod
@@ -13,64 +13,67 @@ from torch import Tensor
 
 
 class Map(ABC):
-    """How the units of a source become those of a target."""
+    """A map from the units of a source to those of a target."""
 
     @abstractmethod
     def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        """Carry what the units write."""
+        """Map an axis that writes the units."""
 
     @abstractmethod
     def pull(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        """Carry what reads the units."""
+        """Map an axis that reads the units."""
 
     @abstractmethod
     def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        """Carry one factor per unit, as a norm's gain."""
+        """Map one factor per unit, such as the gain of a norm."""
 
     def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        """Carry one factor per unit of what reads the units."""
+        """Map one factor per unit on the side that reads the units."""
         return self.scale(values)
 
     @abstractmethod
     def exactness(self) -> float:
-        """Root mean square per source unit of `push @ pull.T - I`: 0 for an exact map, near 1 where nothing is kept."""
+        """Return the root mean square per source unit of `push @ pull.T - I`.
+
+        It is 0 for an exact map, and near 1 for a map that keeps nothing.
+        """
 
     @abstractmethod
     def plan(self) -> Float[Tensor, "*within source target"]:
-        """Share of each source unit that goes to each target unit; rows sum to one.
+        """Return the share of each source unit that goes to each target unit; rows sum to one.
 
         For a signed map these are its squared entries, which sum to one for a rotation.
         """
 
-    def taken(self) -> "Map":
-        """The map itself, in memory, wherever it is kept."""
+    def materialized(self) -> "Map":
+        """Return the map itself, in memory, wherever it is stored."""
         return self
 
     @property
     def units(self) -> tuple[int, int]:
-        """The sizes of source and target."""
+        """Return the number of source units and of target units."""
         source, target = self.plan().shape[-2:]
         return source, target
 
     @property
-    def within(self) -> int:
-        """How many axes of parents lie in front of the map's own."""
+    def parent_axes(self) -> int:
+        """Return the number of leading axes, one for each outer space."""
         return self.plan().ndim - 2
 
     def entropy(self) -> float:
-        """Mean entropy of a source unit's shares, in nats: 0 for a hard map, log(target) for a uniform plan."""
+        """Return the mean entropy of a source unit's shares in nats: 0 for a permutation."""
         shares = self.plan()
         return float((shares * -shares.clamp_min(1e-30).log()).sum(-1).mean()) + 0.0
 
     def support(self) -> float:
-        """Mean effective support: the exponential of each unit's entropy, between 1 and the target's size."""
+        """Return the mean exponential of a source unit's entropy, between 1 and the number of target units."""
         shares = self.plan()
         return float((-(shares * shares.clamp_min(1e-30).log()).sum(-1)).exp().mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Permutation(Map):
-    """Target unit j is source unit `index[..., j]`."""
+    """A permutation: target unit j is source unit `index[..., j]`."""
 
     index: Int[Tensor, "*within units"]
 
@@ -97,7 +100,7 @@ class Permutation(Map):
         return self.index.shape[-1], self.index.shape[-1]
 
     @property
-    def within(self) -> int:
+    def parent_axes(self) -> int:
         return self.index.ndim - 1
 
     def entropy(self) -> float:
@@ -119,7 +122,7 @@ class SignedPermutation(Permutation):
 
 @dataclass(frozen=True, eq=False)
 class Matrix(Map):
-    """`push` for axes that write, `pull` for axes that read; exact iff `push @ pull.T` is the identity."""
+    """A matrix for axes that write and one for axes that read; exact if `forward @ backward.T` is the identity."""
 
     forward: Float[Tensor, "*within source target"]
     backward: Float[Tensor, "*within source target"]
@@ -149,7 +152,10 @@ class Matrix(Map):
 
 @dataclass(frozen=True, eq=False)
 class Invertible(Matrix):
-    """A change of basis. Factors per unit become the diagonal of `push.T diag(factors) pull`: equal ones stay."""
+    """A change of basis.
+
+    Factors per unit become the diagonal of `forward.T diag(factors) backward`, which leaves equal factors unchanged.
+    """
 
     def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
         return values @ (self.forward * self.backward).to(values)
@@ -159,19 +165,19 @@ class Invertible(Matrix):
 
 
 def rotation(matrix: Float[Tensor, "*within units units"]) -> Invertible:
-    """An orthogonal map: push and pull agree."""
+    """Return the map of an orthogonal matrix, with which axes that write and axes that read are mapped alike."""
     return Invertible(matrix, matrix)
 
 
 def invertible(matrix: Float[Tensor, "*within units units"]) -> Invertible:
-    """Push by M, pull by its inverse transpose."""
+    """Return the map that pushes by M and pulls by its inverse transpose."""
     return Invertible(matrix, torch.linalg.inv(matrix).transpose(-1, -2))
 
 
 def from_plan(plan: Float[Tensor, "source target"]) -> Matrix:
-    """Barycentric maps of a transport plan: push = P diag(1/nu), pull = diag(1/mu) P.
+    """Return the barycentric maps of a transport plan P: forward P diag(1/nu), backward diag(1/mu) P.
 
-    Differs from OTFusion and TF-OT, which use one map n0 P on both sides: the same for equal sizes and uniform
-    marginals, off by the ratio of the sizes otherwise.
+    OTFusion and TF-OT use one map n0 P on both sides. It is the same for equal sizes and uniform marginals, and off by
+    the ratio of the sizes otherwise.
     """
     return Matrix(plan / plan.sum(0), plan / plan.sum(1, keepdim=True))

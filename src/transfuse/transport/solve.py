@@ -1,30 +1,31 @@
-"""Plans and maps from costs and scores. Results are immutable and carry their cost and whether they converged."""
+"""Solvers: from costs to plans, and from cross-moments to rotations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import exp, log
 
+import numpy as np
 import ot
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.errors import TransfuseError
-from transfuse.transport.assignment import TIED, assignment
+from transfuse.transport.assignment import TIE_TOLERANCE, assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
-from transfuse.transport.sinkhorn import Coupling, sinkhorn, size
+from transfuse.transport.sinkhorn import Coupling, magnitude, sinkhorn
 
-EXTREMES = (1e-3, 10.0)  # regularisations, relative to the mean cost above the least, between which a support is sought
-HALVINGS = 20  # of what lies between, at most
-CLOSE = 0.01  # relative error of the support
-ACCEPTED = 1e-4  # L1 error of the marginals, of a mass of one, that a plan may keep
-ROWS = 512  # of a plan that are looked at together
-CONVERGED = 1e-5  # relative: what a plan of equal sides may differ by, read by rows or by columns
+REGULARIZATION_RANGE = (1e-3, 10.0)  # relative to the mean cost above the minimum, where a support is searched for
+MAX_BISECTIONS = 20
+SUPPORT_TOLERANCE = 0.01  # relative error of the support
+MAX_MARGINAL_ERROR = 1e-4  # L1, of a plan of mass one
+CHUNK_ROWS = 512  # rows of a plan that are searched for ties together
+SYMMETRY_TOLERANCE = 1e-5  # relative difference of forward and backward map up to which they share one matrix
 
 
 @dataclass(frozen=True)
 class Match:
-    """A map and what it costs: <P, C> for a plan, the relative residual |xQ - y|^2 / (|x|^2 + |y|^2) otherwise."""
+    """A map and its cost: <P, C> for a plan P; else the relative residual |xQ - y|^2 / (|x|^2 + |y|^2)."""
 
     map: Map
     cost: float
@@ -34,7 +35,7 @@ Solver = Callable[[Float[Tensor, "source target"]], Match]
 
 
 def exact(cost: Float[Tensor, "source target"]) -> Match:
-    """The optimal plan between uniform marginals: a permutation where the sizes agree, else by network simplex."""
+    """Return the optimal plan between uniform marginals: a permutation for equal sizes, else by network simplex."""
     source, target = cost.shape
     if source != target:
         return emd(cost)
@@ -43,107 +44,128 @@ def exact(cost: Float[Tensor, "source target"]) -> Match:
 
 
 def emd(cost: Float[Tensor, "source target"]) -> Match:
-    """The optimal plan by the network simplex (POT's `ot.emd`), as a matrix also where it is a permutation."""
+    """Return the optimal plan by network simplex (POT's `ot.emd`), as a matrix even if it is a permutation.
+
+    Raises:
+        TransfuseError: the network simplex does not finish.
+    """
     source, target = cost.shape
-    mu, nu = _uniform(source), _uniform(target)
-    ground = (cost / size(cost)).double().cpu().numpy()  # its tolerances are absolute
-    plan, log = ot.emd(mu, nu, ground, numItermax=10_000_000, log=True)
-    if log["warning"]:
-        raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {log['warning']}")
+    ground = (cost / magnitude(cost)).double().cpu().numpy()  # its tolerances are absolute
+    plan, info = ot.emd(_uniform(source), _uniform(target), ground, numItermax=10_000_000, log=True)
+    if info["warning"]:
+        raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {info['warning']}")
     return _match(torch.from_numpy(plan).to(cost.device), cost)
 
 
-def entropic(regularisation: float) -> Solver:
-    """Sinkhorn's algorithm (Cuturi, 2013) at a regularisation in the units of the cost."""
+def entropic(regularization: float) -> Solver:
+    """Return a solver by Sinkhorn's algorithm (Cuturi, 2013), with the regularization in units of the cost.
+
+    The solver raises `TransfuseError` if the plan does not converge.
+    """
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
-        return _soft(_converged(sinkhorn(cost, regularisation), regularisation), cost)
+        return _entropic_match(_converged(sinkhorn(cost, regularization), regularization), cost)
 
     return solve
 
 
 def entropic_with_support(support: float) -> Solver:
-    """Entropic plans at the regularisation at which each source unit is spread over `support` target units: the mean
-    exponential of its shares' entropy. Where no plan is as wide, the uniform one; none as narrow, the narrowest tried.
+    """Return a solver for entropic plans that spread each source unit over `support` target units.
+
+    The support of a plan is the mean exponential of the entropy of its rows. The solver searches the regularization by
+    bisection. It returns the uniform plan if no plan has so large a support, and the narrowest plan of the search if
+    none has so small a support. It raises `TransfuseError` if a plan does not converge.
     """
 
     def solve(cost: Float[Tensor, "source target"]) -> Match:
         if support >= cost.shape[1]:
             return uniform(cost)
-        above = float(cost.mean() - cost.min()) or 1.0
-        low, high = (log(factor * above) for factor in EXTREMES)
-        found: Coupling | None = None
-        for _ in range(HALVINGS):
+        scale = float(cost.mean() - cost.min()) or 1.0
+        low, high = (log(factor * scale) for factor in REGULARIZATION_RANGE)
+        coupling: Coupling | None = None
+        for _ in range(MAX_BISECTIONS):
             middle = (low + high) / 2
-            found = _converged(sinkhorn(cost, exp(middle), found), exp(middle))
-            wide = from_plan(found.plan.double()).support()
-            if abs(wide / support - 1) < CLOSE:
+            coupling = _converged(sinkhorn(cost, exp(middle), coupling), exp(middle))
+            reached = from_plan(coupling.plan.double()).support()
+            if abs(reached / support - 1) < SUPPORT_TOLERANCE:
                 break
-            low, high = (low, middle) if wide > support else (middle, high)
-        assert found is not None
-        return _soft(found, cost)
+            low, high = (low, middle) if reached > support else (middle, high)
+        assert coupling is not None
+        return _entropic_match(coupling, cost)
 
     return solve
 
 
-def settled(solve: Solver) -> Solver:
-    """Return the solver with ties given to the identity, as exact plans between equal sizes have them.
+def identity_on_ties(solve: Solver) -> Solver:
+    """Return a solver that gives ties to the identity, as exact plans between equal sizes do.
 
-    Two units whose exchange changes no cost share their mass in an entropic plan, so that a branch which writes nothing
-    would mix all units. Each then keeps its own: the plan has the same cost and the same marginals. Differs from TF-OT,
-    which mixes them.
+    In an entropic plan, two units whose exchange does not change the cost share their mass, so that a branch that
+    writes nothing would mix all units. Here each keeps its own mass; the plan has the same cost and the same marginals.
+    TF-OT mixes them.
     """
 
-    def solved(cost: Float[Tensor, "source target"]) -> Match:
-        found = solve(cost)
-        if cost.shape[0] != cost.shape[1] or not isinstance(found.map, Matrix):
-            return found
-        forward, backward = found.map.forward, found.map.backward
-        kept = _kept(forward, cost)
-        return replace(found, map=Matrix(kept, kept if backward is forward else _kept(backward, cost)))
+    def solve_with_ties(cost: Float[Tensor, "source target"]) -> Match:
+        match = solve(cost)
+        if cost.shape[0] != cost.shape[1] or not isinstance(match.map, Matrix):
+            return match
+        forward = _without_exchanges(match.map.forward, cost)
+        if match.map.backward is match.map.forward:
+            return replace(match, map=Matrix(forward, forward))
+        return replace(match, map=Matrix(forward, _without_exchanges(match.map.backward, cost)))
 
-    return solved
+    return solve_with_ties
 
 
-def _kept(plan: Float[Tensor, "units units"], cost: Float[Tensor, "units units"]) -> Float[Tensor, "units units"]:
-    """The plan, what two tied units give each other taken back."""
-    own, tied, changed = cost.diagonal(), TIED * cost.abs().max(), None
-    for rows in torch.arange(len(cost), device=cost.device).split(ROWS):
-        gain = own[rows].unsqueeze(1) + own - cost[rows] - cost[:, rows].T
-        if (found := gain.abs() <= tied).sum() > len(rows):  # more than every unit with itself
-            exchanged = torch.minimum(plan[rows], plan[:, rows].T).where(found, plan.new_zeros(()))
+def _without_exchanges(
+    plan: Float[Tensor, "units units"], cost: Float[Tensor, "units units"]
+) -> Float[Tensor, "units units"]:
+    """Return the plan without the mass that two tied units exchange."""
+    diagonal = cost.diagonal()
+    tolerance = TIE_TOLERANCE * cost.abs().max()
+    changed = None
+    for rows in torch.arange(len(cost), device=cost.device).split(CHUNK_ROWS):
+        change = diagonal[rows].unsqueeze(1) + diagonal - cost[rows] - cost[:, rows].T
+        tied = change.abs() <= tolerance
+        if tied.sum() > len(rows):  # every unit is tied with itself
+            exchanged = torch.minimum(plan[rows], plan[:, rows].T).where(tied, plan.new_zeros(()))
             changed = plan.clone() if changed is None else changed
             changed[rows] -= exchanged
             changed[rows, rows] += exchanged.sum(1)
     return plan if changed is None else changed
 
 
-def _soft(found: Coupling, cost: Float[Tensor, "source target"]) -> Match:
-    """In single precision, which is more than a plan converges to: it is as large as a layer. Of as many units on both
-    sides, one matrix is both ways' but for that."""
-    match = _match(found.plan.double(), cost)
+def _entropic_match(coupling: Coupling, cost: Float[Tensor, "source target"]) -> Match:
+    """Return a match in single precision, with one matrix for both directions if they agree.
+
+    Single precision exceeds the accuracy to which a plan converges, and plans are as large as layers. Between equally
+    many units, both directions differ only by the error of the marginals.
+    """
+    match = _match(coupling.plan.double(), cost)
     assert isinstance(match.map, Matrix)
-    forward, backward = match.map.forward.float(), match.map.backward.float()
-    alike = torch.allclose(forward, backward, rtol=CONVERGED, atol=0)
-    return Match(Matrix(forward, forward if alike else backward), match.cost)
+    forward = match.map.forward.float()
+    backward = match.map.backward.float()
+    agree = torch.allclose(forward, backward, rtol=SYMMETRY_TOLERANCE, atol=0)
+    return Match(Matrix(forward, forward if agree else backward), match.cost)
 
 
-def _converged(found: Coupling, regularisation: float) -> Coupling:
-    if not found.error <= ACCEPTED:  # nor is one that is no number
+def _converged(coupling: Coupling, regularization: float) -> Coupling:
+    """Return the coupling. Raise `TransfuseError` if its marginals are wrong."""
+    if not coupling.error <= MAX_MARGINAL_ERROR:  # also if the error is not a number
         raise TransfuseError(
-            f"entropic transport of {' x '.join(map(str, found.plan.shape))} units did not converge at regularisation"
-            f" {regularisation:.3g} (marginals off by {found.error:.1e}); raise it or use exact plans"
+            f"entropic transport of {' x '.join(map(str, coupling.plan.shape))} units did not converge at"
+            f" regularization {regularization:.3g} (the marginals are off by {coupling.error:.1e}); raise the"
+            " regularization or use exact plans"
         )
-    return found
+    return coupling
 
 
 def uniform(cost: Float[Tensor, "source target"]) -> Match:
-    """The plan that knows nothing: every source unit spread over all targets. A control."""
+    """Return the uniform plan, which spreads every source unit over all targets: a control that ignores the cost."""
     return _match(torch.full(cost.shape, 1 / cost.numel(), dtype=torch.float64, device=cost.device), cost)
 
 
-def _uniform(units: int):  # type: ignore[no-untyped-def]
-    return torch.full((units,), 1 / units, dtype=torch.float64).numpy()
+def _uniform(units: int) -> np.ndarray:
+    return np.full(units, 1 / units)
 
 
 def _match(plan: Float[Tensor, "source target"], cost: Float[Tensor, "source target"]) -> Match:
@@ -153,15 +175,15 @@ def _match(plan: Float[Tensor, "source target"], cost: Float[Tensor, "source tar
 def procrustes(
     cross: Float[Tensor, "*within units units"],
 ) -> tuple[Float[Tensor, "*within units units"], Float[Tensor, "*within"]]:
-    """The orthogonal Q that maximises <Q, cross>, and that maximum (Schönemann, 1966)."""
+    """Return the orthogonal Q that maximizes <Q, cross>, and that maximum (Schönemann, 1966)."""
     left, values, right = torch.linalg.svd(cross)
     return left @ right, values.sum(-1)
 
 
-def centred_procrustes(cross: Float[Tensor, "units units"]) -> Matrix:
-    """The orthogonal Q fixing the all-ones vector that maximises <Q, cross>."""
+def centered_procrustes(cross: Float[Tensor, "units units"]) -> Matrix:
+    """Return the orthogonal Q that fixes the all-ones vector and maximizes <Q, cross>."""
     units = cross.shape[-1]
-    ones = torch.full((units, units), 1 / units, dtype=cross.dtype, device=cross.device)
-    free = torch.eye(units, dtype=cross.dtype, device=cross.device) - ones
-    pinned = free @ cross @ free + ones * (1 + torch.linalg.matrix_norm(cross))
+    onto_ones = torch.full((units, units), 1 / units, dtype=cross.dtype, device=cross.device)
+    off_ones = torch.eye(units, dtype=cross.dtype, device=cross.device) - onto_ones
+    pinned = off_ones @ cross @ off_ones + onto_ones * (1 + torch.linalg.matrix_norm(cross))
     return rotation(procrustes(pinned)[0])
