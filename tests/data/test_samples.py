@@ -1,11 +1,10 @@
-"""Samples: a subset, batches that a model can run on, a fingerprint."""
+"""Samples: a subset, and batches that a model can run on."""
 
-from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
-from pictures import NAMES, encoded, pictures, values, write_image
+from pictures import encoded, pictures, values
 from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.data.images import image_preparer, load_processor
@@ -61,22 +60,3 @@ def test_prepared_batches_come_again() -> None:
     assert len(prepared[1:]) == 2
     with pytest.raises(IndexError):
         prepared[3]
-
-
-def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
-    samples = load_samples(pictures())
-    pictures().to_parquet(tmp_path / "a.parquet")
-    strings = Dataset.from_dict({"label": [NAMES[k % 3] for k in range(6)], "image": pictures()["image"][:]})
-    same = [load_samples(tmp_path / "a.parquet"), load_samples(strings), samples.take(6, 0)]
-    assert {other.fingerprint() for other in same} == {samples.fingerprint()}
-    relabelled = pictures().remove_columns("label").add_column("label", [0] * 6)
-    different = [samples.take(5, 0), samples.take(5, 1), load_samples(relabelled), load_samples(pictures(mode="L"))]
-    assert len({other.fingerprint() for other in [samples, *different]}) == 5
-
-
-def test_fingerprint_reads_the_files_that_are_only_named(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", 1)
-    samples = load_samples(tmp_path)
-    before = samples.fingerprint()
-    write_image(tmp_path / "a.png", 2)
-    assert samples.fingerprint() != before

@@ -88,16 +88,6 @@ def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Ima
     return Image(mode=feature.mode).decode_example(value)
 
 
-def image_bytes(value: dict[str, Any] | None) -> bytes:
-    """The encoded image stored as `value`, or the file it names; its path if that is not there."""
-    if value is None or (value["bytes"] is None and value["path"] is None):
-        return b""
-    if value["bytes"] is not None:
-        return bytes(value["bytes"])
-    path = Path(value["path"])
-    return path.read_bytes() if path.is_file() else str(path).encode()
-
-
 def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], where: str) -> tuple[int, ...] | None:
     """The model's id of each class in `names`, or None where the ids of the data are to be kept.
 

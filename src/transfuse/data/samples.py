@@ -1,6 +1,5 @@
 """Samples: what people have, as batches that a Hugging Face model can run on."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from transfuse.base.libraries import quiet
 from transfuse.data.columns import (
     class_names,
     decoded_image,
-    image_bytes,
     image_column,
     label_column,
     match_classes,
@@ -191,20 +189,6 @@ class Samples:
                 f" {len(id2label)} classes; use the data, or the model, of the other task"
             )
         return samples
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the images, texts and labels, in order: the same wherever and however they are stored."""
-        digest = hashlib.sha256(repr(self.names).encode())
-        if self.label is not None:
-            digest.update(replace(self, ids=None).labels().numpy().tobytes())
-        columns = [name for name in (self.image, self.text) if name is not None] or self.dataset.column_names
-        for start in range(0, len(self), 1000):
-            part = self.dataset.select(range(start, min(start + 1000, len(self))))
-            for column in columns:
-                for value in raw_values(part, column):
-                    encoded = image_bytes(value) if column == self.image else repr(value).encode()
-                    digest.update(hashlib.sha256(encoded).digest())
-        return digest.hexdigest()
 
     def _decoded(self, value: dict[str, Any] | None, index: int) -> Any:
         try:
