@@ -80,7 +80,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = f"teach-{args.dataset}{'' if args.teacher_weighting == "uniform" else f'-{args.teacher_weighting}'}"
+    suffix = "" if args.teacher_weighting == "uniform" else f"-{args.teacher_weighting}"
+    name = f"teach-{args.dataset}{suffix}"
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"epochs": args.epochs})
 
 

@@ -83,7 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]
-    name = f"weights-{args.dataset}{'' if args.teacher_weighting == "uniform" else f'-{args.teacher_weighting}'}"
+    suffix = "" if args.teacher_weighting == "uniform" else f"-{args.teacher_weighting}"
+    name = f"weights-{args.dataset}{suffix}"
     resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
 
 
