@@ -27,10 +27,10 @@ from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import first_samples
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.distillation.validation import split_with_answers
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.fusion.fuse import merge
+from transfuse.distillation.validation import split_with_answers
 from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align
 from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
 from transfuse.network.model import network, with_tensors

@@ -15,8 +15,7 @@ from transfuse.base.budget import fitting_parts, memory_limit, run_in_parts, sam
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import at_once
-from transfuse.network.model import predict
-from transfuse.network.scores import predict_in_slices
+from transfuse.network.outputs import predict, predict_in_slices
 
 LANGUAGE = [
     case for case in (*CASES, *HEADS)
@@ -93,8 +92,8 @@ def test_a_classifier_keeps_the_order_of_its_samples(monkeypatch: pytest.MonkeyP
     due = predict(model, batch).argmax(-1)
     monkeypatch.setattr(budget, "BATCH_BYTES", 1)
     found = predict_answers(model, [batch])
-    assert torch.equal(found.chosen, due)
-    assert torch.equal(found.wanted, batch["labels"])
+    assert torch.equal(found.predicted, due)
+    assert torch.equal(found.labels, batch["labels"])
 
 
 def test_longer_samples_are_fewer_at_once() -> None:

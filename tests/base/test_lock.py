@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from transfuse.base import lock
 from transfuse.base.lock import file_lock, folder_lock, is_locked, output_lock_path
 from transfuse.errors import OutputError
 
@@ -50,3 +51,12 @@ def test_one_lock_for_all_names_of_an_output(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "link").symlink_to(tmp_path / "out")
     found = {output_lock_path(Path(name)) for name in ("out", "./x/../out", "link", str(tmp_path / "out"))}
     assert found == {tmp_path / ".out.lock"}
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, *, blocking: bool) -> bool:
+        raise OSError("No locks available")
+
+    monkeypatch.setattr(lock, "lock_descriptor", fail)
+    with file_lock(tmp_path / "lock", "out", keep=False), file_lock(tmp_path / "lock", "out"):
+        assert not is_locked(tmp_path)

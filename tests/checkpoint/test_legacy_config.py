@@ -12,7 +12,8 @@ from transformers import AutoConfig, PreTrainedModel
 from transfuse.checkpoint.legacy_config import add_legacy_keys, with_legacy_keys
 from transfuse.checkpoint.load import load_model
 from transfuse.network.compatible import check_same_function
-from transfuse.network.model import example_inputs, model_output
+from transfuse.network.inputs import example_inputs
+from transfuse.network.outputs import model_output
 
 KINDS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -1,4 +1,4 @@
-"""A file that is written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import errno
 import os
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replace_atomically(target: Path) -> Iterator[Path]:
-    """Yields a hidden name beside `target`, of the same ending; what is written there becomes `target`, on the disk by
-    then, when the block ends without an error.
+    """Yield a hidden path beside `target`, with the same suffix, and move that file to `target` after the block.
+
+    The file is flushed to disk before it is moved. If the block raises, the file is removed and `target` is unchanged.
     """
     partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
     try:
@@ -25,7 +26,7 @@ def replace_atomically(target: Path) -> Iterator[Path]:
 
 
 def fsync_file(path: Path) -> None:
-    """Wait until the file is on the disk."""
+    """Wait until a file is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -34,7 +35,7 @@ def fsync_file(path: Path) -> None:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether it says that the disk, or what may be used of it, is full."""
+    """Return whether an error reports that the disk is full, or a quota or file size limit is reached."""
     if isinstance(error, OSError):
-        return error.errno in _FULL
-    return any(f"(os error {number})" in str(error) for number in _FULL)  # Rust's wording, all that safetensors keeps
+        return error.errno in DISK_FULL
+    return any(f"(os error {number})" in str(error) for number in DISK_FULL)  # safetensors passes on Rust's message

@@ -1,4 +1,4 @@
-"""A batch: what a model takes, and the labels that stand beside it."""
+"""Batches: the inputs of a model as named tensors, with labels where there are any."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -7,100 +7,104 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Batch = Mapping[str, Tensor]
+IndexedBatch = tuple[Int[Tensor, " sample"], Batch]
+"""Some samples of a batch: their indices in it, and their tensors."""
 IGNORED_LABEL = -100
-"""Label of what has no answer: the index that `torch.nn.functional.cross_entropy` ignores."""
-VALIDATION_EVERY = 5  # every fifth batch
+"""Label of positions without a target: the index that `torch.nn.functional.cross_entropy` ignores."""
+VALIDATION_EVERY = 5  # every fifth batch validates
 
 
 def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The batch with its real numbers in this precision; ids and masks stay."""
+    """Return the batch with its floating-point tensors in `dtype`; ids and masks are unchanged."""
     return {name: values.to(dtype) if values.is_floating_point() else values for name, values in batch.items()}
 
 
 def without_labels(batch: Batch) -> dict[str, Tensor]:
-    """What a model is given of a batch to predict from."""
+    """Return the inputs of a batch, without its labels."""
     return {name: values for name, values in batch.items() if name != "labels"}
 
 
 def labels_of(batch: Batch) -> Int[Tensor, " sample"]:
-    """The labels of the samples; of language, those of the tokens that were hidden, [batch, token] flattened."""
+    """Return the label of each sample; for token labels [batch, token], those that are not ignored, flattened."""
     labels = batch["labels"]
     return labels if labels.ndim == 1 else labels[labels != IGNORED_LABEL]
 
 
 def has_targets(batch: Batch) -> bool:
-    """Whether there is anything in it that a model is to tell."""
+    """Return whether a model predicts anything for this batch: it has no labels, or one that is not ignored."""
     return "labels" not in batch or len(labels_of(batch)) > 0
 
 
 def is_labeled_per_sample(batch: Batch) -> bool:
-    """Whether one answer a sample is asked for, as a class is, and not one for each hidden word."""
+    """Return whether a model makes one prediction per sample, as a classifier does, not one per labeled token."""
     return "labels" not in batch or batch["labels"].ndim == 1
 
 
 def batch_size(batch: Batch) -> int:
-    """How many samples it holds."""
+    """Return the number of samples in a batch."""
     return len(next(iter(batch.values())))
 
 
 def batch_bytes(batch: Batch) -> int:
-    """Bytes it takes."""
+    """Return the size of a batch in bytes."""
     return sum(values.nbytes for values in batch.values())
 
 
 def first_samples(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Tensor]]:
-    """The first `count` samples, or all there are; no more is drawn than it takes, and nothing empty given."""
+    """Yield the first `count` samples in their batches, or all if there are fewer; draw no batch beyond those."""
     for batch in batches:
-        found = {name: values[:count] for name, values in batch.items()}
-        count -= batch_size(found)
-        if batch_size(found):
-            yield found
+        first = {name: values[:count] for name, values in batch.items()}
+        count -= batch_size(first)
+        if batch_size(first):
+            yield first
         if not count:
             return
 
 
 def split_batch(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:
-    """The same samples, `count` at a time."""
+    """Yield the samples of a batch, `count` at a time."""
     for start in range(0, batch_size(batch), count):
         yield {name: values[start : start + count] for name, values in batch.items()}
 
 
-IndexedBatch = tuple[Int[Tensor, " sample"], Batch]  # samples of a batch, and their places in it
-
-
 def whole_batch(batch: Batch) -> Iterator[IndexedBatch]:
-    """Yield all samples together."""
+    """Yield the whole batch with the indices of all its samples."""
     yield torch.arange(batch_size(batch)), batch
 
 
 def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
-    """Yield the texts of a batch, those alike in length together, without the padding that all of them end in.
+    """Yield the texts of a batch in groups of similar length, without the padding at the end of all texts of a group.
 
     Args:
-        tokens: that are together, padding included, at most; but for a text that has more itself.
+        tokens: largest number of tokens in a group, padding included; a longer text is a group of its own.
     """
     mask = batch["attention_mask"]
-    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    lengths = (mask * places).amax(1).clamp_min(1).cpu()
-    order, start = lengths.argsort(stable=True), 0
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths = (mask * positions).amax(1).clamp_min(1).cpu()
+    order = lengths.argsort(stable=True)
+    start = 0
     while start < len(order):
         end = start + 1
         while end < len(order) and int(lengths[order[end]]) * (end + 1 - start) <= tokens:
             end += 1
-        chosen, most = order[start:end], int(lengths[order[end - 1]])
-        taken = {name: values[chosen.to(values.device)] for name, values in batch.items()}
+        indices = order[start:end]
+        width = int(lengths[order[end - 1]])
+        rows = {name: values[indices.to(values.device)] for name, values in batch.items()}
         yield (
-            chosen,
+            indices,
             {
-                name: values[:, :most] if values.shape[1:] == mask.shape[1:] else values
-                for name, values in taken.items()
+                name: values[:, :width] if values.shape[1:] == mask.shape[1:] else values
+                for name, values in rows.items()
             },
         )
         start = end
 
 
 def sample_indices(batch: Batch, count: int) -> Int[Tensor, " answer"]:
-    """Which sample each of `count` rows of scores is about: one a sample, several in turn, or every asked word."""
+    """Return the index of the sample that each of `count` rows of logits belongs to.
+
+    Rows are one per sample, or several passes over all samples, or one per token whose label is not ignored.
+    """
     if is_labeled_per_sample(batch):
         return torch.arange(count) % batch_size(batch)
     return (batch["labels"] != IGNORED_LABEL).nonzero()[:, 0].cpu()
@@ -109,34 +113,42 @@ def sample_indices(batch: Batch, count: int) -> Int[Tensor, " answer"]:
 def row_positions(
     values: Float[Tensor, "*samples unit"], batch: Batch
 ) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
-    """The sample and the position within it of every row that a layer writes; of padded texts, some write none."""
+    """Return the sample and the position of every row of a layer's output.
+
+    A layer that drops padding writes rows [row, unit] for the tokens of the attention mask only.
+    """
     if values.ndim == 3:
         samples, positions = values.shape[:2]
-        found = torch.ones(samples, positions, device=values.device).nonzero()
+        indices = torch.ones(samples, positions, device=values.device).nonzero()
     else:
-        found = batch["attention_mask"].nonzero()
-    return found[:, 0], found[:, 1]
+        indices = batch["attention_mask"].nonzero()
+    return indices[:, 0], indices[:, 1]
 
 
 def mean_per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
-    """The mean over what is asked of each sample; nan where nothing is."""
+    """Return the mean of `values`, one per prediction, for each sample; NaN for a sample without predictions."""
     return grouped_mean(sample_indices(batch, len(values)).to(values.device), values, batch_size(batch))
 
 
 def grouped_mean(
     sample: Int[Tensor, " answer"], values: Float[Tensor, " answer"], count: int
 ) -> Float[Tensor, " sample"]:
-    """The mean of what belongs to each of `count` samples; nan where nothing does."""
-    sums, counts = (values.new_zeros(count).index_add(0, sample, each) for each in (values, torch.ones_like(values)))
+    """Return the mean of the `values` that belong to each of `count` samples; NaN for a sample without values."""
+    sums = values.new_zeros(count).index_add(0, sample, values)
+    counts = values.new_zeros(count).index_add(0, sample, torch.ones_like(values))
     return sums / counts
 
 
 def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Batches to fit with, and every fifth one to choose with; a few large ones are cut first."""
+    """Split batches into training and validation batches; every fifth one validates.
+
+    Fewer than five batches are first cut into five each.
+    """
     if len(batches) < VALIDATION_EVERY:
         batches = [
             {name: values[start::VALIDATION_EVERY] for name, values in batch.items()}
             for batch in batches
             for start in range(min(VALIDATION_EVERY, batch_size(batch)))
         ]
-    return [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY], list(batches[::VALIDATION_EVERY])
+    training = [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY]
+    return training, list(batches[::VALIDATION_EVERY])

@@ -1,4 +1,4 @@
-"""What was found of batches that come again, remembered as far as there is room."""
+"""Results for batches that are used again, cached up to a memory limit."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
@@ -7,11 +7,11 @@ from transfuse.base.batch import Batch
 
 
 class Sized(Protocol):
-    """Something that takes memory."""
+    """A value that reports its size in memory."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
+        """Size in bytes."""
         ...
 
 
@@ -19,22 +19,27 @@ T = TypeVar("T", bound=Sized)
 
 
 class BatchCache:
-    """Of these batches, one finding each; of others, which pass, nothing."""
+    """Cache one result for each of the given batches; results for any other batch are computed each time."""
 
-    def __init__(self, batches: Iterable[Batch], room: int) -> None:
-        """`room`: bytes that may be taken."""
-        self.batches = {id(batch): batch for batch in batches}  # held, so that no other comes to have their place
-        self.room = room
-        self.known: dict[int, Any] = {}
+    def __init__(self, batches: Iterable[Batch], capacity: int) -> None:
+        """Create an empty cache.
 
-    def get_or_compute(self, batch: Batch, find: Callable[[Batch], T]) -> T:
-        """What was found of the batch, or else is now."""
-        place = id(batch)
-        if place in self.known:
-            found: T = self.known[place]
-            return found
-        found = find(batch)
-        if place in self.batches and found.nbytes <= self.room:
-            self.known[place] = found
-            self.room -= found.nbytes
-        return found
+        Args:
+            batches: batches that are identified by object; the cache keeps them alive, so that no id is used again.
+            capacity: bytes that all results together may take.
+        """
+        self.batches = {id(batch): batch for batch in batches}
+        self.capacity = capacity
+        self.results: dict[int, Any] = {}
+
+    def get_or_compute(self, batch: Batch, compute: Callable[[Batch], T]) -> T:
+        """Return the cached result for a batch, or compute it, and cache it while there is room."""
+        key = id(batch)
+        if key in self.results:
+            cached: T = self.results[key]
+            return cached
+        result = compute(batch)
+        if key in self.batches and result.nbytes <= self.capacity:
+            self.results[key] = result
+            self.capacity -= result.nbytes
+        return result

@@ -1,4 +1,4 @@
-"""Finished work on disk, by what it was made of: a run that was cut short goes on, another one need not begin anew."""
+"""Finished work on disk, under a hash of what it depends on, so that an interrupted run or a later one can reuse it."""
 
 import hashlib
 import json
@@ -19,13 +19,14 @@ from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
 from transfuse.errors import OutputError, first_line
 
-FACTS, DIGEST = "facts", "sha256"  # in the metadata of the file
-REMEMBERED = 4096  # entries that were found whole and, unless they change, are not checked again
+FACTS_KEY = "facts"  # keys in the metadata of an entry's file
+DIGEST_KEY = "sha256"
+VERIFIED_FILES = 4096  # number of verified files that are remembered and not verified again until they change
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Named tensors, and what is to be known of them as JSON."""
+    """Named tensors, and facts about them that JSON can hold."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Any = None
@@ -33,91 +34,94 @@ class Entry:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of entries, each a safetensors file that is there whole or not at all; None: nothing is kept.
+    """A folder of entries, each a safetensors file that is complete or absent.
 
     Attributes:
-        spill: whether what is kept is to be read again when it is needed, as there is no room for it in memory.
+        folder: None if nothing is stored.
+        spill: whether entries are read from disk each time, because memory has no room for them.
     """
 
     folder: Path | None = None
     spill: bool = False
 
-    def of(self, **made_of: Any) -> "Store":
-        """The part of it for work that is made of this: hashes of models and data, options; other work is elsewhere."""
+    def of(self, **inputs: Any) -> "Store":
+        """Return the subfolder for work with these inputs, such as options and hashes of models and data."""
         if self.folder is None:
             return self
-        text = json.dumps(made_of, sort_keys=True, default=str)
+        text = json.dumps(inputs, sort_keys=True, default=str)
         return replace(self, folder=self.folder / hashlib.sha256(text.encode()).hexdigest()[:20])
 
     def path(self, name: str) -> Path | None:
-        """Where an entry lies or would lie."""
+        """Return the file of an entry, whether or not it exists."""
         return None if self.folder is None else self.folder / f"{quote(name, safe='')}.safetensors"
 
     def load(self, name: str) -> Entry | None:
-        """What was kept; None if nothing was, or if it is damaged. To be called by all processes of a run together.
+        """Return an entry, or None if it is absent or damaged. All processes of a run must call this together.
 
-        All get the same: what one of them does not see, or sees otherwise as another run replaces it, nobody gets.
+        All processes get the same result: None unless each of them reads the same file, which another run may be
+        replacing.
         """
         if self.folder is None:
             return None
-        found = self._found(name)
-        return found[0] if process_group().all_equal(found and found[1]) and found else None
+        verified = self._verified_entry(name)
+        return verified[0] if process_group().all_equal(verified and verified[1]) and verified else None
 
     def read(self, name: str) -> Entry | None:
-        """What this process alone finds kept."""
-        found = self._found(name)
-        return found and found[0]
+        """Return an entry as `load` does, but in this process alone."""
+        verified = self._verified_entry(name)
+        return verified and verified[0]
 
-    def _found(self, name: str) -> tuple[Entry, str] | None:
-        """An entry and its digest, once it is known to be what was written."""
+    def _verified_entry(self, name: str) -> tuple[Entry, str] | None:
+        """Return an entry and its digest if the file is complete and unchanged since it was written."""
         path = self.path(name)
         try:
-            if path is None or (whole := _sound(path, *_stamp(path))) is None:
+            if path is None or (checksum := _verified_digest(path, *_file_stamp(path))) is None:
                 return None
-            with safe_open(path, framework="pt") as opened:
-                facts = json.loads(opened.metadata()[FACTS])
-                return Entry({key: opened.get_tensor(key) for key in opened.keys()}, facts), whole  # noqa: SIM118
-        except Exception:  # not there, or damaged by whatever: then it has to be made again
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads(file.metadata()[FACTS_KEY])
+                return Entry({key: file.get_tensor(key) for key in file.keys()}, facts), checksum  # noqa: SIM118
+        except Exception:  # absent, or damaged in any way: the work is done again
             return None
 
     def names(self) -> list[str]:
-        """The entries there are."""
+        """Return the names of all entries."""
         files = [] if self.folder is None else sorted(self.folder.glob("[!.]*.safetensors"))
         return [unquote(file.name.removesuffix(".safetensors")) for file in files]
 
     def keep(self, name: str, tensors: Mapping[str, Tensor], facts: Any = None) -> None:
-        """Keep an entry, all of it or nothing. Raises `OutputError`."""
+        """Write an entry, from the first process of a run only.
+
+        Raises:
+            OutputError: the entry cannot be written; nothing of it is left.
+        """
         path = self.path(name)
         if path is None or not process_group().first:
             return
-        whole = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {"": torch.zeros(0)}
+        stored = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {"": torch.zeros(0)}
         text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replace_atomically(path) as partial:
-                save_file(whole, partial, {FACTS: text, DIGEST: digest(text, whole)})
+                save_file(stored, partial, {FACTS_KEY: text, DIGEST_KEY: digest(text, stored)})
         except (OSError, SafetensorError) as error:
-            why = (
-                "no space left to keep finished work"
-                if is_disk_full(error)
-                else f"cannot be written ({first_line(error)})"
-            )
-            raise OutputError(f"{path.parent}: {why}; free some, or choose another disk") from error
+            full = is_disk_full(error)
+            reason = "no space left to keep finished work" if full else f"cannot be written ({first_line(error)})"
+            raise OutputError(f"{path.parent}: {reason}; free some, or choose another disk") from error
 
 
 NO_STORE = Store()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What tells a file from one that took its place or was written to."""
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written to or replaced: inode, modification time and size."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-@lru_cache(REMEMBERED)
-def _sound(path: Path, *stamp: int) -> str | None:
-    """The digest of an entry that holds what was written; None of any other file. Raises what reading it raises."""
-    with safe_open(path, framework="pt") as opened:
-        known = opened.metadata()
-        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
-    return known[DIGEST] if digest(known[FACTS], tensors) == known[DIGEST] else None
+@lru_cache(VERIFIED_FILES)
+def _verified_digest(path: Path, *stamp: int) -> str | None:
+    """Return the digest of an entry's file if its content matches it, else None; pass on errors of reading it."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    return metadata[DIGEST_KEY] if digest(metadata[FACTS_KEY], tensors) == metadata[DIGEST_KEY] else None

@@ -1,7 +1,7 @@
-"""Several processes on one fusion, as torchrun or `accelerate launch` start them: which one this is, what all share.
+"""The processes that torchrun or `accelerate launch` starts for one run: the rank of this one, and what all share.
 
-Each has all models and its share of the samples and of the spaces; sums are added up over all of them, results
-gathered. One process alone does everything, and none of this.
+Each process holds all models and its shard of the samples and spaces. Sums are reduced over all processes and results
+are gathered. A single process needs no communication.
 """
 
 import os
@@ -19,8 +19,8 @@ from torch import Tensor, distributed
 from transfuse.errors import TransfuseError
 
 T = TypeVar("T")
-LOST = ("onnection", "peer", "imed out", "ncclRemoteError", "process group")  # in errors of a process that is gone
-PATIENCE = timedelta(hours=12)  # while another process writes; one that has ended is noticed at once
+LOST_PROCESS = ("onnection", "peer", "imed out", "ncclRemoteError", "process group")  # in errors when a peer has ended
+TIMEOUT = timedelta(hours=12)  # while another process writes; one that has ended is noticed at once
 
 
 @dataclass(frozen=True)
@@ -33,68 +33,84 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def shard(self, items: Iterable[T]) -> Iterator[T]:
-        """Its own part of them."""
+        """Return the items of this process: every `count`-th one, from its rank on."""
         return islice(items, self.rank, None, self.count)
 
-    def all_gather(self, found: T) -> list[T]:
-        """What every process found, in their order. Raises `TransfuseError` if one has ended."""
-        if self.count == 1:
-            return [found]
-        every: list[T | None] = [None] * self.count
-        with _together():
-            distributed.all_gather_object(every, found)
-        return every  # type: ignore[return-value]
+    def all_gather(self, item: T) -> list[T]:
+        """Return the items of all processes in order of rank.
 
-    def all_equal(self, found: str | None) -> bool:
-        """Whether all found something, and the same. Raises `TransfuseError` if one has ended."""
-        every = self.all_gather(found)
-        return found is not None and every.count(found) == len(every)
+        Raises:
+            TransfuseError: another process has ended.
+        """
+        if self.count == 1:
+            return [item]
+        items: list[T | None] = [None] * self.count
+        with _one_error_for_lost_process():
+            distributed.all_gather_object(items, item)
+        return items  # type: ignore[return-value]
+
+    def all_equal(self, value: str | None) -> bool:
+        """Return whether all processes have the same value, other than None.
+
+        Raises:
+            TransfuseError: another process has ended.
+        """
+        values = self.all_gather(value)
+        return value is not None and values.count(value) == len(values)
 
     def all_reduce(self, tensors: Sequence[Tensor] | None) -> list[Tensor]:
-        """The sum over all processes, tensor by tensor; None: this one has nothing to add.
+        """Return the sum of each tensor over all processes.
 
-        Raises `TransfuseError` if one has ended, or if none has anything.
+        Args:
+            tensors: None if this process has nothing to add.
+
+        Raises:
+            TransfuseError: another process has ended, or all of them passed None.
         """
         if self.count == 1:
             assert tensors is not None
             return list(tensors)
-        kinds = self.all_gather(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
-        known = next((kind for kind in kinds if kind is not None), None)
-        if known is None:
-            raise TransfuseError("no process of this run has any samples; give more")
-        own = tensors or [torch.zeros(shape, dtype=dtype) for shape, dtype in known]
-        found = [values.to(self.device).contiguous() for values in own]  # NCCL knows no tensors on the CPU
-        with _together():
-            for values in found:
+        layouts = self.all_gather(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
+        layout = next((entry for entry in layouts if entry is not None), None)
+        if layout is None:
+            raise TransfuseError("no process of this run has any samples; give more samples")
+        terms = tensors or [torch.zeros(shape, dtype=dtype) for shape, dtype in layout]
+        sums = [values.to(self.device).contiguous() for values in terms]  # NCCL does not reduce tensors on the CPU
+        with _one_error_for_lost_process():
+            for values in sums:
                 distributed.all_reduce(values)
-        return [values.to(each.device) for values, each in zip(found, own, strict=True)]
+        return [values.to(term.device) for values, term in zip(sums, terms, strict=True)]
 
     def barrier(self) -> None:
-        """Until all are here. Raises `TransfuseError` if one has ended."""
+        """Wait until all processes call this.
+
+        Raises:
+            TransfuseError: another process has ended.
+        """
         self.all_gather(None)
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Turns the many errors of a lost process into one."""
+def _one_error_for_lost_process() -> Iterator[None]:
+    """Replace the various errors that a lost process causes by one."""
     try:
         yield
     except RuntimeError as error:
-        if not any(word in str(error) for word in LOST):
+        if not any(text in str(error) for text in LOST_PROCESS):
             raise
-        raise TransfuseError("another process of this run has ended, so this one does too; see its message") from error
+        raise TransfuseError("another process of this run has ended, so this one ends too; see its message") from error
 
 
 @cache
 def process_group() -> ProcessGroup:
-    """This process among those that were started together; alone where none were."""
+    """Return the group that this process was started in; a group of one if it was started alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ProcessGroup()
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     return ProcessGroup(state.process_index, state.num_processes, str(state.device))

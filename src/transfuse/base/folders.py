@@ -1,4 +1,4 @@
-"""Making folders, and trying whether they can be made, while other runs make and remove the same ones."""
+"""Creating folders, and checking that they can be created, while other runs create and remove the same ones."""
 
 import os
 import secrets
@@ -8,63 +8,68 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-TRIES = 8  # another run may remove a parent that it no longer needs, each time before the folder below is made
+ATTEMPTS = 8  # another run may remove a parent that it no longer needs before the folder below it is created
 
 
 def make_folder(folder: Path, exist_ok: bool = True) -> None:
-    """Make a folder and its parents, again if a parent vanishes meanwhile. Raises OSError."""
-    for pause in range(TRIES):
+    """Create a folder and its parents; try again if another run removes a parent meanwhile.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    for attempt in range(ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=exist_ok)
             return
         except (FileNotFoundError, FileExistsError):
-            if pause == TRIES - 1:
+            if attempt == ATTEMPTS - 1:
                 raise
-            time.sleep(0.002 * pause)
+            time.sleep(0.002 * attempt)
 
 
 def check_creatable(target: Path, parents: bool = True) -> None:
-    """Make and remove a folder as deep as `target`; permission bits alone do not tell (root, read-only mounts).
+    """Check that `target` can be created, by creating and removing a folder at the same depth.
 
-    All that is made has a name of its own, so that nothing is removed which another run made or is about to use.
+    Permission bits are not enough: they say nothing about root or read-only mounts. All folders created here have new
+    names, so that none is removed that another run created or is about to use.
 
     Args:
         parents: whether folders above `target` may be missing.
 
     Raises:
-        OSError: such a folder cannot be made.
+        OSError: `target` cannot be created.
     """
-    for pause in range(TRIES):
-        there = target.parent
-        while parents and there != there.parent and not os.path.lexists(there):
-            there = there.parent
+    for attempt in range(ATTEMPTS):
+        existing = target.parent
+        while parents and existing != existing.parent and not os.path.lexists(existing):
+            existing = existing.parent
         try:
-            _try_below(there, target)
+            _create_and_remove(existing, target)
             return
-        except FileNotFoundError:  # the folder was another run's, which removed it
-            if not parents or pause == TRIES - 1:
+        except FileNotFoundError:  # another run removed its folder meanwhile
+            if not parents or attempt == ATTEMPTS - 1:
                 raise
-            time.sleep(0.002 * pause)
+            time.sleep(0.002 * attempt)
 
 
-def _try_below(there: Path, target: Path) -> None:
-    between = target.parent.relative_to(there).parts
-    first = hidden_sibling(there / target.name, "partial")
+def _create_and_remove(existing: Path, target: Path) -> None:
+    missing = target.parent.relative_to(existing).parts
+    top = hidden_sibling(existing / target.name, "partial")
     try:
-        first.mkdir()
-        if between:
-            hidden_sibling(first.joinpath(*between, target.name), "partial").mkdir(parents=True)
+        top.mkdir()
+        if missing:
+            hidden_sibling(top.joinpath(*missing, target.name), "partial").mkdir(parents=True)
     finally:
-        shutil.rmtree(first, ignore_errors=True)
+        shutil.rmtree(top, ignore_errors=True)
 
 
 def hidden_sibling(path: Path, kind: str) -> Path:
-    """Return a hidden name beside `path` that no other run has."""
+    """Return a hidden path beside `path` that no other run uses."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
 
 
-def remove_empty(directories: Sequence[Path]) -> None:
-    """Remove those of `directories`, innermost first, that are there and empty."""
-    for directory in directories:
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove the folders that exist and are empty; list inner folders before outer ones."""
+    for folder in folders:
         with suppress(OSError):
-            directory.rmdir()
+            folder.rmdir()

@@ -1,4 +1,4 @@
-"""The hash of tensors: what a run is made of is known by it, and whether what was kept is still what was written."""
+"""The hash of tensors, which identifies the inputs of a run and verifies stored results."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, of a text and of named tensors: names, precisions, shapes and every byte."""
-    found = hashlib.sha256(repr(text).encode())
+    """Return the SHA-256, in hexadecimal, of a text and named tensors: their names, dtypes, shapes and bytes."""
+    sha256 = hashlib.sha256(repr(text).encode())
     for name, values in sorted(tensors.items()):
-        plain = values.detach().cpu().contiguous()
-        found.update(repr((name, str(plain.dtype), tuple(plain.shape))).encode())
-        if plain.numel():
-            found.update(plain.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        stored = values.detach().cpu().contiguous()
+        sha256.update(repr((name, str(stored.dtype), tuple(stored.shape))).encode())
+        if stored.numel():
+            sha256.update(stored.flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()

@@ -1,4 +1,4 @@
-"""Tensors that are made when they are asked for, and not kept: a model larger than memory is a mapping as any other."""
+"""Tensors that are computed on access and not kept, so that a model larger than memory is an ordinary mapping."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -6,48 +6,49 @@ from functools import partial
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
-Materialize = Callable[[Tensors], Tensors]  # what becomes of tensors that are used again: kept, or made anew each time
+Materialize = Callable[[Tensors], Tensors]
+"""Policy for tensors that are used more than once: `in_memory` or `as_needed`."""
 
 
 class Lazy(Mapping[str, Tensor]):
-    """A recipe for each tensor; `dict(lazy)` makes all of them at once."""
+    """A mapping that computes each tensor when it is accessed; `dict(lazy)` computes all of them."""
 
-    def __init__(self, recipes: Mapping[str, Callable[[], Tensor]]) -> None:
-        self._recipes = dict(recipes)
+    def __init__(self, thunks: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._thunks = dict(thunks)
 
     @classmethod
     def of(cls, tensors: Tensors) -> "Lazy":
-        """The same tensors, asked for no sooner than these are."""
+        """Return a lazy mapping that reads each tensor from `tensors` when it is accessed."""
         return cls({name: partial(tensors.__getitem__, name) for name in tensors})
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._recipes[name]()
+        return self._thunks[name]()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._recipes)
+        return iter(self._thunks)
 
     def __len__(self) -> int:
-        return len(self._recipes)
+        return len(self._thunks)
 
     def thunk(self, name: str) -> Callable[[], Tensor]:
-        """How a tensor is made, whatever is changed later."""
-        return self._recipes[name]
+        """Return the function that computes a tensor; later changes of this mapping do not affect it."""
+        return self._thunks[name]
 
     def replace(self, name: str, tensors: Tensors) -> None:
-        """Take a tensor from elsewhere."""
-        self._recipes[name] = partial(tensors.__getitem__, name)
+        """Read a tensor from another mapping from now on."""
+        self._thunks[name] = partial(tensors.__getitem__, name)
 
-    def change(self, name: str, how: Callable[[Tensor], Tensor]) -> None:
-        """Do something to a tensor each time, after it is made."""
-        before = self._recipes[name]
-        self._recipes[name] = lambda: how(before())
+    def change(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
+        """Apply a function to a tensor each time it is computed."""
+        thunk = self._thunks[name]
+        self._thunks[name] = lambda: function(thunk())
 
 
 def in_memory(tensors: Tensors) -> Tensors:
-    """Made once and kept."""
+    """Compute all tensors once and keep them."""
     return dict(tensors)
 
 
 def as_needed(tensors: Tensors) -> Tensors:
-    """Made anew whenever they are asked for."""
+    """Compute tensors again each time they are accessed."""
     return tensors

@@ -1,4 +1,4 @@
-"""Silence for libraries whose errors are reported in one line of our own."""
+"""Silence for libraries whose errors transfuse reports itself, in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,10 @@ LOGGERS = (datasets.logging, hub_logging, model_logging)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no log line from datasets, transformers and the Hub inside; all as they were afterwards."""
+    """Turn off progress bars and log lines of datasets, transformers and the Hub; restore the settings afterward."""
     levels = [logger.get_verbosity() for logger in LOGGERS]
-    data_bars, model_bars = datasets.is_progress_bar_enabled(), model_logging.is_progress_bar_enabled()
+    datasets_bars = datasets.is_progress_bar_enabled()
+    transformers_bars = model_logging.is_progress_bar_enabled()
     for logger in LOGGERS:
         logger.set_verbosity(logger.CRITICAL)
     datasets.disable_progress_bars()
@@ -24,7 +25,7 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(LOGGERS, levels, strict=True):
             logger.set_verbosity(level)
-        if data_bars:
+        if datasets_bars:
             datasets.enable_progress_bars()
-        if model_bars:
+        if transformers_bars:
             model_logging.enable_progress_bar()

@@ -1,45 +1,42 @@
-"""One run at a time where two would take away what the other needs."""
+"""Locks that keep two runs from writing one output, held until the block or the process ends, however it ends.
+
+Descriptors are locked, not paths, because `filelock.FileLock` cannot hold a folder and never removes its file. A
+folder that is locked itself needs no lock file and stays locked when it is renamed.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+
+from filelock import lock_descriptor
 
 from transfuse.base.folders import make_folder, remove_empty
 from transfuse.errors import OutputError
 
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, nobody is warned
-    fcntl = None  # type: ignore[assignment]
-
-Got = Literal["held", "busy"]
-
 
 @contextmanager
-def file_lock(file: Path, what: str, keep: bool = True) -> Iterator[None]:
-    """Hold a file, made if need be, until the block ends or the process does, however it does.
+def file_lock(file: Path, output: str, keep: bool = True) -> Iterator[None]:
+    """Hold a lock on `file`, which is created if it does not exist.
 
     Args:
-        what: is to be written, for the complaint.
-        keep: whether the file stays; a run that is killed leaves it in any case, and the next takes it.
+        output: what the holder writes, for the error message.
+        keep: whether the file stays. A run that is killed leaves it in any case, and the next one locks it again.
 
     Raises:
-        OutputError: another process holds it.
+        OutputError: another process holds the lock.
     """
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            if _lock(descriptor) == "busy":
-                raise OutputError(f"{what}: another run is writing it; wait for it, or choose another output")
-            if not _is_at(descriptor, file):  # whoever held it has removed it meanwhile
+            _lock(descriptor, output)
+            if not _is_same_file(descriptor, file):  # the previous holder removed the file after it was opened here
                 continue
             try:
                 yield
             finally:
                 if not keep:
-                    with suppress(OSError):  # Windows removes no open file
+                    with suppress(OSError):  # Windows does not remove an open file
                         file.unlink()
             return
         finally:
@@ -47,23 +44,26 @@ def file_lock(file: Path, what: str, keep: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def folder_lock(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder itself, which leaves no file, as `file_lock` does; it stays held under any name it is given."""
+def folder_lock(folder: Path, output: str) -> Iterator[None]:
+    """Hold a lock on the folder itself, as `file_lock` does on a file; the lock survives a rename.
+
+    Raises:
+        OutputError: another process holds the lock.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows does not open folders
         yield
         return
     try:
-        if _lock(descriptor) == "busy":
-            raise OutputError(f"{what}: another run is writing it; wait for it, or choose another output")
+        _lock(descriptor, output)
         yield
     finally:
         os.close(descriptor)
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether a process holds a folder."""
+    """Return whether a process holds a `folder_lock` on a folder."""
     try:
         with folder_lock(folder, folder.name):
             return False
@@ -73,39 +73,38 @@ def is_locked(folder: Path) -> bool:
 
 @contextmanager
 def output_lock(output: Path) -> Iterator[None]:
-    """Hold an output, whatever else the run uses; its parents are made, and stay only if they come to hold something.
+    """Hold the lock of an output, whatever cache the run uses; parents made for it are removed if they stay empty.
 
     Raises:
-        OutputError: another run holds it.
+        OutputError: another run holds the lock.
     """
     file = output_lock_path(output)
-    absent = [parent for parent in file.parents if not parent.exists()]
+    created = [parent for parent in file.parents if not parent.exists()]
     make_folder(file.parent)
     try:
         with file_lock(file, str(output), keep=False):
             yield
     finally:
-        remove_empty(absent)
+        remove_empty(created)
 
 
 def output_lock_path(output: Path) -> Path:
-    """Return the file that whoever writes an output holds, whatever else it uses: hidden, and gone with the run."""
+    """Return the hidden file beside an output that every run writing this output locks, and removes when it ends."""
     target = output.expanduser().resolve()
     return target.with_name(f".{target.name}.lock")
 
 
-def _lock(descriptor: int) -> Got:
+def _lock(descriptor: int, output: str) -> None:
+    """Lock a descriptor until it is closed. A file system without locks, as some NFS mounts are, locks nothing."""
     try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "busy"
-    except OSError:  # a file system without locks
-        pass
-    return "held"
+        locked = lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        return
+    if not locked:
+        raise OutputError(f"{output}: another run is writing it; wait for it, or choose another output")
 
 
-def _is_at(descriptor: int, file: Path) -> bool:
+def _is_same_file(descriptor: int, file: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), file.stat())
     return False

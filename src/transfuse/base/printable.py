@@ -1,8 +1,8 @@
-"""Text from outside, made safe to print."""
+"""Text from outside, such as file names, made safe to print."""
 
 
 def printable(text: str) -> str:
-    """`text` in one line, control characters escaped: names of files may hold any."""
+    """Return `text` in one line, with control characters escaped."""
     line = " ".join(text.split())
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in line

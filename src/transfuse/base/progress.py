@@ -1,4 +1,4 @@
-"""Progress on the terminal, for whatever takes longer than a second; libraries stay silent."""
+"""Progress bars and warnings on the terminal, and silence for libraries."""
 
 import logging
 import os
@@ -16,17 +16,21 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Report progress: `track` passes items on and shows how many are done; `warn` writes a line to stderr."""
+    """A way to report the progress of a loop, and warnings."""
 
-    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]: ...
+    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterable[T]:
+        """Yield the items; a function as `description` is called again after each item."""
+        ...
 
-    def warn(self, line: str) -> None: ...
+    def warn(self, line: str) -> None:
+        """Write a warning."""
+        ...
 
 
 class Silent:
-    """Says nothing."""
+    """Report nothing."""
 
-    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterable[T]:
+    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterable[T]:
         return items
 
     def warn(self, line: str) -> None:
@@ -37,31 +41,31 @@ silent = Silent()
 
 
 class Terminal:
-    """A bar on stderr, gone when done; nothing where stderr is no terminal."""
+    """Show a progress bar on stderr until the loop ends, if stderr is a terminal."""
 
-    def track(self, items: Sequence[T], doing: str | Callable[[], str]) -> Iterator[T]:
+    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
         if not console.is_terminal:
             yield from items
             return
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-            say = (lambda: doing) if isinstance(doing, str) else doing
-            task = bar.add_task(say(), total=len(items))
+            current = (lambda: description) if isinstance(description, str) else description
+            task = bar.add_task(current(), total=len(items))
             for item in items:
                 yield item
-                bar.update(task, advance=1, description=say())
+                bar.update(task, advance=1, description=current())
 
     def warn(self, line: str) -> None:
-        """Something that may go wrong."""
+        """Write a warning to stderr, whether or not it is a terminal."""
         print(f"transfuse: {line}", file=sys.stderr)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Inside, libraries show no bar, no warning and no log line, and print nothing: stdout is for the result."""
+    """Suppress progress bars, warnings, log lines and prints of libraries, so that stdout holds the result only."""
     with suppress_output():
-        from transfuse.base.libraries import quiet  # imports the libraries, which may warn already
+        from transfuse.base.libraries import quiet  # the import itself may warn
 
         with quiet():
             yield
@@ -69,11 +73,11 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Inside, nothing is printed, warned of or logged; no library is imported."""
+    """Suppress prints, warnings and log lines, without importing the libraries that cause them."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+        with open(os.devnull, "w") as devnull, redirect_stdout(devnull), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

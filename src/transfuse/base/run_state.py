@@ -1,4 +1,4 @@
-"""The state of a long run, so that it can go on where it was cut short."""
+"""The saved state of a long run, from which it resumes after an interruption."""
 
 import hashlib
 import io
@@ -12,25 +12,33 @@ from transfuse.base.atomic import replace_atomically
 from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 
+DIGEST_BYTES = hashlib.sha256().digest_size  # the file starts with the digest of what follows
+
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """What was saved; None if nothing was, or if it is damaged. To be called by all processes of a run together.
+    """Return the saved state, or None if there is none or it is damaged.
 
-    All get the same; what one of them does not see, nobody gets.
+    All processes of a run must call this together. They get the same result: None unless each reads the same file.
     """
-    state, told = None, b""
+    state = None
+    checksum = b""
     try:
-        data = path.read_bytes()
-        told, data = data[: hashlib.sha256().digest_size], data[hashlib.sha256().digest_size :]
-        if hashlib.sha256(data).digest() == told:
+        content = path.read_bytes()
+        checksum = content[:DIGEST_BYTES]
+        data = content[DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() == checksum:
             state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    except Exception:  # not there, or damaged by whatever: the run begins anew
+    except Exception:  # absent, or damaged in any way: the run starts from the beginning
         pass
-    return state if process_group().all_equal(None if state is None else told.hex()) else None
+    return state if process_group().all_equal(None if state is None else checksum.hex()) else None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace what was saved, all at once. Raises `OutputError`."""
+    """Replace the saved state atomically.
+
+    Raises:
+        OutputError: it cannot be written; the previous state is unchanged.
+    """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     data = buffer.getvalue()

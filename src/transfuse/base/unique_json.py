@@ -1,4 +1,4 @@
-"""JSON in which every key stands once: of two values a reader would take one, without a word of the other."""
+"""JSON without duplicate keys, of which other readers would silently take one."""
 
 import json
 from pathlib import Path
@@ -6,19 +6,25 @@ from typing import Any
 
 
 def read_json(path: Path) -> Any:
-    """What a file in UTF-8 holds. Raises OSError, RecursionError, or ValueError for what is no JSON or ambiguous."""
+    """Return the content of a JSON file in UTF-8.
+
+    Raises:
+        OSError: the file cannot be read.
+        RecursionError: the nesting is too deep.
+        ValueError: the content is not JSON, or has a key twice.
+    """
     return parse_json(path.read_text(encoding="utf-8"))
 
 
 def parse_json(text: str) -> Any:
-    """What a text holds. Raises RecursionError, or ValueError for what is no JSON or ambiguous."""
-    return json.loads(text, object_pairs_hook=_once)
+    """Return the content of a JSON text; `read_json` lists the errors."""
+    return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is given twice")
-    return found
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{duplicate!r} is given twice")
+    return content

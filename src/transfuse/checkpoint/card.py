@@ -60,7 +60,7 @@ FINETUNED = MARKDOWN.from_string("""\
 {{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: {{ steps }} \
 steps on {{ samples }} samples of {{ data | code }}\
 {{ ", with %d teachers (part of the loss: %.4g)" % (teachers | length, schedule.distill) if teachers else "" }}\
-{{ ", believed by %s, sample by sample" % schedule.trust if schedule.trust != "even" else "" }}.
+{{ ", believed by %s, sample by sample" % schedule.teacher_weighting if schedule.trust != "uniform" else "" }}.
 
 {% if teachers %}
 | teacher |

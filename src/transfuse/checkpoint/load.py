@@ -31,7 +31,7 @@ from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
-from transfuse.network.registry import CLASSES
+from transfuse.network.registry import USER_CLASSES
 
 LAYERS = re.compile(r"(num|n)_(\w+_)?layers?")  # the entries of a configuration that count them
 SIZES = re.compile(r"(image|patch|hidden|intermediate|vocab)_size|num_channels")
@@ -187,7 +187,7 @@ def _model_class(config: PreTrainedConfig, directory: Path) -> type:
     if not config.architectures:
         return AutoModel
     name = config.architectures[0]
-    found = CLASSES.get(name) or getattr(transformers, name, None)
+    found = USER_CLASSES.get(name) or getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise CheckpointError(f"{directory}/config.json: architecture {name!r} is no model of transformers; correct it")
     expected = getattr(found, "config_class", None)

@@ -21,7 +21,9 @@ from transfuse.checkpoint.output import Overwrite, atomic_directory, write_json
 from transfuse.checkpoint.sentences import copy_sentence_files
 from transfuse.checkpoint.tensor_names import keep_tensor_names
 from transfuse.errors import CheckpointError, OutputError
-from transfuse.network.model import example_inputs, in_precision, model_output
+from transfuse.network.inputs import example_inputs
+from transfuse.network.outputs import model_output
+from transfuse.network.precision import as_dtype
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
@@ -123,7 +125,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
     same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
     models = with_eager_experts(copy.deepcopy(model, same)), reloaded
     inputs = cast(example_inputs(model.config), dtype)
-    expected, found = (model_output(in_precision(each, dtype).to("cpu"), inputs).double() for each in models)
+    expected, found = (model_output(as_dtype(each, dtype).to("cpu"), inputs).double() for each in models)
     if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(
             f"the written checkpoint computes something else: outputs off by {(expected - found).abs().max()}"
