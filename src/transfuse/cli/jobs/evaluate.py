@@ -3,47 +3,28 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from transfuse.base.budget import check_free_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import atomic_file
-from transfuse.cli.jobs.inspection import batches_of, fusible, inspect, ready
-from transfuse.config.options import Options
-from transfuse.data.samples import load_samples
-from transfuse.data.tasks import check_measurable, task
-from transfuse.errors import ConfigError
-from transfuse.evaluation.comparison import Evaluation, evaluation
+from transfuse.cli.jobs.inspection import fusible, inspect, ready
+from transfuse.config.options import Options, Settings
+from transfuse.data.tasks import check_measurable
+from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath as Line
-from transfuse.evaluation.evaluate import evaluate, predict_answers
+from transfuse.evaluation.evaluate import evaluate
 from transfuse.evaluation.evaluate import measure_path as walk
-from transfuse.evaluation.metrics import Predictions
-from transfuse.fusion.inputs import load
+from transfuse.evaluation.models import evaluate_models
 from transfuse.fusion.match import align
-from transfuse.fusion.plan import SINGLE, START, Estimate
-from transfuse.network.model import as_dtype
+from transfuse.fusion.plan import START, Estimate
 
 
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
-    """Every model on labelled data, the first beside the others."""
-    device = options.torch_device()
-    if len(set(models)) < len(models):
-        raise ConfigError(f"{next(name for name in models if models.count(name) > 1)}: given twice; give it once")
-    tasks = [task(each) for each in inspect(models, options, check_measurable)]
-    given = load_samples(data)
-    samples = [does.labelled(given).take(limit, options.seed) for does in tasks]
-    largest = max(load_empty(name, pickle=options.pickle_policy()).num_parameters() for name in models)
-    check_free_memory(2 * SINGLE * largest, device, "evaluating", progress.warn)  # as loaded, and in single precision
-    found: dict[str, Predictions] = {}
-    classes: dict[str, dict[int, str]] = {}
-    for index, name in enumerate(progress.track(models, "evaluating")):
-        model = as_dtype(load(name, options), torch.float32).to(device)
-        classes[name] = dict(model.config.id2label or {})
-        found[name] = predict_answers(model, batches_of(samples[index], model, name, options))
-        del model  # before the next one is loaded
-    measures = tuple(name for name in tasks[0].measures if all(name in does.measures for does in tasks))
-    return evaluation(found, classes, measures, options.seed)
+    """Evaluate every model on labeled data, and compare the first with the others."""
+    options.torch_device()
+    inspect(models, options, check_measurable)
+    shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+    return evaluate_models(models, data, limit, progress=progress, **shared)
 
 
 def path_job(

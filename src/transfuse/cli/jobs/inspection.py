@@ -1,8 +1,8 @@
 """What every command does first: see that checkpoints are there, readable, and of a kind it takes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
@@ -10,10 +10,11 @@ from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory, read_config
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer, task, with_model_ids
+from transfuse.data.tasks import task
 from transfuse.errors import SpecError
+from transfuse.evaluation.models import labeled_batches
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import check_models, load
 from transfuse.fusion.vocabulary import rows_of_words
@@ -66,10 +67,5 @@ def ready(
     loaded = [load(name, options) for name in models]
     rows_of_words(models, loaded, "same")
     networks = check_models(loaded, models, options)
-    batches = list(batches_of(samples, loaded[0], models[0], options))
+    batches = list(labeled_batches(samples, loaded[0], models[0], options))
     return networks, batches, calibrate(networks, models[0], calibration, options)
-
-
-def batches_of(samples: Samples, model: PreTrainedModel, name: str, options: Options) -> Iterator[Batch]:
-    """Prepared by the model's own processor, labelled with its own ids; one batch in memory at a time."""
-    return with_model_ids(model.config, samples).batches(model_preparer(name, model), options.batch_size)

@@ -17,7 +17,7 @@ from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory, read_config
 from transfuse.checkpoint.output import atomic_file
-from transfuse.cli.jobs.inspection import batches_of, fusible, inspect
+from transfuse.cli.jobs.inspection import fusible, inspect
 from transfuse.cli.output import standard
 from transfuse.cli.validation import check_report
 from transfuse.config.make import make
@@ -26,6 +26,7 @@ from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import check_measurable, task, with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
+from transfuse.evaluation.models import labeled_batches
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
 from transfuse.network.spec import Spec
@@ -152,7 +153,7 @@ def report_of(
     except SpecError:
         samples = None
     if samples is not None and fused is not None:
-        batches = list(batches_of(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
+        batches = list(labeled_batches(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
         found = measure(matched, fused, batches, samples.source, progress)
     return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, found, ways)
 
