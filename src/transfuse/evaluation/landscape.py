@@ -1,41 +1,54 @@
-"""The loss on the plane through three models in one basis.
+"""Measure the loss on the plane through three models in one basis.
 
-As in Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs" (2018), where the three are the
-ends and the bend of a curve: an orthonormal basis of the plane by Gram and Schmidt, and a grid of points on it.
+The method is that of Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs" (2018):
+Gram-Schmidt gives an orthonormal basis of the plane, on which a regular grid of points is measured.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfuse.alignment.exact.canonical_form import canonicalize
+from transfuse.alignment.interface import AlignContext
+from transfuse.alignment.methods import METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.lazy import Tensors
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.provenance import provenance
+from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.evaluation.metrics import Metrics
 from transfuse.merging.mean import mean
 from transfuse.network.layout import stored_names
-from transfuse.network.model import declaration, with_tensors
+from transfuse.network.model import Network, declaration, with_tensors
+from transfuse.network.symmetry import symmetric
 
-FLAT = 1e-2  # height of the third model over the line through the others, over its distance, that rounding may give
+FLAT = 1e-2  # height of the third model above the line through the others, over its distance, that rounding may cause
+OWN, AS_IT_IS, ALIGNED, WITHIN = (
+    "its own",
+    "as it is",
+    "aligned",
+    "was in it",
+)  # how a model came into the first's basis
 
 Position = tuple[float, float]
-Shares = tuple[float, float, float]  # of the three models, summing to one: where in the plane a point lies
+Shares = tuple[float, float, float]  # weights of the three models at a point of the plane; they sum to one
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Coordinates with the first model at 0, the second on the first axis, the third above it.
+    """Hold coordinates with the first model at 0, the second on the first axis, and the third above it.
 
     Distances are Euclidean, between all parameters as one vector.
 
     Attributes:
         base: distance of the second model.
-        along, height: position of the third.
+        along, height: position of the third model.
     """
 
     base: float
@@ -44,17 +57,17 @@ class Plane:
 
     @property
     def corners(self) -> tuple[Position, Position, Position]:
-        """Where the three models lie."""
+        """Return the positions of the three models."""
         return (0.0, 0.0), (self.base, 0.0), (self.along, self.height)
 
     def shares(self, x: float, y: float) -> Shares:
-        """How much of each model is in the point at (x, y); outside the triangle some are negative."""
+        """Return the weights of the models at the point (x, y); some are negative outside the triangle."""
         third = y / self.height
         second = (x - third * self.along) / self.base
         return 1 - second - third, second, third
 
     def grid(self, points: int, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The coordinates of `points` a side, around all models and `margin` of the longer side beyond them."""
+        """Return the coordinates of `points` a side, around all models and `margin` of the longer side beyond them."""
         sides = [(min(each), max(each)) for each in zip(*self.corners, strict=True)]
         beyond = margin * max(high - low for low, high in sides)
         x, y = (
@@ -65,7 +78,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Corner:
-    """A model of the plane. `how`: what brought it into the first one's basis."""
+    """Hold one of the three models. `how` says how it came into the first model's basis."""
 
     path: str
     how: str
@@ -75,7 +88,7 @@ class Corner:
 
 @dataclass(frozen=True)
 class Landscape:
-    """What was measured: `points[row][column]` at (x[column], y[row])."""
+    """Hold the measured grid: `points[row][column]` lies at (x[column], y[row])."""
 
     plane: Plane
     models: tuple[Corner, ...]
@@ -84,23 +97,23 @@ class Landscape:
     points: tuple[tuple[Metrics, ...], ...]
 
     def values(self, measure: str) -> list[list[float]]:
-        """One of the metrics at every point, row by row."""
+        """Return one of the metrics at every point, row by row."""
         return [[getattr(point, measure) for point in row] for row in self.points]
 
     def lowest(self) -> tuple[Position, Metrics]:
-        """The point of the grid of least loss, and its metrics."""
-        found = [
+        """Return the position of the grid point with the least loss, and its metrics."""
+        points = [
             ((x, y), point)
             for y, row in zip(self.y, self.points, strict=True)
             for x, point in zip(self.x, row, strict=True)
         ]
-        return min(found, key=lambda each: each[1].loss)
+        return min(points, key=lambda point: point[1].loss)
 
     def as_dict(self) -> dict[str, object]:
-        """Numbers alone; loss and accuracy as rows of `y` by columns of `x`."""
+        """Return all numbers, with loss and accuracy as rows of `y` by columns of `x`."""
         (x, y), least = self.lowest()
         return {
-            "models": [asdict(each) for each in self.models],
+            "models": [asdict(model) for model in self.models],
             "x": self.x,
             "y": self.y,
             "loss": self.values("loss"),
@@ -110,14 +123,56 @@ class Landscape:
         }
 
 
-def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str]) -> Plane:
-    """The plane through three models in one basis, given opened; `model` says which tensors are tied.
+def survey(
+    names: Sequence[str],
+    networks: Sequence[Network],
+    batches: Sequence[Batch],
+    points: int,
+    margin: float,
+    options: Options,
+    context: AlignContext,
+    progress: Progress,
+) -> Landscape:
+    """Measure three models and a grid of `points` a side on the plane through them, in the first model's basis.
 
     Raises:
-        ConfigError: they span none; `names` are what to call them.
+        TransfuseError: the models cannot be aligned, or they span no plane.
+    """
+    context = replace(context, progress=progress)
+    placed = [_in_first_basis(names, networks, index, options, context) for index in range(len(names))]
+    tensors, model = [each for each, _ in placed], networks[0].model
+    area = plane(model, tensors, names)
+    x, y = area.grid(points, margin)
+    positions = [*area.corners, *((across, up) for up in y for across in x)]
+    metrics = [
+        evaluate(with_tensors(model, mean(tensors, area.shares(*position))), batches)
+        for position in progress.track(positions, "measuring")
+    ]
+    corners, grid = metrics[: len(names)], metrics[len(names) :]
+    return Landscape(
+        plane=area,
+        models=tuple(
+            Corner(name, how, position, measured)
+            for name, (_, how), position, measured in zip(names, placed, area.corners, corners, strict=True)
+        ),
+        x=x,
+        y=y,
+        points=tuple(tuple(grid[row * points : (row + 1) * points]) for row in range(points)),
+    )
+
+
+def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str]) -> Plane:
+    """Return the plane through three models, given as unfused tensors in one basis.
+
+    Args:
+        model: says which tensors are tied.
+        names: of the models, for error messages.
+
+    Raises:
+        ConfigError: two models are the same, or the three lie on one line.
     """
     parameters, stored = dict(model.named_parameters()), stored_names(declaration(model))
-    own = [name for name in models[0] if stored[name] in parameters]  # tied ones once
+    own = [name for name in models[0] if stored[name] in parameters]  # tied tensors count once
     aa, ab, bb = 0.0, 0.0, 0.0
     for name in own:
         start, a, b = (each[name].double() for each in models)
@@ -133,23 +188,23 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
     return Plane(sqrt(aa), ab / sqrt(aa), height)
 
 
-def survey(
-    model: PreTrainedModel,
-    models: Sequence[Tensors],
-    shares: Iterable[Shares],
-    batches: Sequence[Batch],
-    each: Callable[[], object] = lambda: None,
-) -> list[Metrics]:
-    """Metrics of the weighted sums of three models in one basis; `model` gives the architecture.
+def _in_first_basis(
+    names: Sequence[str], networks: Sequence[Network], index: int, options: Options, context: AlignContext
+) -> tuple[Tensors, str]:
+    """Return a model's tensors in the first model's basis and canonical form, and how they came there.
 
-    Args:
-        each: called after every point.
+    A model that was fused into that basis is not aligned again: the plot is about its distance from the others, and
+    fitted layers resemble the parents' layers little.
     """
-    found = []
-    for share in shares:
-        found.append(evaluate(with_tensors(model, mean(models, share)), batches))
-        each()
-    return found
+    anchor, own = networks[0], networks[index]
+    if options.align == "none":
+        return own.tensors, AS_IT_IS
+    origin = "basis" if index == 0 else provenance(names[index], names[0])
+    if origin == "gauge":
+        return own.tensors, WITHIN
+    if origin == "basis":
+        return own.materialize(canonicalize(symmetric(own.spec), own.tensors)), OWN if index == 0 else WITHIN
+    return METHODS[options.align](anchor, own, context).carried, ALIGNED
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
