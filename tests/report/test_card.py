@@ -93,11 +93,11 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
         ({"align": "exact", "batch_size": 100}, []),
         ({"align": "none"}, ["--align", "none"]),
         (
-            {"align": "flow", "plan": "soft", "regularization": 0.06},
-            ["--align", "flow", "--regularization", "0.06"],
+            {"align": "flow", "flow": {"plan": "soft", "regularization": 0.06}},
+            ["--align", "flow", "--flow.regularization", "0.06"],
         ),
         ({"weights": (0.1, 2)}, ["--weights", "0.1,2.0"]),
-        ({"align": "flow", "keep": ("norms", "ffn")}, ["--align", "flow", "--keep", "norms,ffn"]),
+        ({"align": "flow", "flow": {"keep": ("norms", "ffn")}}, ["--align", "flow", "--flow.keep", "norms,ffn"]),
         ({"samples": 9, "batch_size": 3, "seed": 1}, ["--batch-size", "3", "--seed", "1", "--samples", "9"]),
         ({"dtype": "float16", "allow_pickle": True}, ["--allow-pickle", "--dtype", "float16"]),
     ],
@@ -105,6 +105,12 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
 )
 def test_the_command_names_what_differs_from_the_defaults(options: dict[str, Any], due: list[str]) -> None:
     assert shlex.split(command_line("out", record(["a", "b"], **options)))[6:] == due
+
+
+def test_a_record_of_an_earlier_version_gives_current_flags() -> None:
+    earlier = record(["a", "b"]) | {"options": {"align": "flow", "evidence": "weights", "plan": "hard", "seed": 0}}
+    due = ["--align", "flow", "--match-on", "weights", "--flow.plan", "hard"]
+    assert shlex.split(command_line("out", earlier))[6:] == due
 
 
 def test_the_split_that_was_taken_is_not_part_of_the_source() -> None:

@@ -1,4 +1,4 @@
-"""The model card of a fused checkpoint."""
+"""The model card of a fused or fine-tuned checkpoint, and the command that makes the checkpoint again."""
 
 import re
 import shlex
@@ -10,26 +10,27 @@ from jinja2 import Environment
 
 from transfuse.checkpoint.markdown import code, fenced, text
 from transfuse.config.options import Options
+from transfuse.config.renamed import with_current_names
 
-IN_MEMORY = "dataset in memory"
+DATASET_IN_MEMORY = "dataset in memory"
 COMMAND = "transfuse fuse"
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 MARKDOWN.filters.update(text=text, code=code, fenced=fenced)
-CARD = MARKDOWN.from_string("""\
+FUSED_CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
 
 # {{ name | text }}
 
-This is one model fused from {{ models | length }} with transfuse: aligned by
-`{{ options.align }}`{{ "" if options.align == "none" else " (evidence: %s)" % evidence }}, merged by \
-`{{ merge }}`, in the basis and shape of the first.
+This model was fused from {{ models | length }} models with transfuse: aligned by
+`{{ options.align }}`{{ "" if options.align == "none" else " (matched on: %s)" % match_on }}, merged by \
+`{{ merge }}`, in the basis and shape of the first model.
 
 | model | weight |
 |---|---|
-{% for each in models %}
-| {{ each.path | code if each.path else "passed in memory" }}{{ " (anchor)" if loop.first else "" }} | \
-{{ "%.4g" % each.weight }} |
+{% for model in models %}
+| {{ model.path | code if model.path else "passed in memory" }}{{ " (anchor)" if loop.first else "" }} | \
+{{ "%.4g" % model.weight }} |
 {% endfor %}
 
 {% if metrics %}
@@ -49,9 +50,7 @@ This is one model fused from {{ models | length }} with transfuse: aligned by
 
 Hashes of the inputs, versions, and diagnostics of every aligned space are in `transfuse.json`.
 """)
-
-
-FINETUNED = MARKDOWN.from_string("""\
+FINETUNED_CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
 
@@ -59,14 +58,14 @@ FINETUNED = MARKDOWN.from_string("""\
 
 {{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: {{ steps }} \
 steps on {{ samples }} samples of {{ data | code }}\
-{{ ", with %d teachers (part of the loss: %.4g)" % (teachers | length, schedule.distill) if teachers else "" }}\
-{{ ", believed by %s, sample by sample" % schedule.teacher_weighting if schedule.trust != "uniform" else "" }}.
+{{ ", with %d teachers (share of the loss: %.4g)" % (teachers | length, schedule.distill) if teachers else "" }}\
+{{ ", weighted per sample by %s" % schedule.teacher_weighting if schedule.teacher_weighting != "uniform" else "" }}.
 
 {% if teachers %}
 | teacher |
 |---|
-{% for each in teachers %}
-| {{ each.path | code if each.path else "passed in memory" }} |
+{% for teacher in teachers %}
+| {{ teacher.path | code if teacher.path else "passed in memory" }} |
 {% endfor %}
 
 {% endif %}
@@ -75,11 +74,11 @@ Schedule, hashes of the inputs, losses and versions are in `transfuse.json`.
 
 
 def finetuned_card(name: str, record: dict[str, Any]) -> str:
-    """Markdown with the front matter that the hub reads, for a fine-tuned model.
+    """Return the card of a fine-tuned model: Markdown, with the front matter that the Hub reads.
 
     Args:
-        name: of the directory that is written.
-        record: what `transfuse.json` holds.
+        name: name of the checkpoint's folder.
+        record: content of its `transfuse.json`.
     """
     base = record["finetuned"]["path"]
     header = {
@@ -87,69 +86,101 @@ def finetuned_card(name: str, record: dict[str, Any]) -> str:
         **({"base_model": [base], "base_model_relation": "finetune"} if base else {}),
         "tags": ["transfuse", *(["distillation"] if record["teachers"] else [])],
     }
-    return FINETUNED.render(**record, name=name, header=yaml.safe_dump(header, sort_keys=False))
+    return FINETUNED_CARD.render(**record, name=name, header=yaml.safe_dump(header, sort_keys=False))
 
 
 def model_card(name: str, record: dict[str, Any]) -> str:
-    """Markdown with the front matter that the hub reads.
+    """Return the card of a fused model: Markdown, with the front matter that the Hub reads.
 
     Args:
-        name: of the directory that is written.
-        record: what `transfuse.json` holds; `metrics`, if there, maps a label to accuracy, loss and samples.
+        name: name of the checkpoint's folder.
+        record: content of its `transfuse.json`; `metrics`, if present, maps labels to accuracy, loss and samples.
     """
-    bases = [each["path"] for each in record["models"] if each["path"] is not None]
+    bases = [model["path"] for model in record["models"] if model["path"] is not None]
     header = {
         "library_name": "transformers",
         **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
         "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['merge']}"],
     }
-    front, call = yaml.safe_dump(header, sort_keys=False), reproducing_call(name, record)
-    by_command = call.startswith(COMMAND)
-    return CARD.render(**{"metrics": None} | record, name=name, header=front, by_command=by_command, call=call)
+    call = reproducing_call(name, record)
+    values = {
+        "name": name,
+        "header": yaml.safe_dump(header, sort_keys=False),
+        "call": call,
+        "by_command": call.startswith(COMMAND),
+    }
+    return FUSED_CARD.render(**{"metrics": None} | record | values)
 
 
 def reproducing_call(name: str, record: Mapping[str, Any]) -> str:
-    """What makes the same model again: a command line, or a call in Python of what was passed in memory."""
-    passed = any(each["path"] is None for each in record["models"]) or str(record["data"]).startswith(IN_MEMORY)
-    return _python(name, record) if passed else command_line(name, record)
+    """Return what makes the same model again: a command line, or a Python call if anything was passed in memory."""
+    in_memory = any(model["path"] is None for model in record["models"])
+    in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
+    return _python_call(name, record) if in_memory else command_line(name, record)
 
 
 def command_line(name: str, record: Mapping[str, Any]) -> str:
-    """The command line that makes the same model again."""
-    words = [*COMMAND.split(), *(each["path"] for each in record["models"]), "-o", name]
-    if any(word.startswith("-") for word in words[2:-2]) or name.startswith("-"):
-        words = [*words[:2], *(_explicit(word) for word in words[2:-2]), "-o", _explicit(name)]
+    """Return the command line that makes the same model again."""
+    paths = [model["path"] for model in record["models"]]
+    if any(path.startswith("-") for path in (*paths, name)):
+        paths = [_not_a_flag(path) for path in paths]
+        name = _not_a_flag(name)
+    words = [*COMMAND.split(), *paths, "-o", name]
     if record["data"] is not None:
         words += ["--data", _source(record["data"])]
-    for option, value in non_default_options(record).items():
+    for option, value in _flat(non_default_options(record)).items():
         flag = f"--{option.replace('_', '-')}"
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
     return shlex.join(words)
 
 
-def _python(name: str, record: Mapping[str, Any]) -> str:
-    """The call that makes the same model again, given what was passed in memory."""
+def _python_call(name: str, record: Mapping[str, Any]) -> str:
+    """Return the call that makes the same model again, given what was passed in memory."""
     models = ", ".join(
-        repr(each["path"]) if each["path"] else f"model_{index}" for index, each in enumerate(record["models"], 1)
+        repr(model["path"]) if model["path"] else f"model_{index}" for index, model in enumerate(record["models"], 1)
     )
     data = record["data"]
-    source = "" if data is None else "data=dataset" if data.startswith(IN_MEMORY) else f"data={_source(data)!r}"
+    source = ""
+    if data is not None:
+        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={_source(data)!r}"
     options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({name!r})"
 
 
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that differ from their defaults."""
-    usual = Options().model_dump(mode="json")
-    return {name: value for name, value in record["options"].items() if value != usual.get(name)}
+    """Return the options of a record that differ from their defaults, under their current names."""
+    current, _ = with_current_names(Options, record["options"], {})
+    return _differences(current, Options().model_dump(mode="json"))
+
+
+def _differences(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from `defaults`; of nested options, those that do."""
+    different: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            if nested := _differences(value, defaults.get(name) or {}):
+                different[name] = nested
+        elif value != defaults.get(name):
+            different[name] = value
+    return different
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested options under dotted names, as flags spell them: flow.plan."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= (
+            {f"{name}.{inner}": each for inner, each in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return flat
 
 
 def _source(data: str) -> str:
-    """The place of samples, without the split that was taken from it."""
+    """Return the source of samples, without the split that was taken from it."""
     return re.sub(r" \(split [^()]*\)$", "", data)
 
 
-def _explicit(path: str) -> str:
+def _not_a_flag(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
