@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import cast
 from transfuse.network.families import declare
+from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import join_fused
-from transfuse.network.model import example_inputs, model_output
+from transfuse.network.outputs import model_output
 from transfuse.network.spec import Spec
 
 

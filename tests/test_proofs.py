@@ -9,7 +9,7 @@ from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import as_matrix, random_alignment
 from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
-from transfuse.alignment.transform import transform_all, transform_tensor_dict
+from transfuse.alignment.transform import transform_all, transform_tensor
 from transfuse.base.batch import cast
 from transfuse.errors import SpecError
 from transfuse.fusion.fuse import fuse
@@ -29,7 +29,7 @@ with_all_heads = pytest.mark.parametrize("case", [*CASES, *HEADS], ids=lambda ca
 
 def without_rotations(spec: Spec) -> Spec:
     """The same spaces, streams with no more than their permutations: needs no folding."""
-    streams = (Group.CENTRED, Group.ORTHOGONAL)
+    streams = (Group.CENTERED, Group.ORTHOGONAL)
     return restrict(
         spec, lambda space: Group.PERMUTATION if space.group in streams and space.units > 1 else space.group
     )
@@ -105,7 +105,7 @@ def test_mutation(case):
         gone = {space.name for space in axes[position].spaces()} - {s.name for axis in left for s in axis.spaces()}
         inside = {space.name for space in spec.spaces().values() if gone & {each.name for each in space.ancestors()}}
         kept = {space: chosen for space, chosen in maps.items() if space not in inside}
-        mutated = transform_tensor_dict(weights(case, model)[name], left, kept)
+        mutated = transform_tensor(weights(case, model)[name], left, kept)
         assert deviation(case, whole | dict.fromkeys(with_tied(model, {name}), mutated), reference) > 1e-6, (
             f"{name}, axis {position}: undetected"
         )

@@ -56,7 +56,7 @@ def test_a_model_comes_back(dtype: torch.dtype, world: World, run: Run) -> None:
     assert all(each["in_place_before"] < 0.1 and each["in_place_after"] == 1 for each in kinds.values())
     proof = found["recovery"]
     assert proof["match_on"] == "weights"
-    assert max(proof["hidden"], proof["fused"]) < 1e-5
+    assert max(proof["copy"], proof["fused"]) < 1e-5
     assert proof["plain"] > 0.1
 
 
@@ -85,7 +85,7 @@ def test_a_model_without_a_head_comes_back(world: World, run: Run) -> None:
     torch.manual_seed(0)
     ViTModel(ViTConfig(**SIZES)).save_pretrained(world.here / "bare")
     proof = examined(run, world.here / "bare")["recovery"]
-    assert proof["hidden"] is None
+    assert proof["copy"] is None
     assert proof["fused"] < 1e-5 < 0.1 < proof["plain"]
 
 
@@ -102,7 +102,7 @@ def test_a_declaration_that_is_not_true(world: World, run: Run, monkeypatch: pyt
 def test_a_model_that_does_not_come_back(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_fusion, "fuse", partial(fuse, align="none"))
     found = examined(run, world.a, status=1)
-    assert "does not come back" in found["problems"][0]
+    assert "the model is not recovered" in found["problems"][0]
     assert found["recovery"]["fused"] == pytest.approx(found["recovery"]["plain"], rel=1e-3)
 
 

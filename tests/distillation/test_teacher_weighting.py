@@ -6,7 +6,7 @@ from cases import CASES
 
 from transfuse.base.batch import IGNORED_LABEL, sample_indices
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities, teacher_weights
-from transfuse.network.model import predict
+from transfuse.network.outputs import predict
 
 BY_NAME = {case.name: case for case in CASES}
 

@@ -24,7 +24,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.finetuning.trainer import Feed
-from transfuse.network.model import predict
+from transfuse.network.outputs import predict
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
 QUICK = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 16, "device": "cpu"}

@@ -9,7 +9,8 @@ from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import IGNORED_LABEL, cast
 from transfuse.merging.output_head import fit_output_head, output_head
 from transfuse.merging.split import Split
-from transfuse.network.model import declaration, predict
+from transfuse.network.model import declaration
+from transfuse.network.outputs import predict
 
 BY_NAME = {case.name: case for case in CASES}
 FITTED = {

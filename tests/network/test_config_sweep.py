@@ -29,7 +29,7 @@ from transfuse.network.field_roles import (
     known_fields,
 )
 from transfuse.network.layout import unfused
-from transfuse.network.model import model_output
+from transfuse.network.outputs import model_output
 
 MODELS = [*CASES, *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "T5")))]
 FAMILIES = sorted({case.configure().model_type for case in MODELS})

@@ -46,7 +46,7 @@ def test_an_unknown_architecture_names_the_near_ones():
 
 
 def test_stream_behind_norms_rotates_and_a_bare_reader_takes_that_away():
-    assert symmetric(spec()).spaces()["stream"].group is Group.CENTRED
+    assert symmetric(spec()).spaces()["stream"].group is Group.CENTERED
     s = Builder("toy")
     x = s.join("sum", s.free("a", 4), s.free("b", 4))
     s.linear("head", x, s.fixed("class", 2))

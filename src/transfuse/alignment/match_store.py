@@ -95,7 +95,7 @@ class SolverState:
 
 
 def _written(match: Match) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    chosen = match.map.taken()
+    chosen = match.map.materialized()
     fields = {name: values for name, values in vars(chosen).items() if isinstance(values, Tensor)}
     if fields.get("backward") is fields.get("forward"):
         fields.pop("backward", None)
@@ -118,40 +118,40 @@ class Shelved(Map):
     store: Store
     name: str
 
-    def taken(self) -> Map:
+    def materialized(self) -> Map:
         entry = self.store.read(self.name)
         if entry is None:
             raise OutputError(f"{self.store.path(self.name)}: was removed or damaged meanwhile; run this again")
         return _read(entry.tensors, entry.facts)
 
     def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.taken().push(values)
+        return self.materialized().push(values)
 
     def pull(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.taken().pull(values)
+        return self.materialized().pull(values)
 
     def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.taken().scale(values)
+        return self.materialized().scale(values)
 
     def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.taken().scale_back(values)
+        return self.materialized().scale_back(values)
 
     def exactness(self) -> float:
-        return self.taken().exactness()
+        return self.materialized().exactness()
 
     def plan(self) -> Float[Tensor, "*within source target"]:
-        return self.taken().plan()
+        return self.materialized().plan()
 
     @property
     def units(self) -> tuple[int, int]:
-        return self.taken().units
+        return self.materialized().units
 
     @property
-    def within(self) -> int:
-        return self.taken().within
+    def parent_axes(self) -> int:
+        return self.materialized().parent_axes
 
     def entropy(self) -> float:
-        return self.taken().entropy()
+        return self.materialized().entropy()
 
     def support(self) -> float:
-        return self.taken().support()
+        return self.materialized().support()

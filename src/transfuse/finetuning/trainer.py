@@ -18,7 +18,7 @@ from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.finetuning.schedule import Schedule
-from transfuse.network.model import logits
+from transfuse.network.outputs import logits
 
 KEPT = 2**31  # bytes of prepared images that are kept between epochs; more are prepared anew each time
 
@@ -90,7 +90,7 @@ class Distiller(Trainer):
     def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
         """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
         heat, even = self.schedule.temperature, [1 / len(self.teachers)] * len(self.teachers)
-        target = ensemble_probabilities(TEACHER_WEIGHTING[self.schedule.trust], self.teachers, even, inputs, heat)
+        target = ensemble_probabilities(TEACHER_WEIGHTING[self.schedule.teacher_weighting], self.teachers, even, inputs, heat)
         return heat**2 * cross_entropy(found / heat, target)
 
 

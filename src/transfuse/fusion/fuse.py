@@ -24,7 +24,8 @@ from transfuse.fusion.record import Origin, describe
 from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import of_words
 from transfuse.merging.methods import MERGE_METHODS, MergeRequest
-from transfuse.network.model import declaration, stored_as, with_tensors
+from transfuse.network.model import declaration, with_tensors
+from transfuse.network.precision import stored_as
 
 
 @dataclass(frozen=True)

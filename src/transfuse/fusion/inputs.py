@@ -20,20 +20,15 @@ from transfuse.checkpoint.load import load_empty, load_model, local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
+from transfuse.config.validation import unknown_merge
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.plan import START, Estimate
 from transfuse.fusion.record import Origin, origin
 from transfuse.fusion.vocabulary import Rows, recode, rows_of_words
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import (
-    Network,
-    checked_declaration,
-    compute_dtype,
-    declaration,
-    matmul_dtype,
-    network,
-)
+from transfuse.network.model import Network, checked_declaration, declaration, network
+from transfuse.network.precision import compute_dtype, matmul_dtype
 from transfuse.network.registry import load_families
 
 Model: TypeAlias = str | Path | PreTrainedModel
@@ -83,9 +78,11 @@ def open_models(
         TransfuseError: a model cannot be read, the models do not fit each other, or memory does not suffice.
     """
     check_models_given(models)
-    options.check_data(has_data, {})
     options.normalized_weights(len(models))
     load_families(options.spec)
+    if unknown := unknown_merge(options.merge):
+        raise ConfigError(f"merge: {unknown}")
+    options.check_data(has_data, {})
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     estimate = Estimate(empty, options)

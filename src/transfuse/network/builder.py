@@ -73,7 +73,7 @@ class Builder:
 
     def rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> Normed:
         """RMSNorm in front of a branch, which alone reads its output."""
-        self.ops.append(Norm(name, space, centres=False, bias=None, offset=offset))
+        self.ops.append(Norm(name, space, centers=False, bias=None, offset=offset))
         return Normed(space, name)
 
     def post_norm(self, name: str, space: Axis, bias: str | None = "bias") -> None:
@@ -82,14 +82,14 @@ class Builder:
 
     def post_rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> None:
         """RMSNorm that what follows stands on."""
-        self.ops.append(Norm(name, space, centres=False, bias=None, offset=offset, part=self._norm_part()))
+        self.ops.append(Norm(name, space, centers=False, bias=None, offset=offset, part=self._norm_part()))
 
     def _norm_part(self) -> str:
         return "head" if self.part == "head" else "norms"
 
     def show(self, norm: str) -> None:
         """Declare that a norm's output is also an output of the network."""
-        self.ops = [replace(op, shown=True) if isinstance(op, Norm) and op.name == norm else op for op in self.ops]
+        self.ops = [replace(op, is_output=True) if isinstance(op, Norm) and op.name == norm else op for op in self.ops]
 
     def layer_scale(self, name: str, space: Space, writer: str) -> None:
         """A factor per unit on what the linear map `writer` puts out."""

@@ -7,12 +7,12 @@ from runpy import run_path
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
+from transfuse.config.literals import MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError, SpecError, first_line
 from transfuse.network.families import FAMILIES, Family
 
-GROUP = "transfuse.families"  # entry points: modules that call `register` when imported
-CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
-_seen: set[str] = set()  # what has been imported: importing again would make its classes anew
+USER_CLASSES: dict[str, type[PreTrainedModel]] = {}  # models that users have registered, by name
+_imported: set[str] = set()  # what has been imported: importing again would make its classes anew
 
 
 def register(architecture: str | type[PreTrainedModel], declaration: Family) -> None:
@@ -39,7 +39,7 @@ def register(architecture: str | type[PreTrainedModel], declaration: Family) -> 
     config = getattr(architecture, "config_class", None)
     if config is None or not config.model_type:
         raise SpecError(f"{architecture.__name__} needs a config_class with a model_type")
-    CLASSES[architecture.__name__] = architecture
+    USER_CLASSES[architecture.__name__] = architecture
     FAMILIES[architecture.__name__] = declaration
     if config.model_type not in CONFIG_MAPPING:
         AutoConfig.register(config.model_type, config)
@@ -51,22 +51,23 @@ def load_families(file: str | None = None) -> None:
     Raises:
         ConfigError: the file, or a plugin, cannot be imported or registers nothing.
     """
-    for point in entry_points(group=GROUP):
-        if point.value not in _seen:
+    for point in entry_points(group=PLUGINS):
+        if point.value not in _imported:
             try:
                 point.load()
             except Exception as error:  # whatever a plugin's code does
                 raise ConfigError(f"plugin {point.name} cannot be imported: {first_line(error)}") from error
-            _seen.add(point.value)
-    if file is None or str(Path(file).resolve()) in _seen:
+            _imported.add(point.value)
+    if file is None or str(Path(file).resolve()) in _imported:
         return
-    path, before = Path(file), {**FAMILIES}
+    path = Path(file)
+    before = {**FAMILIES, **MERGE_METHODS}
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"spec: {file} is no Python file; give one that calls transfuse.register")
     try:
         run_path(str(path), run_name=path.stem)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"spec: {file} fails with {type(error).__name__}: {first_line(error)}") from error
-    if before == FAMILIES:
+    if before == {**FAMILIES, **MERGE_METHODS}:
         raise ConfigError(f"spec: {file} registers nothing; end it with transfuse.register(MODEL, DECLARATION)")
-    _seen.add(str(path.resolve()))
+    _imported.add(str(path.resolve()))

@@ -25,7 +25,7 @@ class Group(StrEnum):
     """Behind RMSNorm, or an odd activation."""
     ORTHOGONAL = "orthogonal"
     """Rotations and reflections: RMSNorm's residual stream."""
-    CENTRED = "centred orthogonal"
+    CENTERED = "centered orthogonal"
     """Orthogonal maps that fix the all-ones vector: LayerNorm's residual stream."""
     COMPLEX = "scaled rotation"
     """Of a plane: what commutes with a rotary position."""
@@ -185,9 +185,9 @@ class Diagonal(Axis):
         return f"diag({self.axis})"
 
 
-def bare(axis: Axis) -> Axis:
+def without_direction(axis: Axis) -> Axis:
     """The axis without its direction."""
-    return bare(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
+    return without_direction(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
 
 
 class Mode(StrEnum):
@@ -226,21 +226,21 @@ def leaves(axis: Axis, mode: Mode = Mode.WRITES) -> list[tuple[Space, Mode]]:
     raise TypeError(f"{axis} is not one product of spaces; open the declaration first")
 
 
-Piece = tuple[list[int], Axis]
+Term = tuple[list[int], Axis]
 
 
-def pieces(axis: Axis) -> list[Piece]:
+def axis_terms(axis: Axis) -> list[Term]:
     """The terms of an axis without `+`, each with its entries along the axis in memory order."""
     match axis:
         case Concat():
-            found: list[Piece] = []
+            found: list[Term] = []
             start = 0
             for part in axis.parts:
-                found += [([start + entry for entry in entries], term) for entries, term in pieces(part)]
+                found += [([start + entry for entry in entries], term) for entries, term in axis_terms(part)]
                 start += part.size
             return found
         case Dual() | Diagonal():
-            return [(entries, type(axis)(term)) for entries, term in pieces(axis.axis)]
+            return [(entries, type(axis)(term)) for entries, term in axis_terms(axis.axis)]
         case Product():
             terms: list[tuple[list[int], tuple[Axis, ...]]] = [([0], ())]
             for factor in axis.factors:
@@ -248,7 +248,7 @@ def pieces(axis: Axis) -> list[Piece]:
                 terms = [
                     ([outer * size + inner for outer in before for inner in entries], (*factors, term))
                     for before, factors in terms
-                    for entries, term in pieces(factor)
+                    for entries, term in axis_terms(factor)
                 ]
             return [(entries, Product(factors)) for entries, factors in terms]
     return [(list(range(axis.size)), axis)]

@@ -74,11 +74,11 @@ class Norm:
 
     name: str
     space: Axis
-    centres: bool = True
+    centers: bool = True
     bias: str | None = "bias"
     offset: float = 0.0
     part: str = "norms"
-    shown: bool = False
+    is_output: bool = False
 
     @property
     def gain(self) -> str:

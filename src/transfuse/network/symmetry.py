@@ -27,7 +27,7 @@ def symmetric(spec: Spec) -> Spec:
     gain stays (its output is the stream itself, the network's output, or meets a tied matrix), its units are only
     permuted, and behind RMSNorm also turned round.
     """
-    root = _components(spec)
+    root = _roots(spec)
     names = {
         top: "stream" if index == 0 else f"stream.{index}" for index, top in enumerate(dict.fromkeys(root.values()))
     }
@@ -53,10 +53,10 @@ def _group(spec: Spec, stream: set[str]) -> Group:
         for axis in linear.reads
         for space in axis.spaces()
     )
-    centred = any(norm.centres for norm in norms) or not norms
-    if bare_readers or any(norm.shown or not spec.readers(norm) for norm in norms):
+    centred = any(norm.centers for norm in norms) or not norms
+    if bare_readers or any(norm.is_output or not spec.readers(norm) for norm in norms):
         return Group.PERMUTATION if centred else Group.SIGNED
-    return Group.CENTRED if centred else Group.ORTHOGONAL
+    return Group.CENTERED if centred else Group.ORTHOGONAL
 
 
 def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
@@ -69,7 +69,7 @@ def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
     return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(change)) for op in spec.ops))
 
 
-def _components(spec: Spec) -> dict[str, str]:
+def _roots(spec: Spec) -> dict[str, str]:
     """Union-find over the junctions: the first space of every joined one's component."""
     parent: dict[str, str] = {}
 
@@ -101,22 +101,22 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
-        if isinstance(op, Norm) and isinstance(op.space, Space) and spec.readers(op) and not op.shown:
+        if isinstance(op, Norm) and isinstance(op.space, Space) and spec.readers(op) and not op.is_output:
             _fold_norm(op, spec.readers(op), folded)
         if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
     for op in spec.ops:
-        if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTRED:
-            _centre(op, folded)
+        if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTERED:
+            _center(op, folded)
     return folded
 
 
-def _centre(op: Writer, tensors: Lazy) -> None:
+def _center(op: Writer, tensors: Lazy) -> None:
     for name, axes in op.tensors().items():
-        tensors.change(name, partial(_centred, axes.index(op.writes)))
+        tensors.change(name, partial(_centered, axes.index(op.writes)))
 
 
-def _centred(position: int, values: Tensor) -> Tensor:
+def _centered(position: int, values: Tensor) -> Tensor:
     return values - values.mean(position, keepdim=True)
 
 
@@ -137,7 +137,7 @@ def _fold_norm(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     tensors.change(norm.gain, torch.ones_like)
 
 
-def _moved(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> Tensor:
+def _shifted_bias(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> Tensor:
     return bias + matrix() @ shift
 
 
@@ -148,7 +148,7 @@ def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     if all(reader.bias for reader in readers):
         for reader in readers:
             bias, matrix = f"{reader.name}.{reader.bias}", tensors.thunk(reader.matrix)
-            tensors.change(bias, partial(_moved, matrix, shift))
+            tensors.change(bias, partial(_shifted_bias, matrix, shift))
         tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():
         raise SpecError(

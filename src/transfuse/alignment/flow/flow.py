@@ -13,12 +13,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from transfuse.activations.hooks import STACK_SEPARATOR, HookPoint
+from transfuse.activations.hook_points import STACK_SEPARATOR, HookPoint
 from transfuse.alignment.exact.coordinate_descent import solve_one
 from transfuse.alignment.exact.evidence import Evidence as NestedEvidence
 from transfuse.alignment.flow.policy import Policy, Strength
 from transfuse.alignment.match_store import MatchStore
-from transfuse.alignment.transform import transform_tensor_dict
+from transfuse.alignment.transform import transform_tensor
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import Values
@@ -149,7 +149,7 @@ def from_weights(spec: Spec, source: Tensors, target: Tensors) -> Evidence:
         position = axes.index(op.writes)
         x, y = (
             tensor.movedim(position, -1).reshape(-1, tensor.shape[position])
-            for tensor in (transform_tensor_dict(source[name], axes, maps), target[name])
+            for tensor in (transform_tensor(source[name], axes, maps), target[name])
         )
         return moments(x, y)
 

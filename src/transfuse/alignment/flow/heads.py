@@ -7,7 +7,7 @@ a plan would mix what must stay apart: those heads stay nested and are matched b
 
 from dataclasses import replace
 
-from transfuse.network.space import Axis, Dual, Group, Product, Space, bare
+from transfuse.network.space import Axis, Dual, Group, Product, Space, without_direction
 from transfuse.network.spec import Linear, Spec
 
 
@@ -17,7 +17,7 @@ def without_scales(spec: Spec) -> Spec:
     def change(axis: Axis) -> Axis:
         match axis:
             case Product():
-                kept = tuple(change(factor) for factor in axis.factors if not _single(bare(factor)))
+                kept = tuple(change(factor) for factor in axis.factors if not _single(without_direction(factor)))
                 return kept[0] if len(kept) == 1 else Product(kept)
             case Dual():
                 return Dual(change(axis.axis))
@@ -32,7 +32,7 @@ def _single(axis: Axis) -> bool:
 
 def flat_heads(spec: Spec) -> set[str]:
     """Names of the head spaces around nothing but channels that any invertible matrix may mix."""
-    axes = [bare(axis) for each in spec.tensors().values() for axis in each]
+    axes = [without_direction(axis) for each in spec.tensors().values() for axis in each]
     inner = [axis for axis in axes if isinstance(axis, Product)]
     flat = {axis.factors[0] for axis in inner if _is_flat(axis)}
     others = {space for axis in axes if not (isinstance(axis, Product) and _is_flat(axis)) for space in axis.spaces()}
@@ -40,7 +40,7 @@ def flat_heads(spec: Spec) -> set[str]:
 
 
 def _is_flat(axis: Product) -> bool:
-    inner = bare(axis.factors[-1])
+    inner = without_direction(axis.factors[-1])
     return len(axis.factors) == 2 and isinstance(inner, Space) and inner.group is Group.LINEAR
 
 
@@ -69,7 +69,7 @@ def head_counts(spec: Spec) -> dict[str, int]:
     for op in spec.linears():
         if is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
-            outer, inner = op.writes.factors[0], bare(op.writes.factors[-1])
+            outer, inner = op.writes.factors[0], without_direction(op.writes.factors[-1])
             assert isinstance(inner, Space)
             found[op.name] = found[f"{inner.name}.shared"] = outer.size
     return found
@@ -85,7 +85,7 @@ def shared_queries(spec: Spec) -> Spec:
     for op in spec.ops:
         if isinstance(op, Linear) and is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
-            inner = bare(op.writes.factors[-1])
+            inner = without_direction(op.writes.factors[-1])
             if isinstance(inner, Space) and _met_by_a_dual(spec, inner):
                 shared = Space(f"{inner.name}.shared", op.writes.size)
                 op = replace(op, writes=meeting.setdefault(inner.name, shared))

@@ -61,7 +61,7 @@ WEIGHTED = ("scalar", "matrix")  # those that look at activations
 
 
 def _mixed(skip: Map, branch: Map, share: Tensor) -> Matrix:
-    pairs = zip(_matrices(skip.taken()), _matrices(branch.taken()), strict=True)
+    pairs = zip(_matrices(skip.materialized()), _matrices(branch.materialized()), strict=True)
     return Matrix(*(left * share.to(left) + right.to(left) * (1 - share.to(left)) for left, right in pairs))
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from transfuse.alignment.flow import policy as paper_policies
 from transfuse.alignment.flow.policy import Strength
-from transfuse.config.literals import Cost, FlowOptions
+from transfuse.config.flow_options import FlowOptions
+from transfuse.config.literals import Cost
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.network.space import Axis, Group
 from transfuse.network.spec import Concatenation, Junction, Norm, Op, Spec, Writer

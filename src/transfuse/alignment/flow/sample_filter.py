@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, first_samples, labels_of, mean_per_sample
 from transfuse.errors import DataError
-from transfuse.network.model import predict
+from transfuse.network.outputs import predict
 
 
 def low_loss_samples(

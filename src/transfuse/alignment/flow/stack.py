@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from transfuse.activations.hooks import STACK_SEPARATOR
+from transfuse.activations.hook_points import STACK_SEPARATOR
 from transfuse.alignment.flow.heads import flat_heads, is_flat
 from transfuse.base.lazy import Lazy, Tensors
-from transfuse.network.space import Dual, Product, Space, bare
+from transfuse.network.space import Dual, Product, Space, without_direction
 from transfuse.network.spec import Linear, Op, Spec
 
 
@@ -36,7 +36,7 @@ def joint_queries(spec: Spec) -> Spec:
 
 def _channels(op: Linear) -> str | None:
     """The name of the innermost space that a projection writes, if it is nested."""
-    inner = bare(op.writes.factors[-1]) if isinstance(op.writes, Product) else None
+    inner = without_direction(op.writes.factors[-1]) if isinstance(op.writes, Product) else None
     return inner.name if isinstance(inner, Space) else None
 
 

@@ -1,7 +1,7 @@
 """BEiT (Bao et al., 2022): a ViT with layer scale and a bias for each head and relative position."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention_of, feed_forward, linear_head
+from transfuse.network.families.parts import Config, attention_with_heads, feed_forward, linear_head
 from transfuse.network.families.vit import pair, patches
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
@@ -45,7 +45,7 @@ def _trunk(s: Builder, config: Config, p: str) -> Space:
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         head = shared or s.free(f"{i}.head", heads)
-        axes = attention_of(s, i, head, width // heads)
+        axes = attention_with_heads(s, i, head, width // heads)
         attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
 
         s.part = "attention"

@@ -6,7 +6,7 @@ from functools import partial
 import transformers
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Trunk, behind, language_head, linear_head
+from transfuse.network.families.parts import Config, Trunk, language_head, linear_head, normed_output
 from transfuse.network.spec import Spec
 
 MakeTrunk = Callable[[Builder, Config, str], Trunk]
@@ -48,8 +48,8 @@ def _declare(
 
 
 def _scores(s: Builder, config: Config, trunk: Trunk, name: str, bias: str | None = "bias") -> None:
-    linear_head(s, behind(s, trunk), name, config.num_labels, bias)
+    linear_head(s, normed_output(s, trunk), name, config.num_labels, bias)
 
 
 def _bare(s: Builder, config: Config, trunk: Trunk) -> None:
-    behind(s, trunk)
+    normed_output(s, trunk)

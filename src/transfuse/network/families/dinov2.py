@@ -1,7 +1,7 @@
 """DINOv2 (Oquab et al., 2023): a ViT with layer scale and, in the largest, a SwiGLU."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention, feed_forward, gated
+from transfuse.network.families.parts import Config, attention, feed_forward, gated_feed_forward
 from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
 
@@ -50,7 +50,7 @@ def _trunk(s: Builder, config: Config, p: str) -> Normed:
         units = int(width * config.mlp_ratio)
         if config.use_swiglu_ffn:
             names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
-            gated(s, i, h, (units * 2 // 3 + 7) // 8 * 8, mlp, names, "bias")
+            gated_feed_forward(s, i, h, (units * 2 // 3 + 7) // 8 * 8, mlp, names, "bias")
             last = names[-1]
         else:
             last = f"{block}.mlp.fc2"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import head_size, project, rotary_heads, transform
-from transfuse.network.families.parts import Attention, Config, Trunk, normed_queries
+from transfuse.network.families.parts import Attention, Config, Trunk, normed_attention
 from transfuse.network.space import Space
 
 Queries = Callable[[Builder, Config, int, str], Attention]
@@ -47,7 +47,7 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
         block = f"{p}layers.{i}"
         attended, mlp = s.free(f"{i}.attention", config.hidden_size), s.free(f"{i}.mlp", config.hidden_size)
         s.part = "attention"
-        axes = normed_queries(
+        axes = normed_attention(
             s,
             i,
             config.num_attention_heads,
@@ -79,7 +79,7 @@ def _gemma2_queries(s: Builder, config: Config, i: int, block: str) -> Attention
 
 
 def _gemma3_queries(s: Builder, config: Config, i: int, block: str) -> Attention:
-    return normed_queries(
+    return normed_attention(
         s,
         i,
         config.num_attention_heads,

@@ -6,7 +6,7 @@ from operator import add
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped
+from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped_attention
 from transfuse.network.space import Axis, Product
 
 
@@ -22,7 +22,7 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
     x = word
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
-        axes = grouped(s, i, heads, heads, size, rotary)
+        axes = grouped_attention(s, i, heads, heads, size, rotary)
         attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
 
         s.part = "attention"

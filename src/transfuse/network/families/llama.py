@@ -8,10 +8,19 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Attention, Config, Reads, Trunk, declared, gated, gated_units, grouped
+from transfuse.network.families.parts import (
+    Attention,
+    Config,
+    Readable,
+    Trunk,
+    declared_setting,
+    gated_feed_forward,
+    gated_units,
+    grouped_attention,
+)
 from transfuse.network.space import Space
 
-Branch = Callable[[Builder, Config, int, str, Reads, Space], None]  # builder, config, layer, block, reads, writes
+Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder, config, layer, block, reads, writes
 
 
 def pre_norm(attend: Branch, transform: Branch) -> decoder.MakeTrunk:
@@ -46,11 +55,11 @@ def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
     """Query heads in groups, all or some of their channels rotary."""
     size = head_size(config)
     share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
-    return grouped(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
+    return grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
 
 
 def project(
-    s: Builder, block: str, reads: Reads, axes: Attention, writes: Space, bias: str | None, out: str | None
+    s: Builder, block: str, reads: Readable, axes: Attention, writes: Space, bias: str | None, out: str | None
 ) -> None:
     """The four projections, `bias` of the first three and `out` of the last."""
     s.linear(f"{block}.self_attn.q_proj", reads, axes.q, bias)
@@ -59,29 +68,31 @@ def project(
     s.linear(f"{block}.self_attn.o_proj", axes.context, writes, out)
 
 
-def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """Attention of Llama and Mistral."""
-    bias = "bias" if declared(config, "attention_bias") else None
+    bias = "bias" if declared_setting(config, "attention_bias") else None
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
 
 
-def transform(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """The SwiGLU."""
     names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
-    gated(s, i, reads, config.intermediate_size, writes, names, "bias" if declared(config, "mlp_bias") else None)
+    gated_feed_forward(
+        s, i, reads, config.intermediate_size, writes, names, "bias" if declared_setting(config, "mlp_bias") else None
+    )
 
 
-def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     project(s, block, reads, rotary_heads(s, config, i), writes, "bias", None)
 
 
-def _phi3_attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def _phi3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     axes = rotary_heads(s, config, i)
     s.linear(f"{block}.self_attn.qkv_proj", reads, axes.q + axes.k + axes.v, bias=None)
     s.linear(f"{block}.self_attn.o_proj", axes.context, writes, bias=None)
 
 
-def _phi3_transform(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def _phi3_transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     gate, up = gated_units(s, i, config.intermediate_size)
     s.linear(f"{block}.mlp.gate_up_proj", reads, gate + up, bias=None)
     s.linear(f"{block}.mlp.down_proj", up, writes, bias=None)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import (
     Config,
-    Reads,
+    Readable,
     Trunk,
-    behind,
     gated_units,
-    grouped,
+    grouped_attention,
     linear_head,
     masked_head,
+    normed_output,
 )
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec, Tokens
@@ -26,7 +26,7 @@ def masked_language_model(config: Config) -> Spec:
     trunk = _trunk(s, config, "model.")
     biases = ("bias" if config.classifier_bias else None, _norm_bias(config), "bias" if config.decoder_bias else None)
     names = ("head.dense", "head.norm", "decoder")
-    masked_head(s, config, behind(s, trunk), trunk.vocabulary, trunk.word, names, biases)
+    masked_head(s, config, normed_output(s, trunk), trunk.vocabulary, trunk.word, names, biases)
     return s.build()
 
 
@@ -36,7 +36,7 @@ def classifier(config: Config) -> Spec:
     trunk = _trunk(s, config, "model.")
     s.part = "head"
     guess = s.free("guess", config.hidden_size)
-    s.linear("head.dense", behind(s, trunk), guess, "bias" if config.classifier_bias else None)
+    s.linear("head.dense", normed_output(s, trunk), guess, "bias" if config.classifier_bias else None)
     s.post_norm("head.norm", guess, _norm_bias(config))
     linear_head(s, guess, "classifier", config.num_labels)
     return s.build()
@@ -45,7 +45,7 @@ def classifier(config: Config) -> Spec:
 def model(config: Config) -> Spec:
     """ModernBertModel."""
     s = Builder("modernbert")
-    behind(s, _trunk(s, config, ""))
+    normed_output(s, _trunk(s, config, ""))
     return s.build()
 
 
@@ -75,11 +75,11 @@ def _trunk(s: Builder, config: Config, p: str) -> Trunk:
     x: Space = word
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
-        axes = grouped(s, i, heads, heads, width // heads)
+        axes = grouped_attention(s, i, heads, heads, width // heads)
         attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
 
         s.part = "attention"
-        h: Reads = s.norm(f"{block}.attn_norm", x, norm_bias) if i else x  # the first block has just been normed
+        h: Readable = s.norm(f"{block}.attn_norm", x, norm_bias) if i else x  # the first block has just been normed
         s.linear(f"{block}.attn.Wqkv", h, axes.q + axes.k + axes.v, bias)
         s.linear(f"{block}.attn.Wo", axes.context, attended, bias)
         x = s.join(f"{i}.middle", x, attended)

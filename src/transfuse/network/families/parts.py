@@ -8,10 +8,10 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.space import Axis, Group, Space
 
 Config = Any  # each family's own configuration class
-Reads = Axis | Normed
+Readable = Axis | Normed
 
 
-def declared(config: Config, name: str) -> Any:
+def declared_setting(config: Config, name: str) -> Any:
     """Return a setting; None where the class does not declare it, so that a note in config.json means nothing."""
     return getattr(config, name, None) if name in {field.name for field in fields(type(config))} else None
 
@@ -28,16 +28,18 @@ class Attention:
 
 def attention(s: Builder, name: object, heads: int, size: int) -> Attention:
     """Heads whose channels meet nothing but each other: any invertible map between Q and K, and behind V."""
-    return attention_of(s, name, s.free(f"{name}.head", heads), size)
+    return attention_with_heads(s, name, s.free(f"{name}.head", heads), size)
 
 
-def attention_of(s: Builder, name: object, head: Space, size: int) -> Attention:
+def attention_with_heads(s: Builder, name: object, head: Space, size: int) -> Attention:
     """The same of heads that other tensors know too, or other layers."""
     qk, v = (s.free(f"{name}.{kind}", size, Group.LINEAR, within=head) for kind in ("qk", "v"))
     return Attention(head * qk, head * ~qk, head * v, head * v)
 
 
-def grouped(s: Builder, name: object, heads: int, groups: int, size: int, rotary: int | None = None) -> Attention:
+def grouped_attention(
+    s: Builder, name: object, heads: int, groups: int, size: int, rotary: int | None = None
+) -> Attention:
     """Rotary heads that share keys and values in groups.
 
     Args:
@@ -53,7 +55,7 @@ def grouped(s: Builder, name: object, heads: int, groups: int, size: int, rotary
     return Attention(query * turned, group * ~turned, group * v, query * v)
 
 
-def normed_queries(
+def normed_attention(
     s: Builder,
     name: object,
     heads: int,
@@ -99,7 +101,7 @@ def _groups(s: Builder, name: object, heads: int, groups: int, size: int) -> tup
 
 
 def feed_forward(
-    s: Builder, i: object, reads: Reads, units: int, writes: Space, names: tuple[str, str], bias: str | None = "bias"
+    s: Builder, i: object, reads: Readable, units: int, writes: Space, names: tuple[str, str], bias: str | None = "bias"
 ) -> None:
     """Two linear maps around an activation."""
     hidden = s.free(f"{i}.hidden", units)
@@ -107,10 +109,10 @@ def feed_forward(
     s.linear(names[1], hidden, writes, bias)
 
 
-def gated(
+def gated_feed_forward(
     s: Builder,
     i: object,
-    reads: Reads,
+    reads: Readable,
     units: int,
     writes: Space,
     names: tuple[str, str, str],
@@ -142,10 +144,10 @@ class Trunk:
     vocabulary: Space
     word: Space
     out: Space
-    norm: Callable[[Axis], Reads]
+    norm: Callable[[Axis], Readable]
 
 
-def behind(s: Builder, trunk: Trunk) -> Reads:
+def normed_output(s: Builder, trunk: Trunk) -> Readable:
     """The trunk's output, as a head reads it."""
     return trunk.norm(trunk.out)
 
@@ -157,13 +159,13 @@ def language_head(s: Builder, config: Config, trunk: Trunk, name: str = "lm_head
         trunk.norm(~trunk.word)
         s.linear(name, ~trunk.word, trunk.vocabulary, bias=None)
     else:
-        s.linear(name, behind(s, trunk), trunk.vocabulary, bias=None)
+        s.linear(name, normed_output(s, trunk), trunk.vocabulary, bias=None)
 
 
 def masked_head(
     s: Builder,
     config: Config,
-    reads: Reads,
+    reads: Readable,
     vocabulary: Space,
     word: Space,
     names: tuple[str, str, str],
@@ -184,13 +186,13 @@ def masked_head(
     s.linear(names[2], read, vocabulary, biases[2])
 
 
-def linear_head(s: Builder, reads: Reads, name: str, units: int, bias: str | None = "bias") -> None:
+def linear_head(s: Builder, reads: Readable, name: str, units: int, bias: str | None = "bias") -> None:
     """One score per class."""
     s.part = "head"
     s.linear(name, reads, s.fixed("class", units), bias)
 
 
-def pooler(s: Builder, reads: Reads, name: str, width: int) -> Space:
+def pooler(s: Builder, reads: Readable, name: str, width: int) -> Space:
     """A linear map and tanh, an odd function: units may change sign."""
     pooled = s.free("pooled", width, Group.SIGNED)
     s.part = "head"

@@ -5,13 +5,13 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend as llama_attend
 from transfuse.network.families.llama import head_size, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Reads, gated_units, normed_queries
+from transfuse.network.families.parts import Config, Readable, gated_units, normed_attention
 from transfuse.network.space import Space
 
 
-def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """Attention with normed queries and keys."""
-    axes = normed_queries(
+    axes = normed_attention(
         s,
         i,
         config.num_attention_heads,
@@ -24,7 +24,7 @@ def attend(s: Builder, config: Config, i: int, block: str, reads: Reads, writes:
     project(s, block, reads, axes, writes, bias, bias)
 
 
-def experts(s: Builder, i: int, block: str, reads: Reads, writes: Space, count: int, units: int) -> None:
+def experts(s: Builder, i: int, block: str, reads: Readable, writes: Space, count: int, units: int) -> None:
     """Experts, each a SwiGLU, and the router that chooses among them: they may change places."""
     expert = s.free(f"{i}.expert", count)
     gate, up = gated_units(s, i, units, within=expert)
@@ -33,11 +33,11 @@ def experts(s: Builder, i: int, block: str, reads: Reads, writes: Space, count: 
     s.linear(f"{block}.mlp.experts.down_proj", up, writes, bias=None, weight="", stacked=expert)
 
 
-def _mixtral_experts(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def _mixtral_experts(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     experts(s, i, block, reads, writes, config.num_local_experts, config.intermediate_size)
 
 
-def _qwen3_experts(s: Builder, config: Config, i: int, block: str, reads: Reads, writes: Space) -> None:
+def _qwen3_experts(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     if i in config.mlp_only_layers or (i + 1) % config.decoder_sparse_step:
         transform(s, config, i, block, reads, writes)
     else:

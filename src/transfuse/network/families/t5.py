@@ -9,13 +9,13 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import (
     Config,
-    Reads,
+    Readable,
     Trunk,
-    attention_of,
-    behind,
-    gated,
+    attention_with_heads,
+    gated_feed_forward,
     language_head,
     linear_head,
+    normed_output,
 )
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
@@ -31,7 +31,7 @@ def conditional_generation(config: Config) -> Spec:
 def model(config: Config) -> Spec:
     """T5Model."""
     s = Builder("t5")
-    behind(s, _both(s, config, ""))
+    normed_output(s, _both(s, config, ""))
     s.show("encoder.final_layer_norm")
     return s.build()
 
@@ -39,7 +39,7 @@ def model(config: Config) -> Spec:
 def encoder_model(config: Config) -> Spec:
     """T5EncoderModel."""
     s = Builder("t5-encoder")
-    behind(s, _encoder(s, config, ""))
+    normed_output(s, _encoder(s, config, ""))
     return s.build()
 
 
@@ -49,7 +49,7 @@ def sequence_classifier(config: Config) -> Spec:
     trunk = _both(s, config, "transformer.")
     pooled = s.free("pooled", config.d_model, Group.SIGNED)
     s.part = "head"
-    s.linear("classification_head.dense", behind(s, trunk), pooled)
+    s.linear("classification_head.dense", normed_output(s, trunk), pooled)
     s.linear("classification_head.out_proj", pooled, s.fixed("class", config.num_labels))
     return s.build()
 
@@ -57,14 +57,14 @@ def sequence_classifier(config: Config) -> Spec:
 def token_classifier(config: Config) -> Spec:
     """T5ForTokenClassification: the encoder alone."""
     s = Builder("t5-encoder")
-    linear_head(s, behind(s, _encoder(s, config, "transformer.")), "classifier", config.num_labels)
+    linear_head(s, normed_output(s, _encoder(s, config, "transformer.")), "classifier", config.num_labels)
     return s.build()
 
 
 def question_answering(config: Config) -> Spec:
     """T5ForQuestionAnswering."""
     s = Builder("t5")
-    linear_head(s, behind(s, _both(s, config, "")), "qa_outputs", config.num_labels)
+    linear_head(s, normed_output(s, _both(s, config, "")), "qa_outputs", config.num_labels)
     return s.build()
 
 
@@ -89,12 +89,12 @@ def _encoder(s: Builder, config: Config, p: str) -> Trunk:
 def _both(s: Builder, config: Config, p: str) -> Trunk:
     encoder = _encoder(s, config, p)
     layers = config.num_decoder_layers
-    x = _stack(s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, behind(s, encoder))
+    x = _stack(s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, normed_output(s, encoder))
     return Trunk(encoder.vocabulary, encoder.word, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis))
 
 
 def _stack(
-    s: Builder, config: Config, p: str, name: str, layers: int, vocabulary: Space, word: Space, memory: Reads | None
+    s: Builder, config: Config, p: str, name: str, layers: int, vocabulary: Space, word: Space, memory: Readable | None
 ) -> Space:
     """Blocks of self-attention, of attention to `memory` if there is any, and of a feed-forward network."""
     width = config.d_model
@@ -125,18 +125,18 @@ def _stack(
 
 
 def _attend(
-    s: Builder, config: Config, p: str, label: str, head: Space, reads: Reads, memory: Reads, writes: Space
+    s: Builder, config: Config, p: str, label: str, head: Space, reads: Readable, memory: Readable, writes: Space
 ) -> None:
-    axes = attention_of(s, label, head, config.d_kv)
+    axes = attention_with_heads(s, label, head, config.d_kv)
     s.linear(f"{p}.q", reads, axes.q, bias=None)
     s.linear(f"{p}.k", memory, axes.k, bias=None)
     s.linear(f"{p}.v", memory, axes.v, bias=None)
     s.linear(f"{p}.o", axes.context, writes, bias=None)
 
 
-def _feed_forward(s: Builder, config: Config, p: str, label: str, reads: Reads, writes: Space) -> None:
+def _feed_forward(s: Builder, config: Config, p: str, label: str, reads: Readable, writes: Space) -> None:
     if config.is_gated_act:
-        gated(s, label, reads, config.d_ff, writes, (f"{p}.wi_0", f"{p}.wi_1", f"{p}.wo"))
+        gated_feed_forward(s, label, reads, config.d_ff, writes, (f"{p}.wi_0", f"{p}.wi_1", f"{p}.wo"))
         return
     hidden = s.free(f"{label}.hidden", config.d_ff)
     units: Axis = hidden

@@ -1,0 +1,47 @@
+"""Small random batches for any model, which show whether two models compute the same."""
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+MAX_LENGTH = 12  # tokens of a text
+IMAGES = 2
+TEXTS = 2
+
+
+def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Return a small random batch of the inputs that a model with this configuration takes.
+
+    It has `pixel_values` [2, channel, height, width], `input_ids` [text, token] without padding, or both. An encoder
+    and decoder also gets `decoder_input_ids`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if hasattr(config, "vision_config") and hasattr(config, "text_config"):
+        return _pixels(config.vision_config, generator) | _texts(config.text_config, generator)
+    if hasattr(config, "image_size"):  # before texts, since BEiT's configuration has a vocabulary, too
+        return _pixels(config, generator)
+    inputs = _texts(config, generator)
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _texts(config, generator)["input_ids"]
+    return inputs
+
+
+def _texts(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return texts without special tokens except the end, and a single text if there is no padding token."""
+    length = min(MAX_LENGTH, getattr(config, "max_position_embeddings", None) or MAX_LENGTH)
+    padding, beginning, end = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos"))
+    ends = end if isinstance(end, list) else [end]
+    special = {*ends}.union(*(value if isinstance(value, list) else [value] for value in (padding, beginning)))
+    ordinary = torch.tensor([token for token in range(config.vocab_size) if token not in special] or [0])
+    texts = 1 if padding is None else TEXTS
+    ids = ordinary[torch.randint(len(ordinary), (texts, length), generator=generator)]
+    last = next((token for token in ends if token is not None), None)
+    if last is not None and last < config.vocab_size:
+        ids[:, -1] = last
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"pixel_values": torch.randn(IMAGES, config.num_channels, height, width, generator=generator)}

@@ -1,0 +1,110 @@
+"""Outputs of models: logits of a batch, all at once or in slices, and the raw output of any class."""
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from inspect import signature
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import IGNORED_LABEL, Batch, cast, without_labels
+from transfuse.errors import SpecError
+from transfuse.network.inputs import example_inputs
+
+OUTPUT_NAMES = (  # of a classifier, a reader of answers, two towers, a tower with a projection, a model without a head
+    ("logits",),
+    ("start_logits", "end_logits"),
+    ("logits_per_image",),
+    ("image_embeds",),
+    ("text_embeds",),
+    ("last_hidden_state", "pooler_output"),
+)
+LOGIT_NAMES = tuple(name for names in OUTPUT_NAMES[:3] for name in names)  # independent of the basis of the stream
+
+
+def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tensor, "sample cls"]:
+    """Return the logits of every sample or, for a language model, of the tokens that have a label.
+
+    Args:
+        model: may be wrapped; `batch` is on its device.
+        head: the output embedding, which then computes logits of labeled tokens only; None: there is none.
+
+    Raises:
+        SpecError: the model has no head, so it has no logits.
+    """
+    labels = batch.get("labels")
+    labeled = labels != IGNORED_LABEL if labels is not None and labels.ndim == 2 else None
+    hook = None
+    if head is not None and labeled is not None:
+        hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][labeled],))
+    try:
+        outputs = model(**without_labels(batch))
+    finally:
+        if hook:
+            hook.remove()
+    scores = [outputs[name] for name in LOGIT_NAMES if name in outputs]
+    if not scores:
+        raise SpecError(f"{type(model).__name__} has no head, so it has no logits to compare or to evaluate")
+    return torch.cat([values if values.ndim == 2 else values.flatten(0, 1) for values in scores]).float()
+
+
+@torch.no_grad()
+def has_logits(model: PreTrainedModel) -> bool:
+    """Return whether a model has a head that scores classes, tokens, positions or pairs."""
+    inputs = cast(example_inputs(model.config), model.dtype)
+    outputs = model(**{name: values.to(model.device) for name, values in inputs.items()})
+    return any(name in outputs for name in LOGIT_NAMES)
+
+
+@torch.no_grad()
+def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
+    """Return the logits of a batch from any device, on the device of the model."""
+    moved = {name: values.to(model.device) for name, values in batch.items()}
+    return logits(model, moved, model.get_output_embeddings())
+
+
+@torch.no_grad()
+def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Iterator[Float[Tensor, "answer cls"]]:
+    """Yield the logits of a batch in the order of its labels, at most `entries` numbers at a time.
+
+    All logits of a language model together can be larger than the model. The trunk runs once. The rest of the model (a
+    transform, a bias, a cap on logits) runs once for every slice of the labeled tokens. Models without a separate
+    trunk, and those with one label per sample, yield all logits at once.
+    """
+    labels = batch.get("labels")
+    trunk = model.base_model
+    if labels is None or labels.ndim == 1 or trunk is model or model.get_output_embeddings() is None:
+        yield predict(model, batch)
+        return
+    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
+    options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
+    states: Any = trunk(**inputs, **options)
+    labeled = states.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
+    rows = max(1, entries // model.get_output_embeddings().weight.shape[0])
+    for part in labeled.split(rows) if len(labeled) else (labeled,):
+        part_states = copy(states)
+        part_states["last_hidden_state"] = part.unsqueeze(0)
+        yield _logits_from(model, trunk, part_states, inputs).flatten(0, 1).float()
+
+
+def _logits_from(model: PreTrainedModel, trunk: nn.Module, states: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Return the logits of a model as if its trunk returned these states."""
+    replaced = vars(trunk).get("forward")  # set by a wrapper such as accelerate
+    trunk.forward = lambda *_, **__: states
+    try:
+        return model(**inputs).logits
+    finally:
+        del trunk.forward
+        if replaced is not None:
+            trunk.forward = replaced
+
+
+@torch.no_grad()
+def model_output(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the output of a model of any class, flattened."""
+    outputs = model(**inputs)
+    names = next(names for names in OUTPUT_NAMES if names[0] in outputs)
+    return torch.cat([outputs[name].flatten() for name in names if outputs.get(name) is not None])
