@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from transfuse.config.flow_options import FlowOptions
 from transfuse.config.make import make
 from transfuse.config.options import Job, Options
 from transfuse.config.yaml_file import read
@@ -81,14 +82,20 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"align": "flow", "regularization": 0.1, "support": 4.0}, ["support", "give one"]),
         ({"align": "flow", "support": 1.0}, ["support", "greater than 1"]),
         ({"support": 4.0}, ["support", "align flow"]),
-        ({"align": "flow", "evidence": "both"}, ["evidence", "choose one"]),
+        ({"align": "flow", "match_on": "both"}, ["match_on", "choose one"]),
+        ({"flow": {"plan": "hard"}}, ["flow.plan", "only align flow takes it"]),
+        ({"align": "flow", "flow": {"plan": "herd"}}, ["flow.plan", "'herd' is not one of", "did you mean hard?"]),
+        ({"align": "flow", "flow": {"paln": "hard"}}, ["flow.paln", "no such option", "did you mean 'plan'?"]),
+        ({"align": "flow", "flow": {"keep": ["head", "tail"]}}, ["flow.keep: item 2", "'tail'"]),
+        ({"align": "flow", "flow": 3}, ["flow"]),
     ],
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]) -> None:
     refuses(values, *words)
-    name = next(name for name in ("support", "regularization", "evidence", *reversed(values)) if name in values)
-    refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
+    name = next(name for name in ("support", "regularization", "match_on", *reversed(values)) if name in values)
+    if name != "flow":
+        refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
 
 
 def test_an_option_left_at_none_is_not_given() -> None:
@@ -128,20 +135,20 @@ overwrite: true
 report: true
 align: flow
 merge: mean
-evidence: weights
-plan: soft
-regularization: 1e-2
-cost: cosine
-scale: mean
-transform: raw
-policy: scalar
-queries: shared
-values: context
-heads: aware
-tokens: window-6
-max-loss: 0.5
-keep: [head, biases]
-rules: released
+match-on: weights
+flow:
+  plan: soft
+  regularization: 1e-2
+  cost: cosine
+  scale: mean
+  transform: raw
+  policy: scalar
+  queries: shared
+  values: context
+  heads: aware
+  tokens: window-6
+  max-loss: 0.5
+  keep: [head, biases]
 weights: [1, 3]
 samples: 50
 batch-size: 8
@@ -157,7 +164,7 @@ max-device-memory: 20GB
 """,
     )
     assert job.models == ("a", "ünï code")
-    assert (job.batch_size, job.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
+    assert (job.batch_size, job.flow.regularization, job.overwrite, job.allow_pickle) == (8, 0.01, True, False)
     assert (job.cache, job.max_memory, job.max_device_memory) == ("kept", 8 * 10**9, 20 * 10**9)
     learning = loaded(
         tmp_path,
@@ -166,7 +173,7 @@ align: learned
 data: digits
 groups: permutations
 basis: common
-trust: confidence
+teacher-weighting: confidence
 objective: parents
 steps: 10
 learning-rate: 1e-3
@@ -174,9 +181,11 @@ augment: flip
 """,
     )
     assert (learning.steps, learning.learning_rate) == (10, 0.001)
-    assert loaded(tmp_path, "align: flow\nsupport: 4\n").support == 4
-    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"support"}
+    support = loaded(tmp_path, "align: flow\nflow: {support: 4}\n").flow
+    assert support.support == 4
+    given = set(job.model_fields_set) | set(learning.model_fields_set)
     assert given == set(Job.model_fields), "an option that this test forgot"
+    assert job.flow.model_fields_set | support.model_fields_set == set(FlowOptions.model_fields)
     assert loaded(tmp_path, "batch_size: 8").batch_size == 8
 
 
@@ -188,6 +197,9 @@ def test_a_file_may_be_empty(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("align: flow\nflow:\n  plan: x\n", ["line 3: flow.plan", "'x' is not one of"]),
+        ("align: flow\nflow:\n  plan: soft\n  plan: hard\n", ["line 4: flow.plan", "twice"]),
+        ("align: flow\nflow: {1: soft}\n", ["line 2", "name of an option"]),
         ("align: flow\nalgin: flow\n", ["line 2: algin", "did you mean 'align'?"]),
         ("align: flow\n\nbatch-size: many\n", ["line 3: batch-size", "valid integer", "'many'"]),
         ("align: flow\nalign: exact\n", ["line 2: align", "twice"]),
@@ -221,3 +233,11 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("output: ü".encode("latin-1"))
     with pytest.raises(ConfigError, match="UTF-8"):
         read(tmp_path / "latin.yaml")
+
+
+def test_old_spellings_are_read_for_one_version() -> None:
+    old = {"align": "flow", "plan": "hard", "transform": "centre", "evidence": "weights", "keep": "head"}
+    new = {"align": "flow", "match_on": "weights", "flow": {"plan": "hard", "transform": "center", "keep": ("head",)}}
+    assert make(Options, old) == make(Options, new)
+    assert make(Options, {"merge": "learned", "trust": "even"}).teacher_weighting == "uniform"
+    refuses({"plan": "herd", "align": "flow"}, "plan: 'herd'", "did you mean hard?")

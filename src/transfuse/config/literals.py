@@ -42,6 +42,7 @@ class LearningOptions:
 
 # The merge methods by name, and whether each needs data. `transfuse.merging.methods.merge_method` adds to them.
 MERGE_METHODS = {"mean": False, "least-squares": True, "learned": True}
+PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments by exact symmetries
 FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # alignments that keep every model's function
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

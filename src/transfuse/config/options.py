@@ -89,15 +89,14 @@ class Options(Settings):
 
     align: Align = option(
         "exact",
-        "exact: by the symmetries of the architecture, which keep every model's function. learned: these, then trained."
-        " flow: the transport maps of the paper. none: plain average.",
+        "Match units by the architecture's symmetries (exact), by these and then training (learned), by the paper's"
+        " transport maps (flow), or not at all (none).",
         panel=ALIGNMENT,
     )
     merge: str = option(
         "auto",
-        "mean: the weighted mean of the aligned models. least-squares: then fit each layer to what the parents compute"
-        " on unlabeled --data. learned: then train all weights to match the parents. auto: least-squares for exact and"
-        " learned with --data, else mean.",
+        "mean: the weighted mean. least-squares: then fit every layer to the parents' outputs on --data. learned: then"
+        " train all weights on them. auto: least-squares with --data, else mean; mean for flow and none.",
         "auto|mean|least-squares|learned",
         "Merging",
     )
@@ -133,8 +132,7 @@ class Options(Settings):
     )
     teacher_weighting: TeacherWeighting = option(
         "uniform",
-        "Weight of each parent per sample, for parents trained on different data: the same, by its confidence, or by"
-        " its accuracy on labels.",
+        "Weight of each parent per sample: the same, by its confidence, or by its accuracy on labels.",
         panel="Merging",
     )
     objective: Objective = option(
@@ -207,7 +205,7 @@ class MemoryLimits(BaseModel):
 
     max_memory: Memory | None = option(
         None,
-        "Memory limit of the process, as 8GB. fuse streams models that do not fit, tensor by tensor, if possible.",
+        "Memory limit of the process, as 8GB; fuse streams larger models tensor by tensor, if possible.",
         "SIZE",
         RUN,
     )
@@ -223,8 +221,8 @@ class Job(Options, MemoryLimits):
     models: tuple[str, ...] = ()
     data: str | None = option(
         None,
-        "Samples, unlabeled: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a name on"
-        " the Hub. Without it, units are matched by their weights.",
+        "Unlabeled samples: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a Hub"
+        " name. Without it, units are matched by their weights.",
         "DATA",
         "Data and output",
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from transfuse.config.literals import EXACT, LEARNING, MERGE_METHODS
+from transfuse.config.literals import EXACT, LEARNING, MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     def refuse(name: str, why: str) -> ConfigError:
         return ConfigError(f"{labels.get(name, name)}: {why}")
 
-    if chosen.spec is None and chosen.merge not in ("auto", *MERGE_METHODS):
-        raise refuse("merge", unknown_merge(chosen.merge))
+    unknown = unknown_merge(chosen.merge)
+    if unknown and chosen.spec is None and not entry_points(group=PLUGINS):  # a file or a plugin may register it
+        raise refuse("merge", unknown)
     if chosen.align == "none" and chosen.match_on != "auto":
         raise refuse("match_on", "align none matches nothing; leave it out, or choose another align")
     for name in sorted(given):
@@ -47,9 +49,11 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
 
 
-def unknown_merge(name: str) -> str:
-    """Return what is wrong with a merge method that does not exist."""
+def unknown_merge(name: str) -> str | None:
+    """Return what is wrong with the name of a merge method; None if there is such a method."""
     known = ("auto", *MERGE_METHODS)
+    if name in known:
+        return None
     near = get_close_matches(name[:20], known, n=1)
     return f"{name!r} is not one of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
 

@@ -1,0 +1,22 @@
+"""A merge method of your own: spherical interpolation, tensor by tensor, of two aligned models."""
+
+import torch
+
+from transfuse import MergeRequest, merge_method
+
+
+@merge_method("slerp")
+def slerp(request: MergeRequest) -> dict[str, torch.Tensor]:
+    """Move along the arc between the anchor's tensor and the other model's, instead of along the line."""
+    anchor, other = request.parents
+    share = request.weights[1]
+    fused = {}
+    for name in anchor:
+        start, end = anchor[name], other[name]
+        cosine = torch.nn.functional.cosine_similarity(start.flatten(), end.flatten(), dim=0)
+        angle = cosine.clamp(-1, 1).acos()
+        if angle.sin() < 1e-3:  # nearly parallel: the arc is the line
+            fused[name] = torch.lerp(start, end, share)
+        else:
+            fused[name] = (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()
+    return fused

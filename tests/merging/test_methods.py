@@ -1,0 +1,79 @@
+"""A merge method is one registered function, from a file or from Python."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES
+from safetensors.torch import load_file
+
+import transfuse
+from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.errors import ConfigError
+from transfuse.merging.methods import MERGE_METHODS, MergeRequest, merge_method
+from transfuse.network import registry
+
+VIT = CASES[0]
+SLERP = Path(__file__).parents[2] / "examples" / "slerp.py"
+
+
+@pytest.fixture(autouse=True)
+def only_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget methods, and files that registered them, after each test."""
+    monkeypatch.setattr(registry, "_imported", set())
+    before = dict(NAMES), dict(MERGE_METHODS)
+    yield
+    for current, known in zip((NAMES, MERGE_METHODS), before, strict=True):
+        current.clear()
+        current.update(known)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    for seed in (0, 1):
+        VIT.build(seed).float().save_pretrained(tmp_path / str(seed))
+    return [str(tmp_path / str(seed)) for seed in (0, 1)]
+
+
+def test_a_file_adds_a_method(paths: list[str], tmp_path: Path) -> None:
+    """At the ends of the arc are the aligned models; between them it is longer than the line."""
+    options = {"merge": "slerp", "spec": str(SLERP)}
+    arc = transfuse.fuse(paths, **options).model.state_dict()
+    line = transfuse.fuse(paths, merge="mean").model.state_dict()
+    name = max(arc, key=lambda each: arc[each].numel())
+    assert arc[name].norm() > 1.05 * line[name].norm()
+    transfuse.fuse(paths, **options, weights=(1, 0)).save(tmp_path / "start")
+    transfuse.fuse(paths, merge="mean", weights=(1, 0)).save(tmp_path / "anchor")
+    start, anchor = (load_file(tmp_path / each / "model.safetensors") for each in ("start", "anchor"))
+    assert all(torch.allclose(start[each], anchor[each], atol=1e-5) for each in anchor)
+
+
+def test_the_result_streams_as_the_mean_does(paths: list[str], tmp_path: Path) -> None:
+    options = {"merge": "slerp", "spec": str(SLERP)}
+    for stream in (False, True):
+        transfuse.fuse(paths, **options, stream=stream).save(tmp_path / str(stream))
+    loaded, streamed = (load_file(tmp_path / str(stream) / "model.safetensors") for stream in (False, True))
+    assert all(torch.equal(streamed[name], loaded[name]) for name in streamed)
+
+
+def test_a_method_may_need_data_and_add_to_the_record(paths: list[str]) -> None:
+    @merge_method("half", needs_data=True)
+    def half(request: MergeRequest) -> dict[str, torch.Tensor]:
+        return dict(request.parents[0])
+
+    @merge_method("noted")
+    def noted(request: MergeRequest) -> dict[str, torch.Tensor]:
+        request.record["note"] = len(request.parents)
+        return dict(request.parents[0])
+
+    with pytest.raises(ConfigError, match="merge half needs samples; give --data"):
+        transfuse.fuse(paths, merge="half")
+    assert transfuse.fuse(paths, merge="noted").record["note"] == 2
+
+
+def test_an_unknown_method_is_refused_with_the_nearest(paths: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"merge: 'slurp' is not one of auto, mean, .*"):
+        transfuse.fuse(paths, merge="slurp")
+    with pytest.raises(ConfigError, match=r"did you mean mean\?"):
+        transfuse.fuse(paths, merge="meen", spec=str(SLERP))
