@@ -28,7 +28,7 @@ def doctor(
 ) -> None:
     """Check that a model can be fused, by a test on itself."""
     from transfuse.cli.validation import options
-    from transfuse.report.checkup import examination_summary
+    from transfuse.cli.doctor_summary import examination_summary
 
     data = given["data"]
     chosen = options({name: value for name, value in given.items() if name != "data"})

@@ -92,11 +92,11 @@ def plan(
 ) -> None:
     """Show what fusing would match, and what it requires."""
     from transfuse.cli.validation import split_limits
-    from transfuse.report.tables import outlook_table
+    from transfuse.report.tables import plan_table
 
     chosen, limits = split_limits(given)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
         found = plan_job(models, chosen, limits.max_memory)
-    output_mode(context).show(asdict(found), lambda: outlook_table(found))
+    output_mode(context).show(asdict(found), lambda: plan_table(found))

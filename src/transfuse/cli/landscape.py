@@ -76,14 +76,14 @@ def landscape(
 
 def _table(measured: "Landscape") -> Table:
     """Return one row per model; the caption tells the best point of the grid."""
-    from transfuse.report.tables import named, right
+    from transfuse.report.tables import model_column, number_column
 
     (x, y), least = measured.lowest()
     shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
     size = f"{len(measured.x)} x {len(measured.y)}"
     caption = f"least loss of {size} points: {least.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
-    numbers = (right(name) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(named(), "in A's basis", *numbers, caption=caption, caption_justify="left")
+    numbers = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
+    table = Table(model_column(), "in A's basis", *numbers, caption=caption, caption_justify="left")
     for model in measured.models:
         place = [f"{value:.1f}" for value in model.position]
         values = f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"

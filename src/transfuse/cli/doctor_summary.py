@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from transfuse.base.printable import printable
-from transfuse.report.tables import models_table, right, spaces_table
+from transfuse.report.tables import models_table, number_column, spaces_table
 
 if TYPE_CHECKING:
     from transfuse.cli.jobs.doctor import Examination
@@ -29,12 +29,12 @@ def examination_summary(found: Examination) -> Group:
     if found.declaration is not None and recovery is not None:
         change = f"moving every space changes an output by {found.declaration:.1e} of the largest"
         headless = "the effect of moving the model's own basis cannot be seen without a head"
-        parts.append(f"declaration: every tensor is declared; {headless if recovery.hidden is None else change}")
+        parts.append(f"declaration: every tensor is declared; {headless if recovery.copy is None else change}")
     if recovery is not None:
         samples = f" of {recovery.samples} samples" if recovery.samples else ""
         parts += [
-            f"fused with a random symmetric copy of itself: evidence {recovery.evidence}{samples},"
-            f" merge {recovery.merge}",
+            f"fused with a random symmetric copy of itself: matched on {recovery.match_on}{samples},"
+            f" merged by {recovery.merge}",
             _output_differences(recovery),
         ]
     name = f"{found.model.path} ({found.dtype})"
@@ -43,9 +43,11 @@ def examination_summary(found: Examination) -> Group:
 
 
 def _output_differences(recovery: Recovery) -> Table:
-    table = Table("difference from the model's outputs", *(right(name) for name in ("of the largest", "allowed")))
-    if recovery.hidden is not None:
-        table.add_row("the copy", f"{recovery.hidden:.1e}", f"{recovery.tolerance:.0e}")
+    table = Table(
+        "difference from the model's outputs", *(number_column(name) for name in ("of the largest", "allowed"))
+    )
+    if recovery.copy is not None:
+        table.add_row("the copy", f"{recovery.copy:.1e}", f"{recovery.tolerance:.0e}")
     table.add_row("the fused model", f"{recovery.fused:.1e}", f"{recovery.tolerance:.0e}")
     table.add_row("the plain average (control)", f"{recovery.plain:.1e}", "")
     return table
