@@ -1,23 +1,13 @@
 """Build options from values, or say in one line which one is wrong, and why."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from transfuse.config.messages import error_message
 from transfuse.config.renamed import with_current_names
 from transfuse.errors import ConfigError
-
-
-class Checked(Protocol):
-    """Options that can be checked against each other."""
-
-    model_fields: Any
-
-    def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for options that contradict each other."""
-
 
 Chosen = TypeVar("Chosen", bound=BaseModel)
 
