@@ -1,4 +1,4 @@
-"""The names of the files beside the weights of a checkpoint that are copied with a model."""
+"""Names of the files beside the weights of a checkpoint, and which of them are copied with a model."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from transfuse.base.unique_json import read_json
 
-CONFIG, RECORD, CARD = "config.json", "transfuse.json", "README.md"
+CONFIG = "config.json"
+RECORD = "transfuse.json"
+CARD = "README.md"
 COMPANION_PATTERNS = (
     "preprocessor_config.json",
     "processor_config.json",
@@ -36,45 +38,35 @@ COMPANION_PATTERNS = (
     "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
-EXTRA_PATTERNS = (
-    "*.tiktoken",
-    "tokenizer.model.v*",
-    "LICENSE*",
-    "NOTICE*",
-)  # copied; save_pretrained has no such names
+EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied, but not by save_pretrained
 SENTENCE_PATTERNS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
-NEVER = (".py", ".safetensors", ".bin", ".pt", ".pth")  # code or weights, by whatever name
-HUB_PATTERNS = (
-    *COMPANION_PATTERNS,
-    *EXTRA_PATTERNS,
-    *SENTENCE_PATTERNS,
-    f"*/{CONFIG}",
-)  # what is fetched from the hub beside weights and config.json
+CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied
+HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}")
+"""What is fetched from the Hub, besides weights and config.json."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def companion_files(folder: Path) -> list[str]:
-    """Return the files in a model's folder that go with it, but for those of sentence-transformers."""
-    found = {
-        file for pattern in (*COMPANION_PATTERNS, *EXTRA_PATTERNS) for file in folder.glob(pattern) if file.is_file()
-    }
-    return sorted(file.relative_to(folder).as_posix() for file in found if file.suffix not in NEVER)
+    """Return the files in a model's folder that are copied with it, except those of sentence-transformers."""
+    patterns = (*COMPANION_PATTERNS, *EXTRA_PATTERNS)
+    files = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sorted(file.relative_to(folder).as_posix() for file in files if file.suffix not in CODE_OR_WEIGHTS)
 
 
 def matches_any(name: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a name is one of those that patterns describe."""
+    """Return whether a name matches one of the patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def weight_names(folder: Path) -> set[str]:
-    """Return the names that save_pretrained gives to weights: one file, an index, and what that lists."""
+    """Return the names that save_pretrained gives to weights: a single file, an index, and the files it lists."""
     names = {name for name in (*_WEIGHTS, *_INDEXES) if os.path.lexists(folder / name)}
     for index in names.intersection(_INDEXES):
         try:
-            listed = read_json(folder / index)["weight_map"].values()
-            names |= {name for name in listed if isinstance(name, str) and name.endswith((".safetensors", ".bin"))}
+            shards = read_json(folder / index)["weight_map"].values()
+            names |= {name for name in shards if isinstance(name, str) and name.endswith((".safetensors", ".bin"))}
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             continue
     return names

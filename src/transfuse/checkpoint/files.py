@@ -1,4 +1,4 @@
-"""The files of a checkpoint: which hold weights, whether they are whole, their hashes, and what goes with them."""
+"""The files of a checkpoint: which of them hold weights, whether they are complete, and their hashes."""
 
 import hashlib
 import re
@@ -18,46 +18,48 @@ PicklePolicy = Literal["refuse", "allow"]
 SAFETENSORS_NAMES = ("model.safetensors", "model.safetensors.index.json")
 PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds the numbers of both
-STORED = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, strict=True))
+FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds all values of both
+STORED_DTYPES = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, strict=True))
 
 
-def weight_files(directory: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
-    """The files `from_pretrained` would read the weights from; safetensors first, whatever `pickle` says.
+def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
+    """Return the files that `from_pretrained` reads weights from; safetensors come first, whatever `pickle` is.
 
-    Raises CheckpointError if there are none, only pickles that are refused, or an index that is wrong.
+    Raises:
+        CheckpointError: there are no weights, only pickles that are refused, or the index is wrong.
     """
-    if (directory / "adapter_config.json").exists():
+    single, index = SAFETENSORS_NAMES
+    if (folder / "adapter_config.json").exists():
+        raise CheckpointError(f"{folder}: holds an adapter (adapter_config.json); merge it into its base model first")
+    if any(re.match(r"shard-\d{5}-model-", file.name) for file in folder.iterdir()):
+        raise CheckpointError(f"{folder}: holds a distributed checkpoint; consolidate it into {single} first")
+    if (folder / single).is_file() and (folder / index).is_file():
         raise CheckpointError(
-            f"{directory}: holds an adapter (adapter_config.json); merge it into its base model first"
-        )
-    if any(re.match(r"shard-\d{5}-model-", file.name) for file in directory.iterdir()):
-        raise CheckpointError(
-            f"{directory}: holds a distributed checkpoint; consolidate it into {SAFETENSORS_NAMES[0]} first"
-        )
-    if all((directory / name).is_file() for name in SAFETENSORS_NAMES):
-        raise CheckpointError(
-            f"{directory}: holds {SAFETENSORS_NAMES[0]} and {SAFETENSORS_NAMES[1]}; remove the one that is out of date, as readers take the first"
+            f"{folder}: holds {single} and {index}; remove the one that is out of date, as readers take the first"
         )
     for name in SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ()):
-        if (directory / name).is_file():
-            return _shards(directory / name) if name.endswith(".index.json") else [directory / name]
-    pickles = sorted(file.name for file in directory.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
+        if (folder / name).is_file():
+            return _shards(folder / name) if name.endswith(".index.json") else [folder / name]
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
     if pickles:
         raise CheckpointError(
-            f"{directory}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
-            f"{SAFETENSORS_NAMES[0]}, or pass --allow-pickle if you trust their source (read as {PICKLE_NAMES[0]} only)"
+            f"{folder}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
+            f"{single}, or pass --allow-pickle if you trust their source (read as {PICKLE_NAMES[0]} only)"
         )
-    raise CheckpointError(f"{directory}: no weights; expected {SAFETENSORS_NAMES[0]} or {SAFETENSORS_NAMES[1]}")
+    raise CheckpointError(f"{folder}: no weights; expected {single} or {index}")
 
 
 def _shards(index: Path) -> list[Path]:
+    """Return the files that an index lists, each a file beside the index.
+
+    Files may be links, as they are in the Hub's cache, but a name must not lead out of the folder.
+    """
     try:
         names = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: no readable weight_map ({first_line(error)}); restore the file") from error
     suffix = index.name.removesuffix(".index.json").rpartition(".")[2]
-    for name in names:  # a link is fine, the hub's cache is made of them; a name that walks elsewhere is not
+    for name in names:
         if not isinstance(name, str) or re.search(r"[/\\:]", name) or not name.endswith(f".{suffix}"):
             raise CheckpointError(f"{index}: {name!r} is not the name of a .{suffix} file beside it; refused")
         if not (index.parent / name).is_file():
@@ -68,43 +70,46 @@ def _shards(index: Path) -> list[Path]:
 
 
 def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
-    """By name the floating-point dtype of each tensor in `file`, None for one of whole numbers.
+    """Return the dtype of each tensor in a weight file by name; None for integers.
 
-    Read without the data, once the file is found to be as large as its header says. Raises `CheckpointError`.
+    The data is not read, but the file must be as large as its header says.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds more than tensors.
     """
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
-                _header(file)
+                _check_header(file)
                 kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
-                return {name: STORED.get(kind) for name, kind in kinds.items()}
+                return {name: STORED_DTYPES.get(kind) for name, kind in kinds.items()}
         tensors = torch.load(file, map_location="meta", weights_only=True).items()
         return {name: tensor.dtype if tensor.dtype.is_floating_point else None for name, tensor in tensors}
-    except Exception as error:  # torch.load has no error of its own: anything may come out of a damaged pickle
+    except Exception as error:  # torch.load may raise anything for a damaged pickle
         raise CheckpointError(
             f"{file}: damaged, or holds more than tensors ({first_line(error)}); restore it"
         ) from error
 
 
-def _header(file: Path) -> object:
-    """The header of a safetensors file, each key once: the library takes the last of several."""
+def _check_header(file: Path) -> None:
+    """Raise ValueError if a key appears twice in the header of a safetensors file; the library takes the last one."""
     with file.open("rb") as stream:
-        return parse_json(stream.read(int.from_bytes(stream.read(8), "little")).decode("utf-8"))
+        parse_json(stream.read(int.from_bytes(stream.read(8), "little")).decode("utf-8"))
 
 
-def file_hashes(path: Path) -> dict[str, str]:
-    """SHA-256, in hexadecimal, of config.json and of each weight file in the directory `path`, by file name."""
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256, in hexadecimal, of config.json and of each weight file in a folder, by file name."""
     hashes = {}
-    for file in [path / "config.json", *weight_files(path, "allow")]:
+    for file in [folder / "config.json", *weight_files(folder, "allow")]:
         with file.open("rb") as stream:
             hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return hashes
 
 
 def copy_companions(source: Path, target: Path) -> list[str]:
-    """Copy what a user needs beside the weights (preprocessor, tokenizer, generation settings); return the names.
+    """Copy the files used with the weights (preprocessor, tokenizer, generation settings) and return their names.
 
-    Only names known to be such are copied: never weights, config.json, code or a model card.
+    Only files with known names are copied: never weights, config.json, code or a model card.
     """
     names = companion_files(source)
     for name in names:

@@ -1,4 +1,4 @@
-"""Whether weights are numbers."""
+"""Checking weights for NaN and infinity."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,15 @@ from transfuse.errors import CheckpointError
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raises CheckpointError naming the first of `tensors`, of any shape, that has a NaN or an infinity."""
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _finite(tensor)]
+    """Check that floating-point tensors of any shape hold finite values only.
+
+    Args:
+        where: name of the checkpoint, for the error message.
+
+    Raises:
+        CheckpointError: a tensor holds NaN or infinity; the message names the first one.
+    """
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         tensor = tensors[bad[0]]
         values = f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} values of {bad[0]}"
@@ -17,6 +24,6 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
         raise CheckpointError(f"{where}: {values}{others} are NaN or infinite in {tensor.dtype}; no model can use them")
 
 
-def _finite(tensor: Tensor) -> bool:
-    """A sum is finite only if all it sums is, and found in a tenth of the time; it may overflow, though."""
+def _is_finite(tensor: Tensor) -> bool:
+    """Check the sum first, which takes a tenth of the time; a sum that is not finite may be an overflow."""
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors under their names in memory, each read from its file when it is asked for."""
+"""The tensors of a checkpoint under their names in the model, each read from its file when it is accessed."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,99 +20,113 @@ from transfuse.errors import CheckpointError
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor lies: the file, and its name and shape there."""
+    """The file that holds a tensor, and the tensor's name and shape in that file."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """The tensor as it is stored, mapped from the file; what is not looked at is not read.
+        """Return the tensor, memory-mapped from the file.
 
-        Numbers of eight bits, with which hardly anything can be computed, are given in bfloat16.
+        A tensor in float8, which few operations support, is converted to bfloat16.
         """
         with safe_open(self.file, framework="pt") as opened:
             values = opened.get_tensor(self.name)
         return values.to(torch.bfloat16) if values.dtype in FLOAT8_DTYPES else values
 
 
-def tensor_locations(directory: Path, model: PreTrainedModel) -> dict[str, TensorLocation] | None:
-    """By the name in memory, where each tensor of a safetensors checkpoint lies.
+def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLocation] | None:
+    """Return the location of each tensor of a safetensors checkpoint, by its name in the model.
 
     Args:
-        model: of the checkpoint's class and configuration; needs no data.
+        model: a model of the checkpoint's class and configuration, possibly on the meta device.
 
     Returns:
-        None for a checkpoint that can only be loaded whole: pickled, or with tensors that transformers takes apart or
-        puts together (experts).
+        The locations; None for a checkpoint that can only be loaded as a whole, because it is pickled or has tensors
+        that transformers splits or joins (experts).
     """
-    files = weight_files(directory, "allow")
+    files = weight_files(folder, "allow")
     if files[0].suffix != ".safetensors":
         return None
-    due, rename = model.state_dict(), _renaming(model)
-    found: dict[str, TensorLocation] = {}
+    expected = model.state_dict()
+    rename = _renaming(model)
+    locations: dict[str, TensorLocation] = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:
-            for stored in opened.keys():  # noqa: SIM118 (no mapping)
+            for stored in opened.keys():  # noqa: SIM118 (not a mapping)
                 name, converted = rename(stored)
                 if converted:
                     return None
-                if name in due:
-                    found[name] = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
-    return found
+                if name in expected:
+                    locations[name] = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
+    return locations
 
 
 def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:
-    """From a name in a file to the one in memory, and whether transformers takes it apart or puts it together."""
+    """Return a function from a name in a file to the name in the model, and whether transformers splits or joins it."""
     conversions = get_model_conversion_mapping(model)
-    renamings = [each for each in conversions if isinstance(each, WeightRenaming)]
-    converters = [each for each in conversions if isinstance(each, WeightConverter)]
-    due, prefix = model.state_dict(), model.base_model_prefix
+    renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
+    converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    expected = model.state_dict()
+    prefix = model.base_model_prefix
 
     def rename(stored: str) -> tuple[str, bool]:
-        name, converted = rename_source_key(stored, renamings, converters, prefix, due)
-        return (stored, False) if name not in due and stored in due else (name, converted is not None)
+        name, converted = rename_source_key(stored, renamings, converters, prefix, expected)
+        return (stored, False) if name not in expected and stored in expected else (name, converted is not None)
 
     return rename
 
 
-def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], directory: Path) -> None:
-    """Raise `CheckpointError` where a weight is stored as whole numbers: they mean nothing without their scales.
+def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], folder: Path) -> None:
+    """Check that no weight is stored as integers, which mean nothing without their scales.
 
     Args:
-        model: of the checkpoint's class and configuration; needs no data.
-        stored: names, in the files, of tensors of whole numbers; positions and masks may be such.
+        model: a model of the checkpoint's class and configuration, possibly on the meta device.
+        stored: names, in the files, of integer tensors; buffers such as positions and masks may be among them.
+
+    Raises:
+        CheckpointError: a weight is stored as integers.
     """
-    due, rename = model.state_dict(), _renaming(model) if stored else None
+    if not stored:
+        return
+    expected = model.state_dict()
+    rename = _renaming(model)
     for name in sorted(stored):
-        assert rename is not None
-        values = due.get(rename(name)[0])
+        values = expected.get(rename(name)[0])
         if values is not None and values.is_floating_point():
             raise CheckpointError(
-                f"{directory}: {name} is stored as whole numbers, or in another format of quantized weights; dequantize"
+                f"{folder}: {name} is stored as whole numbers, or in another format of quantized weights; dequantize"
                 " them and save them again first"
             )
 
 
 def read_lazily(
-    where: Mapping[str, TensorLocation], model: PreTrainedModel, device: torch.device, dtype: torch.dtype, source: str
+    locations: Mapping[str, TensorLocation],
+    model: PreTrainedModel,
+    device: torch.device,
+    dtype: torch.dtype,
+    source: str,
 ) -> Lazy:
-    """Every tensor of `model`, read when it is asked for, in one precision.
+    """Return all tensors of `model`, each read when it is accessed, on one device and in one dtype.
 
     Args:
-        source: what to call the checkpoint in a complaint.
+        source: name of the checkpoint, for error messages.
 
     Raises:
-        CheckpointError: later, when a tensor is asked for that is not finite.
+        CheckpointError: on access to a tensor that is not finite.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    stored = {id(parameters[name]): name for name in where if name in parameters}
+    stored_names = {id(parameters[name]): name for name in locations if name in parameters}
 
     def read(name: str) -> Tensor:
-        values = where[name].read()
+        values = locations[name].read()
         check_finite({name: values}, source)
         return values.to(device, dtype)
 
     return Lazy(
-        {name: partial(read, name if name in where else stored[id(parameters[name])]) for name in model.state_dict()}
+        {
+            name: partial(read, name if name in locations else stored_names[id(parameters[name])])
+            for name in model.state_dict()
+        }
     )

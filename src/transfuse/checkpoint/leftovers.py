@@ -1,4 +1,4 @@
-"""What in a checkpoint's folder is not copied with its model: other files, and settings that name code."""
+"""What is not copied from the anchor's folder with a fused model: other files, and settings that refer to code."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,88 +9,89 @@ from transfuse.checkpoint.companions import CARD, CONFIG, RECORD, companion_file
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, is_run_folder, json_or_none
 from transfuse.checkpoint.sentences import sentence_files
 
-LISTED = 200  # names of files in the record
-CODE = ("auto_map", "custom_pipelines")  # keys of JSON files that name code to be run
+MAX_LISTED = 200  # file names in the record
+CODE_KEYS = ("auto_map", "custom_pipelines")  # keys of JSON files that refer to code
 
 
 def file_record(source: Path | None) -> dict[str, Any]:
-    """Return what the record says of the anchor's files: which are copied, as for sentence-transformers, and which not.
+    """Return the part of `transfuse.json` that lists the anchor's files: which are copied, and which are not.
 
     Args:
-        source: the anchor's folder; None: it was passed in memory.
+        source: the anchor's folder; None if the anchor was passed in memory.
     """
-    names = [] if source is None else sorted(_left_out(source))
-    settings = {} if source is None else {name: json_or_none(source / name) for name in _settings(source)}
-    dropped = {f"{key}_dropped": [name for name in settings if _code_in(settings[name], (key,))] for key in CODE}
+    names = [] if source is None else sorted(_not_copied(source))
+    settings = {} if source is None else {name: json_or_none(source / name) for name in _settings_files(source)}
+    dropped = {
+        f"{key}_dropped": [name for name in settings if _code_references(settings[name], (key,))] for key in CODE_KEYS
+    }
     return {
         "copied": [] if source is None else companion_files(source),
         "sentence_transformers": [] if source is None else sentence_files(source),
-        "left_out": names[:LISTED],
+        "left_out": names[:MAX_LISTED],
         "left_out_count": len(names),
         **dropped,
     }
 
 
-def _left_out(source: Path) -> Iterator[str]:
-    """Yield the entries that are neither hidden, weights, configuration, card nor record, and are not copied.
+def _not_copied(source: Path) -> Iterator[str]:
+    """Yield the entries that are not copied, except hidden ones, weights, configuration, card and record.
 
-    Folders end with a slash. Those of this tool's runs are not the model's.
+    The name of a folder ends with a slash. Reports and folders of transfuse's runs are not part of the model.
     """
     copied = {*companion_files(source), *sentence_files(source)}
-    shared = {name.partition("/")[0] for name in copied if "/" in name}
+    partly_copied = {name.partition("/")[0] for name in copied if "/" in name}
     known = {CONFIG, CARD, RECORD, *weight_names(source), *copied}
     for entry in source.iterdir():
-        if (
-            entry.name.startswith(".")
-            or entry.name in known
-            or (entry.name in (REPORT_PAGE, REPORT_JSON) and is_own_file(entry))
-        ):
+        if entry.name.startswith(".") or entry.name in known:
+            continue
+        if entry.name in (REPORT_PAGE, REPORT_JSON) and is_own_file(entry):
             continue
         if entry.is_dir() and is_run_folder(entry):
             continue
-        if entry.name not in shared:
+        if entry.name not in partly_copied:
             yield f"{entry.name}/" if entry.is_dir() else entry.name
             continue
-        inside = (f"{entry.name}/{each.name}" for each in entry.iterdir())
-        yield from (name for name in inside if name not in copied)
+        inner = (f"{entry.name}/{file.name}" for file in entry.iterdir())
+        yield from (name for name in inner if name not in copied)
 
 
-def _settings(folder: Path) -> list[str]:
+def _settings_files(folder: Path) -> list[str]:
     return [name for name in (CONFIG, *companion_files(folder)) if name.endswith("config.json")]
 
 
 def drop_code_references(folder: Path) -> None:
-    """Remove the keys that name code from the settings of a model that was written without that code."""
-    for name in _settings(folder):
-        found = json_or_none(folder / name)
-        missing = [value for value in _code_in(found) if not _is_there(folder, value)]
-        if missing:
-            text = json.dumps(_without_code(found), indent=2, ensure_ascii=False) + "\n"
-            (folder / name).write_text(text, encoding="utf-8")
+    """Remove the keys that refer to code from a saved model's settings, if any of that code is not in the folder."""
+    for name in _settings_files(folder):
+        settings = json_or_none(folder / name)
+        if all(_is_code_present(folder, reference) for reference in _code_references(settings)):
+            continue
+        text = json.dumps(_without_code_references(settings), indent=2, ensure_ascii=False) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
 
 
-def _code_in(found: Any, keys: Sequence[str] = CODE) -> list[Any]:
-    """Return the values of all keys that name code, at any depth."""
-    if isinstance(found, list):
-        return [value for each in found for value in _code_in(each, keys)]
-    if not isinstance(found, dict):
+def _code_references(settings: Any, keys: Sequence[str] = CODE_KEYS) -> list[Any]:
+    """Return the values of all keys that refer to code, at any depth."""
+    if isinstance(settings, list):
+        return [reference for item in settings for reference in _code_references(item, keys)]
+    if not isinstance(settings, dict):
         return []
-    here = [value for key, value in found.items() if key in keys and value]
-    return here + [value for key, each in found.items() if key not in CODE for value in _code_in(each, keys)]
+    references = [value for key, value in settings.items() if key in keys and value]
+    nested = (value for key, value in settings.items() if key not in CODE_KEYS)
+    return references + [reference for value in nested for reference in _code_references(value, keys)]
 
 
-def _without_code(found: Any) -> Any:
-    if isinstance(found, list):
-        return [_without_code(each) for each in found]
-    if not isinstance(found, dict):
-        return found
-    return {key: _without_code(value) for key, value in found.items() if key not in CODE}
+def _without_code_references(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_without_code_references(item) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _without_code_references(value) for key, value in settings.items() if key not in CODE_KEYS}
 
 
-def _is_there(folder: Path, named: Any) -> bool:
-    """Tell whether all of the code that a key names lies in the folder."""
-    if isinstance(named, dict):
-        return all(_is_there(folder, each) for each in named.values())
-    if isinstance(named, list | tuple):
-        return all(_is_there(folder, each) for each in named)
-    return not isinstance(named, str) or (folder / f"{named.partition('.')[0]}.py").is_file()
+def _is_code_present(folder: Path, reference: Any) -> bool:
+    """Return whether all files that a reference to code names are in the folder."""
+    if isinstance(reference, dict):
+        return all(_is_code_present(folder, item) for item in reference.values())
+    if isinstance(reference, list | tuple):
+        return all(_is_code_present(folder, item) for item in reference)
+    return not isinstance(reference, str) or (folder / f"{reference.partition('.')[0]}.py").is_file()

@@ -6,8 +6,9 @@ from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
+from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import weight_files
-from transfuse.checkpoint.load import local_directory, read_config
+from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
 from transfuse.data.samples import load_samples

@@ -14,8 +14,9 @@ from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.card import non_default_options, reproducing_call
 from transfuse.checkpoint.companions import RECORD
+from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
-from transfuse.checkpoint.load import load_model, local_directory, read_config
+from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import fusible, inspect
 from transfuse.cli.output import standard
