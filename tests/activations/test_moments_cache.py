@@ -4,7 +4,8 @@ import torch
 from cases import CASES
 
 from transfuse.activations.cache import cached_moments, chunks
-from transfuse.activations.hooks import collect_moments, output_points
+from transfuse.activations.hook_points import output_points
+from transfuse.activations.hooks import collect_moments
 from transfuse.alignment.exact import coordinate_descent as descent
 from transfuse.alignment.exact.coordinate_descent import coordinate_descent, outermost_spaces, solve_one
 from transfuse.alignment.exact.evidence import from_weights

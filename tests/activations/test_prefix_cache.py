@@ -8,7 +8,8 @@ from transfuse.activations.execution_order import execution_steps, prefix_length
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import cast
 from transfuse.merging.layer_groups import stages
-from transfuse.network.model import declaration, model_output
+from transfuse.network.model import declaration
+from transfuse.network.outputs import model_output
 
 families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -32,14 +33,14 @@ def test_a_model_answers_the_same_whatever_it_remembers(case):
     model, batches, _, order = prepared(case)
     expected = [model_output(model, batch) for batch in batches]
     prefix = PrefixCache(model, batches, order)
-    assert sum(step.whole for step in order) == len({step.block for step in order}) > 0
+    assert sum(step.is_block for step in order) == len({step.block for step in order}) > 0
     for level, step in enumerate(order, 1):
         prefix.advance(level)
-        if step.whole or step.kept:
+        if step.is_block or step.is_costly:
             for parameter in model.get_submodule(step.name).parameters():
                 parameter.fill_(float("nan"))
         for batch, each in zip(batches, expected, strict=True):
-            with prefix.of(batch):
+            with prefix.replay(batch):
                 torch.testing.assert_close(model_output(model, batch), each)
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -51,30 +52,30 @@ def test_what_is_watched_is_what_would_be_seen(case, room):
     """With no room, with room for one batch, and for all."""
     model, batches, todo, order = prepared(case)
     plain, prefix = (PrefixCache(model, batches, order, each) for each in (0, room))
-    before = prefix_lengths(order, [stage.names() for stage in todo])
+    before = prefix_lengths(order, [stage.module_names() for stage in todo])
     for level in sorted({*before}):
         together = [stage for stage, its in zip(todo, before, strict=True) if its == level]
         prefix.advance(level)
         prefix.watch(
-            [probe for stage in together for probe in (*stage.written(), *stage.stream)],
+            [probe for stage in together for probe in (*stage.output_points(), *stage.stream)],
             min((each for each in before if each > level), default=len(order)),
         )
         for stage in together:
             for batch in batches:
-                probes = [*stage.written(), *stage.stream]
+                probes = [*stage.output_points(), *stage.stream]
                 expected, found = (each.observe(probes, batch) for each in (plain, prefix))
                 torch.testing.assert_close(found, expected)
-    assert len(prefix.seen) == {0: 0, 1: 1, 2**30: 2}[room]
+    assert len(prefix.activations) == {0: 0, 1: 1, 2**30: 2}[room]
 
 
 @families
 def test_a_stage_is_never_behind_what_it_looks_at(case):
     _, _, todo, order = prepared(case)
-    found = prefix_lengths(order, [stage.names() for stage in todo])
+    found = prefix_lengths(order, [stage.module_names() for stage in todo])
     assert found == sorted(found)
     for level, stage in zip(found, todo, strict=True):
         done = [step.name for step in order[:level]]
-        assert not any(f"{name}.".startswith(f"{step}.") for step in done for name in stage.names())
+        assert not any(f"{name}.".startswith(f"{step}.") for step in done for name in stage.module_names())
 
 
 class Twice(torch.nn.Module):
@@ -125,8 +126,8 @@ def test_what_is_changed_in_place_is_not_remembered():
 
 def test_parts_of_blocks_are_remembered_only_where_there_is_room():
     order = execution_steps(Chain(False), {"x": torch.ones(2, 3)}, ["blocks.0.first", "blocks.1"])
-    assert [step.size for step in order] == [12] * 6
-    assert [step.kept for step in order] == [True, False, True, False, False, True]
+    assert [step.output_bytes for step in order] == [12] * 6
+    assert [step.is_costly for step in order] == [True, False, True, False, False, True]
     assert steps_within_budget(order, 10, 120) == order
     assert [step.name for step in steps_within_budget(order, 10, 119)] == ["blocks.0", "blocks.1"]
     assert steps_within_budget([], 10, 0) == []

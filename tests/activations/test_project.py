@@ -10,9 +10,9 @@ from transfuse.activations.project import project_moments
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.evidence import hook_points as exact_probes
 from transfuse.alignment.spec_for import alignment_spec
-from transfuse.config.literals import FlowOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.network.model import network, sharing_tensors
-from transfuse.transport.cost import centre
+from transfuse.transport.cost import center
 
 FUSED = ("ModernBert", "Phi3")  # every layer that writes more than it reads is a piece of one
 
@@ -37,7 +37,7 @@ def test_moments_follow(case: Case) -> None:
     found, direct = project_moments(*models, probes, look), collect_moments(*models, probes, batches)
     assert list(found) == [probe for probe in probes if probe in direct]
     for probe in found:
-        seen, due = centre(found[probe]), centre(direct[probe])
+        seen, due = center(found[probe]), center(direct[probe])
         assert_close(seen.square_x, due.square_x)
         assert_close(seen.cross, due.cross, atol=1e-9 * float(due.cross.abs().max()), rtol=1e-7)
-    assert any(not probe.crossed for probe in taken) or case.name.startswith(FUSED)
+    assert any(not probe.with_cross for probe in taken) or case.name.startswith(FUSED)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transfuse.distillation.muon import Muon, orthogonal
+from transfuse.distillation.muon import Muon, orthogonalize
 
 shapes = pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6), (1, 5)])
 
@@ -13,11 +13,11 @@ shapes = pytest.mark.parametrize("shape", [(8, 8), (6, 20), (20, 6), (1, 5)])
 def test_directions_stay_and_become_alike(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    found = u.T @ orthogonal(matrix) @ v.T
+    found = u.T @ orthogonalize(matrix) @ v.T
     torch.testing.assert_close(found, torch.diag(found.diagonal()), atol=1e-9, rtol=0)
     assert (found.diagonal() > 0.6).all()
     assert (found.diagonal() < 1.3).all()
-    assert orthogonal(torch.zeros(shape)).eq(0).all()
+    assert orthogonalize(torch.zeros(shape)).eq(0).all()
 
 
 @shapes

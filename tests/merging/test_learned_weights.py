@@ -7,10 +7,11 @@ from datasets import Dataset
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
-from transfuse.base.batch import IGNORED_LABEL, cast, held_out
+from transfuse.base.batch import IGNORED_LABEL, cast, validation_split
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import VALIDATION_INTERVAL, split_with_answers
+from transfuse.distillation.loop import VALIDATION_INTERVAL
 from transfuse.distillation.teacher_weighting import uniform
+from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
@@ -39,19 +40,21 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 
 @families
 def test_a_broken_model_comes_nearer_in_every_family(case):
-    fused, halves = broken(case), held_out(batches(case))
+    fused, halves = broken(case), validation_split(batches(case))
     course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * VALIDATION_INTERVAL))
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
     again = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=1), uniform, (), 0)
-    assert again.looks[0] == pytest.approx(min(course.excess), abs=1e-6)
+    assert again.validation_losses[0] == pytest.approx(min(course.excess), abs=1e-6)
 
 
 @families
 def test_a_model_that_is_what_its_parents_are_stays(case):
     model, parents = case.build(1), [case.build(1), case.build(1)]
     before = case.logits(model)
-    learn_weights(model, parents, [0.4, 0.6], held_out(batches(case)), LearningOptions(steps=VALIDATION_INTERVAL))
+    learn_weights(
+        model, parents, [0.4, 0.6], validation_split(batches(case)), LearningOptions(steps=VALIDATION_INTERVAL)
+    )
     torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -65,7 +68,7 @@ def test_streams_are_what_brings_it_back():
             patch.setattr(learned_weights, "STREAM_WEIGHT", streams)
             fused = broken(case)
             learn_weights(
-                fused, [whole], [1.0], held_out(batches(case)), LearningOptions(steps=4 * VALIDATION_INTERVAL)
+                fused, [whole], [1.0], validation_split(batches(case)), LearningOptions(steps=4 * VALIDATION_INTERVAL)
             )
         left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
     assert left[learned_weights.STREAM_WEIGHT] < 0.9 * left[0.0]
@@ -123,7 +126,7 @@ def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypat
     )
     passes = []  # but for the first, by which it is told how many answers a batch has
     parent.register_forward_hook(lambda *given: passes.append(given))
-    losses = [lesson.loss(lesson._drawn()) for _ in range(10)]
+    losses = [lesson.loss(lesson._draw_batch()) for _ in range(10)]
     assert len(passes) == looks
     if augment == "none":
         torch.testing.assert_close(torch.stack(losses), losses[0].expand(10), atol=0, rtol=0)
@@ -159,7 +162,12 @@ def test_what_is_left_alone_stays():
     fused, left = broken(case), "vit.layers.0.mlp.fc1"
     before = {name: values.clone() for name, values in fused.state_dict().items()}
     learn_weights(
-        fused, [case.build(1)], [1.0], held_out(batches(case)), LearningOptions(steps=VALIDATION_INTERVAL), leave=[left]
+        fused,
+        [case.build(1)],
+        [1.0],
+        validation_split(batches(case)),
+        LearningOptions(steps=VALIDATION_INTERVAL),
+        untouched=[left],
     )
     changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
     assert changed
@@ -175,7 +183,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
             fused,
             [case.build(1)],
             [1.0],
-            held_out(batches(case)),
+            validation_split(batches(case)),
             LearningOptions(steps=2 * VALIDATION_INTERVAL),
             state=state,
         )
@@ -196,7 +204,7 @@ def test_refused_without_samples_or_a_head():
     with pytest.raises(ConfigError, match="only align learned and merge learned take it"):
         fuse(models, steps=3)
     bare = next(case for case in HEADS if case.name == "BertModel")
-    with pytest.raises(SpecError, match="no head to learn weights by"):
+    with pytest.raises(SpecError, match="no prediction head, which learning weights needs"):
         split_with_answers(bare.build(1), batches(bare), "weights")
 
 
@@ -226,5 +234,5 @@ def test_a_headless_model_is_refused_before_it_is_aligned(monkeypatch, how, what
     monkeypatch.setattr(match, "align", lambda *given: pytest.fail("aligned first"))
     data, processor = pictures(20)
     config = ViTConfig(**VIT | {"num_channels": 3})
-    with pytest.raises(SpecError, match=f"ViTModel has no head to learn {what} by"):
+    with pytest.raises(SpecError, match=f"ViTModel has no prediction head, which learning {what} needs"):
         fuse([ViTModel(config).eval() for _ in range(2)], data, processor=processor, **how)

@@ -34,7 +34,7 @@ def test_a_unit_is_not_taken_twice_for_what_another_says_already():
 
 def test_rows_count_by_their_weight():
     inputs = torch.tensor([[1.0], [1.0]])
-    found = sums(inputs, torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0])).without_ones()
+    found = sums(inputs, torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0])).without_bias()
     torch.testing.assert_close(found.solve(0.0, torch.zeros(1, 1).double()), torch.tensor([[0.75]]).double())
 
 
@@ -77,10 +77,10 @@ def test_panels_of_a_factor_change_nothing(monkeypatch, panel):
     found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))
     chosen, left = [], set(range(30))
     while len(chosen) < 8:  # one after the other, by solving anew
-        errors = {
-            each: found.only(kept).error(found.only(kept).solve(1e-3, torch.zeros(len(kept), 4).double()))
-            for each in left if (kept := torch.tensor([*chosen, each])) is not None
-        }  # fmt: skip
+        errors = {}
+        for unit in left:
+            part = found.select_inputs(torch.tensor([*chosen, unit]))
+            errors[unit] = part.error(part.solve(1e-3, torch.zeros_like(part.cross)))
         chosen.append(min(errors, key=errors.get))
         left.remove(chosen[-1])
     assert forward_selection(found, torch.arange(30).unsqueeze(1), 8, torch.tensor([], dtype=torch.long)) == chosen

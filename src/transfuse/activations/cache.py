@@ -1,10 +1,10 @@
-"""Statistics of activations on disk: another alignment need not look at the data again, nor memory hold them all."""
+"""A disk cache of moments, so that later alignments need no pass over the data and memory need not hold all moments."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
-from transfuse.activations.hooks import HookPoint
+from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.project import ProjectedMoments
 from transfuse.base.cache import Entry, Store
 from transfuse.base.distributed import process_group
@@ -12,70 +12,74 @@ from transfuse.errors import OutputError
 from transfuse.transport.cost import Moments
 
 CollectFn = Callable[[Sequence[HookPoint]], Mapping[HookPoint, Moments]]
-MOMENT_FIELDS = tuple(each.name for each in fields(Moments) if each.name != "count")
-FLOAT64_BYTES = 8  # bytes of a number
+MOMENT_FIELDS = tuple(field.name for field in fields(Moments) if field.name != "count")
+FLOAT64_BYTES = 8
 
 
 def cached_moments(
-    store: Store, probes: Sequence[HookPoint], collect: CollectFn, room: int | None = None, **how: str
+    store: Store, points: Sequence[HookPoint], collect: CollectFn, room: int | None = None, **key: str
 ) -> Mapping[HookPoint, Moments]:
-    """Moments of every probe that shows a free space: those that were kept, or else found now and kept.
+    """Return the moments of all points with a free space, from the cache or by collecting and caching them.
 
     Args:
-        store: of these models and this data.
-        room: bytes that moments may take. What does not fit is found in several passes over the data, each for the
-            probes that do, and lies on disk, if there is a store: it is read whenever it is asked for. None: whatever
-            it takes.
-        how: what else tells these statistics from others.
+        store: the cache for these models and this data.
+        collect: collects the moments of some points in one pass over the data.
+        room: bytes that moments may take in memory. If they take more, they are collected in several passes, and those
+            in the cache are read again whenever they are needed. None: unlimited.
+        key: whatever else the moments depend on.
+
+    Raises:
+        OutputError: the cache cannot be written, or an entry disappears while it is in use.
     """
-    shown = [probe for probe in probes if any(space.free for space in probe.axis.spaces())]
-    places = {probe: store.of(probe=str(probe), **how) for probe in shown}
-    found = {probe: seen for probe in shown if (seen := _load(places[probe])) is not None}
+    points = [point for point in points if point.is_free]
+    stores = {point: store.of(probe=str(point), **key) for point in points}
+    known = {point: moments for point in points if (moments := _load(stores[point])) is not None}
     spills = room is not None and store.folder is not None
-    for window in chunks([probe for probe in shown if probe not in found], room):
-        new = dict(collect(window))
-        for probe, seen in new.items():
-            _keep(places[probe], seen)
+    for chunk in chunks([point for point in points if point not in known], room):
+        collected = dict(collect(chunk))
+        for point, moments in collected.items():
+            _save(stores[point], moments)
         if spills:
             process_group().barrier()
-            new = {probe: _load(places[probe]) or seen for probe, seen in new.items()}
-        found |= new
-    there = [probe for probe in shown if probe in found]
+            collected = {point: _load(stores[point]) or moments for point, moments in collected.items()}
+        known |= collected
     if spills:
-        return ProjectedMoments({probe: partial(_again, places[probe]) for probe in there})
-    return {probe: found[probe] for probe in there}
+        return ProjectedMoments({point: partial(_reload, stores[point]) for point in points if point in known})
+    return {point: known[point] for point in points if point in known}
 
 
-def chunks(probes: Sequence[HookPoint], room: int | None) -> Iterator[list[HookPoint]]:
-    """Groups of probes, in order, whose moments fit; one alone that does not is a group all the same."""
-    window: list[HookPoint] = []
-    size = 0
-    for probe in probes:
-        needs = FLOAT64_BYTES * probe.axis.size**2 if probe.crossed else 0
-        if window and room is not None and size + needs > room:
-            yield window
-            window, size = [], 0
-        window.append(probe)
-        size += needs
-    if window:
-        yield window
+def chunks(points: Sequence[HookPoint], room: int | None) -> Iterator[list[HookPoint]]:
+    """Yield groups of points, in order, whose moments fit in `room` bytes. A point that does not fit is a group."""
+    chunk: list[HookPoint] = []
+    chunk_bytes = 0
+    for point in points:
+        point_bytes = FLOAT64_BYTES * point.axis.size**2 if point.with_cross else 0
+        if chunk and room is not None and chunk_bytes + point_bytes > room:
+            yield chunk
+            chunk = []
+            chunk_bytes = 0
+        chunk.append(point)
+        chunk_bytes += point_bytes
+    if chunk:
+        yield chunk
 
 
-def _keep(store: Store, seen: Moments) -> None:
-    store.keep("statistics", {name: getattr(seen, name) for name in MOMENT_FIELDS}, seen.count)
+def _save(store: Store, moments: Moments) -> None:
+    store.keep("statistics", {name: getattr(moments, name) for name in MOMENT_FIELDS}, moments.count)
 
 
 def _load(store: Store) -> Moments | None:
-    return _moments(store.load("statistics"))
+    """Return the cached moments, or None. All processes must call this together."""
+    return _to_moments(store.load("statistics"))
 
 
-def _again(store: Store) -> Moments:
-    """To be called by any process, whenever it needs them."""
-    found = _moments(store.read("statistics"))
-    if found is None:
-        raise OutputError(f"{store.path('statistics')}: was removed or damaged meanwhile; run this again")
-    return found
+def _reload(store: Store) -> Moments:
+    """Return moments that are known to be cached. Any process may call this alone."""
+    moments = _to_moments(store.read("statistics"))
+    if moments is None:
+        raise OutputError(f"{store.path('statistics')}: this file was removed or damaged during the run; run it again")
+    return moments
 
 
-def _moments(entry: Entry | None) -> Moments | None:
+def _to_moments(entry: Entry | None) -> Moments | None:
     return None if entry is None else Moments(entry.facts, **entry.tensors)

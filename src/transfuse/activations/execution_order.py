@@ -1,144 +1,112 @@
-"""In what order the parts of a model run: its blocks, and in each of them the modules that it is made of."""
+"""The order in which the parts of a model run: its blocks, and the modules inside each block."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from transfuse.base.batch import Batch, cut, unlabelled
+from transfuse.base.batch import Batch, split_batch, without_labels
 
 
 @dataclass(frozen=True)
 class Step:
-    """A module of which what it puts out stands for all that has run inside it.
+    """A module whose output can replace everything that has run inside it.
 
     Attributes:
-        block: the member of a module list that it is, or is a child of.
-        size: bytes that what it puts out takes for one sample.
-        kept: whether running it again would take long.
+        name: name of the module.
+        block: name of the member of a module list that the module is, or is a child of.
+        output_bytes: size of the module's output for one sample.
+        is_costly: whether the module is worth caching, because it is slow to run again.
     """
 
     name: str
     block: str
-    size: int
-    kept: bool = True
+    output_bytes: int
+    is_costly: bool = True
 
     @property
     def stack(self) -> str:
-        """The list that the block is a member of."""
+        """Name of the module list that contains the block."""
         return self.block.rpartition(".")[0]
 
     @property
-    def whole(self) -> bool:
-        """Whether it is a block itself."""
+    def is_block(self) -> bool:
+        """Whether the module is a block itself."""
         return self.name == self.block
 
 
 def execution_steps(model: nn.Module, batch: Batch, costly: Collection[str] = ()) -> list[Step]:
-    """Blocks in the order in which they end, and before each its children, where these run one after the other; those
-    without parameters aside.
+    """Return the blocks in the order in which they finish, each preceded by its children.
 
-    Empty if any block runs more than once in a forward pass, or if what it put out is changed behind it.
+    The children of a block are included only if they run one after the other. Children without parameters are left
+    out. The list is empty if a block runs more than once in a forward pass, or if its output is modified later.
 
     Args:
-        costly: modules; what has none of them inside is not worth remembering.
+        batch: any batch. Its first sample is run.
+        costly: names of modules. A child is worth caching only if it contains one of them.
     """
     blocks = {
-        f"{stack}.{place}": block for stack, found in block_lists(model).items() for place, block in enumerate(found)
+        f"{stack}.{index}": block
+        for stack, members in block_lists(model).items()
+        for index, block in enumerate(members)
     }
-    inside = {
+    children = {
         f"{name}.{child}": module
         for name, block in blocks.items()
         for child, module in block.named_children()
         if any(True for _ in module.parameters())
     }
-    runs = _runs(model, next(cut(batch, 1)), {**inside, **blocks})
-    if not all(name in runs and runs[name].whole for name in blocks):
+    runs = _trace(model, next(split_batch(batch, 1)), {**children, **blocks})
+    if not all(name in runs and runs[name].replaceable for name in blocks):
         return []
-    found = []
-    for name in sorted(blocks, key=lambda name: runs[name].ended):
-        parts = [each for each in inside if each in runs and _within(each, name)]
-        parts.sort(key=lambda each: runs[each].ended)
-        ends = [runs[name].started, *(runs[each].ended for each in parts)]
-        one_by_one = all(runs[each].started > end for each, end in zip(parts, ends, strict=False))
-        if one_by_one and all(runs[each].whole for each in parts) and ends[-1] < runs[name].ended:
-            found += [Step(each, name, runs[each].size, any(_within(one, each) for one in costly)) for each in parts]
-        found.append(Step(name, name, runs[name].size))
-    return found
+    steps = []
+    for block in sorted(blocks, key=lambda name: runs[name].end):
+        for child in _sequential_children(block, children, runs):
+            is_costly = any(_is_inside(name, child) for name in costly)
+            steps.append(Step(child, block, runs[child].output_bytes, is_costly))
+        steps.append(Step(block, block, runs[block].output_bytes))
+    return steps
 
 
-def steps_within_budget(order: Sequence[Step], samples: int, room: int) -> list[Step]:
-    """The steps, or blocks alone, where remembering the parts of one for so many samples took more bytes than these."""
-    parts: dict[str, int] = {}
-    for step in order:
-        if step.kept and not step.whole:
-            parts[step.block] = parts.get(step.block, 0) + step.size
-    fits = max(parts.values(), default=0) * samples <= room
-    return [step for step in order if fits or step.whole]
+def steps_within_budget(steps: Sequence[Step], samples: int, room: int) -> list[Step]:
+    """Return all steps, or the blocks alone if caching the children of one block would take more than `room` bytes.
+
+    Args:
+        samples: number of samples to cache.
+    """
+    child_bytes: dict[str, int] = {}
+    for step in steps:
+        if step.is_costly and not step.is_block:
+            child_bytes[step.block] = child_bytes.get(step.block, 0) + step.output_bytes
+    fits = max(child_bytes.values(), default=0) * samples <= room
+    return [step for step in steps if fits or step.is_block]
 
 
-@dataclass
-class _Run:
-    """When a module started and ended, what its output took, and whether it ran once and that stayed as it was."""
+def prefix_lengths(steps: Sequence[Step], stages: Sequence[Iterable[str]]) -> list[int]:
+    """Return, for every stage, how many steps precede it and all later stages.
 
-    started: int
-    ended: int = -1
-    size: int = 0
-    whole: bool = True
-
-
-@torch.no_grad()
-def _runs(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dict[str, _Run]:
-    names = {module: name for name, module in modules.items()}
-    found: dict[str, _Run] = {}
-    outputs: dict[str, list[tuple[Tensor, int]]] = {}
-    clock = iter(range(2**62))
-
-    def start(module: nn.Module, *_: Any) -> None:
-        name = names[module]
-        found[name] = _Run(next(clock), whole=name not in found)
-
-    def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        parts = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
-        run = found[names[module]]
-        run.ended, run.size = next(clock), sum(part.nbytes for part in parts)
-        outputs[names[module]] = [(part, part._version) for part in parts]
-
-    handles = [module.register_forward_pre_hook(start) for module in names]
-    try:
-        with forward_hooks(names, end):
-            model(**unlabelled(batch))
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, kept in outputs.items():
-        found[name].whole &= all(part._version == version for part, version in kept)
-    return found
-
-
-def prefix_lengths(order: Sequence[Step], stages: Sequence[Iterable[str]]) -> list[int]:
-    """For each of some stages, given the modules it looks at: how many steps lie before it and all later ones."""
-    first = {step.block: place for place, step in reversed(list(enumerate(order)))}
-    own = {step.name: place for place, step in enumerate(order) if not step.whole}
-    found: list[int] = []
-    least = len(order)
+    Args:
+        stages: names of the modules that each stage reads or writes, in execution order.
+    """
+    block_starts = {step.block: index for index, step in reversed(list(enumerate(steps)))}
+    children = {step.name: index for index, step in enumerate(steps) if not step.is_block}
+    lengths: list[int] = []
+    shortest = len(steps)
     for names in reversed(stages):
         for name in names:
-            places = [place for inner, place in own.items() if _within(name, inner)]
-            least = min([least, *(places or [place for block, place in first.items() if _within(name, block)])])
-        found.insert(0, least)
-    return found
-
-
-def _within(name: str, module: str) -> bool:
-    return f"{name}.".startswith(f"{module}.")
+            indices = [index for child, index in children.items() if _is_inside(name, child)]
+            indices = indices or [index for block, index in block_starts.items() if _is_inside(name, block)]
+            shortest = min([shortest, *indices])
+        lengths.insert(0, shortest)
+    return lengths
 
 
 def block_lists(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """The outermost module lists by name."""
+    """Return the outermost module lists by name."""
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     return {
         name: list(module) for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
@@ -146,11 +114,72 @@ def block_lists(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 @contextmanager
-def forward_hooks(modules: Iterable[nn.Module], look: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Inside, `look` is shown every one that runs, what it reads and what it puts out."""
-    handles = [module.register_forward_hook(look) for module in modules]
+def forward_hooks(modules: Iterable[nn.Module], hook: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Call `hook(module, inputs, output)` after each of the modules runs, within the context."""
+    handles = [module.register_forward_hook(hook) for module in modules]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@dataclass
+class _Run:
+    """One run of a module.
+
+    Attributes:
+        start, end: ticks of a clock that advances whenever a module starts or ends.
+        replaceable: whether the module ran only once and its output was not modified later.
+    """
+
+    start: int
+    end: int = -1
+    output_bytes: int = 0
+    replaceable: bool = True
+
+
+@torch.no_grad()
+def _trace(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dict[str, _Run]:
+    """Run the model once and return the runs of the modules, by name."""
+    names = {module: name for name, module in modules.items()}
+    runs: dict[str, _Run] = {}
+    outputs: dict[str, list[tuple[Tensor, int]]] = {}
+    clock = count()
+
+    def on_start(module: nn.Module, *_: Any) -> None:
+        name = names[module]
+        runs[name] = _Run(next(clock), replaceable=name not in runs)
+
+    def on_end(module: nn.Module, inputs: Any, output: Any) -> None:
+        entries = output if isinstance(output, tuple) else (output,)
+        tensors = [entry for entry in entries if isinstance(entry, Tensor)]
+        run = runs[names[module]]
+        run.end = next(clock)
+        run.output_bytes = sum(tensor.nbytes for tensor in tensors)
+        outputs[names[module]] = [(tensor, tensor._version) for tensor in tensors]
+
+    handles = [module.register_forward_pre_hook(on_start) for module in names]
+    try:
+        with forward_hooks(names, on_end):
+            model(**without_labels(batch))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, versions in outputs.items():
+        runs[name].replaceable &= all(tensor._version == version for tensor, version in versions)
+    return runs
+
+
+def _sequential_children(block: str, children: Iterable[str], runs: Mapping[str, _Run]) -> list[str]:
+    """Return the children of a block in execution order, or none if they overlap or cannot be replaced."""
+    names = [name for name in children if name in runs and _is_inside(name, block)]
+    names.sort(key=lambda name: runs[name].end)
+    ends = [runs[block].start, *(runs[name].end for name in names)]
+    sequential = all(runs[name].start > end for name, end in zip(names, ends, strict=False))
+    replaceable = all(runs[name].replaceable for name in names)
+    return names if sequential and replaceable and ends[-1] < runs[block].end else []
+
+
+def _is_inside(name: str, module: str) -> bool:
+    return f"{name}.".startswith(f"{module}.")

@@ -1,11 +1,11 @@
-"""A model that remembers, batch by batch, what it has computed and what no longer changes.
+"""A cache of the part of a model that no longer changes, batch by batch.
 
-What ran before the layer at hand is computed once, not for every layer behind it. Of a model that stays as it is, so is
-what is looked at until the next step is done, as far as there is room. Memory: for each batch a residual stream, and
-within a block one for each of its parts that is done.
+The steps before the layer that is being fitted run once, not once per layer. Of a model that never changes, the
+activations that are watched are cached too, as far as there is room. The cache takes one residual stream per batch, and
+within a block one output per finished child.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,99 +18,126 @@ from transfuse.base.batch import Batch
 
 
 class PrefixCache:
-    """The steps of a model that lie before the layer at hand."""
+    """A model whose first steps are replaced by their cached outputs."""
 
-    def __init__(self, model: nn.Module, batches: Iterable[Batch], order: Sequence[Step], room: int = 0) -> None:
-        """`room`: bytes that may be remembered of what is watched; only of a model that stays as it is."""
-        self.model, self.batches, self.order, self.room = model, list(batches), order, room
-        self.level = self.next = 0
-        self.known: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
+    def __init__(self, model: nn.Module, batches: Iterable[Batch], steps: Sequence[Step], room: int = 0) -> None:
+        """
+        Args:
+            batches: the batches that may be replayed or observed. They are identified by `id`.
+            steps: the steps of the model in execution order.
+            room: bytes that watched activations may take. It must be 0 if the model changes.
+        """
+        self.model = model
+        self.batches = list(batches)
+        self.steps = steps
+        self.room = room
+        self.length = 0  # number of steps that are cached
+        self.outputs: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
         self.watched: list[HookPoint] = []
-        self.seen: dict[int, dict[HookPoint, Tensor]] = {}
-        self.ahead: dict[int, dict[str, Any]] = {}  # what is to be known at the next level, where it has shown
+        self.next_length = 0  # number of steps that will be cached next
+        self.activations: dict[int, dict[HookPoint, Tensor]] = {}
+        self.next_outputs: dict[int, dict[str, Any]] = {}  # outputs for `next_length`, recorded with the activations
 
     @torch.no_grad()
-    def advance(self, level: int) -> None:
-        """Remember the first `level` steps, which no longer change; forget what was watched."""
-        if level <= self.level:
+    def advance(self, length: int) -> None:
+        """Cache the first `length` steps, which must not change from now on. Stop watching."""
+        if length <= self.length:
             return
-        stays, new = self._standing(level), self._new(level)
+        remaining = self._cached_steps(length)
+        new_modules = self._new_modules(length)
         for batch in self.batches:
-            ahead = self.ahead.get(id(batch)) if level == self.next else None
-            ahead = (ahead or self._look([], new, batch)[1]) if new else {}
-            found = self.known[id(batch)] | ahead
-            self.known[id(batch)] = {key: found[key] for key in stays}
-        self.level = level
-        self.watch([], level)
+            new_outputs = self.next_outputs.get(id(batch)) if length == self.next_length else None
+            if new_modules and not new_outputs:
+                _, new_outputs = self._run([], new_modules, batch)
+            outputs = self.outputs[id(batch)] | (new_outputs if new_modules and new_outputs else {})
+            self.outputs[id(batch)] = {key: outputs[key] for key in remaining}
+        self.length = length
+        self.watch([], length)
 
-    def watch(self, probes: Iterable[HookPoint], level: int) -> None:
-        """What will be looked at, more than once or bit by bit, before so many steps are done."""
-        probes = list(dict.fromkeys(probes))
-        if probes != self.watched:
-            self.watched, self.next, self.seen, self.ahead = probes, level, {}, {}
+    def watch(self, points: Iterable[HookPoint], length: int) -> None:
+        """Announce the points that will be observed, possibly repeatedly, before `length` steps are cached."""
+        points = list(dict.fromkeys(points))
+        if points != self.watched:
+            self.watched = points
+            self.next_length = length
+            self.activations = {}
+            self.next_outputs = {}
 
     @torch.no_grad()
-    def observe(self, probes: Sequence[HookPoint], batch: Batch) -> dict[HookPoint, Tensor]:
-        """The activations of a batch, computed or remembered."""
-        place = id(batch)
-        if not {*probes} <= {*self.watched} or (place not in self.seen and self._taken() >= self.room):
-            return self._look(probes, {}, batch)[0]
-        if place not in self.seen:
-            self.seen[place], self.ahead[place] = self._look(self.watched, self._new(self.next), batch)
-        return {probe: self.seen[place][probe] for probe in probes}
+    def observe(self, points: Sequence[HookPoint], batch: Batch) -> dict[HookPoint, Tensor]:
+        """Return the activations of a batch at the points, [*samples, unit] each."""
+        key = id(batch)
+        watched = {*points} <= {*self.watched}
+        if not watched or (key not in self.activations and self._activation_bytes() >= self.room):
+            return self._run(points, {}, batch)[0]
+        if key not in self.activations:
+            activations, outputs = self._run(self.watched, self._new_modules(self.next_length), batch)
+            self.activations[key] = activations
+            self.next_outputs[key] = outputs
+        return {point: self.activations[key][point] for point in points}
 
     @contextmanager
-    def of(self, batch: Batch) -> Iterator[None]:
-        """Inside, the steps that are remembered give what they gave for this batch."""
-        skipped: list[nn.Module] = []
+    def replay(self, batch: Batch) -> Iterator[None]:
+        """Make the cached modules return their cached outputs for this batch, within the context."""
+        replaced: list[nn.Module] = []
         try:
-            for key, step in self._standing(self.level).items():
-                for name in self._behind(step):
-                    skipped.append(self.model.get_submodule(name))
-                    skipped[-1].forward = _giving(self.known[id(batch)][key])
+            for key, step in self._cached_steps(self.length).items():
+                for name in self._replaced_modules(step):
+                    replaced.append(self.model.get_submodule(name))
+                    replaced[-1].forward = _constant(self.outputs[id(batch)][key])
             yield
         finally:
-            for module in skipped:
+            for module in replaced:
                 del module.forward
 
-    def _standing(self, level: int) -> dict[str, Step]:
-        """Those of the first so many steps that stand for all of them: by the name of each list, the last block of it
-        that is done; by their own, the parts of the block behind it that are and that are worth remembering."""
-        found: dict[str, Step] = {}
-        for step in self.order[:level]:
-            if step.whole:
-                found = {key: each for key, each in found.items() if each.block != step.block} | {step.stack: step}
-            elif step.kept:
-                found[step.name] = step
-        return found
+    def _cached_steps(self, length: int) -> dict[str, Step]:
+        """Return the steps whose outputs replace the first `length` steps.
 
-    def _behind(self, step: Step) -> list[str]:
-        """The modules that it stands for, itself among them."""
-        done = self.order[: self.level]
-        return [each.name for each in done if each.whole and each.stack == step.stack] if step.whole else [step.name]
+        These are the last finished block of every stack, by the name of the stack, and the finished costly children of
+        the next block, by their own names.
+        """
+        cached: dict[str, Step] = {}
+        for step in self.steps[:length]:
+            if step.is_block:
+                cached = {key: other for key, other in cached.items() if other.block != step.block}
+                cached[step.stack] = step
+            elif step.is_costly:
+                cached[step.name] = step
+        return cached
 
-    def _new(self, level: int) -> dict[str, nn.Module]:
-        """What is to be computed to know so many steps."""
-        before = self._standing(self.level)
-        new = {key: step for key, step in self._standing(level).items() if step != before.get(key)}
+    def _replaced_modules(self, step: Step) -> list[str]:
+        """Return the names of the modules that a cached step replaces, including its own."""
+        if not step.is_block:
+            return [step.name]
+        finished = self.steps[: self.length]
+        return [other.name for other in finished if other.is_block and other.stack == step.stack]
+
+    def _new_modules(self, length: int) -> dict[str, nn.Module]:
+        """Return the modules whose outputs are needed to cache `length` steps and are not cached yet."""
+        cached = self._cached_steps(self.length)
+        new = {key: step for key, step in self._cached_steps(length).items() if step != cached.get(key)}
         return {key: self.model.get_submodule(step.name) for key, step in new.items()}
 
-    def _taken(self) -> int:
-        """Bytes of what is remembered of what is watched."""
-        return sum(values.nbytes for seen in self.seen.values() for values in seen.values())
+    def _activation_bytes(self) -> int:
+        return sum(values.nbytes for by_point in self.activations.values() for values in by_point.values())
 
-    def _look(
-        self, probes: Sequence[HookPoint], modules: dict[str, nn.Module], batch: Batch
+    def _run(
+        self, points: Sequence[HookPoint], modules: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[HookPoint, Tensor], dict[str, Any]]:
-        """What probes show, and what these modules put out; what lies behind them is not computed."""
-        found: dict[nn.Module, Any] = {}
-        with (
-            forward_hooks(modules.values(), lambda module, inputs, output: found.update({module: output})),
-            self.of(batch),
-        ):
-            seen = record_activations(self.model, probes, batch, {}, until=modules.values())
-        return seen, {key: found[module] for key, module in modules.items()}
+        """Return the activations at the points and the outputs of the modules.
+
+        The forward pass stops as soon as all of them are recorded.
+        """
+        outputs: dict[nn.Module, Any] = {}
+
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[module] = output
+
+        with forward_hooks(modules.values(), record), self.replay(batch):
+            activations = record_activations(self.model, points, batch, {}, until=modules.values())
+        return activations, {key: outputs[module] for key, module in modules.items()}
 
 
-def _giving(output: Any) -> Any:
+def _constant(output: Any) -> Callable[..., Any]:
+    """Return a function that ignores its arguments and returns `output`."""
     return lambda *arguments, **options: output

@@ -1,7 +1,7 @@
-"""Linear maps that write more than they read: moments of what they write follow from moments of what they read.
+"""Moments of the outputs of widening linear maps, computed from the moments of their inputs.
 
-The centred cross-moment of W x and V y is W C V^T, C that of x and y: a feed-forward layer's hidden units in front of
-the non-linearity are four times as many as it reads, their products with the other model's sixteen times as many.
+If x and y have the centered cross-moment C, then W x and V y have W C V^T. A feed-forward layer has four times as many
+hidden units as inputs, so the products of its hidden units with the other model's cost sixteen times as much.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,22 +13,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from transfuse.activations.hooks import HookPoint, module_name
-from transfuse.network.layout import columns
+from transfuse.activations.hook_points import HookPoint
+from transfuse.activations.hooks import module_name
+from transfuse.network.layout import fused_outputs
 from transfuse.network.model import declaration
-from transfuse.transport.cost import Moments, centre
+from transfuse.transport.cost import Moments, center
 
 Statistics = Mapping[HookPoint, Moments]
 
 
 class ProjectedMoments(Statistics):
-    """Moments that are made when they are asked for, and not kept."""
+    """Moments that are computed on every access and not stored."""
 
     def __init__(self, recipes: Mapping[HookPoint, Callable[[], Moments]]) -> None:
         self._recipes = dict(recipes)
 
-    def __getitem__(self, probe: HookPoint) -> Moments:
-        return self._recipes[probe]()
+    def __getitem__(self, point: HookPoint) -> Moments:
+        return self._recipes[point]()
 
     def __iter__(self) -> Iterator[HookPoint]:
         return iter(self._recipes)
@@ -38,53 +39,63 @@ class ProjectedMoments(Statistics):
 
 
 def project_moments(
-    source: nn.Module, target: nn.Module, probes: Iterable[HookPoint], look: Callable[[Sequence[HookPoint]], Statistics]
+    source: nn.Module,
+    target: nn.Module,
+    points: Iterable[HookPoint],
+    collect: Callable[[Sequence[HookPoint]], Statistics],
 ) -> Statistics:
-    """Moments of probes, as few products as possible of what the models show.
+    """Return the moments of the points with a free space, with as few products of activations as possible.
 
     Args:
-        look: finds moments of probes that show free spaces; of those that are not `crossed`, without products.
+        collect: returns the moments of points with a free space. It may omit the cross-moments of points that are not
+            `with_cross`.
     """
-    probes = list(probes)
-    wide = {probe: replace(probe, crossed=False) for probe in probes if _follows(source, probe, target)}
-    plain = [wide.get(probe, probe) for probe in probes]
-    reads = [probe.read for probe in wide if probe.read]
-    seen = look(list(dict.fromkeys([*reads, *plain])))
-    cuts = {model: columns(declaration(model)) for model in (source, target)}
+    points = list(points)
+    projected = {point: replace(point, with_cross=False) for point in points if _is_projection(source, target, point)}
+    collected_points = [projected.get(point, point) for point in points]
+    narrower = [point.projected_from for point in projected if point.projected_from]
+    statistics = collect(list(dict.fromkeys([*narrower, *collected_points])))
+    slices = {model: fused_outputs(declaration(model)) for model in (source, target)}
 
-    def make(probe: HookPoint) -> Moments:
-        if probe not in wide:
-            return seen[probe]
-        assert probe.read
-        weights = (_weight(model, probe, cuts[model]) for model in (source, target))
-        return _through(seen[wide[probe]], seen[probe.read], *weights)
+    def compute(point: HookPoint) -> Moments:
+        if point not in projected:
+            return statistics[point]
+        assert point.projected_from
+        weights = (_weight(model, point, slices[model]) for model in (source, target))
+        return _project(statistics[projected[point]], statistics[point.projected_from], *weights)
 
-    return ProjectedMoments(
-        {probe: partial(make, probe) for probe, found in zip(probes, plain, strict=True) if found in seen}
-    )
+    pairs = zip(points, collected_points, strict=True)
+    return ProjectedMoments({point: partial(compute, point) for point, collected in pairs if collected in statistics})
 
 
-def _through(
-    own: Moments, read: Moments, source: Float[Tensor, "source reads"], target: Float[Tensor, "target reads"]
+def _project(
+    outputs: Moments,
+    inputs: Moments,
+    source_weight: Float[Tensor, "source reads"],
+    target_weight: Float[Tensor, "target reads"],
 ) -> Moments:
-    """Sums and squares as they were seen, products from those of what was read: the biases have gone with the means."""
-    cross = source.double() @ centre(read).cross @ target.double().T
-    return replace(own, cross=cross.addr_(own.sum_x, own.sum_y, alpha=1 / max(own.count, 1)))
+    """Return the moments of the outputs, with the cross-moment computed from the inputs.
+
+    Biases do not matter, because the moments of the inputs are centered. The means of the outputs are added again.
+    """
+    cross = source_weight.double() @ center(inputs).cross @ target_weight.double().T
+    return replace(outputs, cross=cross.addr_(outputs.sum_x, outputs.sum_y, alpha=1 / max(outputs.count, 1)))
 
 
-def _follows(source: nn.Module, probe: HookPoint, target: nn.Module) -> bool:
-    """Whether what it shows is a linear map of what another probe shows, in both models."""
-    if probe.read is None or not any(space.free for space in probe.read.axis.spaces()):
+def _is_projection(source: nn.Module, target: nn.Module, point: HookPoint) -> bool:
+    """Return whether both models compute the values at a point by plain linear maps of another free point."""
+    if point.projected_from is None or not point.projected_from.is_free:
         return False
-    modules = [model.get_submodule(module_name(name)) for model in (source, target) for name in probe.parts()]
+    modules = [model.get_submodule(module_name(name)) for model in (source, target) for name in point.layer_names()]
     return all(type(module) in (nn.Linear, Conv1D) for module in modules)
 
 
-def _weight(model: nn.Module, probe: HookPoint, cuts: Mapping[str, Tensor]) -> Float[Tensor, "unit reads"]:
-    found = []
-    for name in probe.parts():
+def _weight(model: nn.Module, point: HookPoint, slices: Mapping[str, Tensor]) -> Float[Tensor, "unit reads"]:
+    """Return the weights of the linear maps at a point, stacked."""
+    weights = []
+    for name in point.layer_names():
         module = model.get_submodule(module_name(name))
         stored = module.get_parameter("weight").detach()
         rows = stored.T if isinstance(module, Conv1D) else stored
-        found.append(rows[cuts[name]] if name in cuts else rows)
-    return torch.cat(found) if len(found) > 1 else found[0]
+        weights.append(rows[slices[name]] if name in slices else rows)
+    return torch.cat(weights) if len(weights) > 1 else weights[0]

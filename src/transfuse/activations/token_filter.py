@@ -1,4 +1,4 @@
-"""Which tokens of a sequence are samples of a space (TF-OT, section 5: "window" filters, the class token)."""
+"""Filters that choose which tokens of a sequence count as samples of a space (TF-OT, section 5)."""
 
 import re
 from collections.abc import Callable
@@ -8,44 +8,50 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.errors import ConfigError
-from transfuse.network.spec import Tokens
+from transfuse.network.operations import Tokens
 
-TokenFilter = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch kept unit"]]
+TokenFilter = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch selected unit"]]
 
 
 def all_tokens(values: Float[Tensor, "batch token unit"]) -> Float[Tensor, "batch token unit"]:
-    """All tokens."""
+    """Return all tokens."""
     return values
 
 
 def prefix_tokens(layout: Tokens) -> TokenFilter:
-    """The special tokens alone, in front of every text or every grid of patches that they have joined."""
+    """Return a filter for the special tokens before a text or a grid of patches."""
     if not layout.rows:
         return lambda values: values[:, : layout.prefix]
-    return _of_whole_sequences(layout, list(range(layout.prefix)))
+    return _select(layout, list(range(layout.prefix)))
 
 
 def window_tokens(layout: Tokens, size: int) -> TokenFilter:
-    """The special tokens and the central `size` x `size` patches. Raises `ConfigError` where there are fewer."""
+    """Return a filter for the special tokens and the central `size` x `size` patches.
+
+    Raises:
+        ConfigError: the grid is smaller than the window.
+    """
     if size > min(layout.rows, layout.columns):
-        raise ConfigError(f"tokens: window-{size} is larger than the grid of {layout.rows} x {layout.columns} patches")
-    tops = [(count - size) // 2 for count in (layout.rows, layout.columns)]
+        raise ConfigError(
+            f"tokens: window-{size} is larger than the grid of {layout.rows} x {layout.columns} patches;"
+            " choose a smaller window"
+        )
+    top = (layout.rows - size) // 2
+    left = (layout.columns - size) // 2
     patches = [
         layout.prefix + row * layout.columns + column
-        for row in range(tops[0], tops[0] + size)
-        for column in range(tops[1], tops[1] + size)
+        for row in range(top, top + size)
+        for column in range(left, left + size)
     ]
-    return _of_whole_sequences(layout, [*range(layout.prefix), *patches])
-
-
-def _of_whole_sequences(layout: Tokens, places: list[int]) -> TokenFilter:
-    """These places; patches that the special tokens have not joined yet are all kept, as released."""
-    length, index = layout.prefix + layout.rows * layout.columns, torch.tensor(places)
-    return lambda values: values[:, index] if values.shape[1] == length else values
+    return _select(layout, [*range(layout.prefix), *patches])
 
 
 def parse_token_filter(name: str, layout: Tokens | None) -> TokenFilter:
-    """`all`, `class`, or `window-N`. Raises `ConfigError` for another name, or where the model has no such tokens."""
+    """Return the filter with this name: `all`, `class`, or `window-N`.
+
+    Raises:
+        ConfigError: the name is unknown, or the model has no class token and grid of patches.
+    """
     if name == "all":
         return all_tokens
     match = re.fullmatch(r"window-([1-9]\d*)", name)
@@ -54,3 +60,14 @@ def parse_token_filter(name: str, layout: Tokens | None) -> TokenFilter:
     if layout is None or not layout.rows:
         raise ConfigError(f"tokens: {name} needs a model with a class token and a grid of patches; choose all")
     return window_tokens(layout, int(match[1])) if match else prefix_tokens(layout)
+
+
+def _select(layout: Tokens, positions: list[int]) -> TokenFilter:
+    """Return a filter for these positions of complete sequences.
+
+    Before the special tokens are added, a sequence consists of patches only, and all of them are selected. The released
+    implementation does the same.
+    """
+    length = layout.prefix + layout.rows * layout.columns
+    indices = torch.tensor(positions)
+    return lambda values: values[:, indices] if values.shape[1] == length else values

@@ -1,6 +1,10 @@
-"""How much each token of each layer matters to what a model says: the class token more than a patch of sky."""
+"""The importance of each token position, layer by layer: the trace of the Fisher information of the layer's output.
 
-from collections.abc import Callable, Sequence
+Predictions depend on some positions more than on others, for example on the class token more than on a patch of sky.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +16,11 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import fitting_parts
 from transfuse.errors import NOTHING_SAID, DataError
-from transfuse.network.model import has_scores, logits
-from transfuse.network.spec import Linear
+from transfuse.network.operations import Linear
+from transfuse.network.outputs import has_logits, logits
 
-MAX_SAMPLES = 500  # calibration samples it is measured on, at most
-IMPORTANCE_FLOOR = 0.05  # of the mean, added to all: what did not matter to these samples still counts a little
+MAX_SAMPLES = 500  # largest number of calibration samples that are used
+IMPORTANCE_FLOOR = 0.05  # added to all positions, relative to the mean, so that no position is ignored
 
 PositionWeights = Float[Tensor, " position"]  # mean one
 
@@ -24,91 +28,107 @@ PositionWeights = Float[Tensor, " position"]  # mean one
 def token_importance(
     models: Sequence[PreTrainedModel], linears: Sequence[Linear], batches: Sequence[Batch], seed: int = 0
 ) -> dict[str, PositionWeights]:
-    """By linear map, the mean squared gradient of the log-likelihood with respect to what it writes at each position.
+    """Return the mean squared gradient of the log-likelihood with respect to each position of a layer's output.
 
-    The Fisher information's trace: classes are drawn from the model's own prediction, no label is looked at. Of models
-    without a head, nothing.
+    This is the trace of the Fisher information: classes are drawn from the model's own predictions, and labels are not
+    used.
+
+    Args:
+        models: models over which the mean is taken.
+        linears: layers whose outputs are differentiated.
+
+    Returns:
+        Weights with mean one by the name of the layer. Empty if the models have no prediction head.
 
     Raises:
-        DataError: nothing is asked: of language, no text has a word to be guessed.
+        DataError: no text has a token to predict.
     """
-    judged = list(first_samples(batches, MAX_SAMPLES))
-    if not has_scores(models[0]):
+    samples = list(first_samples(batches, MAX_SAMPLES))
+    if not has_logits(models[0]):
         return {}
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     for model in models:
-        for _, piece in (each for batch in judged for each in fitting_parts([model], batch, gradients=True)):
-            for name, (found, count) in _gradients(model, linears, piece, generator).items():
-                sums[name] = _added(sums.get(name), found)
-                counts[name] = _added(counts.get(name), count)
+        for batch in samples:
+            for _, part in fitting_parts([model], batch, gradients=True):
+                for name, (squares, count) in _squared_gradients(model, linears, part, generator).items():
+                    sums[name] = _padded_sum(sums.get(name), squares)
+                    counts[name] = _padded_sum(counts.get(name), count)
     if not sums:
         raise DataError(NOTHING_SAID)
     means = {name: sums[name] / counts[name].clamp_min(1) for name in sums}
-    return {name: _levelled(values) for name, values in means.items() if values.mean() > 0}
+    return {name: _normalize(values) for name, values in means.items() if values.mean() > 0}
 
 
-def _levelled(values: Float[Tensor, " position"]) -> PositionWeights:
+def _normalize(values: Float[Tensor, " position"]) -> PositionWeights:
     return (values / values.mean() + IMPORTANCE_FLOOR) / (1 + IMPORTANCE_FLOOR)
 
 
-def _added(old: Tensor | None, new: Tensor) -> Tensor:
-    """The sum of two vectors, the shorter one filled up with zeros."""
-    if old is None:
+def _padded_sum(total: Tensor | None, new: Tensor) -> Tensor:
+    """Return the sum of two vectors. The shorter one is padded with zeros."""
+    if total is None:
         return new
-    longer, shorter = (old, new) if len(old) >= len(new) else (new, old)
+    longer, shorter = (total, new) if len(total) >= len(new) else (new, total)
     return torch.cat([longer[: len(shorter)] + shorter, longer[len(shorter) :]])
 
 
-def _gradients(
+def _squared_gradients(
     model: PreTrainedModel, linears: Sequence[Linear], batch: Batch, generator: torch.Generator
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """By linear map, squared gradients summed over samples and units, and how many samples had that position."""
-    seen: dict[str, Tensor] = {}
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    head = model.get_output_embeddings()  # every token that is asked for counts the same there
+    """Return squared gradients [position], summed over samples and units, and the number of samples per position."""
+    outputs: dict[str, Tensor] = {}
+    head = model.get_output_embeddings()  # excluded, because all predicted tokens have the same weight there
     modules = {linear.name: model.get_submodule(linear.name) for linear in linears}
-    handles = [
-        module.register_forward_hook(_keep(seen, name)) for name, module in modules.items() if module is not head
-    ]
+    with _differentiable_outputs(
+        model, {name: module for name, module in modules.items() if module is not head}, outputs
+    ):
+        scores = logits(model, batch, head)
+        if not len(scores):
+            return {}
+        probabilities = scores.detach().softmax(-1).cpu()
+        classes = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+        cross_entropy(scores, classes.to(scores.device), reduction="sum").backward()
+    return {name: _sum_by_position(values.grad, batch) for name, values in outputs.items() if values.grad is not None}
+
+
+def _sum_by_position(gradient: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the squares summed over samples and units, and the number of samples that have each position."""
+    samples = batch_size(batch)
+    squares = gradient.double().square().reshape(samples, -1, gradient.shape[-1]).sum((0, 2))
+    mask = batch.get("attention_mask")
+    if mask is not None and mask.shape[1] == len(squares):
+        return squares, mask.sum(0).double()
+    return squares, squares.new_full(squares.shape, samples)
+
+
+@contextmanager
+def _differentiable_outputs(
+    model: nn.Module, modules: dict[str, nn.Module], outputs: dict[str, Tensor]
+) -> Iterator[None]:
+    """Store the outputs of the modules, which will receive gradients, within the context. Parameters receive none."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles = [module.register_forward_hook(_store_output(outputs, name)) for name, module in modules.items()]
     try:
-        for parameter in frozen:
+        for parameter in parameters:
             parameter.requires_grad_(False)
         with torch.enable_grad():
-            found = logits(model, batch, head)
-            if not len(found):
-                return {}
-            drawn = torch.multinomial(found.detach().softmax(-1).cpu(), 1, generator=generator).squeeze(1)
-            cross_entropy(found, drawn.to(found.device), reduction="sum").backward()
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        for parameter in frozen:
+        for parameter in parameters:
             parameter.requires_grad_(True)
-    count, mask = batch_size(batch), batch.get("attention_mask")
-    summed = {}
-    for name, values in seen.items():
-        if values.grad is None:
-            continue
-        square = values.grad.double().square().reshape(count, -1, values.shape[-1]).sum((0, 2))
-        there = (
-            mask.sum(0).double()
-            if mask is not None and mask.shape[1] == len(square)
-            else square.new_full(square.shape, count)
-        )
-        summed[name] = (square, there)
-    return summed
 
 
-def _keep(seen: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    """A hook that keeps what a module puts out, with its gradient to come."""
+def _store_output(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    """Return a forward hook that stores the output of a module and retains its gradient."""
 
     def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-        values = output[0] if isinstance(output, tuple) else output  # a router also says whom it chose
+        values = output[0] if isinstance(output, tuple) else output  # a router also returns the chosen experts
         values = values if values.requires_grad else values.detach().requires_grad_()
         values.retain_grad()
-        seen[name] = values
+        outputs[name] = values
         return (values, *output[1:]) if isinstance(output, tuple) else values
 
     return hook

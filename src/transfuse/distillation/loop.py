@@ -1,4 +1,4 @@
-"""Gradient descent towards what parents say of samples, without labels: the loop of whatever learns by it."""
+"""Gradient descent toward the parents' predictions or toward labels, with validation and early stopping."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,34 +9,37 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, has_answers, held_out
+from transfuse.base.batch import Batch
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
-from transfuse.data.augment import varied
+from transfuse.data.augment import augment
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
-from transfuse.errors import NOTHING_SAID, DataError, SpecError
-from transfuse.network.model import has_scores, predict
+from transfuse.distillation.validation import BatchSplit, LogitsFn, Validation
 
-VALIDATION_INTERVAL = 25  # steps between two looks at held-out samples
+VALIDATION_INTERVAL = 25  # steps between two validations
+TrackFn = Callable[[Sequence[int], Callable[[], str]], Iterable[int]]
 
-LogitsFn = Callable[[Batch], Tensor]
+
+def untracked(steps: Sequence[int], status: Callable[[], str]) -> Iterable[int]:
+    """Return the steps without reporting progress."""
+    return steps
 
 
 @dataclass(frozen=True)
 class History:
-    """How learning went.
+    """The history of one training run.
 
     Attributes:
-        excess: held-out loss of the merged model over the mean of the parents' own, before and after every so many
-            steps: the barrier at the middle.
-        steps: taken; `best`: of them, those up to what was kept.
+        excess: validation loss of the merged model minus the mean loss of the parents, in nats, at every validation.
+            This is the loss barrier at the merged model. The first value is from before training.
+        steps: number of steps taken.
+        best: number of steps after which the restored weights were reached.
     """
 
     excess: tuple[float, ...]
@@ -45,11 +48,20 @@ class History:
 
 
 class TrainingLoop(ABC):
-    """Over what some modules hold; what was best on held-out samples is kept."""
+    """Train the weights of some modules and restore those with the lowest validation loss.
 
-    patience: ClassVar[int | None] = None  # looks without a better one, after which it ends; None: it goes to the end
-    slows: ClassVar[float] = 0.0  # share of all steps which, none of them better, are taken back; 0: none are
-    draws: int = 1  # batches of a step, one after the other
+    A subclass defines the training loss and the merged model that is validated.
+
+    Attributes:
+        patience: validations without improvement after which training stops. None: it never stops early.
+        lr_patience: share of all steps without improvement after which the best weights are restored and the learning
+            rate is halved. 0: never.
+        batches_per_step: batches whose gradients are averaged in one step.
+    """
+
+    patience: ClassVar[int | None] = None
+    lr_patience: ClassVar[float] = 0.0
+    batches_per_step: int = 1
 
     def __init__(
         self,
@@ -57,194 +69,182 @@ class TrainingLoop(ABC):
         optimizers: Sequence[Optimizer],
         parents: Sequence[PreTrainedModel],
         weights: Sequence[float],
-        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        batches: BatchSplit,
         options: LearningOptions,
-        believe: WeightingFn = uniform,
+        weighting: WeightingFn = uniform,
         seed: int = 0,
     ) -> None:
-        """
+        """Validate the untrained weights.
+
         Args:
-            modules: what is kept where it is best; `optimizers`: of those of its parameters that move.
-            halves: samples to learn from, as many at a time as a batch has, and to choose by.
+            modules: the modules whose weights are saved and restored.
+            optimizers: optimizers of their trainable parameters.
+            weights: one weight per parent. They sum to one.
+            batches: training and validation batches.
+            weighting: method that weights the parents per sample.
         """
-        self.modules, self.parents, self.weights, self.options = modules, parents, weights, options
-        self.generator = torch.Generator().manual_seed(seed)
-        self.fit, self.held = halves
-        self.objective = Targets(parents, weights, options, believe, [*self.fit, *self.held])
+        self.modules = modules
         self.optimizers = optimizers
-        self.paces = [CosineAnnealingLR(each, options.steps) for each in optimizers]
-        self.base = self._of_parents()
-        self.steps, self.worse, self.looks = 0, 0, [self.look()]
-        self.kept = self._copy()
+        self.schedulers = [CosineAnnealingLR(optimizer, options.steps) for optimizer in optimizers]
+        self.parents = parents
+        self.weights = weights
+        self.options = options
+        self.train_batches, self.validation_batches = batches
+        self.targets = Targets(parents, weights, options, weighting, [*self.train_batches, *self.validation_batches])
+        self.generator = torch.Generator().manual_seed(seed)
+        self.validation = Validation(parents, weights, self.validation_batches, self.targets)
+        self.validation_losses = [self.excess_loss()]
+        self.best_weights = self._copy_weights()
+        self.steps = 0
+        self.stalled = 0  # validations without improvement since the last improvement or restart
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """What a step makes less."""
+        """Return the training loss of a batch."""
 
     @abstractmethod
-    def said(self) -> LogitsFn:
-        """What the merged model says, as it is now."""
+    def logits_fn(self) -> LogitsFn:
+        """Return the merged model, with its current weights, as a function from a batch to logits."""
+
+    def run(self, subject: str, state: Path | None = None, track: TrackFn = untracked) -> History:
+        """Train, restore the weights with the lowest validation loss, and return the history.
+
+        Args:
+            subject: what is trained, for the progress display.
+            state: file from which an interrupted run is resumed, and to which this run saves its state.
+            track: iterates over the steps and displays progress.
+        """
+        self._resume(state)
+        for _ in track(range(self.steps, self.options.steps), partial(self._status, subject)):
+            if not self.should_continue:
+                break
+            self.step()
+            if self.steps % VALIDATION_INTERVAL == 0 or self.steps == self.options.steps:
+                self.validation_losses.append(self.excess_loss())
+                if self.validation_losses[-1] < min(self.validation_losses[:-1]):
+                    self.best_weights = self._copy_weights()
+                    self.stalled = 0
+                else:
+                    self.stalled += 1
+                if self._lr_patience_exhausted:
+                    self.restore_best()
+                    self._halve_learning_rates()
+            self._save(state)
+        self.restore_best()
+        return History(tuple(self.validation_losses), self.steps, self._best_step)
 
     @property
-    def goes_on(self) -> bool:
-        """Whether another step may help."""
-        best = self.looks.index(min(self.looks))
-        patient = self.patience is None or len(self.looks) - 1 - best < self.patience
+    def should_continue(self) -> bool:
+        """Whether steps are left and the patience is not exhausted."""
+        best = self.validation_losses.index(min(self.validation_losses))
+        patient = self.patience is None or len(self.validation_losses) - 1 - best < self.patience
         return self.steps < self.options.steps and patient
 
     def step(self) -> None:
-        """One step, and now and then a look at held-out samples."""
-        self._forget()
-        for _ in range(self.draws):
-            (self.loss(self._drawn()) / self.draws).backward()
-        self._average()
-        for each in self._moving():
-            each.step()
+        """Take one step along the mean gradient of `batches_per_step` random batches."""
+        self._zero_grad()
+        for _ in range(self.batches_per_step):
+            (self.loss(self._draw_batch()) / self.batches_per_step).backward()
+        self._average_gradients()
+        for stepper in self._steppers():
+            stepper.step()
         self.steps += 1
-        if self.steps % VALIDATION_INTERVAL == 0 or self.steps == self.options.steps:
-            self.looks.append(self.look())
-            if self.looks[-1] < min(self.looks[:-1]):
-                self.kept, self.worse = self._copy(), 0
-            else:
-                self.worse += 1
-            if self.slows and self.worse >= max(1, self.slows * self.options.steps // VALIDATION_INTERVAL):
-                self._take_back()
 
-    def _take_back(self) -> None:
-        """Go on from what was best, half as fast."""
-        self._load(self.kept)
-        self.worse = 0
-        for group in self._groups():
+    def restore_best(self) -> None:
+        """Load the weights with the lowest validation loss and discard all gradients."""
+        self._load_weights(self.best_weights)
+        self._zero_grad()
+
+    @torch.no_grad()
+    def excess_loss(self) -> float:
+        """Return the validation loss of the merged model minus the mean validation loss of the parents."""
+        return self.validation.excess_loss(self.logits_fn())
+
+    @property
+    def _best_step(self) -> int:
+        best = self.validation_losses.index(min(self.validation_losses))
+        return min(best * VALIDATION_INTERVAL, self.steps)
+
+    @property
+    def _lr_patience_exhausted(self) -> bool:
+        validations = max(1, self.lr_patience * self.options.steps // VALIDATION_INTERVAL)
+        return self.lr_patience > 0 and self.stalled >= validations
+
+    def _halve_learning_rates(self) -> None:
+        self.stalled = 0
+        for group in self._parameter_groups():
             group["lr"] /= 2
 
-    def _moving(self) -> list[Optimizer | LRScheduler]:
-        """What takes steps, in order."""
-        return [*self.optimizers, *self.paces]
+    def _steppers(self) -> list[Optimizer | LRScheduler]:
+        """Return everything that takes a step, in order."""
+        return [*self.optimizers, *self.schedulers]
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Of parameters that move, and how fast."""
-        return [group for each in self.optimizers for group in each.param_groups]
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
-    def _forget(self) -> None:
-        """All gradients."""
-        for each in self.optimizers:
-            each.zero_grad()
+    def _zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
-    def _average(self) -> None:
-        """Over all processes, each of which drew samples of its own."""
+    def _average_gradients(self) -> None:
+        """Average the gradients over all processes. Each process draws its own batches."""
         group = process_group()
-        moving = (each.grad for group in self._groups() for each in group["params"])
-        every = [grad for grad in moving if grad is not None]
+        parameters = [parameter for entry in self._parameter_groups() for parameter in entry["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if group.count > 1:
-            for own, total in zip(every, group.all_reduce(every), strict=True):
-                own.copy_(total / group.count)
+            for gradient, total in zip(gradients, group.all_reduce(gradients), strict=True):
+                gradient.copy_(total / group.count)
 
-    @torch.no_grad()
-    def look(self) -> float:
-        """Held-out loss of the merged model over the parents' own."""
-        return self._held_loss(self.said()) - self.base
+    def _draw_batch(self) -> Batch:
+        """Return a random training batch, augmented if the options say so."""
+        group = process_group()
+        index = torch.randint(len(self.train_batches), (group.count,), generator=self.generator)[group.rank]
+        batch = self.train_batches[int(index)]
+        if self.options.augment == "none":
+            return batch
+        return {**batch, "pixel_values": augment(batch["pixel_values"], self.options.augment, self.generator)}
 
-    @torch.no_grad()
-    def _of_parents(self) -> float:
-        """The weighted mean of the parents' held-out losses."""
-        pairs = zip(self.weights, self.parents, strict=True)
-        return sum(weight * self._held_loss(partial(predict, parent)) for weight, parent in pairs)
+    def _status(self, subject: str) -> str:
+        """Return the progress line."""
+        losses = self.validation_losses
+        return f"learning {subject}: excess loss {losses[-1]:.3f} (initially {losses[0]:.3f})"
 
-    def _held_loss(self, say: LogitsFn) -> float:
-        """How far what is said is from what should be, per answer that is asked for."""
-        total, count = 0.0, 0
-        for batch in self.held:
-            wanted = self.objective.wanted(batch)
-            total += len(wanted) * float(cross_entropy(say(batch), wanted))
-            count += len(wanted)
-        return total / count
+    def _resume(self, path: Path | None) -> None:
+        """Load the state of an interrupted run, if there is one."""
+        if path and (state := load_state(path)):
+            self.load_state_dict(state)
 
-    def best(self) -> History:
-        """Go back to what was best on held-out samples."""
-        self._load(self.kept)
-        self._forget()
-        return History(
-            tuple(self.looks), self.steps, min(self.looks.index(min(self.looks)) * VALIDATION_INTERVAL, self.steps)
-        )
+    def _save(self, path: Path | None) -> None:
+        """Save the state after every validation, from the first process."""
+        if path and self.steps % VALIDATION_INTERVAL == 0 and process_group().first:
+            save_state(path, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on."""
+        """Return everything that is needed to resume the run."""
         return {
-            "modules": self._copy(),
-            "kept": self.kept,
+            "weights": self._copy_weights(),
+            "best_weights": self.best_weights,
             "steps": self.steps,
-            "worse": self.worse,
-            "looks": self.looks,
+            "stalled": self.stalled,
+            "validation_losses": self.validation_losses,
             "generator": self.generator.get_state(),
-            "moving": [each.state_dict() for each in self._moving()],
+            "steppers": [stepper.state_dict() for stepper in self._steppers()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self._load(state["modules"])
-        for each, values in zip(self._moving(), state["moving"], strict=True):
-            each.load_state_dict(values)
-        self.steps, self.worse, self.looks = state["steps"], state["worse"], state["looks"]
-        self.kept = state["kept"]
+        """Resume from a state returned by `state_dict`."""
+        self._load_weights(state["weights"])
+        for stepper, values in zip(self._steppers(), state["steppers"], strict=True):
+            stepper.load_state_dict(values)
+        self.best_weights = state["best_weights"]
+        self.steps = state["steps"]
+        self.stalled = state["stalled"]
+        self.validation_losses = state["validation_losses"]
         self.generator.set_state(state["generator"])
 
-    def _load(self, copies: Sequence[Mapping[str, Tensor]]) -> None:
-        for module, values in zip(self.modules, copies, strict=True):
+    def _load_weights(self, weights: Sequence[Mapping[str, Tensor]]) -> None:
+        for module, values in zip(self.modules, weights, strict=True):
             module.load_state_dict(values)
 
-    def _copy(self) -> list[dict[str, Tensor]]:
-        return [{name: each.clone() for name, each in module.state_dict().items()} for module in self.modules]
-
-    def _drawn(self) -> Batch:
-        group = process_group()
-        drawn = torch.randint(len(self.fit), (group.count,), generator=self.generator)[group.rank]
-        batch = self.fit[int(drawn)]
-        if self.options.augment == "none":
-            return batch
-        return {**batch, "pixel_values": varied(batch["pixel_values"], self.options.augment, self.generator)}
-
-
-def split_with_answers(model: PreTrainedModel, batches: Sequence[Batch], what: str) -> tuple[list[Batch], list[Batch]]:
-    """Samples to learn from and samples to choose by; batches in which nothing is asked are left out.
-
-    Raises:
-        DataError: nothing is asked, or there are fewer than two samples to learn `what` from.
-        SpecError: the model has no head, so that nothing is said that could be compared.
-    """
-    asking = [batch for batch in batches if has_answers(batch)]
-    if batches and not asking:
-        raise DataError(NOTHING_SAID)
-    fit, held = held_out(asking)
-    if not fit or not held:
-        raise DataError(f"learning {what} needs samples to learn from and others to choose by; give two or more")
-    if not has_scores(model):
-        raise SpecError(f"{type(model).__name__} has no head to learn {what} by; choose another way to align and merge")
-    return fit, held
-
-
-def train(
-    descent: TrainingLoop,
-    what: str,
-    state: Path | None = None,
-    each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
-) -> History:
-    """To its end, and back to what was best.
-
-    Args:
-        what: is learned, as progress says it.
-        state: the file in which a run leaves what it needs to go on, and finds what one before it left.
-        each: shows progress.
-    """
-    if state and (found := load_state(state)):
-        descent.load_state_dict(found)
-
-    def status() -> str:
-        return f"learning {what}, excess loss {descent.looks[-1]:.3f} (at first {descent.looks[0]:.3f})"
-
-    for _ in each(range(descent.steps, descent.options.steps), status):
-        if not descent.goes_on:
-            break
-        descent.step()
-        if state and descent.steps % VALIDATION_INTERVAL == 0 and process_group().first:
-            save_state(state, descent.state_dict())
-    return descent.best()
+    def _copy_weights(self) -> list[dict[str, Tensor]]:
+        return [{name: values.clone() for name, values in module.state_dict().items()} for module in self.modules]

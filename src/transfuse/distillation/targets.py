@@ -1,4 +1,4 @@
-"""What a merged model should say of a sample: what the parents say, or the label."""
+"""Training targets of a merged model: the parents' mean predictions, or the labels."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -11,24 +11,30 @@ from transfuse.base.batch_cache import BatchCache
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, ensemble_probabilities
 
-CACHE_BYTES = 2**28  # bytes that may be remembered of what parents say of samples that come again as they were
+CACHE_BYTES = 2**28  # memory for the parents' predictions on batches that recur unchanged
 
 
 class Targets:
-    """Of one run; what parents say of batches that last as long as it does is remembered."""
+    """Compute the targets of batches, and cache those of batches that recur."""
 
     def __init__(
         self,
         parents: Sequence[PreTrainedModel],
         weights: Sequence[float],
         options: LearningOptions,
-        believe: WeightingFn,
-        lasting: Iterable[Batch],
+        weighting: WeightingFn,
+        recurring: Iterable[Batch],
     ) -> None:
-        self.labels = options.objective == "labels"
-        self.said = partial(ensemble_probabilities, believe, parents, weights)
-        self.memory = BatchCache(lasting, CACHE_BYTES)
+        """
+        Args:
+            weights: one weight per parent. They sum to one.
+            weighting: method that weights the parents per sample.
+            recurring: batches whose targets are cached. Augmented batches are not among them.
+        """
+        self.from_labels = options.objective == "labels"
+        self.predictions = partial(ensemble_probabilities, weighting, parents, weights)
+        self.cache = BatchCache(recurring, CACHE_BYTES)
 
-    def wanted(self, batch: Batch) -> Tensor:
-        """Labels, or the parents' mean probabilities, [answer, class]."""
-        return labels_of(batch) if self.labels else self.memory.get_or_compute(batch, self.said)
+    def of_batch(self, batch: Batch) -> Tensor:
+        """Return the labels [answer], or the parents' mean probabilities [answer, class]."""
+        return labels_of(batch) if self.from_labels else self.cache.get_or_compute(batch, self.predictions)

@@ -1,8 +1,8 @@
-"""Whom of several parents to believe about a sample.
+"""Methods that weight several teachers sample by sample.
 
-Models that saw different data are each worthless on what they do not know, and their mean is half as good on
-everything. Without labels: a model that knows a sample is sure of its answer, so the entropy of its prediction is low;
-not every model that is sure knows, though. With labels: it gives the right answer.
+A model is of little use on data that it has not seen, and so is a plain mean of models that have seen different data.
+Without labels, the confidence of a prediction (its low entropy) indicates that a model knows a sample, although a
+confident model may be wrong. With labels, the likelihood of the label shows it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,38 +13,39 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, answers_per_sample, batch_size, labels_of, per_sample
+from transfuse.base.batch import Batch, batch_size, labels_of, mean_per_sample, sample_indices
 from transfuse.config.literals import TeacherWeighting
-from transfuse.network.model import predict
+from transfuse.network.outputs import predict
 
-SHARPNESS = 4.0  # a nat more of entropy makes a model exp(4) times less trusted
+SHARPNESS = 4.0  # one more nat of entropy divides the weight of a model by exp(4)
 
-Shares = Float[Tensor, "model sample"]
+Shares = Float[Tensor, "model sample"]  # weight of each model for each sample; those of a sample sum to one
 Logits = Float[Tensor, "answer cls"]
+WeightingFn = Callable[[Sequence[Logits], Sequence[float], Batch], Shares]
 
 
-def uniform(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
-    """The same weights for every sample; they sum to one."""
+def uniform(logits: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
+    """Return the given weights for every sample. They sum to one, and `logits` is ignored."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
-def by_entropy(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
-    """Weights times how sure each model is of each sample, normalised."""
-    doubt = torch.stack([_entropy(each, batch) for each in said])
-    prior = torch.tensor(weights, device=doubt.device).log().unsqueeze(1)
-    return (prior - SHARPNESS * doubt).softmax(0)
+def by_entropy(logits: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
+    """Return weights[m] * exp(-SHARPNESS * entropy of model m's prediction), normalized for every sample."""
+    entropies = torch.stack([_entropy(model_logits, batch) for model_logits in logits])
+    prior = torch.tensor(weights, device=entropies.device).log().unsqueeze(1)
+    return (prior - SHARPNESS * entropies).softmax(0)
 
 
-def by_likelihood(said: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
-    """Weights times the likelihood that each model gives the labels of each sample, normalised."""
-    labels = labels_of(batch).to(said[0].device)
-    loss = torch.stack([_mean(cross_entropy(each, labels, reduction="none"), batch) for each in said])
-    return (torch.tensor(weights, device=loss.device).log().unsqueeze(1) - loss).softmax(0)
+def by_likelihood(logits: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
+    """Return weights[m] * likelihood of the labels under model m, normalized for every sample."""
+    labels = labels_of(batch).to(logits[0].device)
+    losses = [cross_entropy(model_logits, labels, reduction="none") for model_logits in logits]
+    mean_losses = torch.stack([_mean_per_sample(model_losses, batch) for model_losses in losses])
+    return (torch.tensor(weights, device=mean_losses.device).log().unsqueeze(1) - mean_losses).softmax(0)
 
 
-WeightingFn = Callable[[Sequence[Logits], Sequence[float], Batch], Shares]
 TEACHER_WEIGHTING: dict[TeacherWeighting, WeightingFn] = {
-    "even": uniform,
+    "uniform": uniform,
     "confidence": by_entropy,
     "labels": by_likelihood,
 }
@@ -52,43 +53,50 @@ TEACHER_WEIGHTING: dict[TeacherWeighting, WeightingFn] = {
 
 @torch.no_grad()
 def teacher_weights(
-    believe: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
+    weighting: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
 ) -> Shares:
-    """How far each model is to be believed about each sample; they are asked only where that matters."""
-    said = () if believe is uniform else [predict(model, batch) for model in models]
-    return believe(said, weights, batch)
+    """Return the weight of each model for each sample. Uniform weighting runs no model."""
+    logits = () if weighting is uniform else [predict(model, batch) for model in models]
+    return weighting(logits, weights, batch)
 
 
 @torch.no_grad()
 def ensemble_probabilities(
-    believe: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch, heat: float = 1.0
+    weighting: WeightingFn,
+    models: Sequence[PreTrainedModel],
+    weights: Sequence[float],
+    batch: Batch,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "answer cls"]:
-    """The mean of the models' probabilities at a temperature, each as far as it is believed."""
-    said = [predict(model, batch) for model in models]
-    shares = believe(said, weights, batch).to(said[0])
-    return weighted_probabilities([each / heat for each in said], shares, batch)
+    """Return the weighted mean of the models' probabilities.
+
+    Args:
+        weights: one weight per model. They sum to one.
+        temperature: divides the logits of the mean, but not those that `weighting` reads.
+    """
+    logits = [predict(model, batch) for model in models]
+    shares = weighting(logits, weights, batch).to(logits[0])
+    return weighted_probabilities([model_logits / temperature for model_logits in logits], shares, batch)
 
 
-def weighted_probabilities(said: Sequence[Logits], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
-    """The mean of the models' probabilities, each as far as it is believed."""
-    return weighted_rows(
-        shares[:, answers_per_sample(batch, len(said[0])).to(shares.device)], [each.softmax(-1) for each in said]
-    )
+def weighted_probabilities(logits: Sequence[Logits], shares: Shares, batch: Batch) -> Float[Tensor, "answer cls"]:
+    """Return the mean of the models' probabilities, weighted sample by sample."""
+    samples = sample_indices(batch, len(logits[0])).to(shares.device)
+    return weighted_rows(shares[:, samples], [model_logits.softmax(-1) for model_logits in logits])
 
 
 def weighted_rows(
     shares: Float[Tensor, "model row"], values: Sequence[Float[Tensor, "row entry"]]
 ) -> Float[Tensor, "row entry"]:
-    """The weighted mean of what several models give, row by row."""
-    return torch.stack([share.unsqueeze(1) * each for share, each in zip(shares, values, strict=True)]).sum(0)
+    """Return the mean of several models' values, weighted row by row."""
+    return torch.stack([share.unsqueeze(1) * rows for share, rows in zip(shares, values, strict=True)]).sum(0)
 
 
-def _entropy(logits: Float[Tensor, "answer cls"], batch: Batch) -> Float[Tensor, " sample"]:
-    """Mean over what is asked of a sample: one class, several places, or the words that are to be guessed."""
-    found = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-    return _mean(found, batch)
+def _entropy(logits: Logits, batch: Batch) -> Float[Tensor, " sample"]:
+    """Return the mean entropy, in nats, of each sample's predictions: one class, or several positions or tokens."""
+    return _mean_per_sample(-(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1), batch)
 
 
-def _mean(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
-    """Over what is asked of a sample; where nothing is, nobody is trusted more than another."""
-    return per_sample(values, batch).nan_to_num(0.0)
+def _mean_per_sample(values: Float[Tensor, " answer"], batch: Batch) -> Float[Tensor, " sample"]:
+    """Return the mean over each sample's answers, and 0 where a sample has none: no model is preferred there."""
+    return mean_per_sample(values, batch).nan_to_num(0.0)

@@ -1,6 +1,6 @@
-"""Least squares from streamed second moments: memory does not depend on the number of samples.
+"""Least squares from second moments that are accumulated batch by batch, in memory independent of the sample count.
 
-Products are those of the samples' own precision; what is summed over batches, and all that is solved, is float64.
+Products of a batch have the precision of its samples. Sums over batches and solutions are float64.
 """
 
 from collections.abc import Sequence
@@ -12,106 +12,134 @@ from torch import Tensor
 
 from transfuse.base.distributed import process_group
 
-PANEL_COLUMNS = 512  # columns of X^T X, of which the lower half is mirrored
-ROUNDS = 20  # of raising every row's chance, until as many are drawn as are wanted
+PANEL_COLUMNS = 512  # columns of X^T X that are computed together
+CALIBRATION_ROUNDS = 20  # iterations that raise the sampling probabilities until the expected count is right
 
 
 @dataclass(frozen=True, eq=False)
 class GramMatrix:
-    """X^T X, X^T T and T^2 of a linear map's inputs, a one appended, and its targets, in float64; of several maps from
-    the same inputs, the targets side by side.
+    """Second moments of inputs X and targets T of linear maps, in float64.
+
+    X has a last column of ones for the bias. Several maps that read the same inputs have their targets side by side.
+
+    Attributes:
+        inputs: X^T X.
+        cross: X^T T.
+        target_squares: the sum of squared targets, map by map.
     """
 
     inputs: Float[Tensor, "reads reads"]
     cross: Float[Tensor, "reads writes"]
-    squares: Float[Tensor, " maps"]
+    target_squares: Float[Tensor, " maps"]
 
     @property
-    def square(self) -> float:
-        """T^2, of all maps together."""
-        return float(self.squares.sum())
+    def target_square(self) -> float:
+        """The sum of squared targets of all maps."""
+        return float(self.target_squares.sum())
 
     def __add__(self, other: "GramMatrix") -> "GramMatrix":
-        return GramMatrix(self.inputs + other.inputs, self.cross + other.cross, self.squares + other.squares)
-
-    def without_ones(self) -> "GramMatrix":
-        """Of a map without a bias."""
-        return GramMatrix(self.inputs[:-1, :-1], self.cross[:-1], self.squares)
-
-    def solve(self, ridge: float, before: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
-        """The map of least squared error, pulled towards `before`."""
-        pull = ridge * self.inputs.diagonal().mean()
-        return torch.linalg.solve(
-            self.inputs + pull * torch.eye(len(self.inputs)).to(self.inputs), self.cross + pull * before
+        return GramMatrix(
+            self.inputs + other.inputs, self.cross + other.cross, self.target_squares + other.target_squares
         )
 
-    def error(self, found: Float[Tensor, "reads writes"]) -> float:
-        """The squared error of a map."""
-        return float((found * (self.inputs @ found)).sum() - 2 * (found * self.cross).sum()) + self.square
+    def without_bias(self) -> "GramMatrix":
+        """Return the moments without the column of ones."""
+        return GramMatrix(self.inputs[:-1, :-1], self.cross[:-1], self.target_squares)
 
-    def only(self, kept: Int[Tensor, " kept"]) -> "GramMatrix":
-        """Of these inputs alone."""
-        return GramMatrix(self.inputs[kept][:, kept], self.cross[kept], self.squares)
+    def select_inputs(self, indices: Int[Tensor, " selected"]) -> "GramMatrix":
+        """Return the moments of some of the inputs."""
+        return GramMatrix(self.inputs[indices][:, indices], self.cross[indices], self.target_squares)
 
-    def apart(self) -> list["GramMatrix"]:
-        """Of several maps, each one's own."""
-        pairs = zip(self.cross.chunk(len(self.squares), 1), self.squares.unsqueeze(1), strict=True)
-        return [GramMatrix(self.inputs, cross, squares) for cross, squares in pairs]
+    def split_maps(self) -> list["GramMatrix"]:
+        """Return the moments of every map separately."""
+        maps = zip(self.cross.chunk(len(self.target_squares), 1), self.target_squares.unsqueeze(1), strict=True)
+        return [GramMatrix(self.inputs, cross, squares) for cross, squares in maps]
 
+    def solve(self, ridge: float, prior: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
+        """Return the map W that minimizes |X W - T|^2 + penalty * |W - prior|^2.
 
-def accumulate(found: GramMatrix | None, new: GramMatrix) -> GramMatrix:
-    """What was summed so far, in place, and what is new."""
-    if found is None:
-        return GramMatrix(new.inputs.double(), new.cross.double(), new.squares)
-    return GramMatrix(found.inputs.add_(new.inputs), found.cross.add_(new.cross), found.squares.add_(new.squares))
+        Args:
+            ridge: the penalty, relative to the mean square of the inputs.
+        """
+        penalty = ridge * self.inputs.diagonal().mean()
+        return torch.linalg.solve(
+            self.inputs + penalty * torch.eye(len(self.inputs)).to(self.inputs), self.cross + penalty * prior
+        )
 
-
-def sum_over_processes(found: Sequence[GramMatrix]) -> list[GramMatrix]:
-    """The sums over all processes of a run. Empty: this one had no samples."""
-    group = process_group()
-    if group.count == 1:
-        return list(found)
-    total = group.all_reduce([values for each in found for values in (each.inputs, each.cross, each.squares)] or None)
-    return [GramMatrix(*third) for third in zip(total[::3], total[1::3], total[2::3], strict=True)]
+    def error(self, weight: Float[Tensor, "reads writes"]) -> float:
+        """Return the squared error |X W - T|^2 of a map W."""
+        product = float((weight * (self.inputs @ weight)).sum() - 2 * (weight * self.cross).sum())
+        return product + self.target_square
 
 
 def gram_matrix(
     inputs: Float[Tensor, "row reads"], targets: Sequence[Float[Tensor, "row writes"]], weights: Float[Tensor, " row"]
 ) -> GramMatrix:
-    """Of some rows, each counted so many times, and of several maps' targets, side by side; products as precise as the
-    rows.
+    """Return the weighted moments of some rows, in the precision of the inputs.
+
+    Args:
+        targets: the targets of one or several maps.
+        weights: the weight of every row.
     """
     x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
     weights = weights.to(x)
     weighted = x * weights.unsqueeze(1)
-    squares = [weights.double() @ torch.linalg.vector_norm(each, dim=1).double().square() for each in targets]
-    cross = torch.cat([weighted.T @ each for each in targets], 1)
-    return GramMatrix(_symmetric(weighted, x), cross, torch.stack(squares))
+    squares = [weights.double() @ torch.linalg.vector_norm(target, dim=1).double().square() for target in targets]
+    cross = torch.cat([weighted.T @ target for target in targets], 1)
+    return GramMatrix(_symmetric_product(weighted, x), cross, torch.stack(squares))
 
 
-def _symmetric(weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]) -> Float[Tensor, "reads reads"]:
-    """X^T W X, of wide X from the upper panels alone: half the products."""
-    count = x.shape[1]
-    found = x.new_empty(count, count)
-    for start in range(0, count, PANEL_COLUMNS):
-        panel = slice(start, start + PANEL_COLUMNS)
-        found[panel, start:] = weighted[:, panel].T @ x[:, start:]
-        found[start + PANEL_COLUMNS :, panel] = found[panel, start + PANEL_COLUMNS :].T
-    return found
+def accumulate(total: GramMatrix | None, new: GramMatrix) -> GramMatrix:
+    """Return the sum in float64, computed in place in `total`."""
+    if total is None:
+        return GramMatrix(new.inputs.double(), new.cross.double(), new.target_squares)
+    return GramMatrix(
+        total.inputs.add_(new.inputs), total.cross.add_(new.cross), total.target_squares.add_(new.target_squares)
+    )
+
+
+def sum_over_processes(totals: Sequence[GramMatrix]) -> list[GramMatrix]:
+    """Return the sums over all processes. `totals` is empty if this process has no samples."""
+    group = process_group()
+    if group.count == 1:
+        return list(totals)
+    tensors = [values for total in totals for values in (total.inputs, total.cross, total.target_squares)]
+    sums = group.all_reduce(tensors or None)
+    return [GramMatrix(*triple) for triple in zip(sums[::3], sums[1::3], sums[2::3], strict=True)]
 
 
 def importance_sample(
-    weights: Float[Tensor, " row"], most: float, seed: int
-) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
-    """About `most` of many rows, drawn by how much each counts, and how much each that was drawn counts then: sums of
-    them are, in expectation, those of all. What counts much is kept in any case.
+    weights: Float[Tensor, " row"], size: float, seed: int
+) -> tuple[Int[Tensor, " drawn"], Float[Tensor, " drawn"]]:
+    """Draw about `size` rows with probabilities proportional to their weights.
+
+    Rows with large weights are always drawn.
+
+    Returns:
+        The indices of the drawn rows and their new weights. Weighted sums over them equal, in expectation, those over
+        all rows.
     """
-    if len(weights) <= most:
+    if len(weights) <= size:
         return torch.arange(len(weights)), weights
-    chance, level = weights, most / float(weights.sum())
-    for _ in range(ROUNDS):
-        chance = (weights * level).clamp(max=1)
-        level *= most / float(chance.sum())
+    probability = weights
+    scale = size / float(weights.sum())
+    for _ in range(CALIBRATION_ROUNDS):
+        probability = (weights * scale).clamp(max=1)
+        scale *= size / float(probability.sum())
     generator = torch.Generator().manual_seed(seed)
-    drawn = (torch.rand(len(weights), generator=generator).to(chance) < chance).nonzero().flatten()
-    return drawn, weights[drawn] / chance[drawn]
+    uniform = torch.rand(len(weights), generator=generator).to(probability)
+    drawn = (uniform < probability).nonzero().flatten()
+    return drawn, weights[drawn] / probability[drawn]
+
+
+def _symmetric_product(
+    weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]
+) -> Float[Tensor, "reads reads"]:
+    """Return X^T W X, computing only the panels on and above the diagonal and mirroring the rest."""
+    count = x.shape[1]
+    product = x.new_empty(count, count)
+    for start in range(0, count, PANEL_COLUMNS):
+        panel = slice(start, start + PANEL_COLUMNS)
+        product[panel, start:] = weighted[:, panel].T @ x[:, start:]
+        product[start + PANEL_COLUMNS :, panel] = product[panel, start + PANEL_COLUMNS :].T
+    return product

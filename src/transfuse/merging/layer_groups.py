@@ -1,4 +1,4 @@
-"""Which linear maps are fitted together, in the order of the forward pass, and which of their units can be chosen."""
+"""The linear maps that are fitted together, in the order of the forward pass, and the units that can be selected."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -8,70 +8,102 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from transfuse.activations.hooks import HookPoint
-from transfuse.network.space import Axis, Group, Space, leaves, pieces
-from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec
+from transfuse.activations.hook_points import HookPoint
+from transfuse.network.axes import axis_terms, leaves
+from transfuse.network.operations import Junction, LayerScale, Linear, Norm
+from transfuse.network.space import Axis, Group, Space
+from transfuse.network.spec import Spec
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Linear maps that read the same values, and where the stream shows that their outputs are added to."""
+    """Linear maps that read the same values and are fitted together.
+
+    Attributes:
+        stream: points whose sum is the residual stream that the outputs are added to. Empty if they are not added to
+            it directly.
+    """
 
     linears: tuple[Linear, ...]
     stream: tuple[HookPoint, ...]
 
-    def written(self) -> list[HookPoint]:
-        """Where it shows what each of them writes."""
+    def output_points(self) -> list[HookPoint]:
+        """Return the outputs of the linear maps."""
         return [HookPoint(linear.name, "output", linear.writes) for linear in self.linears]
 
-    def names(self) -> list[str]:
-        """The modules it looks at."""
-        return [*(linear.name for linear in self.linears), *(probe.name for probe in self.stream)]
+    def module_names(self) -> list[str]:
+        """Return the names of all modules that the fit observes."""
+        return [*(linear.name for linear in self.linears), *(point.name for point in self.stream)]
 
 
 @dataclass(frozen=True, eq=False)
 class SelectableUnits:
-    """Interchangeable units, hidden ones or heads, that nothing but the linear maps of one stage writes, and that
-    nothing but `reader` reads.
+    """Interchangeable hidden units or heads that one stage writes and only `reader` reads.
 
     Attributes:
-        written: by linear map, which of its outputs belong to each unit.
-        read: which of the reader's inputs do.
+        outputs: for each linear map of the stage, which of its outputs belong to each unit.
+        inputs: which inputs of the reader belong to each unit.
     """
 
     reader: Linear
-    written: dict[str, Int[Tensor, "unit entry"]]
-    read: Int[Tensor, "unit entry"]
+    outputs: dict[str, Int[Tensor, "unit entry"]]
+    inputs: Int[Tensor, "unit entry"]
 
 
-def stages(spec: Spec, model: nn.Module, leave: Collection[str] = ()) -> list[Stage]:
-    """The linear maps in the order of the forward pass, but for those that read pixels, share a matrix or are left."""
-    found: list[Stage] = []
-    places = {name: values.data_ptr() for name, values in model.state_dict().items()}
-    shared = Counter(places.values())
+def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> list[Stage]:
+    """Return the linear maps in the order of the forward pass, grouped by what they read.
+
+    Maps that read pixels, share a matrix with another op, or are `untouched` are left out.
+    """
+    result: list[Stage] = []
+    addresses = {name: values.data_ptr() for name, values in model.state_dict().items()}
+    sharing = Counter(addresses.values())
     for op in spec.linears():
-        if op.name in leave or len(op.reads) != 1 or op.stacked or shared[places[op.matrix]] > 1:
+        if op.name in untouched or len(op.reads) != 1 or op.stacked or sharing[addresses[op.matrix]] > 1:
             continue
-        last = found[-1].linears[0] if found else None
-        stream = tuple(_drifts(spec, op.writes))
-        alike = last and (last.reads, last.norm, last.part) == (op.reads, op.norm, op.part)
-        if alike and not stream and not found[-1].stream and op.part != "head":  # heads may read other tokens each
-            found[-1] = Stage((*found[-1].linears, op), ())
+        previous = result[-1].linears[0] if result else None
+        stream = tuple(_joined_stream(spec, op.writes))
+        same = previous and (previous.reads, previous.norm, previous.part) == (op.reads, op.norm, op.part)
+        if same and not stream and not result[-1].stream and op.part != "head":  # heads may read different tokens
+            result[-1] = Stage((*result[-1].linears, op), ())
         else:
-            found.append(Stage((op,), stream))
-    return found
+            result.append(Stage((op,), stream))
+    return result
 
 
-def _drifts(spec: Spec, writes: Axis) -> Iterator[HookPoint]:
-    """Where the stream shows that a branch is added to; nothing where a norm or a scale stands in between."""
-    joined = next((op for op in spec.ops if type(op) is Junction and op.branch == writes), None)
-    between = (op for op in spec.ops if isinstance(op, Norm | LayerScale))
-    if joined and not any(op.space == writes for op in between):
-        yield from _shown(spec, joined.skip)
+def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> SelectableUnits | None:
+    """Return the units that a stage writes, or None if they cannot be selected independently.
+
+    Args:
+        later: the stages after this one, among which the reader must be.
+    """
+    root = _root(stage.linears[0].writes)
+    if root is None or root.group not in (Group.PERMUTATION, Group.SIGNED):
+        return None
+    users = [op for op in spec.ops if any(root in (space, *space.ancestors()) for space in _spaces(op))]
+    others = [op for op in users if op not in stage.linears]
+    reader = next((linear for other in later for linear in other.linears if [linear] == others), None)
+    if reader is None or reader.norm or len(users) < len(stage.linears) + 1:
+        return None
+    inputs = _entries_by_unit(root, reader.reads[0])
+    outputs = {linear.name: _entries_by_unit(root, linear.writes) for linear in stage.linears}
+    complete = all(entries is not None for entries in (inputs, *outputs.values()))
+    return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
-def _shown(spec: Spec, space: Space) -> Iterator[HookPoint]:
-    """A joined space, at what reads it; as the sum of its parts, where nothing does."""
+def _joined_stream(spec: Spec, branch: Axis) -> Iterator[HookPoint]:
+    """Yield points whose sum is the stream that a branch is added to.
+
+    Nothing is yielded if a norm or a scale stands between the branch and the stream.
+    """
+    junction = next((op for op in spec.ops if type(op) is Junction and op.branch == branch), None)
+    scaled = any(op.space == branch for op in spec.ops if isinstance(op, Norm | LayerScale))
+    if junction and not scaled:
+        yield from _stream_points(spec, junction.skip)
+
+
+def _stream_points(spec: Spec, space: Space) -> Iterator[HookPoint]:
+    """Yield a point that shows a space of the stream, or the points of its summands if nothing reads it."""
     for op in spec.ops:
         if isinstance(op, Norm) and op.space == space:
             yield HookPoint(op.name, "input" if spec.readers(op) else "output", space)
@@ -82,30 +114,15 @@ def _shown(spec: Spec, space: Space) -> Iterator[HookPoint]:
             return
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
-            yield from _shown(spec, op.skip)
-            yield from _shown(spec, op.branch)
+            yield from _stream_points(spec, op.skip)
+            yield from _stream_points(spec, op.branch)
             return
         if isinstance(op, Linear) and op.writes == space:
             yield HookPoint(op.name, "output", space)
 
 
-def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> SelectableUnits | None:
-    """The units that a stage writes, if they stand for nothing but themselves."""
-    root = _root(stage.linears[0].writes)
-    if root is None or root.group not in (Group.PERMUTATION, Group.SIGNED):
-        return None
-    touching = [op for op in spec.ops if any(root in (each, *each.ancestors()) for each in _spaces(op))]
-    others = [op for op in touching if op not in stage.linears]
-    reader = next((linear for each in later for linear in each.linears if [linear] == others), None)
-    if reader is None or reader.norm or len(touching) < len(stage.linears) + 1:
-        return None
-    read = _units(root, reader.reads[0])
-    written = {linear.name: _units(root, linear.writes) for linear in stage.linears}
-    whole = all(each is not None for each in (read, *written.values()))
-    return SelectableUnits(reader, written, read) if whole else None  # type: ignore[arg-type]
-
-
 def _spaces(op: object) -> Iterator[Space]:
+    """Yield the spaces that an op refers to."""
     if isinstance(op, Junction):
         yield op.space
     else:
@@ -115,13 +132,13 @@ def _spaces(op: object) -> Iterator[Space]:
 
 
 def _root(axis: Axis) -> Space | None:
-    """The space whose units an axis is made of, outermost."""
-    found = {leaves(term)[0][0] for _, term in pieces(axis)}
-    return found.pop() if len(found) == 1 else None
+    """Return the outermost space of an axis, or None if its terms have different ones."""
+    roots = {leaves(term)[0][0] for _, term in axis_terms(axis)}
+    return roots.pop() if len(roots) == 1 else None
 
 
-def _units(root: Space, axis: Axis) -> Int[Tensor, "unit entry"] | None:
-    """Which entries along an axis belong to each unit of `root`; None where some belong to none."""
+def _entries_by_unit(root: Space, axis: Axis) -> Int[Tensor, "unit entry"] | None:
+    """Return the entries along an axis that belong to each unit of `root`, or None if some belong to no unit."""
     if _root(axis) != root:
         return None
-    return torch.cat([torch.tensor(entries).reshape(root.units, -1) for entries, _ in pieces(axis)], 1)
+    return torch.cat([torch.tensor(entries).reshape(root.units, -1) for entries, _ in axis_terms(axis)], 1)

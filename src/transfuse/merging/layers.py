@@ -1,4 +1,4 @@
-"""Layers on their way from the mean to what was fitted: put in, taken out, kept."""
+"""Operations on single layers during the fit: copy, load, save, restore, and solve."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -11,79 +11,84 @@ from transfuse.base.cache import Entry, Store
 from transfuse.merging.gram import GramMatrix
 from transfuse.merging.split import Fit
 from transfuse.merging.unit_selection import NEGLIGIBLE, Parameters
-from transfuse.network.spec import Linear
+from transfuse.network.operations import Linear
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidates, relative to the inputs' mean square
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidate penalties, relative to the mean square of the inputs
 
 Modules = dict[str, nn.Module]
 
 
 def submodules(model: nn.Module, names: Iterable[str]) -> Modules:
-    """Layers by name."""
+    """Return modules by name."""
     return {name: model.get_submodule(name) for name in names}
 
 
 def copy_states(modules: Modules) -> dict[str, Parameters]:
-    """A copy of what layers hold."""
+    """Return copies of the tensors of modules."""
     return {
         name: {key: values.clone() for key, values in module.state_dict().items()} for name, module in modules.items()
     }
 
 
 def load_states(modules: Modules, states: Mapping[str, Parameters]) -> None:
-    """Layers as they were when `copy_states` was taken."""
+    """Load tensors that `copy_states` returned."""
     for name, module in modules.items():
         module.load_state_dict(states[name])
 
 
 def save_layers(store: Store, name: str, modules: Modules, fits: Mapping[str, Fit]) -> None:
-    """Layers as they are now, and how well those among them that were fitted were."""
-    tensors = {
-        f"{layer}/{part}": values for layer, held in copy_states(modules).items() for part, values in held.items()
-    }
+    """Save the tensors of modules, and the results of the fits among them, as a cache entry."""
+    states = copy_states(modules)
+    tensors = {f"{layer}/{key}": values for layer, state in states.items() for key, values in state.items()}
     store.keep(name, tensors, {layer: asdict(fit) for layer, fit in fits.items()})
 
 
-def restore_layers(model: nn.Module, kept: Entry) -> dict[str, Fit]:
-    """Layers put into the model as they were kept, and their fits."""
-    held: dict[str, dict[str, Tensor]] = {}
-    for key, values in kept.tensors.items():
-        layer, _, part = key.rpartition("/")
-        held.setdefault(layer, {})[part] = values
-    load_states(submodules(model, held), held)
-    fits = {layer: Fit(**facts) for layer, facts in kept.facts.items()}
+def restore_layers(model: nn.Module, entry: Entry) -> dict[str, Fit]:
+    """Load saved tensors into the model and return the saved results."""
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, values in entry.tensors.items():
+        layer, _, name = key.rpartition("/")
+        states.setdefault(layer, {})[name] = values
+    load_states(submodules(model, states), states)
+    fits = {layer: Fit(**facts) for layer, facts in entry.facts.items()}
     return {layer: replace(fit, units=fit.units and tuple(fit.units)) for layer, fit in fits.items()}
 
 
 @torch.no_grad()
-def matches_targets(linear: Linear, module: nn.Module, held: GramMatrix) -> bool:
-    """Whether a layer gives what is wanted of it already, but for rounding."""
-    before, bias = _columns(linear, module)
-    held = held if bias is not None else held.without_ones()
-    return held.error(before) <= NEGLIGIBLE * held.square
+def matches_targets(linear: Linear, module: nn.Module, validation: GramMatrix) -> bool:
+    """Return whether a layer already writes its targets, up to rounding."""
+    current, bias = _augmented_weight(linear, module)
+    validation = validation if bias is not None else validation.without_bias()
+    return validation.error(current) <= NEGLIGIBLE * validation.target_square
 
 
 @torch.no_grad()
-def fit_layer(linear: Linear, module: nn.Module, fit: GramMatrix, held: GramMatrix) -> Fit:
-    """Choose the ridge on `held`, then fit to all."""
-    before, bias = _columns(linear, module)
+def fit_layer(linear: Linear, module: nn.Module, train: GramMatrix, validation: GramMatrix) -> Fit:
+    """Fit a layer in place: choose the ridge penalty by the validation error, then fit to all samples.
+
+    The layer stays as it is if no penalty reduces the validation error, or if its error is only rounding.
+    """
+    current, bias = _augmented_weight(linear, module)
     if bias is None:
-        fit, held = fit.without_ones(), held.without_ones()
-    errors = {ridge: held.error(fit.solve(ridge, before)) for ridge in RIDGES}
-    best, stays = min(errors, key=lambda ridge: errors[ridge]), held.error(before)
-    if errors[best] >= stays or stays <= NEGLIGIBLE * held.square:  # nothing to gain; or nothing but rounding
+        train = train.without_bias()
+        validation = validation.without_bias()
+    errors = {ridge: validation.error(train.solve(ridge, current)) for ridge in RIDGES}
+    best = min(errors, key=lambda ridge: errors[ridge])
+    current_error = validation.error(current)
+    if errors[best] >= current_error or current_error <= NEGLIGIBLE * validation.target_square:
         return Fit(None, 0.0)
-    found = (fit + held).solve(best, before)
+    weight = (train + validation).solve(best, current)
     if bias is not None:
-        bias.copy_(found[-1])
-        found = found[:-1]
-    module.get_parameter("weight").copy_(found if linear.transposed else found.T)
-    return Fit(best, 1 - errors[best] / stays)
+        bias.copy_(weight[-1])
+        weight = weight[:-1]
+    module.get_parameter("weight").copy_(weight if linear.transposed else weight.T)
+    return Fit(best, 1 - errors[best] / current_error)
 
 
-def _columns(linear: Linear, module: nn.Module) -> tuple[Float[Tensor, "reads writes"], Tensor | None]:
-    """The weight, the bias below it if there is one, and that bias."""
-    tensors = dict(module.named_parameters(recurse=False))
-    weight, bias = tensors["weight"], tensors.get("bias")
-    before = (weight if linear.transposed else weight.T).double()
-    return (before if bias is None else torch.cat([before, bias.double().unsqueeze(0)])), bias
+def _augmented_weight(linear: Linear, module: nn.Module) -> tuple[Float[Tensor, "reads writes"], Tensor | None]:
+    """Return the transposed weight in float64, with the bias as its last row if there is one, and that bias."""
+    parameters = dict(module.named_parameters(recurse=False))
+    weight = parameters["weight"]
+    bias = parameters.get("bias")
+    columns = (weight if linear.transposed else weight.T).double()
+    return (columns if bias is None else torch.cat([columns, bias.double().unsqueeze(0)])), bias

@@ -1,14 +1,13 @@
-"""The fused model beside its parents, stage by stage: what layers read, what they should write, and what fits."""
+"""The layer-by-layer fit: what each layer of the fused model reads, what it should write, and the solution."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfuse.activations.hooks import HookPoint
+from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights
 from transfuse.base.batch import Batch, row_positions
@@ -18,156 +17,187 @@ from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importan
 from transfuse.merging.layer_groups import SelectableUnits, Stage
 from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
 from transfuse.merging.split import Fit, Split
-from transfuse.merging.unit_selection import Parameters, assemble, select_units
-from transfuse.network.spec import Linear
+from transfuse.merging.unit_selection import GramPair, Parameters, assemble, select_units
+from transfuse.network.operations import Linear
 
-ROWS_PER_CANDIDATE = 8  # that units are chosen by, for each candidate, where there are so many
-MAX_PRODUCTS = 5e10  # of all candidates, a second or so: as long as they take no more, more rows are looked at
+ROWS_PER_CANDIDATE = 8  # rows that units are selected by, per candidate input, if there are so many
+MAX_PRODUCTS = 5e10  # multiplications of all candidates, about a second; more rows are used as long as these suffice
 
 
 @dataclass(frozen=True, eq=False)
 class LayerwiseFit:
-    """A fused model on its way from input to output; what is in front of the stage at hand is already fitted."""
+    """A fused model that is fitted from input to output. All layers before the current stage are already fitted.
 
-    models: Sequence[PrefixCache]  # the fused one first
+    Attributes:
+        models: the fused model, then the parents.
+        weights: one weight per parent. They sum to one.
+        splits: the training and the validation split.
+        importance: weight of every token position, by the name of the layer.
+    """
+
+    models: Sequence[PrefixCache]
     weights: Sequence[float]
-    halves: tuple[Split, ...]
-    matters: dict[str, PositionWeights]
+    splits: tuple[Split, ...]
+    importance: dict[str, PositionWeights]
 
     @property
     def fused(self) -> nn.Module:
         """The model that is fitted."""
         return self.models[0].model
 
-    def advance(self, level: int) -> None:
-        """So many steps lie before whatever is still to be fitted."""
-        for each in self.models:
-            each.advance(level)
+    def advance(self, length: int) -> None:
+        """Cache the first `length` steps of all models, which must not change from now on."""
+        for model in self.models:
+            model.advance(length)
 
-    def watch(self, stages: Sequence[Stage], level: int) -> None:
-        """What is fitted next, until so many steps are done."""
+    def watch(self, stages: Sequence[Stage], length: int) -> None:
+        """Announce the stages that are fitted before `length` steps are cached."""
+        points = [point for stage in stages for point in (*stage.output_points(), *stage.stream)]
         for parent in self.models[1:]:
-            parent.watch([probe for stage in stages for probe in (*stage.written(), *stage.stream)], level)
+            parent.watch(points, length)
 
     def fit(self, stage: Stage) -> dict[str, Fit]:
-        """Every linear map of a stage, to the mean of the parents."""
-        return self._solve(stage, [self._moments(stage, half, [None])[0] for half in self.halves])
+        """Fit every linear map of a stage in place, to the mean of the parents' outputs."""
+        return self._solve(stage, [self._moments(stage, split, [None])[0] for split in self.splits])
 
-    def choose(self, stage: Stage, units: SelectableUnits, reading: Stage) -> dict[str, Fit]:
-        """The same, but every unit may be the mean's or one parent's own."""
-        modules = submodules(self.fused, (*units.written, units.reader.name))
-        options = [None, *range(len(self.models) - 1)]
-        moments = [self._moments(stage, half, options) for half in self.halves]
-        if self._agree(stage, moments[1]):
-            return self._solve(stage, [half[0] for half in moments])
-        fits, held_by = [], []
+    def fit_with_selection(self, stage: Stage, units: SelectableUnits, reading: Stage) -> dict[str, Fit]:
+        """Fit a stage in place, but choose every unit from the mean and the parents.
+
+        If the means already write what every parent writes, all units stay means.
+
+        Args:
+            reading: the stage of the reader of the units.
+        """
+        modules = submodules(self.fused, (*units.outputs, units.reader.name))
+        options = [None, *range(len(self.models) - 1)]  # the mean, then every parent
+        moments = [self._moments(stage, split, options) for split in self.splits]
+        if self._matches_all(stage, moments[1]):
+            return self._solve(stage, [by_option[0] for by_option in moments])
+        fits = []
+        states = []
         for option, *pair in zip(options, *moments, strict=True):
             if option is not None:
                 load_states(modules, copy_states(submodules(self.models[1 + option].model, modules)))
             fits.append(self._solve(stage, pair))
-            held_by.append(copy_states(modules))
-        first = 0 if units.read.shape[1] > 1 else 1  # the means of heads are worth choosing, of hidden units not
-        fit, held = (self._read(reading, units, modules, held_by, half, first) for half in self.halves)
-        chosen = select_units(units, fit, held, first)
-        load_states(modules, assemble(stage.linears, units, held_by, chosen, (1.0, *self.weights)))
-        counts = tuple(sum(unit // len(units.read) == kind for unit in chosen) for kind in range(len(options)))
-        return {name: Fit(each.ridge, each.gain, counts) for name, each in fits[0].items()}
+            states.append(copy_states(modules))
+        first = 0 if units.inputs.shape[1] > 1 else 1  # the mean of heads is a candidate, the mean of hidden units not
+        train, validation = (
+            self._reader_moments(reading, units, modules, states, split, first) for split in self.splits
+        )
+        selected = select_units(units, train, validation, first)
+        load_states(modules, assemble(stage.linears, units, states, selected, (1.0, *self.weights)))
+        counts = tuple(sum(unit // len(units.inputs) == index for unit in selected) for index in range(len(options)))
+        return {name: Fit(fit.ridge, fit.gain, counts) for name, fit in fits[0].items()}
 
-    def _agree(self, stage: Stage, by_option: Sequence[Sequence[GramMatrix]]) -> bool:
-        """Whether the means write what every parent does: then there is nothing to choose among."""
+    def _matches_all(self, stage: Stage, by_option: Sequence[Sequence[GramMatrix]]) -> bool:
+        """Return whether the current layers write the targets of every option."""
         return all(
-            matches_targets(linear, self.fused.get_submodule(linear.name), wanted)
+            matches_targets(linear, self.fused.get_submodule(linear.name), targets)
             for option in by_option
-            for linear, wanted in zip(stage.linears, option, strict=True)
+            for linear, targets in zip(stage.linears, option, strict=True)
         )
 
     def _solve(self, stage: Stage, moments: Sequence[Sequence[GramMatrix]]) -> dict[str, Fit]:
-        """Fit to the first half's moments, the ridge chosen by the second's."""
+        """Fit every linear map of a stage, given the training and the validation moments of each."""
         return {
             linear.name: fit_layer(linear, self.fused.get_submodule(linear.name), *pair)
             for linear, *pair in zip(stage.linears, *moments, strict=True)
         }
 
-    def _moments(self, stage: Stage, half: Split, options: Sequence[int | None]) -> list[list[GramMatrix]]:
-        """By option (the mean: None, or one parent), the sums of every linear map; nothing else is kept of a batch."""
-        reads = HookPoint(stage.linears[0].name, "input", stage.linears[0].reads[0])
-        found: list[Any] = [None] * len(stage.linears)
-        for batch, shares in zip(half.batches, half.shares, strict=True):
-            seen = self.models[0].observe([reads, *stage.stream], batch)
-            rows = [self._rows(linear, seen[reads], batch) for linear in stage.linears]
-            targets = self._targets(stage, seen, batch, shares, options)
-            found = [
-                accumulate(old, gram_matrix(_flat(seen[reads]), sought, row))
-                for old, row, *sought in zip(found, rows, *targets, strict=True)
+    def _moments(self, stage: Stage, split: Split, options: Sequence[int | None]) -> list[list[GramMatrix]]:
+        """Return the moments of every linear map, option by option (None: the mean; otherwise one parent)."""
+        inputs = HookPoint(stage.linears[0].name, "input", stage.linears[0].reads[0])
+        totals: list[GramMatrix | None] = [None] * len(stage.linears)
+        for batch, shares in zip(split.batches, split.shares, strict=True):
+            activations = self.models[0].observe([inputs, *stage.stream], batch)
+            weights = [self._row_weights(linear, activations[inputs], batch) for linear in stage.linears]
+            targets = self._targets(stage, activations, batch, shares, options)
+            totals = [
+                accumulate(total, gram_matrix(_to_rows(activations[inputs]), by_option, row_weights))
+                for total, row_weights, *by_option in zip(totals, weights, *targets, strict=True)
             ]
-        apart = [each.apart() for each in sum_over_processes([each for each in found if each])]
-        return [list(each) for each in zip(*apart, strict=True)]
+        sums = sum_over_processes([total for total in totals if total])
+        return [list(option) for option in zip(*(total.split_maps() for total in sums), strict=True)]
 
-    def _read(
+    def _reader_moments(
         self,
         reading: Stage,
         units: SelectableUnits,
         modules: Modules,
-        options: Sequence[Mapping[str, Parameters]],
-        half: Split,
+        states: Sequence[Mapping[str, Parameters]],
+        split: Split,
         first: int,
-    ) -> tuple[GramMatrix, GramMatrix]:
-        """The sums of what reads the means, and, of options from the `first` on, all side by side; of some rows, if
-        there are many."""
-        reads = HookPoint(units.reader.name, "input", units.reader.reads[0])
-        candidates = units.read.numel() * (len(options) - first)
-        most = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2) / (
-            len(half.batches) * process_group().count
-        )
-        means = every = None
-        for number, (batch, shares) in enumerate(zip(half.batches, half.shares, strict=True)):
-            inputs = []
-            for option in options:
-                load_states(modules, option)
-                seen = self.models[0].observe([reads, *reading.stream], batch)
-                inputs.append(_flat(seen[reads]))
-            (targets,) = self._targets(reading, seen, batch, shares, [None])
+    ) -> GramPair:
+        """Return the moments of the reader's inputs, from the means, and from all options side by side.
+
+        If there are many rows, a sample of them is used.
+
+        Args:
+            states: the tensors of `modules` for every option, the means first.
+            first: the first option of those side by side.
+        """
+        inputs = HookPoint(units.reader.name, "input", units.reader.reads[0])
+        candidates = units.inputs.numel() * (len(states) - first)
+        rows = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2)
+        rows_per_batch = rows / (len(split.batches) * process_group().count)
+        of_means: GramMatrix | None = None
+        of_options: GramMatrix | None = None
+        for seed, (batch, shares) in enumerate(zip(split.batches, split.shares, strict=True)):
+            by_option = []
+            for state in states:
+                load_states(modules, state)
+                activations = self.models[0].observe([inputs, *reading.stream], batch)
+                by_option.append(_to_rows(activations[inputs]))
+            (targets,) = self._targets(reading, activations, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
-            drawn, counts = importance_sample(self._rows(units.reader, seen[reads], batch), most, number)
-            means = accumulate(means, gram_matrix(inputs[0][drawn], [target[drawn]], counts))
-            every = accumulate(
-                every, gram_matrix(torch.cat([each[drawn] for each in inputs[first:]], 1), [target[drawn]], counts)
-            )
-        means, every = sum_over_processes([each for each in (means, every) if each is not None])
-        return means, every
+            row_weights = self._row_weights(units.reader, activations[inputs], batch)
+            drawn, weights = importance_sample(row_weights, rows_per_batch, seed)
+            of_means = accumulate(of_means, gram_matrix(by_option[0][drawn], [target[drawn]], weights))
+            side_by_side = torch.cat([values[drawn] for values in by_option[first:]], 1)
+            of_options = accumulate(of_options, gram_matrix(side_by_side, [target[drawn]], weights))
+        means, options = sum_over_processes([total for total in (of_means, of_options) if total is not None])
+        return means, options
 
     def _targets(
         self,
         stage: Stage,
-        seen: Mapping[HookPoint, Tensor],
+        activations: Mapping[HookPoint, Tensor],
         batch: Batch,
         shares: Shares,
         options: Sequence[int | None],
     ) -> list[list[Float[Tensor, "row writes"]]]:
-        """By option, what every linear map should write: the parents' output, and what the stream has lost of it."""
-        outputs = stage.written()
-        lost = sum(_flat(seen[part]) for part in stage.stream)
-        theirs = []
+        """Return the targets of every linear map, option by option.
+
+        A target is the parents' output plus the drift of the stream: the parents' stream minus that of the fused model.
+
+        Args:
+            activations: the activations of the fused model.
+        """
+        points = stage.output_points()
+        fused_stream = sum(_to_rows(activations[point]) for point in stage.stream)
+        by_parent = []
         for parent in self.models[1:]:
-            found = parent.observe([*outputs, *stage.stream], batch)
-            stream = sum(_flat(found[part]) for part in stage.stream) - lost
-            theirs.append([_flat(found[probe]) + stream for probe in outputs])
-        sample, _ = row_positions(found[outputs[0]], batch)
-        every = shares.to(sample.device)[:, sample]
+            observed = parent.observe([*points, *stage.stream], batch)
+            drift = sum(_to_rows(observed[point]) for point in stage.stream) - fused_stream
+            by_parent.append([_to_rows(observed[point]) + drift for point in points])
+        samples, _ = row_positions(observed[points[0]], batch)
+        row_shares = shares.to(samples.device)[:, samples]
         return [
-            [weighted_rows(every, each) for each in zip(*theirs, strict=True)] if option is None else theirs[option]
+            [weighted_rows(row_shares, outputs) for outputs in zip(*by_parent, strict=True)]
+            if option is None
+            else by_parent[option]
             for option in options
         ]
 
-    def _rows(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
-        """How much each row matters to what a linear map writes."""
-        _, position = row_positions(values, batch)
-        matters = self.matters.get(linear.name)
-        if matters is None:
-            return torch.ones(len(position))
-        known = position < len(matters)  # longer texts than those it was measured on
-        return torch.where(known, matters.to(position.device)[position.clamp_max(len(matters) - 1)], 1.0)
+    def _row_weights(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
+        """Return the importance of every row of a linear map's inputs, and 1 for positions beyond those measured."""
+        _, positions = row_positions(values, batch)
+        importance = self.importance.get(linear.name)
+        if importance is None:
+            return torch.ones(len(positions))
+        measured = positions < len(importance)
+        return torch.where(measured, importance.to(positions.device)[positions.clamp_max(len(importance) - 1)], 1.0)
 
 
-def _flat(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
+def _to_rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
     return values.reshape(-1, values.shape[-1])

@@ -1,17 +1,18 @@
-"""Weights learned by gradient descent: the fused model computes what its parents do, on the way and in the end.
+"""Distillation of several parents into the weights of a fused model.
 
-What each block puts into the residual stream is drawn to the mean of what the aligned parents put there, and what is
-said in the end to the mean of what they say, or to labels. Alignment is what gives the first of these a meaning, and it
-is worth most: a class is one number for each sample, a stream thousands. (FitNets, Romero et al., 1412.6550, learn from
-one teacher's layers, through maps learned for it; here the teachers' basis is the student's.) The last block is judged
-by what is said alone: it need not put out what its parents do, as long as its head says it.
+The fused model is trained to match two things: the mean of what the parents' blocks write into the residual stream, and
+the mean of the parents' predictions (or the labels). The parents are aligned, so their streams share one basis and can
+be averaged. The streams are the richer signal, with thousands of numbers per sample. FitNets (Romero et al., 1412.6550)
+match one teacher's layers through learned maps. Here teachers and student share a basis, so no map is needed. The last
+block is trained by the predictions alone, because its output may differ as long as the predictions agree.
 
-Starts from fitted layers (`least_squares`). Every tensor moves by a share of its own size, so that one rate does for
-all widths; matrices of blocks by Muon, which gets further in half the steps (docs/log.md), all else by Adam. Nothing
-of this is worse, on held-out samples, than what it started from: that is kept otherwise.
+Training starts from fitted layers (`least_squares`). Every tensor has a learning rate relative to its own size, so one
+rate suits all widths. Muon trains the matrices of the blocks, because it gets further than Adam in half the steps
+(docs/log.md). Adam trains everything else. The result is never worse on the validation samples than the start, because
+the best weights are restored.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -21,15 +22,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import block_lists, execution_steps, forward_hooks
-from transfuse.base.batch import Batch, cut, has_answers, labels_of, places, single
+from transfuse.base.batch import Batch, has_targets, is_labeled_per_sample, labels_of, row_positions, split_batch
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import samples_at_once
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import History, LogitsFn, TrainingLoop, train
+from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.muon import Muon
 from transfuse.distillation.teacher_weighting import (
     Logits,
@@ -39,161 +40,183 @@ from transfuse.distillation.teacher_weighting import (
     weighted_probabilities,
     weighted_rows,
 )
-from transfuse.network.model import logits
+from transfuse.distillation.validation import BatchSplit, LogitsFn
+from transfuse.network.outputs import logits
 
-STREAM_WEIGHT = 10.0  # how much the relative squared error of the streams counts against a nat of what is said
-MAX_SAMPLES = 25  # seen at a time, at most, but see `_at_once`
-MIN_ANSWERS = 100  # of a step, at least: of images, one each, it takes more of them than of texts
-MAX_FITTED_SAMPLES = (
-    2000  # samples that layers are fitted to first, at most: more would cost more than the steps they save
-)
-MIN_SIZE = 0.01  # the size that a tensor is taken to have at least: shifts begin at zero
-CACHE_BYTES = 2**30  # bytes that may be remembered of what parents show of samples that come again as they were
-
-Seen = tuple[Logits, list[Tensor]]  # what a model says of a batch, and what its blocks put out
+STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
+MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples_per_step`
+MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
+MAX_FITTED_SAMPLES = 2000  # largest number of samples for the layer fit that precedes training; more costs too much
+MIN_SIZE = 0.01  # smallest size assumed for a tensor, because biases may start at zero
+CACHE_BYTES = 2**30  # memory for the parents' activations on batches that recur unchanged
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the parents do with a batch: the labels or what they say on average, and the mean of what blocks put out."""
+class ParentMeans:
+    """Training targets of one batch.
 
-    said: Tensor
+    Attributes:
+        targets: labels [answer], or the parents' mean probabilities [answer, class].
+        streams: mean output of the parents' blocks, one [row, unit] per block except the last.
+    """
+
+    targets: Tensor
     streams: list[Float[Tensor, "row unit"]]
 
     @property
     def nbytes(self) -> int:
-        return sum(each.nbytes for each in [self.said, *self.streams])
+        return sum(values.nbytes for values in [self.targets, *self.streams])
 
 
 def learn_weights(
     fused: PreTrainedModel,
     parents: Sequence[PreTrainedModel],
     weights: Sequence[float],
-    halves: tuple[Sequence[Batch], Sequence[Batch]],
+    batches: BatchSplit,
     options: LearningOptions,
-    believe: WeightingFn = uniform,
-    leave: Collection[str] = (),
+    weighting: WeightingFn = uniform,
+    untouched: Collection[str] = (),
     seed: int = 0,
     state: Path | None = None,
-    each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
+    track: TrackFn = untracked,
 ) -> History:
-    """Move the weights of `fused` in place; those that were best on the second half of the samples are kept.
+    """Train the weights of `fused` in place and keep those with the lowest validation loss.
 
     Args:
-        fused: in the parents' basis; `parents`: all in one basis and shape; `weights` sum to one.
-        halves: samples to learn from, and samples to choose by, which `fused` was not fitted to.
-        leave: names of modules that stay as they are.
-        state: the file in which a run leaves what it needs to go on, and finds what one before it left.
-        each: shows progress.
+        fused: the model to train, in the parents' basis.
+        parents: the teachers, all in one basis and of one shape.
+        weights: one weight per parent. They sum to one.
+        batches: training and validation batches. `fused` must not have been fitted to the latter.
+        weighting: method that weights the parents per sample.
+        untouched: names of modules that are not trained.
+        state: file from which an interrupted run is resumed, and to which this run saves its state.
+        track: iterates over the steps and displays progress.
     """
-    descent = WeightDistillation(fused, parents, weights, halves, options, believe, leave, seed)
-    return train(descent, "weights", state, each)
+    loop = WeightDistillation(fused, parents, weights, batches, options, weighting, untouched, seed)
+    return loop.run("weights", state, track)
 
 
 class WeightDistillation(TrainingLoop):
-    """Over the weights of a fused model."""
+    """Train the weights of a fused model."""
 
-    slows = 0.125
+    lr_patience = 0.125
 
     def __init__(
         self,
         fused: PreTrainedModel,
         parents: Sequence[PreTrainedModel],
         weights: Sequence[float],
-        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        batches: BatchSplit,
         options: LearningOptions,
-        believe: WeightingFn,
-        leave: Collection[str],
+        weighting: WeightingFn,
+        untouched: Collection[str],
         seed: int,
     ) -> None:
-        self.fused, self.believe = fused, believe
-        due = _at_once(halves[0][0])
-        count = samples_at_once(fused, halves[0][0], due, gradients=True)
-        fit = [piece for batch in halves[0] for piece in cut(batch, count) if has_answers(piece)]
-        blocks = [step for step in execution_steps(fused, fit[0]) if step.whole]
-        last = {step.stack: step for step in blocks}
-        self.watched = [step.name for step in blocks if step != last[step.stack]]
-        still = {id(each) for name in leave for each in fused.get_submodule(name).parameters()}
-        moving = [each for each in fused.parameters() if id(each) not in still]
-        inside = _matrices(fused)
-        kinds = {
-            Muon: [each for each in moving if id(each) in inside],
-            Adam: [each for each in moving if id(each) not in inside],
-        }
-        optimizers = [
-            kind([{"params": [each], "lr": options.learning_rate * _size(each)} for each in found])
-            for kind, found in kinds.items()
-            if found
-        ]
-        super().__init__([fused], optimizers, parents, weights, (fit, halves[1]), options, believe, seed)
-        self.memory = BatchCache(fit, CACHE_BYTES)
-        self.draws = max(
-            ceil(MIN_ANSWERS / len(self.memory.get_or_compute(fit[0], self._target).said)), ceil(due / count)
-        )
+        self.fused = fused
+        self.weighting = weighting
+        train, validation = batches
+        samples_per_step = _samples_per_step(train[0])
+        batch_size = samples_at_once(fused, train[0], samples_per_step, gradients=True)
+        train = [part for batch in train for part in split_batch(batch, batch_size) if has_targets(part)]
+        self.block_names = _inner_blocks(fused, train[0])
+        optimizers = _optimizers(fused, untouched, options.learning_rate)
+        super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
+        self.cache = BatchCache(train, CACHE_BYTES)
+        answers = len(self.cache.get_or_compute(train[0], self._parent_means).targets)
+        self.batches_per_step = max(ceil(MIN_ANSWERS / answers), ceil(samples_per_step / batch_size))
 
     def loss(self, batch: Batch) -> Tensor:
-        target = self.memory.get_or_compute(batch, self._target)
-        said, mine = self._seen(self.fused, batch)
-        found = cross_entropy(said, target.said)
-        errors = [_error(_rows(own, batch), each) for own, each in zip(mine, target.streams, strict=True)]
-        return found + STREAM_WEIGHT * torch.stack(errors).mean() if errors else found
+        means = self.cache.get_or_compute(batch, self._parent_means)
+        predicted, outputs = self._forward(self.fused, batch)
+        prediction_loss = cross_entropy(predicted, means.targets)
+        errors = [
+            _relative_error(_unpadded_rows(output, batch), stream)
+            for output, stream in zip(outputs, means.streams, strict=True)
+        ]
+        return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
 
-    @torch.no_grad()
-    def _target(self, batch: Batch) -> Target:
-        theirs = [self._seen(parent, batch) for parent in self.parents]
-        scores, streams = [said for said, _ in theirs], zip(*(found for _, found in theirs), strict=True)
-        shares = self.believe(scores, self.weights, batch).to(scores[0])
-        said = labels_of(batch) if self.objective.labels else weighted_probabilities(scores, shares, batch)
-        return Target(said, [_mean(each, shares, batch) for each in streams])
-
-    def said(self) -> LogitsFn:
+    def logits_fn(self) -> LogitsFn:
         return partial(logits, self.fused, head=self.fused.get_output_embeddings())
 
-    def _seen(self, model: PreTrainedModel, batch: Batch) -> Seen:
-        found: list[Tensor] = []
+    @torch.no_grad()
+    def _parent_means(self, batch: Batch) -> ParentMeans:
+        predictions, outputs = zip(*(self._forward(parent, batch) for parent in self.parents), strict=True)
+        shares = self.weighting(predictions, self.weights, batch).to(predictions[0])
+        targets = labels_of(batch) if self.targets.from_labels else weighted_probabilities(predictions, shares, batch)
+        return ParentMeans(targets, [_mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
-        def keep(block: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            found.append(output[0] if isinstance(output, tuple) else output)
+    def _forward(self, model: PreTrainedModel, batch: Batch) -> tuple[Logits, list[Tensor]]:
+        """Return the logits of a batch, and the outputs of the blocks that are matched."""
+        outputs: list[Tensor] = []
 
-        with forward_hooks([model.get_submodule(name) for name in self.watched], keep):
-            said = logits(model, batch, model.get_output_embeddings())
-        return said, found
+        def append_output(block: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
 
-
-def _at_once(batch: Batch) -> int:
-    """Samples; a GPU, which takes hardly longer for more, sees a whole step of those that ask for one answer each."""
-    return MIN_ANSWERS if single(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
-
-
-def _matrices(model: PreTrainedModel) -> set[int]:
-    """By `id`: those of the blocks that something is multiplied with."""
-    inside = [module for found in block_lists(model).values() for block in found for module in block.modules()]
-    multiplied = [module for module in inside if not isinstance(module, nn.Embedding)]
-    return {id(each) for module in multiplied for each in module.parameters(recurse=False) if each.ndim == 2}
+        with forward_hooks([model.get_submodule(name) for name in self.block_names], append_output):
+            predicted = logits(model, batch, model.get_output_embeddings())
+        return predicted, outputs
 
 
-def _size(tensor: Tensor) -> float:
-    """Root mean square."""
+def _samples_per_step(batch: Batch) -> int:
+    """Return how many samples to process at once.
+
+    A GPU is hardly slower with more samples, so it processes a whole step of samples with one answer each.
+    """
+    return MIN_ANSWERS if is_labeled_per_sample(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
+
+
+def _inner_blocks(model: PreTrainedModel, batch: Batch) -> list[str]:
+    """Return the names of all blocks in execution order, except the last of every stack."""
+    blocks = [step for step in execution_steps(model, batch) if step.is_block]
+    last = {step.stack: step for step in blocks}
+    return [step.name for step in blocks if step != last[step.stack]]
+
+
+def _optimizers(model: PreTrainedModel, untouched: Collection[str], learning_rate: float) -> list[Optimizer]:
+    """Return Muon for the matrices of blocks and Adam for the rest, with a learning rate relative to each tensor."""
+    frozen = {id(parameter) for name in untouched for parameter in model.get_submodule(name).parameters()}
+    trained = [parameter for parameter in model.parameters() if id(parameter) not in frozen]
+    matrices = _block_matrices(model)
+    by_optimizer: dict[type[Muon] | type[Adam], list[nn.Parameter]] = {
+        Muon: [parameter for parameter in trained if id(parameter) in matrices],
+        Adam: [parameter for parameter in trained if id(parameter) not in matrices],
+    }
+    return [
+        optimizer([{"params": [tensor], "lr": learning_rate * _root_mean_square(tensor)} for tensor in parameters])
+        for optimizer, parameters in by_optimizer.items()
+        if parameters
+    ]
+
+
+def _block_matrices(model: PreTrainedModel) -> set[int]:
+    """Return the ids of the blocks' matrices, except embedding tables."""
+    modules = [module for blocks in block_lists(model).values() for block in blocks for module in block.modules()]
+    multiplied = [module for module in modules if not isinstance(module, nn.Embedding)]
+    parameters = [parameter for module in multiplied for parameter in module.parameters(recurse=False)]
+    return {id(parameter) for parameter in parameters if parameter.ndim == 2}
+
+
+def _root_mean_square(tensor: Tensor) -> float:
     return max(float(tensor.detach().square().mean().sqrt()), MIN_SIZE)
 
 
-def _error(own: Float[Tensor, "row unit"], wanted: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
-    """Squared error over the variance of what is wanted."""
-    return (own - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+def _relative_error(output: Float[Tensor, "row unit"], target: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
+    """Return the squared error divided by the variance of the target."""
+    return (output - target).square().sum() / (target - target.mean(0)).square().sum()
 
 
-def _mean(theirs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[Tensor, "row unit"]:
-    """Of what the parents put out, each as far as it is believed."""
-    sample, _ = places(theirs[0], batch)
-    return weighted_rows(shares[:, sample[_there(theirs[0], batch)]], [_rows(each, batch) for each in theirs])
+def _mean_rows(outputs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[Tensor, "row unit"]:
+    """Return the mean of the parents' outputs of one block, weighted sample by sample."""
+    samples, _ = row_positions(outputs[0], batch)
+    samples = samples[_unpadded(outputs[0], batch)]
+    return weighted_rows(shares[:, samples], [_unpadded_rows(output, batch) for output in outputs])
 
 
-def _rows(values: Float[Tensor, "*place unit"], batch: Batch) -> Float[Tensor, "row unit"]:
-    """Without those of padding."""
-    return values.flatten(0, -2)[_there(values, batch)]
+def _unpadded_rows(values: Float[Tensor, "*samples unit"], batch: Batch) -> Float[Tensor, "row unit"]:
+    return values.flatten(0, -2)[_unpadded(values, batch)]
 
 
-def _there(values: Float[Tensor, "*place unit"], batch: Batch) -> slice | Bool[Tensor, " place"]:
-    """Where there is no padding."""
+def _unpadded(values: Float[Tensor, "*samples unit"], batch: Batch) -> slice | Bool[Tensor, " row"]:
+    """Return an index of the rows that are not padding."""
     mask = batch.get("attention_mask")
     return mask.flatten().bool() if mask is not None and mask.shape == values.shape[:-1] else slice(None)

@@ -1,26 +1,26 @@
-"""Layer by layer, from input to output: the linear map from what the fused model sees to what its parents give.
+"""Layer-by-layer least squares: fit each linear map of the mean to the outputs of the aligned parents.
 
-The mean of aligned weights drifts: each layer of it reads a little less of what its parents' layers read, and the error
-grows with depth. Here every linear map is fitted by ridge regression from the fused model's own inputs, the layers
-before it already fitted, to the weighted mean of the aligned parents' outputs, pulled towards the mean of their
-weights; what writes into the residual stream also makes good how far the stream has drifted. A token counts as much as
-it matters to what the parents say (`sensitivity`). Unlabelled samples, no descent.
-(RegMean, Jin et al., 2212.09849, regresses onto each parent's outputs from that parent's own inputs, for models that
-share an initialisation.)
+The mean of aligned weights drifts: each layer reads inputs that differ slightly from the parents' inputs, and the error
+grows with depth. Here every linear map is fitted by ridge regression, from input to output. It reads the fused model's
+own activations, after the layers before it are fitted. Its targets are the weighted mean of the parents' outputs, and
+the penalty pulls it toward the mean of their weights. Layers that write into the residual stream also correct the drift
+of the stream. Tokens are weighted by their importance for the predictions (`token_importance`). No labels and no
+gradient descent are needed. (RegMean, Jin et al., 2212.09849, regresses onto each parent's outputs from that parent's
+own inputs, for models with a shared initialization.)
 
-Hidden units and heads need not be means at all: half-alike ones average to something that is neither. Of every parent's
-own, and of heads the means, as many are taken as the layer has, those that together explain the branch's output best
-(`units`), if better than the means do; what reads them is then fitted. The last layer is fitted to what the parents say
-(`output_head`).
+Hidden units and heads need not be means, because the mean of two moderately similar units can be similar to neither.
+From the units of all parents, and for heads also the means, those are selected that together explain the output of the
+branch best (`unit_selection`), if they do so better than the means. The layer that reads them is fitted afterwards. The
+last layer is fitted to the parents' predictions (`output_head`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import execution_steps, prefix_lengths, steps_within_budget
+from transfuse.activations.execution_order import Step, execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.activations.token_importance import token_importance
+from transfuse.activations.token_importance import PositionWeights, token_importance
 from transfuse.base.batch import Batch, batch_size, split_batch, validation_split
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import ProcessGroup, process_group
@@ -29,14 +29,12 @@ from transfuse.errors import DataError
 from transfuse.merging.layer_groups import Stage, selectable_units, stages
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
-from transfuse.merging.output_head import fit_output_head, output_head
+from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
 from transfuse.merging.split import Fit, Split
 from transfuse.network.spec import Spec
 
-CACHE_BYTES = (
-    2**30
-)  # bytes remembered beside residual streams: of parts of a block, and as many of what parents show there
-MAX_CANDIDATE_INPUTS = 8192  # inputs that units are chosen from, at most: the moments of so many are half a gigabyte
+CACHE_BYTES = 2**30  # memory for outputs inside blocks, and as much again for the parents' activations
+MAX_CANDIDATE_INPUTS = 8192  # largest number of inputs that units are selected from; their moments take 0.5 GB
 
 
 def least_squares(
@@ -45,80 +43,131 @@ def least_squares(
     parents: Sequence[PreTrainedModel],
     weights: Sequence[float],
     batches: Sequence[Batch],
-    believe: WeightingFn = uniform,
-    leave: Collection[str] = (),
-    each: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
+    weighting: WeightingFn = uniform,
+    untouched: Collection[str] = (),
+    track: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
     store: Store = NO_STORE,
 ) -> dict[str, Fit]:
-    """Fit every linear map of `fused` in place, in the end what its scores are read out by.
+    """Fit every linear map of `fused` in place, the output head last.
 
     Args:
-        spec: the declaration as the tensors are stored.
-        fused: the mean of the parents; `parents`: all in its basis; `weights` sum to one.
-        believe: whose output counts for how much, sample by sample.
-        leave: names of linear maps that stay the mean.
-        each: shows progress.
-        store: where fitted layers are kept; one that was cut short goes on behind them.
+        spec: the declaration of the tensors as they are stored.
+        fused: the mean of the parents.
+        parents: the parents in the basis of `fused`.
+        weights: one weight per parent. They sum to one.
+        weighting: method that weights the parents' outputs per sample.
+        untouched: names of linear maps that stay the mean.
+        track: iterates over the stages and displays progress.
+        store: cache of fitted layers. An interrupted fit continues after the cached layers.
 
     Returns:
-        By the name of the linear map, or of a norm in front of a shared one, how well it was fitted.
+        The result of every fit, by the name of the linear map, or of the norm in front of a shared one.
 
     Raises:
-        DataError: there are fewer than two samples.
+        DataError: there are fewer than two samples, or fewer batches than processes.
     """
-    fit, held = validation_split(batches)
-    if not fit or not held:
-        raise DataError("least squares needs samples to fit with and others to choose with; give two or more")
-    own = [_own(process_group(), half) for half in (fit, held)]
-    halves = tuple(Split(each, [teacher_weights(believe, parents, weights, batch) for batch in each]) for each in own)
-    last = output_head(spec, fused)
-    last = None if last and last.map.name in leave else last
-    todo = stages(spec, fused, {*leave, last.map.name} if last else leave)
-    if (entry := store.load("sensitivities")) is None:
-        matters = token_importance(parents, [linear for stage in todo for linear in stage.linears], fit)
-        store.keep("sensitivities", matters)
-    else:
-        matters = {name: values for name, values in entry.tensors.items() if name}
-    every = [batch for half in halves for batch in half.batches]
-    names = [stage.names() for stage in todo]
-    order = execution_steps(fused, every[0], [linear.name for stage in todo for linear in stage.linears])
-    order = steps_within_budget(order, sum(map(batch_size, every)) * (1 + len(parents)), CACHE_BYTES)
-    models = [
-        PrefixCache(fused, every, order),
-        *(PrefixCache(parent, every, order, CACHE_BYTES // len(parents)) for parent in parents),
+    train, validation = validation_split(batches)
+    if not train or not validation:
+        raise DataError("least squares needs at least two samples, to fit on and to validate on; give more")
+    parts = [_process_part(process_group(), split) for split in (train, validation)]
+    splits = tuple(
+        Split(part, [teacher_weights(weighting, parents, weights, batch) for batch in part]) for part in parts
+    )
+    head = output_head(spec, fused)
+    head = None if head and head.linear.name in untouched else head
+    todo = stages(spec, fused, {*untouched, head.linear.name} if head else untouched)
+    importance = _importance(store, parents, todo, train)
+    steps, models = _prefix_caches(fused, parents, todo, [batch for split in splits for batch in split.batches])
+    layerwise = LayerwiseFit(models, weights, splits, importance)
+    fits = _fit_stages(layerwise, spec, todo, steps, track, store)
+    if head:
+        layerwise.advance(len(steps))
+        fits |= _fit_head(layerwise, head, store)
+    return fits
+
+
+def _process_part(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
+    """Return this process's part of the samples. Raises `DataError` if there are fewer batches than processes."""
+    parts = [part for batch in batches for part in split_batch(batch, -(-batch_size(batch) // group.count))]
+    if len(parts) < group.count:
+        raise DataError(
+            f"{len(parts)} batches cannot be shared by {group.count} processes;"
+            " give more samples or start fewer processes"
+        )
+    return list(group.shard(parts))
+
+
+def _importance(
+    store: Store, parents: Sequence[PreTrainedModel], todo: Sequence[Stage], batches: Sequence[Batch]
+) -> dict[str, PositionWeights]:
+    """Return the token importance from the cache, or compute and cache it."""
+    entry = store.load("sensitivities")
+    if entry is not None:
+        return {name: values for name, values in entry.tensors.items() if name}
+    importance = token_importance(parents, [linear for stage in todo for linear in stage.linears], batches)
+    store.keep("sensitivities", importance)
+    return importance
+
+
+def _prefix_caches(
+    fused: PreTrainedModel, parents: Sequence[PreTrainedModel], todo: Sequence[Stage], batches: Sequence[Batch]
+) -> tuple[list[Step], list[PrefixCache]]:
+    """Return the steps that can be cached, and a cache for the fused model and each parent."""
+    linear_names = [linear.name for stage in todo for linear in stage.linears]
+    samples = sum(map(batch_size, batches)) * (1 + len(parents))
+    steps = steps_within_budget(execution_steps(fused, batches[0], linear_names), samples, CACHE_BYTES)
+    room = CACHE_BYTES // len(parents)
+    return steps, [
+        PrefixCache(fused, batches, steps),
+        *(PrefixCache(parent, batches, steps, room) for parent in parents),
     ]
-    sweep = LayerwiseFit(models, weights, halves, matters)
-    before = prefix_lengths(order, names)
-    found: dict[str, Fit] = {}
-    for place, stage in enumerate(each(todo)):
-        if (kept := store.load(f"stage {place}")) is not None:
-            found |= restore_layers(fused, kept)
+
+
+def _fit_stages(
+    layerwise: LayerwiseFit,
+    spec: Spec,
+    todo: Sequence[Stage],
+    steps: Sequence[Step],
+    track: Callable[[Sequence[Stage]], Iterable[Stage]],
+    store: Store,
+) -> dict[str, Fit]:
+    """Fit all stages in order, or restore them from the cache."""
+    lengths = prefix_lengths(steps, [stage.module_names() for stage in todo])
+    fits: dict[str, Fit] = {}
+    for index, stage in enumerate(track(todo)):
+        entry = store.load(f"stage {index}")
+        if entry is not None:
+            fits |= restore_layers(layerwise.fused, entry)
             continue
-        level = before[place]
-        sweep.advance(level)
-        together = [each for each, its in zip(todo, before, strict=True) if its == level]
-        sweep.watch(together, min((each for each in before if each > level), default=len(order)))
-        units = selectable_units(spec, stage, todo[place + 1 :])
-        if units and units.read.numel() * len(parents) <= MAX_CANDIDATE_INPUTS:
-            reading = next(later for later in todo if units.reader in later.linears)
-            changed, new = {*units.written, units.reader.name}, sweep.choose(stage, units, reading)
-        else:
-            changed, new = set(), sweep.fit(stage)
-        save_layers(store, f"stage {place}", submodules(fused, {*changed, *new}), new)
-        found |= new
-    if last and (kept := store.load("readout")) is not None:
-        found |= restore_layers(fused, kept)
-    elif last:
-        sweep.advance(len(order))
-        new = {last.name: fit_output_head(last, sweep.models, halves)}
-        save_layers(store, "readout", submodules(fused, new), new)
-        found |= new
-    return found
+        length = lengths[index]
+        layerwise.advance(length)
+        group = [other for other, other_length in zip(todo, lengths, strict=True) if other_length == length]
+        layerwise.watch(group, min((other for other in lengths if other > length), default=len(steps)))
+        changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :])
+        save_layers(store, f"stage {index}", submodules(layerwise.fused, changed), stage_fits)
+        fits |= stage_fits
+    return fits
 
 
-def _own(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
-    """This process's part of the samples. Raises `DataError` where some have none."""
-    pieces = [piece for batch in batches for piece in split_batch(batch, -(-batch_size(batch) // group.count))]
-    if len(pieces) < group.count:
-        raise DataError(f"{group.count} processes have {len(pieces)} batches between them; give more samples")
-    return list(group.shard(pieces))
+def _fit_stage(
+    layerwise: LayerwiseFit, spec: Spec, stage: Stage, later: Sequence[Stage]
+) -> tuple[set[str], dict[str, Fit]]:
+    """Fit one stage, with a selection of units if possible. Return the names of the changed layers and the results."""
+    units = selectable_units(spec, stage, later)
+    parents = len(layerwise.models) - 1
+    if units is None or units.inputs.numel() * parents > MAX_CANDIDATE_INPUTS:
+        fits = layerwise.fit(stage)
+        return set(fits), fits
+    reading = next(other for other in later if units.reader in other.linears)
+    fits = layerwise.fit_with_selection(stage, units, reading)
+    return {*units.outputs, units.reader.name, *fits}, fits
+
+
+def _fit_head(layerwise: LayerwiseFit, head: OutputHead, store: Store) -> dict[str, Fit]:
+    """Fit the output head, or restore it from the cache."""
+    entry = store.load("readout")
+    if entry is not None:
+        return restore_layers(layerwise.fused, entry)
+    fits = {head.name: fit_output_head(head, layerwise.models, layerwise.splits)}
+    save_layers(store, "readout", submodules(layerwise.fused, fits), fits)
+    return fits

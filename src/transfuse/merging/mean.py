@@ -1,4 +1,4 @@
-"""One model from many in one basis: the weighted mean of every tensor."""
+"""The weighted mean of several models in one basis, tensor by tensor."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,17 +9,17 @@ from transfuse.base.lazy import Lazy, Tensors
 
 
 def mean(models: Sequence[Tensors], weights: Sequence[float]) -> Lazy:
-    """`sum_m weights[m] * models[m]`, tensor by tensor; the caller normalises the weights."""
+    """Return `sum_m weights[m] * models[m]` for every tensor. The caller normalizes the weights."""
 
-    def of(name: str) -> Tensor:
+    def mean_tensor(name: str) -> Tensor:
         total = weights[0] * models[0][name]
         for weight, model in zip(weights[1:], models[1:], strict=True):
             total += weight * model[name]
         return total
 
-    return Lazy({name: partial(of, name) for name in models[0]})
+    return Lazy({name: partial(mean_tensor, name) for name in models[0]})
 
 
 def interpolate(start: Tensors, end: Tensors, position: float) -> Lazy:
-    """The point `position` in [0, 1] of the straight line between two models in one basis."""
+    """Return the point at `position`, from 0 to 1, on the straight line between two models in one basis."""
     return mean([start, end], [1 - position, position])

@@ -91,7 +91,13 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     """Fit every linear map, then train all weights to match the parents; held-out samples choose the best step."""
     fused, parents = _models(request)
     split = split_with_answers(parents[0], request.batches, "weights")
-    _fit(request, fused, parents, list(first_samples(split[0], MAX_FITTED_SAMPLES)), request.store.of(part="to learn from"))
+    _fit(
+        request,
+        fused,
+        parents,
+        list(first_samples(split[0], MAX_FITTED_SAMPLES)),
+        request.store.of(part="to learn from"),
+    )
     state = request.store.folder and request.store.folder / "weights.pt"
     history = learn_weights(
         fused,
@@ -126,7 +132,7 @@ def _fit(
     store: Store,
 ) -> None:
     """Fit the layers of `fused` in place, and record how well each was fitted."""
-    track = partial(request.progress.track, doing="fitting layers")
+    track = partial(request.progress.track, description="fitting layers")
     fits = least_squares(
         declaration(fused), fused, parents, request.weights, batches, request.weighting, request.untouched, track, store
     )

@@ -1,4 +1,4 @@
-"""What layers are fitted to, and how well that went."""
+"""The data that layers are fitted to, and the result of a fit."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,15 @@ from transfuse.distillation.teacher_weighting import Shares
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a layer was fitted.
+    """The result of fitting one layer.
 
     Attributes:
-        ridge: the pull towards the mean of the weights, relative to the inputs' mean square; None: the mean stayed.
-        gain: the share of the error, on held-out samples, that it took away: of the squared error of what a linear map
-            writes, or of what the last layer lacks of the parents' answers in nats; of units that were chosen, what the
-            means among them would have taken.
-        units: where units were chosen, how many are means and how many are each parent's own.
+        ridge: the chosen penalty on deviations from the mean of the weights, relative to the mean square of the inputs.
+            None: the mean was kept.
+        gain: the share of the mean's validation error that the fit removed. The error is the squared error of a linear
+            map's output; for the output head, the gap to the parents' loss in nats. For selected units, it is the gain
+            of the means among them.
+        units: how many of the selected units are means, and how many come from each parent. None: no selection.
     """
 
     ridge: float | None
@@ -25,7 +26,7 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Batches, and how far each parent is believed about each of their samples."""
+    """Training or validation batches, and the weight of each parent for each of their samples."""
 
     batches: list[Batch]
     shares: list[Shares]

@@ -22,8 +22,9 @@ from transfuse.alignment.transform import transform_tensor
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import Values
+from transfuse.network.operations import Concatenation, Embedding, Junction, Linear, Table, Writer
 from transfuse.network.space import Axis, Space
-from transfuse.network.spec import Concatenation, Embedding, Junction, Linear, Spec, Table, Writer
+from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, moments
 from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match

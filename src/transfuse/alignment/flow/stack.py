@@ -13,8 +13,10 @@ from torch import Tensor
 from transfuse.activations.hook_points import STACK_SEPARATOR
 from transfuse.alignment.flow.heads import flat_heads, is_flat
 from transfuse.base.lazy import Lazy, Tensors
-from transfuse.network.space import Dual, Product, Space, without_direction
-from transfuse.network.spec import Linear, Op, Spec
+from transfuse.network.axes import without_direction
+from transfuse.network.operations import Linear, Op
+from transfuse.network.space import Dual, Product, Space
+from transfuse.network.spec import Spec
 
 
 def joint_queries(spec: Spec) -> Spec:
