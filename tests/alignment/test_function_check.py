@@ -10,7 +10,7 @@ from cases import CASES, HEADS, Case
 
 from transfuse import fuse
 from transfuse.errors import SpecError, TransfuseError
-from transfuse.fusion.stream import stream
+from transfuse.streaming import stream
 
 Way = Callable[..., Any]
 named = {case.name: case for case in CASES}
@@ -18,7 +18,7 @@ BLIND = {  # what no shape shows; and where the outputs begin to differ
     "LlamaForCausalLM": ({"hidden_act": "relu"}, "between model.layers.0.post_attention_layernorm and model.layers.1"),
     "GPT2LMHeadModel": ({"activation_function": "relu"}, "between transformer.h.0.ln_2 and transformer.h.1.ln_1"),
     "ViTForImageClassification": ({"layer_norm_eps": 1.0}, "between vit.layers.0.layernorm_before and"),
-    "T5ForConditionalGeneration": ({"scale_decoder_outputs": True}, "behind decoder.final_layer_norm"),
+    "T5ForConditionalGeneration": ({"scale_decoder_outputs": True}, "after decoder.final_layer_norm"),
 }  # fmt: skip
 blind = pytest.mark.parametrize("name", BLIND)
 
@@ -98,7 +98,7 @@ def test_a_class_out_of_reach_hides_nothing(bias: float) -> None:
     head = source.lm_head
     head.register_forward_hook(lambda module, inputs, output: output + bias * torch.nn.functional.one_hot(
         torch.tensor(3), output.shape[-1]))  # fmt: skip
-    with pytest.raises(SpecError, match="after alignment it computes something else"):
+    with pytest.raises(SpecError, match="its function changed in alignment"):
         fuse(models, weights=(0, 1))
 
 

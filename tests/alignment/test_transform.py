@@ -2,7 +2,7 @@
 
 import torch
 
-from transfuse.alignment.transform import transform_tensor_dict
+from transfuse.alignment.transform import transform_tensor
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Permutation, invertible
 
@@ -24,14 +24,14 @@ def test_pairs_of_writer_and_reader_keep_their_product():
     """(W_out pulled) (W_in pushed) = W_out W_in, for any invertible map."""
     first, second = torch.randn(4, 5, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     maps = {"x": invertible(torch.randn(4, 4, dtype=torch.float64))}
-    carried = transform_tensor_dict(second, (FIXED, ~X), maps) @ transform_tensor_dict(first, (X, ~FIXED), maps)
+    carried = transform_tensor(second, (FIXED, ~X), maps) @ transform_tensor(first, (X, ~FIXED), maps)
     assert torch.allclose(carried, second @ first)
 
 
 def test_double_dual_is_the_axis():
     values = torch.randn(4, dtype=torch.float64)
     maps = {"x": invertible(torch.randn(4, 4, dtype=torch.float64))}
-    assert torch.equal(transform_tensor_dict(values, (~~X,), maps), transform_tensor_dict(values, (X,), maps))
+    assert torch.equal(transform_tensor(values, (~~X,), maps), transform_tensor(values, (X,), maps))
 
 
 def test_nested_axis_moves_heads_then_channels_of_the_target_head():
@@ -39,12 +39,12 @@ def test_nested_axis_moves_heads_then_channels_of_the_target_head():
     values = torch.arange(6.0)
     heads = values.reshape(2, 3)[[1, 0]]
     expected = torch.stack([heads[g][maps["q"].index[g]] for g in range(2)]).flatten()
-    assert torch.equal(transform_tensor_dict(values, (HEAD * Q,), maps), expected)
+    assert torch.equal(transform_tensor(values, (HEAD * Q,), maps), expected)
 
 
 def test_unmapped_and_fixed_axes_stay():
     values = torch.randn(5, 4)
-    assert torch.equal(transform_tensor_dict(values, (FIXED, ~X), {}), values)
+    assert torch.equal(transform_tensor(values, (FIXED, ~X), {}), values)
 
 
 def test_axes_print_as_they_are_written():

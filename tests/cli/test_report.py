@@ -66,7 +66,7 @@ def test_whom_was_believed_is_told(world: World, run: Run) -> None:
     out = world.here / "out"
     ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", "--teacher-weighting", "confidence")
     assert (ran.status, ran.err) == (0, "")
-    assert "least-squares, trust by confidence" in read(out)[0].shown
+    assert "least-squares, teacher weighting by confidence" in read(out)[0].shown
 
 
 def test_how_learning_went_is_drawn(world: World, run: Run) -> None:
@@ -75,9 +75,9 @@ def test_how_learning_went_is_drawn(world: World, run: Run) -> None:
     ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", *learned)
     assert (ran.status, ran.err) == (0, "")
     page, _ = read(out)
-    assert "How learning went" in page.shown
-    assert "What least squares gained" in page.shown
-    assert "trust by" not in page.shown
+    assert "Validation loss in training" in page.shown
+    assert "Gain of least squares" in page.shown
+    assert "teacher weighting" not in page.shown
 
 
 def test_a_fusion_with_its_report(world: World, run: Run) -> None:
@@ -144,7 +144,7 @@ def test_it_is_measured_on_other_data_and_aligned_by_its_own(world: World, run: 
     assert run("fuse", world.a, world.b, "-o", out, "--data", more, "--report", "--overwrite").status == 0
     page, found = read(out)
     assert found["measured"]["calibrated"]
-    assert "which it was fused by too" in page.shown
+    assert "which were also used for the fusion" in page.shown
 
 
 def test_answers_that_are_none_of_the_models_are_refused_before_it_fuses(world: World, run: Run) -> None:
@@ -192,7 +192,7 @@ def test_three_models_of_odd_names(world: World, run: Run) -> None:
     assert {each["model"] for each in found["matched"]} == {1, 2}
     assert len(found["measured"]["lines"]) == 3
     assert "3 times the cost" in page.shown
-    assert "49" not in page.shown.split("What was fused")[1].split("align")[0]
+    assert "49" not in page.shown.split("Models")[1].split("align")[0]
 
 
 def test_texts(tmp_path: Path, run: Run) -> None:

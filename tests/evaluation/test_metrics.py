@@ -32,7 +32,7 @@ def test_a_confidence_of_one_has_its_bin() -> None:
 
 def test_classes_by_hand() -> None:
     said = torch.tensor([RIGHT, RIGHT, WRONG, WRONG])
-    found = predictions(lambda batch: said, [{"labels": torch.tensor([0, 1, 1, 1])}]).grades({0: "cat"})
+    found = predictions(lambda batch: said, [{"labels": torch.tensor([0, 1, 1, 1])}]).class_reports({0: "cat"})
     assert list(found) == ["cat", "1"]
     assert (found["cat"].precision, found["cat"].recall, found["cat"].support) == (0.5, 1.0, 1)
     assert found["cat"].f1 == pytest.approx(2 / 3)
@@ -42,11 +42,11 @@ def test_classes_by_hand() -> None:
 def test_words_of_a_text_count_together() -> None:
     labels = torch.tensor([[-100, 0, 1], [0, -100, -100], [-100, -100, -100]])
     found = predictions(lambda batch: torch.tensor([RIGHT, RIGHT, WRONG]), [{"labels": labels}])
-    assert found.right.tolist() == [1, 0, 0]
-    assert found.asked.tolist() == [2, 1, 0]
+    assert found.correct.tolist() == [1, 0, 0]
+    assert found.counts.tolist() == [2, 1, 0]
     assert found.loss.tolist() == pytest.approx([log(4 / 3) + log(4), log(4), 0])
     assert found.metrics().samples == 3
-    assert found.grades({}) == {}
+    assert found.class_reports({}) == {}
 
 
 def test_where_nothing_is_asked_nothing_is_measured() -> None:

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from transfuse.evaluation.comparison import Evaluation, Measured
+from transfuse.evaluation.comparison import Evaluation, ModelEvaluation
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
@@ -20,7 +20,7 @@ def shown(table: RenderableType, width: int = 1000) -> str:
 def measured(**models: Metrics) -> Evaluation:
     sure = Intervals((0.4, 0.6), (1.2, 1.3))
     classes = {"[cat]": ClassReport(0.25, 0.5, 1 / 3, 4)}
-    found = {name: Measured(metrics, sure, classes) for name, metrics in models.items()}
+    found = {name: ModelEvaluation(metrics, sure, classes) for name, metrics in models.items()}
     apart = Difference(-0.5, (-0.6, -0.4), 0.0312, 1.25, (1.2, 1.3), 1 / 2001)
     return Evaluation(found, dict.fromkeys(list(found)[1:], apart), ("accuracy", "loss"))
 

@@ -1,7 +1,7 @@
-"""Whether an alignment kept each model's function: its outputs before and after, and where they begin to differ.
+"""A check that an alignment left each model's function unchanged.
 
-A model whose declaration is not true, or whose settings differ from the anchor's where nobody looked, comes out of an
-alignment as another function. That is refused here, whatever the cause.
+Alignment changes the function of a model whose declaration is wrong, or whose settings differ from the anchor's in a
+way that no other check covers. Whatever the cause, such an alignment is refused here.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,29 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import Alignment
 from transfuse.base.batch import Batch, cast, without_labels
 from transfuse.errors import CheckpointError, SpecError
-from transfuse.network.model import ANSWERS, SCORES, Network, example_inputs
-from transfuse.network.spec import Norm, Spec
+from transfuse.network.inputs import example_inputs
+from transfuse.network.model import Network
+from transfuse.network.operations import Norm
+from transfuse.network.outputs import LOGIT_NAMES, OUTPUT_NAMES
+from transfuse.network.spec import Spec
 
-LIMITS = {torch.float64: 1e-2, torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # by the stored dtype
-LEAST = 2e-3  # of the largest output, that outputs are taken to vary by: of two inputs, they may be nearly alike
-STATES = 0.03  # that a cosine between hidden states may change: outputs may hide what becomes of them
-ROUNDING = 1e-2  # of what an output may change by, that it may where hidden states change too
-FLAT = 1e-3  # of a row's size: what deviates from its mean by less is rounding
-ROWS = 256  # of tokens, that are compared with each other, at most
-DRAWS = 3  # batches that have to deviate before a model is refused: rounding can turn the choice of an expert over
+LIMITS = {torch.float64: 1e-2, torch.float32: 1e-2, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # by stored dtype
+MIN_RANGE = 2e-3  # share of the largest output that outputs vary by at least: two inputs may have similar outputs
+STATE_LIMIT = 0.03  # change of a cosine between hidden states that is still rounding: outputs can hide such changes
+STRICT = 1e-2  # factor on the limit of the outputs where hidden states changed by more
+MIN_NORM = 1e-3  # a row whose distance from its mean is a smaller share of its norm is only rounding error
+MAX_ROWS = 256  # tokens that are compared with each other
+DRAWS = 3  # batches that must all fail: rounding can change the choice of an expert
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """The largest difference of an output, relative to how far outputs vary; the largest difference of a cosine between
-    two hidden states; and where the difference begins.
+    """The change of a model's function.
+
+    Attributes:
+        largest: largest change of an output, relative to the range of the outputs.
+        states: largest change of a cosine between two hidden states.
+        begins: the part of the forward pass in which the change begins.
     """
 
     largest: float
@@ -42,128 +49,138 @@ class Deviation:
 
 @torch.no_grad()
 def logit_deviation(spec: Spec, source: PreTrainedModel, carried: PreTrainedModel, batch: Batch) -> Deviation | None:
-    """Compare two models that should compute the same, up to the basis of the residual stream.
+    """Compare two models that should compute the same function, up to the basis of the residual stream.
 
     Args:
         spec: the source's declaration.
+        source: the original model.
         carried: the source in the anchor's basis and architecture.
-        batch: what both are asked.
+        batch: inputs for both.
 
     Returns:
-        None where nothing is asked.
+        None if the batch has no position to predict.
 
     Raises:
-        CheckpointError: one of them gives NaN or infinity.
+        CheckpointError: an output is NaN or infinite.
     """
-    (before, states), (after, others) = (_outputs(model, spec.norms(), batch) for model in (source, carried))
-    if not sum(each.numel() for each in before):
+    before, states = _outputs(source, spec.norms(), batch)
+    after, carried_states = _outputs(carried, spec.norms(), batch)
+    if not sum(output.numel() for output in before):
         return None
-    if not all(each.isfinite().all() for each in (*before, *after)):
+    if not all(output.isfinite().all() for output in (*before, *after)):
         raise CheckpointError(
-            "a model answers with NaN or infinity: its weights are out of range; no fusion can be used"
+            "a model's outputs are NaN or infinite: its weights are out of range, so it cannot be fused"
         )
-    largest = max(_changed(*pair) for pair in zip(before, after, strict=True))
-    moved = [_off(*pair) for pair in zip(states, others, strict=True)]
-    apart = [index for index, each in enumerate(moved) if each > min(LIMITS.values())]
+    changes = [_relative_change(*pair) for pair in zip(states, carried_states, strict=True)]
+    changed = [index for index, change in enumerate(changes) if change > min(LIMITS.values())]
     return Deviation(
-        largest,
-        max(moved, default=0.0),
-        _between([norm.name for norm in spec.norms()], apart[0] if apart else len(states)),
+        max(_output_change(*pair) for pair in zip(before, after, strict=True)),
+        max(changes, default=0.0),
+        _location([norm.name for norm in spec.norms()], changed[0] if changed else len(states)),
     )
 
 
 def check_functions(
     networks: Sequence[Network], alignments: Sequence[Alignment], rows: Sequence[Tensor | None] = ()
 ) -> list[Alignment]:
-    """Return the alignments, each with how far its source's outputs changed, once none changed by more than rounding.
+    """Check that every aligned model kept its function, and return the alignments with their deviations.
 
     Args:
         networks: the anchor and one model per alignment.
-        rows: where a model has the anchor's words; with other words it answers otherwise, and is not asked.
+        alignments: one per model after the anchor.
+        rows: the rows of the anchor's tokens in each model's vocabulary. A model with another vocabulary has other
+            outputs after alignment, and is not checked.
+
+    Raises:
+        SpecError: a model changed by more than rounding error.
+        CheckpointError: an output is NaN or infinite.
     """
     anchor, *sources = networks
-    _certify(anchor, anchor.holding(alignments[0].anchor))
+    _check_function(anchor, anchor.with_weights(alignments[0].anchor))
     return [
-        found if row is not None else replace(found, deviation=_certify(source, anchor.holding(found.carried)))
-        for found, source, row in zip_longest(alignments, sources, rows)
+        alignment
+        if row is not None
+        else replace(alignment, deviation=_check_function(source, anchor.with_weights(alignment.carried)))
+        for alignment, source, row in zip_longest(alignments, sources, rows)
     ]
 
 
-def _certify(network: Network, carried: PreTrainedModel) -> float | None:
-    """How far a carried model's outputs are from the model's, relative to how far they vary, on random inputs.
+def _check_function(network: Network, carried: PreTrainedModel) -> float | None:
+    """Return the change of a model's outputs on random inputs, relative to their range; None if there are none.
 
     Raises:
-        SpecError: by more than the precision explains, on each of three batches.
+        SpecError: on each of several batches, the change exceeds the limit of the precision.
     """
-    limit = LIMITS[network.stored]
-    source = network.holding(network.tensors) if network.streamed else network.model
-    seen: list[Deviation] = []
+    limit = LIMITS[network.stored_dtype]
+    source = network.with_weights(network.tensors) if network.streamed else network.model
+    deviations: list[Deviation] = []
     for draw in range(DRAWS):
-        found = logit_deviation(network.spec, source, carried, example_inputs(source.config, draw))
-        if found is None:
+        deviation = logit_deviation(network.spec, source, carried, example_inputs(source.config, draw))
+        if deviation is None:
             return None
-        if found.largest <= (limit if found.states <= STATES else limit * ROUNDING):
-            return found.largest
-        seen.append(found)
-    least = min(seen, key=lambda each: each.largest)
-    kind = str(network.stored).removeprefix("torch.")
+        if deviation.largest <= (limit if deviation.states <= STATE_LIMIT else limit * STRICT):
+            return deviation.largest
+        deviations.append(deviation)
+    smallest = min(deviations, key=lambda deviation: deviation.largest)
+    dtype = str(network.stored_dtype).removeprefix("torch.")
     raise SpecError(
-        f"{network.name}: after alignment it computes something else: its outputs are off by {least.largest:.2g} of"
-        f" their range (at most {limit:g} in {kind}), and the difference begins {least.begins}; compare its config.json"
-        " with the anchor's, and run `transfuse doctor` on it"
+        f"{network.name}: its function changed in alignment: outputs are off by {smallest.largest:.2g} of their range"
+        f" (at most {limit:g} in {dtype}), starting {smallest.begins}; compare its config.json with the anchor's, and"
+        " run `transfuse doctor` on it"
     )
 
 
-def _between(norms: Sequence[str], first: int) -> str:
-    """The stretch of the forward pass before the first norm whose input differs."""
+def _location(norms: Sequence[str], first: int) -> str:
+    """Name the part of the forward pass that ends at the first norm whose input changed."""
     if not norms:
         return "before the output"
     if first == 0:
         return f"before {norms[0]}"
-    return f"between {norms[first - 1]} and {norms[first]}" if first < len(norms) else f"behind {norms[-1]}"
+    return f"between {norms[first - 1]} and {norms[first]}" if first < len(norms) else f"after {norms[-1]}"
 
 
 def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-    """What a model answers, and what it hands to every norm: both without the basis that it is written in."""
+    """Return a model's outputs and the inputs of its norms, both independent of the basis of the residual stream."""
     states: dict[str, list[Tensor]] = {norm.name: [] for norm in norms}
     with ExitStack() as hooks:
         for norm in norms:
 
-            def keep(module: nn.Module, inputs: tuple[Tensor, ...], norm: Norm = norm) -> None:
-                states[norm.name].append(_gram(inputs[0], norm.centres))
+            def record(module: nn.Module, inputs: tuple[Tensor, ...], norm: Norm = norm) -> None:
+                states[norm.name].append(_cosines(inputs[0], norm.centers))
 
-            handle = model.get_submodule(norm.name).register_forward_pre_hook(keep)
+            handle = model.get_submodule(norm.name).register_forward_pre_hook(record)
             hooks.callback(handle.remove)
         inputs = cast(without_labels(batch), model.dtype)
-        if model.device.type != "meta":  # weights that are made as they are needed take the inputs to their device
+        if model.device.type != "meta":  # weights that are computed on demand move the inputs to their device
             inputs = {name: values.to(model.device) for name, values in inputs.items()}
-        found = model(**inputs)
-    names = next(names for names in ANSWERS if names[0] in found)
-    shown = [found[name] for name in names if found.get(name) is not None]
-    answers = shown if names[0] in SCORES else [_gram(values, False) for values in shown]
-    return [each.flatten(0, -2).float().cpu() for each in answers], [
-        torch.cat([each.flatten() for each in states[norm.name]] or [torch.zeros(1)]) for norm in norms
+        output = model(**inputs)
+    names = next(names for names in OUTPUT_NAMES if names[0] in output)
+    values = [output[name] for name in names if output.get(name) is not None]
+    answers = values if names[0] in LOGIT_NAMES else [_cosines(hidden, False) for hidden in values]
+    return [answer.flatten(0, -2).float().cpu() for answer in answers], [
+        torch.cat([cosines.flatten() for cosines in states[norm.name]] or [torch.zeros(1)]) for norm in norms
     ]
 
 
-def _gram(values: Float[Tensor, "*row unit"], centres: bool) -> Float[Tensor, "row row"]:
-    """The cosines between rows, which no rotation, permutation or sign of the units changes."""
-    rows = values.detach().flatten(0, -2).float()[:ROWS]
+def _cosines(values: Float[Tensor, "*row unit"], center: bool) -> Float[Tensor, "row row"]:
+    """Return the cosines between rows, which do not depend on rotations, permutations or signs of the units."""
+    rows = values.detach().flatten(0, -2).float()[:MAX_ROWS]
     sizes = rows.norm(dim=-1, keepdim=True)
-    rows = rows - rows.mean(-1, keepdim=True) if centres else rows
-    left = rows.norm(dim=-1, keepdim=True)
-    rows = torch.where(left > FLAT * sizes, rows / left.clamp_min(1e-12), torch.zeros_like(rows))
+    rows = rows - rows.mean(-1, keepdim=True) if center else rows
+    norms = rows.norm(dim=-1, keepdim=True)
+    rows = torch.where(norms > MIN_NORM * sizes, rows / norms.clamp_min(1e-12), torch.zeros_like(rows))
     return (rows @ rows.T).cpu()
 
 
-def _changed(before: Float[Tensor, "row cls"], after: Float[Tensor, "row cls"]) -> float:
-    """The largest difference, relative to how far outputs vary: a class that is out of reach of all inputs, and whose
-    score is large therefore, must not hide what happens to the others.
+def _output_change(before: Float[Tensor, "row cls"], after: Float[Tensor, "row cls"]) -> float:
+    """Return the largest change, relative to how far outputs vary over the rows.
+
+    A class that no input can reach has a large constant logit, which must not hide changes of the others.
     """
-    varies = (before - before.mean(0)).abs().max()
-    return float((after - before).abs().max() / torch.maximum(varies, LEAST * before.abs().max()).clamp_min(1e-12))
+    spread = (before - before.mean(0)).abs().max()
+    return float((after - before).abs().max() / torch.maximum(spread, MIN_RANGE * before.abs().max()).clamp_min(1e-12))
 
 
-def _off(before: Tensor, after: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
+def _relative_change(before: Tensor, after: Tensor) -> float:
+    """Return the largest change, relative to the largest value."""
     return float((after - before).abs().max() / before.abs().max().clamp_min(1e-12))

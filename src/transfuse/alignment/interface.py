@@ -1,4 +1,4 @@
-"""What an alignment takes, and what it gives."""
+"""The input and the result of an alignment method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
-from transfuse.config.literals import Evidence, FlowOptions, Groups
+from transfuse.config.flow_options import FlowOptions
+from transfuse.config.literals import Groups, MatchOn
 from transfuse.network.model import Network
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
@@ -15,19 +16,19 @@ from transfuse.transport.solve import Match
 
 @dataclass(frozen=True)
 class AlignContext:
-    """What an alignment lets a user choose.
+    """The options and resources of an alignment.
 
     Attributes:
-        evidence: what units are matched by.
-        batches: prepared samples to look at, on the models' device; empty where there is no data.
-        paper: options of the flow.
-        groups: every symmetry, or permutations alone.
-        progress: shows what is under way.
-        store: where finished work is kept, and taken from.
-        room: bytes that statistics of activations may take; None: whatever they do.
+        match_on: what units are matched by.
+        batches: prepared calibration samples on the models' device; empty without data.
+        flow: options of the transport-map flow.
+        groups: every symmetry, or only permutations.
+        store: where finished work is cached.
+        progress: displays progress.
+        room: bytes that statistics of activations may take; None for no limit.
     """
 
-    evidence: Evidence
+    match_on: MatchOn
     batches: Sequence[Batch] = ()
     flow: FlowOptions = field(default_factory=FlowOptions)
     groups: Groups = "all"
@@ -41,12 +42,12 @@ class Alignment:
     """A source in the anchor's basis.
 
     Attributes:
-        spec: the declaration, as the method transformed it.
-        anchor: the anchor in the common basis: in canonical gauge, where the method needs it.
-        carried: the source in that basis.
-        matches: what was found for every space.
-        candidates: where several alignments were tried, how much each disagreed with the parents, in nats.
-        deviation: how far the source's outputs changed, relative to the largest; None where that was not asked.
+        spec: the declaration as the method transformed it.
+        anchor: the anchor's tensors in the common basis, in canonical form if the method needs it.
+        carried: the source's tensors in that basis.
+        matches: the match of each space, by name.
+        candidates: how much each candidate disagreed with the parents, in nats, if several were compared.
+        deviation: largest change of the source's outputs, relative to their range; None if it was not measured.
     """
 
     spec: Spec
@@ -58,8 +59,9 @@ class Alignment:
 
 
 def aligned_weights(alignments: Sequence[Alignment]) -> list[Tensors]:
-    """The anchor and every source, as they can be merged."""
-    return [alignments[0].anchor, *(each.carried for each in alignments)]
+    """Return the tensors of the anchor and of every source, ready to be merged."""
+    return [alignments[0].anchor, *(alignment.carried for alignment in alignments)]
 
 
 Method = Callable[[Network, Network, AlignContext], Alignment]
+"""Aligns a source, the second network, to an anchor, the first."""

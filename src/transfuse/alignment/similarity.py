@@ -1,4 +1,4 @@
-"""How well units were matched: by what they weigh in two models that share a basis."""
+"""The similarity of matched units."""
 
 from collections.abc import Mapping
 
@@ -6,28 +6,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.network.space import leaves
+from transfuse.network.axes import leaves
 from transfuse.network.spec import Spec
 
 
 def cosine_similarities(
     spec: Spec, anchor: Mapping[str, Tensor], carried: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, " units"]]:
-    """Of every space that lies within no other, the cosine of each unit in the anchor and in a carried source.
+    """Return the cosine similarity of each unit's weights in the anchor and in an aligned source.
 
-    A unit is everything that reads and writes it, over all tensors. 1: the same; 0: nothing in common, as between
-    units that were not matched.
+    The weights of a unit are all entries that read or write it, over all tensors. The similarity is 1 for equal units
+    and about 0 for unrelated ones.
 
     Args:
-        spec: the anchor's, opened, as the alignment sees it.
+        spec: the anchor's unfused declaration, as the alignment transforms it.
+        anchor: the anchor's tensors.
+        carried: the source's tensors in the same basis.
+
+    Returns:
+        One vector for each free space that is within no other, by name.
     """
     sums: dict[str, Tensor] = {}
     for name, axes in spec.tensors().items():
-        found = [leaf for axis in axes for leaf, _ in leaves(axis)]
-        both = [tensors[name].double().reshape([space.units for space in found]) for tensors in (anchor, carried)]
-        for place, space in enumerate(found):
+        spaces = [space for axis in axes for space, _ in leaves(axis)]
+        shape = [space.units for space in spaces]
+        pair = [tensors[name].double().reshape(shape) for tensors in (anchor, carried)]
+        for dim, space in enumerate(spaces):
             if space.free and space.within is None:
-                ours, theirs = (values.movedim(place, 0).reshape(space.units, -1) for values in both)
-                products = torch.stack([(ours * theirs).sum(1), (ours * ours).sum(1), (theirs * theirs).sum(1)])
-                sums[space.name] = sums.get(space.name, 0) + products
-    return {name: cross / (ours * theirs).sqrt().clamp_min(1e-30) for name, (cross, ours, theirs) in sums.items()}
+                first, second = (values.movedim(dim, 0).reshape(space.units, -1) for values in pair)
+                products = [(first * second).sum(1), (first * first).sum(1), (second * second).sum(1)]
+                sums[space.name] = sums.get(space.name, 0) + torch.stack(products)
+    return {
+        name: cross / (square * carried_square).sqrt().clamp_min(1e-30)
+        for name, (cross, square, carried_square) in sums.items()
+    }

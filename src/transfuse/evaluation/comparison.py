@@ -1,4 +1,4 @@
-"""What `transfuse eval` tells: how good models are, how sure that is, and how the first differs from the others."""
+"""The evaluation of several models on the same samples: the result of `transfuse eval`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,56 +9,63 @@ from transfuse.evaluation.statistics import Difference, Intervals, difference, i
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One model. `classes` is empty for what is no classifier."""
+class ModelEvaluation:
+    """The evaluation of one model. `classes` is empty if the model is no classifier."""
 
     metrics: Metrics
-    certainty: Intervals
+    intervals: Intervals
     classes: Mapping[str, ClassReport]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Several models on the same samples.
+    """The evaluation of several models on the same samples.
 
     Attributes:
-        against: how the first differs from each other one.
-        measures: what of `Metrics` tells something of such models.
+        models: one evaluation per model, by name.
+        against: the first model's metrics minus those of each other model, by name.
+        measures: fields of `Metrics` that apply to such models.
     """
 
-    models: Mapping[str, Measured]
+    models: Mapping[str, ModelEvaluation]
     against: Mapping[str, Difference]
     measures: Sequence[str]
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """One entry per model, for JSON; the differences stand with the first."""
-        found = {
-            name: asdict(each.metrics)
-            | {measure: getattr(each.metrics, measure) for measure in self.measures}
-            | {"intervals": asdict(each.certainty)}
-            | ({"classes": {label: asdict(grades) for label, grades in each.classes.items()}} if each.classes else {})
-            for name, each in self.models.items()
-        }
+        """Return one entry per model as values that JSON can represent. The differences are part of the first."""
+        entries = {name: self._entry(model) for name, model in self.models.items()}
         if self.against:
-            found[next(iter(found))]["against"] = {name: asdict(each) for name, each in self.against.items()}
-        return found
+            entries[next(iter(entries))]["against"] = {
+                name: asdict(difference) for name, difference in self.against.items()
+            }
+        return entries
+
+    def _entry(self, model: ModelEvaluation) -> dict[str, Any]:
+        measures = {measure: getattr(model.metrics, measure) for measure in self.measures}
+        entry = asdict(model.metrics) | measures | {"intervals": asdict(model.intervals)}
+        if model.classes:
+            entry["classes"] = {name: asdict(report) for name, report in model.classes.items()}
+        return entry
 
 
 def evaluation(
-    outcomes: Mapping[str, Predictions],
+    predictions: Mapping[str, Predictions],
     classes: Mapping[str, Mapping[int, str]],
     measures: Sequence[str],
     seed: int = 0,
 ) -> Evaluation:
-    """Of models by name, the first compared with each other one that was asked the same.
+    """Return the evaluation of several models, and compare the first with each other model on equal samples.
 
     Args:
-        classes: of each model, the names of its own classes.
+        predictions: predictions by the name of the model.
+        classes: the class names of each model.
+        measures: fields of `Metrics` that apply to such models.
+        seed: seed of the resampling.
     """
     models = {
-        model: Measured(found.metrics(), intervals(found, seed), found.grades(classes[model]))
-        for model, found in outcomes.items()
+        name: ModelEvaluation(model.metrics(), intervals(model, seed), model.class_reports(classes[name]))
+        for name, model in predictions.items()
     }
-    (_, first), *others = outcomes.items()
-    against = {name: difference(first, other, seed) for name, other in others if len(first.asked) == len(other.asked)}
+    (_, first), *others = predictions.items()
+    against = {name: difference(first, other, seed) for name, other in others if len(first.counts) == len(other.counts)}
     return Evaluation(models, against, measures)

@@ -1,4 +1,4 @@
-"""How good a model is, how good the line between two is, and what the controls reach."""
+"""Evaluation of a model, of an ensemble, and of the straight line between two models."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,21 +13,21 @@ from transfuse.base.budget import fitting_parts, logits_at_once
 from transfuse.evaluation.metrics import Metrics, Predictions, predictions
 from transfuse.merging.mean import interpolate
 from transfuse.network.model import with_tensors
-from transfuse.network.scores import predict_in_slices
+from transfuse.network.outputs import predict_in_slices
 
-POSITIONS = 11  # points of a path, both ends included
+POSITIONS = 11  # points of a path, including both ends
 
 
 @dataclass(frozen=True)
 class LossPath:
-    """Metrics along the straight line from the anchor (0) to a carried source (1), and the loss barrier.
+    """Metrics along the straight line from the anchor to an aligned source, and the loss barrier.
 
-    barrier = max over t of loss(t) - ((1 - t) loss(anchor) + t loss(source)), with the parents' own losses: a carried
-    source that lost its function counts as a barrier too.
+    barrier = max over t of loss(t) - ((1 - t) loss(anchor) + t loss(source)), with the losses of the original models.
+    An aligned source that lost its function therefore counts as a barrier, too.
 
     Attributes:
-        positions: from 0, the anchor, to 1, the carried source.
-        points: metrics at each of them.
+        positions: from 0, the anchor, to 1, the aligned source.
+        points: metrics at each position.
         barrier: in nats.
     """
 
@@ -36,37 +36,37 @@ class LossPath:
     barrier: float
 
     def as_dict(self) -> dict[str, object]:
-        """As JSON can hold it."""
+        """Return the path as values that JSON can represent."""
         return asdict(self)
 
 
 def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
-    """Metrics of one model."""
+    """Return the metrics of a model on labeled batches."""
     return predict_answers(model, batches).metrics()
 
 
 def predict_answers(model: PreTrainedModel, batches: Iterable[Batch]) -> Predictions:
-    """Return what one model answers. Memory grows by a few numbers a sample."""
+    """Return the predictions of a model on labeled batches. Memory grows by a few numbers per sample."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
-        return (scores.log_softmax(-1) for scores in predict_in_slices(model, batch, logits_at_once(model)))
+        return (logits.log_softmax(-1) for logits in predict_in_slices(model, batch, logits_at_once(model)))
 
     return predictions(predict_log, batches, partial(fitting_parts, [model]))
 
 
 def ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Metrics:
-    """Metrics of the mean of all models' probabilities: what fusion aims at, for as many times the cost."""
+    """Return the metrics of the models' mean probabilities, a target for fusion at a multiple of its cost."""
     return predict_ensemble(models, batches).metrics()
 
 
 def predict_ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Predictions:
-    """Return what the mean of all models' probabilities answers."""
+    """Return the predictions by the mean of the models' probabilities."""
 
     def predict_log(batch: Batch) -> Iterator[Tensor]:
         entries = min(map(logits_at_once, models)) // len(models)
         slices = (predict_in_slices(model, batch, entries) for model in models)
-        for scores in zip(*slices, strict=True):
-            mean = torch.stack([each.softmax(-1) for each in scores]).mean(0)
+        for model_logits in zip(*slices, strict=True):
+            mean = torch.stack([logits.softmax(-1) for logits in model_logits]).mean(0)
             yield mean.clamp_min(1e-12).log()
 
     return predictions(predict_log, batches, partial(fitting_parts, models))
@@ -79,25 +79,28 @@ def measure_path(
     parents: tuple[Metrics, Metrics],
     batches: Iterable[Batch],
     positions: int = POSITIONS,
-    each: Callable[[float], object] = lambda position: None,
+    on_position: Callable[[float], object] = lambda position: None,
 ) -> LossPath:
-    """Walk the line from `anchor` to `carried`.
+    """Evaluate models along the straight line from `anchor` to `carried`.
 
     Args:
-        model: gives the architecture; left unchanged.
-        parents: metrics of the anchor and of the source themselves.
-        each: called after every point with its position.
+        model: gives the architecture. It is left unchanged.
+        anchor: tensors at the start of the line.
+        carried: tensors at its end.
+        parents: metrics of the original anchor and source.
+        batches: labeled samples.
+        positions: number of points, including both ends.
+        on_position: called with each position after it was evaluated.
     """
     steps = tuple(index / (positions - 1) for index in range(positions))
     points = []
     for step in steps:
         points.append(evaluate(with_tensors(model, interpolate(anchor, carried, step)), batches))
-        each(step)
-    return LossPath(
-        steps, tuple(points), barrier(steps, [point.loss for point in points], parents[0].loss, parents[1].loss)
-    )
+        on_position(step)
+    losses = [point.loss for point in points]
+    return LossPath(steps, tuple(points), barrier(steps, losses, parents[0].loss, parents[1].loss))
 
 
 def barrier(positions: Sequence[float], losses: Sequence[float], start: float, end: float) -> float:
-    """Largest excess of the loss over the straight line between the parents' losses."""
+    """Return the largest excess of the loss over the straight line between the losses of both parents."""
     return max(loss - ((1 - t) * start + t * end) for t, loss in zip(positions, losses, strict=True))

@@ -1,4 +1,4 @@
-"""What models answer, sample by sample: accuracy, loss and calibration are made of it, and how sure these are."""
+"""Predictions of a model, sample by sample, and the metrics computed from them: accuracy, loss and calibration."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,16 +14,20 @@ from transfuse.base.batch import Batch, IndexedBatch, batch_size, labels_of, sam
 from transfuse.base.budget import run_in_parts
 from transfuse.errors import DataError
 
-BINS = 15  # of confidence, as Guo et al. (2017) take them
-MOST = 700.0  # whose exponential is still a number
+BINS = 15  # of confidence, as in Guo et al. (2017)
+MAX_EXPONENT = 700.0  # its exponential is still finite
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Accuracy in [0, 1] and mean cross-entropy in nats over `samples`: images, texts, or words to be guessed.
+    """Means over the predictions of a model.
 
-    `calibration_error`: expected difference between confidence and accuracy (Guo et al., 1706.04599), over 15 bins of
-    equal width of the highest probability.
+    Attributes:
+        accuracy: in [0, 1].
+        loss: mean cross-entropy in nats.
+        samples: number of predictions: images, texts, or tokens to be predicted.
+        calibration_error: expected difference between confidence and accuracy (Guo et al., 1706.04599), over 15 bins
+            of equal width of the highest probability.
     """
 
     accuracy: float
@@ -33,13 +37,13 @@ class Metrics:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): of a language model, among how many words it hesitates."""
-        return exp(min(self.loss, MOST))
+        """The exponential of the loss."""
+        return exp(min(self.loss, MAX_EXPONENT))
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How well one class is told from the others. `support`: samples of it."""
+    """How well a classifier tells one class from the others; `support` is the number of samples of the class."""
 
     precision: float
     recall: float
@@ -49,108 +53,122 @@ class ClassReport:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answered. A sample is an image or a text: words of one text are asked together.
+    """The predictions of a model, summed per sample. A sample is an image or a text with all its tokens.
 
     Attributes:
-        right, asked: answers of each sample that were right, and all of them.
-        loss: their summed cross-entropy, in nats.
-        bins: answers by their confidence: how many, the sum of confidences, how many right.
-        chosen, wanted: of a classifier, the class it chose and the label; else empty.
+        correct: number of correct predictions of each sample.
+        counts: number of predictions of each sample.
+        loss: summed cross-entropy of each sample, in nats.
+        bins: for each bin of confidence, the number of predictions, the sum of confidences, and the number of correct
+            predictions.
+        predicted: the predicted class of each sample; empty if the model is no classifier.
+        labels: the label of each sample; empty if the model is no classifier.
     """
 
-    right: Float[Tensor, " sample"]
-    asked: Float[Tensor, " sample"]
+    correct: Float[Tensor, " sample"]
+    counts: Float[Tensor, " sample"]
     loss: Float[Tensor, " sample"]
     bins: Float[Tensor, "bin 3"]
-    chosen: Int[Tensor, " sample"]
-    wanted: Int[Tensor, " sample"]
+    predicted: Int[Tensor, " sample"]
+    labels: Int[Tensor, " sample"]
 
     def metrics(self) -> Metrics:
-        """Means over all answers."""
-        count = float(self.asked.sum())
-        off = (self.bins[:, 1] - self.bins[:, 2]).abs().sum() / count
-        return Metrics(float(self.right.sum()) / count, float(self.loss.sum()) / count, int(count), float(off))
+        """Return means over all predictions."""
+        count = float(self.counts.sum())
+        calibration_error = (self.bins[:, 1] - self.bins[:, 2]).abs().sum() / count
+        return Metrics(
+            float(self.correct.sum()) / count, float(self.loss.sum()) / count, int(count), float(calibration_error)
+        )
 
-    def grades(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
-        """Precision, recall and F1 of every class that was wanted or chosen; empty for what is no classifier."""
-        if not len(self.wanted):
+    def class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
+        """Return precision, recall and F1 of every class that occurs; empty if the model is no classifier."""
+        if not len(self.labels):
             return {}
-        found = precision_recall_fscore_support(self.wanted.numpy(), self.chosen.numpy(), zero_division=0.0)
-        labels = torch.cat([self.wanted, self.chosen]).unique().tolist()
+        columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)
+        classes = torch.cat([self.labels, self.predicted]).unique().tolist()
         return {
-            names.get(label, str(label)): ClassReport(float(precision), float(recall), float(f1), int(support))
-            for label, precision, recall, f1, support in zip(labels, *found, strict=True)
+            names.get(index, str(index)): ClassReport(float(precision), float(recall), float(f1), int(support))
+            for index, precision, recall, f1, support in zip(classes, *columns, strict=True)
         }
 
 
-Scores = Float[Tensor, "answer cls"]
-PredictLog = Callable[[Batch], Scores | Iterable[Scores]]  # log-probabilities in the order of the answers
+LogProbabilities = Float[Tensor, "answer cls"]
+PredictLog = Callable[[Batch], LogProbabilities | Iterable[LogProbabilities]]
+"""Returns the log-probabilities of a batch in the order of its predictions, all at once or in parts."""
+
 Split = Callable[[Batch], Iterable[IndexedBatch]]
+"""Splits a batch into the parts that are computed together."""
 
 
 def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole_batch) -> Predictions:
-    """Return what comes of log-probabilities, batch by batch: a few numbers a sample are kept.
+    """Compute log-probabilities batch by batch, and return a few numbers per sample.
 
     Args:
-        predict_log: of a batch, all at once or some at a time.
-        split: the parts of a batch that are looked at together.
+        predict_log: returns the log-probabilities of a batch.
+        batches: labeled samples.
+        split: splits each batch.
 
     Raises:
-        DataError: nothing was asked.
+        DataError: there is nothing to predict.
     """
-    bins, parts = torch.zeros(BINS, 3, dtype=torch.float64), []
-    for batch in batches:
-        parts.append(_by_pieces(predict_log, batch, split, bins))
-    if not sum(float(part[1].sum()) for part in parts):
-        raise DataError("nothing to measure: no text has a word that could be guessed; give longer texts")
-    right, count, loss, chosen, wanted = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Predictions(right, count, loss, bins, chosen, wanted)
+    bins = torch.zeros(BINS, 3, dtype=torch.float64)
+    batch_columns = [_batch_columns(predict_log, batch, split, bins) for batch in batches]
+    if not sum(float(columns[1].sum()) for columns in batch_columns):
+        raise DataError("nothing to measure: no text has a token to predict; give longer texts")
+    correct, counts, loss, predicted, labels = (torch.cat(column) for column in zip(*batch_columns, strict=True))
+    return Predictions(correct, counts, loss, bins, predicted, labels)
 
 
-def _by_pieces(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor) -> list[Tensor]:
-    """Return of each sample, in the order of the batch, what `_part` does.
+def _batch_columns(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor) -> list[Tensor]:
+    """Return the columns of `_part_columns` for all samples of a batch, in its order, and add to the bins.
 
-    Where memory is short, half as many samples are looked at together.
+    If memory is short, each part is halved.
     """
 
     def work(part: Batch) -> tuple[list[Tensor], Tensor]:
-        return _part(predict_log, part)
+        return _part_columns(predict_log, part)
 
     def halves(part: Batch) -> list[Batch]:
         return list(split_batch(part, -(-batch_size(part) // 2)))
 
-    places, found = [], []
-    for place, piece in split(batch):
-        places.append(place)
-        for values, counted in run_in_parts(work, halves, piece):
-            found.append(values)
-            bins += counted
-    columns = [torch.cat(each) for each in zip(*found, strict=True)]
-    order = torch.cat(places).argsort()
-    return [values[order] if len(values) == len(order) else values for values in columns]
+    indices, parts = [], []
+    for index, part in split(batch):
+        indices.append(index)
+        for columns, part_bins in run_in_parts(work, halves, part):
+            parts.append(columns)
+            bins += part_bins
+    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
+    order = torch.cat(indices).argsort()
+    return [column[order] if len(column) == len(order) else column for column in joined]
 
 
-def _part(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """Return of each sample: right, asked, loss and, of a classifier, chosen and wanted class; and the bins."""
-    labels, samples, start = labels_of(batch).cpu(), batch_size(batch), 0
-    sample, bins = sample_indices(batch, len(labels)), torch.zeros(BINS, 3, dtype=torch.float64)
-    sums = torch.zeros(3, samples, dtype=torch.float64)
-    chosen = torch.empty_like(labels)
-    said = predict_log(batch)
-    for scores in (said,) if isinstance(said, Tensor) else said:
-        rows = slice(start, start + len(scores))
-        found, due = scores.cpu().double(), labels[rows]
-        chosen[rows] = found.argmax(-1)
-        losses = nll_loss(found, due, reduction="none")
-        right = (chosen[rows] == due).double()
-        sums.index_add_(1, sample[rows], torch.stack([right, torch.ones_like(right), losses]))
-        _fill(bins, found, due)
-        start += len(scores)
-    classes = [chosen, labels] if batch["labels"].ndim == 1 else [labels[:0], labels[:0]]
+def _part_columns(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """Return correct, counts, loss, predicted class and label per sample (see `Predictions`), and the bins.
+
+    The last two columns are empty if the model is no classifier.
+    """
+    labels = labels_of(batch).cpu()
+    samples = sample_indices(batch, len(labels))
+    bins = torch.zeros(BINS, 3, dtype=torch.float64)
+    sums = torch.zeros(3, batch_size(batch), dtype=torch.float64)
+    predicted = torch.empty_like(labels)
+    log_probabilities = predict_log(batch)
+    start = 0
+    for part in (log_probabilities,) if isinstance(log_probabilities, Tensor) else log_probabilities:
+        rows = slice(start, start + len(part))
+        values, targets = part.cpu().double(), labels[rows]
+        predicted[rows] = values.argmax(-1)
+        losses = nll_loss(values, targets, reduction="none")
+        correct = (predicted[rows] == targets).double()
+        sums.index_add_(1, samples[rows], torch.stack([correct, torch.ones_like(correct), losses]))
+        _add_to_bins(bins, values, targets)
+        start += len(part)
+    classes = [predicted, labels] if batch["labels"].ndim == 1 else [labels[:0], labels[:0]]
     return [*sums, *classes], bins
 
 
-def _fill(bins: Tensor, found: Float[Tensor, "answer cls"], labels: Int[Tensor, " answer"]) -> None:
-    confidence, chosen = found.exp().max(-1)
-    place = (confidence.nan_to_num() * BINS).long().clamp(max=BINS - 1)  # of what overflowed, the error is no number
-    bins.index_add_(0, place, torch.stack([torch.ones_like(confidence), confidence, (chosen == labels).double()], -1))
+def _add_to_bins(bins: Tensor, log_probabilities: LogProbabilities, labels: Int[Tensor, " answer"]) -> None:
+    confidence, predicted = log_probabilities.exp().max(-1)
+    index = (confidence.nan_to_num() * BINS).long().clamp(max=BINS - 1)  # NaN stays in the sums, so the error is NaN
+    correct = (predicted == labels).double()
+    bins.index_add_(0, index, torch.stack([torch.ones_like(confidence), confidence, correct], -1))

@@ -1,4 +1,4 @@
-"""How sure a measurement is, and a difference between two models on the same samples."""
+"""Confidence intervals of metrics, and tests of the difference between two models on the same samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from scipy.stats import binomtest, bootstrap, permutation_test
 from transfuse.evaluation.metrics import Predictions
 
 RESAMPLES = 2000
-AT_ONCE = 50  # resamples, for want of memory
+RESAMPLES_AT_ONCE = 50  # limits the memory
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Where accuracy and loss lie, at 95 %; None where a single sample says nothing of it.
+    """95% confidence intervals of one model's metrics; None for a single sample.
 
-    Of a classifier's accuracy, Wilson's interval (1927), which knows that all right of seven is not certainty; else
-    percentiles of a bootstrap over samples (Efron, 1979). Samples are drawn, not answers: the words of one text are
-    not independent of each other.
+    The accuracy of a classifier has Wilson's score interval (1927), which is not empty if all samples are correct.
+    Other intervals are percentiles of a bootstrap (Efron, 1979). It draws samples, not tokens, because the tokens of
+    one text are not independent of each other.
     """
 
     accuracy: Interval | None
@@ -29,11 +29,15 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Difference:
-    """How one model differs from another on the same samples: accuracy and loss, and their 95 % intervals.
+    """The difference of two models on the same samples, with 95% confidence intervals.
 
     Attributes:
-        accuracy_p: of the exact McNemar test, of classifiers; None: of what is none.
-        loss_p: of the permutation test that exchanges the two models sample by sample; 2 / 2001 is its least.
+        accuracy: difference in [-1, 1].
+        accuracy_interval: its interval; None for a single sample.
+        accuracy_p: p-value of the exact McNemar test; None if a model is no classifier.
+        loss: difference in nats.
+        loss_interval: its interval; None for a single sample.
+        loss_p: p-value of the permutation test that swaps the two models' losses per sample. It is at least 2 / 2001.
     """
 
     accuracy: float
@@ -44,77 +48,87 @@ class Difference:
     loss_p: float
 
 
-def intervals(found: Predictions, seed: int = 0) -> Intervals:
-    """How sure the metrics of one model are."""
-    count = found.asked.numpy()
-    right, loss = (_interval(_ratio, (values.numpy(), count), seed) for values in (found.right, found.loss))
-    return Intervals(_wilson(found) if len(found.wanted) > 1 else right, loss)
+def intervals(model: Predictions, seed: int = 0) -> Intervals:
+    """Return the confidence intervals of a model's metrics."""
+    counts = model.counts.numpy()
+    accuracy, loss = (_interval(_mean, (sums.numpy(), counts), seed) for sums in (model.correct, model.loss))
+    return Intervals(_wilson_interval(model) if len(model.labels) > 1 else accuracy, loss)
 
 
-def difference(ours: Predictions, theirs: Predictions, seed: int = 0) -> Difference:
-    """Ours less theirs. Both were asked the same of the same samples, in the same order."""
-    counts = ours.asked.numpy(), theirs.asked.numpy()
-    accuracy, loss = (
-        (mine.numpy(), counts[0], other.numpy(), counts[1])
-        for mine, other in ((ours.right, theirs.right), (ours.loss, theirs.loss))
-    )
+def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
+    """Return the first model's metrics minus the second's.
+
+    Args:
+        first: predictions of one model.
+        second: predictions of the other, on the same samples in the same order.
+        seed: seed of the resampling.
+    """
+    counts = (first.counts.numpy(), second.counts.numpy())
+    accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
+    loss = (first.loss.numpy(), counts[0], second.loss.numpy(), counts[1])
     return Difference(
-        float(_gap(*accuracy)),
-        _interval(_gap, accuracy, seed),
-        _mcnemar(ours, theirs),
-        float(_gap(*loss)),
-        _interval(_gap, loss, seed),
-        _exchanged(loss[0], loss[2], seed),
+        float(_difference_of_means(*accuracy)),
+        _interval(_difference_of_means, accuracy, seed),
+        _mcnemar_p(first, second),
+        float(_difference_of_means(*loss)),
+        _interval(_difference_of_means, loss, seed),
+        _permutation_p(loss[0], loss[2], seed),
     )
 
 
-def _ratio(sums: Any, counts: Any, axis: int = -1) -> Any:
+def _mean(sums: Any, counts: Any, axis: int = -1) -> Any:
     return sums.sum(axis) / np.maximum(counts.sum(axis), 1e-12)
 
 
-def _gap(ours: Any, our_count: Any, theirs: Any, their_count: Any, axis: int = -1) -> Any:
-    return _ratio(ours, our_count, axis) - _ratio(theirs, their_count, axis)
+def _difference_of_means(first: Any, first_counts: Any, second: Any, second_counts: Any, axis: int = -1) -> Any:
+    return _mean(first, first_counts, axis) - _mean(second, second_counts, axis)
 
 
-def _wilson(found: Predictions) -> Interval:
-    interval = binomtest(int(found.right.sum()), len(found.right)).proportion_ci(method="wilson")
+def _wilson_interval(model: Predictions) -> Interval:
+    interval = binomtest(int(model.correct.sum()), len(model.correct)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _interval(statistic: Any, data: Sequence[Any], seed: int) -> Interval | None:
     if len(data[0]) < 2:
         return None
-    found = bootstrap(
+    interval = bootstrap(
         data,
         statistic,
         paired=True,
         vectorized=True,
         method="percentile",
         n_resamples=RESAMPLES,
-        batch=AT_ONCE,
+        batch=RESAMPLES_AT_ONCE,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
-def _mcnemar(ours: Predictions, theirs: Predictions) -> float | None:
-    """Two-sided, exact: among samples that one model alone has right, both are equally often the one (1947)."""
-    if not len(ours.wanted) or not len(theirs.wanted):
+def _mcnemar_p(first: Predictions, second: Predictions) -> float | None:
+    """Return the two-sided p-value of the exact McNemar test (1947).
+
+    Under the null hypothesis, a sample that only one of the two models predicts correctly is equally likely to be
+    either model's.
+    """
+    if not len(first.labels) or not len(second.labels):
         return None
-    better, worse = (int((a.right > b.right).sum()) for a, b in ((ours, theirs), (theirs, ours)))
-    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    only_first = int((first.correct > second.correct).sum())
+    only_second = int((second.correct > first.correct).sum())
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
-def _exchanged(ours: Any, theirs: Any, seed: int) -> float:
-    if len(ours) < 2 or np.array_equal(ours, theirs):
+def _permutation_p(first: Any, second: Any, seed: int) -> float:
+    if len(first) < 2 or np.array_equal(first, second):
         return 1.0
-    found = permutation_test(
-        (ours, theirs),
+    test = permutation_test(
+        (first, second),
         lambda a, b, axis: (a - b).mean(axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=AT_ONCE,
+        batch=RESAMPLES_AT_ONCE,
         rng=np.random.default_rng(seed),
     )
-    return float(found.pvalue)
+    return float(test.pvalue)

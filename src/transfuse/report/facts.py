@@ -1,8 +1,10 @@
-"""What a report says: how good everything is, and what happened to every space."""
+"""The facts that a report shows: the measurements of all models, and the match of every space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from torch import Tensor
 
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
@@ -12,31 +14,34 @@ from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.fusion.plan import BLOCK, kind
 from transfuse.fusion.record import diagnose
 from transfuse.network.spec import Spec
+from transfuse.transport.solve import Match
 
 Role = Literal["parent", "control", "fusion", "ensemble"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model, measured. `excess`: its loss over the weighted mean of the parents' own, in nats."""
+    """The measurement of one model. `excess` is its loss minus the weighted mean of the parents' losses, in nats."""
 
     name: str
     role: Role
     metrics: Metrics
-    certainty: Intervals
+    intervals: Intervals
     excess: float
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured on one set of samples.
+    """The measurements of all models on one set of samples.
 
     Attributes:
-        against: how the fusion differs from each parent.
-        lines: from the anchor to each aligned model, by name.
-        measures: what of `Metrics` tells something of such models.
-        source: of the samples; `calibrated`: whether the models were fused by the same.
-        classes: of the fusion, every class, where it is a classifier.
+        rows: one row per model.
+        against: the fusion's metrics minus those of each parent, by name.
+        lines: paths from the anchor to each aligned model, by name.
+        measures: fields of `Metrics` that apply to such models.
+        source: where the samples come from.
+        calibrated: whether the same samples were used for the fusion.
+        classes: reports of the fusion's classes; empty if it is no classifier.
     """
 
     rows: Sequence[Row]
@@ -47,45 +52,52 @@ class Measurement:
     calibrated: bool = False
     classes: Mapping[str, ClassReport] = field(default_factory=dict)
 
+    @property
+    def has_perplexity(self) -> bool:
+        """Whether the models are language models, which are judged by loss."""
+        return "perplexity" in self.measures
+
     def of(self, role: Role) -> list[Row]:
-        """The rows with this role."""
+        """Return the rows with this role."""
         return [row for row in self.rows if row.role == role]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A unit of the anchor and the unit of the source that meets it. `share`: of the source unit, what goes there."""
+    """A unit of the anchor and its best match in the source. `share` is the share of the source unit that is mapped."""
 
     anchor: int
     source: int
     share: float
-    agreement: float
+    cosine_similarity: float
 
 
 @dataclass(frozen=True)
 class MatchedSpace:
-    """What became of one space of one source.
+    """The match of one space of one source.
 
     Attributes:
-        model: which source, the first after the anchor is 1.
-        kind: the space's name without its block.
-        agreement: the mean cosine between matched units' weights; None: of spaces within others.
-        pairs: of spaces that have others within them, as heads have channels.
-        found: size, cost, exactness, entropy, effective support.
+        model: the number of the source; the first after the anchor is 1.
+        space: the name of the space.
+        kind: its name without the block.
+        block: the number of its block; None outside blocks.
+        cosine_similarity: mean similarity of matched units' weights; None for a space within another.
+        pairs: matched units, for a space that encloses others, as heads enclose channels.
+        diagnostics: size, cost, exactness, entropy and effective support.
     """
 
     model: int
     space: str
     kind: str
     block: int | None
-    agreement: float | None
+    cosine_similarity: float | None
     pairs: Sequence[Pair]
-    found: Mapping[str, float | int]
+    diagnostics: Mapping[str, float | int]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that `report.json` holds. `measured` is None where there was nothing to measure on."""
+    """The content of `report.json`. `measured` is None without labeled samples."""
 
     title: str
     verdict: str
@@ -95,33 +107,43 @@ class Facts:
     measured: Measurement | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the facts as values that JSON can represent."""
         return asdict(self)
 
 
 def matched_spaces(spec: Spec, alignments: Sequence[Alignment]) -> list[MatchedSpace]:
-    """Every space of every source.
+    """Return the matches of all spaces of all sources.
 
     Args:
-        spec: the anchor's declaration, as the alignment sees it.
+        spec: the anchor's declaration, as the alignment transforms it.
+        alignments: one per source.
     """
     spaces = spec.spaces()
-    around = {parent.name for space in spaces.values() if space.units > 1 for parent in space.ancestors()}
-    found = []
-    for index, aligned in enumerate(alignments, 1):
-        known = cosine_similarities(spec, aligned.anchor, aligned.carried) if aligned.matches else {}
-        for name, match in aligned.matches.items():
-            cosines = known.get(name)
-            pairs: tuple[Pair, ...] = ()
-            if cosines is not None and name in around:
-                shares, sources = match.map.plan().max(0)
-                pairs = tuple(
-                    Pair(unit, int(source), float(share), float(cosine))
-                    for unit, (source, share, cosine) in enumerate(zip(sources, shares, cosines, strict=True))
-                )
+    enclosing = {parent.name for space in spaces.values() if space.units > 1 for parent in space.ancestors()}
+    matched = []
+    for model, alignment in enumerate(alignments, 1):
+        similarities = cosine_similarities(spec, alignment.anchor, alignment.carried) if alignment.matches else {}
+        for name, match in alignment.matches.items():
+            similarity = similarities.get(name)
+            pairs = _pairs(match, similarity) if similarity is not None and name in enclosing else ()
             block = BLOCK.search(name)
-            mean = None if cosines is None else float(cosines.mean())
-            found.append(
-                MatchedSpace(index, name, kind(name), int(block[2]) if block else None, mean, pairs, diagnose(match))
+            matched.append(
+                MatchedSpace(
+                    model,
+                    name,
+                    kind(name),
+                    int(block[2]) if block else None,
+                    None if similarity is None else float(similarity.mean()),
+                    pairs,
+                    diagnose(match),
+                )
             )
-    return found
+    return matched
+
+
+def _pairs(match: Match, similarity: Tensor) -> tuple[Pair, ...]:
+    shares, sources = match.map.plan().max(0)
+    return tuple(
+        Pair(unit, int(source), float(share), float(cosine))
+        for unit, (source, share, cosine) in enumerate(zip(sources, shares, similarity, strict=True))
+    )

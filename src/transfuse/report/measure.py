@@ -1,4 +1,4 @@
-"""Parents, controls, the fusion and the ensemble on the same samples, and the lines between aligned models."""
+"""Measurements of the parents, the controls, the fusion and the ensemble on the same samples."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -25,92 +25,108 @@ from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import Measurement, Role, Row
 
 FUSION, PLAIN = "fusion", "plain average"
+PredictFn = Callable[[], Predictions]
 
 
 def measure(
     matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], source: str, progress: Progress
 ) -> Measurement:
-    """All of it.
+    """Measure all models, and the straight lines from the anchor to each aligned model.
 
     Args:
-        batches: labelled, prepared for the anchor; `source`: where they come from.
+        matched: the aligned models.
+        fused: the fused model.
+        batches: labeled samples, prepared for the anchor.
+        source: where the samples come from.
+        progress: displays progress.
     """
-    networks, weights, seed = matched.networks, matched.weights, matched.options.seed
-    anchor, models = networks[0].model, [each.model for each in networks]
+    anchor = matched.networks[0].model
+    seed = matched.options.seed
     names = parent_names(matched)
-    asked: list[tuple[str, Role, Callable[[], Predictions]]] = [
-        *(
-            (name, "parent", partial(predict_answers, model, batches))
-            for name, model in zip(names, models, strict=True)
-        ),
-        *(
-            (name, "control", partial(_judge_tensors, anchor, tensors, batches))
-            for name, tensors in _controls(matched).items()
-        ),
-        (FUSION, "fusion", partial(predict_answers, copy.deepcopy(fused).to(anchor.device, anchor.dtype), batches)),
-        (f"ensemble ({len(models)} times the cost)", "ensemble", partial(predict_ensemble, models, batches)),
+    subjects = _subjects(matched, fused, batches)
+    predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}
+    metrics = {name: prediction.metrics() for name, prediction in predictions.items()}
+    parents = [metrics[name] for name in names]
+    parents_loss = sum(weight * parent.loss for weight, parent in zip(matched.weights, parents, strict=True))
+    rows = [
+        Row(name, role, metrics[name], intervals(predictions[name], seed), metrics[name].loss - parents_loss)
+        for name, role, _ in subjects
     ]
-    found = {name: answer() for name, _, answer in progress.track(asked, "measuring")}
-    parents = [found[name].metrics() for name in names]
-    even = sum(weight * each.loss for weight, each in zip(weights, parents, strict=True))
-    rows = []
-    for name, role, _ in asked:
-        metrics = found[name].metrics()
-        rows.append(Row(name, role, metrics, intervals(found[name], seed), metrics.loss - even))
-    against = {name: difference(found[FUSION], found[name], seed) for name in names}
+    against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
     lines = _lines(matched, parents, names, batches, progress)
     measures = (*task(type(anchor).__name__).measures, "calibration_error")
     calibrated = matched.data is not None and source == source_of(matched.data)
-    classes = found[FUSION].grades(anchor.config.id2label or {})
+    classes = predictions[FUSION].class_reports(anchor.config.id2label or {})
     return Measurement(rows, against, lines, measures, source, calibrated, classes)
 
 
-def _judge_tensors(anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]) -> Predictions:
-    """A model that is made for this alone."""
+def _subjects(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch]) -> list[tuple[str, Role, PredictFn]]:
+    """Return the name and role of each model, with a function that predicts."""
+    models = [network.model for network in matched.networks]
+    anchor = models[0]
+    fused = copy.deepcopy(fused).to(anchor.device, anchor.dtype)
+    subjects: list[tuple[str, Role, PredictFn]] = [
+        (name, "parent", partial(predict_answers, model, batches))
+        for name, model in zip(parent_names(matched), models, strict=True)
+    ]
+    subjects += [
+        (name, "control", partial(_predict_with_tensors, anchor, tensors, batches))
+        for name, tensors in _controls(matched).items()
+    ]
+    ensemble = f"ensemble ({len(models)} times the cost)"
+    return [
+        *subjects,
+        (FUSION, "fusion", partial(predict_answers, fused, batches)),
+        (ensemble, "ensemble", partial(predict_ensemble, models, batches)),
+    ]
+
+
+def _predict_with_tensors(
+    anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]
+) -> Predictions:
+    """Predict with a model that is in memory only meanwhile."""
     return predict_answers(with_tensors(anchor, tensors), batches)
 
 
 def parent_names(matched: Matched) -> list[str]:
-    """What to call the parents: as they were given, the anchor first."""
-    given = [origin.path or "in memory" for origin in matched.inputs.origins]
-    return [f"{'anchor' if index == 1 else f'model {index}'}: {name}" for index, name in enumerate(given, 1)]
+    """Return the names of the parents, made of their paths, the anchor first."""
+    paths = [origin.path or "in memory" for origin in matched.inputs.origins]
+    return [f"{'anchor' if index == 1 else f'model {index}'}: {path}" for index, path in enumerate(paths, 1)]
 
 
 def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
-    """What knows nothing of the units: each is left out where models differ too much for it."""
-    anchor, *others = matched.networks
-    ours = anchor.tensors
-    half = {name: matched.weights[0] * values for name, values in ours.items()}
+    """Return the tensors of fusions that ignore the units, except those that the models' shapes rule out."""
+    anchor, *sources = matched.networks
+    anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
     if any(row is not None for row in matched.inputs.rows):
-        return {"the anchor's share alone": half}
-    found: dict[str, Mapping[str, Tensor]] = {}
-    averaged = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
-    if not averaged and all(_alike(anchor, other) for other in others):
-        found[PLAIN] = mean([each.tensors for each in matched.networks], matched.weights)
-    choices = AlignContext("weights", (), FlowOptions(plan="uniform"))
-    with suppress(TransfuseError):  # not any two models have a flow between them
-        spread = aligned_weights([METHODS["flow"](anchor, other, choices) for other in others])
-        found["uniform plan"] = mean(spread, matched.weights)
-    return found | {"the anchor's share alone": half}
+        return {"the anchor's share alone": anchor_share}
+    controls: dict[str, Mapping[str, Tensor]] = {}
+    is_plain = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
+    if not is_plain and all(_has_same_shapes(anchor, source) for source in sources):
+        controls[PLAIN] = mean([network.tensors for network in matched.networks], matched.weights)
+    context = AlignContext("weights", (), FlowOptions(plan="uniform"))
+    with suppress(TransfuseError):  # the flow does not support all pairs of models
+        aligned = aligned_weights([METHODS["flow"](anchor, source, context) for source in sources])
+        controls["uniform plan"] = mean(aligned, matched.weights)
+    return controls | {"the anchor's share alone": anchor_share}
 
 
 def _lines(
     matched: Matched, parents: Sequence[Metrics], names: Sequence[str], batches: Sequence[Batch], progress: Progress
 ) -> dict[str, LossPath]:
-    """From the anchor to each source, as it was carried; and to the first as it is, where that can be."""
-    anchor, *others = matched.networks
+    """Return paths from the anchor to each aligned source, and to the first source as it is if shapes permit."""
+    anchor, *sources = matched.networks
     ends: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor], Metrics]] = {
-        f"{matched.options.align}, to {name.partition(':')[0]}": (aligned.anchor, aligned.carried, metrics)
-        for name, aligned, metrics in zip(names[1:], matched.alignments, parents[1:], strict=True)
+        f"{matched.options.align}, to {name.partition(':')[0]}": (alignment.anchor, alignment.carried, metrics)
+        for name, alignment, metrics in zip(names[1:], matched.alignments, parents[1:], strict=True)
     }
-    if _alike(anchor, others[0]) and matched.options.align != "none":
-        ends["as they are, to model 2"] = (anchor.tensors, others[0].tensors, parents[1])
+    if _has_same_shapes(anchor, sources[0]) and matched.options.align != "none":
+        ends["not aligned, to model 2"] = (anchor.tensors, sources[0].tensors, parents[1])
     return {
         name: measure_path(anchor.model, start, end, (parents[0], metrics), batches)
-        for name, (start, end, metrics) in progress.track(list(ends.items()), "walking")
+        for name, (start, end, metrics) in progress.track(list(ends.items()), "evaluating paths")
     }
 
 
-def _alike(one: Network, other: Network) -> bool:
-    """Whether tensors have the same shapes."""
-    return all(values.shape == other.tensors[name].shape for name, values in one.tensors.items())
+def _has_same_shapes(first: Network, second: Network) -> bool:
+    return all(values.shape == second.tensors[name].shape for name, values in first.tensors.items())

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a fusion: no script, no network."""
+"""The report of a fusion as one self-contained HTML page, without scripts or network access."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,50 +10,51 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.sizes import format_bytes
 from transfuse.evaluation.statistics import Interval
 from transfuse.report.facts import Facts
-from transfuse.report.pictures import figures
-from transfuse.report.tables import probability
+from transfuse.report.figures import figures
+from transfuse.report.tables import format_p_value
 
-WIDEST = 64  # heads in a row
+MAX_HEADS = 64  # in a row of a table
 
 
-def page(facts: Facts, alignments: Sequence[Alignment], ways: Sequence[Any] = ()) -> str:
-    """The page; names are escaped.
+def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] = ()) -> str:
+    """Return the page. All names in it are escaped.
 
     Args:
-        alignments: drawn from, where they are at hand.
-        ways: rows of `compare.Comparison`, for a table of every way to fuse the same models.
+        facts: the content of the page.
+        alignments: alignments to plot; empty for none.
+        methods: rows of `compare.Comparison`, for a table of other methods to fuse the same models.
     """
     environment = Environment(loader=PackageLoader("transfuse", "report"), autoescape=True, trim_blocks=True)
     environment.filters |= {
         "size": format_bytes,
-        "probability": probability,
+        "p_value": format_p_value,
         "svg": Markup,
         "weights_hash": _weights_hash,
-        "percents": _percents,
-        "numbers": _numbers,
+        "percents": _format_percents,
+        "numbers": _format_numbers,
     }
-    heads = [each for each in facts.matched if each.pairs and len(each.pairs) <= WIDEST]
+    heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
     return environment.get_template("template.html").render(
         facts=facts,
         record=facts.record,
-        found=facts.measured,
-        ways=ways,
+        measured=facts.measured,
+        methods=methods,
         heads=heads,
-        most=max((len(each.pairs) for each in heads), default=0),
-        pictures=figures(facts, alignments),
-        speaks=facts.measured is not None and "perplexity" in facts.measured.measures,
+        head_count=max((len(space.pairs) for space in heads), default=0),
+        figures=figures(facts, alignments),
+        has_perplexity=facts.measured is not None and facts.measured.has_perplexity,
     )
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:
-    """The beginning of the hash of the weights, or of their first file."""
-    found = [digest for name, digest in sorted(hashes.items()) if not name.endswith(".json") and name != "config"]
-    return found[0][:12] if found else ""
+    """Return the beginning of the hash of the weights, or of their first file."""
+    digests = [digest for name, digest in sorted(hashes.items()) if not name.endswith(".json") and name != "config"]
+    return digests[0][:12] if digests else ""
 
 
-def _percents(interval: Interval | None) -> str:
+def _format_percents(interval: Interval | None) -> str:
     return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
-def _numbers(interval: Interval | None) -> str:
+def _format_numbers(interval: Interval | None) -> str:
     return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"

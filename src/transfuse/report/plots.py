@@ -1,4 +1,4 @@
-"""Pictures, by matplotlib: lines between models, transport plans, what changes with depth."""
+"""Plots with matplotlib: lines between models, values by depth, and transport plans."""
 
 import io
 import re
@@ -18,100 +18,109 @@ from torch.nn.functional import adaptive_avg_pool2d
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.transport.assignment import assignment
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")  # Okabe and Ito (2008)
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")  # Okabe and Ito (2008)
 MARKERS = "osD^vPX"
-INK = "#010203"  # stands for the colour of the page's text
-FINEST = 256  # entries of a heat map along each side
+TEXT_COLOR = "#010203"  # a placeholder for the color of the page's text
+MAX_CELLS = 256  # of a heat map along each side
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
-"""Points (x, y) of each curve, by its name."""
+"""The points (x, y) of each curve, by its name."""
 
 
 def path_figure(lines: Mapping[str, LossPath], points: Series | None = None, accuracy: bool = True) -> Figure:
-    """Loss and accuracy along the lines, one curve per alignment.
+    """Plot the loss, and the accuracy below it, along lines between models.
 
     Args:
-        points: single models besides: where they stand on the line, and their loss.
+        lines: one path per curve, by its name.
+        points: further models, each with its position on the line and its loss.
+        accuracy: whether to plot the accuracy.
     """
     panels = 2 if accuracy else 1
-    figure, every = pyplot.subplots(panels, 1, sharex=True, figsize=(6, 1 + 2.7 * panels), layout="constrained")
-    top, bottom = (every[0], every[1]) if accuracy else (every, every)
+    figure, all_axes = pyplot.subplots(
+        panels, 1, sharex=True, figsize=(6, 1 + 2.7 * panels), layout="constrained", squeeze=False
+    )
+    top, bottom = all_axes[0, 0], all_axes[-1, 0]
     for index, (name, line) in enumerate(lines.items()):
-        style = _style(index) | {"label": f"{name} (barrier {line.barrier:.3f})"}
+        style = _curve_style(index) | {"label": f"{name} (barrier {line.barrier:.3f})"}
         top.plot(line.positions, [point.loss for point in line.points], **style)
         if accuracy:
             bottom.plot(line.positions, [100 * point.accuracy for point in line.points], **style)
-    for index, (name, places) in enumerate((points or {}).items(), len(lines)):
-        style = _style(index) | {"label": name, "linestyle": "none", "markersize": 8}
-        top.plot([x for x, _ in places], [y for _, y in places], **style)
+    for index, (name, markers) in enumerate((points or {}).items(), len(lines)):
+        style = _curve_style(index) | {"label": name, "linestyle": "none", "markersize": 8}
+        top.plot([x for x, _ in markers], [y for _, y in markers], **style)
     top.set(ylabel="loss (nats)")
     bottom.set(xlabel="anchor → other")
     if accuracy:
         bottom.set(ylabel="accuracy (%)")
     for axes in {top, bottom}:
-        _tidy(axes)
+        _style_axes(axes)
     handles, names = top.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=1, frameon=False, fontsize=9)
     return figure
 
 
 def depth_figure(panels: Mapping[str, Series], along: str = "block") -> Figure:
-    """One panel per measure, below each other; in each a curve per kind of unit over the blocks, or over what `along`
-    says."""
-    figure, every = pyplot.subplots(
+    """Plot one panel per measure, each with one curve per kind of unit.
+
+    Args:
+        panels: the curves of each panel, by its title.
+        along: the label of the x-axis.
+    """
+    figure, all_axes = pyplot.subplots(
         len(panels), 1, sharex=True, figsize=(6, 0.8 + 2.1 * len(panels)), layout="constrained", squeeze=False
     )
     kinds = list(dict.fromkeys(kind for series in panels.values() for kind in series))
-    for axes, (title, series) in zip(every[:, 0], panels.items(), strict=True):
+    for axes, (title, series) in zip(all_axes[:, 0], panels.items(), strict=True):
         for kind, values in series.items():
-            axes.plot([x for x, _ in values], [y for _, y in values], label=kind, **_style(kinds.index(kind)))
+            axes.plot([x for x, _ in values], [y for _, y in values], label=kind, **_curve_style(kinds.index(kind)))
         axes.set(ylabel=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _tidy(axes)
-    every[-1, 0].set(xlabel=along)
-    found = {
-        name: handle for axes in every[:, 0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+        _style_axes(axes)
+    all_axes[-1, 0].set(xlabel=along)
+    handles = {
+        name: handle for axes in all_axes[:, 0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
 def plan_figure(plan: Tensor, title: str) -> Figure:
-    """One plan as a heat map: share of each source unit that goes to each anchor unit.
+    """Plot a plan as a heat map: the share of each source unit that is mapped to each anchor unit.
 
-    Source units are sorted by the assignment of largest total share, so that what is matched lies on the diagonal.
-    Above 256 units, each point is the mean of several.
+    Source units are sorted by the assignment of the largest total share, so that matches are on the diagonal. Above 256
+    units, each cell is the mean of several.
     """
     if plan.shape[-2] == plan.shape[-1]:
         plan = plan[assignment(plan)]
-    height, width = (min(units, FINEST) for units in plan.shape)
+    height, width = (min(units, MAX_CELLS) for units in plan.shape)
     figure, axes = pyplot.subplots(figsize=(4.2, 3.6), layout="constrained")
-    shown = adaptive_avg_pool2d(plan.float()[None], (height, width))[0].cpu().numpy()
-    sides = (0, plan.shape[1], plan.shape[0], 0)
-    image = axes.imshow(shown, cmap="magma", interpolation="nearest", aspect="auto", extent=sides)
+    cells = adaptive_avg_pool2d(plan.float()[None], (height, width))[0].cpu().numpy()
+    extent = (0, plan.shape[1], plan.shape[0], 0)
+    image = axes.imshow(cells, cmap="magma", interpolation="nearest", aspect="auto", extent=extent)
     axes.set(xlabel="anchor unit", ylabel="source unit, sorted", title=title)
     figure.colorbar(image, label="share")
     return figure
 
 
 def save_path_plot(lines: Mapping[str, LossPath], target: File) -> None:
-    """Write a PNG or SVG, by the file's ending."""
+    """Save a plot of the lines as PNG or SVG, as the file's suffix says."""
     figure = path_figure(lines)
     figure.savefig(target, dpi=160)
     pyplot.close(figure)
 
 
 def as_svg(figure: Figure, key: str) -> str:
-    """A figure as an SVG element for a page, in the colours of the page's text; the figure is closed.
+    """Return a figure as an SVG element in the colors of the page's text, and close the figure.
 
     Args:
-        key: what tells its parts from those of other pictures on the page.
+        figure: the figure.
+        key: a prefix of the ids in the element, so that they differ from those of other figures on the page.
     """
     for axes in figure.axes:
-        _recolour(axes)
+        _recolor(axes)
     for legend in figure.legends:
         for text in legend.get_texts():
-            text.set_color(INK)
+            text.set_color(TEXT_COLOR)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -119,25 +128,25 @@ def as_svg(figure: Figure, key: str) -> str:
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{key}-", svg)
-    return svg.replace(INK, "currentColor")
+    return svg.replace(TEXT_COLOR, "currentColor")
 
 
-def _recolour(axes: Axes) -> None:
-    axes.tick_params(colors=INK, which="both")
+def _recolor(axes: Axes) -> None:
+    axes.tick_params(colors=TEXT_COLOR, which="both")
     for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        text.set_color(INK)
+        text.set_color(TEXT_COLOR)
     for spine in axes.spines.values():
-        spine.set_edgecolor(INK)
+        spine.set_edgecolor(TEXT_COLOR)
 
 
-def _style(index: int) -> dict[str, Any]:
+def _curve_style(index: int) -> dict[str, Any]:
     return {
-        "color": COLOURS[index % len(COLOURS)],
+        "color": COLORS[index % len(COLORS)],
         "marker": MARKERS[index % len(MARKERS)],
         "markersize": 4,
     }
 
 
-def _tidy(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

@@ -1,56 +1,57 @@
-"""How good a fused model is, in a sentence or two."""
+"""A verdict on a fused model in one or two sentences."""
 
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
 
-UNMEASURED = "Not measured: there were no samples with answers to measure on. Give some with --data."
+UNMEASURED = "Not measured: there were no labeled samples. Pass some with --data."
 
 
-def verdict(found: Measurement | None) -> str:
-    """Return how the fused model compares with its parents, and what to do."""
-    if found is None:
+def verdict(measured: Measurement | None) -> str:
+    """Return how the fused model compares with its parents and with the plain average."""
+    if measured is None:
         return UNMEASURED
-    parents, (fusion,) = sorted(found.of("parent"), key=lambda row: _value(found, row)), found.of("fusion")
-    worst, best = parents[0], parents[-1]
-    said = f"The fused model reaches {_said(found, fusion)}, {_place(found, fusion, worst, best)}"
-    plain = next((row for row in found.rows if row.name == PLAIN), None)
+    parents = sorted(measured.of("parent"), key=lambda row: _quality(measured, row))
+    (fusion,) = measured.of("fusion")
+    rank = _rank(measured, fusion, worst=parents[0], best=parents[-1])
+    text = f"The fused model reaches {_metric(measured, fusion)}, {rank}"
+    plain = next((row for row in measured.rows if row.name == PLAIN), None)
     if plain is None:
-        return said + "."
-    if _value(found, plain) >= _value(found, fusion):
-        return said + f"; the plain average ({_said(found, plain)}) is as good, so the alignment gained nothing here."
-    return said + f". The plain average reaches {_said(found, plain)}."
+        return text + "."
+    if _quality(measured, plain) >= _quality(measured, fusion):
+        plain_metric = _metric(measured, plain)
+        return text + f"; the plain average ({plain_metric}) is as good, so the alignment gained nothing here."
+    return text + f". The plain average reaches {_metric(measured, plain)}."
 
 
-def _place(found: Measurement, fusion: Row, worst: Row, best: Row) -> str:
-    value, low, high = (_value(found, row) for row in (fusion, worst, best))
-    if value < low:
-        apart = found.against[worst.name]
-        if not _apart(found, apart):
-            return f"below the weaker parent ({_said(found, worst)}); the difference is within sampling error"
-        return f"below the weaker parent ({_said(found, worst)}); fine-tuning may help"
-    if value <= high:
-        return f"between its parents ({_said(found, worst)} and {_said(found, best)})"
-    sure = "" if _apart(found, found.against[best.name]) else "; the difference is within sampling error"
-    return f"above the best parent ({_said(found, best)}){sure}"
+def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
+    """Return a phrase that compares the fusion with its weakest and its best parent."""
+    quality, low, high = (_quality(measured, row) for row in (fusion, worst, best))
+    if quality < low:
+        weaker = f"below the weaker parent ({_metric(measured, worst)})"
+        if not _is_significant(measured, measured.against[worst.name]):
+            return f"{weaker}; the difference is within sampling error"
+        return f"{weaker}; fine-tuning may help"
+    if quality <= high:
+        return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
+    significant = _is_significant(measured, measured.against[best.name])
+    suffix = "" if significant else "; the difference is within sampling error"
+    return f"above the best parent ({_metric(measured, best)}){suffix}"
 
 
-def _apart(found: Measurement, difference: Difference) -> bool:
-    """Whether the interval of the difference leaves out zero."""
-    interval = difference.loss_interval if _speaks(found) else difference.accuracy_interval
+def _is_significant(measured: Measurement, difference: Difference) -> bool:
+    """Return whether the confidence interval of the difference excludes zero."""
+    interval = difference.loss_interval if measured.has_perplexity else difference.accuracy_interval
     return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
-def _speaks(found: Measurement) -> bool:
-    """Whether these are language models, which are judged by loss."""
-    return "perplexity" in found.measures
+def _quality(measured: Measurement, row: Row) -> float:
+    """Return a number that is higher for a better model."""
+    return -row.metrics.loss if measured.has_perplexity else row.metrics.accuracy
 
 
-def _value(found: Measurement, row: Row) -> float:
-    """The higher, the better."""
-    return -row.metrics.loss if _speaks(found) else row.metrics.accuracy
-
-
-def _said(found: Measurement, row: Row) -> str:
+def _metric(measured: Measurement, row: Row) -> str:
     metrics = row.metrics
-    return f"a perplexity of {metrics.perplexity:.1f}" if _speaks(found) else f"{metrics.accuracy:.1%} accuracy"
+    if measured.has_perplexity:
+        return f"a perplexity of {metrics.perplexity:.1f}"
+    return f"{metrics.accuracy:.1%} accuracy"

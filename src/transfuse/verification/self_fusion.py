@@ -1,7 +1,8 @@
-"""The proof that fusing works on a model: fused with a hidden copy of itself, it has to come back.
+"""A check that fusion works on a model: fusing it with a symmetric copy of itself must recover it.
 
-The copy answers as the model does, and has nothing else in common with it: a random element of the whole exact group
-has moved every space. An alignment that finds that element gives the model back; the plain average is noise.
+A random element of the whole exact group moves every space of the copy, which keeps the function and changes all
+weights. An alignment that finds this element recovers the model. The plain average of both does not, and is the
+control.
 """
 
 from collections.abc import Mapping
@@ -9,50 +10,59 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.base.batch import Batch, cast, unlabelled
+from transfuse.base.batch import Batch, cast, without_labels
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.options import Options
 from transfuse.data.samples import Samples
+from transfuse.fusion.calibration import prepare
 from transfuse.fusion.fuse import fuse
-from transfuse.fusion.match import prepare
 from transfuse.merging.mean import mean
-from transfuse.network.model import ANSWERS, Network, computed_in, example_inputs, model_output, network, with_tensors
-from transfuse.network.space import leaves
+from transfuse.network.axes import leaves
+from transfuse.network.inputs import example_inputs
+from transfuse.network.model import Network, network, with_tensors
+from transfuse.network.outputs import OUTPUT_NAMES, model_output
+from transfuse.network.precision import compute_dtype
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 
-TOLERANCE = 1e-3  # of the largest answer: ten thousand times the rounding of single precision
-FAR = 10.0  # times the tolerance, that a plain average has to be off by for the proof to say anything
-ASKED = 20  # samples, where there are any
-NEAR = 0.1  # relative error of all that a unit writes and reads, within which it is back in its place
+TOLERANCE = 1e-3  # relative to the largest output: ten thousand times the rounding error of single precision
+CONTROL_FACTOR = 10.0  # the plain average must be off by this many times the tolerance, or the check proves nothing
+MAX_SAMPLES = 20  # on which outputs are compared
+UNIT_TOLERANCE = 0.1  # relative error of a unit's weights within which it counts as recovered
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """How a model came back.
+    """How well a model was recovered.
+
+    Differences are those of outputs from the model's own, the largest relative to the largest output.
 
     Attributes:
-        evidence, merge, samples: how it was fused, and by how many samples.
-        rounding: relative, of a number in the precision of the computation.
-        tolerance: what `fused` may be.
-        hidden, fused, plain: largest difference of an answer from the model's, relative to the largest answer, of the
-            copy (None without a head: it answers in a basis of its own), of the fused model, and of the plain average,
-            the control.
-        before, after: of every space, the share of its units in their place, in the copy and once it is aligned.
+        match_on: the evidence that units were matched by.
+        merge: the merge method.
+        samples: number of calibration samples.
+        rounding: relative rounding error of the precision of the computation.
+        tolerance: the largest difference that is accepted.
+        copy: difference of the symmetric copy; None without a head, because its outputs are in another basis.
+        fused: difference of the fused model.
+        plain: difference of the plain average, the control.
+        before: for each space, the share of units that are in their place in the copy.
+        after: the same after alignment.
     """
 
-    evidence: str
+    match_on: str
     merge: str
     samples: int
     rounding: float
     tolerance: float
-    hidden: float | None
+    copy: float | None
     fused: float
     plain: float
     before: Mapping[str, float]
@@ -60,14 +70,17 @@ class Recovery:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, in a line."""
-        if self.hidden is not None and not self.hidden <= self.tolerance:
-            return f"the hidden copy answers otherwise already (by {self.hidden:.1e}), so the declaration is not true"
+        """A line that says what is wrong; None if the model was recovered."""
+        if self.copy is not None and not self.copy <= self.tolerance:
+            return (
+                f"the symmetric copy's outputs differ from the model's by {self.copy:.1e} of the largest, so the"
+                " declaration is wrong"
+            )
         if not self.fused <= self.tolerance:
-            few = f", matched by {self.samples} samples; more may be needed" if self.samples else ""
-            return f"the model does not come back: answers are off by {self.fused:.1e} of the largest{few}"
-        if not self.plain >= FAR * self.tolerance:
-            return f"nothing is proved: the plain average, off by {self.plain:.1e}, answers as the model does, too"
+            hint = f", matched by {self.samples} samples; more may be needed" if self.samples else ""
+            return f"the model is not recovered: outputs are off by {self.fused:.1e} of the largest{hint}"
+        if not self.plain >= CONTROL_FACTOR * self.tolerance:
+            return f"nothing is proved: the outputs of the plain average are off by only {self.plain:.1e}"
         return None
 
 
@@ -79,84 +92,91 @@ def recover(
     processor: Any = None,
     progress: Progress = silent,
 ) -> Recovery:
-    """Fuse a model with a hidden copy of itself, drawn by `options.seed`, as `transfuse fuse` would.
+    """Fuse a model with a random symmetric copy of itself, as `transfuse fuse` would.
 
-    The copy is kept, and answers are compared, in the precision in which the library computes: single at least.
+    The copy is stored, and outputs are compared, in the precision in which the library computes: at least single.
 
     Args:
-        data, processor: calibration samples, and what prepares them; None: by weights.
+        model: the model.
+        options: options of the fusion; `seed` draws the copy.
+        data: calibration samples; None to match by weights.
+        processor: prepares the samples; None for the checkpoint's own.
+        progress: displays progress.
 
     Raises:
-        TransfuseError: it cannot be declared, moved or fused.
+        TransfuseError: the model cannot be declared, copied or fused.
     """
-    own = network(model, options.torch_device())
-    spec = symmetric(own.spec)
-    hidden = symmetric_copy(own, spec, options.seed)
-    dtype = computed_in(model.dtype)
-    chosen = options.model_dump(exclude_unset=True) | {"dtype": str(dtype).removeprefix("torch.")}
-    fusion = fuse([model, hidden], data, progress, processor, **chosen)
-    (aligned,) = fusion.alignments
-    moved = network(hidden, options.torch_device())
-    inputs = cast(_asked(own, data, options, processor), dtype)
-    due = model_output(own.model, inputs)
-    headless = not any(names[0] in own.model(**inputs) for names in ANSWERS[:-1])
+    original = network(model, options.torch_device())
+    spec = symmetric(original.spec)
+    copied_model = symmetric_copy(original, spec, options.seed)
+    dtype = compute_dtype(model.dtype)
+    passed = options.model_dump(exclude_unset=True) | {"dtype": str(dtype).removeprefix("torch.")}
+    fusion = fuse([model, copied_model], data, progress, processor, **passed)
+    (alignment,) = fusion.alignments
+    copied = network(copied_model, options.torch_device())
+    inputs = cast(_inputs(original, data, options, processor), dtype)
+    reference = model_output(original.model, inputs)
+    headless = not any(names[0] in original.model(**inputs) for names in OUTPUT_NAMES[:-1])
 
-    def off(other: PreTrainedModel) -> float:
-        found = model_output(other.to(own.model.device), inputs)
-        return float((found - due).abs().max() / due.abs().max().clamp_min(1e-30))
+    def difference(other: PreTrainedModel) -> float:
+        output = model_output(other.to(original.model.device), inputs)
+        return float((output - reference).abs().max() / reference.abs().max().clamp_min(1e-30))
 
     return Recovery(
-        fusion.record["evidence"],
-        fusion.record["merge"],
-        fusion.record["calibration_samples"],
-        torch.finfo(dtype).eps,
-        TOLERANCE,
-        None if headless else off(hidden),
-        off(fusion.model),
-        off(with_tensors(own.model, mean([own.tensors, moved.tensors], [0.5, 0.5]))),
-        in_place(spec, canonicalize(spec, moved.tensors), aligned.anchor),
-        in_place(spec, aligned.carried, aligned.anchor),
+        match_on=fusion.record["match_on"],
+        merge=fusion.record["merge"],
+        samples=fusion.record["calibration_samples"],
+        rounding=torch.finfo(dtype).eps,
+        tolerance=TOLERANCE,
+        copy=None if headless else difference(copied_model),
+        fused=difference(fusion.model),
+        plain=difference(with_tensors(original.model, mean([original.tensors, copied.tensors], [0.5, 0.5]))),
+        before=in_place(spec, canonicalize(spec, copied.tensors), alignment.anchor),
+        after=in_place(spec, alignment.carried, alignment.anchor),
     )
 
 
-def symmetric_copy(own: Network, spec: Spec, seed: int) -> PreTrainedModel:
-    """A model of the same function, every space of `spec`, its symmetric declaration, moved at random."""
-    precise = {name: values.double() for name, values in own.tensors.items()}
-    return with_tensors(own.model, transform_all(spec, fold(spec, precise), random_alignment(spec, seed)))
+def symmetric_copy(original: Network, spec: Spec, seed: int) -> PreTrainedModel:
+    """Return a model of the same function, with every space of its symmetric declaration moved at random."""
+    precise = {name: values.double() for name, values in original.tensors.items()}
+    return with_tensors(original.model, transform_all(spec, fold(spec, precise), random_alignment(spec, seed)))
 
 
 def in_place(spec: Spec, carried: Tensors, anchor: Tensors) -> dict[str, float]:
-    """Of every space, the share of units that write and read what the anchor's do, in canonical gauge both.
+    """Return, for each free space, the share of units whose weights are those of the anchor's unit.
 
-    Of units that do the same, or nothing, any may stand for another.
+    Both models are in canonical form. Units with equal weights, or with none, are interchangeable.
     """
-    apart: dict[str, torch.Tensor] = {}
-    size: dict[str, torch.Tensor] = {}
+    errors: dict[str, Tensor] = {}
+    energies: dict[str, Tensor] = {}
     for name, axes in spec.tensors().items():
-        found = [space for axis in axes for space, _ in leaves(axis)]
-        sizes = [space.units for space in found]
-        due = anchor[name].double().reshape(sizes)
-        difference = carried[name].double().reshape(sizes) - due
-        places = {space.name: place for place, space in enumerate(found)}
-        for place, space in enumerate(found):
+        spaces = [space for axis in axes for space, _ in leaves(axis)]
+        shape = [space.units for space in spaces]
+        target = anchor[name].double().reshape(shape)
+        error = carried[name].double().reshape(shape) - target
+        dims = {space.name: dim for dim, space in enumerate(spaces)}
+        for dim, space in enumerate(spaces):
             if space.free:
-                kept = [*(places[parent.name] for parent in space.ancestors()), place]
-                for sums, values in ((apart, difference), (size, due)):
-                    sums[space.name] = sums.get(space.name, torch.zeros(())) + _energy(values, kept).cpu()
-    return {name: float((apart[name] <= NEAR**2 * size[name]).double().mean()) for name in apart}
+                unit_dims = [*(dims[parent.name] for parent in space.ancestors()), dim]
+                for sums, values in ((errors, error), (energies, target)):
+                    sums[space.name] = sums.get(space.name, torch.zeros(())) + _energy(values, unit_dims).cpu()
+    limit = UNIT_TOLERANCE**2
+    return {name: float((errors[name] <= limit * energies[name]).double().mean()) for name in errors}
 
 
-def _energy(values: torch.Tensor, kept: list[int]) -> torch.Tensor:
-    """Sums of squares over all other dimensions."""
-    squares = values.square().movedim(kept, list(range(len(kept))))
-    return squares.flatten(len(kept)).sum(-1) if squares.ndim > len(kept) else squares
+def _energy(values: Tensor, unit_dims: list[int]) -> Tensor:
+    """Return the sums of squares over all other dimensions."""
+    squares = values.square().movedim(unit_dims, list(range(len(unit_dims))))
+    return squares.flatten(len(unit_dims)).sum(-1) if squares.ndim > len(unit_dims) else squares
 
 
-def _asked(own: Network, data: Samples | None, options: Options, processor: Any) -> Batch:
-    """What the models are asked: samples if there are any, else a random batch."""
+def _inputs(original: Network, data: Samples | None, options: Options, processor: Any) -> Batch:
+    """Return calibration samples, or without any a random batch, on the model's device."""
+    model = original.model
     if data is None:
-        asked: Batch = example_inputs(own.model.config, options.seed)
+        inputs: Batch = example_inputs(model.config, options.seed)
     else:
-        few = options.model_copy(update={"batch_size": ASKED})
-        asked = unlabelled(prepare(data.take(ASKED, options.seed), own.model, own.model, few, processor)[0])
-    return {name: values.to(own.model.device) for name, values in asked.items()}
+        selected = data.take(MAX_SAMPLES, options.seed)
+        one_batch = options.model_copy(update={"batch_size": MAX_SAMPLES})
+        inputs = without_labels(prepare(selected, model, model, one_batch, processor)[0])
+    return {name: values.to(model.device) for name, values in inputs.items()}

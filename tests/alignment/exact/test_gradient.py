@@ -6,7 +6,7 @@ from cases import CASES, HEADS
 
 from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.exact.parametrizations import CONDITION, GroupParameters, movable
+from transfuse.alignment.exact.parametrizations import MAX_CONDITION, GroupParameters, is_trainable
 from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
 from transfuse.alignment.transform import transform_all
@@ -26,7 +26,7 @@ families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 def moved(spec, seed=0, size=0.3):
     """GroupParameters away from where they start."""
-    spaces = {name: space for name, space in spec.spaces().items() if movable(space)}
+    spaces = {name: space for name, space in spec.spaces().items() if is_trainable(space)}
     latents = GroupParameters(spaces, CPU).double()
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_every_latent_keeps_the_function_and_means_the_same_soft_and_hard(case):
     reference = case.logits(model)
     tensors = fold(spec, dict(network(model, CPU).tensors))
     latents = moved(spec, size=0.6)
-    for maps in (latents.hard(), latents.soft()):
+    for maps in (latents.rounded(), latents.relaxed()):
         carried = {name: values.detach() for name, values in transform_all(spec, tensors, maps).items()}
         torch.testing.assert_close(case.logits(case.build(2), carried), reference, atol=1e-6, rtol=1e-6)
         assert any((carried[name] - tensors[name]).abs().max() > 0.1 for name in tensors)
@@ -55,7 +55,7 @@ def test_gradients_reach_every_latent(case):
     tensors = fold(spec, dict(network(model, CPU).tensors))
     latents = moved(spec)
     torch.manual_seed(0)
-    carried = transform_all(spec, tensors, latents.soft())
+    carried = transform_all(spec, tensors, latents.relaxed())
     sum((values * torch.randn_like(values)).sum() for values in carried.values()).backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in latents.parameters())
 
@@ -64,7 +64,7 @@ def test_invertible_latents_stay_well_conditioned():
     latents = GroupParameters({"x": Space("x", 6, Group.LINEAR)}, CPU).double()
     with torch.no_grad():
         next(latents.parameters()).copy_(100 * torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
-    assert torch.linalg.cond(latents.hard()["x"].forward) <= CONDITION * (1 + 1e-9)
+    assert torch.linalg.cond(latents.rounded()["x"].forward) <= MAX_CONDITION * (1 + 1e-9)
 
 
 def parents(case=CASES[0]):
@@ -129,9 +129,9 @@ def test_units_that_turn_round_can_change_places():
     adam = torch.optim.Adam(latents.parameters(), lr=0.05)
     for _ in range(200):
         adam.zero_grad()
-        (latents.soft()["x"].forward - target).square().sum().backward()
+        (latents.relaxed()["x"].forward - target).square().sum().backward()
         adam.step()
-    found = latents.hard()["x"]
+    found = latents.rounded()["x"]
     torch.testing.assert_close(found.push(torch.eye(4).double()), target.double())
 
 

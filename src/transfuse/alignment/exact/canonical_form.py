@@ -1,8 +1,8 @@
-"""A canonical gauge: what an exact group lets one choose freely is chosen the same way in every model.
+"""The canonical form of a model: what an exact group leaves free is fixed in the same way in every model.
 
-Channels that only meet their own dual (queries and keys, values and their output) may be mixed by any invertible M.
-The gauge with equal Gram matrices on both sides leaves only rotations, which Procrustes then finds: together they
-match over the whole linear group. Norms are folded first (`network.symmetry.fold`).
+Channels that only meet their own dual (queries and keys, values and their output) may be mixed by any invertible
+matrix. The form in which the Gram matrices of both sides are equal leaves only rotations, which Procrustes then finds.
+Together, both steps match over the whole linear group. Norms are folded first (`network.symmetry.fold`).
 """
 
 import torch
@@ -11,82 +11,86 @@ from torch import Tensor
 
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy, Tensors
-from transfuse.network.space import Group, Mode, Space, leaves
+from transfuse.network.axes import Mode, leaves
+from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold
 from transfuse.transport.maps import Matrix, invertible
 
 SCALED = (Group.LINEAR, Group.COMPLEX, Group.POSITIVE)
-SPREAD = 1e4  # largest ratio that balancing may put between two directions of a space
-FLOOR = 1e-8  # of the mean square, added to every direction: channels may be zero
+MAX_RATIO = 1e4  # between the scales that balancing may give to two directions of a space
+FLOOR = 1e-8  # share of the mean square that is added to every direction, because channels may be zero
+
+Gram = Float[Tensor, "*within unit unit"]
 
 
 def canonicalize(spec: Spec, tensors: Tensors) -> Lazy:
-    """The same function with norms folded, the stream centred, and every space that can be scaled balanced."""
+    """Return the same function with folded norms, a centered residual stream and balanced spaces."""
     folded = fold(spec, tensors)
     return transform_all(spec, folded, balance(spec, folded))
 
 
 def balance(spec: Spec, tensors: Tensors) -> dict[str, Matrix]:
-    """For every space that can be scaled, the map after which its writers' and its readers' Gram matrices are equal.
+    """Return, for every space that can be scaled, the map that makes its writers' and readers' Gram matrices equal.
 
-    Of planes that may only be turned and scaled, their traces.
+    For planes, which can only be rotated and scaled, it makes the traces equal.
     """
     grams: dict[Space, dict[Mode, Tensor]] = {}
     biases = spec.part("biases")
     for name, axes in spec.tensors().items():
-        found = [leaf for axis in axes for leaf in leaves(axis)]
-        if name in biases or not any(space.group in SCALED for space, _ in found):
-            continue  # a constant says nothing of size
-        values = tensors[name].double().reshape([space.units for space, _ in found])
-        for place, (space, mode) in enumerate(found):
+        flat = [leaf for axis in axes for leaf in leaves(axis)]
+        if name in biases or not any(space.group in SCALED for space, _ in flat):
+            continue  # a constant tells nothing about scale
+        values = tensors[name].double().reshape([space.units for space, _ in flat])
+        dims = {space: dim for dim, (space, _) in reversed([*enumerate(flat)])}
+        for dim, (space, mode) in enumerate(flat):
             if space.group in SCALED:
-                outer = [next(i for i, (each, _) in enumerate(found) if each == parent) for parent in space.ancestors()]
-                last = values.movedim([*outer, place], [*range(len(outer)), -1])
+                outer = [dims[parent] for parent in space.ancestors()]
+                last = values.movedim([*outer, dim], [*range(len(outer)), -1])
                 rows = last.reshape(*last.shape[: len(outer)], -1, space.units)
-                side = grams.setdefault(space, {})
-                side[mode] = side.get(mode, 0) + rows.transpose(-1, -2) @ rows
-    return {
-        space.name: invertible(_balancing(*(_alike(space, sides[mode]) for mode in (Mode.WRITES, Mode.READS))))
-        for space, sides in grams.items()
-        if len(sides) == 2
-    }
+                sides = grams.setdefault(space, {})
+                sides[mode] = sides.get(mode, 0) + rows.transpose(-1, -2) @ rows
+    matrices: dict[str, Matrix] = {}
+    for space, sides in grams.items():
+        if len(sides) == 2:
+            writers, readers = (_isotropic(space, sides[mode]) for mode in (Mode.WRITES, Mode.READS))
+            matrices[space.name] = invertible(_balancing_matrix(writers, readers))
+    return matrices
 
 
-def _alike(space: Space, gram: Float[Tensor, "*within unit unit"]) -> Float[Tensor, "*within unit unit"]:
-    """Of a plane, a multiple of the identity; of other spaces, as it is."""
+def _isotropic(space: Space, gram: Gram) -> Gram:
+    """Return the Gram matrix; for a plane, the multiple of the identity with the same trace."""
     if space.group is not Group.COMPLEX:
         return gram
-    return _scale(gram) * torch.eye(space.units, dtype=gram.dtype, device=gram.device)
+    return _mean_square(gram) * torch.eye(space.units, dtype=gram.dtype, device=gram.device)
 
 
-def _balancing(
-    writers: Float[Tensor, "*within unit unit"], readers: Float[Tensor, "*within unit unit"]
-) -> Float[Tensor, "*within unit unit"]:
+def _balancing_matrix(writers: Gram, readers: Gram) -> Gram:
     """Return an M that makes both Gram matrices equal: M^T A M = M^-1 B M^-T.
 
-    Every unit is scaled first, so that a factor of any size between both sides costs no precision; what is left is the
-    square root of the geometric mean of A^-1 and B.
+    Each unit is scaled first, so that a large factor between both sides costs no precision. The rest is the square root
+    of the geometric mean of A^-1 and B.
     """
     a, b = (gram.diagonal(dim1=-2, dim2=-1) for gram in (writers, readers))
-    factors = torch.where((a > 0) & (b > 0), b / a, torch.ones_like(a)).pow(0.25).unsqueeze(-1)  # pruned units: as is
-    outer = factors * factors.transpose(-1, -2)
-    first, second = (_floored(gram) for gram in (writers * outer, readers / outer))
-    root, inverse = _power(first, 0.5), _power(first, -0.5)
-    return factors * _power(inverse @ _power(root @ second @ root, 0.5) @ inverse, 0.5)
+    scales = torch.where((a > 0) & (b > 0), b / a, torch.ones_like(a)).pow(0.25).unsqueeze(-1)  # 1 for pruned units
+    outer = scales * scales.transpose(-1, -2)
+    first, second = (_regularized(gram) for gram in (writers * outer, readers / outer))
+    root = _power(first, 0.5)
+    inverse = _power(first, -0.5)
+    return scales * _power(inverse @ _power(root @ second @ root, 0.5) @ inverse, 0.5)
 
 
-def _floored(gram: Float[Tensor, "*within unit unit"]) -> Float[Tensor, "*within unit unit"]:
-    """Add to every direction a share of the mean square, as some may be zero; all of them in a pruned head."""
-    floor = FLOOR * _scale(gram).where(_scale(gram) > 0, gram.new_ones(()))
+def _regularized(gram: Gram) -> Gram:
+    """Add a share of the mean square to every direction, as some may be zero, and in a pruned head all are."""
+    floor = FLOOR * _mean_square(gram).where(_mean_square(gram) > 0, gram.new_ones(()))
     return gram + floor * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
 
 
-def _scale(gram: Tensor) -> Tensor:
+def _mean_square(gram: Gram) -> Float[Tensor, "*within 1 1"]:
     return gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
 
 
-def _power(matrix: Float[Tensor, "*within unit unit"], exponent: float) -> Float[Tensor, "*within unit unit"]:
+def _power(matrix: Gram, exponent: float) -> Gram:
     values, vectors = torch.linalg.eigh((matrix + matrix.transpose(-1, -2)) / 2)
-    values = values.clamp_min(values.amax(-1, keepdim=True) / SPREAD**2)
+    values = values.clamp_min(values.amax(-1, keepdim=True) / MAX_RATIO**2)
     return (vectors * values.pow(exponent).unsqueeze(-2)) @ vectors.transpose(-1, -2)

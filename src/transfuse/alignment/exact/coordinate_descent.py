@@ -13,7 +13,8 @@ from transfuse.alignment.match_store import SolverState
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress, silent
-from transfuse.network.space import Space, leaves
+from transfuse.network.axes import leaves
+from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments
 from transfuse.transport.maps import Map

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.activations.hooks import HookPoint, input_points, output_points, stream_points
-from transfuse.alignment.transform import transform_tensor_dict
+from transfuse.activations.hook_points import HookPoint, input_points, output_points, stream_points
+from transfuse.alignment.transform import transform_tensor
 from transfuse.base.lazy import Tensors
-from transfuse.network.space import Axis, Group, Mode, Space, bare, leaves
+from transfuse.network.axes import Mode, leaves, without_direction
+from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
-from transfuse.transport.cost import Moments, centre, moments, standardise
+from transfuse.transport.cost import Moments, center, moments, standardize
 from transfuse.transport.maps import Map
 
 View = tuple[tuple[Space, ...], Moments]
@@ -40,16 +41,16 @@ def product_dtype(point: HookPoint) -> torch.dtype | None:
 
     A rotation also depends on directions that hardly vary, and so needs float64.
     """
-    return None if _is_permuted(bare(point.axis)) else torch.float64
+    return None if _is_permuted(without_direction(point.axis)) else torch.float64
 
 
 def from_activations(statistics: Mapping[HookPoint, Moments]) -> Evidence:
-    """Match by activations: correlations for permutations, covariances for rotations; each hook point counts equally."""
+    """Match by activations: correlations for permutations, covariances for rotations. Hook points count equally."""
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         for point in statistics:
             if root in _spaces(point.axis):
-                yield _spaces(point.axis), _unit_energy(_centered(bare(point.axis), statistics[point]))
+                yield _spaces(point.axis), _unit_energy(_centered(without_direction(point.axis), statistics[point]))
 
     return views
 
@@ -73,14 +74,14 @@ def from_weights(
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
-        for name, (axes, leaves_) in tensors.items():
-            dims = [dim for dim, leaf in enumerate(leaves_) if _is_shown_by(root, *leaf)]
-            others = [space for dim, (space, _) in enumerate(leaves_) if dim not in dims and space.free]
-            spaces = tuple(leaves_[dim][0] for dim in dims)
+        for name, (axes, flat) in tensors.items():
+            dims = [dim for dim, leaf in enumerate(flat) if _is_shown_by(root, *leaf)]
+            others = [space for dim, (space, _) in enumerate(flat) if dim not in dims and space.free]
+            spaces = tuple(flat[dim][0] for dim in dims)
             if not dims or len(set(spaces)) < len(spaces) or not all(space.name in maps for space in others):
                 continue  # a space without a map; or a tensor from the space to itself, which needs two maps at once
             known = {space.name: maps[space.name] for space in others}
-            mapped = transform_tensor_dict(source[name], axes, known)
+            mapped = transform_tensor(source[name], axes, known)
             x, y = (_as_samples(values.reshape(shapes[name]), dims) for values in (mapped, target[name]))
             yield spaces, moments(x, y, products=products)
 
@@ -110,7 +111,7 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
         for evidence, share in shares:
             unscaled = list(evidence(root, maps))
             energy = sum(stats.energy() for _, stats in unscaled)
-            scaled += [(spaces, stats.times(share / energy)) for spaces, stats in unscaled] if energy else []
+            scaled += [(spaces, stats.scaled(share / energy)) for spaces, stats in unscaled] if energy else []
         return scaled
 
     return views
@@ -136,7 +137,7 @@ def cached(evidence: Evidence) -> Evidence:
 
 
 def _spaces(axis: Axis) -> tuple[Space, ...]:
-    return tuple(space for space, _ in leaves(bare(axis)))
+    return tuple(space for space, _ in leaves(without_direction(axis)))
 
 
 def _is_permuted(axis: Axis) -> bool:
@@ -144,12 +145,12 @@ def _is_permuted(axis: Axis) -> bool:
 
 
 def _centered(axis: Axis, stats: Moments) -> Moments:
-    return standardise(stats) if _is_permuted(axis) else centre(stats)
+    return standardize(stats) if _is_permuted(axis) else center(stats)
 
 
 def _unit_energy(stats: Moments) -> Moments:
     energy = stats.energy()
-    return stats.times(1 / energy) if energy else stats
+    return stats.scaled(1 / energy) if energy else stats
 
 
 def _is_shown_by(root: Space, space: Space, mode: Mode) -> bool:

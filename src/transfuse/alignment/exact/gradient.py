@@ -1,15 +1,14 @@
-"""Maps learned by gradient descent: elements of every exact group, moved until the models meet on common ground.
+"""Maps refined by gradient descent within the exact groups: `align: learned`.
 
-Starts from an alignment, and minimises the loss of networks near the middle between the aligned models: how far they
-are from the parents' mean answer, or from labels (Theus et al., 2506.22712, who know labels only). Every step stays
-within the exact groups, so each carried model still computes what it did, and what is merged is an ordinary
-checkpoint of its architecture.
+Descent starts from an alignment. It minimizes the loss of models near the mean of the aligned models: their distance
+from the parents' ensemble, or from the labels. Theus et al. (2506.22712) use only labels. Each step stays within the
+exact groups, so each aligned model keeps its function, and the merged model is an ordinary checkpoint.
 
-Moving the anchor too would add nothing: a group acts linearly on the tensors, so that an element common to all models
-carries the merged one along without changing what it computes.
+Moving the anchor too would gain nothing. A group acts linearly on the tensors, so an element that is common to all
+models moves the merged model in the same way, without changing its function.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,18 +21,20 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.parametrizations import GroupParameters, movable
+from transfuse.alignment.exact.parametrizations import GroupParameters, is_trainable
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import History, LogitsFn, TrainingLoop, split_with_answers, train
+from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
+from transfuse.distillation.validation import BatchSplit, LogitsFn, split_with_answers
 from transfuse.merging.mean import mean
 from transfuse.network.layout import join_fused
-from transfuse.network.model import declaration, logits
+from transfuse.network.model import declaration
+from transfuse.network.outputs import logits
 
-NEARNESS = 0.2  # weights are drawn up to this share from the wanted ones: t between 0.4 and 0.6 for two equal ones
+WEIGHT_NOISE = 0.2  # relative noise of the merging weights in training: for two equal weights, between 0.4 and 0.6
 
 
 def refine_maps(
@@ -42,31 +43,36 @@ def refine_maps(
     weights: Sequence[float],
     batches: Sequence[Batch],
     options: LearningOptions,
-    believe: WeightingFn = uniform,
+    weighting: WeightingFn = uniform,
     seed: int = 0,
     state: Path | None = None,
-    each: Callable[[Sequence[int], Callable[[], str]], Iterable[int]] = lambda steps, status: steps,
+    track: TrackFn = untracked,
 ) -> tuple[list[Alignment], History]:
-    """The same models, carried on by learned elements of their groups; what is best on held-out samples is kept.
+    """Refine alignments by elements of their groups, and return those with the lowest loss on held-out samples.
 
     Args:
-        parents: the models, the anchor first; an alignment for each of the others.
-        batches: calibration samples; labels are looked at only if they are the objective.
-        state: the file in which a run leaves what it needs to go on, and finds what one before it left.
-        each: shows progress.
+        parents: the models, the anchor first.
+        alignments: one for each model after the anchor.
+        weights: merging weights of all models. They sum to one.
+        batches: calibration samples. Labels are used only if they are the objective.
+        options: steps, learning rate and objective.
+        weighting: method that weights the parents per sample.
+        seed: seed of all random numbers.
+        state: file from which an interrupted run is resumed, and to which this run saves its state.
+        track: iterates over the steps and displays progress.
 
     Raises:
         DataError: there are fewer than two samples.
-        SpecError: the models have no head, so that nothing is said that could be compared.
+        SpecError: the models have no head, and so no predictions to compare.
     """
-    halves = split_with_answers(parents[0], batches, "maps")
-    descent = GroupDescent(parents, alignments, weights, halves, options, believe, seed)
-    course = train(descent, "maps", state, each)
-    return descent.carried(), course
+    split = split_with_answers(parents[0], batches, "maps")
+    descent = GroupDescent(parents, alignments, weights, split, options, weighting, seed)
+    history = descent.run("maps", state, track)
+    return descent.refined(), history
 
 
 class GroupDescent(TrainingLoop):
-    """Over the latents of all carried models together."""
+    """Train the group elements of all aligned models together."""
 
     patience = 8
 
@@ -75,65 +81,67 @@ class GroupDescent(TrainingLoop):
         parents: Sequence[PreTrainedModel],
         alignments: Sequence[Alignment],
         weights: Sequence[float],
-        halves: tuple[Sequence[Batch], Sequence[Batch]],
+        batches: BatchSplit,
         options: LearningOptions,
-        believe: WeightingFn,
+        weighting: WeightingFn,
         seed: int,
     ) -> None:
         self.alignments = alignments
-        self.stored, self.names = declaration(parents[0]), _once_each(parents[0])
-        spaces = [{name: space for name, space in each.spec.spaces().items() if movable(space)} for each in alignments]
-        self.latents = [GroupParameters(each, parents[0].device) for each in spaces]
-        every = [parameter for latents in self.latents for parameter in latents.parameters()]
-        super().__init__(
-            self.latents, [Adam(every, lr=options.learning_rate)], parents, weights, halves, options, believe, seed
-        )
+        self.spec = declaration(parents[0])
+        self.names = _names_without_ties(parents[0])
+        spaces = [alignment.spec.spaces() for alignment in alignments]
+        trainable = [{name: space for name, space in named.items() if is_trainable(space)} for named in spaces]
+        self.elements = [GroupParameters(named, parents[0].device) for named in trainable]
+        parameters = [parameter for elements in self.elements for parameter in elements.parameters()]
+        optimizer = Adam(parameters, lr=options.learning_rate)
+        super().__init__(self.elements, [optimizer], parents, weights, batches, options, weighting, seed)
 
     def loss(self, batch: Batch) -> Tensor:
-        near = [weight * (1 + NEARNESS * (2 * self._random() - 1)) for weight in self.weights]
-        merged = self._merged([weight / sum(near) for weight in near])
-        return cross_entropy(merged(batch), self.objective.wanted(batch))
+        noisy = [weight * (1 + WEIGHT_NOISE * (2 * self._random() - 1)) for weight in self.weights]
+        merged = self._merged([weight / sum(noisy) for weight in noisy])
+        return cross_entropy(merged(batch), self.targets.of_batch(batch))
 
-    def said(self) -> LogitsFn:
+    def logits_fn(self) -> LogitsFn:
         return self._merged(self.weights)
 
     def _merged(self, weights: Sequence[float]) -> LogitsFn:
-        """What the model between the carried ones, with these weights, says of a batch."""
-        pairs = zip(self.alignments, self.latents, strict=True)
-        carried = [transform_all(each.spec, each.carried, latents.soft()) for each, latents in pairs]
-        closed = join_fused(self.stored, mean([self.alignments[0].anchor, *carried], weights))
-        merged = _Holding(self.parents[0], {name: closed[name] for name in self.names})
+        """Return the logits of the weighted mean of all models, as a function of the batch."""
+        pairs = zip(self.alignments, self.elements, strict=True)
+        carried = [
+            transform_all(alignment.spec, alignment.carried, elements.relaxed()) for alignment, elements in pairs
+        ]
+        tensors = join_fused(self.spec, mean([self.alignments[0].anchor, *carried], weights))
+        merged = _WithTensors(self.parents[0], {name: tensors[name] for name in self.names})
         return partial(logits, merged, head=self.parents[0].get_output_embeddings())
 
-    def carried(self) -> list[Alignment]:
-        """The models carried by the latents as they are."""
-        pairs = zip(self.alignments, self.latents, strict=True)
-        return [replace(each, carried=_carried(each, latents)) for each, latents in pairs]
+    def refined(self) -> list[Alignment]:
+        """Return the alignments, with each model mapped by its current element."""
+        pairs = zip(self.alignments, self.elements, strict=True)
+        return [replace(alignment, carried=_refined(alignment, elements)) for alignment, elements in pairs]
 
     def _random(self) -> float:
         return float(torch.rand((), generator=self.generator))
 
 
-def _once_each(model: nn.Module) -> list[str]:
-    """One name for every tensor of a model, whatever is tied to it."""
-    places = {values.data_ptr(): name for name, values in reversed(model.state_dict().items())}
-    return list(places.values())
+def _names_without_ties(model: nn.Module) -> list[str]:
+    """Return one name for each tensor of a model, even if several names are tied to it."""
+    names = {values.data_ptr(): name for name, values in reversed(model.state_dict().items())}
+    return list(names.values())
 
 
-class _Holding(nn.Module):
-    """A model as it would be with other tensors, which may carry gradients."""
+class _WithTensors(nn.Module):
+    """A model with other tensors, through which gradients pass."""
 
     def __init__(self, model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.call = partial(functional_call, model, dict(tensors), ())
 
     def forward(self, **inputs: Tensor) -> Any:
-        """What it answers."""
         return self.call(inputs)
 
 
-def _carried(aligned: Alignment, latents: GroupParameters) -> dict[str, Tensor]:
-    """In float64, as small errors of many maps add up."""
-    precise = {name: values.double() for name, values in aligned.carried.items()}
-    found = transform_all(aligned.spec, precise, latents.hard())
-    return {name: values.to(aligned.carried[name]) for name, values in found.items()}
+def _refined(alignment: Alignment, elements: GroupParameters) -> dict[str, Tensor]:
+    """Map an aligned model in float64, because the rounding errors of many maps add up."""
+    precise = {name: values.double() for name, values in alignment.carried.items()}
+    tensors = transform_all(alignment.spec, precise, elements.rounded())
+    return {name: values.to(alignment.carried[name]) for name, values in tensors.items()}

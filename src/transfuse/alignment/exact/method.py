@@ -45,20 +45,22 @@ def align_exact(anchor: Network, source: Network, context: AlignContext) -> Alig
 
 def align_within(spec: Spec, anchor: Network, source: Network, context: AlignContext) -> Alignment:
     """Align by the best elements of the groups that a symmetric declaration names."""
-    anchor_tensors, source_tensors = (model.hold(canonicalize(spec, model.tensors)) for model in (anchor, source))
-    dtype = torch.promote_types(anchor.products, source.products)
+    anchor_tensors, source_tensors = (
+        model.materialize(canonicalize(spec, model.tensors)) for model in (anchor, source)
+    )
+    dtype = torch.promote_types(anchor.matmul_dtype, source.matmul_dtype)
     weights = views.from_weights(spec, source_tensors, anchor_tensors, products=dtype)
     activations = None
-    if context.evidence != "weights":
+    if context.match_on != "weights":
         models = (sharing_tensors(source.model, source_tensors), sharing_tensors(anchor.model, anchor_tensors))
         shown = views.from_activations(_statistics(spec, *models, context))
         activations = views.with_fallback(views.cached(shown) if context.room is None else shown, weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
-    store = context.store.of(align="exact", evidence=context.evidence, groups=groups)
+    store = context.store.of(align="exact", evidence=context.match_on, groups=groups)
     candidates = _descend(
         spec,
         activations,
-        weights if context.evidence != "activations" else None,
+        weights if context.match_on != "activations" else None,
         replace(context, store=store),
         ROUNDED if dtype == torch.float32 else 0.0,
     )
@@ -67,12 +69,12 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
     if len(candidates) > 1:
         scores = disagreement(anchor.model, source.model, anchor_tensors, carried, context.batches)
     best = min(scores, key=lambda name: scores[name]) if scores else next(iter(candidates))
-    return Alignment(spec, anchor_tensors, source.hold(carried[best]), candidates[best], scores)
+    return Alignment(spec, anchor_tensors, source.materialize(carried[best]), candidates[best], scores)
 
 
 def _statistics(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, context: AlignContext) -> Statistics:
     """Return the moments of the activations of models in canonical form."""
-    collect = partial(collect_moments, source, anchor, batches=context.batches, products=views.product_dtype)
+    collect = partial(collect_moments, source, anchor, batches=context.batches, product_dtype=views.product_dtype)
     cache = partial(cached_moments, context.store, collect=collect, room=context.room, tokens="all")
     return project_moments(source, anchor, views.hook_points(spec), cache)
 

@@ -1,4 +1,4 @@
-"""Which of several alignments to keep, judged without labels."""
+"""Selection among several alignments, without labels."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,10 +14,11 @@ from transfuse.base.lazy import Tensors
 from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
 from transfuse.errors import NOTHING_SAID, DataError
 from transfuse.merging.mean import mean
-from transfuse.network.model import has_scores, model_output, predict, with_tensors
+from transfuse.network.model import with_tensors
+from transfuse.network.outputs import has_logits, model_output, predict
 
-SAMPLES = 1000  # calibration samples that candidates are judged on, at most
-ROOM = 2**27  # bytes of the parents' answers that are kept from one candidate to the next, at most
+MAX_SAMPLES = 1000  # calibration samples on which candidates are compared
+CACHE_BYTES = 2**27  # of the parents' predictions that are kept from one candidate to the next
 
 
 @torch.no_grad()
@@ -28,57 +29,67 @@ def disagreement(
     carried: Mapping[str, Tensors],
     batches: Sequence[Batch],
 ) -> dict[str, float]:
-    """How far the mean of the anchor and every candidate is from the mean of both parents, per sample.
+    """Return how much the mean of the anchor and each candidate disagrees with the parents, per prediction.
 
-    Cross-entropy in nats against the mean of their probabilities; of models without a head, the squared distance from
-    the mean of their answers, the source's as it is carried into the anchor's basis. One candidate at a time is in
-    memory.
+    The measure is the cross-entropy in nats against the mean of the parents' probabilities. For models without a head,
+    it is the squared distance from the mean of the outputs of the anchor and of the candidate. Only one candidate at a
+    time is in memory.
 
     Args:
-        target: the anchor's tensors in the common basis; `carried`: by the candidate's name, the source's.
-        batches: calibration samples; labels are not looked at.
+        anchor: the first parent.
+        source: the second parent.
+        target: the anchor's tensors in the common basis.
+        carried: the source's tensors in that basis, by the name of the candidate.
+        batches: calibration samples. Labels are ignored.
+
+    Raises:
+        DataError: no sample has a prediction to compare.
     """
-    judged = list(first_samples(batches, SAMPLES))
-    judge = (
-        EnsembleDisagreement(anchor, source, judged)
-        if has_scores(anchor)
-        else partial(_distances, anchor, source, judged)
+    selected = list(first_samples(batches, MAX_SAMPLES))
+    score = (
+        EnsembleDisagreement(anchor, source, selected)
+        if has_logits(anchor)
+        else partial(_output_distance, anchor, source, selected)
     )
-    return {name: judge(with_tensors(anchor, mean([target, each], [0.5, 0.5])), each) for name, each in carried.items()}
+    return {
+        name: score(with_tensors(anchor, mean([target, tensors], [0.5, 0.5])), tensors)
+        for name, tensors in carried.items()
+    }
 
 
 class EnsembleDisagreement:
-    """What the parents say on average; remembered, where that is little."""
+    """Cross-entropy of a merged model against the mean of its parents' probabilities, which are cached."""
 
     def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
-        self.parents, self.batches = (anchor, source), batches
-        self.memory = BatchCache(batches, ROOM)
+        self.parents = (anchor, source)
+        self.batches = batches
+        self.cache = BatchCache(batches, CACHE_BYTES)
 
     def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
         total, count = 0.0, 0
         for batch in self.batches:
-            wanted = self.memory.get_or_compute(batch, self._wanted)
-            total -= float((wanted * predict(merged, batch).log_softmax(-1)).sum())
-            count += len(wanted)
+            targets = self.cache.get_or_compute(batch, self._targets)
+            total -= float((targets * predict(merged, batch).log_softmax(-1)).sum())
+            count += len(targets)
         if not count:
             raise DataError(NOTHING_SAID)
         return total / count
 
-    def _wanted(self, batch: Batch) -> Float[Tensor, "answer cls"]:
+    def _targets(self, batch: Batch) -> Float[Tensor, "answer cls"]:
         return ensemble_probabilities(uniform, self.parents, (0.5, 0.5), batch)
 
 
-def _distances(
+def _output_distance(
     anchor: PreTrainedModel,
     source: PreTrainedModel,
     batches: Sequence[Batch],
     merged: PreTrainedModel,
     carried: Tensors,
 ) -> float:
-    moved = with_tensors(source, carried)
+    aligned = with_tensors(source, carried)
     total = 0.0
     for batch in batches:
         inputs = {name: values.to(anchor.device) for name, values in without_labels(batch).items()}
-        one, two, found = (model_output(model, inputs) for model in (anchor, moved, merged))
-        total += float(((one + two) / 2 - found).square().sum()) / batch_size(inputs)
+        first, second, output = (model_output(model, inputs) for model in (anchor, aligned, merged))
+        total += float(((first + second) / 2 - output).square().sum()) / batch_size(inputs)
     return total
