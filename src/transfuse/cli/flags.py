@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
+from transfuse.config.fields import Memory
+
 Values: TypeAlias = Mapping[str, Any]
 SHORT = {"output": "-o"}
 LAST = ("config", "resume", "help_all", "as_json", "quiet")  # parameters that the help shows last
@@ -117,7 +119,9 @@ def _values(annotation: Any) -> list[str]:
 
 
 def _holds(annotation: Any, kind: type) -> bool:
-    """Return whether a type is a kind of number, alone or as one of a union; a list of numbers is not."""
+    """Return whether a type is a kind of number, alone or as one of a union; lists and sizes such as 8GB are not."""
+    if annotation == Memory:
+        return False
     if annotation is kind:
         return True
     origin = getattr(annotation, "__origin__", None)
