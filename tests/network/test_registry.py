@@ -98,8 +98,8 @@ def test_a_declaration_that_is_not_true(tmp_path: Path) -> None:
         ("raise RuntimeError('oh')", "RuntimeError: oh"),
         ("import nowhere", "nowhere"),
         ("import sys; sys.exit(3)", "SystemExit"),
-        ("import transfuse; transfuse.register('NoSuchModel', print)", "no NoSuchModel"),
-        ("import transfuse; transfuse.register(3, print)", "no model class"),
+        ("import transfuse; transfuse.register('NoSuchModel', print)", "no class NoSuchModel"),
+        ("import transfuse; transfuse.register(3, print)", "not a model class"),
         ("import transfuse; transfuse.register('ViTModel', 3)", "should be a function"),
     ],
 )
@@ -107,7 +107,7 @@ def test_files_that_teach_nothing(text, told, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ConfigError, match=told):
         load_families(str(tmp_path / "mine.py"))
-    with pytest.raises(ConfigError, match="no Python file"):
+    with pytest.raises(ConfigError, match="not a Python file"):
         load_families(str(tmp_path / "other.py"))
 
 

@@ -21,7 +21,8 @@ from transfuse.checkpoint.safetensors_writer import write_shards
 from transfuse.checkpoint.save import save_generation
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.network.layout import join_fused
-from transfuse.network.model import declaration, stored_as, with_tensors
+from transfuse.network.model import declaration, with_tensors
+from transfuse.network.precision import stored_as
 
 
 @dataclass(frozen=True)

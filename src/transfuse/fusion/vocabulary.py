@@ -15,10 +15,11 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import Vocabulary
 from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
+from transfuse.network.axes import without_direction
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
-from transfuse.network.space import without_direction
-from transfuse.network.spec import Axes, Spec
+from transfuse.network.operations import Axes
+from transfuse.network.spec import Spec
 
 SPACE = "vocabulary"  # what families call the fixed space of words
 Rows = Int[Tensor, " word"]  # of each of the anchor's words, the row that a source has for it, or -1

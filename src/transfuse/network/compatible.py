@@ -23,10 +23,10 @@ TOKEN_ADVICE = {  # by the last name of a field's path
 }
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
-SAME_MEANING = (
-    "positions, channels, tokens and classes have a fixed meaning and are not matched: their numbers must agree"
+SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
+SAME_HEADS = (
+    "key-value heads, rotary channels and experts are matched one to one: give models with equal numbers of them"
 )
-SAME_HEADS = "key-value heads, rotary channels and experts are matched one to one, so their numbers must agree"
 SAME_WIDTHS = (
     "{method} alignment needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"
     " experts), or give models of the same configuration"
@@ -166,7 +166,7 @@ class _Pair:
         fields = shape_differences(
             self.anchor, self.source, self.architecture, lambda spec: measure(self.prepare(spec))
         )
-        return SpecError(f"{self.name}: {', '.join(map(_values, fields)) or otherwise}; {advice}")
+        return SpecError(f"{self.name}: {'; '.join(map(_values, fields)) or otherwise}; {advice}")
 
 
 def _values(difference: Difference) -> str:

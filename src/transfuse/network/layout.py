@@ -1,8 +1,8 @@
-"""Between tensors as they are stored and tensors as the mathematics wants them: one product of spaces per axis.
+"""Fused tensors split into one tensor per product of spaces, and joined again.
 
 A fused projection (`head * q + head * k + head * v`, `head * (q + k + v)`) becomes one linear map per term, called
-`NAME[0]`, `NAME[1]`, ...; a transposed matrix is turned round; a gain stored as g - 1 becomes g. `unfused` does this to
-a declaration, `split_fused` and `join_fused` to the tensors; no other code knows how tensors are stored.
+`NAME[0]`, `NAME[1]`, ... A transposed matrix is transposed back, and a gain stored as g - 1 becomes g. `unfused` does
+this to a declaration, `split_fused` and `join_fused` to tensors. No other code depends on how tensors are stored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from transfuse.base.lazy import Lazy
-from transfuse.network.space import axis_terms
-from transfuse.network.spec import Linear, Norm, Op, Parameter, Spec
+from transfuse.network.axes import Term, axis_terms
+from transfuse.network.operations import Linear, Norm, Op, Parameter
+from transfuse.network.spec import Spec
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Where an opened tensor lies: entries `index` (all: None) of `axis` of a stored one, plus `offset`."""
+    """The location of an unfused tensor: entries `index` (None: all) of one axis of a stored tensor, plus `offset`."""
 
     stored: str
     axis: int = 0
@@ -30,12 +31,12 @@ class Slice:
 
 
 def unfused(spec: Spec) -> Spec:
-    """The declaration without concatenations, transpositions and offsets. Opening it again changes nothing."""
-    return replace(spec, ops=tuple(piece for op in spec.ops for piece, _ in _unfuse(op)))
+    """Return the declaration without concatenations, transpositions and offsets. Applying it twice changes nothing."""
+    return replace(spec, ops=tuple(part for op in spec.ops for part, _ in _unfuse(op)))
 
 
 def fused_outputs(spec: Spec) -> dict[str, Int[Tensor, " entry"]]:
-    """By the name of every linear map that was opened from a fused one: which of the module's outputs it writes."""
+    """Return the outputs of a fused linear map that each of its unfused parts writes, by the name of the part."""
     fused = (op for op in spec.linears() if len(axis_terms(op.writes)) > 1)
     return {
         f"{op.name}[{number}]": torch.tensor(entries)
@@ -45,88 +46,102 @@ def fused_outputs(spec: Spec) -> dict[str, Int[Tensor, " entry"]]:
 
 
 def stored_names(spec: Spec) -> dict[str, str]:
-    """By the name of every opened tensor, that of the stored one it lies in."""
-    return {name: piece.stored for name, piece in _slices(spec)}
+    """Return the name of the stored tensor that contains each unfused tensor, by the name of the latter."""
+    return {name: location.stored for name, location in _slices(spec)}
 
 
 def split_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """The tensors that `opened(spec)` names, from those that `spec` names."""
+    """Return the tensors that `unfused(spec)` declares, from those that `spec` declares."""
 
-    def read(piece: Slice) -> Tensor:
-        values = tensors[piece.stored]
-        values = values.transpose(-1, -2) if piece.transposed else values
-        values = values if piece.index is None else values.index_select(piece.axis, piece.index.to(values.device))
-        return values + piece.offset if piece.offset else values
+    def read(location: Slice) -> Tensor:
+        values = tensors[location.stored]
+        if location.transposed:
+            values = values.transpose(-1, -2)
+        if location.index is not None:
+            values = values.index_select(location.axis, location.index.to(values.device))
+        return values + location.offset if location.offset else values
 
-    return Lazy({name: partial(read, piece) for name, piece in _slices(spec)})
+    return Lazy({name: partial(read, location) for name, location in _slices(spec)})
 
 
 def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """The reverse of `split_fused`."""
+    """Invert `split_fused`."""
     shapes = {name: [axis.size for axis in axes] for name, axes in spec.tensors().items()}
-    lying: dict[str, list[tuple[str, Slice]]] = {}
-    for name, piece in _slices(spec):
-        lying.setdefault(piece.stored, []).append((name, piece))
+    parts_by_name: dict[str, list[tuple[str, Slice]]] = {}
+    for name, location in _slices(spec):
+        parts_by_name.setdefault(location.stored, []).append((name, location))
 
     def write(stored: str, parts: Sequence[tuple[str, Slice]]) -> Tensor:
-        _, first = parts[0]
-        whole = None
-        for name, piece in parts:
-            values = tensors[name] - piece.offset if piece.offset else tensors[name]
-            if piece.index is None:
-                whole = values
+        transposed = parts[0][1].transposed
+        joined = None
+        for name, location in parts:
+            values = tensors[name] - location.offset if location.offset else tensors[name]
+            if location.index is None:
+                joined = values
                 continue
-            if whole is None:
-                whole = values.new_empty(shapes[stored][::-1] if piece.transposed else shapes[stored])
-            whole.index_copy_(piece.axis, piece.index.to(values.device), values)
-        assert whole is not None
-        return whole.transpose(-1, -2).contiguous() if first.transposed else whole
+            if joined is None:
+                joined = values.new_empty(shapes[stored][::-1] if transposed else shapes[stored])
+            joined.index_copy_(location.axis, location.index.to(values.device), values)
+        assert joined is not None
+        return joined.transpose(-1, -2).contiguous() if transposed else joined
 
-    return Lazy({stored: partial(write, stored, parts) for stored, parts in lying.items()})
+    return Lazy({stored: partial(write, stored, parts) for stored, parts in parts_by_name.items()})
 
 
 def _slices(spec: Spec) -> Iterator[tuple[str, Slice]]:
+    """Yield the name and the location of every unfused tensor."""
     for op in spec.ops:
-        for _, where in _unfuse(op):
-            yield from where.items()
+        for _, locations in _unfuse(op):
+            yield from locations.items()
 
 
 def _unfuse(op: Op) -> list[tuple[Op, dict[str, Slice]]]:
-    """Opened operations, and for each where its tensors lie."""
+    """Return the operations that an operation is split into, each with the locations of its tensors."""
     match op:
         case Linear():
             return _unfuse_linear(op)
         case Norm(offset=offset) if offset:
-            plain = replace(op, offset=0.0)
-            return [(plain, {name: Slice(name, offset=offset if name == op.gain else 0.0) for name in op.tensors()})]
+            locations = {name: Slice(name, offset=offset if name == op.gain else 0.0) for name in op.tensors()}
+            return [(replace(op, offset=0.0), locations)]
         case Parameter(offset=offset) if offset:
             return [(replace(op, offset=0.0), {op.name: Slice(op.name, offset=offset)})]
     return [(op, {name: Slice(name) for name in op.tensors()})]
 
 
 def _unfuse_linear(op: Linear) -> list[tuple[Op, dict[str, Slice]]]:
-    first = 1 if op.stacked else 0
     written = axis_terms(op.writes)
-    if len(written) > 1:
-        found: list[tuple[Op, dict[str, Slice]]] = []
-        for number, (entries, axis) in enumerate(written):
-            index = torch.tensor(entries)
-            part = replace(op, name=f"{op.name}[{number}]", writes=axis, transposed=False)
-            where = {part.matrix: Slice(op.matrix, first, index, op.transposed)}
-            if op.bias:
-                where[f"{part.name}.{op.bias}"] = Slice(f"{op.name}.{op.bias}", 0, index)
-            found.append((part, where))
-        return found
     read = axis_terms(op.reads[0]) if len(op.reads) == 1 else []
+    if len(written) > 1:
+        return _split_outputs(op, written)
     if len(read) > 1:
-        found = []
-        for number, (entries, axis) in enumerate(read):
-            bias = op.bias if number == 0 else None
-            part = replace(op, name=f"{op.name}[{number}]", reads=(axis,), bias=bias, transposed=False)
-            where = {part.matrix: Slice(op.matrix, first + 1, torch.tensor(entries), op.transposed)}
-            if bias:
-                where[f"{part.name}.{bias}"] = Slice(f"{op.name}.{bias}")
-            found.append((part, where))
-        return found
-    where = {name: Slice(name, transposed=op.transposed and name == op.matrix) for name in op.tensors()}
-    return [(replace(op, transposed=False), where)]
+        return _split_inputs(op, read)
+    locations = {name: Slice(name, transposed=op.transposed and name == op.matrix) for name in op.tensors()}
+    return [(replace(op, transposed=False), locations)]
+
+
+def _split_outputs(op: Linear, written: Sequence[Term]) -> list[tuple[Op, dict[str, Slice]]]:
+    """Split a linear map by the terms that it writes; the bias is split, too."""
+    axis = 1 if op.stacked else 0
+    split: list[tuple[Op, dict[str, Slice]]] = []
+    for number, (entries, term) in enumerate(written):
+        index = torch.tensor(entries)
+        part = replace(op, name=f"{op.name}[{number}]", writes=term, transposed=False)
+        locations = {part.matrix: Slice(op.matrix, axis, index, op.transposed)}
+        if op.bias:
+            locations[f"{part.name}.{op.bias}"] = Slice(f"{op.name}.{op.bias}", 0, index)
+        split.append((part, locations))
+    return split
+
+
+def _split_inputs(op: Linear, read: Sequence[Term]) -> list[tuple[Op, dict[str, Slice]]]:
+    """Split a linear map by the terms that it reads; the first part has the bias."""
+    axis = 2 if op.stacked else 1
+    split: list[tuple[Op, dict[str, Slice]]] = []
+    for number, (entries, term) in enumerate(read):
+        bias = op.bias if number == 0 else None
+        part = replace(op, name=f"{op.name}[{number}]", reads=(term,), bias=bias, transposed=False)
+        locations = {part.matrix: Slice(op.matrix, axis, torch.tensor(entries), op.transposed)}
+        if bias:
+            locations[f"{part.name}.{bias}"] = Slice(f"{op.name}.{bias}")
+        split.append((part, locations))
+    return split

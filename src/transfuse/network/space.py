@@ -1,8 +1,8 @@
-"""Spaces of interchangeable units, and the axes of tensors written as expressions of spaces.
+"""Spaces of interchangeable units, and axes of tensors as expressions of spaces.
 
-`head * qk` is nested memory order (all channels of head 0, then of head 1), `q + k` is concatenation; `*` does not
-distribute over `+`: a fused `head * (q + k + v)` and a fused `head * q + head * k + head * v` are different layouts.
-`~axis` reads where `axis` writes; `Diagonal(axis)` holds a factor per unit.
+`head * qk` is nested memory order: all channels of head 0, then of head 1. `q + k` is concatenation. `*` does not
+distribute over `+`, since a fused `head * (q + k + v)` and a fused `head * q + head * k + head * v` are different
+layouts. `~axis` reads the units that `axis` writes. `Diagonal(axis)` has a factor per unit.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ class Group(StrEnum):
     """The transformations of a space that leave the network's function unchanged."""
 
     FIXED = "fixed"
-    """None: units have an identity, as pixels, positions, classes and words have."""
+    """Only the identity: units have a fixed meaning, as pixels, positions, classes and tokens do."""
     PERMUTATION = "permutation"
-    """Any order: heads, hidden units, streams that go through norms."""
+    """Permutations: heads, hidden units, streams behind norms with gains."""
     SIGNED = "signed permutation"
-    """Behind RMSNorm, or an odd activation."""
+    """Permutations with signs: units behind RMSNorm or an odd activation."""
     ORTHOGONAL = "orthogonal"
-    """Rotations and reflections: RMSNorm's residual stream."""
+    """Rotations and reflections: the residual stream of RMSNorm."""
     CENTERED = "centered orthogonal"
-    """Orthogonal maps that fix the all-ones vector: LayerNorm's residual stream."""
+    """Orthogonal maps that fix the all-ones vector: the residual stream of LayerNorm."""
     COMPLEX = "scaled rotation"
-    """Of a plane: what commutes with a rotary position."""
+    """Scaled rotations of a plane, which commute with rotary positions."""
     POSITIVE = "positive scale"
-    """Of a single unit: what commutes with ReLU."""
+    """Positive factors of a single unit, which commute with ReLU."""
     LINEAR = "linear"
-    """Every invertible matrix: channels that only meet their own dual."""
+    """All invertible matrices: channels that only interact with their own dual."""
 
 
 class Axis(ABC):
@@ -41,15 +41,15 @@ class Axis(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Number of entries along the axis."""
+        """The number of entries along the axis."""
 
     @abstractmethod
     def spaces(self) -> Iterator[Space]:
-        """The spaces it mentions, outermost first."""
+        """Yield the spaces that the axis mentions, outermost first."""
 
     @abstractmethod
     def replace(self, change: Callable[[Space], Axis]) -> Axis:
-        """The same expression with every space replaced by `change(space)`."""
+        """Return the same expression with every space replaced by `change(space)`."""
 
     def __mul__(self, inner: Axis) -> Product:
         left = self.factors if isinstance(self, Product) else (self,)
@@ -65,7 +65,11 @@ class Axis(ABC):
 
 @dataclass(frozen=True)
 class Space(Axis):
-    """Interchangeable units. `within`: one such set inside every unit of another space (channels inside a head)."""
+    """Interchangeable units.
+
+    Attributes:
+        within: the outer space if every unit of it contains such a set, as a head contains channels.
+    """
 
     name: str
     units: int
@@ -78,16 +82,16 @@ class Space(Axis):
 
     @property
     def free(self) -> bool:
-        """Whether an alignment may map it."""
+        """Whether an alignment may map the space."""
         return self.group is not Group.FIXED
 
     def ancestors(self) -> tuple[Space, ...]:
-        """The spaces it lies within, outermost first."""
+        """Return the spaces around this one, outermost first."""
         return () if self.within is None else (*self.within.ancestors(), self.within)
 
     @property
     def root(self) -> Space:
-        """The outermost space around it, or itself."""
+        """The outermost space around this one, or this one."""
         return (*self.ancestors(), self)[0]
 
     def spaces(self) -> Iterator[Space]:
@@ -123,7 +127,7 @@ class Product(Axis):
 
 @dataclass(frozen=True)
 class Concat(Axis):
-    """Spaces one after the other."""
+    """Concatenated spaces."""
 
     parts: tuple[Axis, ...]
 
@@ -144,7 +148,7 @@ class Concat(Axis):
 
 @dataclass(frozen=True)
 class Dual(Axis):
-    """Reads the axis: a linear's input, or the keys that meet the queries' channels."""
+    """An axis that reads: the input of a linear map, or the keys that are multiplied with queries."""
 
     axis: Axis
 
@@ -167,7 +171,7 @@ class Dual(Axis):
 
 @dataclass(frozen=True)
 class Diagonal(Axis):
-    """One factor per unit, neither written nor read: a norm's gain, the scale of a layer."""
+    """One factor per unit, neither written nor read: the gain of a norm, the scale of a layer."""
 
     axis: Axis
 
@@ -183,72 +187,3 @@ class Diagonal(Axis):
 
     def __str__(self) -> str:
         return f"diag({self.axis})"
-
-
-def without_direction(axis: Axis) -> Axis:
-    """The axis without its direction."""
-    return without_direction(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
-
-
-class Mode(StrEnum):
-    """How a tensor meets a space."""
-
-    WRITES = "writes"
-    READS = "reads"
-    SCALES = "scales"
-    SCALES_BACK = "scales what reads"
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether the tensor holds a factor per unit."""
-        return self in (Mode.SCALES, Mode.SCALES_BACK)
-
-
-OPPOSITE = {
-    Mode.WRITES: Mode.READS,
-    Mode.READS: Mode.WRITES,
-    Mode.SCALES: Mode.SCALES_BACK,
-    Mode.SCALES_BACK: Mode.SCALES,
-}
-
-
-def leaves(axis: Axis, mode: Mode = Mode.WRITES) -> list[tuple[Space, Mode]]:
-    """The spaces of an axis without concatenations, in memory order, and how each is met."""
-    match axis:
-        case Space():
-            return [(axis, mode)]
-        case Dual():
-            return leaves(axis.axis, OPPOSITE[mode])
-        case Diagonal():
-            return leaves(axis.axis, Mode.SCALES)
-        case Product():
-            return [leaf for factor in axis.factors for leaf in leaves(factor, mode)]
-    raise TypeError(f"{axis} is not one product of spaces; open the declaration first")
-
-
-Term = tuple[list[int], Axis]
-
-
-def axis_terms(axis: Axis) -> list[Term]:
-    """The terms of an axis without `+`, each with its entries along the axis in memory order."""
-    match axis:
-        case Concat():
-            found: list[Term] = []
-            start = 0
-            for part in axis.parts:
-                found += [([start + entry for entry in entries], term) for entries, term in axis_terms(part)]
-                start += part.size
-            return found
-        case Dual() | Diagonal():
-            return [(entries, type(axis)(term)) for entries, term in axis_terms(axis.axis)]
-        case Product():
-            terms: list[tuple[list[int], tuple[Axis, ...]]] = [([0], ())]
-            for factor in axis.factors:
-                size = factor.size
-                terms = [
-                    ([outer * size + inner for outer in before for inner in entries], (*factors, term))
-                    for before, factors in terms
-                    for entries, term in axis_terms(factor)
-                ]
-            return [(entries, Product(factors)) for entries, factors in terms]
-    return [(list(range(axis.size)), axis)]

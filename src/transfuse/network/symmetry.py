@@ -1,10 +1,12 @@
 """The exact symmetries of a declared network: one space per residual stream, and norms folded into their readers.
 
-A LayerNorm is a mean-free RMSNorm between two affine maps. Centring every writer of the stream changes nothing that a
-LayerNorm sees; folding gain and bias into the linear maps behind it changes no output. What is left commutes with
-every orthogonal map of the stream that fixes the all-ones vector, behind an RMSNorm with every orthogonal map
-(Ainsworth et al. 2209.04836 know permutations only; the orthogonal group is used by Theus et al. 2506.22712, and
-for pruning by Ashkboos et al. 2401.15024). The folded network is still a network of the same architecture.
+A LayerNorm is a mean-free RMSNorm between two affine maps. Its output does not change if every writer of the stream is
+centered, and no output of the network changes if gain and bias are folded into the linear maps behind it. The rest
+commutes with every orthogonal map of the stream that fixes the all-ones vector or, behind an RMSNorm, with every
+orthogonal map. The folded network has the same architecture.
+
+Ainsworth et al. (2209.04836) use permutations only. Theus et al. (2506.22712) use the orthogonal group, as Ashkboos et
+al. (2401.15024) do for pruning.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,51 +18,52 @@ from torch import Tensor
 
 from transfuse.base.lazy import Lazy
 from transfuse.errors import SpecError
+from transfuse.network.operations import Junction, LayerScale, Linear, Norm, Writer
 from transfuse.network.space import Axis, Group, Space
-from transfuse.network.spec import Junction, LayerScale, Linear, Norm, Spec, Writer
+from transfuse.network.spec import Spec
 
 
 def symmetric(spec: Spec) -> Spec:
-    """The declaration with every residual stream collapsed into one space, carrying its exact group.
+    """Return the declaration with every residual stream merged into one space, which has its exact group.
 
-    Behind norms that can be folded into their readers the stream rotates; where something reads it bare, or a norm's
-    gain stays (its output is the stream itself, the network's output, or meets a tied matrix), its units are only
-    permuted, and behind RMSNorm also turned round.
+    The stream rotates behind norms that can be folded into their readers. Its units are only permuted, and behind
+    RMSNorm also change sign, if something reads the stream without a norm, or if the gain of a norm cannot be folded
+    because the output of the norm is the stream itself, an output of the network, or the input of a tied matrix.
     """
-    root = _roots(spec)
+    roots = _roots(spec)
     names = {
-        top: "stream" if index == 0 else f"stream.{index}" for index, top in enumerate(dict.fromkeys(root.values()))
+        root: "stream" if index == 0 else f"stream.{index}" for index, root in enumerate(dict.fromkeys(roots.values()))
     }
-    groups = {top: _group(spec, {name for name in root if root[name] == top}) for top in names}
+    groups = {root: _group(spec, {name for name in roots if roots[name] == root}) for root in names}
 
-    def collapse(space: Space) -> Axis:
-        if space.name not in root:
+    def merge(space: Space) -> Axis:
+        if space.name not in roots:
             return space
-        top = root[space.name]
-        return replace(space, name=names[top], group=groups[top])
+        root = roots[space.name]
+        return replace(space, name=names[root], group=groups[root])
 
-    kept = (op for op in spec.ops if not isinstance(op, Junction))
-    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(collapse)) for op in kept))
+    ops = (op for op in spec.ops if not isinstance(op, Junction))
+    return replace(spec, ops=tuple(op.replace(lambda axis: axis.replace(merge)) for op in ops))
 
 
 def _group(spec: Spec, stream: set[str]) -> Group:
-    """The exact group of a residual stream, given the names of its spaces."""
+    """Return the exact group of a residual stream, given the names of its spaces."""
     norms = [norm for norm in spec.norms() if not stream.isdisjoint(space.name for space in norm.space.spaces())]
-    bare_readers = any(
+    read_without_norm = any(
         space.name in stream
         for linear in spec.linears()
         if linear.norm is None
         for axis in linear.reads
         for space in axis.spaces()
     )
-    centred = any(norm.centers for norm in norms) or not norms
-    if bare_readers or any(norm.is_output or not spec.readers(norm) for norm in norms):
-        return Group.PERMUTATION if centred else Group.SIGNED
-    return Group.CENTERED if centred else Group.ORTHOGONAL
+    centered = any(norm.centers for norm in norms) or not norms
+    if read_without_norm or any(norm.is_output or not spec.readers(norm) for norm in norms):
+        return Group.PERMUTATION if centered else Group.SIGNED
+    return Group.CENTERED if centered else Group.ORTHOGONAL
 
 
 def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
-    """The same declaration with `group(space)`, a subgroup, for every free space: for ablations and controls."""
+    """Return the declaration with the subgroup `group(space)` for every free space, for ablations and controls."""
 
     def change(space: Space) -> Space:
         within = change(space.within) if space.within else None
@@ -70,7 +73,7 @@ def restrict(spec: Spec, group: Callable[[Space], Group]) -> Spec:
 
 
 def _roots(spec: Spec) -> dict[str, str]:
-    """Union-find over the junctions: the first space of every joined one's component."""
+    """Return the first space of each space's residual stream, by union-find over the junctions."""
     parent: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -86,17 +89,17 @@ def _roots(spec: Spec) -> dict[str, str]:
 
 
 def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """Return the same function with unit gains, zero norm biases and, where it may rotate, a centred stream.
+    """Return the same function with unit gains, zero norm biases and, if the stream rotates, a centered stream.
 
-    A gain and the columns of what reads it may be scaled against each other whatever the stream's group is, so norms
-    are folded into their readers in tied models, too.
+    Norms are also folded in tied models, since a gain and the columns of its readers can be scaled against each other
+    for any group of the stream.
 
     Args:
-        spec: a symmetric declaration, opened.
-        tensors: parameters, in float32 or better.
+        spec: a symmetric, unfused declaration.
+        tensors: parameters in float32 or better.
 
     Raises:
-        SpecError: a norm's bias cannot be folded, as a reader has no bias and the gain has a zero.
+        SpecError: the bias of a norm cannot be folded, because a reader has no bias and the gain has a zero.
     """
     folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
@@ -142,18 +145,19 @@ def _shifted_bias(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> 
 
 
 def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
-    """The norm's bias into its readers'; where one has none, it stays, as the gain that is taken away leaves it."""
+    """Fold the bias of a norm into the biases of its readers. If one has no bias, divide it by the gain instead."""
     name = f"{norm.name}.{norm.bias}"
-    gain, shift = tensors[norm.gain], tensors[name]
+    gain = tensors[norm.gain]
+    shift = tensors[name]
     if all(reader.bias for reader in readers):
         for reader in readers:
-            bias, matrix = f"{reader.name}.{reader.bias}", tensors.thunk(reader.matrix)
-            tensors.change(bias, partial(_shifted_bias, matrix, shift))
+            matrix = tensors.thunk(reader.matrix)
+            tensors.change(f"{reader.name}.{reader.bias}", partial(_shifted_bias, matrix, shift))
         tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():
         raise SpecError(
-            f"{norm.name} has a zero gain under a non-zero bias, and {readers[0].name} has no bias to fold it into;"
-            " align with flow instead"
+            f"tensor {norm.gain} has a zero where {name} is not zero, and {readers[0].name} has no bias to fold that"
+            " into; use --align flow"
         )
     else:
         tensors.change(name, lambda shift: shift / gain.where(gain != 0, gain.new_ones(())))

@@ -7,8 +7,10 @@ a plan would mix what must stay apart: those heads stay nested and are matched b
 
 from dataclasses import replace
 
-from transfuse.network.space import Axis, Dual, Group, Product, Space, without_direction
-from transfuse.network.spec import Linear, Spec
+from transfuse.network.axes import without_direction
+from transfuse.network.operations import Linear
+from transfuse.network.space import Axis, Dual, Group, Product, Space
+from transfuse.network.spec import Spec
 
 
 def without_scales(spec: Spec) -> Spec:

@@ -6,8 +6,9 @@ The vision tower's stream begins with a norm, whose gain pins its basis to permu
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, attention, feed_forward
 from transfuse.network.families.vit import pair, pixels
+from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
-from transfuse.network.spec import Spec, Tokens
+from transfuse.network.spec import Spec
 
 
 def clip(config: Config) -> Spec:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head
+from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
-from transfuse.network.spec import Spec, Tokens
+from transfuse.network.spec import Spec
 
 
 def masked_language_model(config: Config) -> Spec:

@@ -16,8 +16,9 @@ from transfuse.network.families.parts import (
     masked_head,
     normed_output,
 )
+from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
-from transfuse.network.spec import Spec, Tokens
+from transfuse.network.spec import Spec
 
 
 def masked_language_model(config: Config) -> Spec:

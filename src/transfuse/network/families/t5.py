@@ -32,7 +32,7 @@ def model(config: Config) -> Spec:
     """T5Model."""
     s = Builder("t5")
     normed_output(s, _both(s, config, ""))
-    s.show("encoder.final_layer_norm")
+    s.mark_as_output("encoder.final_layer_norm")
     return s.build()
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, pooler
+from transfuse.network.operations import Axes, Tokens
 from transfuse.network.space import Space
-from transfuse.network.spec import Axes, Spec, Tokens
+from transfuse.network.spec import Spec
 
 
 def vit(config: Config) -> Spec:

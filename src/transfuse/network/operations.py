@@ -1,0 +1,191 @@
+"""The operations that a declaration consists of.
+
+Names are those of the modules in memory. transformers translates them to the names in files when it saves a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from transfuse.network.space import Axis, Diagonal, Space
+
+Axes = tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a sequence.
+
+    Attributes:
+        prefix: the number of special tokens at the start.
+        rows, columns: the grid of patches after them, row by row; zero for text of any length.
+    """
+
+    prefix: int
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear map y = W x + b, where W is [writes, *reads].
+
+    Attributes:
+        norm: the name of the norm whose output the map reads; None: it reads the stream.
+        weight: the name of W within the module; empty if `name` is the parameter itself.
+        transposed: whether W is stored as [reads, writes], as in GPT-2's Conv1D.
+        stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
+        part: the name of the part of the network for users: attention, ffn, ...
+        prefix_only: whether only the special tokens of its output affect the output of the network.
+    """
+
+    name: str
+    writes: Axis
+    reads: Axes
+    norm: str | None = None
+    bias: str | None = "bias"
+    weight: str = "weight"
+    transposed: bool = False
+    stacked: Space | None = None
+    part: str = ""
+    prefix_only: bool = False
+
+    @property
+    def matrix(self) -> str:
+        """The name of the parameter W."""
+        return f"{self.name}.{self.weight}" if self.weight else self.name
+
+    def tensors(self) -> dict[str, Axes]:
+        axes = (self.writes, *(~axis for axis in self.reads))
+        axes = axes[::-1] if self.transposed else axes
+        stack = (self.stacked,) if self.stacked else ()
+        return {self.matrix: (*stack, *axes)} | ({f"{self.name}.{self.bias}": (self.writes,)} if self.bias else {})
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Linear:
+        stacked = change(self.stacked) if self.stacked else None
+        return replace(self, writes=change(self.writes), reads=tuple(map(change, self.reads)), stacked=stacked)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm over `space`, with a gain.
+
+    Attributes:
+        centres: whether it takes the mean away first (LayerNorm) or not (RMSNorm).
+        offset: gain minus stored gain, which is 1 in Gemma.
+        is_output: whether its output is also an output of the network, so that its gain cannot be folded.
+    """
+
+    name: str
+    space: Axis
+    centers: bool = True
+    bias: str | None = "bias"
+    offset: float = 0.0
+    part: str = "norms"
+    is_output: bool = False
+
+    @property
+    def gain(self) -> str:
+        """The name of the parameter with the gain."""
+        return f"{self.name}.weight"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.gain: (Diagonal(self.space),)} | ({f"{self.name}.{self.bias}": (self.space,)} if self.bias else {})
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Norm:
+        return replace(self, space=change(self.space))
+
+
+@dataclass(frozen=True)
+class LayerScale:
+    """A factor per unit on the output of the linear map `writer`."""
+
+    name: str
+    space: Axis
+    writer: str
+    part: str = "norms"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: (Diagonal(self.space),)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> LayerScale:
+        return replace(self, space=change(self.space))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Any other tensor: gains inside attention, biases per head and distance, a temperature.
+
+    Attributes:
+        offset: values minus stored values.
+    """
+
+    name: str
+    axes: Axes
+    part: str = ""
+    offset: float = 0.0
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: self.axes}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Parameter:
+        return replace(self, axes=tuple(map(change, self.axes)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A parameter that is added to or concatenated with the stream. Its last axis writes; the others are fixed."""
+
+    name: str
+    rows: Axes
+    writes: Axis
+    part: str = "embeddings"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {self.name: (*self.rows, self.writes)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Table:
+        return replace(self, writes=change(self.writes))
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A module that looks up rows, for tokens or positions. Its weight is [rows, writes]."""
+
+    name: str
+    rows: Space
+    writes: Axis
+    part: str = "embeddings"
+
+    def tensors(self) -> dict[str, Axes]:
+        return {f"{self.name}.weight": (~self.rows, self.writes)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Embedding:
+        return replace(self, writes=change(self.writes))
+
+
+@dataclass(frozen=True)
+class Junction:
+    """A residual addition `space = skip + branch`. The units of all three correspond one to one."""
+
+    space: Space
+    skip: Space
+    branch: Space
+    part: str = ""
+
+    def tensors(self) -> dict[str, Axes]:
+        return {}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Junction:
+        names = ("space", "skip", "branch")
+        return replace(self, **{name: change(getattr(self, name)) for name in names})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Concatenation(Junction):
+    """A stream with the tokens of the skip and those of the branch."""
+
+
+Writer = Linear | Table | Embedding
+Op = Writer | Norm | LayerScale | Parameter | Junction
