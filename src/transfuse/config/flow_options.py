@@ -1,6 +1,6 @@
 """The options of `align: flow`, the paper's transport maps; the defaults are its setting for ViT."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,4 +66,3 @@ class FlowOptions(BaseModel):
         "PART,...",
         PANEL,
     )
-    rules: Literal["corrected", "released"] = option("corrected", "released: as in the authors' code.", panel=PANEL)

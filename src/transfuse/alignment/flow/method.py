@@ -1,97 +1,91 @@
-"""The paper's way: transport maps layer by layer (TF-OT)."""
+"""Align by the paper's transport maps, found layer by layer (TF-OT)."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from torch import Tensor, nn
-
 from transfuse.activations.cache import cached_moments
-from transfuse.activations.hooks import collect_moments, input_points, output_points
+from transfuse.activations.hook_points import HookPoint, input_points, output_points
+from transfuse.activations.hooks import collect_moments
 from transfuse.activations.project import project_moments
-from transfuse.alignment.exact import evidence as views
+from transfuse.activations.token_filter import TokenFilter
+from transfuse.alignment.exact import evidence as exact_evidence
 from transfuse.alignment.flow import flow as flow_maps
-from transfuse.alignment.flow import released
-from transfuse.alignment.flow.activation_norms import activation_norms, released_strengths
+from transfuse.alignment.flow.activation_norms import activation_norms
 from transfuse.alignment.flow.heads import head_counts, without_scales
-from transfuse.alignment.flow.options import ordered, selection, variant
-from transfuse.alignment.flow.policy import WEIGHTED
-from transfuse.alignment.flow.released import Route
+from transfuse.alignment.flow.options import token_filters, variant
+from transfuse.alignment.flow.policy import WEIGHTED, Strength
 from transfuse.alignment.flow.stack import stack, unstack
 from transfuse.alignment.interface import AlignContext, Alignment
-from transfuse.alignment.match_store import MatchStore
+from transfuse.alignment.match_store import LazyMaps, MatchStore
 from transfuse.alignment.spec_for import flow_spec
 from transfuse.alignment.transform import transform_all
-from transfuse.base.lazy import Lazy, Tensors
-from transfuse.config.literals import FlowOptions
+from transfuse.base.lazy import Lazy
+from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import ConfigError
 from transfuse.network.compatible import check_same_nested
 from transfuse.network.model import Network, with_tied
 from transfuse.network.spec import Spec
+from transfuse.transport.cost import Moments
 
 
-def align_flow(anchor: Network, source: Network, choices: AlignContext) -> Alignment:
-    """Transport maps layer by layer (TF-OT). Widths may differ."""
-    options, kind = choices.flow, choices.evidence
+def align_flow(anchor: Network, source: Network, context: AlignContext) -> Alignment:
+    """Carry the source into the anchor's basis by transport maps, found layer by layer (TF-OT). Widths may differ."""
+    options, kind = context.flow, context.match_on
     if kind == "both":
         raise ConfigError("align flow takes its evidence from activations or from weights, not from both; choose one")
     spec, target = (flow_spec(each.spec, options) for each in (source, anchor))
-    ours, theirs = stack(target, anchor.tensors), stack(spec, source.tensors)
-    select = selection(options, spec)
     check_same_nested(anchor, source, partial(flow_spec, options=options))
-    way, widened = Route(spec), set[str]()
-    if options.rules == "released":
-        way = released.route(options, spec)
-        widened = released.widened(way.spec, target)
-        released.check_widths(options, way, source.spec, anchor.spec)
-    evidence = flow_maps.from_weights(spec, theirs, ours)
-    nested = views.from_weights(way.spec, theirs, ours, target)
+    select = token_filters(options, spec)
+    source_tensors, anchor_tensors = stack(spec, source.tensors), stack(target, anchor.tensors)
+    evidence = flow_maps.from_weights(spec, source_tensors, anchor_tensors)
+    nested = exact_evidence.from_weights(spec, source_tensors, anchor_tensors, target)
     if kind == "activations":
-        probes = output_points(spec) if options.values == "values" else [*output_points(spec), *input_points(spec)]
-        models = source.model, anchor.model
-        look = partial(collect_moments, *models, batches=choices.batches, select=select)
-        keep = partial(cached_moments, choices.store, collect=look, room=choices.room, tokens=options.tokens)
-        seen = project_moments(*models, ordered(options, probes), partial(keep, rules=options.rules))
-        evidence = flow_maps.from_activations(seen, evidence, options.values)
-        nested = views.with_fallback(views.from_activations(seen), nested)
-    weights: dict[str, Tensor] = {}
-    if options.policy in WEIGHTED:
-        if not choices.batches:
-            raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
-        weights = _weights(target, anchor.model, choices)
-    counts = [head_counts(without_scales(each.spec)) for each in (source, anchor)]
-    heads = {name: (count, counts[1][name]) for name, count in counts[0].items()}
-    shelf = MatchStore(choices.store.of(align="flow", evidence=kind, options=asdict(options)))
-    chosen = variant(options, kind, heads, widened)
-    matches = flow_maps.flow(way.spec, evidence, chosen, weights, nested, shelf, choices.progress)
-    maps = {name: match.map for name, match in matches.items() if name not in way.withheld}
-    carried = unstack(transform_all(spec, theirs, maps))
-    held = _keep(options, anchor, source, carried)
-    return Alignment(spec, held, source.hold(carried), matches)
+        activations = _activations(anchor, source, spec, context, select)
+        evidence = flow_maps.from_activations(activations, evidence, options.values)
+        nested = exact_evidence.with_fallback(exact_evidence.from_activations(activations), nested)
+    matches = flow_maps.flow(
+        spec,
+        evidence,
+        variant(options, kind, _head_counts(source, anchor)),
+        _junction_norms(anchor, target, context),
+        nested,
+        MatchStore(context.store.of(align="flow", evidence=kind, options=options.model_dump())),
+        context.progress,
+    )
+    carried = unstack(transform_all(spec, source_tensors, LazyMaps(matches)))
+    keep_anchor_parts(options, anchor, source, carried)
+    return Alignment(spec, anchor.tensors, source.materialize(carried), matches)
 
 
-def _weights(spec: Spec, anchor: nn.Module, choices: AlignContext) -> dict[str, Tensor]:
-    """How strongly the anchor's units are active, for the weighted policies."""
-    options = choices.flow
-    if options.rules == "corrected":
-        return activation_norms(spec, anchor, choices.batches, selection(options, spec))
-    # As released, the attention output of the seventh block is weighed by all tokens, but matched by the class token.
-    select = selection(options, spec, seventh=("fc2",))
-    return released_strengths(spec, anchor, choices.batches, select, options.transform)
+def _activations(
+    anchor: Network, source: Network, spec: Spec, context: AlignContext, select: Callable[[HookPoint], TokenFilter]
+) -> Mapping[HookPoint, Moments]:
+    """Return the moments of what both models' layers write, and of what they read where the options ask for it."""
+    options = context.flow
+    points = output_points(spec) if options.values == "values" else [*output_points(spec), *input_points(spec)]
+    collect = partial(collect_moments, source.model, anchor.model, batches=context.batches, select=select)
+    cached = partial(cached_moments, context.store, collect=collect, room=context.room, tokens=options.tokens)
+    return project_moments(source.model, anchor.model, points, cached)
 
 
-def _keep(options: FlowOptions, anchor: Network, source: Network, carried: Lazy) -> Tensors:
-    """Put the tensors that are kept into the carried ones; gives the anchor's, changed where the source's are kept."""
-    as_released = options.rules == "released"
-    parts = [part for part in options.keep if not (as_released and part in released.FROM_SOURCE)]
-    kept = with_tied(source.model, {name for part in parts for name in source.spec.part(part)})
+def _junction_norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, Strength]:
+    """Return how strongly the anchor's units are active, which the weighted policies need; nothing for the others."""
+    options = context.flow
+    if options.policy not in WEIGHTED:
+        return {}
+    if not context.batches:
+        raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
+    return activation_norms(spec, anchor.model, context.batches, token_filters(options, spec))
+
+
+def _head_counts(source: Network, anchor: Network) -> dict[str, tuple[int, int]]:
+    """Return the number of heads in the source and in the anchor, by the name of each flat attention space."""
+    source_counts, anchor_counts = (head_counts(without_scales(each.spec)) for each in (source, anchor))
+    return {name: (count, anchor_counts[name]) for name, count in source_counts.items()}
+
+
+def keep_anchor_parts(options: FlowOptions, anchor: Network, source: Network, carried: Lazy) -> None:
+    """Replace the carried tensors of the parts to keep, and those tied to them, by the anchor's."""
+    kept = with_tied(source.model, {name for part in options.keep for name in source.spec.part(part)})
     for name in kept.intersection(carried):
         carried.replace(name, anchor.tensors)
-    own = released.kept(options, source.spec) if as_released else {}
-    if not own:
-        return anchor.tensors
-    held = Lazy.of(anchor.tensors)
-    theirs = Lazy({name: partial(source.tensors.__getitem__, origin) for name, origin in own.items()})
-    for name in own:
-        carried.replace(name, theirs)
-        held.replace(name, theirs)
-    return held

@@ -1,105 +1,73 @@
-"""The paper's options, by name, as the functions that the flow takes (TF-OT, sections 4 and 5, appendix).
+"""Turn the names of the paper's options into the functions that the flow takes (TF-OT, sections 4 and 5, appendix)."""
 
-`rules="released"` reproduces the authors' code where it differs from the mathematics; docs/paper.md lists
-each difference. It exists for parity and comparison; nothing else uses it.
-"""
-
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.activations.hooks import STACK_SEPARATOR, HookPoint
+from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.token_filter import TokenFilter, parse_token_filter, prefix_tokens
-from transfuse.alignment.flow import released
 from transfuse.alignment.flow.by_head import by_head
 from transfuse.alignment.flow.flow import Variant
 from transfuse.alignment.flow.policy import POLICIES
-from transfuse.config.literals import FlowOptions, Plan
+from transfuse.config.flow_options import FlowOptions
+from transfuse.network.operations import Table, Writer
 from transfuse.network.space import Space
-from transfuse.network.spec import Spec, Table, Writer
-from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalise
-from transfuse.transport.solve import Match, emd, entropic, entropic_with_support, exact, settled, uniform
+from transfuse.network.spec import Spec
+from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalize
+from transfuse.transport.solve import Match, Solver, entropic, entropic_with_support, exact, identity_on_ties, uniform
 
 # The authors' best for ViT, relative to the largest cost (TF-OT, appendix).
-REGULARISATION = {"activations": 0.08, "weights": 0.06}
+REGULARIZATION = {"activations": 0.08, "weights": 0.06}
 
 
 def variant(
-    options: FlowOptions,
-    evidence: Literal["activations", "weights"],
-    heads: Mapping[str, tuple[int, int]],
-    widened: Collection[str] = (),
+    options: FlowOptions, evidence: Literal["activations", "weights"], heads: Mapping[str, tuple[int, int]]
 ) -> Variant:
-    """The flow's functions for these options.
+    """Return the flow's functions for these options.
 
     Args:
-        heads: of every flat attention space, how many heads the source and the anchor have in it.
-        widened: names of the spaces that the plan "widening" takes for wider ones, as released.
+        heads: the number of heads in the source and in the anchor, by the name of each flat attention space.
     """
-    as_released = options.rules == "released"
-    measure, scale = COSTS[options.cost], (released.SCALES if as_released else SCALES)[options.scale]
-    policy = (released.POLICIES if as_released else POLICIES)[options.policy]
+    measure, scale = COSTS[options.cost], SCALES[options.scale]
+    regularization = options.regularization or REGULARIZATION[evidence]
+    soft = identity_on_ties(entropic_with_support(options.support) if options.support else entropic(regularization))
 
     def transform(op: Writer, seen: Moments) -> Moments:
-        """Parameters are compared as they are beside activations; rows of weights are normalised once together."""
-        if evidence == "weights":
+        """Transform samples of activations. Parameters beside them stay as they are, and so do rows of weights."""
+        if evidence == "weights" or isinstance(op, Table):
             return seen
-        return seen if isinstance(op, Table) else TRANSFORMS[options.transform](seen)
+        return TRANSFORMS[options.transform](seen)
 
-    def cost(seen: Moments) -> Tensor:
-        """Of a single row, a class token, normalising leaves only signs: as released, but not by default."""
-        shows = evidence == "weights" and (as_released or seen.count > 1)
-        if as_released and seen.count == 1 and options.cost != "cosine":
-            return scale(released.between_rows(seen, shows, options.cost))
-        ground = measure(normalise(seen) if shows else seen)
-        return scale(ground.float() if as_released else ground)  # as released, in single precision
+    def cost(seen: Moments) -> Float[Tensor, "source target"]:
+        """Normalize rows of weights first, unless there is only one (a class token): nothing but signs would remain."""
+        normalized = evidence == "weights" and seen.count > 1
+        return scale(measure(normalize(seen) if normalized else seen))
 
-    amount = options.regularization or REGULARISATION[evidence]
-    entropy = released.sinkhorn if as_released else entropic
-    soft = entropic_with_support(options.support) if options.support else entropy(amount)
-    soft = soft if as_released else settled(soft)
-    hard = emd if as_released else exact
+    def solver(wider: bool) -> Solver:
+        if options.plan == "uniform":
+            return uniform
+        return soft if options.plan == "soft" or (options.plan == "widening" and wider) else exact
 
-    def solve(space: Space, ground: Tensor) -> Match:
+    def solve(space: Space, ground: Float[Tensor, "source target"]) -> Match:
         source, target = ground.shape
-        wider = space.name in widened if as_released else target > source
-        solver = uniform if options.plan == "uniform" else soft if _is_soft(options.plan, wider) else hard
+        chosen = solver(wider=target > source)
         if options.heads == "aware" and space.name in heads:
-            solver = by_head(solver, *heads[space.name])
-        found = solver(ground)
-        return released.one_map(found) if as_released else found
+            chosen = by_head(chosen, *heads[space.name])
+        return chosen(ground)
 
-    return Variant(transform, cost, solve, policy)
-
-
-def _is_soft(plan: Plan, wider: bool) -> bool:
-    return plan == "soft" or (plan == "widening" and wider)
+    return Variant(transform, cost, solve, POLICIES[options.policy])
 
 
-def selection(
-    options: FlowOptions, spec: Spec, seventh: tuple[str, ...] = ("o_proj", "fc1", "fc2")
-) -> Callable[[HookPoint], TokenFilter]:
-    """Which tokens of each probe are samples. What only the class token's output depends on is judged by it alone.
+def token_filters(options: FlowOptions, spec: Spec) -> Callable[[HookPoint], TokenFilter]:
+    """Return the function that tells which tokens of a hook point are samples.
 
-    Args:
-        seventh: as released, layers of the seventh block that are judged by the class token, if tokens are filtered.
+    In the last block of a classifier, where only the class token reaches the output, it is the only sample.
     """
     chosen = parse_token_filter(options.tokens, spec.tokens)
 
-    def select(probe: HookPoint) -> TokenFilter:
-        alone = probe.prefix_only
-        if options.rules == "released":  # hard-wired to the seventh block of the authors' model
-            alone = options.tokens != "all" and ".layers.6." in probe.name and probe.name.endswith(seventh)
-        return prefix_tokens(spec.tokens) if alone and spec.tokens else chosen
+    def select(point: HookPoint) -> TokenFilter:
+        return prefix_tokens(spec.tokens) if point.prefix_only and spec.tokens else chosen
 
     return select
-
-
-def ordered(options: FlowOptions, probes: Iterable[HookPoint]) -> list[HookPoint]:
-    """The probes to collect. As released, stacked activations come in the reverse order of the stacked weights, and
-    what a layer writes may be seen at other tokens than what it reads."""
-    if options.rules == "corrected":
-        return list(probes)
-    return [replace(probe, name=STACK_SEPARATOR.join(reversed(probe.parts())), read=None) for probe in probes]
