@@ -25,7 +25,7 @@ class OutputError(TransfuseError):
     """An output directory that cannot be written."""
 
 
-NOTHING_SAID = "nothing to judge by: no text has a word that could be hidden or continued; give longer texts"
+NO_TARGETS = "the data has no text with a token to predict; give longer texts"
 
 
 def first_line(error: BaseException) -> str:

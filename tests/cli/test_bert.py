@@ -109,7 +109,7 @@ def test_texts_without_a_word(tmp_path: Path, run: Run) -> None:
     a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
     (tmp_path / "empty.jsonl").write_text('{"text": ""}\n' * 3)
     one_line(run("eval", a, "--data", tmp_path / "empty.jsonl"), ["nothing to measure"])
-    one_line(run("fuse", a, b, "--data", tmp_path / "empty.jsonl", "-o", tmp_path / "out"), ["nothing to judge"])
+    one_line(run("fuse", a, b, "--data", tmp_path / "empty.jsonl", "-o", tmp_path / "out"), ["token to predict"])
 
 
 def test_tied_and_untied_do_not_fit(tmp_path: Path, run: Run) -> None:
@@ -123,7 +123,7 @@ def test_tied_and_untied_do_not_fit(tmp_path: Path, run: Run) -> None:
 def test_a_kept_part_is_the_anchors(part: str, tmp_path: Path, run: Run) -> None:
     """Tied or not, what belongs to the head stays with it, and words with the embeddings."""
     a, b = (bert(tmp_path / str(seed), BertForMaskedLM, seed) for seed in (1, 2))
-    ran = run("fuse", a, b, "-o", tmp_path / "out", "--align", "flow", "--keep", part)
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--align", "flow", "--flow.keep", part)
     assert ran.status == 0, ran
     anchor, fused = (BertForMaskedLM.from_pretrained(folder).state_dict() for folder in (a, tmp_path / "out"))
     same = {name for name, values in anchor.items() if torch.equal(values, fused[name])}

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import fitting_parts
-from transfuse.errors import NOTHING_SAID, DataError
+from transfuse.errors import NO_TARGETS, DataError
 from transfuse.network.operations import Linear
 from transfuse.network.outputs import has_logits, logits
 
@@ -56,7 +56,7 @@ def token_importance(
                     sums[name] = _padded_sum(sums.get(name), squares)
                     counts[name] = _padded_sum(counts.get(name), count)
     if not sums:
-        raise DataError(NOTHING_SAID)
+        raise DataError(NO_TARGETS)
     means = {name: sums[name] / counts[name].clamp_min(1) for name in sums}
     return {name: _normalize(values) for name, values in means.items() if values.mean() > 0}
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, has_targets, validation_split
 from transfuse.distillation.targets import Targets
-from transfuse.errors import NOTHING_SAID, DataError, SpecError
+from transfuse.errors import NO_TARGETS, DataError, SpecError
 from transfuse.network.outputs import has_logits, predict
 
 LogitsFn = Callable[[Batch], Tensor]
@@ -32,7 +32,7 @@ def split_with_answers(
     """
     answered = [batch for batch in batches if has_targets(batch)]
     if batches and not answered:
-        raise DataError(NOTHING_SAID)
+        raise DataError(NO_TARGETS)
     train, validation = validation_split(answered)
     if not train or not validation:
         raise DataError(f"learning {subject} needs at least two samples, to train on and to validate on; give more")

@@ -1,6 +1,6 @@
-"""The merge methods that a user can choose: each makes one model of aligned ones.
+"""The merge methods that a user can choose. Each of them combines aligned models into one.
 
-A new method is one decorated function; see docs/adding-a-merge-method.md.
+A new method is one decorated function (see docs/adding-a-merge-method.md).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,17 +27,17 @@ from transfuse.network.model import Network, declaration, with_tensors
 
 @dataclass(frozen=True)
 class MergeRequest:
-    """What a merge method gets.
+    """The input of a merge method.
 
     Attributes:
-        anchor: the first model; `with_tensors(anchor.model, tensors)` builds a model from tensors.
+        anchor: the first model. `with_tensors(anchor.model, tensors)` builds a model from tensors.
         parents: the tensors of every model in the anchor's basis, by name, the anchor first.
-        weights: one per model; they sum to one.
-        batches: prepared calibration samples; empty without data.
-        weighting: how much each parent counts for a sample.
-        untouched: names of linear maps that are to stay the mean, since vocabularies differ.
-        learning: options of training.
-        record: what `transfuse.json` will say of the merge; the method may add to it.
+        weights: one weight per model. They sum to one.
+        batches: prepared calibration samples. Empty without data.
+        weighting: method that weights the parents per sample.
+        untouched: names of linear maps that must stay the mean, because vocabularies differ.
+        learning: training options.
+        record: entries for `transfuse.json`. The method may add some.
     """
 
     anchor: Network

@@ -12,7 +12,7 @@ from transfuse.base.batch import Batch, batch_size, first_samples, without_label
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.lazy import Tensors
 from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
-from transfuse.errors import NOTHING_SAID, DataError
+from transfuse.errors import NO_TARGETS, DataError
 from transfuse.merging.mean import mean
 from transfuse.network.model import with_tensors
 from transfuse.network.outputs import has_logits, model_output, predict
@@ -72,7 +72,7 @@ class EnsembleDisagreement:
             total -= float((targets * predict(merged, batch).log_softmax(-1)).sum())
             count += len(targets)
         if not count:
-            raise DataError(NOTHING_SAID)
+            raise DataError(NO_TARGETS)
         return total / count
 
     def _targets(self, batch: Batch) -> Float[Tensor, "answer cls"]:
