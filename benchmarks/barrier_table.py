@@ -10,12 +10,12 @@ from common import RESULTS, spread
 
 IMAGES = {
     "fashion-mnist-skewed": "Fashion-MNIST, each parent half the classes, ViT",
-    "fashion-mnist-skewed-confidence": "the same, `--trust confidence`", "cifar10": "CIFAR-10, ViT",
+    "fashion-mnist-skewed-confidence": "the same, `--teacher-weighting confidence`", "cifar10": "CIFAR-10, ViT",
     "fashion-mnist": "Fashion-MNIST, ViT",
 }  # fmt: skip
 TEXTS = {
     "books-llama": "two books, each parent mostly one, Llama",
-    "books-llama-confidence": "the same, `--trust confidence`",
+    "books-llama-confidence": "the same, `--teacher-weighting confidence`",
     "tinyshakespeare-llama": "Tiny Shakespeare, Llama", "tinyshakespeare-gpt2": "Tiny Shakespeare, GPT-2",
     "warandpeace": "War and Peace, BERT",
 }  # fmt: skip

@@ -13,7 +13,7 @@ from mkdocs.structure.pages import Page
 from transfuse.cli import app
 
 ASKED = "<!-- commands -->"
-OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z-]*)")
+OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z.-]*[a-z])")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -22,7 +22,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("align", ["none", "flow", "exact"])
 def test_a_model_with_itself_is_the_model(align: str, world: World, run: Run) -> None:
-    more = ("--plan", "hard") if align == "flow" else ()
+    more = ("--flow.plan", "hard") if align == "flow" else ()
     assert run("fuse", world.a, world.a, "-o", world.here / "out", "--align", align, *more).status == 0
     pixels = torch.randn(5, 1, 8, 8)
     found, due = (said(folder, pixels) for folder in (world.here / "out", world.a))

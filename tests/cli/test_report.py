@@ -64,7 +64,8 @@ def read(folder: Path) -> tuple[Page, dict[str, Any]]:
 
 def test_whom_was_believed_is_told(world: World, run: Run) -> None:
     out = world.here / "out"
-    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", "--teacher-weighting", "confidence")
+    weighting = ("--teacher-weighting", "confidence")
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--report", *weighting)
     assert (ran.status, ran.err) == (0, "")
     assert "least-squares, teacher weighting by confidence" in read(out)[0].shown
 

@@ -20,12 +20,12 @@ from transfuse.fusion.plan import START
 ROOM = f"{START // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {
     "flow": ("--align", "flow"),
-    "hard flow": ("--align", "flow", "--plan", "hard"),
+    "hard flow": ("--align", "flow", "--flow.plan", "hard"),
     "exact": ("--merge", "mean"),
     "least squares": (),
     "learned weights": ("--merge", "learned", "--steps", 2),
     "streamed flow": ("--align", "flow", "--max-memory", ROOM),
-    "streamed hard flow": ("--align", "flow", "--plan", "hard", "--max-memory", ROOM),
+    "streamed hard flow": ("--align", "flow", "--flow.plan", "hard", "--max-memory", ROOM),
     "streamed exact": ("--max-memory", ROOM),
 }
 
@@ -58,8 +58,8 @@ class Labour:
                 raise KeyboardInterrupt
 
         patch.setattr(Store, "keep", counted)
-        patch.setattr(match_store, "OFTEN", 0.0)
-        patch.setattr(match_store, "SELDOM", 0.0)
+        patch.setattr(match_store, "MIN_INTERVAL", 0.0)
+        patch.setattr(match_store, "INTERVAL_FACTOR", 0.0)
         patch.setattr("os.fsync", lambda descriptor: None)  # hundreds of entries; no power is cut here
 
 
@@ -100,7 +100,7 @@ def test_a_cache_serves_what_is_made_of_the_same(world: World, run: Run, monkeyp
     assert kept_again(labour, other, run) == 0, "weights change no map"
     assert not same(world.here / "out", world.here / "weighted")
     assert kept_again(labour, [*job(world, "flow", "flow"), *cache], run) > 0
-    hard = [*job(world, "flow", "hard"), *cache, "--plan", "hard"]
+    hard = [*job(world, "flow", "hard"), *cache, "--flow.plan", "hard"]
     monkeypatch.setattr(hooks, "record_activations", None)  # nobody looks at the data again
     assert kept_again(labour, hard, run) > 0
 
