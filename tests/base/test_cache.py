@@ -134,7 +134,7 @@ def test_a_map_that_goes_while_it_is_needed_is_said(tmp_path: Path) -> None:
     assert shelf["space"].map.units == (2, 2)
     for file in tmp_path.iterdir():
         file.unlink()
-    with pytest.raises(OutputError, match="removed or damaged meanwhile"):
+    with pytest.raises(OutputError, match="removed or damaged during the run"):
         shelf["space"].map.exactness()
 
 

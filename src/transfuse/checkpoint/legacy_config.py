@@ -1,7 +1,7 @@
-"""Keys of transformers 4 beside those of transformers 5 in a written config.json.
+"""Keys of transformers 4, added to those of transformers 5 in a written config.json.
 
-Readers of before (transformers 4, engines built on it, converters) take a default, silently, where a key of theirs is
-missing: another rotary base, float32, 128 experts. transformers 5 reads both spellings as one.
+Older readers (transformers 4, engines built on it, converters) silently use a default for a key that is missing:
+another rotary base, float32, 128 experts. transformers 5 reads both spellings alike.
 """
 
 import json
@@ -13,90 +13,101 @@ from transfuse.checkpoint.files import stored_dtypes, weight_files
 from transfuse.checkpoint.output import write_json
 
 Json = dict[str, Any]
-LONGROPE = ("type", "short_factor", "long_factor")  # all keys that transformers 4 lets a Phi-3 have
+LONGROPE = ("type", "short_factor", "long_factor")  # the only keys that transformers 4 accepts for Phi-3
 HEAD = "lm_head.weight"
 TOWERS = ("text_config", "vision_config")
 
 
 def add_legacy_keys(folder: Path) -> None:
-    """Add the legacy keys to the config.json in `folder`, whose weights are written already.
+    """Add the legacy keys to the config.json in `folder`, after its weights have been written.
 
-    What transformers 5 reads stays the same. Raises OutputError where the file cannot be written.
+    transformers 5 reads the same configuration as before.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     added = with_legacy_keys(config)
     if config.get("model_type") == "t5" and config.get("scale_decoder_outputs") is False and _has_head(folder):
-        added["tie_word_embeddings"] = False  # both versions take it to say that outputs are not scaled
+        added["tie_word_embeddings"] = False  # both versions read this as: do not scale outputs
     if added != config:
         write_json(file, dict(sorted(added.items())))
 
 
 def with_legacy_keys(config: Mapping[str, Any]) -> Json:
-    """A configuration as transformers 5 writes it, and the keys that transformers 4 reads."""
+    """Return a configuration written by transformers 5 with the keys that transformers 4 reads added."""
     nested = {name: with_legacy_keys(config[name]) for name in TOWERS if isinstance(config.get(name), dict)}
-    found = {**config, **nested}
+    extended = {**config, **nested}
     if isinstance(config.get("dtype"), str):
-        found["torch_dtype"] = config["dtype"]
-    rotary, model_type = config.get("rope_parameters"), config.get("model_type", "")
+        extended["torch_dtype"] = config["dtype"]
+    rotary = config.get("rope_parameters")
+    model_type = config.get("model_type", "")
     if rotary and model_type in ROTARY:
-        found |= ROTARY[model_type](rotary, config)
+        extended |= ROTARY[model_type](rotary, config)
     if model_type == "qwen3_moe" and "num_local_experts" in config:
-        found["num_experts"] = config["num_local_experts"]
-    return found
+        extended["num_experts"] = config["num_local_experts"]
+    return extended
 
 
 def _plain(rotary: Json, config: Mapping[str, Any]) -> Json:
-    """One set of rotary settings for all layers."""
-    if any(isinstance(each, dict) for each in rotary.values()) or rotary.get("rope_theta") is None:
+    """Return the keys for one set of rotary settings in all layers."""
+    if any(isinstance(value, dict) for value in rotary.values()) or rotary.get("rope_theta") is None:
         return {}
-    found = {"rope_theta": rotary["rope_theta"], "rope_scaling": _scaling(rotary, config)}
+    keys = {"rope_theta": rotary["rope_theta"], "rope_scaling": _scaling(rotary, config)}
     if rotary.get("partial_rotary_factor") is not None:
-        found["partial_rotary_factor"] = rotary["partial_rotary_factor"]
-    if found["rope_scaling"] and found["rope_scaling"]["rope_type"] == "longrope":
-        found["original_max_position_embeddings"] = rotary["original_max_position_embeddings"]
-    return found
+        keys["partial_rotary_factor"] = rotary["partial_rotary_factor"]
+    if keys["rope_scaling"] and keys["rope_scaling"]["rope_type"] == "longrope":
+        keys["original_max_position_embeddings"] = rotary["original_max_position_embeddings"]
+    return keys
 
 
 def _gpt_neox(rotary: Json, config: Mapping[str, Any]) -> Json:
-    found = _plain(rotary, config)
+    """Return the keys of `_plain` under the names of GPT-NeoX."""
     names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-    return {names.get(name, name): value for name, value in found.items()}
+    return {names.get(name, name): value for name, value in _plain(rotary, config).items()}
 
 
 def _phi3(rotary: Json, config: Mapping[str, Any]) -> Json:
-    """transformers 4 refuses other keys than three; transformers 5 would lose what they leave out."""
-    found, scaling = _plain(rotary, config), _scaling(rotary, config)
+    """Return the keys of `_plain`, with the scaling reduced to `LONGROPE`.
+
+    transformers 4 refuses other keys. If the scaling has more settings, `rope_scaling` is left out, because
+    transformers 5 would lose them.
+    """
+    keys = _plain(rotary, config)
+    scaling = _scaling(rotary, config)
     if scaling and not {*scaling} - {*LONGROPE, "rope_type", "original_max_position_embeddings"}:
-        found["rope_scaling"] = {name: scaling[name] for name in LONGROPE}
+        keys["rope_scaling"] = {name: scaling[name] for name in LONGROPE}
     elif scaling:
-        del found["rope_scaling"]
-    return found
+        del keys["rope_scaling"]
+    return keys
 
 
 def _gemma3(rotary: Json, config: Mapping[str, Any]) -> Json:
-    """Global layers are scaled, local ones are not."""
-    whole, local = rotary.get("full_attention"), rotary.get("sliding_attention")
-    if not whole or not local or _scaling(local, config):
+    """Return the keys for global layers, which may be scaled, and local ones, which may not."""
+    full = rotary.get("full_attention")
+    local = rotary.get("sliding_attention")
+    if not full or not local or _scaling(local, config):
         return {}
-    found = {"rope_theta": whole["rope_theta"], "rope_local_base_freq": local["rope_theta"]}
+    keys = {"rope_theta": full["rope_theta"], "rope_local_base_freq": local["rope_theta"]}
     pattern = config.get("_sliding_window_pattern")
-    if pattern and config.get("layer_types") == _layers(config, pattern, 1):
-        found["sliding_window_pattern"] = pattern
-    return found | {"rope_scaling": _scaling(whole, config)}
+    if pattern and config.get("layer_types") == _layer_types(config, pattern, 1):
+        keys["sliding_window_pattern"] = pattern
+    return keys | {"rope_scaling": _scaling(full, config)}
 
 
 def _modernbert(rotary: Json, config: Mapping[str, Any]) -> Json:
-    """Every so many layers one is global, the first of all among them; no layer is scaled."""
-    whole, local = rotary.get("full_attention"), rotary.get("sliding_attention")
-    if not whole or not local or _scaling(whole, config) or _scaling(local, config):
+    """Return the keys for a model without scaling, in which every n-th layer is global, starting with the first."""
+    full = rotary.get("full_attention")
+    local = rotary.get("sliding_attention")
+    if not full or not local or _scaling(full, config) or _scaling(local, config):
         return {}
-    found = {"global_rope_theta": whole["rope_theta"], "local_rope_theta": local["rope_theta"]}
+    keys = {"global_rope_theta": full["rope_theta"], "local_rope_theta": local["rope_theta"]}
     count = len(config.get("layer_types") or ())
-    for every in range(1, count + 1):
-        if config["layer_types"] == _layers(config, every, 0):
-            return found | {"global_attn_every_n_layers": every}
-    return found
+    for period in range(1, count + 1):
+        if config["layer_types"] == _layer_types(config, period, 0):
+            return keys | {"global_attn_every_n_layers": period}
+    return keys
 
 
 PLAIN = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "olmo2", "gemma2")
@@ -109,20 +120,24 @@ ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLA
 
 
 def _scaling(rotary: Json, config: Mapping[str, Any]) -> Json | None:
-    """`rope_scaling`, its type under the older key too; None where nothing is scaled."""
+    """Return `rope_scaling`, with its type under both the older and the newer key; None if nothing is scaled."""
     kind = rotary.get("rope_type") or rotary.get("type") or "default"
     if kind == "default":
         return None
-    left = {name: each for name, each in rotary.items() if name not in ("rope_theta", "partial_rotary_factor")}
-    if kind == "yarn" and left.get("original_max_position_embeddings") == config.get("max_position_embeddings"):
-        del left["original_max_position_embeddings"]  # transformers 5 fills it in, some of 4 divide by it
-    return left | {"type": kind, "rope_type": kind}
+    scaling = {name: value for name, value in rotary.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    if kind == "yarn" and scaling.get("original_max_position_embeddings") == config.get("max_position_embeddings"):
+        del scaling["original_max_position_embeddings"]  # transformers 5 fills it in; some versions of 4 divide by it
+    return scaling | {"type": kind, "rope_type": kind}
 
 
-def _layers(config: Mapping[str, Any], every: int, first: int) -> list[str]:
-    """The types of layers, one in `every` global; `first` is the number that the first layer is counted with."""
+def _layer_types(config: Mapping[str, Any], period: int, first: int) -> list[str]:
+    """Return the types of all layers if those whose number is a multiple of `period` are global.
+
+    Args:
+        first: number of the first layer.
+    """
     count = len(config.get("layer_types") or ())
-    return ["sliding_attention" if layer % every else "full_attention" for layer in range(first, count + first)]
+    return ["sliding_attention" if layer % period else "full_attention" for layer in range(first, count + first)]
 
 
 def _has_head(folder: Path) -> bool:

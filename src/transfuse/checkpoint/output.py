@@ -1,4 +1,4 @@
-"""Writing an output: all of it or nothing. Work goes to a hidden sibling, which takes the name once it is complete."""
+"""Writing an output completely or not at all, first into a hidden folder beside it that is renamed in the end."""
 
 import json
 import os
@@ -23,48 +23,51 @@ Overwrite = Literal["refuse", "replace"]
 
 @contextmanager
 def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Iterator[Path]:
-    """Yields an empty directory beside `target` that becomes `target` when the block ends without an error.
+    """Yield an empty folder beside `target` that becomes `target` when the block ends without an error.
 
-    Whatever is raised inside, an interrupt too, leaves the file system as it was. Raises OutputError before the block
-    for what `check_target` finds, and after it if the disk is full or `target` changed hands meanwhile.
+    An error or interrupt in the block leaves the file system as it was.
+
+    Raises:
+        OutputError: before the block, what `check_target` finds; after it, the disk is full or `target` has changed.
     """
     target = check_target(target, overwrite, inputs)
-    absent = [parent for parent in target.parents if not parent.exists()]
-    partial, stack = hidden_sibling(target, "partial"), ExitStack()
+    created = [parent for parent in target.parents if not parent.exists()]
+    partial = hidden_sibling(target, "partial")
+    stack = ExitStack()
     try:
         try:
-            _make(partial, target)
-            stack.enter_context(folder_lock(partial, str(target)))  # so that no other run takes it for remains
+            _make_partial(partial, target)
+            stack.enter_context(folder_lock(partial, str(target)))  # so that no other run removes it as stale
             yield partial
         except (OSError, SafetensorError) as error:
             if not is_disk_full(error):
                 raise
             raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
         try:
-            _settle(partial)
-            _swap(partial, target, overwrite)
+            _flush_files(partial)
+            _rename_to_target(partial, target, overwrite)
         except OSError as error:
             raise OutputError(f"{target}: cannot be completed ({_reason(error)}); choose another directory") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        remove_empty(absent)
+        remove_empty(created)
         raise
     finally:
         stack.close()
 
 
 def remove_stale_folders(target: Path, kind: Literal["partial", "replaced"]) -> None:
-    """Removes what killed runs left beside `target`, but nothing that a live process holds.
+    """Remove the folders that killed runs left beside `target`, except those that a running process has locked.
 
     Args:
-        kind: what was half-written; or what was put aside, once there is a new output.
+        kind: "partial" for unfinished outputs; "replaced" for old outputs, to be removed once there is a new one.
     """
-    for left in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
-        if not is_locked(left) and (kind == "partial" or _is_owned(left)):
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
+        if not is_locked(folder) and (kind == "partial" or _is_own_output(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_owned(folder: Path) -> bool:
+def _is_own_output(folder: Path) -> bool:
     try:
         return first_foreign_entry(folder) is None and missing_model_part(folder) is None
     except OSError:
@@ -72,34 +75,35 @@ def _is_owned(folder: Path) -> bool:
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
-    """The absolute path of `target`, found to be one that can be written; the file system is left as it was.
+    """Return the absolute path of `target` after checking that it can be written, leaving the file system unchanged.
 
-    Raises OutputError if it holds files that may not be replaced, is or contains one of `inputs`, a file that one of
-    them links to, the home or the current directory, or cannot be created.
+    Raises:
+        OutputError: `target` cannot be created; holds files that may not be replaced, or a file that one of `inputs`
+            links to; or is or contains one of `inputs`, the home folder or the current folder.
     """
     try:
         target = target.expanduser().resolve()
-        kept = [Path(os.path.expanduser(path)).resolve() for path in (*inputs, Path("~"), Path.cwd())]
-        inside = next((path for path in kept if path.is_relative_to(target)), None)
-        if inside is not None:
-            raise OutputError(f"{target}: is or contains {inside}, which must stay; choose another directory")
-        link = next((link for path in kept[: len(inputs)] for link in _links_into(path, target)), None)
+        protected = [Path(os.path.expanduser(path)).resolve() for path in (*inputs, Path("~"), Path.cwd())]
+        inner = next((path for path in protected if path.is_relative_to(target)), None)
+        if inner is not None:
+            raise OutputError(f"{target}: is or contains {inner}, which must stay; choose another directory")
+        link = next((link for path in protected[: len(inputs)] for link in _links_into(path, target)), None)
         if link is not None:
             raise OutputError(
                 f"{target}: holds the file that {link} links to, which must stay; choose another directory"
             )
         if target.is_dir():
-            _check_existing(target, overwrite)
+            _check_replaceable(target, overwrite)
         elif target.exists():
             raise OutputError(f"{target}: a file is in the way; choose another directory")
         check_creatable(target)
-    except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for links that go round in circles
+    except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError for circular links
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
     return target
 
 
 def _links_into(folder: Path, target: Path) -> Iterator[Path]:
-    """Yields the links to files, in a folder of inputs and in those directly inside, that lead into `target`."""
+    """Yield the links in a folder of inputs, and in its direct subfolders, that lead to files inside `target`."""
     for pattern in ("*", "*/*") if folder.is_dir() else ():
         for file in folder.glob(pattern):
             if file.is_symlink() and file.is_file() and file.resolve().is_relative_to(target):
@@ -108,7 +112,11 @@ def _links_into(folder: Path, target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """`replace_atomically` for what a user asked for. Raises OutputError if it cannot be written."""
+    """Yield a path that replaces `target` atomically after the block, for a file that a user asked for.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     try:
         with replace_atomically(target) as partial:
             yield partial
@@ -116,12 +124,15 @@ def atomic_file(target: Path) -> Iterator[Path]:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def write_json(path: Path, obj: Any) -> None:
-    """Writes `obj` as standard JSON to `path`, which holds the old text or the new, never a part.
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as standard JSON; the file holds the complete old or new text at any time.
 
-    Raises OutputError if it cannot be written; TypeError or ValueError if `obj` has no JSON (NaN has none).
+    Raises:
+        OutputError: the file cannot be written.
+        TypeError: JSON has no form for the type of a value.
+        ValueError: JSON has no form for the value, such as NaN.
     """
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with replace_atomically(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -129,7 +140,8 @@ def write_json(path: Path, obj: Any) -> None:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error
 
 
-def _check_existing(target: Path, overwrite: Overwrite) -> None:
+def _check_replaceable(target: Path, overwrite: Overwrite) -> None:
+    """Raise OutputError if an existing folder may not be replaced."""
     if target.is_mount():
         raise OutputError(f"{target}: is a mount point, which cannot be renamed; choose a directory inside it")
     if not any(target.iterdir()):
@@ -138,7 +150,7 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
         raise OutputError(
             f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
         )
-    _check_owned(target, target)
+    _check_no_foreign_entry(target, target)
     missing = missing_model_part(target)
     if missing is not None:
         raise OutputError(
@@ -147,8 +159,12 @@ def _check_existing(target: Path, overwrite: Overwrite) -> None:
         )
 
 
-def _check_owned(folder: Path, target: Path) -> None:
-    """Raise OutputError if a folder, which is or was `target`, holds what neither transfuse nor transformers wrote."""
+def _check_no_foreign_entry(folder: Path, target: Path) -> None:
+    """Raise OutputError if a folder holds an entry that neither transfuse nor save_pretrained wrote.
+
+    Args:
+        target: current or former name of the folder, for the message.
+    """
     name = first_foreign_entry(folder)
     if name is not None and is_damaged(folder / RECORD):
         raise OutputError(
@@ -162,7 +178,7 @@ def _check_owned(folder: Path, target: Path) -> None:
         )
 
 
-def _make(partial: Path, target: Path) -> None:
+def _make_partial(partial: Path, target: Path) -> None:
     try:
         make_folder(partial, exist_ok=False)
     except OSError as error:
@@ -171,28 +187,28 @@ def _make(partial: Path, target: Path) -> None:
         raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another directory") from error
 
 
-def _settle(directory: Path) -> None:
-    """Flushes all files to the disk, readable to whom `directory` is: safetensors makes its own private."""
-    mode = directory.stat().st_mode & 0o666
-    for path in sorted(directory.rglob("*"), reverse=True):
+def _flush_files(folder: Path) -> None:
+    """Flush all files to disk, and make them as readable as the folder, because safetensors makes its files private."""
+    mode = folder.stat().st_mode & 0o666
+    for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_file() and not path.is_symlink():
             path.chmod(mode)
             fsync_file(path)
 
 
-def _swap(partial: Path, target: Path, overwrite: Overwrite) -> None:
-    """Gives `partial` the name `target`. An old directory is put aside, deleted only after, and put back on failure.
+def _rename_to_target(partial: Path, target: Path, overwrite: Overwrite) -> None:
+    """Rename `partial` to `target`; put an old folder aside first, and remove it afterward or put it back on failure.
 
-    Once it is aside, no other process finds it by its name, so it is checked again for files that were added meanwhile.
+    Once the old folder is aside, no other process finds it by name, so it is checked again for files added meanwhile.
     """
     if overwrite == "refuse" or not target.exists():
-        partial.replace(target)  # fails if files came to be in `target` since it was checked
+        partial.replace(target)  # fails if files were added to `target` since it was checked
         return
     aside = hidden_sibling(target, "replaced")
     with folder_lock(target, str(target)):
         target.rename(aside)
         try:
-            _check_owned(aside, target)
+            _check_no_foreign_entry(aside, target)
             partial.replace(target)
         except BaseException:
             aside.rename(target)

@@ -1,4 +1,4 @@
-"""Whether a checkpoint lies in another's basis already: the record beside it says what it was made of."""
+"""Whether a checkpoint already has the basis of another one, according to the record in its folder."""
 
 import json
 from collections.abc import Mapping
@@ -11,41 +11,45 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import EXACT
 
 Lineage = Literal["none", "basis", "gauge"]
-"""none: nothing is known. basis: the anchor's, its norms not folded. gauge: the anchor's in canonical gauge, which
-exact symmetries are merged in."""
-GENERATIONS = 20  # of fine-tuning, at most
+"""What is known of a checkpoint's basis. none: nothing. basis: it is the anchor's, with norms not folded. gauge: it is
+the anchor's in the canonical gauge, in which exact alignment merges models."""
+MAX_GENERATIONS = 20  # of fine-tuning
 
 
 def provenance(model: str | Path, anchor: str | Path) -> Lineage:
-    """What the records of `model`, and of what it was fine-tuned from, say of `anchor`; files are compared by hash."""
-    ours, folder = file_hashes(local_directory(anchor, "allow")), local_directory(model, "allow")
-    for _ in range(GENERATIONS):
-        if file_hashes(folder) == ours:
+    """Return what the records of `model`, and of the models it was fine-tuned from, say of its basis.
+
+    Files are compared by hash.
+    """
+    anchor_hashes = file_hashes(local_directory(anchor, "allow"))
+    folder = local_directory(model, "allow")
+    for _ in range(MAX_GENERATIONS):
+        if file_hashes(folder) == anchor_hashes:
             return "basis"
-        record = _record(folder)
+        record = _read_record(folder)
         try:
             if "finetuned" not in record:
-                return _of_fusion(record, ours)
-            before = record["finetuned"]
-            if before["sha256"] == ours:
+                return _basis_of_fusion(record, anchor_hashes)
+            parent = record["finetuned"]
+            if parent["sha256"] == anchor_hashes:
                 return "basis"
-            folder = Path(before["path"])
-            if not folder.is_dir() or file_hashes(folder) != before["sha256"]:
+            folder = Path(parent["path"])
+            if not folder.is_dir() or file_hashes(folder) != parent["sha256"]:
                 return "none"
-        except (KeyError, IndexError, TypeError):  # no record of ours
+        except (KeyError, IndexError, TypeError):  # not a record of transfuse
             return "none"
     return "none"
 
 
-def _of_fusion(record: Mapping[str, Any], anchor: Mapping[str, str]) -> Lineage:
-    if record["models"][0]["sha256"] != anchor:
+def _basis_of_fusion(record: Mapping[str, Any], anchor_hashes: Mapping[str, str]) -> Lineage:
+    if record["models"][0]["sha256"] != anchor_hashes:
         return "none"
     return "gauge" if record["options"]["align"] in EXACT else "basis"
 
 
-def _record(folder: Path) -> Mapping[str, Any]:
+def _read_record(folder: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}

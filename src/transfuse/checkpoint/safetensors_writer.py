@@ -1,4 +1,4 @@
-"""Writing safetensors tensor by tensor: sizes are known in advance, so that one tensor is in memory at a time."""
+"""Writing safetensors files tensor by tensor, with one tensor in memory at a time, from shapes known in advance."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,38 +11,41 @@ from torch import Tensor
 from transfuse.checkpoint.files import FLOAT_DTYPES, SAFETENSORS_NAMES
 
 Shapes = Mapping[str, tuple[int, ...]]
-NAMES = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
-ALIGNED = 8  # bytes: where the data begins
+DTYPE_NAMES = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
+ALIGNMENT = 8  # bytes; the data starts at a multiple of it
 
 
-def write_shards(folder: Path, shards: Mapping[str, Shapes], dtype: torch.dtype, make: Callable[[str], Tensor]) -> None:
-    """Write every file of a checkpoint, and an index where there are several or one has another name.
+def write_shards(
+    folder: Path, shards: Mapping[str, Shapes], dtype: torch.dtype, compute: Callable[[str], Tensor]
+) -> None:
+    """Write the weight files of a checkpoint, and an index unless there is one file with the default name.
 
     Args:
-        shards: by the name of each file the names and shapes of its tensors.
-        make: each tensor, asked for once, in this order; of any device, in `dtype`.
+        shards: names and shapes of the tensors in each file, by file name.
+        compute: returns a tensor by name, in `dtype` and on any device; called once per tensor, in order.
     """
     for file, shapes in shards.items():
-        _write(folder / file, shapes, dtype, make)
-    if set(shards) != {SAFETENSORS_NAMES[0]}:  # one file of another name needs an index, too
+        _write_file(folder / file, shapes, dtype, compute)
+    single, index = SAFETENSORS_NAMES
+    if set(shards) != {single}:
         size = sum(dtype.itemsize * prod(shape) for shapes in shards.values() for shape in shapes.values())
-        weights = {name: file for file, shapes in shards.items() for name in shapes}
-        document = {"metadata": {"total_size": size}, "weight_map": weights}
-        (folder / SAFETENSORS_NAMES[1]).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        weight_map = {name: file for file, shapes in shards.items() for name in shapes}
+        document = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        (folder / index).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def _write(file: Path, shapes: Shapes, dtype: torch.dtype, make: Callable[[str], Tensor]) -> None:
-    """One file in the format of safetensors: the header's length, the header as JSON, the data one after the other."""
+def _write_file(file: Path, shapes: Shapes, dtype: torch.dtype, compute: Callable[[str], Tensor]) -> None:
+    """Write one safetensors file: the length of the header, the header as JSON, and the data of all tensors."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + dtype.itemsize * prod(shape)
-        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNED)
+    text += b" " * (-len(text) % ALIGNMENT)
     with file.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
-            values = make(name).cpu().contiguous()
+            values = compute(name).cpu().contiguous()
             assert (values.dtype, tuple(values.shape)) == (dtype, shape), name
             stream.write(values.flatten().view(torch.uint8).numpy().data)

@@ -1,4 +1,4 @@
-"""A model as a checkpoint that says where it comes from, verified before it takes its name."""
+"""Saving a model as a checkpoint with a record of its inputs, verified before the folder gets its name."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ from transfuse.network.precision import as_dtype
 
 TOLERANCE = 1e-5  # largest deviation of a reloaded model's outputs, relative to their largest entry
 
-
-Writer = Callable[[Path], None]  # weights and config into a folder, verified
+Writer = Callable[[Path], None]
+"""A function that writes weights and configuration to a folder and verifies them."""
 
 
 def save_checkpoint(
@@ -39,22 +39,26 @@ def save_checkpoint(
     processor: Any,
     document: dict[str, Any],
     texts: Mapping[str, str],
-    kept: Sequence[str] = (),
+    protected: Sequence[str] = (),
 ) -> Path:
-    """Write weights, config, processor, `transfuse.json` and texts; only then give the folder its name.
+    """Write a checkpoint to a hidden folder that becomes `target` when it is complete, and return `target`.
 
     Args:
         write: writes the weights and the configuration.
-        texts: further files, by name: the model card, a report.
-        inputs: folders that must not be overwritten; without a `processor`, that of the first one is copied.
-        kept: what else must not be overwritten, as `data` of the document must not.
+        inputs: folders that must not be overwritten, None for models passed in memory. The first is the anchor, whose
+            processor files are copied if `processor` is None.
+        processor: image processor or tokenizer to save.
+        document: content of `transfuse.json`; a path under `data` must not be overwritten either.
+        texts: content of further files by name, such as the model card and a report.
+        protected: further folders that must not be overwritten.
 
     Raises:
         OutputError: `target` is not empty (unless replaced), not writable, an input, or the disk is full.
     """
     data = document.get("data")
-    used = [data] if isinstance(data, str) and Path(data).expanduser().exists() else []
-    with atomic_directory(target, overwrite, [Path(each) for each in (*inputs, *kept, *used) if each]) as folder:
+    sources = [data] if isinstance(data, str) and Path(data).expanduser().exists() else []
+    paths = [Path(path) for path in (*inputs, *protected, *sources) if path]
+    with atomic_directory(target, overwrite, paths) as folder:
         write(folder)
         anchor = local_directory(inputs[0], "allow") if inputs[0] else None
         if processor is not None:
@@ -71,14 +75,18 @@ def save_checkpoint(
 
 
 def model_writer(model: PreTrainedModel, named_as: str | None) -> Writer:
-    """Writes a loaded model, its tensors named as in another checkpoint, and verifies it by reloading.
+    """Return a function that writes a loaded model to a folder and verifies it by loading it again.
 
-    Raises `OutputError`, when it writes, if what it wrote does not compute the same.
+    Args:
+        named_as: checkpoint whose files name the tensors; None for the names of transformers.
+
+    Raises:
+        OutputError: when the function is called, if the written model does not compute the same outputs.
     """
-    return partial(_write, model, named_as)
+    return partial(_write_model, model, named_as)
 
 
-def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
+def _write_model(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
     with quiet():
         _save_pretrained(model, folder)
     if named_as:
@@ -88,7 +96,7 @@ def _write(model: PreTrainedModel, named_as: str | None, folder: Path) -> None:
 
 
 def _save_pretrained(model: PreTrainedModel, folder: Path) -> None:
-    """Save a model, its generation settings too where transformers takes them for a mistake and refuses to save."""
+    """Save a model with its generation settings, even if transformers refuses to save them as a mistake."""
     try:
         model.save_pretrained(folder)
     except ValueError:
@@ -104,7 +112,7 @@ def _save_pretrained(model: PreTrainedModel, folder: Path) -> None:
 
 
 def save_generation(model: PreTrainedModel, folder: Path) -> None:
-    """Writer generation_config.json of a model that generates, as save_pretrained does, whatever its values are."""
+    """Write generation_config.json of a model that generates, whatever values it holds."""
     if not model.can_generate():
         return
     try:
@@ -116,17 +124,21 @@ def save_generation(model: PreTrainedModel, folder: Path) -> None:
 
 @torch.no_grad()
 def _verify(model: PreTrainedModel, directory: Path) -> None:
-    """The saved checkpoint loads without a missing or unexpected key and computes the same."""
+    """Check that the saved checkpoint loads without missing or unexpected tensors and computes the same outputs.
+
+    Raises:
+        OutputError: it does not.
+    """
     try:
         reloaded = load_model(directory)
     except CheckpointError as error:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
-    dtype = torch.promote_types(model.dtype, torch.float32)  # in less, two ways to compute attention differ too much
-    same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
-    models = with_eager_experts(copy.deepcopy(model, same)), reloaded
+    dtype = torch.promote_types(model.dtype, torch.float32)  # at lower precision, attention kernels differ too much
+    shared = {id(values): nn.Parameter(values.detach(), requires_grad=False) for values in model.parameters()}
+    original = with_eager_experts(copy.deepcopy(model, shared))
     inputs = cast(example_inputs(model.config), dtype)
-    expected, found = (model_output(as_dtype(each, dtype).to("cpu"), inputs).double() for each in models)
-    if not (expected - found).abs().max() <= TOLERANCE * expected.abs().max().clamp_min(1):
-        raise OutputError(
-            f"the written checkpoint computes something else: outputs off by {(expected - found).abs().max()}"
-        )
+    expected = model_output(as_dtype(original, dtype).to("cpu"), inputs).double()
+    actual = model_output(as_dtype(reloaded, dtype).to("cpu"), inputs).double()
+    deviation = (expected - actual).abs().max()
+    if not deviation <= TOLERANCE * expected.abs().max().clamp_min(1):
+        raise OutputError(f"the written checkpoint computes something else: outputs off by {deviation}")

@@ -1,4 +1,4 @@
-"""What sentence-transformers keeps beside a model: the modules that follow it, of which only settings can be copied."""
+"""The modules that sentence-transformers runs after a model; they are copied if they have settings only, no weights."""
 
 import re
 import shutil
@@ -18,18 +18,26 @@ from transfuse.checkpoint.companions import (
     matches_any,
 )
 from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE
 from transfuse.errors import CheckpointError, first_line
 
 MODULES = "modules.json"
 PACKAGE = "sentence_transformers."
-MODELS = ("Transformer", "MLMTransformer")  # whose files are those of the checkpoint itself
-PLAIN = ("Pooling", "SpladePooling", "Normalize", "Dropout")  # without weights of their own
-CONFIGURED = ("Pooling", "SpladePooling", "Dropout")  # which cannot be made without their config.json
+MODELS = ("Transformer", "MLMTransformer")  # modules whose files are those of the checkpoint itself
+PLAIN = ("Pooling", "SpladePooling", "Normalize", "Dropout")  # modules without weights
+CONFIGURED = ("Pooling", "SpladePooling", "Dropout")  # modules that need their config.json
+POOLING = ("Pooling", "SpladePooling")
 
 
 @dataclass(frozen=True)
 class Module:
-    """What follows a model. `folder`: where its settings are, empty for the checkpoint itself."""
+    """A module that runs after a model.
+
+    Attributes:
+        kind: name of its class.
+        folder: subfolder of the checkpoint with its settings; empty for the checkpoint itself.
+        settings: content of its config.json.
+    """
 
     kind: str
     folder: str
@@ -37,30 +45,30 @@ class Module:
 
 
 def read_modules(checkpoint: Path) -> list[Module]:
-    """Return what modules.json lists; nothing where there is no such file.
+    """Return the modules that modules.json lists, or an empty list if there is no such file.
 
     Raises:
-        CheckpointError: a module that cannot be copied: it has weights or code of its own, or lies elsewhere.
+        CheckpointError: a module cannot be copied, because it has weights or code or is outside the checkpoint.
     """
     file = checkpoint / MODULES
     if not file.is_file():
         return []
-    listed = _read(file, list)
-    if not all(isinstance(each, dict) and isinstance(each.get("type"), str) for each in listed):
+    entries = _read_json(file, list)
+    if not all(isinstance(entry, dict) and isinstance(entry.get("type"), str) for entry in entries):
         raise CheckpointError(f"{file}: should list modules, each with type and path; restore or remove the file")
-    return [_module(checkpoint, each["type"], each.get("path")) for each in listed]
+    return [_module(checkpoint, entry["type"], entry.get("path")) for entry in entries]
 
 
 def _module(checkpoint: Path, name: str, path: Any) -> Module:
-    file, kind = checkpoint / MODULES, name.rpartition(".")[2]
-    if not isinstance(path, str) or (path and not re.fullmatch(r"[^./\\:\0][^/\\:\0]*", path)):
-        raise CheckpointError(
-            f"{file}: path {path!r} of {kind} is not the name of a folder beside it; correct the file"
-        )
-    if path and (_is_file_of_a_model(path) or ((checkpoint / path).exists() and not (checkpoint / path).is_dir())):
-        raise CheckpointError(
-            f"{file}: path {path!r} of {kind} is the name of a file, not of a folder beside it; correct the file"
-        )
+    """Return the module of an entry in modules.json.
+
+    Args:
+        name: qualified name of its class.
+        path: its subfolder.
+    """
+    file = checkpoint / MODULES
+    kind = name.rpartition(".")[2]
+    _check_path(checkpoint, kind, path)
     if not name.startswith(PACKAGE):
         raise CheckpointError(
             f"{file}: {name} is code, which is neither run nor copied; remove the file to use the model without it"
@@ -73,29 +81,37 @@ def _module(checkpoint: Path, name: str, path: Any) -> Module:
     if kind in MODELS:
         if path:
             raise CheckpointError(
-                f"{file}: the model lies in {path}; give that folder, or move its files beside {MODULES}"
+                f"{file}: the model is in {path}; give that folder, or move its files beside {MODULES}"
             )
         return Module(kind, "", {})
     return Module(kind, path, _settings(checkpoint, kind, path))
 
 
-def _is_file_of_a_model(name: str) -> bool:
-    """Tell whether an output may have a file of this name."""
-    known = (
-        CONFIG,
-        CARD,
-        RECORD,
-        "report.html",
-        "report.json",
-        *COMPANION_PATTERNS,
-        *EXTRA_PATTERNS,
-        *SENTENCE_PATTERNS,
-    )
-    return matches_any(name, (*known, "*.safetensors", "*.bin", "*.index.json"))
+def _check_path(checkpoint: Path, kind: str, path: Any) -> None:
+    file = checkpoint / MODULES
+    if not isinstance(path, str) or (path and not re.fullmatch(r"[^./\\:\0][^/\\:\0]*", path)):
+        raise CheckpointError(
+            f"{file}: path {path!r} of {kind} is not the name of a folder beside it; correct the file"
+        )
+    if path and (_is_model_file(path) or ((checkpoint / path).exists() and not (checkpoint / path).is_dir())):
+        raise CheckpointError(
+            f"{file}: path {path!r} of {kind} is the name of a file, not of a folder beside it; correct the file"
+        )
+
+
+def _is_model_file(name: str) -> bool:
+    """Return whether an output may hold a file of this name."""
+    names = (CONFIG, CARD, RECORD, REPORT_PAGE, REPORT_JSON)
+    patterns = (*names, *COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS)
+    return matches_any(name, (*patterns, "*.safetensors", "*.bin", "*.index.json"))
 
 
 def _settings(checkpoint: Path, kind: str, path: str) -> dict[str, Any]:
-    """Return the settings in a module's folder. Raises `CheckpointError` unless they are all that it needs."""
+    """Return the settings in a module's folder.
+
+    Raises:
+        CheckpointError: settings are missing, or the folder holds weights or is a link out of the checkpoint.
+    """
     folder = checkpoint / path
     file = folder / CONFIG
     if not path or not file.is_file():
@@ -103,77 +119,88 @@ def _settings(checkpoint: Path, kind: str, path: str) -> dict[str, Any]:
             raise CheckpointError(f"{folder}: no {CONFIG} of the module {kind}; fetch the folder again")
         if not path or not folder.exists():
             return {}
-    if not all(_inside(each, checkpoint) for each in (folder, file)):
+    if not _is_inside(folder, checkpoint) or not _is_inside(file, checkpoint):
         raise CheckpointError(f"{folder}: is a link out of {checkpoint}; copy the folder there")
-    held = [each.name for each in sorted(folder.iterdir()) if each.suffix in (".safetensors", ".bin", ".pt", ".pth")]
-    if held:
+    suffixes = (".safetensors", ".bin", ".pt", ".pth")
+    weights = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in suffixes]
+    if weights:
         raise CheckpointError(
-            f"{folder}: its module {kind} has weights of its own ({held[0]}), which cannot be fused;"
+            f"{folder}: its module {kind} has weights of its own ({weights[0]}), which cannot be fused;"
             f" remove it from {MODULES} to use the model without it"
         )
-    return _read(file, dict) if file.is_file() else {}
+    return _read_json(file, dict) if file.is_file() else {}
 
 
-def _inside(path: Path, checkpoint: Path) -> bool:
-    """Tell whether a path stays in the checkpoint, or in the hub's cache, where all files are links to its blobs."""
-    root, found = checkpoint.resolve(), path.resolve()
+def _is_inside(path: Path, checkpoint: Path) -> bool:
+    """Return whether a path leads into the checkpoint, or into the blobs of the Hub's cache that its files link to."""
+    root = checkpoint.resolve()
+    target = path.resolve()
     blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
-    return found.is_relative_to(root) or found.is_relative_to(blobs)
+    return target.is_relative_to(root) or target.is_relative_to(blobs)
 
 
-def _read(file: Path, kind: type) -> Any:
+def _read_json(file: Path, kind: type) -> Any:
     try:
-        found = read_json(file)
+        content = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
-    if not isinstance(found, kind):
+    if not isinstance(content, kind):
         raise CheckpointError(f"{file}: should hold a {kind.__name__}; restore the file")
-    return found
+    return content
 
 
-def pooling_modes(found: Sequence[Module]) -> list[str]:
-    """Return the modes of pooling, which older and newer versions write differently, under one name each."""
+def pooling_modes(modules: Sequence[Module]) -> list[str]:
+    """Return the modes of all pooling modules under the same names, whichever version of the library wrote them."""
     modes = []
-    for each in found:
-        if each.kind in ("Pooling", "SpladePooling"):
-            given = each.settings.get("pooling_mode", each.settings.get("pooling_strategy", []))
-            listed = given if isinstance(given, list) else [given]
-            flags = [name.removeprefix("pooling_mode_") for name, on in each.settings.items() if on is True]
-            named = [name for name in flags if f"pooling_mode_{name}" in each.settings]
-            modes += sorted({re.sub(r"_tokens?$", "", str(name)) for name in (*listed, *named)})
+    for module in modules:
+        if module.kind in POOLING:
+            listed = module.settings.get("pooling_mode", module.settings.get("pooling_strategy", []))
+            names = [*listed] if isinstance(listed, list) else [listed]
+            flags = [name for name, value in module.settings.items() if value is True]
+            names += [name.removeprefix("pooling_mode_") for name in flags if name.startswith("pooling_mode_")]
+            modes += sorted({re.sub(r"_tokens?$", "", str(name)) for name in names})
     return modes
 
 
 def check_sentence_modules(models: Sequence[Any]) -> None:
-    """Raise `CheckpointError` for modules that cannot be copied, and for pooling that is not the anchor's.
+    """Check that the modules of all models can be copied, and that all models pool as the anchor does.
 
     Args:
         models: checkpoints by path or name, the anchor first; loaded models have no such files.
+
+    Raises:
+        CheckpointError: a module cannot be copied, or pooling differs.
     """
-    found = [read_modules(local_directory(each)) if isinstance(each, str | Path) else [] for each in models]
-    for name, each in zip(models[1:], found[1:], strict=True):
-        ours, theirs = pooling_modes(found[0]), pooling_modes(each)
-        if found[0] and each and ours != theirs:
+    modules = [read_modules(local_directory(model)) if isinstance(model, str | Path) else [] for model in models]
+    for name, source_modules in zip(models[1:], modules[1:], strict=True):
+        anchor = pooling_modes(modules[0])
+        source = pooling_modes(source_modules)
+        if modules[0] and source_modules and anchor != source:
             raise CheckpointError(
-                f"{name}: sentence-transformers pools its tokens by {_words(theirs)}, the anchor's by {_words(ours)};"
-                f" fuse models that pool alike, or remove its {MODULES} to pool as the anchor does"
+                f"{name}: sentence-transformers pools its tokens by {_joined(source)}, the anchor's by"
+                f" {_joined(anchor)}; fuse models that pool alike, or remove its {MODULES} to pool as the anchor does"
             )
 
 
-def _words(modes: Sequence[str]) -> str:
+def _joined(modes: Sequence[str]) -> str:
     return " and ".join(modes) or "no module"
 
 
 def sentence_files(checkpoint: Path) -> list[str]:
-    """Return the names of all files that sentence-transformers needs; a folder without files ends with a slash."""
+    """Return the names of all files that sentence-transformers needs; an empty folder's name ends with a slash."""
     top = {file.name for pattern in SENTENCE_PATTERNS for file in checkpoint.glob(pattern) if file.is_file()}
-    folders = [each.folder for each in read_modules(checkpoint) if each.folder and (checkpoint / each.folder).is_dir()]
-    inside = {f"{name}/{CONFIG}" if (checkpoint / name / CONFIG).is_file() else f"{name}/" for name in folders}
-    return sorted(top | inside)
+    folders = [module.folder for module in read_modules(checkpoint) if module.folder]
+    folders = [name for name in folders if (checkpoint / name).is_dir()]
+    inner = {f"{name}/{CONFIG}" if (checkpoint / name / CONFIG).is_file() else f"{name}/" for name in folders}
+    return sorted(top | inner)
 
 
 def copy_sentence_files(source: Path, target: Path) -> list[str]:
-    """Copy all files that sentence-transformers needs; return their names. Raises `CheckpointError`."""
+    """Copy all files that sentence-transformers needs, and return their names.
+
+    Raises:
+        CheckpointError: a module cannot be copied.
+    """
     names = sentence_files(source)
     for name in names:
         (target / name).parent.mkdir(exist_ok=True)

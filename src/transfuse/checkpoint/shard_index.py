@@ -1,6 +1,6 @@
-"""The index of a checkpoint in several files: which tensor lies in which of them.
+"""The index of a checkpoint in several files, which says which file holds each tensor.
 
-transformers reads every tensor of every file, so that of two copies the last one wins, whatever the index says.
+transformers reads all tensors of all files, so that the last of two copies wins, whatever the index says.
 """
 
 import json
@@ -15,53 +15,58 @@ from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.files import PICKLE_NAMES, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError
 
-INDICES = (SAFETENSORS_NAMES[1], PICKLE_NAMES[1])
+INDEX_NAMES = (SAFETENSORS_NAMES[1], PICKLE_NAMES[1])
 
 
-def check_index(directory: Path, stored: Mapping[Path, Collection[str]]) -> None:
-    """Raise `CheckpointError` unless every tensor lies in the one file that the index names.
+def check_index(folder: Path, stored: Mapping[Path, Collection[str]]) -> None:
+    """Check that every tensor is in the one file that the index names, if there is an index.
 
     Args:
-        stored: the names of the tensors in each weight file.
+        stored: names of the tensors in each weight file.
+
+    Raises:
+        CheckpointError: a tensor is in another file, or not in the index.
     """
-    index = _index(directory, next(iter(stored)))
+    index = _index_of(folder, next(iter(stored)))
     if index is None:
         return
-    places: dict[str, str] = read_json(index)["weight_map"]
+    weight_map: dict[str, str] = read_json(index)["weight_map"]
     for file, names in stored.items():
         for name in names:
-            if places.get(name) != file.name:
-                due = f"in {places[name]}" if name in places else "nowhere"
+            if weight_map.get(name) != file.name:
+                expected = f"in {weight_map[name]}" if name in weight_map else "nowhere"
                 raise CheckpointError(
-                    f"{index}: tensor {name} is in {file.name}, but the index has it {due}; remove the copy that is out"
-                    " of date, or correct the index"
+                    f"{index}: tensor {name} is in {file.name}, but the index has it {expected}; remove the copy that"
+                    " is out of date, or correct the index"
                 )
 
 
 @contextmanager
-def loadable_folder(directory: Path, weights: Path) -> Iterator[Path]:
-    """Yield a folder that transformers can load: where an index lacks `metadata`, links beside a completed one.
+def loadable_folder(folder: Path, weight_file: Path) -> Iterator[Path]:
+    """Yield a folder that transformers can load.
+
+    If the index lacks `metadata`, this is a temporary folder of links with a completed index.
 
     Args:
-        weights: one of the files that hold the weights.
+        weight_file: one of the weight files.
     """
-    index = _index(directory, weights)
+    index = _index_of(folder, weight_file)
     document: dict[str, Any] = {"metadata": {}} if index is None else read_json(index)
     if index is None or isinstance(document.get("metadata"), dict):
-        yield directory
+        yield folder
         return
     with tempfile.TemporaryDirectory(prefix="transfuse-") as name:
-        folder = Path(name)
-        for path in directory.iterdir():
+        temporary = Path(name)
+        for path in folder.iterdir():
             if path.name != index.name:
-                os.symlink(path.absolute(), folder / path.name)
-        (folder / index.name).write_text(json.dumps(document | {"metadata": {}}), encoding="utf-8")
-        yield folder
+                os.symlink(path.absolute(), temporary / path.name)
+        (temporary / index.name).write_text(json.dumps(document | {"metadata": {}}), encoding="utf-8")
+        yield temporary
 
 
-def _index(directory: Path, weights: Path) -> Path | None:
-    """The index that names a weight file, where there is one."""
-    if weights.name in (SAFETENSORS_NAMES[0], PICKLE_NAMES[0]):
+def _index_of(folder: Path, weight_file: Path) -> Path | None:
+    """Return the index that lists a weight file, if there is one."""
+    if weight_file.name in (SAFETENSORS_NAMES[0], PICKLE_NAMES[0]):
         return None
-    found = (directory / name for name in INDICES if f"{weights.suffix}.index" in name)
-    return next((index for index in found if index.is_file()), None)
+    candidates = (folder / name for name in INDEX_NAMES if f"{weight_file.suffix}.index" in name)
+    return next((index for index in candidates if index.is_file()), None)

@@ -1,4 +1,4 @@
-"""The names of tensors in files: a fused model keeps those of its anchor, where transformers has newer ones."""
+"""The names of tensors in files; a fused model keeps the names in its anchor's files if transformers renamed them."""
 
 import json
 from pathlib import Path
@@ -7,23 +7,23 @@ from safetensors.torch import load_file, save_file
 
 from transfuse.checkpoint.files import SAFETENSORS_NAMES, stored_dtypes, weight_files
 
-OLDER = {".weight": ".gamma", ".bias": ".beta"}  # what TensorFlow called a norm's gain and bias
+OLD_SUFFIXES = {".weight": ".gamma", ".bias": ".beta"}  # TensorFlow's names of a norm's gain and bias
 
 
-def keep_tensor_names(folder: Path, given: Path, prefix: str) -> None:
-    """Rename the tensors saved in `folder` as those in `given` are, which from_pretrained loads as well.
+def keep_tensor_names(folder: Path, anchor: Path, prefix: str) -> None:
+    """Rename the tensors saved in `folder` to the names in `anchor`, which from_pretrained loads as well.
 
     Args:
-        prefix: of the names of all tensors but a head's, which the first checkpoints did without.
+        prefix: prefix of all names except a head's; the earliest checkpoints lack it.
     """
-    known = {name for file in weight_files(given, "allow") for name in stored_dtypes(file)}
+    anchor_names = {name for file in weight_files(anchor, "allow") for name in stored_dtypes(file)}
     renamed: dict[str, str] = {}
     for file in weight_files(folder):
-        found = {name: older for name in stored_dtypes(file) if (older := _older(name, known, prefix))}
-        if found:
-            tensors = {found.get(name, name): values for name, values in load_file(file).items()}
+        new_names = {name: old for name in stored_dtypes(file) if (old := _old_name(name, anchor_names, prefix))}
+        if new_names:
+            tensors = {new_names.get(name, name): values for name, values in load_file(file).items()}
             save_file(tensors, file, {"format": "pt"})
-        renamed |= found
+        renamed |= new_names
     index = folder / SAFETENSORS_NAMES[1]
     if renamed and index.exists():
         document = json.loads(index.read_text(encoding="utf-8"))
@@ -31,11 +31,15 @@ def keep_tensor_names(folder: Path, given: Path, prefix: str) -> None:
         index.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def _older(name: str, known: set[str], prefix: str) -> str | None:
-    """What `known` calls a tensor, if it is not its name."""
-    if name in known:
+def _old_name(name: str, anchor_names: set[str], prefix: str) -> str | None:
+    """Return the name of a tensor in the anchor's files, if it differs from `name`."""
+    if name in anchor_names:
         return None
     bare = name.removeprefix(f"{prefix}.")
-    ends = [(bare.removesuffix(new) + old) for new, old in OLDER.items() if bare.endswith(new)]
-    full = [(name.removesuffix(new) + old) for new, old in OLDER.items() if name.endswith(new)]
-    return next((each for each in (bare, *full, *ends) if each in known), None)
+    suffixed = [
+        candidate.removesuffix(new) + old
+        for candidate in (name, bare)
+        for new, old in OLD_SUFFIXES.items()
+        if candidate.endswith(new)
+    ]
+    return next((candidate for candidate in (bare, *suffixed) if candidate in anchor_names), None)

@@ -1,7 +1,7 @@
-"""Whether a head and its embeddings are one matrix, as the files have it.
+"""Tied output embeddings, according to the weights in the files.
 
-A configuration may say that they are while the file holds two. transformers then keeps them apart, with a warning; a
-fusion has to know, or one of them is lost.
+A configuration may call the output embeddings tied although the file holds two different matrices. transformers then
+keeps them apart, with a warning; a fusion must know, or it would lose one of them.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from transfuse.errors import ConfigError
 
 
 def is_tied(model: PreTrainedModel) -> bool | None:
-    """Whether the output embeddings are the input embeddings; None for a model that lacks either."""
+    """Return whether input and output embeddings are one matrix; None for a model that lacks either."""
     head = model.get_output_embeddings()
     if head is None:
         return None
@@ -22,35 +22,40 @@ def is_tied(model: PreTrainedModel) -> bool | None:
 
 
 def with_actual_ties(model: PreTrainedModel) -> PreTrainedModel:
-    """The model, its configuration corrected: `tie_word_embeddings` says whether its head is tied."""
+    """Correct `tie_word_embeddings` of a model whose head is not tied, and return the model."""
     if is_tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
         model.config.tie_word_embeddings = False
     return model
 
 
-def with_equal_tensors_tied(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
-    """The same for a model without data: tensors that the files hold twice are compared there, and tied where equal.
+def with_equal_tensors_tied(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Tie the parameters of a model on the meta device whose tensors are equal in the files, and return the model.
 
-    Files that can only be loaded whole (pickles) are believed to hold what the configuration says.
+    Files that can only be loaded as a whole (pickles) are taken to hold what the configuration says.
     """
-    where = tensor_locations(directory, model)
-    if where is None:
+    locations = tensor_locations(folder, model)
+    if locations is None:
         return model
     for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
         parameters = dict(model.named_parameters(remove_duplicate=False))
-        if target not in where or source not in where or parameters[target] is parameters[source]:
+        if target not in locations or source not in locations or parameters[target] is parameters[source]:
             continue
-        if torch.equal(where[target].read(), where[source].read()):
+        if torch.equal(locations[target].read(), locations[source].read()):
             module, _, name = target.rpartition(".")
             setattr(model.get_submodule(module), name, parameters[source])
     return with_actual_ties(model)
 
 
 def check_ties(model: PreTrainedModel, name: str) -> None:
-    """Raise `ConfigError` for a loaded model whose configuration calls a head tied that is not, or the reverse."""
-    found, said = is_tied(model), bool(getattr(model.config, "tie_word_embeddings", False))
-    if found is not None and found != said:
+    """Check that the configuration of a loaded model says correctly whether its head is tied.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    actual = is_tied(model)
+    configured = bool(getattr(model.config, "tie_word_embeddings", False))
+    if actual is not None and actual != configured:
         raise ConfigError(
-            f"{name}: tie_word_embeddings is {said}, but its head and its embeddings are"
-            f" {'one matrix' if found else 'two matrices'}; set it to {found}"
+            f"{name}: tie_word_embeddings is {configured}, but its head and its embeddings are"
+            f" {'one matrix' if actual else 'two matrices'}; set it to {actual}"
         )

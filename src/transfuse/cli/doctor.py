@@ -27,8 +27,8 @@ def doctor(
     quiet: Quiet = False,
 ) -> None:
     """Check that a model can be fused, by a test on itself."""
-    from transfuse.cli.validation import options
     from transfuse.cli.doctor_summary import examination_summary
+    from transfuse.cli.validation import options
 
     data = given["data"]
     chosen = options({name: value for name, value in given.items() if name != "data"})
