@@ -73,7 +73,7 @@ def test_the_record_says_what_happened(tmp_path):
     assert [each["weight"] for each in record["models"]] == [0.75, 0.25]
     assert record["models"][0]["path"] is None
     assert set(record["models"][1]["sha256"]) == {"config.json", "model.safetensors"}
-    assert record["evidence"] == "weights"
+    assert record["match_on"] == "weights"
     space = record["alignments"][0]["spaces"]["0.hidden"]
     assert (space["source_units"], space["exactness"], space["effective_support"]) == (37, 0, pytest.approx(1))
     assert record["versions"].keys() >= {"torch", "transformers", "transfuse", "python"}
@@ -98,7 +98,7 @@ def test_options_that_cannot_be(options, kind, message):
 def test_models_that_cannot_be():
     with pytest.raises(ConfigError, match="at least two"):
         transfuse.fuse(models(1))
-    with pytest.raises(SpecError, match=r"equal widths, use --align flow"):
+    with pytest.raises(SpecError, match=r"equal shapes: use --align flow"):
         transfuse.fuse([*models(1), *models(1, intermediate_size=20)])
     broken = models()
     broken[1].state_dict()["classifier.bias"][2] = float("nan")

@@ -9,7 +9,7 @@ from transfuse.alignment.flow.heads import cross_head
 from transfuse.alignment.interface import AlignContext
 from transfuse.alignment.methods import METHODS
 from transfuse.alignment.transform import transform_all
-from transfuse.config.literals import FlowOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.mean import mean
 from transfuse.network.model import network
@@ -43,7 +43,7 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
     copy = VIT.build(1)
     copy.load_state_dict(transform_all(spec, source.state_dict(), maps))
     anchor, other = network(copy, CPU), network(source, CPU)
-    aligned = METHODS["flow"](anchor, other, AlignContext(evidence, batches(), FlowOptions("hard")))
+    aligned = METHODS["flow"](anchor, other, AlignContext(evidence, batches(), FlowOptions(plan="hard")))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(aligned.carried[name], values)
     assert not torch.allclose(
@@ -72,7 +72,7 @@ def test_a_junction_carries_the_mean_of_its_maps():
 def test_different_widths_come_out_in_the_anchors_shape(plan):
     anchor, source = pair(hidden_size=48, intermediate_size=50, num_attention_heads=4)
     for evidence in ("activations", "weights"):
-        aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), FlowOptions(plan)))
+        aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), FlowOptions(plan=plan)))
         assert {name: values.shape for name, values in aligned.carried.items()} == {
             name: values.shape for name, values in anchor.tensors.items()
         }
@@ -82,7 +82,7 @@ def test_different_widths_come_out_in_the_anchors_shape(plan):
 
 def test_uniform_plan_is_a_control_that_knows_nothing():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions("uniform")))
+    aligned = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(plan="uniform")))
     weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
     torch.testing.assert_close(weight, weight.mean().expand_as(weight))
 
@@ -92,12 +92,12 @@ def test_what_flow_and_exact_refuse():
     with pytest.raises(ConfigError, match="choose one"):
         METHODS["flow"](anchor, source, AlignContext("both", batches()))
     for method in ("exact", "none"):
-        with pytest.raises(SpecError, match="equal widths"):
+        with pytest.raises(SpecError, match="equal shapes"):
             METHODS[method](*pair(hidden_size=48), AlignContext("weights"))
 
 
 @pytest.mark.parametrize("evidence", ["activations", "weights"])
-@pytest.mark.parametrize("options", [FlowOptions("hard", queries=name) for name in ("shared", "joint")], ids=str)
+@pytest.mark.parametrize("options", [FlowOptions(plan="hard", queries=name) for name in ("shared", "joint")], ids=str)
 def test_queries_and_keys_of_one_map(options, evidence):
     """A copy of itself is found back; between strangers Q and K move by one map."""
     anchor, source = pair((1, 1))
