@@ -52,7 +52,7 @@ def show(models: Mapping[str, Path | Sequence[Path]], data: DatasetDict) -> None
         paths = [given] if isinstance(given, Path) else given
         loaded = [load_model(path) for path in paths]
         does = task(type(loaded[0]).__name__)
-        samples = with_model_ids(loaded[0].config, does.labelled(load_samples(data)))
+        samples = with_model_ids(loaded[0].config, does.labeled(load_samples(data)))
         batches = list(samples.batches(model_preparer(paths[0], loaded[0]), 100))
         found[name] = evaluate(loaded[0], batches) if len(loaded) == 1 else ensemble(loaded, batches)
     measures = [name for name in FORMATS if name in does.measures]

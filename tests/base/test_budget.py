@@ -78,7 +78,7 @@ def test_what_is_measured_does_not_depend_on_the_room(room: int, monkeypatch: py
     due = predict_answers(model, [batch])
     monkeypatch.setattr(budget, "BATCH_BYTES", room)
     found = predict_answers(model, [batch])
-    for name in ("right", "asked", "loss"):
+    for name in ("correct", "counts", "loss"):
         torch.testing.assert_close(getattr(found, name), getattr(due, name), atol=1e-4, rtol=1e-5)
     assert found.metrics().samples == due.metrics().samples == 25
     both = predict_ensemble([model, model], [batch])

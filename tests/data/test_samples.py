@@ -52,7 +52,7 @@ def test_batches_are_lazy() -> None:
 def test_prepared_batches_come_again() -> None:
     config = ViTConfig(image_size=4, patch_size=2, num_channels=3)
     samples = load_samples(pictures(5))
-    prepared = samples.prepared(image_preparer(load_processor(None, config), 3), 2)
+    prepared = samples.lazy_batches(image_preparer(load_processor(None, config), 3), 2)
     assert len(prepared) == 3
     for _ in range(2):
         assert [batch["labels"].tolist() for batch in prepared] == [[0, 1], [2, 0], [1]]

@@ -1,4 +1,4 @@
-"""What the columns of a dataset are: which holds the images, the texts, the labels, and what the classes are called."""
+"""The columns of a dataset that hold images, texts and labels, and the names of its classes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,25 @@ STRINGS = ("string", "large_string")
 
 
 def with_image_feature(dataset: Dataset, folder: Path, where: str) -> Dataset:
-    """`dataset` with its image column, if it has one, as an `Image` feature.
+    """Return `dataset` with its image column, if it has one, as an `Image` feature.
 
-    An `Image` feature is preferred to encoded bytes, and those to file names, which are taken relative to `folder`.
+    An `Image` feature is preferred to encoded bytes, and those to file names, which are relative to `folder`.
+
+    Args:
+        where: source of the data, for error messages.
 
     Raises:
-        DataError: two columns are equally likely, or a named file is missing.
+        DataError: two columns may be the image column, or a named file is missing.
     """
     features = dataset.features
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
     paths = [name for name, feature in features.items() if _is_string(feature) and _holds_paths(dataset, name)]
-    likely = images or encoded or paths
-    if len(likely) > 1:
+    candidates = images or encoded or paths
+    if len(candidates) > 1:
         raise DataError(
-            f"{where}: {_listed(likely)} could each be the image; keep one and drop the others (Dataset.remove_columns)"
+            f"{where}: {_listed(candidates)} could each be the image; keep one and drop the others"
+            " (Dataset.remove_columns)"
         )
     if encoded and not images:
         return dataset.cast_column(encoded[0], Image())
@@ -41,12 +45,12 @@ def with_image_feature(dataset: Dataset, folder: Path, where: str) -> Dataset:
 
 
 def image_column(dataset: Dataset) -> str | None:
-    """The column with an `Image` feature."""
+    """Return the column with an `Image` feature, if there is one."""
     return next((name for name, feature in dataset.features.items() if isinstance(feature, Image)), None)
 
 
 def label_column(dataset: Dataset) -> str | None:
-    """The class label: a usual name first, then the only `ClassLabel`, then the only column ending in "_label"."""
+    """Return the label column: one with a usual name, else the only `ClassLabel`, else the only name in "_label"."""
     features = dataset.features
     named = [name for name, feature in features.items() if _could_be_label(feature)]
     usual = _preferred(named, LABEL_NAMES)
@@ -56,13 +60,13 @@ def label_column(dataset: Dataset) -> str | None:
 
 
 def text_column(dataset: Dataset, label: str | None) -> str | None:
-    """The text: a usual name first, then the only string column that is not the label."""
+    """Return the text column: one with a usual name, else the only string column that is not the label."""
     strings = [name for name, feature in dataset.features.items() if _is_string(feature) and name != label]
     return _preferred(strings, TEXT_NAMES) or _only(strings)
 
 
 def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
-    """Names of the classes in id order: a `ClassLabel`'s own, sorted values of strings, None for plain numbers."""
+    """Return the class names in order of id: those of a `ClassLabel`, or sorted strings; None for plain numbers."""
     feature = dataset.features[label]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
@@ -72,15 +76,23 @@ def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
 
 
 def raw_values(dataset: Dataset, column: str) -> list[Any]:
-    """A column as stored: nothing is decoded, so an image is a dict of `bytes` and `path`. Raises `DataError`."""
+    """Return a column as it is stored; an image is a dict of `bytes` and `path`, not decoded.
+
+    Raises:
+        DataError: a text is not UTF-8.
+    """
     try:
         return dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    except UnicodeDecodeError as error:  # some formats are read without a look at what texts hold
+    except UnicodeDecodeError as error:  # some readers do not check texts
         raise DataError(f"column {column!r}: a value is no text in UTF-8 ({error.reason}); repair it") from error
 
 
 def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Image:
-    """The image stored as `value`; from the disk, never the network, if only its path is stored."""
+    """Return the image stored as `value`, read from disk if only its path is stored, never from the network.
+
+    Raises:
+        ValueError: there is no image, or it is stored elsewhere.
+    """
     if value is None or (value["bytes"] is None and value["path"] is None):
         raise ValueError("there is none")
     if value["bytes"] is None and "://" in value["path"]:
@@ -89,30 +101,34 @@ def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Ima
 
 
 def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], where: str) -> tuple[int, ...] | None:
-    """The model's id of each class in `names`, or None where the ids of the data are to be kept.
+    """Return the model's id of each class in `names`, or None to keep the ids of the data.
 
-    Names are compared without case. A model whose classes are called LABEL_0, LABEL_1, ... names none of them;
-    data whose classes are called "0", "1", ... (or LABEL_0, ...) still says which is which.
+    Names are compared without case. Names such as LABEL_0 and LABEL_1 in the model are no class names, but data whose
+    classes are called "0", "1", ... (or LABEL_0, ...) can be matched to them.
+
+    Args:
+        id2label: class names of the model.
+        where: source of the data, for error messages.
 
     Raises:
-        DataError: the model names its classes and does not know, or has twice, one of `names`.
+        DataError: the model has class names, and one of `names` is not among them, or is there twice.
     """
     if names is None:
         return None
     model = {int(index): _folded(name) for index, name in id2label.items()}
-    wanted = [_folded(name) for name in names]
-    if wanted == [model[index] for index in sorted(model)]:
+    keys = [_folded(name) for name in names]
+    if keys == [model[index] for index in sorted(model)]:
         return tuple(sorted(model))
     unnamed = all(re.fullmatch(rf"label_{index}", name) for index, name in model.items())
     ids = {name: [index for index in model if model[index] == name] for name in model.values()}
     if unnamed:
         ids |= {str(index): [index] for index in model}
-    unmatched = [name for name, key in zip(names, wanted, strict=True) if len(ids.get(key, ())) != 1]
+    unmatched = [name for name, key in zip(names, keys, strict=True) if len(ids.get(key, ())) != 1]
     if not unmatched:
-        return tuple(ids[key][0] for key in wanted)
+        return tuple(ids[key][0] for key in keys)
     if unnamed:
         return None
-    unused = [id2label[index] for index in model if model[index] not in wanted]
+    unused = [id2label[index] for index in model if model[index] not in keys]
     raise DataError(
         f"{where}: {_listed(unmatched)} cannot be matched to the model's classes (others of the model: "
         f"{_listed(unused)}); rename them in the data, or correct id2label in the model's config.json"
@@ -124,9 +140,9 @@ def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str
     for row, path in enumerate(paths):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{where}: row {row} (from 0) names {path}, which is not there; correct column {column!r}")
-    given = f"{column} as given"  # kept until the end, since a dataset without columns has no rows to add to
-    renamed = dataset.rename_column(column, given).add_column(column, paths)
-    return renamed.remove_columns(given).cast_column(column, Image())
+    original = f"{column} as given"  # removed last: a dataset without columns has no rows
+    renamed = dataset.rename_column(column, original).add_column(column, paths)
+    return renamed.remove_columns(original).cast_column(column, Image())
 
 
 def _holds_bytes(feature: Any) -> bool:
@@ -136,8 +152,9 @@ def _holds_bytes(feature: Any) -> bool:
 
 
 def _holds_paths(dataset: Dataset, column: str) -> bool:
-    seen = [value for value in raw_values(dataset.select(range(min(len(dataset), 10))), column) if value is not None]
-    return bool(seen) and all(Path(path).suffix.lower() in IMAGE_SUFFIXES and "://" not in path for path in seen)
+    values = raw_values(dataset.select(range(min(len(dataset), 10))), column)
+    paths = [value for value in values if value is not None]
+    return bool(paths) and all(Path(path).suffix.lower() in IMAGE_SUFFIXES and "://" not in path for path in paths)
 
 
 def _is_string(feature: Any) -> bool:
@@ -151,8 +168,8 @@ def _could_be_label(feature: Any) -> bool:
 
 
 def _preferred(columns: Sequence[str], usual: Sequence[str]) -> str | None:
-    found = {name.lower(): name for name in columns}
-    return next((found[name] for name in usual if name in found), None)
+    by_lower_case = {name.lower(): name for name in columns}
+    return next((by_lower_case[name] for name in usual if name in by_lower_case), None)
 
 
 def _only(columns: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""From PIL images to the tensors a vision model takes, by the checkpoint's own image processor."""
+"""Conversion of PIL images to the inputs of a vision model, by the image processor of its checkpoint."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def load_processor(checkpoint: str | Path | None, config: PreTrainedConfig) -> Any:
-    """The image processor saved in `checkpoint`, else one to the size and channels of `config`, scaling to [-1, 1].
+    """Return the image processor saved in `checkpoint`, or a default one for the image size and channels of `config`.
 
-    Never runs code from the checkpoint and never asks the Hub.
+    The default processor scales pixels to [-1, 1]. Code in the checkpoint is never run, and the Hub is not queried.
 
     Raises:
-        CheckpointError: the saved processor cannot be read, or `config` says no image size.
+        CheckpointError: the saved processor cannot be read, or there is none and `config` has no image size.
     """
     folder = Path(checkpoint) if checkpoint is not None else None
     if folder is None or not any((folder / name).is_file() for name in PROCESSOR_FILES):
@@ -29,24 +29,25 @@ def load_processor(checkpoint: str | Path | None, config: PreTrainedConfig) -> A
     try:
         return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        what = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: its image processor cannot be loaded: {what}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: its image processor cannot be loaded: {reason}") from error
 
 
 def image_preparer(
     processor: Any, channels: int, size: int | Sequence[int] | None = None
 ) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """A function from PIL images of any mode to `pixel_values` [batch, channels, height, width] float32.
+    """Return a function from PIL images of any mode to `pixel_values` [batch, channel, height, width] float32.
 
     Args:
-        size: what the model takes, a side or height and width; None: anything.
+        channels: input channels of the model.
+        size: image size of the model, a side or (height, width); None if it takes any size.
 
     Raises:
-        DataError: `channels` is not 1, 3 or 4; when called, images that `processor` cannot turn into one batch of
-            that `size`.
+        DataError: `channels` is not 1, 3 or 4. The function raises it for images that `processor` cannot turn into
+            one batch of that `size`.
     """
     if channels not in MODES:
-        raise DataError(f"a model of {channels} channels: images can be given as {', '.join(map(str, MODES))}")
+        raise DataError(f"a model of {channels} channels: images can have {', '.join(map(str, MODES))} channels only")
     mode = MODES[channels]
 
     def prepare(images: list[Any]) -> dict[str, Tensor]:
@@ -55,22 +56,28 @@ def image_preparer(
             inputs = dict(processor(converted, return_tensors="pt"))
         except Exception as error:
             sizes = ", ".join(sorted({f"{image.width}x{image.height}" for image in images})[:4])
-            what = " ".join(str(error).split())[:200]
-            raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {what}") from error
-        found, *shape = inputs["pixel_values"].shape[1:]
-        if found != channels:
-            raise DataError(f"the image processor makes {found} channels, the model takes {channels}; use its own")
-        due = shape if size is None else [size, size] if isinstance(size, int) else list(size)
-        if shape != due:
-            made, taken = ("x".join(map(str, reversed(each))) for each in (shape, due))
-            raise DataError(f"the image processor makes images of {made}, the model takes {taken}; use its own")
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {reason}") from error
+        made, *shape = inputs["pixel_values"].shape[1:]
+        if made != channels:
+            raise DataError(f"the image processor makes {made} channels, the model takes {channels}; use its own")
+        expected = shape if size is None else [size, size] if isinstance(size, int) else list(size)
+        if shape != expected:
+            raise DataError(
+                f"the image processor makes images of {_width_by_height(shape)}, the model takes"
+                f" {_width_by_height(expected)}; use its own"
+            )
         return inputs
 
     return prepare
 
 
+def _width_by_height(shape: Sequence[int]) -> str:
+    return "x".join(map(str, reversed(shape)))
+
+
 def _converted(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
-    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8
+    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8 instead of scaling
         image = PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise DataError(
@@ -84,7 +91,8 @@ def _default_processor(config: PreTrainedConfig) -> Any:
         from transformers import ViTImageProcessorPil as VisionProcessor
     except ImportError:
         from transformers import ViTImageProcessor as VisionProcessor
-    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
+    size = getattr(config, "image_size", None)
+    channels = getattr(config, "num_channels", 3)
     if size is None:
         raise CheckpointError("the model's config.json has no image_size; save an image processor with the model")
     height, width = (size, size) if isinstance(size, int) else size

@@ -1,4 +1,4 @@
-"""Samples as batches that are made when they are asked for: many images take more memory than the models."""
+"""Batches that are prepared when they are accessed, because many images take more memory than the models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LazyBatches(Sequence[dict[str, Tensor]]):
-    """So many samples, some at a time; each batch is made anew every time.
+    """The batches of a number of samples; each batch is prepared again every time it is accessed.
 
     Attributes:
-        inputs: images or texts by their places; `prepare` makes a batch of them.
-        labels: of all samples, or none.
-        device: where batches go.
+        samples: number of samples.
+        batch_size: samples per batch; the last batch may be smaller.
+        inputs: returns images or texts by their indices.
+        prepare: makes a batch of images or texts.
+        labels: labels of all samples, if there are any.
+        device: device of the batches; None for the device that `prepare` returns.
     """
 
     samples: int
@@ -29,10 +32,10 @@ class LazyBatches(Sequence[dict[str, Tensor]]):
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[each] for each in range(len(self))[place]]
-        start = range(0, self.samples, self.batch_size)[place]
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(len(self))[index]]
+        start = range(0, self.samples, self.batch_size)[index]
         batch = dict(self.prepare(self.inputs(range(start, min(start + self.batch_size, self.samples)))))
         if self.labels is not None:
             batch["labels"] = self.labels[start : start + self.batch_size]

@@ -1,4 +1,4 @@
-"""Samples: what people have, as batches that a Hugging Face model can run on."""
+"""Samples of a dataset, as batches that a Hugging Face model can run on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,15 +28,22 @@ from transfuse.data.splits import EVALUATION, Split
 from transfuse.errors import DataError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
-"""From a list of PIL images, or of texts, to the inputs of a model."""
+"""A function from a list of PIL images, or of texts, to the inputs of a model."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a dataset, and which of its columns hold the image, the text and the label.
+    """Rows of a dataset, and the columns that hold the image, the text and the label.
 
-    `source` names the data in messages and reports, `rows` the place of each sample in it, `names` the classes of
-    the data, and `ids` the model's id of each of those classes (None: the same).
+    Attributes:
+        dataset: the rows.
+        image: column of images, if there is one.
+        text: column of texts, if there is one.
+        label: column of labels, if there is one.
+        source: name of the data in messages and reports.
+        rows: row of each sample in the source.
+        names: class names of the data, if it has any.
+        ids: the model's id of each class; None if data and model have the same ids.
     """
 
     dataset: Dataset
@@ -52,9 +59,9 @@ class Samples:
         return len(self.dataset)
 
     def take(self, limit: int | None, seed: int) -> "Samples":
-        """`limit` samples at random without replacement; all, in order, if there are no more or `limit` is None.
+        """Return `limit` random samples without replacement; all, in order, if there are no more or `limit` is None.
 
-        A smaller `limit` with the same `seed` takes a prefix of a larger one.
+        With the same `seed`, a smaller `limit` gives the first samples of a larger one.
 
         Raises:
             DataError: `limit` is less than 1.
@@ -63,61 +70,65 @@ class Samples:
             return self
         if limit < 1:
             raise DataError(f"{self.source}: cannot take {limit} samples; ask for 1 or more")
-        return self._only(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
+        return self._select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
 
     def shuffled(self, seed: int) -> "Samples":
-        """All samples in random order: those that `take` takes come first."""
-        return self._only(np.random.default_rng(seed).permutation(len(self)).tolist())
+        """Return all samples in random order, starting with those that `take` returns for the same `seed`."""
+        return self._select(np.random.default_rng(seed).permutation(len(self)).tolist())
 
-    def _only(self, chosen: Sequence[int]) -> "Samples":
-        return replace(self, dataset=self.dataset.select(chosen), rows=tuple(self.rows[row] for row in chosen))
+    def _select(self, indices: Sequence[int]) -> "Samples":
+        return replace(self, dataset=self.dataset.select(indices), rows=tuple(self.rows[index] for index in indices))
 
     def batches(self, prepare: Prepare, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        """What `prepare` makes of each `batch_size` images (of texts, if there is no image column), lazily.
+        """Yield batches that `prepare` makes of images, or of texts if there is no image column.
 
-        `labels` is added when there is a label column, [batch] int64, with `IGNORED_LABEL` where a row has none.
+        With a label column, a batch has `labels` [sample] int64, `IGNORED_LABEL` for a row without a label.
 
         Raises:
-            DataError: no image and no text, or an image that cannot be decoded.
+            DataError: there is no image or text column, or an image cannot be decoded.
         """
-        return iter(self.prepared(prepare, batch_size))
+        return iter(self.lazy_batches(prepare, batch_size))
 
-    def prepared(self, prepare: Prepare, batch_size: int) -> LazyBatches:
-        """The same batches, to be asked for by their places, again and again."""
+    def lazy_batches(self, prepare: Prepare, batch_size: int) -> LazyBatches:
+        """Return the same batches as a sequence that prepares each batch whenever it is accessed."""
         labels = self.labels() if self.label else None
         return LazyBatches(len(self), batch_size, self.inputs, prepare, labels)
 
-    def longest(self) -> int:
-        """The place of the text with the most letters; of images, the first."""
+    def longest_index(self) -> int:
+        """Return the index of the text with the most characters; for images, 0."""
         if self.image is not None or self.text is None:
             return 0
         lengths = [len(value or "") for value in raw_values(self.dataset, self.text)]
         return max(range(len(lengths)), key=lengths.__getitem__)
 
-    def inputs(self, chosen: Sequence[int]) -> list[Any]:
-        """The decoded images, or else the texts, of the chosen samples."""
+    def inputs(self, indices: Sequence[int]) -> list[Any]:
+        """Return the decoded images, or else the texts, of the samples at `indices`.
+
+        Raises:
+            DataError: there is no image or text column, or an image cannot be decoded.
+        """
         column = self.image or self.text
         if column is None:
             raise DataError(f"{self.source}: no image and no text column among {self._columns()}; name one 'text'")
-        values = raw_values(self.dataset.select(chosen), column)
+        values = raw_values(self.dataset.select(indices), column)
         if self.image is None:
             return [value or "" for value in values]
-        return [self._decoded(value, index) for index, value in zip(chosen, values, strict=True)]
+        return [self._decoded(value, index) for index, value in zip(indices, values, strict=True)]
 
     def labels(self) -> Int[Tensor, " sample"]:
-        """Return the class of each sample, in the model's ids once `aligned_to` it.
+        """Return the class of each sample, with the model's ids after `aligned_to`.
 
-        A class that is null or negative in the data is `IGNORED_LABEL`.
+        A label that is null or negative in the data becomes `IGNORED_LABEL`.
 
         Raises:
-            DataError: there is no label column, or a number in it that no class can have.
+            DataError: there is no label column, or a label is too large to be a class.
         """
         if self.label is None:
             raise DataError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
         values = raw_values(self.dataset, self.label)
         if isinstance(next((value for value in values if value is not None), None), str):
-            order = {name: index for index, name in enumerate(self.names or ())}
-            values = [None if value is None else order[value] for value in values]
+            ids = {name: index for index, name in enumerate(self.names or ())}
+            values = [None if value is None else ids[value] for value in values]
         numbers = [IGNORED_LABEL if value is None else int(value) for value in values]
         if max(numbers, default=0) > torch.iinfo(torch.int64).max:
             raise DataError(f"{self.source}: label {max(numbers)} is too large a number for a class; correct it")
@@ -128,7 +139,7 @@ class Samples:
         return torch.where(known, classes, IGNORED_LABEL)
 
     def require_images(self) -> "Samples":
-        """These samples, as images only.
+        """Return these samples without texts.
 
         Raises:
             DataError: there is no image column.
@@ -141,7 +152,7 @@ class Samples:
         return replace(self, text=None)
 
     def require_texts(self) -> "Samples":
-        """These samples, as texts only.
+        """Return these samples without images.
 
         Raises:
             DataError: there is no text column.
@@ -151,10 +162,10 @@ class Samples:
         return replace(self, image=None)
 
     def require_labels(self) -> "Samples":
-        """These samples.
+        """Return these samples if all of them have labels.
 
         Raises:
-            DataError: there is no label column, or a sample without a label.
+            DataError: there is no label column, or a sample has no label.
         """
         missing = (self.labels() == IGNORED_LABEL).nonzero().flatten().tolist()
         if missing:
@@ -165,21 +176,21 @@ class Samples:
         return self
 
     def aligned_to(self, id2label: Mapping[int, str]) -> "Samples":
-        """These samples, labelled with the ids of a model whose config has `id2label`.
+        """Return these samples with the class ids of a model whose config has `id2label`.
 
-        Classes are matched by name, without case, when both sides have names; the data may lack some of the model's.
-        Otherwise (LABEL_0, LABEL_1, ... in the model, or plain numbers in the data) ids are kept, if in range.
+        Classes are matched by name, without case, if both sides have names; the data may lack some classes of the
+        model. Otherwise (LABEL_0, LABEL_1, ... in the model, or plain numbers in the data) ids are kept.
 
         Raises:
-            DataError: a class of the data that the model does not know, an id out of range, or a missing label.
+            DataError: the model lacks a class of the data, an id is out of range, or a label is missing.
         """
         self.require_labels()
         samples = replace(self, ids=match_classes(self.names, id2label, self.source))
-        collected = self.names is not None and isinstance(self.dataset.features[self.label], Value)
-        if samples.ids is None and collected and len(self.names or ()) < len(id2label):
+        sorted_names = self.names is not None and isinstance(self.dataset.features[self.label], Value)
+        if samples.ids is None and sorted_names and len(self.names or ()) < len(id2label):
             raise DataError(
                 f"{self.source}: {len(self.names or ())} class names, and {len(id2label)} classes without names in the"
-                " model: which is which? give numbers as labels, or id2label in the model's config.json"
+                " model, so it is unknown which is which; give numbers as labels, or id2label in config.json"
             )
         labels = samples.labels()
         if labels.max() >= len(id2label):
@@ -193,7 +204,7 @@ class Samples:
     def _decoded(self, value: dict[str, Any] | None, index: int) -> Any:
         try:
             return decoded_image(value, self.dataset.features[self.image])
-        except Exception as error:  # PIL raises as many kinds as there are ways for a file to be broken
+        except Exception as error:  # PIL raises many kinds of errors
             path = (value or {}).get("path")
             where = f"{self.source}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
             raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
@@ -203,20 +214,23 @@ class Samples:
 
 
 def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVALUATION) -> Samples:
-    """Samples from whatever `source` is; everything but a Hub name is read without the network.
+    """Load samples from a source of any of these kinds, of which only the last needs the network:
 
-    * a folder of images, in one sub-folder per class or without labels, or in one folder per split
+    * a folder of images, with one subfolder per class or without labels, possibly in one folder per split
     * a .parquet, .csv, .tsv, .json, .jsonl or .txt file, or a folder of those (with images that they name)
-    * what `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote, or either in memory
-    * else the name of a dataset on the Hub
+    * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`, or either of these in memory
+    * the name of a dataset on the Hub
 
-    Of several splits it takes the one called `split`, or the first of those preferred: test before train to evaluate,
-    train before test to calibrate.
-    Columns are recognised as `transfuse.data.columns` says. Class names come from a `ClassLabel`, else from sorting
-    the distinct values of a string label; integer labels have none.
+    `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
+    string label; integer labels have none.
+
+    Args:
+        split: the split to read if there are several, by name or in order of preference: test before train to
+            evaluate, train before test to calibrate.
 
     Raises:
-        DataError: nothing there or nothing readable, no such split, no rows, or two columns that could be the image.
+        DataError: there is no such source or split, nothing in it can be read, it has no rows, or two columns may be
+            the image column.
     """
     with quiet():
         opened = open_source(source, split)

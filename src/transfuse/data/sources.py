@@ -1,4 +1,4 @@
-"""Where samples are: a file, a folder, a dataset saved or in memory, or the Hub, each opened as one `Dataset`."""
+"""Sources of samples: a file, a folder, a saved dataset, one in memory, or the Hub, each opened as one `Dataset`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -25,23 +25,23 @@ READERS: Mapping[str, Callable[[list[str]], Dataset]] = {
     ".jsonl": Dataset.from_json,
     ".txt": Dataset.from_text,
 }
-CARDS = ("dataset_info.json", "dataset_infos.json")  # describe the data, hold none
+METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
 READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """A dataset and what to call it in messages."""
+    """A dataset, and its name in messages."""
 
     dataset: Dataset
     name: str
 
 
 def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> NamedDataset:
-    """Open `source`; see `transfuse.data.samples.load_samples` for what it may be. Only the Hub needs the network.
+    """Open `source`, of any kind that `transfuse.data.samples.load_samples` lists; only the Hub needs the network.
 
     Raises:
-        DataError: nothing there, nothing readable in it, or no such split.
+        DataError: there is no such source or split, or nothing in it can be read.
     """
     if isinstance(source, Dataset | DatasetDict):
         return _from_memory(source, split, Path(), "dataset in memory")
@@ -56,7 +56,7 @@ def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> Nam
 
 
 def root_cause(error: BaseException) -> str:
-    """The first cause of `error`, in one line."""
+    """Return the message of the first cause of `error`, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:200] or type(error).__name__
@@ -67,8 +67,12 @@ def _from_memory(data: Dataset | DatasetDict, split: Split, folder: Path, where:
     if not splits:
         raise DataError(f"{where}: it has no splits; nothing to read")
     chosen = pick_split(splits, split, where)
-    name = f"{where} (split {chosen})" if chosen else where
+    name = _with_split(where, chosen)
     return NamedDataset(with_image_feature(splits[chosen].with_format(None), folder, name), name)
+
+
+def _with_split(where: str, split: str) -> str:
+    return f"{where} (split {split})" if split else where
 
 
 def _from_hub(name: str, split: Split) -> NamedDataset:
@@ -90,10 +94,10 @@ def _from_hub(name: str, split: Split) -> NamedDataset:
 
 def _is_cached(name: str) -> bool:
     cache = Path(datasets.config.HF_DATASETS_CACHE)
-    return cache.is_dir() and _letters(name) in {_letters(folder.name) for folder in cache.iterdir()}
+    return cache.is_dir() and _without_separators(name) in {_without_separators(path.name) for path in cache.iterdir()}
 
 
-def _letters(name: str) -> str:
+def _without_separators(name: str) -> str:
     return re.sub(r"[_/-]", "", name).lower()
 
 
@@ -122,12 +126,12 @@ def _from_folder(folder: Path, split: Split) -> NamedDataset:
 
 
 def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) or part in CARDS for part in path.parts)
+    return any(part.startswith((".", "__")) or part in METADATA_FILES for part in path.parts)
 
 
 def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) -> NamedDataset:
     chosen = pick_split(splits, split, str(source))
-    name = f"{source} (split {chosen})" if chosen else str(source)
+    name = _with_split(str(source), chosen)
     parents = sorted({path.parent for path in splits[chosen]})
     parts = []
     for parent in parents:
@@ -149,20 +153,24 @@ def _read(files: list[Path]) -> Dataset:
     try:
         return READERS[suffix]([escape(str(path.absolute())) for path in files])
     except Exception as error:
-        if "corresponds to no data" in str(error):  # all that `datasets` says of files without rows
+        if "corresponds to no data" in str(error):  # the message of `datasets` for files without rows
             raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
         for path in files if len(files) > 1 else []:
-            _read([path])  # the one at fault raises, with its name
-        where, what = (files[0].parent, "together") if len(files) > 1 else (files[0], f"as {suffix[1:]}")
-        raise DataError(f"{where}: cannot be read {what}: {root_cause(error)}; repair or remove it") from error
+            _read([path])  # names the file that cannot be read, if there is one
+        problem = f"{files[0].parent}: cannot be read together"
+        if len(files) == 1:
+            problem = f"{files[0]}: cannot be read as {suffix[1:]}"
+        raise DataError(f"{problem}: {root_cause(error)}; repair or remove it") from error
 
 
 def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:
-    tops = {path.relative_to(folder).parts[0] if path.parent != folder else "" for path in images}
+    """Open a folder of images, with the names of subfolders as classes, and as splits if all are names of splits."""
+    subfolders = {path.relative_to(folder).parts[0] if path.parent != folder else "" for path in images}
+    has_splits = all(canonical_split(name) for name in subfolders)
     splits: dict[str, list[Path]] = {}
     for path in images:
-        top = path.relative_to(folder).parts[0]
-        splits.setdefault(canonical_split(top) if all(canonical_split(name) for name in tops) else "", []).append(path)
+        subfolder = path.relative_to(folder).parts[0]
+        splits.setdefault(canonical_split(subfolder) if has_splits else "", []).append(path)
     chosen = pick_split(splits, split, str(folder))
     columns: dict[str, list[str] | list[int]] = {"image": [str(path.absolute()) for path in splits[chosen]]}
     features = {"image": Image()}
@@ -170,5 +178,5 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset
     if len(classes) > 1 and len({len(path.parts) for path in images}) == 1:
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
-    name = f"{folder} (split {chosen})" if chosen else str(folder)
+    name = _with_split(str(folder), chosen)
     return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name)

@@ -1,4 +1,4 @@
-"""Which split a file belongs to, and which of several to take."""
+"""The split that a file belongs to, and the choice of one of several splits."""
 
 import re
 from collections.abc import Collection
@@ -16,18 +16,21 @@ _CANONICAL = {"train": "train", "test": "test", "val": "validation", "dev": "val
 
 
 def pick_split(splits: Collection[str], split: Split, where: str) -> str:
-    """The split called `split`, or the first there is of several preferred, or the only one.
+    """Return the split named `split`, or the first one that exists of a preference order, or the only one.
+
+    Args:
+        where: source of the data, for error messages.
 
     Raises:
-        DataError: `split` is not there, or several are and none of them is preferred.
+        DataError: there is no split of that name, or there are several and none of them is preferred.
     """
     if isinstance(split, str):
         alias = canonical_split(split) if _SPLIT.fullmatch(split.lower()) else ""
-        found = [name for name in splits if name == split] or [name for name in splits if alias and name == alias]
-        if not found:
-            there = ", ".join(name for name in splits if name) or "no splits"
-            raise DataError(f"{where}: no split {split!r}; it has {there}")
-        return found[0]
+        matching = [name for name in splits if name == split] or [name for name in splits if alias and name == alias]
+        if not matching:
+            existing = ", ".join(name for name in splits if name) or "no splits"
+            raise DataError(f"{where}: no split {split!r}; it has {existing}")
+        return matching[0]
     preferred = [name for name in split if name in splits] or list(splits)
     if len(preferred) > 1 and preferred[0] not in split:
         raise DataError(f"{where}: say which split to use: {', '.join(splits)}")
@@ -35,21 +38,21 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
 
 
 def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """Files by the split that a folder below `folder`, or a part of the file's name, names; all under "" if none.
+    """Return files by split: the one that a subfolder or a part of the file name names, or "" for all if none does.
 
     Raises:
-        DataError: only some of them name a split.
+        DataError: only some of the files name a split.
     """
     splits: dict[str, list[Path]] = {}
     for path in files:
-        words = path.relative_to(folder).with_suffix("").parts
-        splits.setdefault(next((name for word in words if (name := canonical_split(word))), ""), []).append(path)
+        parts = path.relative_to(folder).with_suffix("").parts
+        splits.setdefault(next((name for part in parts if (name := canonical_split(part))), ""), []).append(path)
     if "" in splits and len(splits) > 1:
         raise DataError(f"{folder}: some files name a split and {splits[''][0].name} does not; name the file to read")
     return splits
 
 
-def canonical_split(word: str) -> str:
-    """ "train", "validation" or "test" if a part of `word` is a usual name of it ("valid-00000"), else ""."""
-    found = _SPLIT.search(word.lower())
-    return _CANONICAL[found[1]] if found else ""
+def canonical_split(name: str) -> str:
+    """Return "train", "validation" or "test" if a part of `name` is a usual name of it ("valid-00000"), else ""."""
+    match = _SPLIT.search(name.lower())
+    return _CANONICAL[match[1]] if match else ""

@@ -1,4 +1,4 @@
-"""What a model does decides what samples it takes, who prepares them, and what they are measured by."""
+"""The task of a model, which decides the samples it takes, how they are prepared, and the metrics."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,22 +23,22 @@ from transfuse.errors import ConfigError, SpecError
 
 @dataclass(frozen=True)
 class Task:
-    """What goes with a kind of model.
+    """How samples for a kind of model are read, prepared and measured.
 
     Attributes:
-        processor: what users call the thing that prepares samples.
-        samples: given data as calibration samples.
-        labelled: given data as samples to measure on; labels, if any, still with the ids of the data.
-        load: the processor saved in a folder.
-        preparer: from a processor to a function from raw samples to a batch; the last argument tells which epoch it
-            is, where that makes a difference.
-        settings: what makes two processors do the same.
-        measures: what of `Metrics` is told.
+        processor: what prepares samples, in the words of messages: image processor or tokenizer.
+        samples: returns data as calibration samples.
+        labeled: returns data as evaluation samples; labels, if any, keep the ids of the data.
+        load: loads the processor saved in a folder, given the model's configuration.
+        preparer: makes a function from raw samples to a batch, given a processor, a configuration and optionally a
+            function that returns the current epoch.
+        settings: returns a value that is equal for two processors that prepare samples alike.
+        measures: fields of `Metrics` to report.
     """
 
     processor: str
     samples: Callable[[Samples], Samples]
-    labelled: Callable[[Samples], Samples]
+    labeled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
     preparer: Callable[..., Prepare]
     settings: Callable[[Any], Any]
@@ -46,17 +46,17 @@ class Task:
 
 
 def with_model_ids(config: PreTrainedConfig, samples: Samples) -> Samples:
-    """Labels, where there are any, in the ids of a model with this configuration."""
+    """Return samples with the class ids of a model with this configuration, if they have labels."""
     return samples.aligned_to(config.id2label or {}) if samples.label else samples
 
 
 def same_epoch() -> int:
-    """Of what is not trained."""
+    """Return 0, the epoch outside of training."""
     return 0
 
 
-def _texts_alone(samples: Samples) -> Samples:
-    """Without labels: the words that are hidden are the labels."""
+def _texts_without_labels(samples: Samples) -> Samples:
+    """Drop the labels, because the labels of a language model are tokens of the text."""
     return replace(samples.require_texts(), label=None)
 
 
@@ -64,15 +64,18 @@ def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] =
     return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
 
 
-def _padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
-    """A decoder that classifies looks for the last token before the padding, so both have to agree on what that is."""
+def _with_shared_padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
+    """Set the padding token of a configuration that has none to the tokenizer's, and return the tokenizer.
+
+    A classifying decoder reads the last token before the padding, so that both must agree on the padding token.
+    """
     if config.pad_token_id is None and tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
 def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return text_preparer(_padding(tokenizer, config), max_tokens(config), config.vocab_size)
+    return text_preparer(_with_shared_padding(tokenizer, config), max_tokens(config), config.vocab_size)
 
 
 def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
@@ -84,29 +87,30 @@ def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], i
 
 
 def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    """A text for the encoder, and the same for the decoder."""
+    """Give the same text to the encoder and to the decoder."""
     start = getattr(config, "decoder_start_token_id", None)
     return paired_preparer(tokenizer, (config.pad_token_id or 0) if start is None else start, config.vocab_size)
 
 
-def _unmeasured(samples: Samples) -> Samples:
+def _refuse_evaluation(samples: Samples) -> Samples:
     raise SpecError(NOT_MEASURED)
 
 
 def _pixels(processor: Any) -> Any:
-    """How pixels are made; names and types of the classes do not matter."""
+    """Return the settings that determine pixels, without the names and types of classes."""
     return {name: value for name, value in processor.to_dict().items() if not name.endswith("_type")}
 
 
 def _vocabulary(tokenizer: Any) -> Any:
-    """How texts become numbers, but for where they are cut and padded."""
+    """Return the settings that determine token ids, without truncation and padding."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return tokenizer.get_vocab(), str(getattr(backend, "normalizer", "")), str(getattr(backend, "pre_tokenizer", ""))
+    normalizer = str(getattr(backend, "normalizer", ""))
+    pre_tokenizer = str(getattr(backend, "pre_tokenizer", ""))
+    return tokenizer.get_vocab(), normalizer, pre_tokenizer
 
 
 NOT_MEASURED = (
-    "what this model answers cannot be measured: only image and text classifiers and language models can; give one of"
-    " those"
+    "this model's predictions cannot be measured; give an image classifier, a text classifier or a language model"
 )
 PERPLEXITY = ("accuracy", "loss", "perplexity")
 IMAGE_CLASSIFICATION = Task(
@@ -125,8 +129,12 @@ TEXT_CLASSIFICATION = Task(
     _texts,
     _vocabulary,
 )
-MASKED_LM = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY)
-CAUSAL_LM = Task("tokenizer", _texts_alone, _texts_alone, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY)
+MASKED_LM = Task(
+    "tokenizer", _texts_without_labels, _texts_without_labels, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY
+)
+CAUSAL_LM = Task(
+    "tokenizer", _texts_without_labels, _texts_without_labels, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY
+)
 
 TASKS: dict[str, Task] = {
     "ForImageClassification": IMAGE_CLASSIFICATION,
@@ -135,9 +143,9 @@ TASKS: dict[str, Task] = {
     "ForMaskedLM": MASKED_LM,
     "ForCausalLM": CAUSAL_LM,
     "LMHeadModel": CAUSAL_LM,
-    "ForTokenClassification": replace(TEXT_CLASSIFICATION, labelled=_unmeasured),
-    "ForQuestionAnswering": replace(TEXT_CLASSIFICATION, labelled=_unmeasured),
-    "ForConditionalGeneration": replace(TEXT_CLASSIFICATION, preparer=_both_sides, labelled=_unmeasured),
+    "ForTokenClassification": replace(TEXT_CLASSIFICATION, labeled=_refuse_evaluation),
+    "ForQuestionAnswering": replace(TEXT_CLASSIFICATION, labeled=_refuse_evaluation),
+    "ForConditionalGeneration": replace(TEXT_CLASSIFICATION, preparer=_both_sides, labeled=_refuse_evaluation),
 }
 VISION_PREFIXES = (
     "ViT",
@@ -149,19 +157,27 @@ VISION_PREFIXES = (
 
 
 def task(architecture: str) -> Task:
-    """The task of a transformers class, by its name. Raises `SpecError` for one that takes several kinds of data."""
-    for ending, found in TASKS.items():
-        if architecture.endswith(ending):
-            return found
+    """Return the task of a transformers class, by its name.
+
+    Raises:
+        SpecError: the class takes several kinds of data.
+    """
+    for suffix, matching in TASKS.items():
+        if architecture.endswith(suffix):
+            return matching
     if architecture in ("CLIPModel", "T5Model"):
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
-    seen = architecture.startswith(VISION_PREFIXES)
-    return replace(IMAGE_CLASSIFICATION if seen else TEXT_CLASSIFICATION, labelled=_unmeasured)
+    takes_images = architecture.startswith(VISION_PREFIXES)
+    return replace(IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION, labeled=_refuse_evaluation)
 
 
 def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Raise `SpecError` for a model without a head, or with one that gives anything but one class of several."""
-    if task(architecture).labelled is _unmeasured:
+    """Check that a model predicts one class of several, or tokens.
+
+    Raises:
+        SpecError: it has no head, or one for another task.
+    """
+    if task(architecture).labeled is _refuse_evaluation:
         raise SpecError(f"{architecture}: {NOT_MEASURED}")
     kind = getattr(config, "problem_type", None)
     if architecture.endswith("Classification") and (
@@ -173,19 +189,25 @@ def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
         )
 
 
-def model_processor(given: Any, model: PreTrainedModel, processor: Any = None) -> Any:
-    """`processor` (an image processor, a tokenizer), or else the one saved with the checkpoint that was given.
+def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:
+    """Return `processor` (an image processor or a tokenizer), or the one saved with the checkpoint if it is None.
+
+    Args:
+        source: the model as it was passed by the user: a path, a name on the Hub, or the loaded model.
+        model: the loaded model.
 
     Raises:
-        ConfigError: a loaded model, which has no processor, and none is given.
+        ConfigError: `source` is a loaded model, which has no processor, and `processor` is None.
     """
-    does = task(type(model).__name__)
-    if processor is None and isinstance(given, PreTrainedModel):
-        raise ConfigError(f"data: a loaded model has no {does.processor}; pass processor=..., or the model's path")
-    return processor or does.load(local_directory(given, "allow"), model.config)
+    model_task = task(type(model).__name__)
+    if processor is None and isinstance(source, PreTrainedModel):
+        raise ConfigError(
+            f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"
+        )
+    return processor or model_task.load(local_directory(source, "allow"), model.config)
 
 
-def model_preparer(given: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
-    """Prepares samples by `model_processor`."""
-    does = task(type(model).__name__)
-    return does.preparer(model_processor(given, model, processor), model.config)
+def model_preparer(source: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
+    """Return a function that prepares samples with the processor that `model_processor` returns."""
+    model_task = task(type(model).__name__)
+    return model_task.preparer(model_processor(source, model, processor), model.config)

@@ -1,4 +1,4 @@
-"""From texts to the tensors a language model takes, by the checkpoint's own tokenizer."""
+"""Conversion of texts to the inputs of a language model, by the tokenizer of its checkpoint."""
 
 import copy
 import zlib
@@ -15,15 +15,19 @@ from transfuse.base.batch import IGNORED_LABEL
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 
-UNLIMITED = 2**20  # tokens: what tokenizers that know no limit are cut at
-MASK_RATE = 0.15  # share of the tokens that a masked-language model has to guess (Devlin et al., 2019)
+MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
+MASK_RATE = 0.15  # share of tokens that a masked language model predicts (Devlin et al., 2019)
+TOKENIZER_PATTERNS = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*")
+
+TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
+"""A function from texts to a batch."""
 
 
 def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
-    """The tokenizer saved in `checkpoint`. Never runs code from it and never asks the Hub.
+    """Return the tokenizer saved in `checkpoint`; code in it is never run, and the Hub is not queried.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is no tokenizer, or it cannot be read.
     """
     folder = Path(checkpoint)
     if not has_tokenizer(folder):
@@ -31,143 +35,171 @@ def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        what = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {what}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
     if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
         raise CheckpointError(f"{folder}: model_max_length in tokenizer_config.json should be a number of tokens")
     return tokenizer
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer was saved in a folder."""
-    return any(any(folder.glob(name)) for name in ("tokenizer*", "vocab*", "spiece*", "sentencepiece*"))
+    """Return whether a tokenizer was saved in a folder."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_PATTERNS)
 
 
 def vocabulary(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None:
-    """Numbers of all tokens that the tokenizer saved in a folder knows; None where there is none."""
+    """Return the ids of all tokens of the tokenizer saved in a folder; None if there is no tokenizer."""
     return load_tokenizer(folder, config).get_vocab() if has_tokenizer(folder) else None
 
 
 def max_tokens(config: PreTrainedConfig) -> int | None:
-    """Most tokens that a model with this configuration takes; None: no limit. RoBERTa counts from its padding on."""
-    places = getattr(config, "max_position_embeddings", None)
-    return places - config.pad_token_id - 1 if places and config.model_type in POSITIONS_AFTER_PADDING else places
+    """Return the largest number of tokens that a model takes, or None; RoBERTa counts positions from its padding on."""
+    positions = getattr(config, "max_position_embeddings", None)
+    return (
+        positions - config.pad_token_id - 1 if positions and config.model_type in POSITIONS_AFTER_PADDING else positions
+    )
 
 
-def text_preparer(
-    tokenizer: Any, length: int | None = None, words: int | None = None
-) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """A function from texts to `input_ids` and `attention_mask` [batch, token], padded to the longest. Padding stands
-    behind the texts: in front, it would move the positions of what is read.
+def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
+    """Return a function from texts to `input_ids` and `attention_mask` [batch, token], padded at the end.
+
+    Padding at the start would move the positions of the tokens.
 
     Args:
-        length: most tokens that the model takes; what is longer is cut.
-        words: how many the model knows.
+        length: largest number of tokens that the model takes; longer texts are truncated.
+        vocab_size: number of tokens in the model's vocabulary.
 
     Raises:
-        ConfigError: the tokenizer cannot pad.
-        CheckpointError, from the function: a text has a token that the model does not know.
+        ConfigError: the tokenizer has no padding token.
+        CheckpointError: when the function is called, if texts cannot be tokenized or a token id exceeds `vocab_size`.
     """
     if tokenizer.pad_token is None:
         raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
-    most = min(length or UNLIMITED, tokenizer.model_max_length, UNLIMITED)
-    how = {"padding": True, "padding_side": "right", "truncation": True, "max_length": most, "return_tensors": "pt"}
+    settings = {
+        "padding": True,
+        "padding_side": "right",
+        "truncation": True,
+        "max_length": min(length or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH),
+        "return_tensors": "pt",
+    }
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         try:
-            found = dict(tokenizer(texts, **how))
-        except Exception as error:  # a tokenizer has as many ways to fail as there are settings in its files
-            what = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"the tokenizer cannot prepare texts: {what}") from error
-        if not found["input_ids"].numel():  # empty texts: they are all padding, as they are beside longer ones
+            batch = dict(tokenizer(texts, **settings))
+        except Exception as error:  # settings in a tokenizer's files can cause any error
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+        if not batch["input_ids"].numel():  # empty texts are all padding, as they are beside longer ones
             padding = torch.full((len(texts), 1), tokenizer.pad_token_id)
-            found = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in found}
-        if words is not None and found["input_ids"].max() >= words:
+            batch = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in batch}
+        if vocab_size is not None and batch["input_ids"].max() >= vocab_size:
             raise CheckpointError(
-                f"the tokenizer gives token {int(found['input_ids'].max())}, the model knows {words}; they do not"
+                f"the tokenizer gives token {int(batch['input_ids'].max())}, the model knows {vocab_size}; they do not"
                 " belong together"
             )
-        return found
+        return batch
 
     return prepare
 
 
 def masked_preparer(
-    tokenizer: Any, length: int | None = None, round_: Callable[[], int] = lambda: 0, words: int | None = None
-) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """Mask tokens as in BERT's training, and add `labels` [batch, token]: the masked ones, else `IGNORED_LABEL`.
+    tokenizer: Any,
+    length: int | None = None,
+    epoch: Callable[[], int] = lambda: 0,
+    vocab_size: int | None = None,
+) -> TextPreparer:
+    """Return a function that masks tokens as in BERT's training and adds `labels` [batch, token].
 
-    What is hidden of a text depends on it and on the round alone: every model is asked the same, in whatever batches.
+    Labels are the original ids of masked tokens, `IGNORED_LABEL` elsewhere. The mask of a text depends on the text and
+    the epoch only, so that all models predict the same tokens in any batches.
 
     Args:
-        round_: which round it is; in the next epoch of a training, other words are hidden.
+        length: largest number of tokens that the model takes; longer texts are truncated.
+        epoch: returns the current epoch of training; each epoch masks other tokens.
+        vocab_size: number of tokens in the model's vocabulary.
 
     Raises:
-        ConfigError: the tokenizer has no mask token.
+        ConfigError: the tokenizer has no mask token, or no padding token.
     """
     if tokenizer.mask_token is None:
         raise ConfigError("a masked-language model needs a tokenizer with a mask token; this one has none")
-    plain = text_preparer(tokenizer, length, words)
+    tokenize = text_preparer(tokenizer, length, vocab_size)
     special = torch.tensor(tokenizer.all_special_ids)
 
+    def mask_row(text: str, row: Int[Tensor, " token"], count: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{epoch()} {text}".encode()))
+        # Random numbers are drawn for the text without its padding, so that longer texts beside it change nothing.
+        masked, labels = mask_tokens(row[:count], special, tokenizer.mask_token_id, len(tokenizer), generator)
+        padding = row[count:]
+        return torch.cat([masked, padding]), torch.cat([labels, torch.full_like(padding, IGNORED_LABEL)])
+
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs, rows = plain(texts), []
-        for text, ids, mask in zip(texts, inputs["input_ids"], inputs["attention_mask"], strict=True):
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{round_()} {text}".encode()))
-            own = ids[: int(mask.sum())]  # what is drawn for a text must not depend on longer ones beside it
-            shown, labels = mask_tokens(own, special, tokenizer.mask_token_id, len(tokenizer), generator)
-            rest = torch.full_like(ids[len(own) :], IGNORED_LABEL)
-            rows.append((torch.cat([shown, ids[len(own) :]]), torch.cat([labels, rest])))
-        ids, labels = (torch.stack(each) for each in zip(*rows, strict=True))
-        return inputs | {"input_ids": ids, "labels": labels}
+        inputs = tokenize(texts)
+        counts = inputs["attention_mask"].sum(1).tolist()
+        rows = [mask_row(text, row, count) for text, row, count in zip(texts, inputs["input_ids"], counts, strict=True)]
+        masked, labels = zip(*rows, strict=True)
+        return inputs | {"input_ids": torch.stack(masked), "labels": torch.stack(labels)}
 
     return prepare
 
 
-def causal_preparer(
-    tokenizer: Any, length: int | None = None, words: int | None = None
-) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """Texts with `labels` [batch, token]: of every token the one after it, `IGNORED_LABEL` of the last and of padding.
+def causal_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
+    """Return a function that adds `labels` [batch, token]: the next token, or `IGNORED_LABEL` at the end of a text.
 
-    A tokenizer without a padding token pads with its last one; padding stands at the end, where no token sees it. The
-    tokenizer itself stays as it is.
+    A tokenizer without a padding token pads with its end-of-text token; a causal model sees no padding at the end. The
+    tokenizer itself is not changed. Arguments are those of `text_preparer`.
     """
     if tokenizer.pad_token is None:
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.eos_token
-    plain = text_preparer(tokenizer, length, words)
+    tokenize = text_preparer(tokenizer, length, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = plain(texts)
+        inputs = tokenize(texts)
         following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED_LABEL)[:, 1:]
         return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=IGNORED_LABEL)}
 
     return prepare
 
 
-def paired_preparer(tokenizer: Any, start: int, words: int | None = None) -> Callable[[list[Any]], dict[str, Tensor]]:
-    """Texts for an encoder, and the same behind the `start` token as `decoder_input_ids`: unlabelled samples."""
-    plain = text_preparer(tokenizer, None, words)
+def paired_preparer(tokenizer: Any, start: int, vocab_size: int | None = None) -> TextPreparer:
+    """Return a function that gives texts to an encoder, and to its decoder as `decoder_input_ids`, without labels.
+
+    Args:
+        start: id of the token that the decoder starts with.
+        vocab_size: number of tokens in the model's vocabulary.
+    """
+    tokenize = text_preparer(tokenizer, None, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = plain(texts)
-        behind = torch.nn.functional.pad(inputs["input_ids"][:, :-1], (1, 0), value=start)
-        return inputs | {"decoder_input_ids": behind}
+        inputs = tokenize(texts)
+        shifted = torch.nn.functional.pad(inputs["input_ids"][:, :-1], (1, 0), value=start)
+        return inputs | {"decoder_input_ids": shifted}
 
     return prepare
 
 
 def mask_tokens(
-    ids: Int[Tensor, "*batch token"], special: Int[Tensor, " kind"], mask: int, words: int, generator: torch.Generator
+    ids: Int[Tensor, "*batch token"],
+    special: Int[Tensor, " kind"],
+    mask: int,
+    vocab_size: int,
+    generator: torch.Generator,
 ) -> tuple[Int[Tensor, "*batch token"], Int[Tensor, "*batch token"]]:
-    """Ids with `MASK_RATE` of the words hidden, one at least, and labels: the hidden ones, else `IGNORED_LABEL`.
+    """Mask each token with probability `MASK_RATE`, at least one per text, and return ids and labels.
 
-    Of ten hidden words, eight are shown as `mask`, one as any of all `words`, and one as it is (Devlin et al., 2019).
+    Labels are the original ids of masked tokens, `IGNORED_LABEL` elsewhere. Of the masked tokens, 80% become `mask`,
+    10% a random token and 10% stay unchanged (Devlin et al., 2019).
+
+    Args:
+        special: ids of tokens that are never masked.
+        mask: id of the mask token.
+        vocab_size: number of tokens to draw random ones from.
     """
     chance = torch.rand(ids.shape, generator=generator).masked_fill(torch.isin(ids, special), 2.0)
     least = chance.amin(-1, keepdim=True)
-    chosen = (chance < MASK_RATE) | ((chance == least) & (least <= 1))
-    fate = torch.rand(ids.shape, generator=generator)
-    other = torch.randint(words, ids.shape, generator=generator)
-    shown = torch.where(fate < 0.8, mask, torch.where(fate < 0.9, other, ids))
-    return torch.where(chosen, shown, ids), torch.where(chosen, ids, IGNORED_LABEL)
+    masked = (chance < MASK_RATE) | ((chance == least) & (least <= 1))
+    replacement = torch.rand(ids.shape, generator=generator)
+    random_ids = torch.randint(vocab_size, ids.shape, generator=generator)
+    replaced = torch.where(replacement < 0.8, mask, torch.where(replacement < 0.9, random_ids, ids))
+    return torch.where(masked, replaced, ids), torch.where(masked, ids, IGNORED_LABEL)

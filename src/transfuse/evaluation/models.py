@@ -61,7 +61,7 @@ def evaluate_models(
         check_measurable(model.config, type(model).__name__)
     tasks = [task(type(model).__name__) for model in empty]
     rows = data if isinstance(data, Samples) else load_samples(data)
-    samples = [each.labelled(rows).take(limit, chosen.seed) for each in tasks]
+    samples = [each.labeled(rows).take(limit, chosen.seed) for each in tasks]
     device = chosen.torch_device()
     largest = max(model.num_parameters() for model in empty)
     check_free_memory(2 * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored, and in float32

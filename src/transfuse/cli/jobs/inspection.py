@@ -63,7 +63,7 @@ def ready(
     """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
     options.torch_device()
     kind, *_ = inspect(models, options, fusible)
-    samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
+    samples = task(kind).labeled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in models]
     rows_of_words(models, loaded, "same")

@@ -123,7 +123,7 @@ def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Op
     if data is None:
         return None
     try:
-        samples = task(kind).labelled(load_samples(data)).take(limit, options.seed)
+        samples = task(kind).labeled(load_samples(data)).take(limit, options.seed)
     except (DataError, SpecError):
         return None
     return with_model_ids(read_config(local_directory(anchor, "allow")), samples)
