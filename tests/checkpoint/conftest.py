@@ -1,4 +1,4 @@
-"""Checkpoints are read without a network; there is one to damage."""
+"""Checkpoints are read without a network; there is one to damage, and an old output to replace."""
 
 import shutil
 from pathlib import Path
@@ -24,3 +24,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def vit(saved: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     return Path(shutil.copytree(saved, tmp_path / "vit"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An old output."""
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "config.json").write_text('{"model_type": "old"}')
+    (path / "model.safetensors").write_text("old weights")
+    return path
