@@ -50,18 +50,29 @@ def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str
         (LlamaConfig, {}, {"tie_word_embeddings": True}, "tie_word_embeddings"),
         (LlamaConfig, {}, {"rope_theta": 5e5}, "rope_parameters.rope_theta"),
         (LlamaConfig, {"rope_parameters": LINEAR}, {"rope_theta": 500000}, "rope_parameters.rope_type"),
-        (LlamaConfig, {"rope_parameters": YARN}, {"rope_parameters": YARN | {"beta_fast": 16}},
-         "rope_parameters.beta_fast"),
-        (LlamaConfig, {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
-         {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 4096},
-         "max_position_embeddings"),
+        (
+            LlamaConfig,
+            {"rope_parameters": YARN},
+            {"rope_parameters": YARN | {"beta_fast": 16}},
+            "rope_parameters.beta_fast",
+        ),
+        (
+            LlamaConfig,
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 4096},
+            "max_position_embeddings",
+        ),
         (LlamaConfig, {}, {"is_causal": False}, "is_causal"),  # a field that the class does not declare
         (LlamaConfig, {}, {"token_classification_bias": False}, "token_classification_bias"),
         (GPTNeoXConfig, {}, {"rotary_pct": 0.5}, "rope_parameters.partial_rotary_factor"),
         (GPTNeoXConfig, {}, {"use_parallel_residual": False}, "use_parallel_residual"),
         (MistralConfig, {}, {"sliding_window": None}, "sliding_window"),
-        (Qwen2Config, {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 1},
-         {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 2}, "layer_types"),
+        (
+            Qwen2Config,
+            {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 1},
+            {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 2},
+            "layer_types",
+        ),
         (Gemma2Config, {}, {"attn_logit_softcapping": None}, "attn_logit_softcapping"),
         (Gemma2Config, {}, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         (Gemma3TextConfig, {}, {"rope_local_base_freq": 5e4}, "rope_parameters.sliding_attention.rope_theta"),
@@ -87,7 +98,7 @@ def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str
         (CLIPConfig, {}, {"text_config": {"eos_token_id": 2}}, "text_config.eos_token_id"),
         (CLIPConfig, {}, {"vision_config": {"hidden_act": "gelu"}}, "vision_config.hidden_act"),
     ],
-)  # fmt: skip
+)
 def test_what_must_agree(make, ours, theirs, field):
     """Among them what few inputs show: windows, softcaps, pooling, tokens, fields that classes do not declare."""
     found = refusals(make(**ours), make(**theirs))
@@ -104,8 +115,11 @@ def test_what_must_agree(make, ours, theirs, field):
         (LlamaConfig, {"hidden_size": 64, "num_attention_heads": 4}, {"intermediate_size": 96, "vocab_size": 9}),
         (LlamaConfig, {"max_position_embeddings": 4096}, {}),
         (LlamaConfig, {"hidden_act": "silu"}, {"hidden_act": "swish"}),
-        (LlamaConfig, {"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2}},
-         {"rope_parameters": LINEAR}),
+        (
+            LlamaConfig,
+            {"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2}},
+            {"rope_parameters": LINEAR},
+        ),
         (LlamaConfig, {"rope_parameters": {"rope_theta": 10000, "rope_type": "default", "factor": 3}}, {}),
         (LlamaConfig, {"rope_parameters": YARN}, {"rope_parameters": YARN | {"beta_fast": 32, "mscale": None}}),
         (GPTNeoXConfig, {"rotary_pct": 0.25, "rotary_emb_base": 10000}, {}),
@@ -118,7 +132,7 @@ def test_what_must_agree(make, ours, theirs, field):
         (T5Config, {"feed_forward_proj": "gated-gelu"}, {"feed_forward_proj": "gated-gelu_new"}),
         (CLIPConfig, {}, {"text_config": {"pad_token_id": 3, "note": 1}, "logit_scale_init_value": 1.0}),
     ],
-)  # fmt: skip
+)
 def test_what_may_differ(make, ours, theirs):
     assert refusals(make(**ours), make(**theirs)) == []
 

@@ -38,8 +38,13 @@ PATTERNS = (["sliding_attention"] * 2, ["full_attention"] * 2)
 WORDS = ("relu", "tanh", "gated-relu", "mean", "cls")  # activations and ways to pool
 SHARED = ("modeling_layers", "masking_utils", "modeling_rope_utils", "integrations.sdpa_attention")
 READS = re.compile(r"config\.(\w+)|getattr\((?:self\.)?config, \"(\w+)\"")
-PREDICTED = ("logits_mup_width_multiplier", "unpadded_vocab_size", "mtp_hidden_states_first", "chain_hidden_post_norm",
-             "num_mtp_layers")  # of models that predict several tokens at once  # fmt: skip
+PREDICTED = (
+    "logits_mup_width_multiplier",
+    "unpadded_vocab_size",
+    "mtp_hidden_states_first",
+    "chain_hidden_post_norm",
+    "num_mtp_layers",
+)  # of models that predict several tokens at once
 
 
 def words(config: PretrainedConfig, architecture: str) -> dict[str, Tensor]:

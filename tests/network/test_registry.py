@@ -111,7 +111,7 @@ def test_files_that_teach_nothing(text, told, tmp_path: Path) -> None:
         load_families(str(tmp_path / "other.py"))
 
 
-@pytest.mark.parametrize(("given", "told"), [(None, "no Spec"), ("raise", "AttributeError")])
+@pytest.mark.parametrize(("given", "told"), [(None, "not a Spec"), ("raise", "AttributeError")])
 def test_a_declaration_that_fails(given, told, monkeypatch):
     monkeypatch.setitem(FAMILIES, "ViTModel", lambda config: config.nowhere if given else None)
     with pytest.raises(SpecError, match=told):
@@ -143,6 +143,7 @@ def test_a_class_of_transformers_may_be_declared_anew(monkeypatch):
 
 
 def test_declared_families_are_true_of_their_models():
-    config = ViTConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, image_size=8,
-                       patch_size=4)  # fmt: skip
+    config = ViTConfig(
+        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, image_size=8, patch_size=4
+    )
     assert transfuse.check_declaration(ViTForImageClassification(config)) < 1e-9

@@ -69,7 +69,7 @@ def test_units_that_all_look_the_same_are_spread_evenly():
     assert solve.entropic_with_support(3.0)(torch.ones(8, 8)).map.support() == pytest.approx(8)
 
 
-def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():
+def test_centered_procrustes_recovers_a_rotation_that_fixes_the_ones():
     x = torch.randn(40, 8, dtype=torch.float64)
     x = x - x.mean(1, keepdim=True)
     basis = torch.linalg.qr(torch.cat([torch.ones(8, 1), torch.randn(8, 7)], 1).double())[0][:, 1:]
@@ -80,7 +80,7 @@ def test_centred_procrustes_recovers_a_rotation_that_fixes_the_ones():
     assert torch.allclose(found.sum(0), torch.ones(8, dtype=torch.float64))
 
 
-def test_centred_procrustes_of_nothing_is_still_centred():
+def test_centered_procrustes_of_nothing_is_still_centered():
     found = solve.centered_procrustes(torch.zeros(5, 5, dtype=torch.float64)).forward
     assert torch.allclose(found.sum(0), torch.ones(5, dtype=torch.float64))
     assert torch.allclose(found @ found.T, torch.eye(5, dtype=torch.float64))

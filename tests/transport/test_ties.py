@@ -76,9 +76,10 @@ def test_costs_of_any_size_give_the_same_plans(factor: float) -> None:
     square, wide = random_cost(16, 16), random_cost(10, 16)
     assert torch.equal(shares(solve.exact(square)), shares(solve.exact(square * factor)))
     for solver, scaled, cost in (
-        (solve.emd, solve.emd, wide), (solve.entropic(0.08), solve.entropic(0.08 * factor), square),
+        (solve.emd, solve.emd, wide),
+        (solve.entropic(0.08), solve.entropic(0.08 * factor), square),
         (solve.entropic_with_support(4.0), solve.entropic_with_support(4.0), square),
-    ):  # fmt: skip
+    ):
         assert torch.allclose(shares(solver(cost)), shares(scaled(cost * factor)), atol=1e-4)
 
 

@@ -28,9 +28,10 @@ SAME_HEADS = (
     "key-value heads, rotary channels and experts are matched one to one: give models with equal numbers of them"
 )
 SAME_WIDTHS = (
-    "{method} alignment needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"
+    "{method} needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"
     " experts), or give models of the same configuration"
 )
+METHODS = {"none": "a plain average", "exact": "exact alignment"}
 NOTES = {"num_labels": "num_labels (the number of classes in id2label)"}
 MAX_VALUE_LENGTH = 80  # characters of a value that a message shows
 
@@ -98,9 +99,9 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         shapes = _shapes(anchor_spec, source_spec, tensor)
         if len(anchor_spaces) != len(source_spaces):
             raise pair.refusal(partial(_space_count, tensor), shapes, SAME_HEADS)
-        for index, (ours, theirs) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
-            if ours.units != theirs.units and not ours.free:
-                advice = SAME_HEADS if ours.within else SAME_MEANING
+        for index, (space, source_space) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
+            if space.units != source_space.units and not space.free:
+                advice = SAME_HEADS if space.within else SAME_MEANING
                 raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
 
@@ -111,14 +112,14 @@ def check_same_widths(anchor: Network, source: Network, method: str) -> None:
         if source_spaces[name].units != space.units:
             pair = _Pair.of(anchor, source, unfused)
             shapes = _shapes(anchor.spec, source.spec, _tensor_with(anchor.spec, name))
-            raise pair.refusal(_free_units, shapes, SAME_WIDTHS.format(method=method))
+            raise pair.refusal(_free_units, shapes, SAME_WIDTHS.format(method=METHODS.get(method, method)))
 
 
 def check_same_nested(anchor: Network, source: Network, prepare: Callable[[Spec], Spec]) -> None:
-    """Check spaces that contain other spaces, whose units are matched one to one: both networks need as many of them.
+    """Check that spaces which contain other spaces have equally many units, since these are matched one to one.
 
     Args:
-        prepare: makes the declaration that the alignment uses from that of a network.
+        prepare: converts the declaration of a network to the one that the alignment uses.
 
     Raises:
         SpecError: the number of heads, rotary channels or experts differs.
@@ -129,11 +130,11 @@ def check_same_nested(anchor: Network, source: Network, prepare: Callable[[Spec]
     for name, space in anchor_spec.spaces().items():
         anchor_levels = (*space.ancestors(), space)
         source_levels = (*source_spaces[name].ancestors(), source_spaces[name])
-        for ours, theirs in zip(anchor_levels, source_levels, strict=True):
-            if space.within and ours.units != theirs.units:
+        for level, source_level in zip(anchor_levels, source_levels, strict=True):
+            if space.within and level.units != source_level.units:
                 pair = _Pair.of(anchor, source, lambda spec: prepare(unfused(spec)))
                 shapes = _shapes(anchor_spec, source_spec, _tensor_with(anchor_spec, name))
-                raise pair.refusal(partial(_units_of, ours.name), shapes, SAME_HEADS)
+                raise pair.refusal(partial(_units_of, level.name), shapes, SAME_HEADS)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class _Pair:
 
     Attributes:
         name: what to call the source in messages.
-        prepare: makes the declaration to compare from the one as stored.
+        prepare: converts a declaration to the one that is compared.
     """
 
     anchor: PretrainedConfig
@@ -208,5 +209,5 @@ def _tensor_with(spec: Spec, name: str) -> str:
 
 
 def _shapes(anchor: Spec, source: Spec, tensor: str) -> str:
-    ours, theirs = (tuple(axis.size for axis in spec.tensors()[tensor]) for spec in (anchor, source))
-    return f"tensor {tensor} has shape {theirs}, the anchor's is {ours}"
+    anchor_shape, source_shape = (tuple(axis.size for axis in spec.tensors()[tensor]) for spec in (anchor, source))
+    return f"tensor {tensor} has shape {source_shape}, the anchor's is {anchor_shape}"

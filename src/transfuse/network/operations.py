@@ -72,7 +72,7 @@ class Norm:
     """A norm over `space`, with a gain.
 
     Attributes:
-        centres: whether it takes the mean away first (LayerNorm) or not (RMSNorm).
+        centers: whether it subtracts the mean first (LayerNorm) or not (RMSNorm).
         offset: gain minus stored gain, which is 1 in Gemma.
         is_output: whether its output is also an output of the network, so that its gain cannot be folded.
     """

@@ -45,10 +45,6 @@ class Map(ABC):
         For a signed map these are its squared entries, which sum to one for a rotation.
         """
 
-    def materialized(self) -> "Map":
-        """Return the map itself, in memory, wherever it is stored."""
-        return self
-
     @property
     def units(self) -> tuple[int, int]:
         """Return the number of source units and of target units."""

@@ -53,7 +53,9 @@ def emd(cost: Float[Tensor, "source target"]) -> Match:
     ground = (cost / magnitude(cost)).double().cpu().numpy()  # its tolerances are absolute
     plan, info = ot.emd(_uniform(source), _uniform(target), ground, numItermax=10_000_000, log=True)
     if info["warning"]:
-        raise TransfuseError(f"exact transport of {source} x {target} units did not finish: {info['warning']}")
+        raise TransfuseError(
+            f"exact transport of {source} x {target} units did not finish: {info['warning']}; choose --flow.plan soft"
+        )
     return _match(torch.from_numpy(plan).to(cost.device), cost)
 
 
@@ -153,8 +155,8 @@ def _converged(coupling: Coupling, regularization: float) -> Coupling:
     if not coupling.error <= MAX_MARGINAL_ERROR:  # also if the error is not a number
         raise TransfuseError(
             f"entropic transport of {' x '.join(map(str, coupling.plan.shape))} units did not converge at"
-            f" regularization {regularization:.3g} (the marginals are off by {coupling.error:.1e}); raise the"
-            " regularization or use exact plans"
+            f" regularization {regularization:.3g} (the marginals are off by {coupling.error:.1e}); raise"
+            " --flow.regularization or choose --flow.plan hard"
         )
     return coupling
 

@@ -1,4 +1,4 @@
-"""Which declaration belongs to which checkpoint."""
+"""The declarations of all supported architectures, by the name of the transformers class."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -33,29 +33,29 @@ FAMILIES: dict[str, Family] = {
 
 
 def declare(config: PretrainedConfig, architecture: str) -> Spec:
-    """The declaration of a checkpoint, by the name of its transformers class.
+    """Return the declaration of a checkpoint, by the name of its transformers class.
 
     Raises:
-        SpecError: no family declares this class; names the ones that are near, and what to write.
+        SpecError: no family declares this class, or its declaration fails.
     """
     if architecture not in FAMILIES:
-        same = [name for name in FAMILIES if name.startswith(_stem(architecture))]
-        near = same or get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
+        same_stem = [name for name in FAMILIES if name.startswith(_stem(architecture))]
+        similar = same_stem or get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
         raise SpecError(
-            f"{architecture} (model type {config.model_type}) has no declaration; near are {', '.join(near[:5])}."
-            " Declare it in a file of your own (docs/adding-a-family.md) and pass --spec FILE"
+            f"{architecture} (model type {config.model_type}) is not supported; supported are classes such as"
+            f" {', '.join(similar[:5])}. Declare yours in a file (docs/adding-a-family.md) and pass --spec FILE"
         )
     try:
-        found = FAMILIES[architecture](config)
+        spec = FAMILIES[architecture](config)
     except TransfuseError:
         raise
-    except Exception as error:  # a declaration may be a user's, and any configuration may lack a value
+    except Exception as error:  # declarations of users may raise anything, and a configuration may lack a value
         raise SpecError(f"{architecture}: its declaration fails with {type(error).__name__}: {error}") from error
-    if not isinstance(found, Spec):
-        raise SpecError(f"{architecture}: its declaration gives {found!r}, no Spec; end it with return s.build()")
-    return found
+    if not isinstance(spec, Spec):
+        raise SpecError(f"{architecture}: its declaration returns {spec!r}, not a Spec; end it with return s.build()")
+    return spec
 
 
 def _stem(architecture: str) -> str:
-    """`Llama` of `LlamaForX`."""
+    """Return the common start of the names of related classes: `Llama` for `LlamaForX`."""
     return architecture.partition("For")[0].removesuffix("Model") or architecture

@@ -16,7 +16,7 @@ def image_classifier(config: Config) -> Spec:
 
 
 def model(config: Config) -> Spec:
-    """BeitModel: its output is the stream, before the norm of the pooler if there is one."""
+    """BeitModel: its output is the stream, in front of the norm of the pooler if there is one."""
     s = Builder("beit")
     _last_norm(s, config, "", _trunk(s, config, ""))
     return s.build()
@@ -31,22 +31,25 @@ def _last_norm(s: Builder, config: Config, p: str, x: Space) -> Normed:
 
 
 def _trunk(s: Builder, config: Config, p: str) -> Space:
-    width, heads = config.hidden_size, config.num_attention_heads
+    width = config.hidden_size
+    heads = config.num_attention_heads
     x = patches(s, config, f"{p}embeddings.", ("cls_token",), config.use_absolute_position_embeddings)
     if config.use_mask_token:
         one = s.fixed("one", 1)
         s.table(f"{p}embeddings.mask_token", (one, one), s.free("patch", width))
-    (high, wide), (rows, columns) = pair(config.image_size), pair(config.patch_size)
+    high, wide = pair(config.image_size)
+    rows, columns = pair(config.patch_size)
     distance = s.fixed("distance", (2 * (high // rows) - 1) * (2 * (wide // columns) - 1) + 3)
     shared = None
-    if config.use_shared_relative_position_bias:  # one bias for all layers: their heads move together
+    if config.use_shared_relative_position_bias:  # heads of all layers share a bias, so they are permuted together
         shared = s.free("head", heads)
         s.parameter(f"{p}shared_position_bias.relative_position_bias_table", distance, shared)
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         head = shared or s.free(f"{i}.head", heads)
         axes = attention_with_heads(s, i, head, width // heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
 
         s.part = "attention"
         h = s.norm(f"{block}.layernorm_before", x)

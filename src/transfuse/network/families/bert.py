@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019), XLM-R: post-norm, so the stream carries the norms' gains."""
+"""BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019) and XLM-R: post-norm, so gains of norms scale the stream."""
 
 from collections.abc import Callable
 
@@ -34,19 +34,20 @@ def roberta_masked_language_model(config: Config) -> Spec:
 def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
     s = Builder(prefix)
     vocabulary = s.fixed("vocabulary", config.vocab_size)
-    word = s.free("word", config.hidden_size)
-    x = _encoder(s, config, f"{prefix}.", vocabulary, word)
-    masked_head(s, config, x, vocabulary, word, (*transform, decoder), ("bias", "bias", None))
+    token = s.free("token", config.hidden_size)
+    x = _encoder(s, config, f"{prefix}.", vocabulary, token)
+    masked_head(s, config, x, vocabulary, token, (*transform, decoder), ("bias", "bias", None))
     s.part = "head"
-    for name in biases:  # one number under two names
+    for name in biases:  # two names of one parameter
         s.table(name, (), vocabulary)
     return s.build()
 
 
 def _trunk(config: Config, prefix: str, family: str, *, first_token: bool = False) -> tuple[Builder, Space]:
     s = Builder(family)
-    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", config.hidden_size)
-    return s, _encoder(s, config, prefix, vocabulary, word, first_token=first_token)
+    vocabulary = s.fixed("vocabulary", config.vocab_size)
+    token = s.free("token", config.hidden_size)
+    return s, _encoder(s, config, prefix, vocabulary, token, first_token=first_token)
 
 
 def sequence_classifier(config: Config) -> Spec:
@@ -65,7 +66,7 @@ def roberta_sequence_classifier(config: Config) -> Spec:
 
 
 def token_classifier(prefix: str, name: str = "classifier") -> Callable[[Config], Spec]:
-    """BertForTokenClassification, BertForQuestionAnswering and their like: scores for every token."""
+    """BertForTokenClassification, BertForQuestionAnswering and similar classes: logits for every token."""
 
     def declare(config: Config) -> Spec:
         s, x = _trunk(config, f"{prefix}.", prefix)
@@ -105,23 +106,31 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
 }
 
 
-def _encoder(s: Builder, config: Config, p: str, vocabulary: Space, word: Space, *, first_token: bool = False) -> Space:
-    """From words to the stream behind the last block. `first_token`: of its output, only the first token is read."""
-    width, heads = config.hidden_size, config.num_attention_heads
+def _encoder(
+    s: Builder, config: Config, p: str, vocabulary: Space, token: Space, *, first_token: bool = False
+) -> Space:
+    """Declare everything from tokens to the stream behind the last block.
+
+    Args:
+        first_token: whether only the first token of the output is read.
+    """
+    width = config.hidden_size
+    heads = config.num_attention_heads
     s.tokens = Tokens(1)
 
     s.part = "embeddings"
     position = s.free("position", width)
-    s.embedding(f"{p}embeddings.word_embeddings", vocabulary, word)
-    s.embedding(f"{p}embeddings.token_type_embeddings", s.fixed("type", config.type_vocab_size), word)
-    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("place", config.max_position_embeddings), position)
-    x = s.join("embed", position, word)
+    s.embedding(f"{p}embeddings.word_embeddings", vocabulary, token)
+    s.embedding(f"{p}embeddings.token_type_embeddings", s.fixed("type", config.type_vocab_size), token)
+    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("position_id", config.max_position_embeddings), position)
+    x = s.join("embed", position, token)
     s.post_norm(f"{p}embeddings.LayerNorm", x)
 
     for i in range(config.num_hidden_layers):
         block = f"{p}encoder.layer.{i}"
         axes = attention(s, i, heads, width // heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
 
         s.part = "attention"
         s.linear(f"{block}.attention.self.query", x, axes.q)

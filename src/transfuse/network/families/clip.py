@@ -1,6 +1,6 @@
-"""CLIP (Radford et al., 2021): two towers of pre-norm blocks and one space that both project into.
+"""CLIP (Radford et al., 2021): two towers of pre-norm blocks, and a space that both project into.
 
-The vision tower's stream begins with a norm, whose gain pins its basis to permutations; the text tower's rotates.
+The stream of the vision tower begins with a norm, whose gain allows only permutations; that of the text tower rotates.
 """
 
 from transfuse.network.builder import Builder, Normed
@@ -12,7 +12,7 @@ from transfuse.network.spec import Spec
 
 
 def clip(config: Config) -> Spec:
-    """CLIPModel: what both towers project into is normed and compared, so it may be rotated."""
+    """CLIPModel: the shared space may rotate, since both projections are normalized and compared."""
     s = Builder("clip")
     shared = s.free("shared", config.projection_dim, Group.ORTHOGONAL)
     text = _text(s, config.text_config, "text_model.")
@@ -25,7 +25,7 @@ def clip(config: Config) -> Spec:
 
 
 def vision_with_projection(config: Config) -> Spec:
-    """CLIPVisionModelWithProjection: its output is in the shared space, which other towers know."""
+    """CLIPVisionModelWithProjection: the shared space is fixed, since other towers use it."""
     s = Builder("clip-vision")
     vision = _vision(s, config, "vision_model.")
     s.part = "head"
@@ -66,14 +66,15 @@ ARCHITECTURES = {
 
 
 def _vision(s: Builder, config: Config, p: str) -> Normed:
-    width, (rows, columns) = config.hidden_size, pair(config.patch_size)
+    width = config.hidden_size
+    rows, columns = pair(config.patch_size)
     grid = [size // step for size, step in zip(pair(config.image_size), (rows, columns), strict=True)]
     s.tokens = Tokens(1, *grid)
     s.part = "embeddings"
     token, patch, position = (s.free(f"vision.{name}", width) for name in ("class_token", "patch", "position"))
     s.table(f"{p}embeddings.class_embedding", (), token)
     s.linear(f"{p}embeddings.patch_embedding", pixels(s, config.num_channels, (rows, columns)), patch, bias=None)
-    s.embedding(f"{p}embeddings.position_embedding", s.fixed("place", 1 + grid[0] * grid[1]), position)
+    s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", 1 + grid[0] * grid[1]), position)
     x = s.join("vision.embed", position, s.concatenate("vision.tokens", patch, token))
     s.post_norm(f"{p}pre_layrnorm", x)
     return _blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
@@ -81,19 +82,24 @@ def _vision(s: Builder, config: Config, p: str) -> Normed:
 
 def _text(s: Builder, config: Config, p: str) -> Normed:
     s.part = "embeddings"
-    word, position = (s.free(f"text.{name}", config.hidden_size) for name in ("word", "position"))
-    s.embedding(f"{p}embeddings.token_embedding", s.fixed("vocabulary", config.vocab_size), word)
-    s.embedding(f"{p}embeddings.position_embedding", s.fixed("text.place", config.max_position_embeddings), position)
-    x = s.join("text.embed", word, position)
+    token, position = (s.free(f"text.{name}", config.hidden_size) for name in ("token", "position"))
+    s.embedding(f"{p}embeddings.token_embedding", s.fixed("vocabulary", config.vocab_size), token)
+    s.embedding(
+        f"{p}embeddings.position_embedding", s.fixed("text.position_id", config.max_position_embeddings), position
+    )
+    x = s.join("text.embed", token, position)
     return _blocks(s, config, f"{p}encoder.", "text", x, f"{p}final_layer_norm")
 
 
 def _blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
-    width, heads = config.hidden_size, config.num_attention_heads
+    width = config.hidden_size
+    heads = config.num_attention_heads
     for i in range(config.num_hidden_layers):
-        block, name = f"{p}layers.{i}", f"{tower}.{i}"
+        block = f"{p}layers.{i}"
+        name = f"{tower}.{i}"
         axes = attention(s, name, heads, width // heads)
-        attended, mlp = s.free(f"{name}.attention", width), s.free(f"{name}.mlp", width)
+        attended = s.free(f"{name}.attention", width)
+        mlp = s.free(f"{name}.mlp", width)
 
         s.part = "attention"
         h = s.norm(f"{block}.layer_norm1", x)

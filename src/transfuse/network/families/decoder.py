@@ -1,4 +1,4 @@
-"""The classes that transformers builds around every decoder, given its trunk."""
+"""The classes that transformers builds around every decoder, given the trunk of the family."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,19 +15,22 @@ MakeTrunk = Callable[[Builder, Config, str], Trunk]
 def architectures(
     stem: str, trunk: MakeTrunk, language: str = "ForCausalLM", tokens: str = "score"
 ) -> dict[str, Callable[[Config], Spec]]:
-    """Declarations by class name: language model, classifiers of sequences and tokens, question answering, bare.
+    """Return the declarations of a family by class name.
+
+    They are a language model, classifiers of sequences and of tokens, question answering and a model without a head.
 
     Args:
-        stem: what the classes' names begin with.
-        trunk: declares everything but the head; its names begin with the given prefix.
-        language: how the language model's class ends; `tokens`: what the token classifier's head is called.
+        stem: the start of the class names.
+        trunk: declares everything but the head, with names that begin with a given prefix.
+        language: the end of the class name of the language model.
+        tokens: the name of the head of the token classifier.
     """
     heads: dict[str, Callable[[Builder, Config, Trunk], None]] = {
         language: language_head,
-        "ForSequenceClassification": partial(_scores, name="score", bias=None),
-        "ForTokenClassification": partial(_scores, name=tokens),
-        "ForQuestionAnswering": partial(_scores, name="qa_outputs"),
-        "Model": _bare,
+        "ForSequenceClassification": partial(_class_head, name="score", bias=None),
+        "ForTokenClassification": partial(_class_head, name=tokens),
+        "ForQuestionAnswering": partial(_class_head, name="qa_outputs"),
+        "Model": _no_head,
     }
     return {
         f"{stem}{ending}": partial(_declare, f"{stem}{ending}", trunk, head)
@@ -40,16 +43,16 @@ def _declare(
     architecture: str, trunk: MakeTrunk, head: Callable[[Builder, Config, Trunk], None], config: Config
 ) -> Spec:
     s = Builder(config.model_type)
-    prefix = "" if head is _bare else f"{getattr(transformers, architecture).base_model_prefix}."
-    found = trunk(s, config, prefix)
+    prefix = "" if head is _no_head else f"{getattr(transformers, architecture).base_model_prefix}."
+    declared_trunk = trunk(s, config, prefix)
     s.part = "head"
-    head(s, config, found)
+    head(s, config, declared_trunk)
     return s.build()
 
 
-def _scores(s: Builder, config: Config, trunk: Trunk, name: str, bias: str | None = "bias") -> None:
+def _class_head(s: Builder, config: Config, trunk: Trunk, name: str, bias: str | None = "bias") -> None:
     linear_head(s, normed_output(s, trunk), name, config.num_labels, bias)
 
 
-def _bare(s: Builder, config: Config, trunk: Trunk) -> None:
+def _no_head(s: Builder, config: Config, trunk: Trunk) -> None:
     normed_output(s, trunk)

@@ -7,7 +7,7 @@ from transfuse.network.spec import Spec
 
 
 def image_classifier(config: Config) -> Spec:
-    """Dinov2ForImageClassification: it reads the class token beside the mean of the patches."""
+    """Dinov2ForImageClassification: the head reads the class token and the mean of the patches."""
     s = Builder("dinov2")
     h = _trunk(s, config, "dinov2.")
     s.part = "head"
@@ -33,7 +33,8 @@ def _trunk(s: Builder, config: Config, p: str) -> Normed:
     for i in range(config.num_hidden_layers):
         block = f"{p}encoder.layer.{i}"
         axes = attention(s, i, config.num_attention_heads, width // config.num_attention_heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
         bias = "bias" if config.qkv_bias else None
 
         s.part = "attention"

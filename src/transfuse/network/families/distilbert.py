@@ -1,9 +1,9 @@
-"""DistilBERT (Sanh et al., 2019): BERT's blocks under other names, without token types and pooler."""
+"""DistilBERT (Sanh et al., 2019): the blocks of BERT under other names, without token types and pooler."""
 
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head, token_embedding
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -12,14 +12,14 @@ from transfuse.network.spec import Spec
 def masked_language_model(config: Config) -> Spec:
     """DistilBertForMaskedLM."""
     s = Builder("distilbert")
-    vocabulary, word, x = _encoder(s, config, "distilbert.")
+    vocabulary, token, x = _encoder(s, config, "distilbert.")
     names = ("vocab_transform", "vocab_layer_norm", "vocab_projector")
-    masked_head(s, config, x, vocabulary, word, names, ("bias", "bias", "bias"))
+    masked_head(s, config, x, vocabulary, token, names, ("bias", "bias", "bias"))
     return s.build()
 
 
 def sequence_classifier(config: Config) -> Spec:
-    """DistilBertForSequenceClassification: a ReLU in front of the head, so its units may be scaled."""
+    """DistilBertForSequenceClassification: units in front of the head may be scaled, since they go through a ReLU."""
     s = Builder("distilbert")
     _, _, x = _encoder(s, config, "distilbert.")
     pooled = s.free("pooled", config.dim)
@@ -59,23 +59,20 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
 
 
 def _encoder(s: Builder, config: Config, p: str) -> tuple[Space, Space, Space]:
-    """The vocabulary, what its words write, and the stream behind the last block."""
-    width, heads = config.dim, config.n_heads
+    """Declare the encoder. Return the spaces of its vocabulary, of its token embeddings and of its output."""
+    width = config.dim
+    heads = config.n_heads
     s.tokens = Tokens(1)
-    s.part = "embeddings"
-    vocabulary, word, position = (
-        s.fixed("vocabulary", config.vocab_size),
-        s.free("word", width),
-        s.free("position", width),
-    )
-    s.embedding(f"{p}embeddings.word_embeddings", vocabulary, word)
-    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("place", config.max_position_embeddings), position)
-    x = s.join("embed", position, word)
+    vocabulary, token = token_embedding(s, f"{p}embeddings.word_embeddings", config, width)
+    position = s.free("position", width)
+    s.embedding(f"{p}embeddings.position_embeddings", s.fixed("position_id", config.max_position_embeddings), position)
+    x = s.join("embed", position, token)
     s.post_norm(f"{p}embeddings.LayerNorm", x)
     for i in range(config.n_layers):
         block = f"{p}transformer.layer.{i}"
         axes = attention(s, i, heads, width // heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
         s.part = "attention"
         s.linear(f"{block}.attention.q_lin", x, axes.q)
         s.linear(f"{block}.attention.k_lin", x, axes.k)
@@ -87,4 +84,4 @@ def _encoder(s: Builder, config: Config, p: str) -> tuple[Space, Space, Space]:
         feed_forward(s, i, x, config.hidden_dim, mlp, (f"{block}.ffn.lin1", f"{block}.ffn.lin2"))
         x = s.join(f"{i}.out", x, mlp)
         s.post_norm(f"{block}.output_layer_norm", x)
-    return vocabulary, word, x
+    return vocabulary, token, x

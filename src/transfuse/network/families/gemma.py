@@ -1,7 +1,8 @@
 """Gemma 2 and 3 (Gemma Team, 2024, 2025) and OLMo-2 (OLMo Team, 2024): norms at the end of each branch.
 
-Such a norm's gain writes the stream and cannot be folded away, so the stream's units are permuted and turned round, not
-rotated. Gemma stores its gains as g - 1 and norms at both ends; OLMo-2 reads the stream bare.
+The gain of such a norm scales the output of a branch and cannot be folded, so that units of the stream may be permuted
+and change sign, but not rotate. Gemma stores gains as g - 1 and also has norms in front of each branch. OLMo-2 reads
+the stream without a norm.
 """
 
 from collections.abc import Callable
@@ -9,21 +10,22 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import head_size, project, rotary_heads, transform
-from transfuse.network.families.parts import Attention, Config, Trunk, normed_attention
-from transfuse.network.space import Space
+from transfuse.network.families.parts import Attention, Config, Trunk, normed_attention, token_embedding
 
 Queries = Callable[[Builder, Config, int, str], Attention]
 
 
 def gemma(queries: Queries) -> decoder.MakeTrunk:
-    """A trunk with an RMSNorm at both ends of every branch."""
+    """Return a trunk with an RMSNorm at both ends of every branch."""
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
-        vocabulary, word = _words(s, config, p)
-        x, bias = word, "bias" if config.attention_bias else None
+        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size)
+        x = token
+        bias = "bias" if config.attention_bias else None
         for i in range(config.num_hidden_layers):
             block = f"{p}layers.{i}"
-            attended, mlp = s.free(f"{i}.attention", config.hidden_size), s.free(f"{i}.mlp", config.hidden_size)
+            attended = s.free(f"{i}.attention", config.hidden_size)
+            mlp = s.free(f"{i}.mlp", config.hidden_size)
             s.part = "attention"
             h = s.rms_norm(f"{block}.input_layernorm", x, offset=1.0)
             project(s, block, h, queries(s, config, i, block), attended, bias, bias)
@@ -34,18 +36,20 @@ def gemma(queries: Queries) -> decoder.MakeTrunk:
             transform(s, config, i, block, h, mlp)
             s.post_rms_norm(f"{block}.post_feedforward_layernorm", mlp, offset=1.0)
             x = s.join(f"{i}.out", x, mlp)
-        return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}norm", axis, offset=1.0))
+        return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}norm", axis, offset=1.0))
 
     return trunk
 
 
 def olmo2(s: Builder, config: Config, p: str) -> Trunk:
-    """A trunk with an RMSNorm at the end of every branch."""
-    vocabulary, word = _words(s, config, p)
-    x, bias = word, "bias" if config.attention_bias else None
+    """Declare a trunk with an RMSNorm at the end of every branch."""
+    vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size)
+    x = token
+    bias = "bias" if config.attention_bias else None
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
-        attended, mlp = s.free(f"{i}.attention", config.hidden_size), s.free(f"{i}.mlp", config.hidden_size)
+        attended = s.free(f"{i}.attention", config.hidden_size)
+        mlp = s.free(f"{i}.mlp", config.hidden_size)
         s.part = "attention"
         axes = normed_attention(
             s,
@@ -55,7 +59,7 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
             head_size(config),
             f"{block}.self_attn.q_norm.weight",
             f"{block}.self_attn.k_norm.weight",
-            whole=True,
+            across_heads=True,
         )
         project(s, block, x, axes, attended, bias, bias)
         s.post_rms_norm(f"{block}.post_attention_layernorm", attended)
@@ -64,14 +68,7 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
         transform(s, config, i, block, x, mlp)
         s.post_rms_norm(f"{block}.post_feedforward_layernorm", mlp)
         x = s.join(f"{i}.out", x, mlp)
-    return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}norm", axis))
-
-
-def _words(s: Builder, config: Config, p: str) -> tuple[Space, Space]:
-    s.part = "embeddings"
-    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", config.hidden_size)
-    s.embedding(f"{p}embed_tokens", vocabulary, word)
-    return vocabulary, word
+    return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}norm", axis))
 
 
 def _gemma2_queries(s: Builder, config: Config, i: int, block: str) -> Attention:

@@ -2,29 +2,22 @@
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, attention
+from transfuse.network.families.parts import Config, Trunk, attention, token_embedding
 
 
 def trunk(s: Builder, config: Config, p: str) -> Trunk:
-    """Everything but the head."""
+    """Declare everything but the head."""
     width = config.n_embd
-    s.part = "embeddings"
-    vocabulary, word, position = (
-        s.fixed("vocabulary", config.vocab_size),
-        s.free("word", width),
-        s.free("position", width),
-    )
-    s.embedding(f"{p}wte", vocabulary, word)
-    s.embedding(f"{p}wpe", s.fixed("place", config.n_positions), position)
-    x = s.join("embed", word, position)
+    vocabulary, token = token_embedding(s, f"{p}wte", config, width)
+    position = s.free("position", width)
+    s.embedding(f"{p}wpe", s.fixed("position_id", config.n_positions), position)
+    x = s.join("embed", token, position)
     for i in range(config.n_layer):
         block = f"{p}h.{i}"
         axes = attention(s, i, config.n_head, width // config.n_head)
-        attended, mlp, hidden = (
-            s.free(f"{i}.attention", width),
-            s.free(f"{i}.mlp", width),
-            s.free(f"{i}.hidden", config.n_inner or 4 * width),
-        )
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
+        hidden = s.free(f"{i}.hidden", config.n_inner or 4 * width)
 
         s.part = "attention"
         h = s.norm(f"{block}.ln_1", x)
@@ -37,7 +30,7 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
         s.linear(f"{block}.mlp.c_fc", h, hidden, transposed=True)
         s.linear(f"{block}.mlp.c_proj", hidden, mlp, transposed=True)
         x = s.join(f"{i}.out", x, mlp)
-    return Trunk(vocabulary, word, x, lambda axis: s.norm(f"{p}ln_f", axis))
+    return Trunk(vocabulary, token, x, lambda axis: s.norm(f"{p}ln_f", axis))
 
 
 ARCHITECTURES = decoder.architectures("GPT2", trunk, "LMHeadModel", "classifier")

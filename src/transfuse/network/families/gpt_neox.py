@@ -1,29 +1,31 @@
-"""GPT-NeoX and Pythia (Biderman et al., 2023): queries, keys and values fused head by head, partly rotary, two branches
-that both read the same stream."""
+"""GPT-NeoX and Pythia (Biderman et al., 2023).
+
+Queries, keys and values are fused head by head, positions are partly rotary, and both branches read the same stream.
+"""
 
 from functools import reduce
 from operator import add
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped_attention
+from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped_attention, token_embedding
 from transfuse.network.space import Axis, Product
 
 
 def trunk(s: Builder, config: Config, p: str) -> Trunk:
-    """Everything but the head."""
-    width, heads = config.hidden_size, config.num_attention_heads
+    """Declare everything but the head."""
+    width = config.hidden_size
+    heads = config.num_attention_heads
     size = width // heads
     rotary = int(size * config.rope_parameters["partial_rotary_factor"])
     bias = "bias" if config.attention_bias else None
-    s.part = "embeddings"
-    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
-    s.embedding(f"{p}embed_in", vocabulary, word)
-    x = word
+    vocabulary, token = token_embedding(s, f"{p}embed_in", config, width)
+    x = token
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         axes = grouped_attention(s, i, heads, heads, size, rotary)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
 
         s.part = "attention"
         h = s.norm(f"{block}.input_layernorm", x)
@@ -36,11 +38,11 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
         names = (f"{block}.mlp.dense_h_to_4h", f"{block}.mlp.dense_4h_to_h")
         feed_forward(s, i, h, config.intermediate_size, mlp, names)
         x = s.join(f"{i}.out", after, mlp)
-    return Trunk(vocabulary, word, x, lambda axis: s.norm(f"{p}final_layer_norm", axis))
+    return Trunk(vocabulary, token, x, lambda axis: s.norm(f"{p}final_layer_norm", axis))
 
 
 def head_major(*parts: Axis) -> Axis:
-    """`head * (q + k + v)` from `head * q`, `head * k` and `head * v`."""
+    """Return `head * (q + k + v)`, given `head * q`, `head * k` and `head * v`."""
     products = [part for part in parts if isinstance(part, Product)]
     head = products[0].factors[0]
     inner = [Product(part.factors[1:]) if len(part.factors) > 2 else part.factors[1] for part in products]

@@ -1,7 +1,7 @@
 """Llama (Touvron et al., 2023), Mistral (Jiang et al., 2023), Qwen2 (Yang et al., 2024) and Phi-3 (Abdin et al., 2024).
 
-RMSNorm, rotary positions, keys and values shared in groups, a SwiGLU; Qwen2 with biases on queries, keys and values,
-Phi-3 with fused projections.
+All have RMSNorm, rotary positions, keys and values shared in groups, and a SwiGLU. Qwen2 has biases on queries, keys
+and values; Phi-3 has fused projections.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from transfuse.network.families.parts import (
     gated_feed_forward,
     gated_units,
     grouped_attention,
+    token_embedding,
 )
 from transfuse.network.space import Space
 
@@ -24,35 +25,34 @@ Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder
 
 
 def pre_norm(attend: Branch, transform: Branch) -> decoder.MakeTrunk:
-    """A trunk of blocks with an RMSNorm in front of both branches."""
+    """Return a trunk of blocks with an RMSNorm in front of both branches."""
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
         width = config.hidden_size
-        s.part = "embeddings"
-        vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
-        s.embedding(f"{p}embed_tokens", vocabulary, word)
-        x = word
+        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, width)
+        x = token
         for i in range(config.num_hidden_layers):
             block = f"{p}layers.{i}"
-            attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+            attended = s.free(f"{i}.attention", width)
+            mlp = s.free(f"{i}.mlp", width)
             s.part = "attention"
             attend(s, config, i, block, s.rms_norm(f"{block}.input_layernorm", x), attended)
             x = s.join(f"{i}.middle", x, attended)
             s.part = "ffn"
             transform(s, config, i, block, s.rms_norm(f"{block}.post_attention_layernorm", x), mlp)
             x = s.join(f"{i}.out", x, mlp)
-        return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}norm", axis))
+        return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}norm", axis))
 
     return trunk
 
 
 def head_size(config: Config) -> int:
-    """Channels of a head, which the configuration may say or leave to the width."""
+    """Return the number of channels of a head, which defaults to the width divided by the number of heads."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
-    """Query heads in groups, all or some of their channels rotary."""
+    """Return query heads in groups, with all or some of their channels rotary."""
     size = head_size(config)
     share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
     return grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
@@ -61,7 +61,12 @@ def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
 def project(
     s: Builder, block: str, reads: Readable, axes: Attention, writes: Space, bias: str | None, out: str | None
 ) -> None:
-    """The four projections, `bias` of the first three and `out` of the last."""
+    """Declare the four projections of attention.
+
+    Args:
+        bias: the name of the bias of the first three; None: there is none.
+        out: the name of the bias of the last.
+    """
     s.linear(f"{block}.self_attn.q_proj", reads, axes.q, bias)
     s.linear(f"{block}.self_attn.k_proj", reads, axes.k, bias)
     s.linear(f"{block}.self_attn.v_proj", reads, axes.v, bias)
@@ -69,13 +74,13 @@ def project(
 
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    """Attention of Llama and Mistral."""
+    """Declare the attention of Llama and Mistral."""
     bias = "bias" if declared_setting(config, "attention_bias") else None
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
 
 
 def transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    """The SwiGLU."""
+    """Declare the SwiGLU."""
     names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
     gated_feed_forward(
         s, i, reads, config.intermediate_size, writes, names, "bias" if declared_setting(config, "mlp_bias") else None

@@ -1,6 +1,6 @@
 """ModernBERT (Warner et al., 2024): pre-norm without biases, rotary positions, GeGLU, fused projections.
 
-The words go through a norm before they enter the stream, whose gain therefore pins its basis to permutations.
+The stream begins with a norm of the token embeddings, whose gain allows only permutations.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from transfuse.network.families.parts import (
     linear_head,
     masked_head,
     normed_output,
+    token_embedding,
 )
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
@@ -27,7 +28,7 @@ def masked_language_model(config: Config) -> Spec:
     trunk = _trunk(s, config, "model.")
     biases = ("bias" if config.classifier_bias else None, _norm_bias(config), "bias" if config.decoder_bias else None)
     names = ("head.dense", "head.norm", "decoder")
-    masked_head(s, config, normed_output(s, trunk), trunk.vocabulary, trunk.word, names, biases)
+    masked_head(s, config, normed_output(s, trunk), trunk.vocabulary, trunk.token, names, biases)
     return s.build()
 
 
@@ -64,23 +65,23 @@ def _norm_bias(config: Config) -> str | None:
 
 
 def _trunk(s: Builder, config: Config, p: str) -> Trunk:
-    width, heads = config.hidden_size, config.num_attention_heads
+    width = config.hidden_size
+    heads = config.num_attention_heads
     bias, mlp_bias, norm_bias = (
         "bias" if has else None for has in (config.attention_bias, config.mlp_bias, config.norm_bias)
     )
     s.tokens = Tokens(1)
-    s.part = "embeddings"
-    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", width)
-    s.embedding(f"{p}embeddings.tok_embeddings", vocabulary, word)
-    s.post_norm(f"{p}embeddings.norm", word, norm_bias)
-    x: Space = word
+    vocabulary, token = token_embedding(s, f"{p}embeddings.tok_embeddings", config, width)
+    s.post_norm(f"{p}embeddings.norm", token, norm_bias)
+    x: Space = token
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         axes = grouped_attention(s, i, heads, heads, width // heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
 
         s.part = "attention"
-        h: Readable = s.norm(f"{block}.attn_norm", x, norm_bias) if i else x  # the first block has just been normed
+        h: Readable = s.norm(f"{block}.attn_norm", x, norm_bias) if i else x  # the embeddings are normalized already
         s.linear(f"{block}.attn.Wqkv", h, axes.q + axes.k + axes.v, bias)
         s.linear(f"{block}.attn.Wo", axes.context, attended, bias)
         x = s.join(f"{i}.middle", x, attended)
@@ -90,4 +91,4 @@ def _trunk(s: Builder, config: Config, p: str) -> Trunk:
         s.linear(f"{block}.mlp.Wi", s.norm(f"{block}.mlp_norm", x, norm_bias), gate + up, mlp_bias)
         s.linear(f"{block}.mlp.Wo", up, mlp, mlp_bias)
         x = s.join(f"{i}.out", x, mlp)
-    return Trunk(vocabulary, word, x, lambda axis: s.norm(f"{p}final_norm", axis, norm_bias))
+    return Trunk(vocabulary, token, x, lambda axis: s.norm(f"{p}final_norm", axis, norm_bias))

@@ -1,4 +1,4 @@
-"""What the declarations of several families share: attention, feed-forward networks, heads on top."""
+"""Parts that several families share: attention, feed-forward networks and heads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,13 +12,13 @@ Readable = Axis | Normed
 
 
 def declared_setting(config: Config, name: str) -> Any:
-    """Return a setting; None where the class does not declare it, so that a note in config.json means nothing."""
+    """Return a field of the configuration, or None if its class does not declare it, as for notes of a user."""
     return getattr(config, name, None) if name in {field.name for field in fields(type(config))} else None
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The axes of one attention layer: what Q, K and V write, and what the output projection reads."""
+    """The axes of an attention layer: those that Q, K and V write, and the one that the output projection reads."""
 
     q: Axis
     k: Axis
@@ -27,12 +27,12 @@ class Attention:
 
 
 def attention(s: Builder, name: object, heads: int, size: int) -> Attention:
-    """Heads whose channels meet nothing but each other: any invertible map between Q and K, and behind V."""
+    """Return heads without positions, so that any invertible map may act between Q and K, and behind V."""
     return attention_with_heads(s, name, s.free(f"{name}.head", heads), size)
 
 
 def attention_with_heads(s: Builder, name: object, head: Space, size: int) -> Attention:
-    """The same of heads that other tensors know too, or other layers."""
+    """Return attention with a given space of heads, which other tensors or layers may share."""
     qk, v = (s.free(f"{name}.{kind}", size, Group.LINEAR, within=head) for kind in ("qk", "v"))
     return Attention(head * qk, head * ~qk, head * v, head * v)
 
@@ -40,19 +40,21 @@ def attention_with_heads(s: Builder, name: object, head: Space, size: int) -> At
 def grouped_attention(
     s: Builder, name: object, heads: int, groups: int, size: int, rotary: int | None = None
 ) -> Attention:
-    """Rotary heads that share keys and values in groups.
+    """Return rotary heads that share keys and values in groups.
+
+    Rotary positions rotate each plane of two channels by its own frequency. The remaining
+    symmetries are scaled rotations of each plane, and all invertible maps of the channels without positions.
 
     Args:
-        rotary: how many channels of a head are turned by position, in two halves; None: all. They pin each plane of two
-            channels to its frequency and leave one scaled rotation of it; the others may be mixed at will.
+        rotary: the number of rotary channels of a head, stored in two halves; None: all channels.
     """
     group, query, v = _groups(s, name, heads, groups, size)
     rotary = size if rotary is None else rotary
     pair = Space(f"{name}.pair", rotary // 2, Group.FIXED, within=group)
-    turned: Axis = s.free(f"{name}.plane", 2, Group.COMPLEX, within=pair) * pair
+    rotated: Axis = s.free(f"{name}.plane", 2, Group.COMPLEX, within=pair) * pair
     if rotary < size:
-        turned = turned + s.free(f"{name}.rest", size - rotary, Group.LINEAR, within=group)
-    return Attention(query * turned, group * ~turned, group * v, query * v)
+        rotated = rotated + s.free(f"{name}.rest", size - rotary, Group.LINEAR, within=group)
+    return Attention(query * rotated, group * ~rotated, group * v, query * v)
 
 
 def normed_attention(
@@ -64,22 +66,23 @@ def normed_attention(
     q_norm: str,
     k_norm: str,
     *,
-    whole: bool = False,
+    across_heads: bool = False,
     offset: float = 0.0,
 ) -> Attention:
-    """The same behind norms of queries and keys, which leave less: a sign for each frequency of each group.
+    """Return grouped rotary heads behind norms of queries and keys, and declare the gains of these norms.
 
-    The norms' gains may still be scaled against each other, frequency by frequency.
+    A sign for each frequency of each group remains as a symmetry. The gains of both norms can also be scaled against
+    each other, frequency by frequency.
 
     Args:
-        whole: each norm is over all heads together and its gains differ by head (OLMo-2).
+        across_heads: whether each norm is over all heads together, with gains that differ by head (OLMo-2).
     """
     group, query, v = _groups(s, name, heads, groups, size)
     half = s.fixed("half", 2)
     pair = Space(f"{name}.pair", size // 2, Group.FIXED, within=group)
     sign = s.free(f"{name}.sign", 1, Group.ORTHOGONAL, within=pair)
-    turned = half * pair * sign
-    if whole:
+    rotated = half * pair * sign
+    if across_heads:
         scale = s.free(f"{name}.gain", 1, Group.LINEAR, within=pair)
         s.parameter(q_norm, query * half * pair * scale, offset=offset)
         s.parameter(k_norm, group * half * pair * ~scale, offset=offset)
@@ -88,11 +91,11 @@ def normed_attention(
         scale = s.free(f"{name}.gain", 1, Group.LINEAR, within=shared)
         s.parameter(q_norm, half * shared * scale, offset=offset)
         s.parameter(k_norm, half * shared * ~scale, offset=offset)
-    return Attention(query * turned, group * ~turned, group * v, query * v)
+    return Attention(query * rotated, group * ~rotated, group * v, query * v)
 
 
 def _groups(s: Builder, name: object, heads: int, groups: int, size: int) -> tuple[Space, Axis, Space]:
-    """Groups that share keys, the queries' heads in them, and the channels of the values."""
+    """Return the groups of heads that share keys, the query heads within them, and the channels of the values."""
     group = s.free(f"{name}.group", groups)
     query: Axis = group
     if heads > groups:
@@ -103,7 +106,7 @@ def _groups(s: Builder, name: object, heads: int, groups: int, size: int) -> tup
 def feed_forward(
     s: Builder, i: object, reads: Readable, units: int, writes: Space, names: tuple[str, str], bias: str | None = "bias"
 ) -> None:
-    """Two linear maps around an activation."""
+    """Declare two linear maps around an activation."""
     hidden = s.free(f"{i}.hidden", units)
     s.linear(names[0], reads, hidden, bias)
     s.linear(names[1], hidden, writes, bias)
@@ -118,7 +121,11 @@ def gated_feed_forward(
     names: tuple[str, str, str],
     bias: str | None = None,
 ) -> None:
-    """`down(f(gate(x)) * up(x))`: a unit may also be scaled between up and down. Names: gate, up, down."""
+    """Declare `down(f(gate(x)) * up(x))`, in which a unit can also be scaled between up and down.
+
+    Args:
+        names: of gate, up and down.
+    """
     hidden, up = gated_units(s, i, units)
     s.linear(names[0], reads, hidden, bias)
     s.linear(names[1], reads, up, bias)
@@ -126,7 +133,7 @@ def gated_feed_forward(
 
 
 def gated_units(s: Builder, i: object, units: int, within: Space | None = None) -> tuple[Axis, Axis]:
-    """The hidden units as the gate writes them, and as the other branch does."""
+    """Return the hidden units as the gate writes them, and as the other branch writes them."""
     hidden = s.free(f"{i}.hidden", units, within=within)
     return hidden, hidden * s.free(f"{i}.scale", 1, Group.LINEAR, within=hidden)
 
@@ -136,28 +143,41 @@ class Trunk:
     """A network without its head.
 
     Attributes:
-        vocabulary: what the word embedding reads; `word`: what it writes.
+        vocabulary: the space that the token embedding reads.
+        token: the space that the token embedding writes.
         out: the stream behind the last block.
-        norm: declares the last norm, over the stream or over what a tied matrix reads.
+        norm: declares the last norm, over the stream or over the input of a tied matrix.
     """
 
     vocabulary: Space
-    word: Space
+    token: Space
     out: Space
     norm: Callable[[Axis], Readable]
 
 
+def token_embedding(s: Builder, name: str, config: Config, width: int) -> tuple[Space, Space]:
+    """Declare the embedding of tokens, and return the spaces that it reads and writes: vocabulary and token."""
+    s.part = "embeddings"
+    vocabulary = s.fixed("vocabulary", config.vocab_size)
+    token = s.free("token", width)
+    s.embedding(name, vocabulary, token)
+    return vocabulary, token
+
+
 def normed_output(s: Builder, trunk: Trunk) -> Readable:
-    """The trunk's output, as a head reads it."""
+    """Declare the last norm, and return the output of the trunk behind it."""
     return trunk.norm(trunk.out)
 
 
 def language_head(s: Builder, config: Config, trunk: Trunk, name: str = "lm_head") -> None:
-    """One score per word. Tied to the embedding, the matrix writes words; what meets it on the way out reads them."""
+    """Declare one logit per token.
+
+    If the matrix is tied to the embedding, its input is the dual of the space that the embedding writes.
+    """
     s.part = "embeddings" if config.tie_word_embeddings else "head"
     if config.tie_word_embeddings:
-        trunk.norm(~trunk.word)
-        s.linear(name, ~trunk.word, trunk.vocabulary, bias=None)
+        trunk.norm(~trunk.token)
+        s.linear(name, ~trunk.token, trunk.vocabulary, bias=None)
     else:
         s.linear(name, normed_output(s, trunk), trunk.vocabulary, bias=None)
 
@@ -167,17 +187,19 @@ def masked_head(
     config: Config,
     reads: Readable,
     vocabulary: Space,
-    word: Space,
+    token: Space,
     names: tuple[str, str, str],
     biases: tuple[str | None, str | None, str | None],
 ) -> None:
-    """A linear map, a norm and one score per word. Tied, one matrix writes words; what meets it then reads them.
+    """Declare a linear map, a norm and one logit per token.
 
     Args:
-        names: of the three; `biases`: of each, if it has one.
+        token: the space that the token embedding writes.
+        names: the names of the linear map, the norm and the output matrix.
+        biases: the names of their biases; None: there is none.
     """
     tied = config.tie_word_embeddings
-    guess = word if tied else s.free("guess", word.units)
+    guess = token if tied else s.free("guess", token.units)
     read = ~guess if tied else guess
     s.part = "head"
     s.linear(names[0], reads, guess, biases[0])
@@ -187,13 +209,13 @@ def masked_head(
 
 
 def linear_head(s: Builder, reads: Readable, name: str, units: int, bias: str | None = "bias") -> None:
-    """One score per class."""
+    """Declare one logit per class."""
     s.part = "head"
     s.linear(name, reads, s.fixed("class", units), bias)
 
 
 def pooler(s: Builder, reads: Readable, name: str, width: int) -> Space:
-    """A linear map and tanh, an odd function: units may change sign."""
+    """Declare a linear map and tanh, whose units may change sign since tanh is odd."""
     pooled = s.free("pooled", width, Group.SIGNED)
     s.part = "head"
     s.linear(name, reads, pooled)

@@ -1,5 +1,7 @@
-"""Qwen3 (Yang et al., 2025): a Llama with norms of queries and keys, which leave a sign for each frequency; and the
-mixtures of experts: Mixtral (Jiang et al., 2024), Qwen3-MoE."""
+"""Qwen3 (Yang et al., 2025), a Llama with norms of queries and keys, and mixtures of experts.
+
+The mixtures are Mixtral (Jiang et al., 2024) and Qwen3-MoE.
+"""
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
@@ -10,7 +12,7 @@ from transfuse.network.space import Space
 
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    """Attention with normed queries and keys."""
+    """Declare attention with norms of queries and keys."""
     axes = normed_attention(
         s,
         i,
@@ -25,7 +27,7 @@ def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writ
 
 
 def experts(s: Builder, i: int, block: str, reads: Readable, writes: Space, count: int, units: int) -> None:
-    """Experts, each a SwiGLU, and the router that chooses among them: they may change places."""
+    """Declare experts, each a SwiGLU, and the router that chooses among them. They may be permuted."""
     expert = s.free(f"{i}.expert", count)
     gate, up = gated_units(s, i, units, within=expert)
     s.linear(f"{block}.mlp.gate", reads, expert, bias=None)

@@ -1,7 +1,8 @@
 """T5 (Raffel et al., 2020): encoder and decoder, RMSNorm, no biases, a bias for each head and distance.
 
-Both stacks begin with the same words, so they share one residual basis; all layers of a stack share one table of
-distances, so their heads move together. In the first version, behind ReLU, hidden units may be scaled.
+Both stacks share the token embeddings, and therefore the basis of the stream. All layers of a stack share a table of
+distances, so that their heads are permuted together. Hidden units of the first version may be scaled, since they go
+through a ReLU.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from transfuse.network.families.parts import (
     language_head,
     linear_head,
     normed_output,
+    token_embedding,
 )
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
@@ -79,34 +81,36 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
 
 
 def _encoder(s: Builder, config: Config, p: str) -> Trunk:
-    s.part = "embeddings"
-    vocabulary, word = s.fixed("vocabulary", config.vocab_size), s.free("word", config.d_model)
-    s.embedding(f"{p}shared", vocabulary, word)
-    x = _stack(s, config, f"{p}encoder", "encoder", config.num_layers, vocabulary, word, None)
-    return Trunk(vocabulary, word, x, lambda axis: s.rms_norm(f"{p}encoder.final_layer_norm", axis))
+    vocabulary, token = token_embedding(s, f"{p}shared", config, config.d_model)
+    x = _stack(s, config, f"{p}encoder", "encoder", config.num_layers, vocabulary, token, None)
+    return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}encoder.final_layer_norm", axis))
 
 
 def _both(s: Builder, config: Config, p: str) -> Trunk:
     encoder = _encoder(s, config, p)
     layers = config.num_decoder_layers
-    x = _stack(s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.word, normed_output(s, encoder))
-    return Trunk(encoder.vocabulary, encoder.word, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis))
+    x = _stack(
+        s, config, f"{p}decoder", "decoder", layers, encoder.vocabulary, encoder.token, normed_output(s, encoder)
+    )
+    return Trunk(encoder.vocabulary, encoder.token, x, lambda axis: s.rms_norm(f"{p}decoder.final_layer_norm", axis))
 
 
 def _stack(
-    s: Builder, config: Config, p: str, name: str, layers: int, vocabulary: Space, word: Space, memory: Readable | None
+    s: Builder, config: Config, p: str, name: str, layers: int, vocabulary: Space, token: Space, memory: Readable | None
 ) -> Space:
-    """Blocks of self-attention, of attention to `memory` if there is any, and of a feed-forward network."""
+    """Declare blocks of self-attention, of attention to `memory` if given, and of a feed-forward network."""
     width = config.d_model
-    s.embedding(f"{p}.embed_tokens", vocabulary, word)
+    s.embedding(f"{p}.embed_tokens", vocabulary, token)
     head = s.free(f"{name}.head", config.num_heads)
     distance = s.fixed("distance", config.relative_attention_num_buckets)
     s.part = "attention"
     s.parameter(f"{p}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", distance, head)
-    x = word
+    x = token
     for i in range(layers):
-        block, label = f"{p}.block.{i}.layer", f"{name}.{i}"
-        attended, mlp = s.free(f"{label}.attention", width), s.free(f"{label}.mlp", width)
+        block = f"{p}.block.{i}.layer"
+        label = f"{name}.{i}"
+        attended = s.free(f"{label}.attention", width)
+        mlp = s.free(f"{label}.mlp", width)
         s.part = "attention"
         h = s.rms_norm(f"{block}.0.layer_norm", x)
         _attend(s, config, f"{block}.0.SelfAttention", label, head, h, h, attended)

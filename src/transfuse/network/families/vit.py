@@ -56,18 +56,20 @@ ARCHITECTURES = {
 
 
 def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, classifies: bool = False) -> Normed:
-    """From pixels to the last norm.
+    """Declare everything from pixels to the last norm.
 
     Args:
-        special: tokens beside the class token.
-        classifies: what is read of the output is the class token alone.
+        p: the prefix of the names.
+        special: special tokens besides the class token.
+        classifies: whether only the class token of the output is read.
     """
     width = config.hidden_size
     x = patches(s, config, f"{p}embeddings.", ("cls_token", *special), True)
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         axes = attention(s, i, config.num_attention_heads, width // config.num_attention_heads)
-        attended, mlp = s.free(f"{i}.attention", width), s.free(f"{i}.mlp", width)
+        attended = s.free(f"{i}.attention", width)
+        mlp = s.free(f"{i}.mlp", width)
         bias = "bias" if config.qkv_bias else None
 
         s.part = "attention"
@@ -88,14 +90,15 @@ def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, 
 
 
 def states(s: Builder, config: Config, h: Normed) -> None:
-    """The output itself, norm and all, and what is pooled from it."""
+    """Declare the pooler of a model whose output is the last norm, which therefore is not folded."""
     pooler(s, h.space, "pooler.dense", config.pooler_output_size)
 
 
 def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positions: bool) -> Space:
-    """Patches and special tokens, with learned positions or without."""
+    """Declare patches and special tokens, with learned positions or without, and return the stream."""
     width = config.hidden_size
-    (high, wide), (rows, columns) = pair(config.image_size), pair(config.patch_size)
+    high, wide = pair(config.image_size)
+    rows, columns = pair(config.patch_size)
     count = (high // rows) * (wide // columns)
     s.tokens = Tokens(len(tokens), high // rows, wide // columns)
     s.part = "embeddings"
@@ -104,7 +107,7 @@ def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positio
     s.linear(f"{p}patch_embeddings.projection", pixels(s, config.num_channels, (rows, columns)), x)
     if positions:
         position = s.free("position", width)
-        s.table(f"{p}position_embeddings", (one, s.fixed("place", len(tokens) + count)), position)
+        s.table(f"{p}position_embeddings", (one, s.fixed("position_id", len(tokens) + count)), position)
         x = s.join("embed", position, x)
     for token in tokens:
         name = {"cls_token": "class_token"}.get(token, token)
@@ -115,11 +118,11 @@ def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positio
 
 
 def pixels(s: Builder, channels: int, patch: tuple[int, int]) -> Axes:
-    """What a patch convolution reads."""
+    """Return the axes that a patch convolution reads."""
     return s.fixed("channel", channels), s.fixed("row", patch[0]), s.fixed("column", patch[1])
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width; transformers takes one number for both."""
+    """Return height and width, for which transformers also accepts one number."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
