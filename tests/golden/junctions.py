@@ -11,7 +11,7 @@ from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.hooks import parameter_values, record_activations
 from transfuse.activations.token_filter import TokenFilter
 from transfuse.alignment.flow.activation_norms import junction_hook_points
-from transfuse.alignment.flow.policy import Strength
+from transfuse.alignment.flow.policy import ActivationNorms
 from transfuse.base.batch import Batch
 from transfuse.config.literals import Transform
 from transfuse.network.layout import fused_outputs
@@ -28,7 +28,7 @@ def released_norms(
     batches: Iterable[Batch],
     select: Callable[[HookPoint], TokenFilter],
     transform: Transform,
-) -> dict[str, Strength]:
+) -> dict[str, ActivationNorms]:
     """Return the mean absolute activation of every anchor unit, by the name of each space that enters a junction.
 
     Activations are transformed first. Behind attention, those of both sides are added after that.

@@ -23,7 +23,7 @@ from transfuse.activations.token_filter import TokenFilter, parse_token_filter, 
 from transfuse.alignment.flow.flow import Variant, flow, from_activations, from_weights
 from transfuse.alignment.flow.method import keep_anchor_parts
 from transfuse.alignment.flow.options import REGULARIZATION, variant
-from transfuse.alignment.flow.policy import WEIGHTED, Strength
+from transfuse.alignment.flow.policy import WEIGHTED, ActivationNorms
 from transfuse.alignment.flow.stack import stack, unstack
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.spec_for import flow_spec
@@ -69,7 +69,7 @@ def _activations(anchor: Network, source: Network, spec: Spec, context: AlignCon
     return collect_moments(source.model, anchor.model, points, context.batches, select)
 
 
-def _norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, Strength]:
+def _norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, ActivationNorms]:
     """Weigh the attention output of the seventh block by all tokens, though the class token alone matches it."""
     options = context.flow
     if options.policy not in WEIGHTED:
@@ -177,6 +177,6 @@ def pot_sinkhorn(regularization: float) -> Solver:
     return solve
 
 
-def identity(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
+def identity(skip: Map, branch: Map, skip_strength: ActivationNorms, branch_strength: ActivationNorms) -> Map:
     """Map unit i to unit i, as far as the smaller width reaches."""
     return Matrix(*(torch.eye(*skip.units, dtype=torch.float64),) * 2)

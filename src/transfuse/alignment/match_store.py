@@ -1,53 +1,60 @@
-"""Matches by the name of their space, kept on disk as they are found: to go on from, or for want of memory."""
+"""Matches by the name of their space, saved as they are found: to resume an interrupted run, or to save memory."""
 
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
 from torch import Tensor
 
-from transfuse.base.cache import NO_STORE, Entry, Store
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
 from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation, rotation
 from transfuse.transport.solve import Match
 
-OFTEN, SELDOM = 5.0, 20.0  # seconds between two times of keeping, at least; and so many times what one took
-KINDS: dict[str, type[Map]] = {each.__name__: each for each in (Permutation, SignedPermutation, Matrix, Invertible)}
+MIN_INTERVAL = 5.0  # seconds between two saves of a solver
+INTERVAL_FACTOR = 20.0  # and at least so many times the duration of a save
+KINDS: dict[str, type[Map]] = {kind.__name__: kind for kind in (Permutation, SignedPermutation, Matrix, Invertible)}
 
 
 class MatchStore(MutableMapping[str, Match]):
-    """What a store holds of one alignment. Without a store, a dictionary."""
+    """The matches of one alignment in a store; without a store, a dictionary.
+
+    If the store spills, no match stays in memory: each access reads it from disk.
+    """
 
     def __init__(self, store: Store = NO_STORE) -> None:
         self.store = store
-        names = (
-            process_group().all_gather(store.names())[0] if store.folder else []
-        )  # another run may be adding to them
-        entries = {name: store.load(name) for name in names}
-        there = {name: entry for name, entry in entries.items() if entry is not None and entry.facts}
-        self._matches = {
-            name: Match(self._lying(name, entry), entry.facts["cost"])
-            for name, entry in sorted(there.items(), key=lambda item: item[1].facts["place"])
-        }
+        self._matches: dict[str, Match | None] = {}  # None for a match that is only on disk
+        positions: dict[str, int] = {}
+        # Another run may be adding entries, so every process takes the first one's list.
+        names = process_group().all_gather(store.names())[0] if store.folder else []
+        for name in names:
+            entry = store.load(name)
+            if entry is not None and entry.facts:
+                positions[name] = entry.facts["place"]
+                self._matches[name] = None if store.spill else _decoded(entry.tensors, entry.facts)
+        self._matches = {name: self._matches[name] for name in sorted(positions, key=lambda name: positions[name])}
 
     def __getitem__(self, name: str) -> Match:
-        return self._matches[name]
+        match = self._matches[name]
+        return self._read(name) if match is None else match
 
     def __setitem__(self, name: str, match: Match) -> None:
         self._matches[name] = match
         if self.store.folder is None:
             return
-        tensors, facts = _written(match)
+        tensors, facts = _encoded(match)
         self.store.keep(name, tensors, facts | {"place": len(self._matches)})
         if self.store.spill:
             process_group().barrier()
-            self._matches[name] = Match(Shelved(self.store, name), match.cost)
+            self._matches[name] = None
 
     def __delitem__(self, name: str) -> None:
         del self._matches[name]
+
+    def __contains__(self, name: object) -> bool:  # the inherited method would read the match
+        return name in self._matches
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._matches)
@@ -55,103 +62,79 @@ class MatchStore(MutableMapping[str, Match]):
     def __len__(self) -> int:
         return len(self._matches)
 
-    def _lying(self, name: str, entry: Entry) -> Map:
-        return Shelved(self.store, name) if self.store.spill else _read(entry.tensors, entry.facts)
+    def _read(self, name: str) -> Match:
+        entry = self.store.read(name)
+        if entry is None:
+            raise OutputError(f"{self.store.path(name)}: was removed or damaged during the run; run the command again")
+        return _decoded(entry.tensors, entry.facts)
+
+
+class LazyMaps(Mapping[str, Map]):
+    """The maps of matches, which are read only on access if they are on disk."""
+
+    def __init__(self, matches: Mapping[str, Match]) -> None:
+        self._matches = matches
+
+    def __getitem__(self, name: str) -> Map:
+        return self._matches[name].map
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._matches
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._matches)
+
+    def __len__(self) -> int:
+        return len(self._matches)
 
 
 class SolverState:
-    """All matches of a descent together, kept now and then: rarely enough to cost little."""
+    """All matches of an iterative solver with its state, saved so rarely that it costs little time."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store, self.name = store, name
-        self._due = time.monotonic() + OFTEN
+        self.store = store
+        self.name = name
+        self._next_save = time.monotonic() + MIN_INTERVAL
 
     def load(self) -> tuple[dict[str, Match], Any] | None:
-        """The matches and the facts that were kept last, if any were."""
+        """Return the matches and the state that were saved last; None if there are none."""
         entry = self.store.load(self.name)
         if entry is None or not entry.facts:
             return None
-        found: dict[str, dict[str, Tensor]] = {name: {} for name in entry.facts["matches"]}
+        tensors: dict[str, dict[str, Tensor]] = {name: {} for name in entry.facts["matches"]}
         for key, values in entry.tensors.items():
-            name, _, part = key.rpartition("/")
-            found[name][part] = values
-        matches = {
-            name: Match(_read(found[name], facts), facts["cost"]) for name, facts in entry.facts["matches"].items()
-        }
+            name, _, field = key.rpartition("/")
+            tensors[name][field] = values
+        matches = {name: _decoded(tensors[name], facts) for name, facts in entry.facts["matches"].items()}
         return matches, entry.facts["facts"]
 
-    def save(self, matches: Mapping[str, Match], facts: Any, ended: bool) -> None:
-        """Keep them, if it is time to, or the end."""
+    def save(self, matches: Mapping[str, Match], state: Any, finished: bool) -> None:
+        """Save matches and state if the solver has finished, or if the last save was long enough ago."""
         start = time.monotonic()
-        if self.store.folder is None or not (ended or start > self._due):
+        if self.store.folder is None or not (finished or start > self._next_save):
             return
-        written = {name: _written(match) for name, match in matches.items()}
-        tensors = {f"{name}/{part}": values for name, (parts, _) in written.items() for part, values in parts.items()}
-        self.store.keep(
-            self.name, tensors, {"matches": {name: each for name, (_, each) in written.items()}, "facts": facts}
-        )
-        now = time.monotonic()
-        self._due = now + max(OFTEN, SELDOM * (now - start))
+        encoded = {name: _encoded(match) for name, match in matches.items()}
+        tensors = {
+            f"{name}/{field}": values for name, (fields, _) in encoded.items() for field, values in fields.items()
+        }
+        facts = {"matches": {name: facts for name, (_, facts) in encoded.items()}, "facts": state}
+        self.store.keep(self.name, tensors, facts)
+        end = time.monotonic()
+        self._next_save = end + max(MIN_INTERVAL, INTERVAL_FACTOR * (end - start))
 
 
-def _written(match: Match) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    chosen = match.map.materialized()
-    fields = {name: values for name, values in vars(chosen).items() if isinstance(values, Tensor)}
+def _encoded(match: Match) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a match as tensors and as facts that JSON can represent."""
+    fields = {name: values for name, values in vars(match.map).items() if isinstance(values, Tensor)}
     if fields.get("backward") is fields.get("forward"):
         fields.pop("backward", None)
-    return fields, {"kind": type(chosen).__name__, "cost": match.cost}
+    return fields, {"kind": type(match.map).__name__, "cost": match.cost}
 
 
-def _read(tensors: Any, facts: Any) -> Map:
+def _decoded(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Match:
     if facts["kind"] == Invertible.__name__ and "backward" not in tensors:
-        return rotation(tensors["forward"])
+        return Match(rotation(tensors["forward"]), facts["cost"])
     fields = dict(tensors)
     if "forward" in fields:
         fields.setdefault("backward", fields["forward"])
-    return KINDS[facts["kind"]](**fields)
-
-
-@dataclass(frozen=True, eq=False)
-class Shelved(Map):
-    """A map that is read whenever it is used."""
-
-    store: Store
-    name: str
-
-    def materialized(self) -> Map:
-        entry = self.store.read(self.name)
-        if entry is None:
-            raise OutputError(f"{self.store.path(self.name)}: was removed or damaged meanwhile; run this again")
-        return _read(entry.tensors, entry.facts)
-
-    def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.materialized().push(values)
-
-    def pull(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.materialized().pull(values)
-
-    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.materialized().scale(values)
-
-    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
-        return self.materialized().scale_back(values)
-
-    def exactness(self) -> float:
-        return self.materialized().exactness()
-
-    def plan(self) -> Float[Tensor, "*within source target"]:
-        return self.materialized().plan()
-
-    @property
-    def units(self) -> tuple[int, int]:
-        return self.materialized().units
-
-    @property
-    def parent_axes(self) -> int:
-        return self.materialized().parent_axes
-
-    def entropy(self) -> float:
-        return self.materialized().entropy()
-
-    def support(self) -> float:
-        return self.materialized().support()
+    return Match(KINDS[facts["kind"]](**fields), facts["cost"])

@@ -93,7 +93,7 @@ def source_of(data: Any) -> str | None:
 
 def diagnose(match: Match) -> dict[str, float | int]:
     """Size, cost, exactness |push pull^T - I|, entropy and effective support of one space's map."""
-    found = match.map.materialized()
+    found = match.map
     source, target = found.units
     return {
         "source_units": source,

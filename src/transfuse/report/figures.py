@@ -143,7 +143,7 @@ def _selected_plans(alignments: Sequence[Alignment]) -> Mapping[str, Map]:
     names: dict[str, list[str]] = {}
     matches = alignments[0].matches if alignments else {}
     for name, match in matches.items():
-        map_ = match.map.materialized()
+        map_ = match.map
         if map_.parent_axes == 0 and not isinstance(map_, Permutation) and max(map_.units) > 1:
             names.setdefault(kind(name), []).append(name)
     middle = [same_kind[len(same_kind) // 2] for same_kind in names.values()]

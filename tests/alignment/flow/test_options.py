@@ -88,7 +88,7 @@ def test_every_policy_goes_with_a_seventh_block(policy: Any, tokens: str) -> Non
 
 
 def test_what_different_widths_do_not_go_with() -> None:
-    with pytest.raises(SpecError, match=r"identity policy needs equal widths.*choose another policy"):
+    with pytest.raises(SpecError, match=r"policy identity needs models of equal width.*choose another policy"):
         fused(FlowOptions(policy="identity"), "wide_to_narrow")
     for part in ("embeddings", "attention", "norms", "ffn", "head"):
         for pair in ("wide_to_narrow", "narrow_to_wide"):

@@ -55,7 +55,6 @@ def plane_rotation(angle: Float[Tensor, "*within"]) -> Float[Tensor, "*within 2 
 
 def as_matrix(element: Map, units: int) -> Element:
     """Return the matrix by which a permutation or a rotation pushes values."""
-    element = element.materialized()
     if isinstance(element, Permutation):
         eye = torch.eye(units, dtype=torch.float64, device=element.index.device)
         return element.push(eye.expand(*element.index.shape[:-1], units, units))

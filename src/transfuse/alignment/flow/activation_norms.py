@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transfuse.activations.hook_points import HookPoint, output_points
 from transfuse.activations.hooks import parameter_values, record_activations
 from transfuse.activations.token_filter import TokenFilter
-from transfuse.alignment.flow.policy import Strength
+from transfuse.alignment.flow.policy import ActivationNorms
 from transfuse.base.batch import Batch
 from transfuse.network.layout import fused_outputs
 from transfuse.network.model import declaration
@@ -18,7 +18,7 @@ from transfuse.network.spec import Spec
 
 def activation_norms(
     spec: Spec, anchor: nn.Module, batches: Iterable[Batch], select: Callable[[HookPoint], TokenFilter]
-) -> dict[str, Strength]:
+) -> dict[str, ActivationNorms]:
     """Return the mean absolute activation of every anchor unit, by the name of each space that enters a junction.
 
     Activations are taken as they are: once standardized, nearly all units would have the same mean.

@@ -1,7 +1,7 @@
-"""The paper's transport-map flow (Imfeld et al., ICLR 2024): maps found layer by layer, from input to output.
+"""The transport-map flow (Imfeld et al., ICLR 2024): maps found layer by layer, from the input to the output.
 
-The declaration is transformed, not the algorithm: `heads.cross_head` gives every attention projection one flat space
-over the full width, and junctions keep a map of their own, by policy.
+The declaration is transformed, not the algorithm: `heads.cross_head` gives each attention projection one flat space
+over the full width. A junction has a map of its own, which a policy combines from the two maps that enter it.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ from torch import Tensor
 from transfuse.activations.hook_points import STACK_SEPARATOR, HookPoint
 from transfuse.alignment.exact.coordinate_descent import solve_one
 from transfuse.alignment.exact.evidence import Evidence as NestedEvidence
-from transfuse.alignment.flow.policy import Policy, Strength
-from transfuse.alignment.match_store import MatchStore
+from transfuse.alignment.flow.policy import ActivationNorms, Policy
+from transfuse.alignment.match_store import LazyMaps, MatchStore
 from transfuse.alignment.transform import transform_tensor
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
@@ -30,17 +30,18 @@ from transfuse.transport.maps import Map
 from transfuse.transport.solve import Match
 
 Evidence = Callable[[Writer, Mapping[str, Map]], Moments]
+"""Returns the moments of the units that an operation writes, given the maps so far."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The flow's free choices, each a function.
+    """The choices that the flow leaves open, as functions.
 
     Attributes:
-        transform: what is done to a writer's samples before those of several writers are put together.
-        cost: from the moments of two sets of units to a ground cost, scaled.
-        solve: from the cost of a space's units to a match. Gets the space, for head-aware plans.
-        policy: the map that leaves a junction.
+        transform: transforms the moments of a writer before those of several writers are added up.
+        cost: returns the scaled ground cost between two sets of units from their moments.
+        solve: returns the match of a space from the ground cost. It gets the space for head-aware plans.
+        policy: combines two maps at a junction.
     """
 
     transform: Callable[[Writer, Moments], Moments]
@@ -53,105 +54,123 @@ def flow(
     spec: Spec,
     evidence: Evidence,
     variant: Variant,
-    strengths: Mapping[str, Strength] = MappingProxyType({}),
+    norms: Mapping[str, ActivationNorms] = MappingProxyType({}),
     nested: NestedEvidence = lambda root, maps: (),
-    shelf: MatchStore | None = None,
+    matches: MatchStore | None = None,
     progress: Progress = silent,
 ) -> MatchStore:
-    """One match per free space of a cross-head declaration, in the order of the forward pass.
+    """Match every free space of a cross-head declaration in the order of the forward pass.
 
     Args:
-        evidence: moments of what a writer's units look like, given the maps found so far.
-        nested: moments of what shows a space with others inside it, or these; such are matched by their exact groups.
-        strengths: for weighted policies, mean absolute activation of the anchor's units in every joined space.
-        shelf: matches found before, to go on from.
+        spec: the declaration.
+        evidence: returns the moments of the units that an operation writes.
+        variant: the flow's functions.
+        norms: activation norms of each space that enters a junction, for weighted policies.
+        nested: evidence of spaces that enclose others, which are matched by their exact groups.
+        matches: where matches are stored, with those of an interrupted run.
+        progress: displays progress.
     """
-    found = MatchStore() if shelf is None else shelf
-    nothing = torch.ones(1)
+    matches = MatchStore() if matches is None else matches
+    maps = LazyMaps(matches)
     for op in progress.track(spec.ops, "aligning"):
-        maps = {name: match.map for name, match in found.items()}
         match op:
-            case Junction() if op.space.name in found:
+            case Junction() if op.space.name in matches:
                 continue
             case Concatenation():
-                found[op.space.name] = found[op.skip.name]
+                matches[op.space.name] = matches[op.skip.name]
             case Junction():
-                skip, branch = found[op.skip.name], found[op.branch.name]
-                weights = (strengths.get(space.name, nothing) for space in (op.skip, op.branch))
-                found[op.space.name] = Match(
-                    variant.policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2
-                )
-            case Linear() | Table() | Embedding() if _simple(op.writes):
+                matches[op.space.name] = _joined(op, matches, variant.policy, norms)
+            case Linear() | Table() | Embedding() if _is_flat(op.writes):
                 space = next(op.writes.spaces())
-                if space.free and space.name not in found:
-                    writers = [each for each in spec.ops if isinstance(each, Writer) and each.writes == op.writes]
-                    writers = [each for each in writers if _ready(each, found)]
-                    seen = reduce(add, (variant.transform(each, evidence(each, maps)) for each in writers))
-                    found[space.name] = variant.solve(space, variant.cost(seen))
-            case Linear() if not _found(op.writes, found):
-                root = _root(op)
-                beside = [each for each in spec.linears() if _root(each) == root and _ready(each, found)]
-                missing = {space for each in beside for space in each.writes.spaces() if space.name not in found}
-                sights = [
-                    (spaces, seen)
-                    for spaces, seen in nested(root, maps)
-                    if missing & {*spaces} and all(space in missing or space.name in found for space in spaces)
-                ]
-                found.update(solve_one(root, sights, maps.get(root.name)))
-    return found
+                if space.free and space.name not in matches:
+                    writers = [writer for writer in _writers(spec, op.writes) if _inputs_matched(writer, matches)]
+                    stats = reduce(add, (variant.transform(writer, evidence(writer, maps)) for writer in writers))
+                    matches[space.name] = variant.solve(space, variant.cost(stats))
+            case Linear() if not _is_matched(op.writes, matches):
+                matches.update(_nested_matches(op, spec, nested, maps))
+    return matches
 
 
-def _found(axis: Axis, found: Mapping[str, Match]) -> bool:
-    return all(space.name in found for space in axis.spaces() if space.free)
+def _joined(op: Junction, matches: MatchStore, policy: Policy, norms: Mapping[str, ActivationNorms]) -> Match:
+    """Return the match of a junction."""
+    skip, branch = matches[op.skip.name], matches[op.branch.name]
+    weights = (norms.get(space.name, torch.ones(1)) for space in (op.skip, op.branch))
+    return Match(policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2)
 
 
-def _simple(axis: Axis) -> bool:
+def _writers(spec: Spec, axis: Axis) -> list[Writer]:
+    return [op for op in spec.ops if isinstance(op, Writer) and op.writes == axis]
+
+
+def _nested_matches(op: Linear, spec: Spec, nested: NestedEvidence, maps: LazyMaps) -> dict[str, Match]:
+    """Return the matches of all nested spaces that can be matched now and share the outermost space of `op`."""
+    root = _root(op)
+    siblings = [other for other in spec.linears() if _root(other) == root and _inputs_matched(other, maps)]
+    missing = {space for sibling in siblings for space in sibling.writes.spaces() if space.name not in maps}
+    views = [
+        (spaces, stats)
+        for spaces, stats in nested(root, maps)
+        if missing & {*spaces} and all(space in missing or space.name in maps for space in spaces)
+    ]
+    return solve_one(root, views, maps.get(root.name))
+
+
+def _is_flat(axis: Axis) -> bool:
     return isinstance(axis, Space) and axis.within is None
 
 
 def _root(op: Linear) -> Space:
-    """The outermost space that a linear map writes."""
+    """Return the outermost space that a linear map writes."""
     return next(op.writes.spaces()).root
 
 
-def _ready(op: Writer, found: Mapping[str, Match]) -> bool:
-    """Whether all that it reads is found: the head that a tied embedding meets again is not."""
-    return all(_found(axis, found) for axis in (op.reads if isinstance(op, Linear) else ()))
+def _is_matched(axis: Axis, matched: Mapping[str, object]) -> bool:
+    return all(space.name in matched for space in axis.spaces() if space.free)
 
 
-def from_activations(seen: Mapping[HookPoint, Moments], otherwise: Evidence, values: Values = "values") -> Evidence:
-    """What a writer puts out; or, for a space that a linear map reads behind attention, what it reads there.
+def _inputs_matched(op: Writer, matched: Mapping[str, object]) -> bool:
+    """Return whether everything that an operation reads is matched. For a tied head, it is not yet."""
+    return all(_is_matched(axis, matched) for axis in (op.reads if isinstance(op, Linear) else ()))
+
+
+def from_activations(
+    statistics: Mapping[HookPoint, Moments], fallback: Evidence, values: Values = "values"
+) -> Evidence:
+    """Match by what an operation writes, or the values of attention by what the next linear map reads.
 
     Args:
-        otherwise: the evidence of a writer that no module shows (experts).
+        statistics: the moments of each hook point.
+        fallback: evidence of operations without a module to record (experts).
+        values: whether values are matched by the projection's output or by the attention context.
     """
-    written = {_unordered(probe.name): probe for probe in seen if probe.side != "input"}
-    contexts = {str(probe.axis): probe for probe in seen if probe.side == "input"}
+    written = {_layers(point.name): point for point in statistics if point.side != "input"}
+    contexts = {str(point.axis): point for point in statistics if point.side == "input"}
 
-    def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
-        if _unordered(op.name) not in written:
-            return otherwise(op, maps)
-        output = written[_unordered(op.name)]
-        attends = isinstance(op, Linear) and op.part == "attention"
-        return seen[contexts.get(str(op.writes), output) if values == "context" and attends else output]
+    def moments_of(op: Writer, maps: Mapping[str, Map]) -> Moments:
+        if _layers(op.name) not in written:
+            return fallback(op, maps)
+        output = written[_layers(op.name)]
+        is_attention = isinstance(op, Linear) and op.part == "attention"
+        return statistics[contexts.get(str(op.writes), output) if values == "context" and is_attention else output]
 
-    return look
+    return moments_of
 
 
-def _unordered(name: str) -> tuple[str, ...]:
+def _layers(name: str) -> tuple[str, ...]:
+    """Return the names of stacked layers in a fixed order."""
     return tuple(sorted(name.split(STACK_SEPARATOR)))
 
 
 def from_weights(spec: Spec, source: Tensors, target: Tensors) -> Evidence:
-    """A writer's rows, the source's carried along its input; each input is a sample."""
+    """Match by the weights of each unit; the source's are already mapped along the input."""
 
-    def look(op: Writer, maps: Mapping[str, Map]) -> Moments:
+    def moments_of(op: Writer, maps: Mapping[str, Map]) -> Moments:
         name, axes = next(iter(op.tensors().items()))
-        position = axes.index(op.writes)
+        dim = axes.index(op.writes)
         x, y = (
-            tensor.movedim(position, -1).reshape(-1, tensor.shape[position])
+            tensor.movedim(dim, -1).reshape(-1, tensor.shape[dim])
             for tensor in (transform_tensor(source[name], axes, maps), target[name])
         )
         return moments(x, y)
 
-    return look
+    return moments_of

@@ -1,26 +1,26 @@
-"""Attention as the paper's flow treats it, as transformed declarations.
+"""Attention in the transport-map flow, as transformed declarations.
 
-Where heads only stand around channels that may be mixed at will, the paper's way is one plan over all their channels.
-Where they do not (rotary positions pin channels to frequencies, query heads share keys, a bias belongs to a head), such
-a plan would mix what must stay apart: those heads stay nested and are matched by their exact group.
+If heads only enclose channels that may be mixed freely, the paper uses one plan over the channels of all heads. In
+other models such a plan would mix what must stay apart: rotary positions tie channels to frequencies, query heads share
+keys, or a bias belongs to a head. Their heads stay nested and are matched by their exact groups.
 """
 
 from dataclasses import replace
 
 from transfuse.network.axes import without_direction
-from transfuse.network.operations import Linear
+from transfuse.network.operations import Linear, Op
 from transfuse.network.space import Axis, Dual, Group, Product, Space
 from transfuse.network.spec import Spec
 
 
 def without_scales(spec: Spec) -> Spec:
-    """The declaration without spaces of a single unit: transport plans know no signs and no scales."""
+    """Return the declaration without nested spaces of a single unit, because plans have no signs and no scales."""
 
     def change(axis: Axis) -> Axis:
         match axis:
             case Product():
-                kept = tuple(change(factor) for factor in axis.factors if not _single(without_direction(factor)))
-                return kept[0] if len(kept) == 1 else Product(kept)
+                factors = tuple(change(factor) for factor in axis.factors if not _is_scale(without_direction(factor)))
+                return factors[0] if len(factors) == 1 else Product(factors)
             case Dual():
                 return Dual(change(axis.axis))
         return axis
@@ -28,32 +28,39 @@ def without_scales(spec: Spec) -> Spec:
     return replace(spec, ops=tuple(op.replace(change) for op in spec.ops))
 
 
-def _single(axis: Axis) -> bool:
+def _is_scale(axis: Axis) -> bool:
     return isinstance(axis, Space) and axis.free and axis.units == 1 and axis.within is not None
 
 
 def flat_heads(spec: Spec) -> set[str]:
-    """Names of the head spaces around nothing but channels that any invertible matrix may mix."""
-    axes = [without_direction(axis) for each in spec.tensors().values() for axis in each]
-    inner = [axis for axis in axes if isinstance(axis, Product)]
-    flat = {axis.factors[0] for axis in inner if _is_flat(axis)}
-    others = {space for axis in axes if not (isinstance(axis, Product) and _is_flat(axis)) for space in axis.spaces()}
+    """Return the names of the head spaces that only enclose channels which any invertible matrix may mix."""
+    axes = [without_direction(axis) for tensor_axes in spec.tensors().values() for axis in tensor_axes]
+    products = [axis for axis in axes if isinstance(axis, Product)]
+    flat = {axis.factors[0] for axis in products if _has_free_channels(axis)}
+    others = {
+        space
+        for axis in axes
+        if not (isinstance(axis, Product) and _has_free_channels(axis))
+        for space in axis.spaces()
+    }
     return {space.name for space in flat - others if isinstance(space, Space)}
 
 
-def _is_flat(axis: Product) -> bool:
-    inner = without_direction(axis.factors[-1])
-    return len(axis.factors) == 2 and isinstance(inner, Space) and inner.group is Group.LINEAR
+def _has_free_channels(axis: Product) -> bool:
+    channels = without_direction(axis.factors[-1])
+    return len(axis.factors) == 2 and isinstance(channels, Space) and channels.group is Group.LINEAR
 
 
 def is_flat(axis: Axis, heads: set[str]) -> bool:
+    """Return whether an axis is a product of one of these head spaces and channels."""
     return isinstance(axis, Product) and isinstance(axis.factors[0], Space) and axis.factors[0].name in heads
 
 
 def cross_head(spec: Spec) -> Spec:
-    """Attention as the paper treats it: Q, K and V each one space over the concatenated heads; V's reaches W_O."""
+    """Return the declaration in which Q, K and V each write one space over all heads; that of V is read by W_O."""
+    heads = flat_heads(spec)
     flat: dict[str, Space] = {}
-    heads, ops = flat_heads(spec), []
+    ops: list[Op] = []
     for op in spec.ops:
         if isinstance(op, Linear) and is_flat(op.writes, heads):
             space = Space(op.name, op.writes.size)
@@ -66,36 +73,41 @@ def cross_head(spec: Spec) -> Spec:
 
 
 def head_counts(spec: Spec) -> dict[str, int]:
-    """How many heads lie in the flat space of each attention projection, by the name `cross_head` gives it."""
-    found, heads = {}, flat_heads(spec)
+    """Return the number of heads in the flat space of each attention projection, by its name in `cross_head`."""
+    heads = flat_heads(spec)
+    counts: dict[str, int] = {}
     for op in spec.linears():
         if is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
-            outer, inner = op.writes.factors[0], without_direction(op.writes.factors[-1])
-            assert isinstance(inner, Space)
-            found[op.name] = found[f"{inner.name}.shared"] = outer.size
-    return found
+            outer = op.writes.factors[0]
+            channels = without_direction(op.writes.factors[-1])
+            assert isinstance(channels, Space)
+            counts[op.name] = counts[f"{channels.name}.shared"] = outer.size
+    return counts
 
 
 def shared_queries(spec: Spec) -> Spec:
-    """One map for queries and keys, which meet each other: from the evidence of both (`eq_t_map` in the paper's code).
+    """Return the declaration in which queries and keys, which meet each other, write one space (`eq_t_map` in TF-OT).
 
-    `spec` is as a family declares it; the result goes on to `cross_head`.
+    Args:
+        spec: the declaration before `cross_head`.
     """
-    meeting: dict[str, Space] = {}
-    heads, ops = flat_heads(spec), []
+    heads = flat_heads(spec)
+    shared: dict[str, Space] = {}
+    ops: list[Op] = []
     for op in spec.ops:
         if isinstance(op, Linear) and is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
-            inner = without_direction(op.writes.factors[-1])
-            if isinstance(inner, Space) and _met_by_a_dual(spec, inner):
-                shared = Space(f"{inner.name}.shared", op.writes.size)
-                op = replace(op, writes=meeting.setdefault(inner.name, shared))
+            channels = without_direction(op.writes.factors[-1])
+            if isinstance(channels, Space) and _has_dual(spec, channels):
+                space = Space(f"{channels.name}.shared", op.writes.size)
+                op = replace(op, writes=shared.setdefault(channels.name, space))
         ops.append(op)
     return replace(spec, ops=tuple(ops))
 
 
-def _met_by_a_dual(spec: Spec, space: Space) -> bool:
+def _has_dual(spec: Spec, space: Space) -> bool:
+    """Return whether a linear map writes the dual of a space."""
     return any(
         isinstance(factor, Dual) and factor.axis == space
         for op in spec.linears()

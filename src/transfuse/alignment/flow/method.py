@@ -13,7 +13,7 @@ from transfuse.alignment.flow import flow as flow_maps
 from transfuse.alignment.flow.activation_norms import activation_norms
 from transfuse.alignment.flow.heads import head_counts, without_scales
 from transfuse.alignment.flow.options import token_filters, variant
-from transfuse.alignment.flow.policy import WEIGHTED, Strength
+from transfuse.alignment.flow.policy import WEIGHTED, ActivationNorms
 from transfuse.alignment.flow.stack import stack, unstack
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.match_store import LazyMaps, MatchStore
@@ -68,7 +68,7 @@ def _activations(
     return project_moments(source.model, anchor.model, points, cached)
 
 
-def _junction_norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, Strength]:
+def _junction_norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, ActivationNorms]:
     """Return how strongly the anchor's units are active, which the weighted policies need; nothing for the others."""
     options = context.flow
     if options.policy not in WEIGHTED:

@@ -1,4 +1,4 @@
-"""Which map leaves a residual junction where two arrive (TF-OT, section 4.2)."""
+"""The policies of residual junctions: which map leaves a junction that two maps enter (TF-OT, section 4.2)."""
 
 from collections.abc import Callable
 
@@ -9,43 +9,47 @@ from torch import Tensor
 from transfuse.errors import SpecError
 from transfuse.transport.maps import Map, Matrix
 
-Strength = Float[Tensor, " target"]  # mean absolute activation of every anchor unit
-Policy = Callable[[Map, Map, Strength, Strength], Map]
+ActivationNorms = Float[Tensor, " target"]
+"""The mean absolute activation of each of the anchor's units."""
+
+Policy = Callable[[Map, Map, ActivationNorms, ActivationNorms], Map]
+"""Returns the map that leaves a junction, from the maps and the activation norms of the skip connection and branch."""
 
 
-def average(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """The mean of both maps."""
-    half = torch.tensor(0.5, dtype=torch.float64)
-    return _mixed(skip, branch, half)
+def average(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the mean of both maps."""
+    return _mixed(skip, branch, torch.tensor(0.5, dtype=torch.float64))
 
 
-def weighted_scalar(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """Each map by its share of the mean absolute activation."""
-    skip_mean, branch_mean = skip_strength.mean(), branch_strength.mean()
-    share = skip_mean / (skip_mean + branch_mean).clamp_min(1e-12)
-    return _mixed(skip, branch, share)
+def weighted_scalar(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the mean of both maps, weighted by their total activation norms."""
+    skip_mean, branch_mean = skip_norms.mean(), branch_norms.mean()
+    return _mixed(skip, branch, skip_mean / (skip_mean + branch_mean).clamp_min(1e-12))
 
 
-def weighted_matrix(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """The same for every anchor unit: diag(share) on the right."""
-    return _mixed(skip, branch, skip_strength / (skip_strength + branch_strength).clamp_min(1e-12))
+def weighted_matrix(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the mean of both maps, weighted by the activation norms of each of the anchor's units."""
+    return _mixed(skip, branch, skip_norms / (skip_norms + branch_norms).clamp_min(1e-12))
 
 
-def only_skip(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """The skip connection's map."""
+def only_skip(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the map of the skip connection."""
     return skip
 
 
-def only_branch(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """The branch's map."""
+def only_branch(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the map of the branch."""
     return branch
 
 
-def identity(skip: Map, branch: Map, skip_strength: Strength, branch_strength: Strength) -> Map:
-    """Unit i to unit i. Raises `SpecError` where the widths differ."""
+def identity(skip: Map, branch: Map, skip_norms: ActivationNorms, branch_norms: ActivationNorms) -> Map:
+    """Return the identity. Raises `SpecError` if the widths differ."""
     source, target = skip.units
     if source != target:
-        raise SpecError(f"the identity policy needs equal widths, found {source} and {target}; choose another policy")
+        raise SpecError(
+            f"policy identity needs models of equal width, but they have {source} and {target} units; choose another"
+            " policy"
+        )
     return Matrix(*(torch.eye(source, dtype=torch.float64),) * 2)
 
 
@@ -57,16 +61,17 @@ POLICIES: dict[str, Policy] = {
     "branch": only_branch,
     "identity": identity,
 }
-WEIGHTED = ("scalar", "matrix")  # those that look at activations
+WEIGHTED = ("scalar", "matrix")  # policies that use activation norms
 
 
 def _mixed(skip: Map, branch: Map, share: Tensor) -> Matrix:
-    pairs = zip(_matrices(skip.materialized()), _matrices(branch.materialized()), strict=True)
+    pairs = zip(_matrices(skip), _matrices(branch), strict=True)
     return Matrix(*(left * share.to(left) + right.to(left) * (1 - share.to(left)) for left, right in pairs))
 
 
-def _matrices(chosen: Map) -> tuple[Tensor, Tensor]:
-    if isinstance(chosen, Matrix):
-        return chosen.forward, chosen.backward
-    plan = chosen.plan().double()
+def _matrices(map_: Map) -> tuple[Tensor, Tensor]:
+    """Return the matrices that push and pull."""
+    if isinstance(map_, Matrix):
+        return map_.forward, map_.backward
+    plan = map_.plan().double()
     return plan, plan

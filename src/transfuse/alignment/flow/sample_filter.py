@@ -1,4 +1,4 @@
-"""Which samples to align by: those that no parent gets badly wrong (`loss_thres` in TF-OT's code)."""
+"""The selection of calibration samples that no parent predicts badly (`loss_thres` in the code of TF-OT)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,26 +14,34 @@ from transfuse.network.outputs import predict
 
 
 def low_loss_samples(
-    models: Sequence[PreTrainedModel], batches: Iterable[Batch], most: float, count: int
+    models: Sequence[PreTrainedModel], batches: Iterable[Batch], max_loss: float, count: int
 ) -> list[dict[str, Tensor]]:
-    """The first `count` labelled samples on which no model's cross-entropy exceeds `most` nats, or all there are.
+    """Return the first samples on which no model's loss exceeds a limit.
+
+    Args:
+        models: the parents.
+        batches: labeled samples.
+        max_loss: the limit, in nats.
+        count: largest number of samples.
 
     Raises:
-        DataError: there is none.
+        DataError: every sample exceeds the limit.
     """
-    found = list(first_samples(_kept(models, batches, most), count))
-    if not found:
-        raise DataError(f"no sample has a loss of at most {most:g} in every model; raise max_loss")
-    return found
+    selected = list(first_samples(_selected(models, batches, max_loss), count))
+    if not selected:
+        raise DataError(f"no sample has a loss of at most {max_loss:g} in every model; raise max_loss")
+    return selected
 
 
-def _kept(models: Sequence[PreTrainedModel], batches: Iterable[Batch], most: float) -> Iterator[dict[str, Tensor]]:
+def _selected(
+    models: Sequence[PreTrainedModel], batches: Iterable[Batch], max_loss: float
+) -> Iterator[dict[str, Tensor]]:
     for batch in batches:
-        worst = torch.stack([sample_losses(model, batch) for model in models]).amax(0)
-        yield {name: values[worst.to(values.device) <= most] for name, values in batch.items()}
+        largest = torch.stack([sample_losses(model, batch) for model in models]).amax(0)
+        yield {name: values[largest.to(values.device) <= max_loss] for name, values in batch.items()}
 
 
 def sample_losses(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " sample"]:
-    """Cross-entropy of every sample with its label; of a text, the mean over its hidden words."""
+    """Return the cross-entropy of each sample, which for a text is the mean over its masked tokens."""
     losses = cross_entropy(predict(model, batch).cpu(), labels_of(batch).cpu(), reduction="none")
-    return mean_per_sample(losses, batch).nan_to_num(torch.inf)  # of a text without a word, nothing is known
+    return mean_per_sample(losses, batch).nan_to_num(torch.inf)  # a text without masked tokens is never selected

@@ -1,6 +1,6 @@
-"""Queries and keys as one layer of twice the size: the paper's "joint" mode, as a transformed declaration.
+"""Queries and keys as one layer of twice the size: the "joint" mode of TF-OT, as a transformed declaration.
 
-A stacked layer is called "Q|K": its tensors are those of Q above those of K, its activations theirs side by side.
+A stacked layer is named "Q|K". Its tensors are those of Q above those of K, and its activations are concatenated.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from transfuse.network.spec import Spec
 
 
 def joint_queries(spec: Spec) -> Spec:
-    """Each pair of projections that meet over the same channels, stacked along their output."""
+    """Stack each pair of projections that meet over the same channels along their output."""
     heads = flat_heads(spec)
     flat = [op for op in spec.linears() if is_flat(op.writes, heads)]
-    written = {_channels(op): op for op in flat if not _is_dual(op)}
+    primal = {_channels(op): op for op in flat if not _is_dual(op)}
     ops: list[Op] = []
     for op in spec.ops:
         channels = _channels(op) if isinstance(op, Linear) else None
-        if isinstance(op, Linear) and channels in written and _is_dual(op):
-            first = written[channels]
+        if isinstance(op, Linear) and channels in primal and _is_dual(op):
+            first = primal[channels]
             space = Space(f"{channels}.joint", first.writes.size + op.writes.size)
             ops[ops.index(first)] = replace(first, name=f"{first.name}{STACK_SEPARATOR}{op.name}", writes=space)
         else:
@@ -37,7 +37,7 @@ def joint_queries(spec: Spec) -> Spec:
 
 
 def _channels(op: Linear) -> str | None:
-    """The name of the innermost space that a projection writes, if it is nested."""
+    """Return the name of the innermost space that a projection writes; None if it writes a single space."""
     inner = without_direction(op.writes.factors[-1]) if isinstance(op.writes, Product) else None
     return inner.name if isinstance(inner, Space) else None
 
@@ -47,33 +47,33 @@ def _is_dual(op: Linear) -> bool:
 
 
 def stack(spec: Spec, tensors: Tensors) -> Lazy:
-    """The tensors that a declaration with stacked layers names."""
+    """Return the tensors of a declaration with stacked layers, from those of a model."""
 
-    def stacked(parts: Sequence[str]) -> Tensor:
-        return torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[parts[0]]
+    def stacked(names: Sequence[str]) -> Tensor:
+        return torch.cat([tensors[name] for name in names]) if len(names) > 1 else tensors[names[0]]
 
-    return Lazy({name: partial(stacked, _parts(name)) for name in spec.tensors()})
+    return Lazy({name: partial(stacked, _tensor_names(name)) for name in spec.tensors()})
 
 
 def unstack(tensors: Tensors) -> Lazy:
-    """The tensors of the layers themselves."""
+    """Return the tensors of a model, from those of a declaration with stacked layers."""
 
-    def one(name: str, place: int, count: int) -> Tensor:
-        return tensors[name].chunk(count)[place] if count > 1 else tensors[name]
+    def part(stacked: str, index: int, count: int) -> Tensor:
+        return tensors[stacked].chunk(count)[index] if count > 1 else tensors[stacked]
 
     return Lazy(
         {
-            part: partial(one, name, place, len(parts))
-            for name in tensors
-            for parts in [_parts(name)]
-            for place, part in enumerate(parts)
+            name: partial(part, stacked, index, len(names))
+            for stacked in tensors
+            for names in [_tensor_names(stacked)]
+            for index, name in enumerate(names)
         }
     )
 
 
-def _parts(name: str) -> list[str]:
-    """ "a|b.weight" as "a.weight" and "b.weight"; dots inside the names of modules stay."""
-    if STACK_SEPARATOR not in name:
-        return [name]
-    stem, _, tensor = name.rpartition(".")
-    return [f"{part}.{tensor}" for part in stem.split(STACK_SEPARATOR)]
+def _tensor_names(stacked: str) -> list[str]:
+    """Return "a.weight" and "b.weight" for "a|b.weight". Layer names may contain dots."""
+    if STACK_SEPARATOR not in stacked:
+        return [stacked]
+    layers, _, tensor = stacked.rpartition(".")
+    return [f"{layer}.{tensor}" for layer in layers.split(STACK_SEPARATOR)]
