@@ -25,8 +25,10 @@ FREE_SHARE = 4  # a batch may take one fourth of the free memory
 MAX_RLIMIT = 2**62  # largest limit in bytes that is passed to the system
 LOGIT_COPIES = 8  # copies of a text's logits that are alive while several models predict
 FLOAT_BYTES = 4  # bytes of a number in single precision
-STREAM_COPIES, HIDDEN_COPIES = 10, 3  # tensors of the width of the stream, and of the hidden units, alive for a token
-LAYER_STREAM_COPIES, LAYER_HIDDEN_COPIES = 16, 4  # the same in each layer, where gradients follow
+STREAM_COPIES = 10  # vectors of the width of the residual stream that are alive for a token
+HIDDEN_COPIES = 3  # vectors of the width of the hidden layer that are alive for a token
+LAYER_STREAM_COPIES = 16  # the same in each layer, where gradients follow
+LAYER_HIDDEN_COPIES = 4
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim")
@@ -57,6 +59,7 @@ def memory_limit(memory: int | None, device_memory: int | None = None) -> Iterat
 
 @contextmanager
 def _host_memory_limit(memory: int) -> Iterator[None]:
+    """Limit the memory of this process to a number of bytes, through the system's limit of its data segment."""
     torch.ones(2**20).sum()  # starts PyTorch's threads, so that their stacks are counted below
     usage = psutil.Process().memory_info()
     if usage.rss > memory:
@@ -172,13 +175,13 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
         )
 
 
-def samples_at_once(model: PreTrainedModel, example: Batch, wanted: int, gradients: bool = False) -> int:
-    """Return how many samples of the length of the one in `example` may be processed at once: `wanted`, or fewer."""
+def samples_at_once(model: PreTrainedModel, example: Batch, requested: int, gradients: bool = False) -> int:
+    """Return how many samples of the length of the one in `example` may be processed at once: `requested`, or fewer."""
     longest = tokens_per_sample(model.config, example)
     count = tokens_at_once(model, longest, gradients) // longest
     if _has_token_labels(example):
         count = min(count, MAX_LOGITS // (longest * _vocabulary_size(model)))
-    return max(1, min(wanted, count))
+    return max(1, min(requested, count))
 
 
 def logits_at_once(model: PreTrainedModel) -> int:

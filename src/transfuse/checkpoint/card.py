@@ -171,9 +171,10 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested options under dotted names, as flags spell them: flow.plan."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
-        flat |= (
-            {f"{name}.{inner}": each for inner, each in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{nested}": setting for nested, setting in value.items()}
+        else:
+            flat[name] = value
     return flat
 
 

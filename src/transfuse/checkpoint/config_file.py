@@ -15,7 +15,8 @@ from transfuse.network.registry import USER_CLASSES
 
 LAYER_COUNT = re.compile(r"(num|n)_(\w+_)?layers?")  # names of entries that count layers
 SIZE = re.compile(r"(image|patch|hidden|intermediate|vocab)_size|num_channels")
-MAX_LAYERS, MAX_CLASSES = 10_000, 1_000_000  # far more than any model has
+MAX_LAYERS = 10_000  # far more than any model has
+MAX_CLASSES = 1_000_000
 
 
 def read_config(folder: Path) -> PreTrainedConfig:

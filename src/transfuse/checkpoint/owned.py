@@ -20,7 +20,8 @@ from transfuse.checkpoint.companions import (
     weight_names,
 )
 
-REPORT_PAGE, REPORT_JSON = "report.html", "report.json"
+REPORT_PAGE = "report.html"
+REPORT_JSON = "report.json"
 GENERATOR_TAG = '<meta name="generator" content="transfuse">'  # in the head of a report
 CACHE_FOLDER = re.compile(r"[0-9a-f]{20}")  # name of a folder of finished work in a cache
 MARKER = ".transfuse"  # file in a folder that a run created for itself and removes in the end

@@ -39,7 +39,8 @@ def _write_file(file: Path, shapes: Shapes, dtype: torch.dtype, compute: Callabl
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + dtype.itemsize * prod(shape)
+        start = end
+        end += dtype.itemsize * prod(shape)
         header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)

@@ -234,7 +234,8 @@ def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVAL
     """
     with quiet():
         opened = open_source(source, split)
-    dataset, name = opened.dataset, opened.name
+    dataset = opened.dataset
+    name = opened.name
     if len(dataset) == 0:
         raise DataError(f"{name}: empty; no rows in it")
     label = label_column(dataset)
