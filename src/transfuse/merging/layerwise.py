@@ -80,7 +80,7 @@ class LayerwiseFit:
                 load_states(modules, copy_states(submodules(self.models[1 + option].model, modules)))
             fits.append(self._solve(stage, pair))
             states.append(copy_states(modules))
-        first = 0 if units.inputs.shape[1] > 1 else 1  # the mean of heads is a candidate, the mean of hidden units not
+        first = 0 if units.inputs.shape[1] > 1 else 1  # means of heads are candidates, means of hidden units are not
         train, validation = (
             self._reader_moments(reading, units, modules, states, split, first) for split in self.splits
         )

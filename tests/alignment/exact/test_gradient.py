@@ -148,5 +148,5 @@ def test_batches_in_which_nothing_is_asked_are_left_out():
     models = [each.model for each in networks]
     _, course = refine_maps(models, alignments, [0.5, 0.5], batches, LearningOptions(steps=3))
     assert all(torch.tensor(course.excess).isfinite())
-    with pytest.raises(DataError, match="no text has a word"):
+    with pytest.raises(DataError, match="no text with a token to predict"):
         refine_maps(models, alignments, [0.5, 0.5], batches[::3], LearningOptions(steps=3))
