@@ -15,28 +15,28 @@ from typing import Any, TypeAlias
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerState
 
-from transfuse.base.budget import positions, samples_at_once
+from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.base.libraries import quiet
-from transfuse.base.lock import held_folder
+from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.leftovers import left_behind
+from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import Overwrite, write_json
-from transfuse.checkpoint.owned import RUN, json_or_none
-from transfuse.checkpoint.save import of_model, save_checkpoint
-from transfuse.checkpoint.sentences import check_sentences
+from transfuse.checkpoint.owned import RUN_FILE, json_or_none
+from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import make
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import Task, check_measurable, own_processor, task, with_ids_of
+from transfuse.data.tasks import Task, check_measurable, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_taught
 from transfuse.finetuning.trainer import Bar, Distiller, Feed, arguments, at_once, optimiser_steps
 from transfuse.fusion.record import PACKAGES, Origin, origin
-from transfuse.network.compatible import check_same_answers
-from transfuse.network.model import stored_in
+from transfuse.network.compatible import check_same_labels
+from transfuse.network.precision import stored_as
 
 SHORT = 512  # tokens; of longer samples, eager attention takes too much memory
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
@@ -71,7 +71,7 @@ class Finetuned:
         """
         card = {"README.md": finetuned_card(Path(path).name, self.record)}
         inputs = [each["path"] for each in (self.record["finetuned"], *self.record["teachers"])]
-        write = of_model(self.model, inputs[0])
+        write = model_writer(self.model, inputs[0])
         return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card, self.loaded)
 
 
@@ -101,25 +101,25 @@ def finetune(
         TransfuseError: an input that cannot be trained with; the message says what, where and what to do.
     """
     schedule = _checked(model, teachers, options)
-    check_sentences([model])
+    check_sentence_modules([model])
     loaded = [_trainable(each, schedule) for each in (model, *teachers)]
     learner, does = loaded[0], task(type(loaded[0]).__name__)
     check_measurable(learner.config, type(learner).__name__)
     _check_teachers(model, learner, list(zip(teachers, loaded[1:], strict=True)), does)
     samples = training_samples(data, does, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
-    samples = with_ids_of(learner.config, samples)
+    samples = with_model_ids(learner.config, samples)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
     origins = [origin(*each) for each in zip((model, *teachers), loaded, strict=True)]
     run = _run(origins, samples, schedule)
-    prepare = partial(does.preparer, own_processor(model, learner, processor), learner.config)
+    prepare = partial(does.preparer, model_processor(model, learner, processor), learner.config)
     with _alone(checkpoints):
         if checkpoints:
             check_same_run(checkpoints, run, resume)
         found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     losses = [(each["step"], each["loss"]) for each in state.log_history if "loss" in each]
-    left = left_behind(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))
+    left = file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))
     record = run | {"steps": state.global_step, "losses": losses, "versions": versions} | left
     return Finetuned(found, record, processor, tuple(each.folder for each in origins if each.folder))
 
@@ -131,7 +131,7 @@ def _alone(checkpoints: Path | None) -> Iterator[None]:
         yield
         return
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with held_folder(checkpoints, str(checkpoints)):
+    with folder_lock(checkpoints, str(checkpoints)):
         yield
 
 
@@ -161,7 +161,7 @@ def _run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dic
 
 def check_same_run(checkpoints: Path, run: dict[str, Any], resume: str | None) -> None:
     """Leave a note of the run beside its state; raise `ConfigError` where the state there is another run's."""
-    note = checkpoints / RUN
+    note = checkpoints / RUN_FILE
     if not resume:
         if note.is_file() and any(checkpoints.glob("checkpoint-*")) and json_or_none(note) != run:
             raise ConfigError(f"{checkpoints}: holds the state of another run; resume or remove it")
@@ -186,12 +186,12 @@ def _trained(
     if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
         learner.load_state_dict(load_model(resume).state_dict())
     bar = Bar(progress.track(range(optimiser_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
-    example = feed.prepare(feed.samples.inputs([feed.samples.longest()]))
+    example = feed.prepare(feed.samples.inputs([feed.samples.longest_index()]))
     fitting = samples_at_once(learner, example, feed.schedule.batch_size, gradients=True)
     with TemporaryDirectory() as scratch, quiet():
         args = arguments(feed.schedule, len(feed), at_once(feed.schedule, fitting), checkpoints, Path(scratch))
         if (
-            args.use_cpu and positions(learner.config, example) <= SHORT
+            args.use_cpu and tokens_per_sample(learner.config, example) <= SHORT
         ):  # where eager attention trains faster than sdpa
             for model in (learner, *teachers):
                 model.set_attn_implementation("eager")
@@ -209,15 +209,15 @@ def _trained(
         found = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     check_finite(found.state_dict(), "the fine-tuned model")
     found.set_attn_implementation(attention)
-    return stored_in(dtype, found.to("cpu")).eval(), trainer.state
+    return stored_as(dtype, found.to("cpu")).eval(), trainer.state
 
 
 def training_samples(data: Any, does: Task, schedule: Schedule, taught: bool) -> Samples:
     """The samples to train on, with labels where the loss has any use for them."""
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
-    if taught and schedule.distill == 1 and schedule.trust != "labels":
+    if taught and schedule.distill == 1 and schedule.teacher_weighting != "labels":
         return replace(does.samples(samples), label=None)
-    return does.labelled(samples)
+    return does.labeled(samples)
 
 
 def _trainable(given: Model, schedule: Schedule) -> PreTrainedModel:
@@ -233,7 +233,7 @@ def _check_teachers(
     """Raise where a teacher answers another question, or is asked it in other terms."""
     for name, teacher in teachers:
         label = "a teacher" if isinstance(name, PreTrainedModel) else str(name)
-        check_same_answers(model.config, teacher.config, label)
+        check_same_labels(model.config, teacher.config, label)
         if any(getattr(model.config, size, 0) != getattr(teacher.config, size, 0) for size in SIZES):
             raise ConfigError(f"{label}: its classes, words or images are not the model's; choose another teacher")
         lengths = [getattr(each.config, "max_position_embeddings", 0) for each in (model, teacher)]

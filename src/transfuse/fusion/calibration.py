@@ -43,7 +43,7 @@ def calibrate(
     if options.augment != "none" and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     if options.needs_labels():
-        samples = with_model_ids(model.config, task(type(model).__name__).labelled(samples))
+        samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))
     agree_on_padding(networks)
     batches = _batches(samples, networks, anchor, options, processor)
     if options.learns:
@@ -94,7 +94,7 @@ def prepare(
     """
     preparer = model_preparer(given, model, processor)
     chosen = task(type(model).__name__).samples(samples)
-    example = preparer(chosen.inputs([chosen.longest()]))
+    example = preparer(chosen.inputs([chosen.longest_index()]))
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)
-    return replace(chosen.prepared(preparer, count), device=model.device)
+    return replace(chosen.lazy_batches(preparer, count), device=model.device)
