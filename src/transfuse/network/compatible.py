@@ -25,7 +25,8 @@ SHIFTED = "positions are counted from this number, so rows of their table are sh
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 SAME_HEADS = (
-    "key-value heads, rotary channels and experts are matched one to one: give models with equal numbers of them"
+    "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
+    " them"
 )
 SAME_WIDTHS = (
     "{method} needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"

@@ -128,7 +128,7 @@ def _changes(
     try:
         setattr(reduce(getattr, parents, changed), name, value)
         return measure(declare(changed, architecture)) != measure(declare(config, architecture))
-    except (TransfuseError, AttributeError, TypeError, ValueError):
+    except (TransfuseError, AttributeError, LookupError, TypeError, ValueError):
         return False
 
 

@@ -7,10 +7,10 @@ from runpy import run_path
 import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
+from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError, SpecError, first_line
 from transfuse.network.families import FAMILIES, Family
 
-ENTRY_POINT_GROUP = "transfuse.families"  # of modules that call `register` when they are imported
 USER_CLASSES: dict[str, type[PreTrainedModel]] = {}  # model classes that users have registered, by name
 _imported: set[str] = set()  # plugins and files; importing them again would create their classes anew
 
@@ -51,7 +51,7 @@ def load_families(file: str | None = None) -> None:
     Raises:
         ConfigError: a plugin cannot be imported, or the file cannot be imported or registers nothing.
     """
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points(group=PLUGINS):
         if point.value not in _imported:
             try:
                 point.load()
@@ -63,13 +63,18 @@ def load_families(file: str | None = None) -> None:
 
 
 def _run(path: Path) -> None:
-    before = {**FAMILIES}
+    before = _registered()
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"spec: {path} is not a Python file; give one that calls transfuse.register")
     try:
         run_path(str(path), run_name=path.stem)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"spec: {path} fails with {type(error).__name__}: {first_line(error)}") from error
-    if before == FAMILIES:
+    if before == _registered():
         raise ConfigError(f"spec: {path} registers nothing; end it with transfuse.register(MODEL, DECLARATION)")
     _imported.add(str(path.resolve()))
+
+
+def _registered() -> dict[str, object]:
+    """Return all families, alignments and merge methods by name."""
+    return {**FAMILIES, **ALIGNMENTS, **MERGE_METHODS}
