@@ -13,7 +13,9 @@ def test_sizes_are_bytes(size: object, count: int) -> None:
     assert parse_bytes(size) == count
 
 
-@pytest.mark.parametrize("size", ["much", "8 apples", "-3", "1e9", "", None, True, [1], float("nan"), "9" * 400 + "TB"])
+@pytest.mark.parametrize(
+    "size", ["much", "8 apples", "-3", "1e9", "", None, True, [1], float("nan"), "9" * 400, "9" * 400 + "TB", "-5", -5]
+)
 def test_other_text_is_an_error(size: object) -> None:
     with pytest.raises(ValueError, match="should be a size such as 8GB or 500MB"):
         parse_bytes(size)

@@ -3,6 +3,7 @@
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 BYTE_SIZE = TypeAdapter(ByteSize)
+MAX_BYTES = 2**80  # larger numbers may overflow a float
 
 
 def parse_bytes(size: object) -> int:
@@ -12,11 +13,12 @@ def parse_bytes(size: object) -> int:
         ValueError: `size` is not a size.
     """
     try:
-        if not isinstance(size, bool):  # pydantic would read True as one byte
-            return int(BYTE_SIZE.validate_python(size))
+        count = -1 if isinstance(size, bool) else int(BYTE_SIZE.validate_python(size))  # pydantic reads True as 1 byte
     except (ValidationError, OverflowError):
-        pass
-    raise ValueError("should be a size such as 8GB or 500MB")
+        count = -1
+    if not 0 <= count <= MAX_BYTES:
+        raise ValueError("should be a size such as 8GB or 500MB")
+    return count
 
 
 def format_bytes(size: float) -> str:
