@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr__ imports a name on first use
-    from transfuse.alignment.interface import Alignment
+    from transfuse.alignment.interface import AlignContext, Alignment
+    from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
     from transfuse.config.options import Options
     from transfuse.errors import TransfuseError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.verification.declaration import check_declaration
 
 PUBLIC = {  # every public name, and the module and name where it is defined
+    "AlignContext": "alignment.interface:AlignContext",
     "Alignment": "alignment.interface:Alignment",
     "Builder": "network.builder:Builder",
     "Evaluation": "evaluation.comparison:Evaluation",
@@ -31,6 +33,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "MergeRequest": "merging.methods:MergeRequest",
     "Options": "config.options:Options",
     "TransfuseError": "errors:TransfuseError",
+    "alignment_method": "alignment.methods:alignment_method",
     "check_declaration": "verification.declaration:check_declaration",
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
@@ -41,6 +44,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "register": "network.registry:register",
 }
 __all__ = [
+    "AlignContext",
     "Alignment",
     "Builder",
     "Evaluation",
@@ -52,6 +56,7 @@ __all__ = [
     "MergeRequest",
     "Options",
     "TransfuseError",
+    "alignment_method",
     "check_declaration",
     "evaluate",
     "finetune",

@@ -6,7 +6,7 @@ from cases import CASES, Case
 
 from transfuse.alignment.flow.heads import cross_head, without_scales
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
 from transfuse.config.flow_options import FlowOptions
@@ -68,9 +68,9 @@ def test_a_hard_flow_doubles_and_halves_exactly(case, evidence):
     small, large = network(narrow, CPU), network(wide, CPU)
     choices = AlignContext(evidence, batches(case), FlowOptions(plan="hard"))
     close = {"atol": 1e-6, "rtol": 1e-6}  # some models compute their norms in float32
-    widened = METHODS["flow"](large, small, choices).carried
+    widened = ALIGNMENT_METHODS["flow"](large, small, choices).carried
     torch.testing.assert_close(case.logits(doubled(case)[1], widened), reference, **close)
-    narrowed = METHODS["flow"](small, large, choices).carried
+    narrowed = ALIGNMENT_METHODS["flow"](small, large, choices).carried
     for name, values in small.tensors.items():
         torch.testing.assert_close(narrowed[name], values, **close)
 
@@ -85,7 +85,7 @@ def test_the_anchors_shape_comes_out(case, plan, sizes):
     models = network(case.build(1), CPU), network(case.build(2, **sizes), CPU)
     for anchor, source in (models, models[::-1]):
         for evidence in ("activations", "weights"):
-            aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(case), FlowOptions(plan=plan)))
+            aligned = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext(evidence, batches(case), FlowOptions(plan=plan)))
             merged = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
             assert {name: values.shape for name, values in merged.items()} == {
                 name: values.shape for name, values in anchor.tensors.items()

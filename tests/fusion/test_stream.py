@@ -14,7 +14,8 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError
-from transfuse.fusion.stream import stream, streamable
+from transfuse.fusion.inputs import streamable
+from transfuse.streaming import stream
 
 VIT = CASES[0]
 

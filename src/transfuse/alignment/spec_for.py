@@ -3,13 +3,13 @@
 from transfuse.alignment.flow.heads import cross_head, shared_queries, without_scales
 from transfuse.alignment.flow.stack import joint_queries
 from transfuse.config.flow_options import FlowOptions
-from transfuse.config.literals import Align, Groups
+from transfuse.config.literals import Groups
 from transfuse.network.space import Group
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import restrict, symmetric
 
 
-def alignment_spec(spec: Spec, align: Align, flow: FlowOptions, groups: Groups) -> Spec:
+def alignment_spec(spec: Spec, align: str, flow: FlowOptions, groups: Groups) -> Spec:
     """Return an unfused declaration with the spaces that an alignment method finds maps for."""
     if align == "none":
         return spec

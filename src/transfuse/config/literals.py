@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-Align = Literal["none", "flow", "exact", "learned"]
 MatchOn = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
 Cost = Literal["euclidean", "squared", "cosine"]
@@ -40,9 +39,11 @@ class LearningOptions:
     augment: Augment = "none"
 
 
-# The merge methods by name, and whether each needs data. `transfuse.merging.methods.merge_method` adds to them.
+# The alignments by name, and whether each keeps every model's function. `alignment.methods.alignment_method` adds to
+# them.
+ALIGNMENTS = {"none": True, "flow": False, "exact": True, "learned": True}
+# The merge methods by name, and whether each needs data. `merging.methods.merge_method` adds to them.
 MERGE_METHODS = {"mean": False, "least-squares": True, "learned": True}
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
-EXACT: tuple[Align, ...] = ("exact", "learned")  # alignments by exact symmetries
-FAITHFUL: tuple[Align, ...] = ("none", *EXACT)  # alignments that keep every model's function
+EXACT = ("exact", "learned")  # alignments by exact symmetries
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

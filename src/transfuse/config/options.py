@@ -17,7 +17,6 @@ from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
     EXACT,
     LEARNING,
-    Align,
     Augment,
     Basis,
     Dtype,
@@ -87,11 +86,12 @@ class Settings(BaseModel):
 class Options(Settings):
     """How models are fused."""
 
-    align: Align = option(
+    align: str = option(
         "exact",
         "Match units by the architecture's symmetries (exact), by these and then training (learned), by the paper's"
         " transport maps (flow), or not at all (none).",
-        panel=ALIGNMENT,
+        "none|flow|exact|learned",
+        ALIGNMENT,
     )
     merge: str = option(
         "auto",

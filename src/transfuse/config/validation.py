@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from transfuse.config.literals import EXACT, LEARNING, MERGE_METHODS, PLUGINS
+from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     def refuse(name: str, why: str) -> ConfigError:
         return ConfigError(f"{labels.get(name, name)}: {why}")
 
-    unknown = unknown_merge(chosen.merge)
-    if unknown and chosen.spec is None and not entry_points(group=PLUGINS):  # a file or a plugin may register it
-        raise refuse("merge", unknown)
+    for name, why in unknown_methods(chosen).items():
+        if chosen.spec is None and not entry_points(group=PLUGINS):  # else a file or a plugin may register it
+            raise refuse(name, why)
     if chosen.align == "none" and chosen.match_on != "auto":
         raise refuse("match_on", "align none matches nothing; leave it out, or choose another align")
     for name in sorted(given):
@@ -49,13 +49,16 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
 
 
-def unknown_merge(name: str) -> str | None:
-    """Return what is wrong with the name of a merge method; None if there is such a method."""
-    known = ("auto", *MERGE_METHODS)
-    if name in known:
-        return None
-    near = get_close_matches(name[:20], known, n=1)
-    return f"{name!r} is not one of {', '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
+def unknown_methods(chosen: Options) -> dict[str, str]:
+    """Return what is wrong with the names of the alignment and of the merge method, where no such method exists."""
+    unknown = {}
+    for option, known in (("align", tuple(ALIGNMENTS)), ("merge", ("auto", *MERGE_METHODS))):
+        name = getattr(chosen, option)
+        if name not in known:
+            near = get_close_matches(name[:20], known, n=1)
+            suggestion = f"; did you mean {near[0]}?" if near else ""
+            unknown[option] = f"{name[:200]!r} is not one of {', '.join(known)}{suggestion}"
+    return unknown
 
 
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
@@ -204,7 +204,7 @@ def _in_first_basis(
         return own.tensors, WITHIN
     if origin == "basis":
         return own.materialize(canonicalize(symmetric(own.spec), own.tensors)), OWN if index == 0 else WITHIN
-    return METHODS[options.align](anchor, own, context).carried, ALIGNED
+    return ALIGNMENT_METHODS[options.align](anchor, own, context).carried, ALIGNED
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

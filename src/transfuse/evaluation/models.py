@@ -1,4 +1,4 @@
-"""Evaluate models on the same samples, and compare the first with each other one: `transfuse.evaluate`."""
+"""Evaluation of models on the same samples, and comparison of the first with each other one: `transfuse.evaluate`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,30 +51,33 @@ def evaluate_models(
     """
     chosen = make(Settings, options)
     load_families(chosen.spec)
-    given = [models] if isinstance(models, str | Path | PreTrainedModel) else list(models)
-    names = [f"model {i}" if isinstance(model, PreTrainedModel) else str(model) for i, model in enumerate(given, 1)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ConfigError(f"{twice}: given twice; give it once")
-    empty = [model if isinstance(model, PreTrainedModel) else _load(load_empty, model, chosen) for model in given]
+    sources = [models] if isinstance(models, str | Path | PreTrainedModel) else list(models)
+    names = [
+        f"model {number}" if isinstance(source, PreTrainedModel) else str(source)
+        for number, source in enumerate(sources, 1)
+    ]
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise ConfigError(f"{duplicate}: given twice; give it once")
+    empty = [source if isinstance(source, PreTrainedModel) else _load(load_empty, source, chosen) for source in sources]
     for model in empty:
         check_measurable(model.config, type(model).__name__)
     tasks = [task(type(model).__name__) for model in empty]
     rows = data if isinstance(data, Samples) else load_samples(data)
-    samples = [each.labeled(rows).take(limit, chosen.seed) for each in tasks]
+    samples = [model_task.labeled(rows).take(limit, chosen.seed) for model_task in tasks]
     device = chosen.torch_device()
     largest = max(model.num_parameters() for model in empty)
     check_free_memory(2 * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored, and in float32
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(names, "evaluating")):
-        source = given[index]
+        source = sources[index]
         loaded = source if isinstance(source, PreTrainedModel) else _load(load_model, source, chosen)
         model = as_dtype(loaded, torch.float32).to(device)
         classes[name] = dict(model.config.id2label or {})
         predictions[name] = predict_answers(model, labeled_batches(samples[index], model, source, chosen, processor))
         del model, loaded  # before the next one is loaded
-    measures = tuple(name for name in tasks[0].measures if all(name in each.measures for each in tasks))
+    measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
     return evaluation(predictions, classes, measures, chosen.seed)
 
 

@@ -20,7 +20,7 @@ from transfuse.checkpoint.load import load_empty, load_model, local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
-from transfuse.config.validation import unknown_merge
+from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.plan import START, Estimate
 from transfuse.fusion.record import Origin, origin
@@ -80,8 +80,8 @@ def open_models(
     check_models_given(models)
     options.normalized_weights(len(models))
     load_families(options.spec)
-    if unknown := unknown_merge(options.merge):
-        raise ConfigError(f"merge: {unknown}")
+    for name, why in unknown_methods(options).items():
+        raise ConfigError(f"{name}: {why}")
     options.check_data(has_data, {})
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]

@@ -14,12 +14,12 @@ from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.cache import Store
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.config.literals import EXACT, FAITHFUL
+from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options, memory_bytes
 from transfuse.distillation.loop import History
@@ -124,7 +124,7 @@ def align(
     Raises:
         SpecError: a model that the alignment should leave as it is computes another function after it.
     """
-    method = METHODS[options.align]
+    method = ALIGNMENT_METHODS[options.align]
     stores = stores or no_cache(len(networks))
     history = None
     alignments = [
@@ -132,7 +132,7 @@ def align(
         for source, store in zip(networks[1:], stores.pairs, strict=True)
     ]
     if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(alignments) > 1):
-        track = partial(progress.track, doing="finding a common basis")
+        track = partial(progress.track, description="finding a common basis")
         alignments = generalized_procrustes(alignments, weights, track, networks[0].materialize)
     if options.align == "learned":
         alignments, history = refine_maps(
@@ -146,7 +146,7 @@ def align(
             stores.joint.folder and stores.joint.folder / "learning.pt",
             progress.track,
         )
-    if options.align in FAITHFUL:
+    if ALIGNMENTS[options.align]:
         alignments = check_functions(networks, alignments, rows)
     return [
         alignment if row is None else with_own_words(alignment, row, options.vocab)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import AlignContext, aligned_weights
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.config.flow_options import FlowOptions
@@ -106,7 +106,7 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
         controls[PLAIN] = mean([network.tensors for network in matched.networks], matched.weights)
     context = AlignContext("weights", (), FlowOptions(plan="uniform"))
     with suppress(TransfuseError):  # the flow does not support all pairs of models
-        aligned = aligned_weights([METHODS["flow"](anchor, source, context) for source in sources])
+        aligned = aligned_weights([ALIGNMENT_METHODS["flow"](anchor, source, context) for source in sources])
         controls["uniform plan"] = mean(aligned, matched.weights)
     return controls | {"the anchor's share alone": anchor_share}
 

@@ -8,7 +8,7 @@ from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.exact.parametrizations import MAX_CONDITION, GroupParameters, is_trainable
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import IGNORED_LABEL, cast
 from transfuse.config.literals import LearningOptions
@@ -70,7 +70,7 @@ def test_invertible_latents_stay_well_conditioned():
 def parents(case=CASES[0]):
     networks = [network(case.build(seed), CPU) for seed in (1, 2)]
     batches = [cast(case.inputs(networks[0].model.config, seed), torch.float64) for seed in range(20)]
-    return networks, [METHODS["exact"](*networks, AlignContext("weights"))], batches
+    return networks, [ALIGNMENT_METHODS["exact"](*networks, AlignContext("weights"))], batches
 
 
 def learned(steps, state=None, **options):
@@ -138,7 +138,7 @@ def test_units_that_turn_round_can_change_places():
 def test_batches_in_which_nothing_is_asked_are_left_out():
     case = next(case for case in CASES if case.name == "BertForMaskedLM")
     networks = [network(case.build(seed), CPU) for seed in (1, 2)]
-    alignments = [METHODS["exact"](*networks, AlignContext("weights"))]
+    alignments = [ALIGNMENT_METHODS["exact"](*networks, AlignContext("weights"))]
     batches = []
     for seed in range(12):
         words = case.inputs(networks[0].model.config, seed)

@@ -5,7 +5,7 @@ from cases import CASES
 
 from transfuse.alignment.exact.procrustes_mean import dispersion, generalized_procrustes
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.network.model import network
 
 CPU = torch.device("cpu")
@@ -14,7 +14,7 @@ CASE = CASES[0]
 
 def aligned(seeds):
     networks = [network(CASE.build(seed), CPU) for seed in seeds]
-    return [METHODS["exact"](networks[0], other, AlignContext("weights")) for other in networks[1:]]
+    return [ALIGNMENT_METHODS["exact"](networks[0], other, AlignContext("weights")) for other in networks[1:]]
 
 
 def test_models_come_closer_together_and_keep_their_function():

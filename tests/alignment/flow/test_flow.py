@@ -7,7 +7,7 @@ from cases import CASES
 from transfuse.alignment.exact.groups import random_element
 from transfuse.alignment.flow.heads import cross_head
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all
 from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import ConfigError, SpecError
@@ -43,7 +43,7 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
     copy = VIT.build(1)
     copy.load_state_dict(transform_all(spec, source.state_dict(), maps))
     anchor, other = network(copy, CPU), network(source, CPU)
-    aligned = METHODS["flow"](anchor, other, AlignContext(evidence, batches(), FlowOptions(plan="hard")))
+    aligned = ALIGNMENT_METHODS["flow"](anchor, other, AlignContext(evidence, batches(), FlowOptions(plan="hard")))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(aligned.carried[name], values)
     assert not torch.allclose(
@@ -53,7 +53,7 @@ def test_hard_flow_recovers_a_permuted_copy(evidence):
 
 def test_every_space_of_the_paper_gets_a_map():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, AlignContext("weights"))
+    aligned = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights"))
     spec = cross_head(source.spec)
     assert aligned.matches.keys() == spec.spaces().keys()
     assert {"vit.layers.0.attention.q_proj", "vit.layers.0.attention.k_proj"} <= aligned.matches.keys()
@@ -63,7 +63,7 @@ def test_every_space_of_the_paper_gets_a_map():
 
 def test_a_junction_carries_the_mean_of_its_maps():
     anchor, source = pair()
-    found = METHODS["flow"](anchor, source, AlignContext("weights")).matches
+    found = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights")).matches
     expected = (found["tokens"].map.forward + found["0.attention"].map.forward) / 2
     torch.testing.assert_close(found["0.middle"].map.forward, expected)
 
@@ -72,7 +72,7 @@ def test_a_junction_carries_the_mean_of_its_maps():
 def test_different_widths_come_out_in_the_anchors_shape(plan):
     anchor, source = pair(hidden_size=48, intermediate_size=50, num_attention_heads=4)
     for evidence in ("activations", "weights"):
-        aligned = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), FlowOptions(plan=plan)))
+        aligned = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext(evidence, batches(), FlowOptions(plan=plan)))
         assert {name: values.shape for name, values in aligned.carried.items()} == {
             name: values.shape for name, values in anchor.tensors.items()
         }
@@ -82,7 +82,7 @@ def test_different_widths_come_out_in_the_anchors_shape(plan):
 
 def test_uniform_plan_is_a_control_that_knows_nothing():
     anchor, source = pair()
-    aligned = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(plan="uniform")))
+    aligned = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(plan="uniform")))
     weight = aligned.carried["vit.layers.0.mlp.fc1.weight"]
     torch.testing.assert_close(weight, weight.mean().expand_as(weight))
 
@@ -90,10 +90,10 @@ def test_uniform_plan_is_a_control_that_knows_nothing():
 def test_what_flow_and_exact_refuse():
     anchor, source = pair()
     with pytest.raises(ConfigError, match="choose one"):
-        METHODS["flow"](anchor, source, AlignContext("both", batches()))
+        ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("both", batches()))
     for method in ("exact", "none"):
         with pytest.raises(SpecError, match="equal shapes"):
-            METHODS[method](*pair(hidden_size=48), AlignContext("weights"))
+            ALIGNMENT_METHODS[method](*pair(hidden_size=48), AlignContext("weights"))
 
 
 @pytest.mark.parametrize("evidence", ["activations", "weights"])
@@ -101,10 +101,10 @@ def test_what_flow_and_exact_refuse():
 def test_queries_and_keys_of_one_map(options, evidence):
     """A copy of itself is found back; between strangers Q and K move by one map."""
     anchor, source = pair((1, 1))
-    found = METHODS["flow"](anchor, source, AlignContext(evidence, batches(), options))
+    found = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext(evidence, batches(), options))
     for name, values in anchor.tensors.items():
         torch.testing.assert_close(found.carried[name], values)
-    spaces = METHODS["flow"](*pair(), AlignContext(evidence, batches(), options)).matches
+    spaces = ALIGNMENT_METHODS["flow"](*pair(), AlignContext(evidence, batches(), options)).matches
     sizes = {"shared": 24, "joint": 48}
     assert spaces[f"0.qk.{options.queries}"].map.plan().shape[-1] == sizes[options.queries]
     assert "vit.layers.0.attention.k_proj" not in spaces
@@ -113,7 +113,7 @@ def test_queries_and_keys_of_one_map(options, evidence):
 def test_a_joint_map_mixes_queries_with_keys():
     """The stacked tensor, carried by the stacked map, cut in two again."""
     anchor, source = pair()
-    found = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(queries="joint")))
+    found = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(queries="joint")))
     names = [f"vit.layers.0.attention.{which}_proj.weight" for which in "qk"]
     stream, joint = (found.matches[name].map for name in ("tokens", "0.qk.joint"))
     stacked = torch.cat([source.tensors[name] for name in names]) @ stream.backward.double()
@@ -125,7 +125,7 @@ def test_a_joint_map_mixes_queries_with_keys():
 @pytest.mark.parametrize("heads", ["crossed", "aware"])
 def test_head_aware_plans_do_not_leave_their_head(heads):
     anchor, source = pair()
-    plan = METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(heads=heads))).matches[
+    plan = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(heads=heads))).matches[
         "vit.layers.0.attention.v_proj"
     ].map.plan()  # fmt: skip
     mass = plan.unflatten(1, (3, 8)).unflatten(0, (3, 8)).sum((1, 3))
