@@ -57,7 +57,8 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 WAYS = {
-    "none": ["--align", "none"], "exact": ["--align", "exact"], "flow, hard": ["--align", "flow", "--flow.plan", "hard"],
+    "none": ["--align", "none"], "exact": ["--align", "exact"],
+    "flow, hard": ["--align", "flow", "--flow.plan", "hard"],
     "flow": ["--align", "flow"],
 }  # fmt: skip
 SHARD = 5 * 10**9  # bytes

@@ -6,8 +6,8 @@ python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 6
   --limit 456 --teacher-weighting confidence
 
 Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
-are trained by the same schedule on what the parents say, on average or who is sure (--teacher-weighting confidence), of the whole
-unlabelled training split. Of several --rates each start keeps the one that has the least loss on the validation split;
+are trained by the same schedule on the parents' predictions for the whole unlabeled training split, averaged or weighted
+(--teacher-weighting confidence). Of several --rates each start keeps the one that has the least loss on the validation split;
 all else is of the test split. A run goes on where it stopped.
 """
 
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
     parser.add_argument(
-        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="which parent is believed about a sample"
+        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
     )
     parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
     args = parser.parse_args()

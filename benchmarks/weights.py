@@ -41,7 +41,9 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
-    judge, weights, believe = Judge(subject, seeds[0], "test", args.limit), [0.5, 0.5], TEACHER_WEIGHTING[args.teacher_weighting]
+    judge = Judge(subject, seeds[0], "test", args.limit)
+    weights = [0.5, 0.5]
+    believe = TEACHER_WEIGHTING[args.teacher_weighting]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
     given = ("samples", "batch_size", "steps", "learning_rate", "augment", "teacher_weighting")
@@ -76,7 +78,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
     parser.add_argument(
-        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="which parent is believed about a sample"
+        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=4000, help="test samples")

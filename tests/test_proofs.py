@@ -8,7 +8,7 @@ from cases import CASES, HEADS, Case
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import as_matrix, random_alignment
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all, transform_tensor
 from transfuse.base.batch import cast
 from transfuse.errors import SpecError
@@ -150,7 +150,7 @@ def test_recovery(case, evidence):
     copy = with_tensors(copy, transform_all(spec, fold(spec, weights(case, model)), random_alignment(spec, 3)))
     source, anchor = (network(each, torch.device("cpu")) for each in (case.build(), copy))
     batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(40)]
-    aligned = METHODS["exact"](anchor, source, AlignContext(evidence, batches))
+    aligned = ALIGNMENT_METHODS["exact"](anchor, source, AlignContext(evidence, batches))
     assert max(match.map.exactness() for match in aligned.matches.values()) < 1e-6
     for name, values in aligned.anchor.items():
         if not (case.inert and name.endswith(case.inert)):
@@ -165,7 +165,7 @@ def test_recovery(case, evidence):
 def test_a_carried_source_keeps_its_function(case):
     """Whatever the evidence, an exact alignment changes no output of the source."""
     source, anchor = (network(case.build(seed), torch.device("cpu")) for seed in (1, 2))
-    aligned = METHODS["exact"](anchor, source, AlignContext("weights"))
+    aligned = ALIGNMENT_METHODS["exact"](anchor, source, AlignContext("weights"))
     reference = case.logits(case.build(1))
     assert deviation(case, dict(aligned.carried), reference) < 1e-7
     assert deviation(case, dict(aligned.anchor), case.logits(case.build(2))) < 1e-7

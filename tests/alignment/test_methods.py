@@ -45,7 +45,5 @@ def test_one_that_claims_to_keep_functions_is_checked() -> None:
 
 
 def test_an_unknown_alignment_is_refused_with_the_nearest() -> None:
-    with pytest.raises(
-        ConfigError, match=r"align: 'exat' is not one of none, flow, .* did you mean exact"
-    ):
+    with pytest.raises(ConfigError, match=r"align: 'exat' is not one of none, flow, .* did you mean exact"):
         transfuse.fuse([VIT.build(0), VIT.build(1)], align="exat")

@@ -85,7 +85,8 @@ def test_the_anchors_shape_comes_out(case, plan, sizes):
     models = network(case.build(1), CPU), network(case.build(2, **sizes), CPU)
     for anchor, source in (models, models[::-1]):
         for evidence in ("activations", "weights"):
-            aligned = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext(evidence, batches(case), FlowOptions(plan=plan)))
+            context = AlignContext(evidence, batches(case), FlowOptions(plan=plan))
+            aligned = ALIGNMENT_METHODS["flow"](anchor, source, context)
             merged = mean([aligned.anchor, aligned.carried], [0.5, 0.5])
             assert {name: values.shape for name, values in merged.items()} == {
                 name: values.shape for name, values in anchor.tensors.items()

@@ -93,7 +93,10 @@ def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None
         (tuning("--decay", "cosin"), ["--decay", "did you mean cosine?"]),
         (tuning("--augment", "crop_flip"), ["--augment", "crop-flip"]),
         (tuning("--distill", "0.5"), ["--distill", "no teacher"]),
-        (lambda w: [*tuning("--teacher", w.b, "--teacher-weighting", "confidence")(w)], ["--teacher-weighting", "one teacher"]),
+        (
+            lambda w: [*tuning("--teacher", w.b, "--teacher-weighting", "confidence")(w)],
+            ["--teacher-weighting", "one teacher"],
+        ),
         (tuning("--device", "cuda:1"), ["--device", "CUDA_VISIBLE_DEVICES"]),
         (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "classes"]),
         (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot be measured"]),

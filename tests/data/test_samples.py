@@ -1,6 +1,5 @@
 """Samples: a subset, and batches that a model can run on."""
 
-
 import pytest
 import torch
 from datasets import Dataset

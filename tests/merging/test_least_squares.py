@@ -7,7 +7,7 @@ from cases import CASES, Case
 from transfuse.activations import token_importance
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.interface import AlignContext
-from transfuse.alignment.methods import METHODS
+from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
 from transfuse.errors import ConfigError
@@ -74,7 +74,7 @@ def test_so_does_one_whose_units_nearly_repeat_each_other():
 def test_the_fused_outputs_come_closer_to_the_parents_mean():
     case = CASES[0]
     anchor, source = (network(case.build(seed), CPU) for seed in (1, 2))
-    aligned = METHODS["exact"](anchor, source, AlignContext("weights"))
+    aligned = ALIGNMENT_METHODS["exact"](anchor, source, AlignContext("weights"))
     fused = with_tensors(anchor.model, mean([aligned.anchor, aligned.carried], [0.5, 0.5]))
     parents = [with_tensors(anchor.model, tensors) for tensors in (aligned.anchor, aligned.carried)]
     target = mean([{"": case.logits(parent)} for parent in parents], [0.5, 0.5])[""]

@@ -37,12 +37,8 @@ class Schedule(Settings):
     warmup: Annotated[Finite, Field(ge=0, lt=1)] = option(0.05, "Fraction of the steps for warmup.", "PART", OPTIMIZER)
     weight_decay: Annotated[Finite, Field(ge=0)] = option(0.05, "Weight decay.", "NUMBER", OPTIMIZER)
     label_smoothing: Annotated[Finite, Field(ge=0, lt=1)] = option(0.0, "Label smoothing.", "PART", OPTIMIZER)
-    augment: Augment = option(
-        "none", "Images only. crop: shifted by up to an eighth of a side.", panel=OPTIMIZER
-    )
-    distill: Fraction = option(
-        0.5, "Share of the teachers in the loss. With 1, labels are not used.", "PART", TEACHERS
-    )
+    augment: Augment = option("none", "Images only. crop: shifted by up to an eighth of a side.", panel=OPTIMIZER)
+    distill: Fraction = option(0.5, "Share of the teachers in the loss. With 1, labels are not used.", "PART", TEACHERS)
     temperature: Positive = option(1.0, "Temperature of distillation.", "NUMBER", TEACHERS)
     teacher_weighting: TeacherWeighting = option(
         "uniform",

@@ -89,9 +89,11 @@ class Distiller(Trainer):
 
     def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
         """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
-        heat, even = self.schedule.temperature, [1 / len(self.teachers)] * len(self.teachers)
-        target = ensemble_probabilities(TEACHER_WEIGHTING[self.schedule.teacher_weighting], self.teachers, even, inputs, heat)
-        return heat**2 * cross_entropy(found / heat, target)
+        temperature = self.schedule.temperature
+        weighting = TEACHER_WEIGHTING[self.schedule.teacher_weighting]
+        even = [1 / len(self.teachers)] * len(self.teachers)
+        target = ensemble_probabilities(weighting, self.teachers, even, inputs, temperature)
+        return temperature**2 * cross_entropy(found / temperature, target)
 
 
 class Bar(TrainerCallback):

@@ -111,7 +111,7 @@ def test_an_element_common_to_both_models_changes_nothing():
 def test_refused_without_samples_or_without_a_head():
     networks, alignments, _ = parents()
     models = [each.model for each in networks]
-    with pytest.raises(DataError, match="two or more"):
+    with pytest.raises(DataError, match="at least two samples"):
         refine_maps(models, alignments, [0.5, 0.5], [], LearningOptions())
     bare = next(case for case in HEADS if case.name == "BertModel")
     models = [bare.build(seed) for seed in (1, 2)]
