@@ -115,7 +115,7 @@ def test_refused_without_samples_or_without_a_head():
         refine_maps(models, alignments, [0.5, 0.5], [], LearningOptions())
     bare = next(case for case in HEADS if case.name == "BertModel")
     models = [bare.build(seed) for seed in (1, 2)]
-    with pytest.raises(SpecError, match="no head"):
+    with pytest.raises(SpecError, match="no prediction head"):
         refine_maps(
             models, alignments, [0.5, 0.5], [cast(bare.inputs(models[0].config), torch.float64)] * 9, LearningOptions()
         )
