@@ -6,9 +6,9 @@ python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 6
   --limit 456 --teacher-weighting confidence
 
 Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
-are trained by the same schedule on the parents' predictions for the whole unlabeled training split, averaged or weighted
-(--teacher-weighting confidence). Of several --rates each start keeps the one that has the least loss on the validation split;
-all else is of the test split. A run goes on where it stopped.
+are trained by the same schedule on the parents' predictions for the whole unlabeled training split, averaged or
+weighted (--teacher-weighting confidence). Of several --rates each start keeps the one with the least loss on the
+validation split; all else is of the test split. A run goes on where it stopped.
 """
 
 import argparse

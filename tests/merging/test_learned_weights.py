@@ -7,6 +7,7 @@ from datasets import Dataset
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
+from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, cast, validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import VALIDATION_INTERVAL
@@ -115,10 +116,10 @@ def test_padding_teaches_nothing():
 
 @pytest.mark.parametrize(
     ("augment", "room", "looks"),
-    [("none", learned_weights.CACHE_BYTES, 0), ("none", 0, 10), ("flip", learned_weights.CACHE_BYTES, 10)],
+    [("none", 2**30, 0), ("none", 0, 10), ("flip", 2**30, 10)],
 )
 def test_parents_are_looked_at_once_if_samples_come_again_as_they_were(monkeypatch, augment, room, looks):
-    monkeypatch.setattr(learned_weights, "CACHE_BYTES", room)
+    monkeypatch.setitem(budget.CACHES, "parent activations", room)
     case = CASES[0]
     parent, sample = case.build(1), batches(case, 1)
     lesson = WeightDistillation(

@@ -30,6 +30,19 @@ HIDDEN_COPIES = 3  # vectors of the width of the hidden layer that are alive for
 LAYER_STREAM_COPIES = 16  # the same in each layer, where gradients follow
 LAYER_HIDDEN_COPIES = 4
 
+# What each cache may hold, in bytes. Contents that do not fit are computed again; no result depends on it.
+CACHES = {
+    "prepared samples": 2**28,  # calibration samples that are passed over once or twice
+    "prepared images": 2**31,  # images between two epochs of fine-tuning
+    "alignment evidence": 2**28,  # evidence about spaces, between two rounds of coordinate descent
+    "candidate predictions": 2**27,  # the parents' predictions, while candidate alignments are compared
+    "parent predictions": 2**28,  # the parents' predictions on batches that recur in training
+    "parent activations": 2
+    ** 30,  # the parents' activations on batches that recur in training, or while layers are fitted
+    "block outputs": 2**30,  # outputs inside blocks, while layers are fitted
+}
+CACHE_SHARE = 16  # with --max-memory, a cache may take a sixteenth of the limit
+
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
@@ -38,6 +51,12 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 ALLOWED_BYTES: ContextVar[int | None] = ContextVar("ALLOWED_BYTES", default=None)  # set by `memory_limit`
 
 T = TypeVar("T")
+
+
+def cache_bytes(content: str) -> int:
+    """Return how many bytes the cache of a content may hold."""
+    limit = ALLOWED_BYTES.get()
+    return CACHES[content] if limit is None else min(CACHES[content], limit // CACHE_SHARE)
 
 
 @contextmanager

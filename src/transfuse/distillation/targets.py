@@ -8,10 +8,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, labels_of
 from transfuse.base.batch_cache import BatchCache
+from transfuse.base.budget import cache_bytes
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, ensemble_probabilities
-
-CACHE_BYTES = 2**28  # memory for the parents' predictions on batches that recur unchanged
 
 
 class Targets:
@@ -33,7 +32,7 @@ class Targets:
         """
         self.from_labels = options.objective == "labels"
         self.predictions = partial(ensemble_probabilities, weighting, parents, weights)
-        self.cache = BatchCache(recurring, CACHE_BYTES)
+        self.cache = BatchCache(recurring, cache_bytes("parent predictions"))
 
     def of_batch(self, batch: Batch) -> Tensor:
         """Return the labels [answer], or the parents' mean probabilities [answer, class]."""

@@ -14,13 +14,12 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from transfuse.base.batch import Batch, labels_of
+from transfuse.base.budget import cache_bytes
 from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.finetuning.schedule import Schedule
 from transfuse.network.outputs import logits
-
-KEPT = 2**31  # bytes of prepared images that are kept between epochs; more are prepared anew each time
 
 
 class Feed(Dataset[int]):
@@ -59,7 +58,7 @@ class Feed(Dataset[int]):
         new = [index for index in chosen if index not in self.kept]
         fresh = dict(zip(new, self.prepare(self.samples.inputs(new))["pixel_values"], strict=True)) if new else {}
         images = torch.stack([fresh[index] if index in fresh else self.kept[index] for index in chosen])
-        if images[0].nbytes * len(self) <= KEPT:
+        if images[0].nbytes * len(self) <= cache_bytes("prepared images"):
             self.kept |= fresh
         return images
 

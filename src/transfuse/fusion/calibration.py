@@ -10,7 +10,7 @@ from transfuse.alignment.flow.policy import WEIGHTED
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch, batch_bytes
-from transfuse.base.budget import check_sample, samples_at_once
+from transfuse.base.budget import cache_bytes, check_sample, samples_at_once
 from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
 from transfuse.data.lazy_batches import LazyBatches
@@ -21,8 +21,6 @@ from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError
 from transfuse.fusion.inputs import Model
 from transfuse.network.model import Network
-
-KEPT = 2**28  # bytes of samples that are prepared once; more are prepared again, where they are looked at once or twice
 
 
 def calibrate(
@@ -61,7 +59,7 @@ def _batches(
         return low_loss_samples([network.model for network in networks], drawn, options.flow.max_loss, count)
     drawn = prepare(samples.take(count, options.seed), networks[0].model, anchor, options, processor)
     once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
-    return drawn if once and len(drawn) * batch_bytes(drawn[0]) > KEPT else list(drawn)
+    return drawn if once and len(drawn) * batch_bytes(drawn[0]) > cache_bytes("prepared samples") else list(drawn)
 
 
 def agree_on_padding(networks: Sequence[Network]) -> None:

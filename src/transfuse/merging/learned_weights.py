@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.execution_order import block_lists, execution_steps, forward_hooks
 from transfuse.base.batch import Batch, has_targets, is_labeled_per_sample, labels_of, row_positions, split_batch
 from transfuse.base.batch_cache import BatchCache
-from transfuse.base.budget import samples_at_once
+from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.muon import Muon
@@ -48,7 +48,6 @@ MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
 MAX_FITTED_SAMPLES = 2000  # largest number of samples for the layer fit that precedes training; more costs too much
 MIN_SIZE = 0.01  # smallest size assumed for a tensor, because biases may start at zero
-CACHE_BYTES = 2**30  # memory for the parents' activations on batches that recur unchanged
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class WeightDistillation(TrainingLoop):
         self.block_names = _inner_blocks(fused, train[0])
         optimizers = _optimizers(fused, untouched, options.learning_rate)
         super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
-        self.cache = BatchCache(train, CACHE_BYTES)
+        self.cache = BatchCache(train, cache_bytes("parent activations"))
         answers = len(self.cache.get_or_compute(train[0], self._parent_means).targets)
         self.batches_per_step = max(ceil(MIN_ANSWERS / answers), ceil(samples_per_step / batch_size))
 

@@ -22,6 +22,7 @@ from transfuse.activations.execution_order import Step, execution_steps, prefix_
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights, token_importance
 from transfuse.base.batch import Batch, batch_size, split_batch, validation_split
+from transfuse.base.budget import cache_bytes
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
@@ -33,7 +34,6 @@ from transfuse.merging.output_head import OutputHead, fit_output_head, output_he
 from transfuse.merging.split import Fit, Split
 from transfuse.network.spec import Spec
 
-CACHE_BYTES = 2**30  # memory for outputs inside blocks, and as much again for the parents' activations
 MAX_CANDIDATE_INPUTS = 8192  # largest number of inputs that units are selected from; their moments take 0.5 GB
 
 
@@ -115,8 +115,8 @@ def _prefix_caches(
     """Return the steps that can be cached, and a cache for the fused model and each parent."""
     linear_names = [linear.name for stage in todo for linear in stage.linears]
     samples = sum(map(batch_size, batches)) * (1 + len(parents))
-    steps = steps_within_budget(execution_steps(fused, batches[0], linear_names), samples, CACHE_BYTES)
-    room = CACHE_BYTES // len(parents)
+    steps = steps_within_budget(execution_steps(fused, batches[0], linear_names), samples, cache_bytes("block outputs"))
+    room = cache_bytes("parent activations") // len(parents)
     return steps, [
         PrefixCache(fused, batches, steps),
         *(PrefixCache(parent, batches, steps, room) for parent in parents),

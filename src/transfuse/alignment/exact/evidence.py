@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint, input_points, output_points, stream_points
 from transfuse.alignment.transform import transform_tensor
+from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
 from transfuse.network.axes import Mode, leaves, without_direction
 from transfuse.network.space import Axis, Group, Space
@@ -21,8 +22,6 @@ View = tuple[tuple[Space, ...], Moments]
 
 Evidence = Callable[[Space, Mapping[str, Map]], Iterable[View]]
 """Returns the views of an outermost space and of the spaces within it, given the maps of other spaces by name."""
-
-CACHE_BYTES = 2**28  # of views that are kept from one round to the next
 
 
 def hook_points(spec: Spec) -> list[HookPoint]:
@@ -118,7 +117,7 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
 
 
 def cached(evidence: Evidence) -> Evidence:
-    """Compute evidence that depends on no other map once per space, and keep it up to `CACHE_BYTES`."""
+    """Compute evidence that depends on no other map once per space, and keep it as far as memory allows."""
     cache: dict[Space, list[View]] = {}
     too_large: set[Space] = set()
 
@@ -127,7 +126,7 @@ def cached(evidence: Evidence) -> Evidence:
             return cache[root] if root in cache else evidence(root, maps)
         new = list(evidence(root, maps))
         sizes = (stats.cross.nbytes for entry in (*cache.values(), new) for _, stats in entry)
-        if sum(sizes) <= CACHE_BYTES:
+        if sum(sizes) <= cache_bytes("alignment evidence"):
             cache[root] = new
         else:
             too_large.add(root)

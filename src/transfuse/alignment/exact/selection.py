@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples, without_labels
 from transfuse.base.batch_cache import BatchCache
+from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
 from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
 from transfuse.errors import NO_TARGETS, DataError
@@ -18,7 +19,6 @@ from transfuse.network.model import with_tensors
 from transfuse.network.outputs import has_logits, model_output, predict
 
 MAX_SAMPLES = 1000  # calibration samples on which candidates are compared
-CACHE_BYTES = 2**27  # of the parents' predictions that are kept from one candidate to the next
 
 
 @torch.no_grad()
@@ -63,7 +63,7 @@ class EnsembleDisagreement:
     def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.parents = (anchor, source)
         self.batches = batches
-        self.cache = BatchCache(batches, CACHE_BYTES)
+        self.cache = BatchCache(batches, cache_bytes("candidate predictions"))
 
     def __call__(self, merged: PreTrainedModel, carried: Tensors) -> float:
         total, count = 0.0, 0
