@@ -29,7 +29,7 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
     found = record(world.here / "out")
     assert found["learning"]["steps"] == 4
     assert found["learning"]["excess"][-1] <= found["learning"]["excess"][0]
-    assert found["alignments"][0]["deviation"] < 1e-4
+    assert found["alignments"][0]["output_deviation"] < 1e-4
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
 
@@ -40,7 +40,7 @@ def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Ru
     found = record(world.here / "out")
     assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 4)
     assert found["least_squares"]
-    assert found["alignments"][0]["deviation"] < 1e-4
+    assert found["alignments"][0]["output_deviation"] < 1e-4
     assert "learning" not in found
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
@@ -135,7 +135,7 @@ def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
         assert run(*arguments).status == 0
     ours, theirs = (load_file(world.here / basis / "model.safetensors") for basis in ("anchor", "common"))
     assert any((ours[name] - theirs[name]).abs().max() > 1e-3 for name in ours)
-    assert all(each["deviation"] < 1e-4 for each in record(world.here / "common")["alignments"])
+    assert all(each["output_deviation"] < 1e-4 for each in record(world.here / "common")["alignments"])
 
 
 def test_work_on_other_samples_or_with_other_options_is_not_taken(

@@ -100,7 +100,7 @@ def check_functions(
     return [
         alignment
         if row is not None
-        else replace(alignment, deviation=_check_function(source, anchor.with_weights(alignment.carried)))
+        else replace(alignment, output_deviation=_check_function(source, anchor.with_weights(alignment.carried)))
         for alignment, source, row in zip_longest(alignments, sources, rows)
     ]
 

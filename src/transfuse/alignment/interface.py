@@ -47,7 +47,7 @@ class Alignment:
         carried: the source's tensors in that basis.
         matches: the match of each space, by name.
         candidates: how much each candidate disagreed with the parents, in nats, if several were compared.
-        deviation: largest change of the source's outputs, relative to their range; None if it was not measured.
+        output_deviation: largest change of the source's outputs, relative to their range; None if it was not measured.
     """
 
     spec: Spec
@@ -55,7 +55,7 @@ class Alignment:
     carried: Tensors
     matches: Mapping[str, Match] = field(default_factory=dict)
     candidates: Mapping[str, float] = field(default_factory=dict)
-    deviation: float | None = None
+    output_deviation: float | None = None
 
 
 def aligned_weights(alignments: Sequence[Alignment]) -> list[Tensors]:

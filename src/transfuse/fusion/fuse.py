@@ -125,7 +125,7 @@ def merge(matched: Matched, progress: Progress = silent, processor: Any = None) 
     if matched.history:
         record["learning"] = asdict(matched.history)
     if request.untouched:
-        record["shared_words"] = [None if row is None else int((row >= 0).sum()) for row in matched.inputs.rows]
+        record["shared_tokens"] = [None if row is None else int((row >= 0).sum()) for row in matched.inputs.rows]
     if matched.inputs.streamed:
         record["streamed"] = True
     record["stages"] = matched.seconds | watch.laps

@@ -74,7 +74,7 @@ def describe(
         "alignments": [
             {
                 "model": index + 1,
-                "deviation": each.deviation,
+                "output_deviation": each.output_deviation,
                 "disagreement_of_candidates": dict(each.candidates),
                 "spaces": {name: diagnose(match) for name, match in each.matches.items()},
             }

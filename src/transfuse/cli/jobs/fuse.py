@@ -41,7 +41,9 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
         measured = to_measure(job.data, job.models[0], anchor, LIMIT, job) if job.report else None
         matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
         fusion = merge(matched, progress)
-        took = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        took: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        if job.data is None and not matched.inputs.streamed:
+            took["predicted"] = {"bytes": matched.inputs.loaded_bytes}
         fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
         if process_group().first:
             fusion.save(output, policy(job))
