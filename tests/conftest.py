@@ -9,20 +9,39 @@ from cases import Case
 from transfuse.distillation import loop
 
 torch.set_num_threads(1)
-REPRESENTATIVE = {  # one model of each structure; the other families repeat what these prove
-    "ViTForImageClassification", "BertForMaskedLM-tie_word_embeddings", "GPT2LMHeadModel-tie_word_embeddings",
-    "LlamaForCausalLM", "Qwen3MoeForCausalLM", "CLIPModel",
-}  # fmt: skip
+REPRESENTATIVE = (  # one model of each structure; the other families repeat what these prove
+    "ViTForImageClassification",
+    "BertForMaskedLM-tie_word_embeddings",
+    "GPT2LMHeadModel-tie_word_embeddings",
+    "LlamaForCausalLM",
+    "Qwen3MoeForCausalLM",
+)
+LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[flow]",
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[hard flow]",
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[learned weights]",
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[streamed flow]",
+    "test_resume.py::test_cut_short_anywhere_it_goes_on[streamed hard flow]",
+    "test_fuse.py::test_a_run_that_was_killed_goes_on_where_it_was[what0",
+    "test_learned_weights.py::test_streams_are_what_brings_it_back",
+    "test_learned_weights.py::test_a_run_that_was_cut_short_ends_as_one_that_was_not",
+    "test_budget.py::test_a_command_is_bounded_before_it_begins[10000000TB",
+    "test_completion.py::test_commands_flags_and_values[zsh]",
+    "test_completion.py::test_commands_flags_and_values[fish]",
+    "test_languages.py::test_fused_measured_walked_and_tuned[flow",
+    "test_sinkhorn.py::test_as_pot_in_double_precision[0.02",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that only repeat, for one more family, what a representative family shows."""
+    """Mark the tests that only repeat, for one more family or method, what another test shows."""
     for item in items:
         parameters = getattr(item, "callspec", None)
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
-        if any(case.name not in REPRESENTATIVE for case in cases):
-            item.add_marker(pytest.mark.families)
+        if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
+            item.add_marker(pytest.mark.ci)
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_completeness(case, tmp_path):
     for name, shape in shapes.items():
         for position, size in enumerate(shape):
             wrong = (*shape[:position], size + 1, *shape[position + 1 :])
-            with pytest.raises(SpecError, match=f"{name}, axis {position}"):
+            with pytest.raises(SpecError, match=f"tensor {name} has shape"):
                 spec.validate(shapes | {name: wrong})
         with pytest.raises(SpecError, match=name):
             spec.validate({other: shape for other, shape in shapes.items() if other != name})

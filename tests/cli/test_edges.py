@@ -65,7 +65,7 @@ def test_units_that_are_the_same_for_every_sample(kind: str, more: tuple[str, ..
 def test_one_calibration_sample(world: World, run: Run) -> None:
     """Enough to align by; too few to fit by and to choose by, which is said."""
     given = ["fuse", world.a, world.b, "-o", world.here / "out", "--data", world.images, "--samples", 1]
-    one_line(run(*given), ["least squares", "two or more"])
+    one_line(run(*given), ["least squares", "at least two samples"])
     assert not (world.here / "out").exists()
     for align in ("flow", "exact"):
         ran = run(*given[:4], world.here / align, *given[5:], "--align", align, "--merge", "mean")
