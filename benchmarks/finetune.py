@@ -19,7 +19,7 @@ from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.cli.demo.training import precision
+from transfuse.cli.demo.training import fastest_precision
 from transfuse.fusion.compare import METHODS
 
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
@@ -110,7 +110,7 @@ class Group:
         tuned = finetune(
             model, self.training, teachers, processor=self.processor,
             epochs=self.args.epochs, learning_rate=rate, seed=self.args.seed,
-            precision=precision(model.device), **({"distill": self.args.distill} if teachers else {}),
+            precision=fastest_precision(model.device), **({"distill": self.args.distill} if teachers else {}),
             **self.subject.schedule,
         )  # fmt: skip
         self.keep(arm, {

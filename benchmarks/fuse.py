@@ -129,7 +129,7 @@ def too_much(row: dict[str, Any], rows: list[dict[str, Any]], models: list[Path]
     if any(each["way"] == row["way"] and "skipped" in each and each["width"] < row["width"] for each in rows):
         return "a smaller one was skipped"
     chosen = WAYS.get(row["way"], {})
-    told = Estimate([load_empty(model) for model in models], Options(align=chosen.get("align", "none"))).loaded
+    told = Estimate([load_empty(model) for model in models], Options(align=chosen.get("align", "none"))).loaded_bytes
     return f"about {told / 1e9:.1f} GB" if told > args.room else ""
 
 

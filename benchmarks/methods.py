@@ -23,7 +23,7 @@ def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: in
     judge = Judge(subject, seeds[0], "test", limit)
     options = {"samples": samples} if samples else {}
     found = compare(anchor, source, subject.samples("train"), judge.batches, judge.processor, options=options)
-    return [asdict(row) | {"line": asdict(found.lines[row.name]) if row.name in found.lines else None}
+    return [asdict(row) | {"line": asdict(found.paths[row.name]) if row.name in found.paths else None}
             for row in found.rows]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from subjects import SUBJECTS
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from transfuse import finetune
-from transfuse.cli.demo.training import precision
+from transfuse.cli.demo.training import fastest_precision
 
 LENGTH = 64
 
@@ -28,7 +28,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
     )  # fmt: skip
     tuned = finetune(
         model, subject.samples("train"), processor=words, seed=seed, epochs=args.epochs, learning_rate=1e-3,
-        precision=precision(model.device), **subject.schedule,
+        precision=fastest_precision(model.device), **subject.schedule,
     )  # fmt: skip
     print(f"seed {seed}: loss {tuned.record['losses'][-1][1]:.3f}", flush=True)
     tuned.save(subject.folder(str(seed)), "replace")

@@ -21,7 +21,7 @@ from subjects import SUBJECTS, Judge, Subject
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.cli.demo.training import precision
+from transfuse.cli.demo.training import fastest_precision
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import Metrics
 
@@ -47,7 +47,11 @@ def best(
 ) -> tuple[float, PreTrainedModel]:
     """By the loss on the validation split, over learning rates."""
     validation = Judge(subject, judge.seed, "validation", args.limit)
-    schedule = subject.schedule | {"label_smoothing": 0.0, "precision": precision(start.device), "epochs": args.epochs}
+    schedule = subject.schedule | {
+        "label_smoothing": 0.0,
+        "precision": fastest_precision(start.device),
+        "epochs": args.epochs,
+    }
     tried = []
     for rate in args.rates:
         tuned = finetune(

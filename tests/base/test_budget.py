@@ -14,7 +14,7 @@ from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, group_by_leng
 from transfuse.base.budget import fitting_parts, memory_limit, run_in_parts, samples_at_once, tokens_at_once
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
-from transfuse.finetuning.trainer import at_once
+from transfuse.finetuning.trainer import micro_batch_size
 from transfuse.network.outputs import predict, predict_in_slices
 
 LANGUAGE = [
@@ -153,7 +153,7 @@ def test_other_errors_are_not_a_shortage() -> None:
 def test_gradients_of_equal_parts_add_up_to_a_batch(wanted: int, room: int, due: int) -> None:
     from transfuse.finetuning.schedule import Schedule
 
-    assert at_once(Schedule(batch_size=wanted), room) == due
+    assert micro_batch_size(Schedule(batch_size=wanted), room) == due
 
 
 def test_less_than_there_is_already() -> None:

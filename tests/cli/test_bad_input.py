@@ -62,7 +62,10 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "classes": (fused_with(lambda w: w.many), ["num_labels", "is 5, the anchor's is 2"]),
     "image size": (fused_with(lambda w: w.large), ["image_size is 16, the anchor's is 8"]),
     "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "ElectraForQuestionAnswering"]),
-    "unsupported alone": (lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"], ["foreign", "is not supported"]),
+    "unsupported alone": (
+        lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"],
+        ["foreign", "is not supported"],
+    ),
     "unsupported, eval": (lambda w: ["eval", w.foreign, "--data", w.images], ["foreign", "cannot be measured"]),
     "unsupported, path": (lambda w: ["path", w.a, w.foreign, "--data", w.images], ["foreign", "is not supported"]),
     "no such folder": (fused_with(lambda w: w.here / "no"), ["no such directory", "check the path"]),

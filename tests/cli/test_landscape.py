@@ -32,7 +32,7 @@ def surveyed(run: Run, *arguments: object) -> dict[str, Any]:
 def test_every_model_keeps_its_function_in_the_first_ones_basis(world: World, run: Run, fused: Path) -> None:
     models = world.a, world.b, fused
     found = surveyed(run, *models, "--data", world.images)
-    assert [each["how"] for each in found["models"]] == ["its own", "aligned", "was in it"]
+    assert [each["alignment"] for each in found["models"]] == ["anchor", "aligned", "already aligned"]
     alone = json.loads(run("eval", *models, "--data", world.images, "--json").out)
     for each in found["models"]:
         assert each["metrics"]["loss"] == pytest.approx(alone[each["path"]]["loss"], rel=1e-4)
@@ -44,7 +44,7 @@ def test_every_model_keeps_its_function_in_the_first_ones_basis(world: World, ru
     assert min(map(min, found["loss"])) == found["lowest"]["loss"]
     assert sum(found["lowest"]["shares"]) == pytest.approx(1)
     moved = surveyed(run, world.a, fused, world.b, "--data", world.images)
-    assert [each["how"] for each in moved["models"]] == ["its own", "was in it", "aligned"]
+    assert [each["alignment"] for each in moved["models"]] == ["anchor", "already aligned", "aligned"]
     sides = [
         sorted(dist(one["position"], other["position"]) for one in each for other in each)
         for each in (found["models"], moved["models"])
@@ -55,7 +55,7 @@ def test_every_model_keeps_its_function_in_the_first_ones_basis(world: World, ru
 def test_aligned_models_are_nearer(world: World, run: Run, fused: Path) -> None:
     models = world.a, world.b, fused, "--data", world.images
     near, far = (surveyed(run, *models, *more)["models"][1] for more in ((), ("--align", "none")))
-    assert far["how"] == "as it is"
+    assert far["alignment"] == "not aligned"
     assert near["position"][0] < 0.95 * far["position"][0]
     first, second = (load_file(path / "model.safetensors") for path in (world.a, world.b))
     plain = sum(float((first[name] - second[name]).square().sum()) for name in first) ** 0.5
@@ -70,7 +70,7 @@ def test_the_picture(name: str, metric: str, world: World, run: Run) -> None:
         "landscape", *models, "--data", world.images, "--points", 3, "--limit", 4, "--plot", target, "--metric", metric
     )
     assert (ran.status, ran.err) == (0, "")
-    assert "least loss of 3 x 3 points" in ran.out
+    assert "lowest loss of 3 x 3 points" in ran.out
     assert all(str(path) in ran.out for path in models)
     assert target.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
     assert sorted(path.name for path in world.here.iterdir()) == ["damaged", name]
@@ -80,7 +80,7 @@ def test_models_that_span_no_plane(world: World, run: Run) -> None:
     run("fuse", world.a, world.b, "-o", world.here / "mean", "-q")
     words = ["mean", "lies on the line", "transfuse path"]
     one_line(run("landscape", world.a, world.b, world.here / "mean", "--data", world.images), words)
-    one_line(run("landscape", world.a, world.b, world.a, "--data", world.images), ["the same model"])
+    one_line(run("landscape", world.a, world.b, world.a, "--data", world.images), ["three models that differ"])
 
 
 def test_mistakes(world: World, run: Run) -> None:

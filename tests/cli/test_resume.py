@@ -15,9 +15,9 @@ import transfuse
 from transfuse.activations import hooks
 from transfuse.alignment import match_store
 from transfuse.base.cache import Store
-from transfuse.fusion.plan import START
+from transfuse.fusion.plan import STARTUP_BYTES
 
-ROOM = f"{START // 2**20 + 1}MiB"  # too little to load the models
+ROOM = f"{STARTUP_BYTES // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {
     "flow": ("--align", "flow"),
     "hard flow": ("--align", "flow", "--flow.plan", "hard"),

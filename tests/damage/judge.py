@@ -20,7 +20,7 @@ from damage.kinds import Make
 from damage.subjects import Subjects
 from transfuse.checkpoint.load import load_model
 from transfuse.cli import main
-from transfuse.cli.output import LONGEST
+from transfuse.cli.output import MAX_ERROR_LENGTH
 
 SPOKEN = "Ignored unknown kwarg option"  # tokenizers says so on standard output itself
 LIMIT = 60  # seconds for a command
@@ -82,7 +82,12 @@ def _fault(arguments: list[str], status: object, out: str, err: str, here: Path,
     if status not in (0, 2):
         return f"exit status {status}: {err}"
     if status == 2:
-        line = err.startswith("transfuse: ") and err.endswith("\n") and err.count("\n") == 1 and len(err) < LONGEST + 20
+        line = (
+            err.startswith("transfuse: ")
+            and err.endswith("\n")
+            and err.count("\n") == 1
+            and len(err) < MAX_ERROR_LENGTH + 20
+        )
         left = [] if "out.work/.transfuse" in new else sorted(new)
         return f"left behind: {left}" if left else None if line and not out else f"not one line: {out!r} {err!r}"
     if err:

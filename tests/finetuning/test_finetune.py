@@ -23,7 +23,7 @@ from transfuse.data.tasks import task
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.evaluation.evaluate import evaluate
-from transfuse.finetuning.trainer import Feed
+from transfuse.finetuning.trainer import TrainingDataset
 from transfuse.network.outputs import predict
 
 PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
@@ -128,8 +128,10 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     with pytest.raises(CutError):
         finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, progress=Stops(), **options)
     (state,) = halves.glob("checkpoint-*")
-    collated, collate = [], Feed.collate
-    monkeypatch.setattr(Feed, "collate", lambda feed, chosen: collated.append(chosen) or collate(feed, chosen))
+    collated, collate = [], TrainingDataset.collate
+    monkeypatch.setattr(
+        TrainingDataset, "collate", lambda feed, chosen: collated.append(chosen) or collate(feed, chosen)
+    )
     again = finetune(vit(0), data, processor=PROCESSOR, checkpoints=halves, resume=str(state), **options)
     assert len(collated) == 4, "the first epoch was trained again"
     assert again.record["losses"] == whole.record["losses"]

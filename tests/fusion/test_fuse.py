@@ -96,7 +96,7 @@ def test_options_that_cannot_be(options, kind, message):
 
 
 def test_models_that_cannot_be():
-    with pytest.raises(ConfigError, match="at least two"):
+    with pytest.raises(ConfigError, match="two or more"):
         transfuse.fuse(models(1))
     with pytest.raises(SpecError, match=r"equal shapes: use --align flow"):
         transfuse.fuse([*models(1), *models(1, intermediate_size=20)])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from transfuse.base.progress import silent
-from transfuse.cli.jobs.report import report_of, write_texts
+from transfuse.cli.jobs.report import build_report, write_report
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 
@@ -48,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transfuse.data.samples import load_samples
 
     record = fusion.record | {"seconds": 1.0, "peak_bytes": 10**9}
-    report = report_of(matched, fusion.model, record, "fused", load_samples(data), silent)
-    write_texts(root, report.texts)
+    report = build_report(matched, fusion.model, record, "fused", load_samples(data), silent)
+    write_report(root, report.texts)
     return root
 
 

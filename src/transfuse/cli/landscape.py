@@ -25,8 +25,8 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
 @takes_options(
     (Job, ["align", "match_on", "samples", "batch_size", "seed", "device", "allow_pickle", "spec"]),
     helps={
-        "align": "exact: carry B and C into A's basis first, unless they were fused into it. none: leave all as they"
-        " are. Default: exact.",
+        "align": "exact: first transform B and C into A's basis, unless they were fused into it. none: change no model."
+        " Default: exact.",
         "match_on": "Match units on --data's training split, on weights, or both. Default: weights.",
     },
 )
@@ -58,13 +58,14 @@ def landscape(
     chosen = landscape_options(given, metric)
     if plot:
         check_plot(plot)
-    models, mode = (first, second, third), output_mode(context)
+    models = (first, second, third)
+    mode = output_mode(context)
     with quiet_libraries():
-        from transfuse.cli.jobs.inspection import ready
-        from transfuse.evaluation.landscape import survey
+        from transfuse.cli.jobs.inspection import load_for_measurement
+        from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context = ready(models, data, limit, chosen)
-        measured = survey(models, networks, batches, points, margin, chosen, align_context, mode.progress)
+        networks, batches, align_context = load_for_measurement(models, data, limit, chosen)
+        measured = measure_landscape(models, networks, batches, points, margin, chosen, align_context, mode.progress)
         if plot:
             from transfuse.checkpoint.output import atomic_file
             from transfuse.report.contours import save_landscape_plot
@@ -75,17 +76,17 @@ def landscape(
 
 
 def _table(measured: "Landscape") -> Table:
-    """Return one row per model; the caption tells the best point of the grid."""
+    """Return a table with one row per model; its caption gives the grid point with the lowest loss."""
     from transfuse.report.tables import model_column, number_column
 
-    (x, y), least = measured.lowest()
+    (x, y), lowest = measured.lowest()
     shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
     size = f"{len(measured.x)} x {len(measured.y)}"
-    caption = f"least loss of {size} points: {least.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
-    numbers = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(model_column(), "in A's basis", *numbers, caption=caption, caption_justify="left")
+    caption = f"lowest loss of {size} points: {lowest.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
+    columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
+    table = Table(model_column(), "alignment to A", *columns, caption=caption, caption_justify="left")
     for model in measured.models:
-        place = [f"{value:.1f}" for value in model.position]
-        values = f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"
-        table.add_row(Text(printable(model.path)), model.how, *place, *values)
+        position = [f"{value:.1f}" for value in model.position]
+        metrics = [f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"]
+        table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
     return table

@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, Terminal, silent
 
-LONGEST = 1000  # letters of a complaint: names and libraries' messages have any length
-WIDE = 100_000  # columns, where nobody looks: what reads a pipe must not meet a folded path
+MAX_ERROR_LENGTH = 1000  # letters of a complaint: names and libraries' messages have any length
+PIPE_WIDTH = 100_000  # columns, where nobody looks: what reads a pipe must not meet a folded path
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class OutputMode:
 
 def console() -> Console:
     """Standard output as it is now, whatever takes its place later, and as wide as it needs to be."""
-    width = None if sys.stdout.isatty() else WIDE
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -36,7 +36,7 @@ def _show_text(document: Any, render: Callable[[], RenderableType]) -> None:
 
 
 def _show_json(document: Any, render: Callable[[], RenderableType]) -> None:
-    print(json.dumps(standard(document), indent=1, allow_nan=False))
+    print(json.dumps(json_values(document), indent=1, allow_nan=False))
 
 
 def _show_nothing(document: Any, render: Callable[[], RenderableType]) -> None:
@@ -48,18 +48,22 @@ JSON = OutputMode(silent, _show_json)
 QUIET = OutputMode(silent, _show_nothing)
 
 
-def standard(document: Any) -> Any:
+def json_values(document: Any) -> Any:
     """`document` with null for every number that JSON does not have."""
     if isinstance(document, dict):
-        return {key: standard(value) for key, value in document.items()}
+        return {key: json_values(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
-        return [standard(value) for value in document]
+        return [json_values(value) for value in document]
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """One line on stderr, then exit."""
     line = printable(message)
-    short = line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    short = (
+        line
+        if len(line) <= MAX_ERROR_LENGTH
+        else f"{line[: MAX_ERROR_LENGTH // 2]} ... {line[-MAX_ERROR_LENGTH // 2 :]}"
+    )
     print(f"transfuse: {short}", file=sys.stderr)
     sys.exit(status)

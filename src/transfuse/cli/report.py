@@ -66,6 +66,6 @@ def demo(
     screen = console()
     screen.quiet = quiet
     with quiet_libraries():
-        from transfuse.cli.demo.run import run
+        from transfuse.cli.demo.run import run_demo
 
-        run(output, output_mode(context).progress, screen)
+        run_demo(output, output_mode(context).progress, screen)

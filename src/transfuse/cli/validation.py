@@ -14,10 +14,10 @@ from transfuse.config.options import Job, MemoryLimits, Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError, OutputError
-from transfuse.finetuning.schedule import Schedule, check_taught
+from transfuse.finetuning.schedule import Schedule, check_teacher_options
 
-PLOTS = (".png", ".svg")
-MEASURES = ("loss", "accuracy")  # that a landscape can show
+PLOT_SUFFIXES = (".png", ".svg")
+LANDSCAPE_METRICS = ("loss", "accuracy")  # that a landscape can show
 
 
 def fuse_request(given: Values, config: Path | None) -> Job:
@@ -35,7 +35,7 @@ def fuse_request(given: Values, config: Path | None) -> Job:
     job.normalized_weights(len(job.models))
     for name in (*job.models, job.data, job.output, job.cache):
         _check_name(name or "")
-    check_target(Path(job.output), policy(job), [*map(Path, job.models), *_there(job.data, job.spec, config)])
+    check_target(Path(job.output), overwrite_policy(job), [*map(Path, job.models), *_there(job.data, job.spec, config)])
     return job
 
 
@@ -80,7 +80,7 @@ def work_dir(job: Job, resume: bool) -> WorkDir:
     return WorkDir(folder, lasting=False)
 
 
-def policy(job: Job) -> Overwrite:
+def overwrite_policy(job: Job) -> Overwrite:
     """What to do with an output that is there."""
     return "replace" if job.overwrite else "refuse"
 
@@ -111,8 +111,8 @@ def required_data(data: str | None) -> str:
 
 def landscape_options(given: Values, metric: str) -> Options:
     """Return the options of `transfuse landscape`. Raises `ConfigError`."""
-    if metric not in MEASURES:
-        raise ConfigError(f"--metric: {metric!r} is not one of {', '.join(MEASURES)}")
+    if metric not in LANDSCAPE_METRICS:
+        raise ConfigError(f"--metric: {metric!r} is not one of {', '.join(LANDSCAPE_METRICS)}")
     align = given.get("align") or "exact"
     if align not in ("exact", "none"):
         raise ConfigError(f"--align: {align!r} is not one of exact, none: others change what models compute")
@@ -125,7 +125,7 @@ def schedule(given: Values) -> Schedule:
     values, labels = named_values(given)
     teachers = values.pop("teachers", ())
     chosen = make(Schedule, values, labels)
-    check_taught(values, teachers, labels)
+    check_teacher_options(values, teachers, labels)
     return chosen
 
 
@@ -166,8 +166,8 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
 
 def check_plot(target: Path) -> None:
     """Raise `OutputError` unless a picture can be written to `target`."""
-    if target.suffix.lower() not in PLOTS:
-        raise OutputError(f"{target}: a picture is a {' or '.join(PLOTS)} file; change the ending")
+    if target.suffix.lower() not in PLOT_SUFFIXES:
+        raise OutputError(f"{target}: a picture is a {' or '.join(PLOT_SUFFIXES)} file; change the ending")
     if target.is_dir():
         raise OutputError(f"{target}: is a directory; choose another name")
     try:

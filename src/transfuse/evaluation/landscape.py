@@ -28,13 +28,13 @@ from transfuse.network.layout import stored_names
 from transfuse.network.model import Network, declaration, with_tensors
 from transfuse.network.symmetry import symmetric
 
-FLAT = 1e-2  # height of the third model above the line through the others, over its distance, that rounding may cause
-OWN, AS_IT_IS, ALIGNED, WITHIN = (
-    "its own",
-    "as it is",
-    "aligned",
-    "was in it",
-)  # how a model came into the first's basis
+# Below this height over the line through the other two models, relative to its distance, a model is on that line.
+MIN_RELATIVE_HEIGHT = 1e-2
+# How a model was transformed into the first model's basis.
+ANCHOR = "anchor"
+ALIGNED = "aligned"
+ALREADY_ALIGNED = "already aligned"
+NOT_ALIGNED = "not aligned"
 
 Position = tuple[float, float]
 Shares = tuple[float, float, float]  # weights of the three models at a point of the plane; they sum to one
@@ -47,8 +47,9 @@ class Plane:
     Distances are Euclidean, between all parameters as one vector.
 
     Attributes:
-        base: distance of the second model.
-        along, height: position of the third model.
+        base: the distance of the second model from the first.
+        along: the first coordinate of the third model.
+        height: the second coordinate of the third model.
     """
 
     base: float
@@ -67,28 +68,35 @@ class Plane:
         return 1 - second - third, second, third
 
     def grid(self, points: int, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the coordinates of `points` a side, around all models and `margin` of the longer side beyond them."""
-        sides = [(min(each), max(each)) for each in zip(*self.corners, strict=True)]
-        beyond = margin * max(high - low for low, high in sides)
-        x, y = (
-            torch.linspace(low - beyond, high + beyond, points, dtype=torch.float64).tolist() for low, high in sides
-        )
+        """Return the coordinates of a grid around all models.
+
+        Args:
+            points: the number of points per side.
+            margin: how far the grid reaches beyond the models, as a fraction of the longer side of their box.
+        """
+        ranges = [(min(values), max(values)) for values in zip(*self.corners, strict=True)]
+        extra = margin * max(high - low for low, high in ranges)
+        x, y = (torch.linspace(low - extra, high + extra, points, dtype=torch.float64).tolist() for low, high in ranges)
         return tuple(x), tuple(y)
 
 
 @dataclass(frozen=True)
 class Corner:
-    """Hold one of the three models. `how` says how it came into the first model's basis."""
+    """Hold one of the three models, its position in the plane and its metrics.
+
+    Attributes:
+        alignment: how the model was transformed into the first model's basis.
+    """
 
     path: str
-    how: str
+    alignment: str
     position: Position
     metrics: Metrics
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """Hold the measured grid: `points[row][column]` lies at (x[column], y[row])."""
+    """Hold the measured grid: `points[row][column]` has the position (x[column], y[row])."""
 
     plane: Plane
     models: tuple[Corner, ...]
@@ -101,29 +109,29 @@ class Landscape:
         return [[getattr(point, measure) for point in row] for row in self.points]
 
     def lowest(self) -> tuple[Position, Metrics]:
-        """Return the position of the grid point with the least loss, and its metrics."""
-        points = [
+        """Return the position of the grid point with the lowest loss, and its metrics."""
+        positioned = [
             ((x, y), point)
             for y, row in zip(self.y, self.points, strict=True)
             for x, point in zip(self.x, row, strict=True)
         ]
-        return min(points, key=lambda point: point[1].loss)
+        return min(positioned, key=lambda item: item[1].loss)
 
     def as_dict(self) -> dict[str, object]:
         """Return all numbers, with loss and accuracy as rows of `y` by columns of `x`."""
-        (x, y), least = self.lowest()
+        (x, y), lowest = self.lowest()
         return {
             "models": [asdict(model) for model in self.models],
             "x": self.x,
             "y": self.y,
             "loss": self.values("loss"),
             "accuracy": self.values("accuracy"),
-            "samples": least.samples,
-            "lowest": {"position": (x, y), "shares": self.plane.shares(x, y)} | asdict(least),
+            "samples": lowest.samples,
+            "lowest": {"position": (x, y), "shares": self.plane.shares(x, y)} | asdict(lowest),
         }
 
 
-def survey(
+def measure_landscape(
     names: Sequence[str],
     networks: Sequence[Network],
     batches: Sequence[Batch],
@@ -133,31 +141,40 @@ def survey(
     context: AlignContext,
     progress: Progress,
 ) -> Landscape:
-    """Measure three models and a grid of `points` a side on the plane through them, in the first model's basis.
+    """Measure three models, and a grid on the plane through them, in the first model's basis.
+
+    Args:
+        names: the paths of the models.
+        networks: the models, in the same order.
+        batches: the labeled batches to measure on.
+        points: the number of grid points per side.
+        margin: how far the grid reaches beyond the models, as a fraction of its longer side.
 
     Raises:
         TransfuseError: the models cannot be aligned, or they span no plane.
     """
     context = replace(context, progress=progress)
-    placed = [_in_first_basis(names, networks, index, options, context) for index in range(len(names))]
-    tensors, model = [each for each, _ in placed], networks[0].model
+    model = networks[0].model
+    tensors: list[Tensors] = []
+    alignments: list[str] = []
+    for index in range(len(names)):
+        values, alignment = _in_first_basis(names, networks, index, options, context)
+        tensors.append(values)
+        alignments.append(alignment)
     area = plane(model, tensors, names)
     x, y = area.grid(points, margin)
-    positions = [*area.corners, *((across, up) for up in y for across in x)]
+    positions = [*area.corners, *((column, row) for row in y for column in x)]
     metrics = [
         evaluate(with_tensors(model, mean(tensors, area.shares(*position))), batches)
         for position in progress.track(positions, "measuring")
     ]
-    corners, grid = metrics[: len(names)], metrics[len(names) :]
+    of_grid = metrics[len(names) :]
     return Landscape(
         plane=area,
-        models=tuple(
-            Corner(name, how, position, measured)
-            for name, (_, how), position, measured in zip(names, placed, area.corners, corners, strict=True)
-        ),
+        models=tuple(map(Corner, names, alignments, area.corners, metrics)),
         x=x,
         y=y,
-        points=tuple(tuple(grid[row * points : (row + 1) * points]) for row in range(points)),
+        points=tuple(tuple(of_grid[row * points : (row + 1) * points]) for row in range(points)),
     )
 
 
@@ -165,25 +182,32 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
     """Return the plane through three models, given as unfused tensors in one basis.
 
     Args:
-        model: says which tensors are tied.
-        names: of the models, for error messages.
+        model: tells which tensors are tied.
+        names: the paths of the models, for error messages.
 
     Raises:
-        ConfigError: two models are the same, or the three lie on one line.
+        ConfigError: two models are equal, or all three are on one line.
     """
-    parameters, stored = dict(model.named_parameters()), stored_names(declaration(model))
-    own = [name for name in models[0] if stored[name] in parameters]  # tied tensors count once
+    parameters = dict(model.named_parameters())
+    stored = stored_names(declaration(model))
     aa, ab, bb = 0.0, 0.0, 0.0
-    for name in own:
-        start, a, b = (each[name].double() for each in models)
-        aa, ab, bb = aa + _dot(a - start, a - start), ab + _dot(a - start, b - start), bb + _dot(b - start, b - start)
+    for name in models[0]:
+        if stored[name] not in parameters:  # tied tensors count once
+            continue
+        origin, second, third = (tensors[name].double() for tensors in models)
+        a = second - origin
+        b = third - origin
+        aa += _dot(a, a)
+        ab += _dot(a, b)
+        bb += _dot(b, b)
     if not aa or not bb:
-        raise ConfigError(f"{names[1] if not aa else names[2]}: the same model as {names[0]}; give three that differ")
+        duplicate = names[1] if not aa else names[2]
+        raise ConfigError(f"{duplicate}: equals {names[0]}; give three models that differ")
     height = sqrt(max(0.0, bb - ab * ab / aa))
-    if height < FLAT * sqrt(bb):
+    if height < MIN_RELATIVE_HEIGHT * sqrt(bb):
         raise ConfigError(
-            f"{names[2]}: lies on the line through {names[0]} and {names[1]}, as their mean does, so there is no"
-            " plane; `transfuse path` shows that line, or give another third model"
+            f"{names[2]}: lies on the line through {names[0]} and {names[1]}, as a mean of the two does, so the three"
+            " models span no plane; give another third model, or show the line with `transfuse path`"
         )
     return Plane(sqrt(aa), ab / sqrt(aa), height)
 
@@ -191,20 +215,22 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
 def _in_first_basis(
     names: Sequence[str], networks: Sequence[Network], index: int, options: Options, context: AlignContext
 ) -> tuple[Tensors, str]:
-    """Return a model's tensors in the first model's basis and canonical form, and how they came there.
+    """Return a model's tensors in the first model's basis and canonical form, and its alignment.
 
-    A model that was fused into that basis is not aligned again: the plot is about its distance from the others, and
-    fitted layers resemble the parents' layers little.
+    A model that was fused into that basis is not aligned again. Alignment would change its distance from the others,
+    since fitted layers differ a lot from the parents' layers.
     """
-    anchor, own = networks[0], networks[index]
+    anchor = networks[0]
+    network = networks[index]
     if options.align == "none":
-        return own.tensors, AS_IT_IS
+        return network.tensors, ANCHOR if index == 0 else NOT_ALIGNED
     origin = "basis" if index == 0 else provenance(names[index], names[0])
     if origin == "gauge":
-        return own.tensors, WITHIN
+        return network.tensors, ALREADY_ALIGNED
     if origin == "basis":
-        return own.materialize(canonicalize(symmetric(own.spec), own.tensors)), OWN if index == 0 else WITHIN
-    return ALIGNMENT_METHODS[options.align](anchor, own, context).carried, ALIGNED
+        canonical = canonicalize(symmetric(network.spec), network.tensors)
+        return network.materialize(canonical), ANCHOR if index == 0 else ALREADY_ALIGNED
+    return ALIGNMENT_METHODS[options.align](anchor, network, context).carried, ALIGNED
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

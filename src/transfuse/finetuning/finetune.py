@@ -32,15 +32,22 @@ from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, check_measurable, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
-from transfuse.finetuning.schedule import Schedule, check_taught
-from transfuse.finetuning.trainer import Bar, Distiller, Feed, arguments, at_once, optimiser_steps
+from transfuse.finetuning.schedule import Schedule, check_teacher_options
+from transfuse.finetuning.trainer import (
+    DistillationTrainer,
+    ProgressCallback,
+    TrainingDataset,
+    micro_batch_size,
+    optimizer_steps,
+    training_arguments,
+)
 from transfuse.fusion.record import PACKAGES, Origin, origin
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.precision import stored_as
 
 SHORT = 512  # tokens; of longer samples, eager attention takes too much memory
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of what a model is asked and answers
-FIRST = os.environ.get("RANK", "0") == "0"  # of several processes, the one that writes
+IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # of several processes, the one that writes
 Model: TypeAlias = str | Path | PreTrainedModel
 
 
@@ -116,7 +123,7 @@ def finetune(
     with _alone(checkpoints):
         if checkpoints:
             check_same_run(checkpoints, run, resume)
-        found, state = _trained(loaded, Feed(samples, prepare, schedule), progress, checkpoints, resume)
+        found, state = _trained(loaded, TrainingDataset(samples, prepare, schedule), progress, checkpoints, resume)
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     losses = [(each["step"], each["loss"]) for each in state.log_history if "loss" in each]
     left = file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))
@@ -127,7 +134,7 @@ def finetune(
 @contextmanager
 def _alone(checkpoints: Path | None) -> Iterator[None]:
     """Hold the state of a run, for the run's first process. Raises `OutputError` where another run holds it."""
-    if checkpoints is None or not FIRST:
+    if checkpoints is None or not IS_MAIN_PROCESS:
         yield
         return
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -142,7 +149,7 @@ def _checked(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -
     for each in (model, *teachers):
         if not isinstance(each, str | Path | PreTrainedModel):
             raise ConfigError(f"{each!r}: give a checkpoint's path or a loaded transformers model")
-    check_taught(options, teachers, {})
+    check_teacher_options(options, teachers, {})
     if schedule.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
         raise ConfigError("several GPUs: start one process each with torchrun, or choose one by CUDA_VISIBLE_DEVICES")
     return schedule
@@ -178,24 +185,30 @@ def check_same_run(checkpoints: Path, run: dict[str, Any], resume: str | None) -
 
 
 def _trained(
-    loaded: Sequence[PreTrainedModel], feed: Feed, progress: Progress, checkpoints: Path | None, resume: str | None
+    loaded: Sequence[PreTrainedModel],
+    feed: TrainingDataset,
+    progress: Progress,
+    checkpoints: Path | None,
+    resume: str | None,
 ) -> tuple[PreTrainedModel, TrainerState]:
     """The first model, changed in nothing but its weights; the others teach it."""
     dtype, attention = loaded[0].dtype, loaded[0].config._attn_implementation
     learner, *teachers = (each.float() for each in loaded)
     if resume:  # the Trainer itself looks for weights by their names in memory, which are not always those on disk
         learner.load_state_dict(load_model(resume).state_dict())
-    bar = Bar(progress.track(range(optimiser_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
+    bar = ProgressCallback(progress.track(range(optimizer_steps(feed.schedule, len(feed))), "fine-tuning"), feed)
     example = feed.prepare(feed.samples.inputs([feed.samples.longest_index()]))
     fitting = samples_at_once(learner, example, feed.schedule.batch_size, gradients=True)
     with TemporaryDirectory() as scratch, quiet():
-        args = arguments(feed.schedule, len(feed), at_once(feed.schedule, fitting), checkpoints, Path(scratch))
+        args = training_arguments(
+            feed.schedule, len(feed), micro_batch_size(feed.schedule, fitting), checkpoints, Path(scratch)
+        )
         if (
             args.use_cpu and tokens_per_sample(learner.config, example) <= SHORT
         ):  # where eager attention trains faster than sdpa
             for model in (learner, *teachers):
                 model.set_attn_implementation("eager")
-        trainer = Distiller(
+        trainer = DistillationTrainer(
             teachers,
             feed.schedule,
             model=learner,

@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 OPTIMIZER, TEACHERS, RUN = "Optimizer", "Teachers", "Computation"
 
 
-def check_taught(given: Collection[str], teachers: Collection[object], labels: Mapping[str, str]) -> None:
+def check_teacher_options(given: Collection[str], teachers: Collection[object], labels: Mapping[str, str]) -> None:
     """Raise `ConfigError` for options that only have an effect with teachers."""
     for name in ("distill", "temperature", "teacher_weighting"):
         if name in given and not teachers:

@@ -22,7 +22,7 @@ from transfuse.finetuning.schedule import Schedule
 from transfuse.network.outputs import logits
 
 
-class Feed(Dataset[int]):
+class TrainingDataset(Dataset[int]):
     """Samples by index; `collate` prepares them. Images are prepared once, as long as they fit in memory."""
 
     def __init__(self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], schedule: Schedule) -> None:
@@ -63,7 +63,7 @@ class Feed(Dataset[int]):
         return images
 
 
-class Distiller(Trainer):
+class DistillationTrainer(Trainer):
     """Minimises cross-entropy with the labels, with the teachers' mean probabilities, or a mixture."""
 
     def __init__(self, teachers: Sequence[PreTrainedModel], schedule: Schedule, **options: Any) -> None:
@@ -95,10 +95,10 @@ class Distiller(Trainer):
         return temperature**2 * cross_entropy(found / temperature, target)
 
 
-class Bar(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Shows every optimiser step, and tells the feed which epoch it is."""
 
-    def __init__(self, steps: Iterable[int], feed: Feed) -> None:
+    def __init__(self, steps: Iterable[int], feed: TrainingDataset) -> None:
         self.steps, self.feed = iter(steps), feed
         self.shown = 0
 
@@ -111,12 +111,12 @@ class Bar(TrainerCallback):
             self.shown += 1
 
 
-def optimiser_steps(schedule: Schedule, samples: int) -> int:
+def optimizer_steps(schedule: Schedule, samples: int) -> int:
     """How many there will be in one process, for so many samples in an epoch."""
     return max(1, ceil(ceil(samples / schedule.batch_size) * schedule.epochs))
 
 
-def at_once(schedule: Schedule, fitting: int) -> int:
+def micro_batch_size(schedule: Schedule, fitting: int) -> int:
     """Samples of a batch that are seen together: the largest part of it, of equal parts, for which there is room."""
     return max(
         count
@@ -125,7 +125,7 @@ def at_once(schedule: Schedule, fitting: int) -> int:
     )
 
 
-def arguments(
+def training_arguments(
     schedule: Schedule, samples: int, together: int, checkpoints: Path | None, scratch: Path
 ) -> TrainingArguments:
     """The schedule in transformers' terms.
@@ -136,7 +136,7 @@ def arguments(
         checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
         scratch: an empty folder, for what the Trainer insists on.
     """
-    steps = optimiser_steps(schedule, samples)
+    steps = optimizer_steps(schedule, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
         per_device_train_batch_size=together,

@@ -1,4 +1,4 @@
-"""Name the finished work of a fusion by its inputs, by their contents, and by the options that change it."""
+"""Name the cached results of a fusion after the contents of its inputs and the options that change the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ from transfuse.config.options import Options
 from transfuse.fusion.record import Origin
 from transfuse.network.spec import Spec
 
-UNCHANGING = {"merge", "dtype", "device", "allow_pickle", "spec"}  # options that change no map and no fitted layer
+# Options that change no map and no fitted layer.
+UNRELATED_OPTIONS = {"merge", "dtype", "device", "allow_pickle", "spec"}
 
 
 @dataclass(frozen=True)
 class CacheKeys:
-    """Where finished work is kept.
+    """Hold the caches of one fusion.
 
     Attributes:
-        pairs: for the anchor and each model after it: moments of activations, and maps between the two.
-        joint: for all models together.
+        pairs: one store for the anchor and each source, with moments of activations and maps between the two.
+        joint: the store for all models together.
     """
 
     pairs: Sequence[Store]
@@ -28,26 +29,26 @@ class CacheKeys:
 
 
 def no_cache(models: int) -> CacheKeys:
-    """Keep nothing for this many models."""
+    """Return keys that cache nothing, for this many models."""
     return CacheKeys([NO_STORE] * (models - 1))
 
 
 def cache_keys(
     store: Store, origins: Sequence[Origin], specs: Sequence[Spec], options: Options, batches: Sequence[Batch]
 ) -> CacheKeys:
-    """Return the parts of `store` for models and samples with these contents, and these options."""
+    """Return the parts of `store` that belong to these models, samples and options."""
     if store.folder is None:
         return no_cache(len(origins))
     declarations = [digest(repr(spec), {}) for spec in specs]
-    models = [
+    model_keys = [
         [origin.architecture, *sorted(origin.sha256.values()), declaration]
         for origin, declaration in zip(origins, declarations, strict=True)
     ]
-    shared = {
+    shared_key = {
         "data": [digest("", batch) for batch in batches],
         "vocab": options.vocab,
         "transfuse": version("transfuse"),
     }
-    chosen = options.model_dump(mode="json", exclude=UNCHANGING)
-    pairs = [store.of(anchor=models[0], source=source, **shared) for source in models[1:]]
-    return CacheKeys(pairs, store.of(models=models, options=chosen, **shared))
+    option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)
+    pairs = [store.of(anchor=model_keys[0], source=source, **shared_key) for source in model_keys[1:]]
+    return CacheKeys(pairs, store.of(models=model_keys, options=option_values, **shared_key))

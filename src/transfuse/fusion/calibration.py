@@ -1,4 +1,4 @@
-"""Prepare the calibration samples of a fusion, and decide what units are matched on."""
+"""Prepare the calibration samples of a fusion, and decide whether units are matched on weights or activations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,44 +26,61 @@ from transfuse.network.model import Network
 def calibrate(
     networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
 ) -> AlignContext:
-    """Return what an alignment needs: the match_on to match units on, and the prepared batches for it.
+    """Return what an alignment needs: whether to match on weights or activations, and the prepared batches.
+
+    Args:
+        networks: the models, the anchor first.
+        anchor: the path or the loaded model of the anchor, which tells the processor.
+        data: the calibration samples, or None.
+        processor: prepares the samples; None: the processor in the anchor's directory.
 
     Raises:
-        DataError: samples that the models do not take, or too few to hold some out where maps or weights are trained.
+        ConfigError: `augment` is set and the samples are not images.
+        DataError: the models cannot read the samples, or there are too few for a validation split where maps or
+            weights are trained.
     """
     match_on = resolve_match_on(options, data)
-    flow = options.flow
-    looks = options.align != "none" and (match_on != "weights" or options.flow.policy in WEIGHTED)
-    if data is None or not (looks or options.merging(True) != "mean" or options.align == "learned"):
-        return AlignContext(match_on, (), flow, options.groups)
+    if data is None or not _reads_samples(options, match_on):
+        return AlignContext(match_on, (), options.flow, options.groups)
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
     model = networks[0].model
     if options.augment != "none" and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     if options.needs_labels():
         samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))
-    agree_on_padding(networks)
+    copy_padding_token(networks)
     batches = _batches(samples, networks, anchor, options, processor)
     if options.learns:
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
-    return AlignContext(match_on, batches, flow, options.groups)
+    return AlignContext(match_on, batches, options.flow, options.groups)
+
+
+def _reads_samples(options: Options, match_on: MatchOn) -> bool:
+    """Return whether aligning or merging needs samples."""
+    if options.align == "learned" or options.merging(True) != "mean":
+        return True
+    return options.align != "none" and (match_on != "weights" or options.flow.policy in WEIGHTED)
 
 
 def _batches(
     samples: Samples, networks: Sequence[Network], anchor: Model, options: Options, processor: Any
 ) -> Sequence[Batch]:
-    """Draw and prepare the samples; those that are passed over once stay unprepared where they would fill memory."""
+    """Draw and prepare the samples.
+
+    Images that are read only once and would fill the memory are prepared batch by batch when they are read.
+    """
     count = options.sample_count()
     if options.flow.max_loss is not None:
-        drawn = prepare(samples.shuffled(options.seed), networks[0].model, anchor, options, processor)
-        return low_loss_samples([network.model for network in networks], drawn, options.flow.max_loss, count)
-    drawn = prepare(samples.take(count, options.seed), networks[0].model, anchor, options, processor)
-    once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
-    return drawn if once and len(drawn) * batch_bytes(drawn[0]) > cache_bytes("prepared samples") else list(drawn)
+        shuffled = prepare(samples.shuffled(options.seed), networks[0].model, anchor, options, processor)
+        return low_loss_samples([network.model for network in networks], shuffled, options.flow.max_loss, count)
+    batches = prepare(samples.take(count, options.seed), networks[0].model, anchor, options, processor)
+    read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
+    too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
+    return batches if read_once and too_large else list(batches)
 
 
-def agree_on_padding(networks: Sequence[Network]) -> None:
-    """Give the anchor's padding token to sources without one, since decoders that classify need it."""
+def copy_padding_token(networks: Sequence[Network]) -> None:
+    """Copy the anchor's padding token to sources without one, since decoders that classify need it."""
     pad = getattr(networks[0].model.config, "pad_token_id", None)
     for network in networks[1:] if pad is not None else ():
         if getattr(network.model.config, "pad_token_id", None) is None:
@@ -71,10 +88,10 @@ def agree_on_padding(networks: Sequence[Network]) -> None:
 
 
 def resolve_match_on(options: Options, data: Any) -> MatchOn:
-    """Return what `auto` stands for.
+    """Return the value of `match_on`, with `auto` resolved.
 
-    Units are matched on weights without data, or where layers are fitted anyway; else flow matches on activations,
-    exact on both.
+    Without data, units are matched on weights. With data, flow matches on activations; the exact alignment matches on
+    both, or on weights if layers are fitted afterwards.
     """
     if options.match_on != "auto":
         return options.match_on
@@ -84,15 +101,18 @@ def resolve_match_on(options: Options, data: Any) -> MatchOn:
 
 
 def prepare(
-    samples: Samples, model: PreTrainedModel, given: Model, options: Options, processor: Any = None
+    samples: Samples, model: PreTrainedModel, source: Model, options: Options, processor: Any = None
 ) -> LazyBatches:
-    """Return batches on the model's device, made by `processor` or else by the checkpoint's own.
+    """Return batches on the model's device.
 
-    Where samples are long, a batch has fewer of them than `options.batch_size`.
+    Args:
+        source: the path or the loaded model whose processor prepares the samples, unless `processor` is given.
+
+    A batch of long samples has fewer of them than `options.batch_size`.
     """
-    preparer = model_preparer(given, model, processor)
-    chosen = task(type(model).__name__).samples(samples)
-    example = preparer(chosen.inputs([chosen.longest_index()]))
+    preparer = model_preparer(source, model, processor)
+    readable = task(type(model).__name__).samples(samples)
+    example = preparer(readable.inputs([readable.longest_index()]))
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)
-    return replace(chosen.lazy_batches(preparer, count), device=model.device)
+    return replace(readable.lazy_batches(preparer, count), device=model.device)

@@ -1,4 +1,4 @@
-"""Every way to fuse two models, beside the controls that show what an alignment is worth."""
+"""Fuse two models by every method and compare the results with the parents, an ensemble and controls."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,16 +28,18 @@ METHODS: dict[str, dict[str, Any]] = {
     "learned, least squares": {"align": "learned", "merge": "least-squares"},
     "uniform plan (control)": {"align": "flow", "plan": "uniform"},
 }
-HALF = "half the anchor (control)"
+HALF_ANCHOR = "half the anchor (control)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """Hold one row of the comparison.
 
     Attributes:
-        barrier: in nats, of the line between the aligned models; of a fusion that does not lie on it, its own excess.
-        seconds: aligning and merging, calibration passes included.
+        name: the method, parent or control.
+        barrier: the loss barrier in nats on the line between the aligned models. For fitted layers, which are not on
+            that line, it is the loss above the parents' mean loss, or 0 if there is none.
+        seconds: the time for aligning and merging, including the passes over calibration samples.
     """
 
     name: str
@@ -48,14 +50,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, and for each way its path and its alignment."""
+    """Hold the rows of a comparison.
+
+    Attributes:
+        paths: the loss between the aligned models, by method; methods that fit layers have none.
+        alignments: the alignment of the source, by method.
+    """
 
     rows: tuple[Row, ...]
-    lines: dict[str, LossPath] = field(default_factory=dict)
+    paths: dict[str, LossPath] = field(default_factory=dict)
     alignments: dict[str, Alignment] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
-        """The row of that name."""
+        """Return the row with this name."""
         return next(row for row in self.rows if row.name == name)
 
 
@@ -65,35 +72,47 @@ def compare(
     calibration: Any,
     batches: Sequence[Batch],
     processor: Any,
-    ways: Iterable[str] = METHODS,
+    methods: Iterable[str] = METHODS,
     options: Mapping[str, Any] = MappingProxyType({}),
     progress: Progress = silent,
 ) -> Comparison:
-    """Fuse `source` into `anchor` every way and measure on `batches`, parents, controls and ensemble included.
+    """Fuse `source` into `anchor` by every method and measure the results, the parents and the controls.
 
     Args:
+        calibration: the samples that units are matched on.
+        batches: the labeled batches to measure on.
         processor: prepares the calibration samples.
+        methods: names in `METHODS`.
         options: further options of every fusion.
+
+    Raises:
+        TransfuseError: the models cannot be fused by one of the methods.
     """
-    parents = evaluate(anchor, batches), evaluate(source, batches)
+    parents = (evaluate(anchor, batches), evaluate(source, batches))
     rows = [Row("anchor", parents[0]), Row("other parent", parents[1])]
-    lines, alignments = {}, {}
-    for name in progress.track(list(ways), "fusing every way"):
+    paths: dict[str, LossPath] = {}
+    alignments: dict[str, Alignment] = {}
+    for name in progress.track(list(methods), "fusing by every method"):
         start = time.perf_counter()
         fusion = fuse([anchor, source], calibration, processor=processor, **METHODS[name], **options)
         seconds = time.perf_counter() - start
-        (aligned,) = fusion.alignments
-        found = evaluate(fusion.model, batches)
-        if "least_squares" not in fusion.record:
-            lines[name] = measure_path(anchor, aligned.anchor, aligned.carried, parents, batches)
-            over = lines[name].barrier
-        else:  # it does not lie on the line
-            over = max(0.0, found.loss - (parents[0].loss + parents[1].loss) / 2)
-        rows.append(Row(name, found, over, seconds))
-        alignments[name] = aligned
-    tensors = network(anchor, anchor.device).tensors
-    nothing = {name: torch.zeros_like(values) for name, values in tensors.items()}
-    half = measure_path(anchor, tensors, nothing, parents, batches)
-    rows.append(Row(HALF, half.points[len(half.points) // 2], half.barrier))
+        (alignment,) = fusion.alignments
+        metrics = evaluate(fusion.model, batches)
+        if "least_squares" in fusion.record:  # fitted layers are not on the line between the models
+            barrier = max(0.0, metrics.loss - (parents[0].loss + parents[1].loss) / 2)
+        else:
+            paths[name] = measure_path(anchor, alignment.anchor, alignment.carried, parents, batches)
+            barrier = paths[name].barrier
+        rows.append(Row(name, metrics, barrier, seconds))
+        alignments[name] = alignment
+    rows.append(_half_anchor(anchor, parents, batches))
     rows.append(Row("ensemble (twice the cost)", ensemble([anchor, source], batches)))
-    return Comparison(tuple(rows), lines, alignments)
+    return Comparison(tuple(rows), paths, alignments)
+
+
+def _half_anchor(anchor: PreTrainedModel, parents: tuple[Metrics, Metrics], batches: Sequence[Batch]) -> Row:
+    """Return the control: the anchor averaged with zeros, as if the other parent contributed nothing."""
+    tensors = network(anchor, anchor.device).tensors
+    zeros = {name: torch.zeros_like(values) for name, values in tensors.items()}
+    path = measure_path(anchor, tensors, zeros, parents, batches)
+    return Row(HALF_ANCHOR, path.points[len(path.points) // 2], path.barrier)

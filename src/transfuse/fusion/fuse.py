@@ -1,4 +1,4 @@
-"""Fuse models: from models, as paths or loaded, to one fused model that can be saved."""
+"""Fuse models, given as paths or loaded, into one model that can be saved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +20,9 @@ from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.inputs import Model
 from transfuse.fusion.match import Matched, match
-from transfuse.fusion.record import Origin, describe
+from transfuse.fusion.record import Origin, fusion_record
 from transfuse.fusion.streamed import StreamedModel
-from transfuse.fusion.vocabulary import of_words
+from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS, MergeRequest
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.precision import stored_as
@@ -30,15 +30,16 @@ from transfuse.network.precision import stored_as
 
 @dataclass(frozen=True)
 class Fusion:
-    """A fused model, and how it was made.
+    """Hold a fused model and the record of how it was made.
 
     Attributes:
-        fused: the fused model, in evaluation mode, or its tensors, computed one by one while they are written.
+        fused: the fused model in evaluation mode, or a streamed model whose tensors are computed while they are
+            written.
         alignments: one per model after the anchor, in order.
-        options: the options that were chosen.
-        record: what `transfuse.json` will hold: inputs with hashes, options, versions, diagnostics of every space.
+        options: the options of the fusion.
+        record: the content of `transfuse.json`: inputs with hashes, options, versions, diagnostics of every space.
         origins: path and hashes of each model.
-        processor: what is saved with the model; None: the processor in the anchor's directory.
+        processor: the processor that is saved with the model; None: the processor in the anchor's directory.
     """
 
     fused: PreTrainedModel | StreamedModel
@@ -50,7 +51,7 @@ class Fusion:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The fused model: the anchor's architecture with the fused weights. A streamed one is loaded each time."""
+        """Return the anchor's architecture with the fused weights. A streamed model is loaded at each access."""
         return self.fused.load() if isinstance(self.fused, StreamedModel) else self.fused
 
     def save(
@@ -59,21 +60,27 @@ class Fusion:
         overwrite: Overwrite = "refuse",
         metrics: dict[str, Any] | None = None,
     ) -> Path:
-        """Write the checkpoint, its model card and `transfuse.json`, verified by reloading; all of it, or nothing.
+        """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
+
+        The folder appears complete or not at all.
 
         Args:
             overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
             metrics: measured values, by name, for the card.
 
+        Returns:
+            The folder of the checkpoint.
+
         Raises:
-            OutputError: `path` is not empty (unless replaced), not writable, an input, or the disk is full.
+            OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
+                is full.
         """
         document = self.record | ({"metrics": metrics} if metrics else {})
         card = {"README.md": model_card(Path(path).name, document)}
-        inputs = [origin.path for origin in self.origins]
-        loaded = [origin.folder for origin in self.origins if origin.folder]
-        write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, inputs[0])
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, document, card, loaded)
+        paths = [origin.path for origin in self.origins]
+        folders = [origin.folder for origin in self.origins if origin.folder]
+        write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
+        return save_checkpoint(Path(path), overwrite, write, paths, self.processor, document, card, folders)
 
 
 def fuse(
@@ -90,16 +97,19 @@ def fuse(
 
     Args:
         models: two or more; the first is the anchor. Checkpoint directories, Hub names or loaded models.
-        data: unlabeled calibration samples: a path, a `datasets.Dataset` or `Samples`; None: match units by weights.
+        data: unlabeled calibration samples: a path, a `datasets.Dataset` or `Samples`. None: match units on weights.
         progress: shows progress; silent by default.
-        processor: prepares `data` and is saved with the fusion; None: the one in the anchor's directory. A loaded
-            anchor has none, so data then needs it.
-        cache: a folder that keeps statistics, maps and fitted layers, so that a run that was interrupted continues,
-            and another run with the same models and data reuses them. None: nothing is kept.
+        processor: prepares `data` and is saved with the fused model; None: the processor in the anchor's directory.
+            A loaded anchor has no directory, so `data` then requires a processor.
+        cache: a folder for statistics, maps and fitted layers. An interrupted run continues from it, and other runs
+            with the same models and data reuse it. None: nothing is cached.
         max_memory: memory limit, as bytes or "8GB". Models that do not fit stay in their files and are fused tensor
-            by tensor; statistics that do not fit go to `cache`. None: no limit but the free memory.
-        stream: whether to fuse tensor by tensor; None: only where memory requires it.
+            by tensor; statistics that do not fit go to `cache`. None: the free memory is the limit.
+        stream: whether to fuse tensor by tensor; None: only if memory requires it.
         options: fields of `Options`: align, merge, match_on, weights, samples, seed, device, dtype, ...
+
+    Returns:
+        The fusion; its `save` writes the checkpoint.
 
     Raises:
         TransfuseError: an input cannot be fused; the message says what, where and what to do.
@@ -116,16 +126,16 @@ def merge(matched: Matched, progress: Progress = silent, processor: Any = None) 
     watch = Stopwatch()
     request = _request(matched, progress)
     method = MERGE_METHODS[matched.options.merging(matched.data is not None)]
-    fused = _finished(matched, method(request), progress)
+    fused = _finalize(matched, method(request), progress)
     watch.lap("merging")
-    record = describe(
+    record = fusion_record(
         matched.inputs.origins, matched.options, matched.weights, matched.context, matched.data, matched.alignments
     )
     record |= request.record
     if matched.history:
         record["learning"] = asdict(matched.history)
     if request.untouched:
-        record["shared_tokens"] = [None if row is None else int((row >= 0).sum()) for row in matched.inputs.rows]
+        record["shared_tokens"] = [None if rows is None else int((rows >= 0).sum()) for rows in matched.inputs.rows]
     if matched.inputs.streamed:
         record["streamed"] = True
     record["stages"] = matched.seconds | watch.laps
@@ -133,15 +143,15 @@ def merge(matched: Matched, progress: Progress = silent, processor: Any = None) 
 
 
 def _request(matched: Matched, progress: Progress) -> MergeRequest:
-    """Return what the merge method needs."""
-    vocabularies_differ = any(row is not None for row in matched.inputs.rows)
+    """Return the input of the merge method."""
+    vocabularies_differ = any(rows is not None for rows in matched.inputs.rows)
     return MergeRequest(
         matched.networks[0],
         aligned_weights(matched.alignments),
         matched.weights,
         matched.context.batches,
         TEACHER_WEIGHTING[matched.options.teacher_weighting],
-        of_words(declaration(matched.anchor)) if vocabularies_differ else (),
+        vocabulary_maps(declaration(matched.anchor)) if vocabularies_differ else (),
         matched.options.learning(),
         matched.options.seed,
         progress,
@@ -149,10 +159,10 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
     )
 
 
-def _finished(
+def _finalize(
     matched: Matched, merged: Mapping[str, Tensor] | PreTrainedModel, progress: Progress
 ) -> PreTrainedModel | StreamedModel:
-    """Return the merged model in the precision to write, on the CPU; a streamed one as a recipe of its tensors."""
+    """Return the merged model on the CPU in the precision to write, or a streamed model if the inputs are streamed."""
     dtype = matched.options.torch_dtype() or matched.anchor.dtype
     if matched.inputs.streamed and not isinstance(merged, PreTrainedModel):
         folder = local_directory(str(matched.inputs.origins[0].path), "allow")

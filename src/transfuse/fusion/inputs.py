@@ -1,4 +1,4 @@
-"""Open the models of a fusion: loaded into memory, or left in their files and read tensor by tensor."""
+"""Open the models of a fusion, either in memory or left in their files to be read tensor by tensor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.plan import START, Estimate
+from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.record import Origin, origin
-from transfuse.fusion.vocabulary import Rows, recode, rows_of_words
+from transfuse.fusion.vocabulary import Rows, recode, token_rows
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import Network, checked_declaration, declaration, network
@@ -36,15 +36,15 @@ Model: TypeAlias = str | Path | PreTrainedModel
 
 @dataclass(frozen=True)
 class Inputs:
-    """The models of a fusion, known to fit each other.
+    """Hold the models of a fusion after the checks that they are compatible.
 
     Attributes:
-        models: as transformers models, the anchor first; without weights where they are streamed.
-        networks: their tensors and declarations; sources speak the anchor's vocabulary.
-        rows: for each source, the row of its vocabulary for each of the anchor's tokens; None: the same vocabulary.
+        models: the transformers models, the anchor first; streamed models have no weights in memory.
+        networks: their tensors and declarations. Sources with another vocabulary are converted to the anchor's.
+        rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
         origins: path and hashes of each model.
         streamed: whether the tensors stay in their files and are read when they are needed.
-        loaded_bytes: estimate of the peak memory of a fusion by weights with loaded models.
+        loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
     """
 
     models: Sequence[PreTrainedModel]
@@ -56,7 +56,7 @@ class Inputs:
 
     @property
     def anchor(self) -> PreTrainedModel:
-        """The first model, whose basis and shape the fusion has."""
+        """Return the first model, whose basis and shape the fused model has."""
         return self.models[0]
 
 
@@ -68,34 +68,35 @@ def open_models(
     max_memory: int | None = None,
     stream: bool | None = None,
 ) -> Inputs:
-    """Open the models of a fusion and check that they fit each other.
+    """Open the models of a fusion and check that they are compatible.
 
     Args:
-        max_memory: bytes that the process may take; None: what is free.
+        has_data: whether the fusion has calibration samples.
+        max_memory: bytes that the process may use; None: the free memory.
         stream: whether to leave the tensors in their files; None: only if memory does not hold the loaded models.
 
     Raises:
-        TransfuseError: a model cannot be read, the models do not fit each other, or memory does not suffice.
+        TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
     """
     check_models_given(models)
     options.normalized_weights(len(models))
     load_families(options.spec)
-    for name, why in unknown_methods(options).items():
-        raise ConfigError(f"{name}: {why}")
+    for name, reason in unknown_methods(options).items():
+        raise ConfigError(f"{name}: {reason}")
     options.check_data(has_data, {})
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
-    able = len(paths) == len(models) and streamable(paths, empty, options, has_data)
+    can_stream = len(paths) == len(models) and streamable(paths, empty, options, has_data)
     if stream is None:
-        decision = needs_streaming(estimate, able, max_memory)
+        decision = needs_streaming(estimate, can_stream, max_memory)
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
     if stream:
-        return _streamed(paths, empty, options, estimate.loaded)
+        return _streamed(paths, empty, options, estimate.loaded_bytes)
     if paths:
-        check_free_memory(estimate.loaded - START, torch.device("cpu"), "fusing", progress.warn)
-    return _loaded(models, options, estimate.loaded)
+        check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
+    return _loaded(models, options, estimate.loaded_bytes)
 
 
 def check_models_given(models: Sequence[Model]) -> None:
@@ -103,7 +104,7 @@ def check_models_given(models: Sequence[Model]) -> None:
     if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
     if len(models) < 2:
-        raise ConfigError("models: fusing needs at least two")
+        raise ConfigError("models: only one model; give two or more, the anchor first")
 
 
 def load(path: str | Path, options: Options) -> PreTrainedModel:
@@ -117,37 +118,45 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
 
 
 def streamable(paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool) -> bool:
-    """Return whether checkpoints can be fused tensor by tensor: by weights alone, into a mean, with one vocabulary."""
+    """Return whether checkpoints can be fused tensor by tensor, which requires one vocabulary and no samples."""
     if has_data or options.align == "learned" or options.vocab != "same":
         return False
     pairs = zip(paths, models, strict=True)
     return all(tensor_locations(local_directory(path, "allow"), model) is not None for path, model in pairs)
 
 
-def needs_streaming(estimate: Estimate, able: bool, max_memory: int | None) -> bool:
-    """Return whether memory does not hold the loaded models, so that they are streamed.
+def needs_streaming(estimate: Estimate, can_stream: bool, max_memory: int | None) -> bool:
+    """Return whether the models must be streamed because memory does not hold them.
 
     Args:
-        able: whether they can be.
+        can_stream: whether the models can be fused tensor by tensor.
+        max_memory: the limit in bytes; None: half of the free memory.
 
     Raises:
-        ConfigError: even the smaller of the two ways takes more than `max_memory`.
+        ConfigError: the fusion needs more than `max_memory`, tensor by tensor too if that is possible.
     """
-    least = estimate.streamed if able else estimate.loaded
-    if max_memory is not None and least > max_memory:
-        how = "even tensor by tensor" if able else "with loaded models (--data, --align learned or --vocab need them)"
-        raise ConfigError(f"max-memory: {how}, this takes about {format_bytes(least)}; allow more")
-    return able and estimate.loaded > (available_bytes() // 2 if max_memory is None else max_memory)
+    minimum = estimate.streamed_bytes if can_stream else estimate.loaded_bytes
+    if max_memory is not None and minimum > max_memory:
+        mode = "tensor by tensor" if can_stream else "with all models in memory"
+        reason = "" if can_stream else " (--data, --align learned and --vocab require that)"
+        raise ConfigError(
+            f"max-memory: fusing {mode} takes about {format_bytes(minimum)}{reason}; allow at least that much"
+        )
+    limit = available_bytes() // 2 if max_memory is None else max_memory
+    return can_stream and estimate.loaded_bytes > limit
 
 
-def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
     """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
 
     Widths may differ.
     """
     for model, name in zip(models[1:], names[1:], strict=True):
         if type(model) is not type(models[0]):
-            raise ConfigError(f"the anchor is a {type(models[0]).__name__}, {name} a {type(model).__name__}")
+            raise ConfigError(
+                f"{name}: is a {type(model).__name__}, but the anchor is a {type(models[0]).__name__}; give models of"
+                " one class"
+            )
         check_same_function(models[0].config, model.config, name, type(model).__name__)
     for model in models:
         checked_declaration(model)
@@ -155,9 +164,13 @@ def check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None
         check_same_layers(models[0].config, model.config, type(model).__name__, name)
 
 
-def check_models(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
-    """Return loaded models as networks on the chosen device, once they are known to fit each other."""
-    check_alike(models, names)
+def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
+    """Check that loaded models are compatible, and return them as networks on the chosen device.
+
+    Raises:
+        TransfuseError: the models are not compatible, or a weight is not finite, or tied weights differ.
+    """
+    check_compatible(models, names)
     for model, name in zip(models, names, strict=True):
         check_finite(model.state_dict(), name)
         check_ties(model, name)
@@ -168,31 +181,36 @@ def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -
     """Return a checkpoint as a network whose tensors stay in its files.
 
     Raises:
-        CheckpointError: its tensors are not stored one by one as safetensors.
+        CheckpointError: the tensors are not stored one by one as safetensors.
     """
     locations = tensor_locations(folder, model)
     if locations is None:
-        raise CheckpointError(f"{folder}: its tensors are not stored one by one as safetensors; it can only be loaded")
+        raise CheckpointError(
+            f"{folder}: its tensors are not stored one by one as safetensors; fuse it in memory, without streaming"
+        )
     spec = declaration(model)
     tensors = split_fused(spec, read_lazily(locations, model, device, compute_dtype(model.dtype), str(folder)))
     return Network(model, unfused(spec), tensors, matmul_dtype(model.dtype), as_needed, str(folder), model.dtype)
 
 
 def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inputs:
+    """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
-    rows = rows_of_words(models, loaded, options.vocab)
+    rows_of_sources = token_rows(models, loaded, options.vocab)
     sources = [
-        source if row is None else recode(source, row, loaded[0]) for source, row in zip(loaded[1:], rows, strict=True)
+        source if rows is None else recode(source, rows, loaded[0])
+        for source, rows in zip(loaded[1:], rows_of_sources, strict=True)
     ]
     names = [_name(model, index) for index, model in enumerate(models, 1)]
-    networks = check_models([loaded[0], *sources], names, options)
-    origins = tuple(origin(given, model) for given, model in zip(models, loaded, strict=True))
-    return Inputs(loaded, networks, rows, origins, False, loaded_bytes)
+    networks = checked_networks([loaded[0], *sources], names, options)
+    origins = tuple(origin(source, model) for source, model in zip(models, loaded, strict=True))
+    return Inputs(loaded, networks, rows_of_sources, origins, False, loaded_bytes)
 
 
 def _streamed(paths: Sequence[str], empty: Sequence[PreTrainedModel], options: Options, loaded_bytes: int) -> Inputs:
-    rows = rows_of_words(paths, empty, "same")
-    check_alike(empty, paths)
+    """Return models whose tensors stay in their files."""
+    rows = token_rows(paths, empty, "same")
+    check_compatible(empty, paths)
     device = options.torch_device()
     folders = [local_directory(path, "allow") for path in paths]
     networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
@@ -201,4 +219,5 @@ def _streamed(paths: Sequence[str], empty: Sequence[PreTrainedModel], options: O
 
 
 def _name(model: Model, number: int) -> str:
+    """Return the path of a model, or its number if it is loaded."""
     return f"model {number}" if isinstance(model, nn.Module) else str(model)

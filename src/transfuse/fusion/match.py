@@ -1,4 +1,4 @@
-"""Match the units of models: from models, as paths or loaded, to models in one basis."""
+"""Match the units of models, given as paths or loaded, and transform the models into one basis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,22 +27,24 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import Inputs, Model, open_models
-from transfuse.fusion.vocabulary import Rows, with_own_words
+from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.network.model import Network
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Models in one basis, ready to be merged.
+    """Hold models in one basis that are ready to be merged.
 
     Attributes:
         inputs: the models, the anchor first.
         weights: one per model; they sum to one.
+        context: what units were matched on, and the prepared calibration batches.
+        data: the calibration samples, or None.
         alignments: one per model after the anchor, in order.
-        history: the course of training, where maps were trained.
-        stores: where finished work is kept.
-        seconds: the time that loading, calibrating and aligning took.
-        workspace: a folder for maps that memory does not hold, removed with this object; None: `cache` holds them.
+        history: the training history of the maps; None if no maps were trained.
+        stores: the caches of this fusion.
+        seconds: the time in seconds for loading, preparing samples and aligning.
+        workspace: a temporary folder for maps of streamed models, removed with this object; None: no such folder.
     """
 
     inputs: Inputs
@@ -58,12 +60,12 @@ class Matched:
 
     @property
     def anchor(self) -> PreTrainedModel:
-        """The first model, whose basis and shape the fusion has."""
+        """Return the first model, whose basis and shape the fused model has."""
         return self.inputs.anchor
 
     @property
     def networks(self) -> Sequence[Network]:
-        """The models as networks, the anchor first."""
+        """Return the models as networks, the anchor first."""
         return self.inputs.networks
 
 
@@ -77,9 +79,9 @@ def match(
     stream: bool | None = None,
     **options: Any,
 ) -> Matched:
-    """Carry models into the basis of the first one.
+    """Transform models into the basis of the first one.
 
-    The arguments are those of `fuse`, and so are the errors.
+    Args and Raises: as for `fuse`.
     """
     chosen: Options = make(Options, options)
     limit = memory_bytes(max_memory)
@@ -91,7 +93,7 @@ def match(
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
     stores = _stores(cache if workspace is None else workspace.name, inputs, chosen, context)
-    if limit is not None:  # statistics may take what the models leave
+    if limit is not None:  # statistics may use the memory that the models do not
         context = replace(context, room=max(limit - inputs.loaded_bytes, 1))
     alignments, history = align(inputs.networks, weights, context, chosen, inputs.rows, progress, stores)
     watch.lap("aligning")
@@ -99,9 +101,9 @@ def match(
 
 
 def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context: AlignContext) -> CacheKeys:
-    """Return where finished work of this fusion is kept; all processes use the folder of the first."""
-    shared = process_group().all_gather(folder)[0]
-    store = Store(None if shared is None else Path(shared), spill=inputs.streamed)
+    """Return the caches of this fusion. All processes use the folder of the first."""
+    shared_folder = process_group().all_gather(folder)[0]
+    store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
     return cache_keys(store, inputs.origins, specs, options, context.batches)
 
@@ -115,14 +117,19 @@ def align(
     progress: Progress = silent,
     stores: CacheKeys | None = None,
 ) -> tuple[list[Alignment], History | None]:
-    """Return every model after the anchor in its basis, and the course of training where maps were trained.
+    """Align every source to the anchor.
 
     Args:
-        rows: for each of them, the row of its vocabulary for each of the anchor's tokens; None: the same vocabulary.
-        stores: where finished work is kept.
+        networks: the models, the anchor first.
+        weights: one per model; they sum to one.
+        rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
+        stores: the caches of this fusion; None: nothing is cached.
+
+    Returns:
+        One alignment per source, and the training history of the maps, or None if no maps were trained.
 
     Raises:
-        SpecError: a model that the alignment should leave as it is computes another function after it.
+        SpecError: an alignment that should preserve functions changed the function of a model.
     """
     method = ALIGNMENT_METHODS[options.align]
     stores = stores or no_cache(len(networks))
@@ -148,7 +155,8 @@ def align(
         )
     if ALIGNMENTS[options.align]:
         alignments = check_functions(networks, alignments, rows)
-    return [
-        alignment if row is None else with_own_words(alignment, row, options.vocab)
-        for alignment, row in zip_longest(alignments, rows)
-    ], history
+    with_vocabulary = [
+        alignment if source_rows is None else with_anchor_rows(alignment, source_rows, options.vocab)
+        for alignment, source_rows in zip_longest(alignments, rows)
+    ]
+    return with_vocabulary, history

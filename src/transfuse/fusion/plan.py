@@ -1,4 +1,4 @@
-"""Predict what a fusion matches, and the memory and disk space it takes, from headers and configuration alone."""
+"""Predict what a fusion matches, and how much memory and disk space it needs, from headers and configuration only."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,20 +15,22 @@ from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
-SINGLE, DOUBLE = 4, 8  # bytes of a number
-START = 600 * 2**20  # bytes that Python, torch and transformers take before anything is read
+FLOAT32_BYTES = 4
+FLOAT64_BYTES = 8
+STARTUP_BYTES = 600 * 2**20  # memory of Python, torch and transformers before anything is read
 MATRICES = (Group.ORTHOGONAL, Group.CENTERED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
-BLOCK = re.compile(r"(^|\.)(\d+)\.")  # in the name of a space
+BLOCK = re.compile(r"(^|\.)(\d+)\.")  # the number of the block in the name of a space
 
 
 @dataclass(frozen=True)
-class Kind:
+class SpaceKind:
     """Describe spaces that differ only in their block.
 
     Attributes:
-        name: the part that their names share.
-        group: what maps them, which is an exact group or a transport plan.
-        inside: the units of the spaces around each space; it has a map for every combination of them.
+        name: the name of the spaces without the number of the block.
+        units: the number of units of each space.
+        group: the exact group or the transport plan that maps them.
+        inside: the units of the spaces around each space, which has one map for every combination of them.
         count: the number of spaces.
     """
 
@@ -40,8 +42,8 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Model:
-    """Describe a checkpoint by its header."""
+class ModelHeader:
+    """Describe a checkpoint: its class, its number of parameters and their size in bytes."""
 
     path: str
     architecture: str
@@ -51,19 +53,20 @@ class Model:
 
 @dataclass(frozen=True)
 class FusionPlan:
-    """Describe what a fusion would do and take.
+    """Describe what a fusion would match and how much memory and disk space it would need.
 
     Attributes:
-        blocks: the number of blocks of every model; they are paired in order.
+        blocks: the number of blocks of every model; blocks are matched in order.
         loaded_bytes: peak memory with all models in memory.
         streamed_bytes: peak memory tensor by tensor; None if that is impossible.
         streams: whether the fusion would run tensor by tensor.
-        map_bytes: disk space for maps, while the fusion runs and in a cache.
+        output_bytes: size of the fused checkpoint.
+        map_bytes: disk space for maps, in the cache or while the fusion runs.
     """
 
-    models: tuple[Model, ...]
+    models: tuple[ModelHeader, ...]
     blocks: int
-    spaces: tuple[Kind, ...]
+    spaces: tuple[SpaceKind, ...]
     loaded_bytes: int
     streamed_bytes: int | None
     streams: bool
@@ -82,108 +85,114 @@ class Estimate:
     def spec(self) -> Spec:
         """Return the declaration of the largest model, as the alignment uses it."""
         largest = max(self.models, key=lambda model: model.num_parameters())
-        paper = self.options.flow
-        return alignment_spec(unfused(declaration(largest)), self.options.align, paper, self.options.groups)
+        spec = unfused(declaration(largest))
+        return alignment_spec(spec, self.options.align, self.options.flow, self.options.groups)
 
     @cached_property
-    def matched(self) -> list[Space]:
+    def matched_spaces(self) -> list[Space]:
         """Return the spaces for which maps are found."""
         return [] if self.options.align == "none" else list(self.spec.spaces().values())
 
     @property
-    def stored(self) -> int:
-        """Return the bytes of a number on disk."""
+    def bytes_per_weight(self) -> int:
+        """Return the bytes of one weight on disk."""
         return self.models[0].dtype.itemsize
 
     @property
     def map_bytes(self) -> int:
-        """Return the bytes of all maps: for a permutation an index, else one matrix or two."""
+        """Return the bytes of all maps. A permutation is stored as an index, other maps as one or two matrices."""
         soft = self.options.align == "flow" and self.options.flow.plan != "hard"
-        widths_differ = (
-            len({model.num_parameters() for model in self.models}) > 1
-        )  # else a matrix serves both directions
-        entry = SINGLE * (1 + widths_differ) if soft else 0
-        return sum(_times(space) * _map_bytes(space, entry) for space in self.matched) * (len(self.models) - 1)
+        widths_differ = len({model.num_parameters() for model in self.models}) > 1
+        matrices = 2 if widths_differ else 1  # with equal widths, one matrix serves both directions
+        entry_bytes = matrices * FLOAT32_BYTES if soft else 0
+        per_source = sum(_number_of_maps(space) * _map_bytes(space, entry_bytes) for space in self.matched_spaces)
+        return per_source * (len(self.models) - 1)
 
     @property
     def output_bytes(self) -> int:
         """Return the size of the fused checkpoint."""
-        written = self.options.torch_dtype()
-        return self.models[0].num_parameters() * (written.itemsize if written else self.stored)
+        dtype = self.options.torch_dtype()
+        return self.models[0].num_parameters() * (dtype.itemsize if dtype else self.bytes_per_weight)
 
     @property
-    def loaded(self) -> int:
+    def loaded_bytes(self) -> int:
         """Return the peak memory with all models in memory."""
-        count, aligned = len(self.models), bool(self.matched)
-        copies = count * self.stored / SINGLE if self.stored < SINGLE else 0.0  # as stored, beside single precision
-        copies += count + (3 if aligned else 2)  # the fused model, written, and read again to be verified
-        copies += (
-            (count - 1 if self.options.align == "flow" else 2 * count - 1) if aligned else 0
-        )  # folded, transformed
         largest = max(model.num_parameters() for model in self.models)
-        return START + int(copies * largest * SINGLE) + self._matching + self.map_bytes
+        weight_bytes = int(self._copies_in_memory() * largest * FLOAT32_BYTES)
+        return STARTUP_BYTES + weight_bytes + self._matching_bytes + self.map_bytes
+
+    def _copies_in_memory(self) -> float:
+        """Return how many float32 copies of a model the fusion holds at its peak."""
+        count = len(self.models)
+        stored = count * self.bytes_per_weight / FLOAT32_BYTES if self.bytes_per_weight < FLOAT32_BYTES else 0.0
+        if not self.matched_spaces:
+            return stored + count + 2  # the fused model, and the written one read again to verify it
+        transformed = count - 1 if self.options.align == "flow" else 2 * count - 1  # canonical forms too, if exact
+        return stored + count + 3 + transformed
 
     @property
-    def streamed(self) -> int:
-        """Return the peak memory tensor by tensor: for the largest tensor, or for finding the largest map."""
+    def streamed_bytes(self) -> int:
+        """Return the peak memory tensor by tensor, which the largest tensor or the largest map determines."""
         largest = max(values.numel() for model in self.models for values in model.parameters())
-        hard = self.map_bytes if self.options.align == "exact" else 0
-        return START + max(4 * largest * SINGLE, self._matching) + hard
+        exact_maps = self.map_bytes if self.options.align == "exact" else 0
+        return STARTUP_BYTES + max(4 * largest * FLOAT32_BYTES, self._matching_bytes) + exact_maps
 
     @property
-    def _matching(self) -> int:
-        """Return the bytes for matching the largest pair of spaces: cross-moments, scores, and the solver's copies."""
+    def _matching_bytes(self) -> int:
+        """Return the bytes of the cross-moments, scores and solver copies for the largest pair of spaces."""
         copies = 5 if self.options.align == "flow" else 9
-        return copies * DOUBLE * max((space.units for space in self.matched), default=0) ** 2
+        return copies * FLOAT64_BYTES * max((space.units for space in self.matched_spaces), default=0) ** 2
 
 
-def fusion_plan(paths: Sequence[str], cost: Estimate, streamable: bool, streams: bool) -> FusionPlan:
+def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, streams: bool) -> FusionPlan:
     """Return the plan of fusing the models at `paths`.
 
     Args:
-        streamable: whether the models can stay in their files; `streams`: whether they will.
+        streamable: whether the models can stay in their files.
+        streams: whether the models will stay in their files.
     """
-    flow = f"{cost.options.flow.plan} plan" if cost.options.align == "flow" else None
-    numbers = [int(found[0]) for name in cost.spec.spaces() if (found := re.findall(r"\d+", name))]
+    plan_name = f"{estimate.options.flow.plan} plan" if estimate.options.align == "flow" else None
+    block_numbers = [int(digits[0]) for name in estimate.spec.spaces() if (digits := re.findall(r"\d+", name))]
     return FusionPlan(
-        models=tuple(header(path, model) for path, model in zip(paths, cost.models, strict=True)),
-        blocks=max(numbers, default=-1) + 1,
-        spaces=tuple(by_kind(cost.matched, flow)),
-        loaded_bytes=cost.loaded,
-        streamed_bytes=cost.streamed if streamable else None,
+        models=tuple(model_header(path, model) for path, model in zip(paths, estimate.models, strict=True)),
+        blocks=max(block_numbers, default=-1) + 1,
+        spaces=tuple(spaces_by_kind(estimate.matched_spaces, plan_name)),
+        loaded_bytes=estimate.loaded_bytes,
+        streamed_bytes=estimate.streamed_bytes if streamable else None,
         streams=streams,
-        output_bytes=cost.output_bytes,
-        map_bytes=cost.map_bytes,
+        output_bytes=estimate.output_bytes,
+        map_bytes=estimate.map_bytes,
     )
 
 
-def header(path: str, model: PreTrainedModel) -> Model:
-    """Return what a checkpoint's header says about a model, whose tensors may be empty."""
+def model_header(path: str, model: PreTrainedModel) -> ModelHeader:
+    """Return class, number of parameters and size of a model, whose tensors may be empty."""
     count = model.num_parameters()
-    return Model(path, type(model).__name__, count, count * model.dtype.itemsize)
+    return ModelHeader(path, type(model).__name__, count, count * model.dtype.itemsize)
 
 
-def by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dict[Kind, tuple[Space, ...]]:
+def spaces_by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dict[SpaceKind, tuple[Space, ...]]:
     """Group spaces that differ only in their block. `mapped_by` replaces the name of each space's exact group."""
-    alike: dict[tuple[str, int, str, tuple[int, ...]], list[Space]] = {}
+    members_of: dict[tuple[str, int, str, tuple[int, ...]], list[Space]] = {}
     for space in spaces:
         inside = tuple(parent.units for parent in space.ancestors())
-        alike.setdefault((kind(space.name), space.units, mapped_by or str(space.group), inside), []).append(space)
-    return {Kind(*key, count=len(members)): tuple(members) for key, members in alike.items()}
+        key = (kind_name(space.name), space.units, mapped_by or str(space.group), inside)
+        members_of.setdefault(key, []).append(space)
+    return {SpaceKind(*key, count=len(members)): tuple(members) for key, members in members_of.items()}
 
 
-def kind(name: str) -> str:
+def kind_name(name: str) -> str:
     """Return the name of a space without the number of its block."""
     return BLOCK.sub(r"\1", name)
 
 
-def _times(space: Space) -> int:
+def _number_of_maps(space: Space) -> int:
     """Return the number of maps of a space, one for every combination of units around it."""
     return prod(parent.units for parent in space.ancestors())
 
 
-def _map_bytes(space: Space, soft: int) -> int:
-    """Return the bytes of one map. `soft` is the size of an entry of a soft plan, or zero if the map is hard."""
-    if soft:
-        return soft * space.units**2
-    return DOUBLE * (space.units**2 if space.group in MATRICES else space.units)
+def _map_bytes(space: Space, entry_bytes: int) -> int:
+    """Return the bytes of one map. `entry_bytes` is the size of an entry of a soft plan, or 0 for a hard map."""
+    if entry_bytes:
+        return entry_bytes * space.units**2
+    return FLOAT64_BYTES * (space.units**2 if space.group in MATRICES else space.units)

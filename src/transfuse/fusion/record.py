@@ -1,4 +1,4 @@
-"""What `transfuse.json` says: inputs with their hashes, options, versions, and every space's diagnostics."""
+"""Build the content of `transfuse.json`: inputs with hashes, options, versions, and diagnostics of every space."""
 
 import json
 import platform
@@ -25,11 +25,14 @@ PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from.
+    """Identify an input model.
 
     Attributes:
-        path: None for one that was passed in memory.
-        folder: the one that such a model was loaded from, if it is known; it is not written over, and not recorded.
+        path: the path or Hub name; None for a model that was passed in memory.
+        architecture: the name of its class.
+        sha256: hashes by file name, or of the weights and the configuration of a model in memory.
+        folder: the folder that a model in memory was loaded from, if known. It is protected from being overwritten
+            and is not recorded.
     """
 
     path: str | None
@@ -38,68 +41,72 @@ class Origin:
     folder: str | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the record says of it."""
+        """Return the entry of this model in the record."""
         return {"path": self.path, "architecture": self.architecture, "sha256": self.sha256}
 
 
-def origin(given: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
-    """A checkpoint's files, or a loaded model's tensors, by hash."""
-    if not isinstance(given, PreTrainedModel):
-        return Origin(str(given), type(model).__name__, file_hashes(local_directory(given, "allow")))
+def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
+    """Hash the files of a checkpoint, or the tensors and the configuration of a loaded model.
+
+    Args:
+        source: what the user passed, which is a path or the loaded model.
+        model: the model, whose tensors may be empty if `source` is a path.
+    """
+    if not isinstance(source, PreTrainedModel):
+        return Origin(str(source), type(model).__name__, file_hashes(local_directory(source, "allow")))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
     folder = str(model.name_or_path or "")
     return Origin(None, type(model).__name__, hashes, folder if folder and Path(folder).is_dir() else None)
 
 
-def describe(
+def fusion_record(
     origins: Sequence[Origin],
     options: Options,
     weights: Sequence[float],
-    choices: AlignContext,
+    context: AlignContext,
     data: Any,
     alignments: Sequence[Alignment],
 ) -> dict[str, Any]:
-    """The record of a fusion."""
+    """Return the record of a fusion. `weights` holds one weight per model."""
     anchor = origins[0].path
     return {
-        "models": [each.as_dict() | {"weight": weight} for each, weight in zip(origins, weights, strict=True)],
+        "models": [model.as_dict() | {"weight": weight} for model, weight in zip(origins, weights, strict=True)],
         "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
-        "match_on": choices.match_on,
+        "match_on": context.match_on,
         "merge": options.merging(data is not None),
-        "data": source_of(data),
-        "calibration_samples": sum(map(batch_size, choices.batches)),
+        "data": data_name(data),
+        "calibration_samples": sum(map(batch_size, context.batches)),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {
                 "model": index + 1,
-                "output_deviation": each.output_deviation,
-                "disagreement_of_candidates": dict(each.candidates),
-                "spaces": {name: diagnose(match) for name, match in each.matches.items()},
+                "output_deviation": alignment.output_deviation,
+                "disagreement_of_candidates": dict(alignment.candidates),
+                "spaces": {name: match_diagnostics(match) for name, match in alignment.matches.items()},
             }
-            for index, each in enumerate(alignments)
+            for index, alignment in enumerate(alignments)
         ],
         **file_record(None if anchor is None else local_directory(anchor, "allow")),
     }
 
 
-def source_of(data: Any) -> str | None:
-    """What to call the samples: their path or name, or that they were in memory."""
+def data_name(data: Any) -> str | None:
+    """Return the path or name of the samples, or `dataset in memory`."""
     if data is None:
         return None
     return str(data) if isinstance(data, str | Path) else getattr(data, "source", "dataset in memory")
 
 
-def diagnose(match: Match) -> dict[str, float | int]:
-    """Size, cost, exactness |push pull^T - I|, entropy and effective support of one space's map."""
-    found = match.map
-    source, target = found.units
+def match_diagnostics(match: Match) -> dict[str, float | int]:
+    """Return size, cost, exactness |push pull^T - I|, entropy and effective support of the map of one space."""
+    source_units, target_units = match.map.units
     return {
-        "source_units": source,
-        "target_units": target,
+        "source_units": source_units,
+        "target_units": target_units,
         "cost": match.cost,
-        "exactness": found.exactness(),
-        "entropy": found.entropy(),
-        "effective_support": found.support(),
+        "exactness": match.map.exactness(),
+        "entropy": match.map.entropy(),
+        "effective_support": match.map.support(),
     }

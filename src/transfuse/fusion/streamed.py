@@ -1,6 +1,6 @@
-"""A fused model whose tensors are computed one by one while they are written, since memory does not hold it.
+"""Compute the tensors of a fused model one by one while they are written, for models that memory does not hold.
 
-The tensors are those of a fusion in memory, number for number. Memory holds a few of them at a time, and the maps.
+The tensors equal those of a fusion in memory exactly. Memory holds a few of them at a time, and the maps.
 """
 
 from collections.abc import Mapping
@@ -27,14 +27,15 @@ from transfuse.network.precision import stored_as
 
 @dataclass(frozen=True)
 class StreamedModel:
-    """The tensors of a fused model, each computed when it is needed.
+    """Hold the tensors of a fused model, each of which is computed when it is accessed.
 
     Attributes:
         anchor: the anchor's model without its weights.
-        folder: the anchor's checkpoint, whose tensor names and files the output has.
-        tensors: the fused tensors, by the names that networks have.
+        folder: the anchor's checkpoint. The output has the same tensor names and files.
+        tensors: the fused tensors, by the tensor names of the network.
         dtype: the precision to write.
-        workspace: the temporary folder that holds the maps, if any; it is removed with this object.
+        progress: shows the progress of writing.
+        workspace: the temporary folder of the maps, if any; it is removed with this object.
     """
 
     anchor: PreTrainedModel
@@ -49,10 +50,10 @@ class StreamedModel:
         return stored_as(self.dtype, with_tensors(load_model(self.folder), self.tensors))
 
     def write(self, folder: Path) -> None:
-        """Write the weights under the names and in the files of the anchor, and the configuration, then check both.
+        """Write the weights, with the anchor's tensor names and files, and the configuration, and verify both.
 
         Raises:
-            OutputError: what was written is not what the configuration asks for.
+            OutputError: the written tensors do not match the configuration.
         """
         fused = join_fused(declaration(self.anchor), self.tensors)
         locations = tensor_locations(self.folder, self.anchor) or {}
@@ -78,10 +79,12 @@ class StreamedModel:
 
 
 def _verify(locations: Mapping[str, TensorLocation], folder: Path) -> None:
-    """Raise `OutputError` unless the files hold what the configuration asks for, tensor by tensor."""
+    """Raise `OutputError` unless the tensors in the files have the shapes of the anchor's tensors."""
     try:
         written = tensor_locations(folder, load_empty(folder)) or {}
     except CheckpointError as error:
-        raise OutputError(f"the written checkpoint does not load again: {error}") from error
+        raise OutputError(f"{folder}: the written checkpoint does not load again: {error}") from error
     if any(written[name].shape != location.shape for name, location in locations.items()):
-        raise OutputError("the written checkpoint has other shapes than the anchor")
+        raise OutputError(
+            f"{folder}: the shapes of the written tensors differ from the anchor's; choose another output directory"
+        )

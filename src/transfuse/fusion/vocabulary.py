@@ -1,4 +1,4 @@
-"""Models whose tokenizers number words differently: rows of embeddings and heads meet by the words they stand for."""
+"""Fuse models whose tokenizers number tokens differently: match rows of embeddings and heads by their tokens."""
 
 import copy
 from collections.abc import Sequence
@@ -21,88 +21,121 @@ from transfuse.network.model import declaration
 from transfuse.network.operations import Axes
 from transfuse.network.spec import Spec
 
-SPACE = "vocabulary"  # what families call the fixed space of words
-Rows = Int[Tensor, " word"]  # of each of the anchor's words, the row that a source has for it, or -1
+SPACE = "vocabulary"  # the name of the fixed space of tokens in every family
+Rows = Int[Tensor, " token"]  # for each of the anchor's tokens, its row in the source's vocabulary, or -1
+TokenIds = dict[str, int]
 
 
-def rows_of_words(
+def token_rows(
     models: Sequence[str | Path | PreTrainedModel], loaded: Sequence[PreTrainedModel], vocab: Vocabulary
 ) -> list[Rows | None]:
-    """Where each model after the anchor has the anchor's words; None: where the anchor has them.
+    """Return, for each source, the rows of the anchor's tokens; None: its vocabulary is the anchor's.
+
+    Args:
+        models: what the user passed. Loaded models have no tokenizer and count as having the anchor's vocabulary.
+        loaded: the same models; their tensors may be empty.
 
     Raises:
-        CheckpointError: tokenizers differ, and `vocab` is `same`; says in how many words.
+        CheckpointError: the tokenizers differ and `vocab` is `same`, or they share no token.
+        ConfigError: the model has its vocabulary in a tower, so that rows cannot be matched.
     """
     if any(isinstance(model, PreTrainedModel) for model in models):
         return [None] * (len(models) - 1)
     folders = [local_directory(str(model), "allow") for model in models]
-    words = [vocabulary(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
-    found: list[Rows | None] = []
-    for folder, other in zip(folders[1:], words[1:], strict=True):
-        sizes = {getattr(model.config, "vocab_size", None) for model in (loaded[0], loaded[len(found) + 1])}
-        if other is None or words[0] is None or (other == words[0] and (len(sizes) == 1 or vocab == "same")):
-            found.append(None)
+    vocabularies = [vocabulary(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
+    rows_of_sources: list[Rows | None] = []
+    for folder, source, source_ids in zip(folders[1:], loaded[1:], vocabularies[1:], strict=True):
+        anchor_ids = vocabularies[0]
+        if anchor_ids is None or source_ids is None or _same_rows(loaded[0], anchor_ids, source, source_ids, vocab):
+            rows_of_sources.append(None)
             continue
         if vocab == "same":
-            raise CheckpointError(_differing(folders[0], words[0], folder, other))
-        if not hasattr(loaded[0].config, "vocab_size"):
-            raise ConfigError(f"vocab: {type(loaded[0]).__name__} has its words in a tower; give it one tokenizer")
-        rows = torch.full((loaded[0].config.vocab_size,), -1)
-        for word, number in words[0].items():
-            if number < len(rows) and other.get(word, -1) < loaded[len(found) + 1].config.vocab_size:
-                rows[number] = other.get(word, -1)
+            raise CheckpointError(_difference(folders[0], anchor_ids, folder, source_ids))
+        rows = _rows(loaded[0], anchor_ids, source, source_ids)
         if (rows < 0).all():
-            raise CheckpointError(f"{folder}: its tokenizer shares no word with that of {folders[0]}; nothing to fuse")
-        found.append(rows)
-    return found
+            raise CheckpointError(
+                f"{folder}: its tokenizer shares no token with that of {folders[0]}; choose models with a common"
+                " vocabulary"
+            )
+        rows_of_sources.append(rows)
+    return rows_of_sources
 
 
-def _differing(first: Path, ours: dict[str, int], second: Path, theirs: dict[str, int]) -> str:
-    shared = ours.keys() & theirs.keys()
-    alike = sum(ours[word] == theirs[word] for word in shared)
-    word = next(iter(sorted(dict(ours.items() ^ theirs.items()))))
+def _same_rows(
+    anchor: PreTrainedModel, anchor_ids: TokenIds, source: PreTrainedModel, source_ids: TokenIds, vocab: Vocabulary
+) -> bool:
+    """Return whether the rows of two models stand for the same tokens. With `same`, the number of rows may differ."""
+    sizes = [getattr(model.config, "vocab_size", None) for model in (anchor, source)]
+    return source_ids == anchor_ids and (sizes[0] == sizes[1] or vocab == "same")
+
+
+def _rows(anchor: PreTrainedModel, anchor_ids: TokenIds, source: PreTrainedModel, source_ids: TokenIds) -> Rows:
+    """Return the row of each of the anchor's tokens in the source's vocabulary, or -1."""
+    if not hasattr(anchor.config, "vocab_size"):
+        raise ConfigError(
+            f"vocab: a {type(anchor).__name__} has its vocabulary in a tower, where rows cannot be matched; give models"
+            " with one tokenizer"
+        )
+    rows = torch.full((anchor.config.vocab_size,), -1)
+    for token, row in anchor_ids.items():
+        if row < len(rows) and source_ids.get(token, -1) < source.config.vocab_size:
+            rows[row] = source_ids.get(token, -1)
+    return rows
+
+
+def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: TokenIds) -> str:
+    """Return the error message for tokenizers that differ."""
+    shared = anchor_ids.keys() & source_ids.keys()
+    same = sum(anchor_ids[token] == source_ids[token] for token in shared)
+    example = min(dict(anchor_ids.items() ^ source_ids.items()))
+    total = len(anchor_ids | source_ids)
     return (
-        f"{second}: its tokenizer differs from that of {first} in {len(ours | theirs) - alike} of"
-        f" {len(ours | theirs)} tokens ({len(shared)} are shared, {word!r} is one that differs); pass --vocab shared to"
-        " fuse rows by the words they stand for, or --vocab anchor to keep the anchor's"
+        f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {total} tokens ({len(shared)} are"
+        f" shared; {example!r} differs); pass --vocab shared to match rows by their tokens, or --vocab anchor to keep"
+        " the anchor's rows"
     )
 
 
 def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreTrainedModel:
-    """The source with the anchor's vocabulary: rows in its order, zeros for words that the source does not know."""
+    """Return the source with the anchor's vocabulary; rows of tokens that the source does not have are zero."""
     config = copy.deepcopy(source.config)
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
     spec = declaration(source)
     tensors = dict(split_fused(spec, source.state_dict()))
     for name, axes in unfused(spec).tensors().items():
-        for position in _places(axes):
-            taken = tensors[name].index_select(position, rows.clamp_min(0))
-            tensors[name] = _where(rows >= 0, position, taken, torch.zeros_like(taken))
+        for dimension in _token_dimensions(axes):
+            selected = tensors[name].index_select(dimension, rows.clamp_min(0))
+            tensors[name] = _select_rows(rows >= 0, dimension, selected, torch.zeros_like(selected))
     recoded = type(source)(config).to(source.dtype)
     recoded.load_state_dict(join_fused(declaration(recoded), tensors))
     return recoded.eval()
 
 
-def with_own_words(aligned: Alignment, rows: Rows, vocab: Vocabulary) -> Alignment:
-    """The alignment with the anchor's rows for words that the source does not know (shared), or for all (anchor)."""
-    own = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
-    carried = dict(aligned.carried)
-    for name, axes in aligned.spec.tensors().items():
-        for position in _places(axes) if name in carried else ():
-            carried[name] = _where(own, position, aligned.anchor[name], carried[name])
-    return replace(aligned, carried=carried)
+def with_anchor_rows(alignment: Alignment, rows: Rows, vocab: Vocabulary) -> Alignment:
+    """Return an alignment in which rows of the source are replaced by the anchor's.
+
+    With `vocab` equal to `shared`, rows of tokens that the source does not have are replaced; with `anchor`, all are.
+    """
+    from_anchor = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
+    carried = dict(alignment.carried)
+    for name, axes in alignment.spec.tensors().items():
+        for dimension in _token_dimensions(axes) if name in carried else ():
+            carried[name] = _select_rows(from_anchor, dimension, alignment.anchor[name], carried[name])
+    return replace(alignment, carried=carried)
 
 
-def of_words(spec: Spec) -> set[str]:
-    """The linear maps that read or write words."""
-    return {op.name for op in spec.linears() if any(_places(axes) for axes in op.tensors().values())}
+def vocabulary_maps(spec: Spec) -> set[str]:
+    """Return the names of the linear maps that read or write tokens."""
+    return {op.name for op in spec.linears() if any(_token_dimensions(axes) for axes in op.tensors().values())}
 
 
-def _places(axes: Axes) -> list[int]:
-    return [position for position, axis in enumerate(axes) if getattr(without_direction(axis), "name", None) == SPACE]
+def _token_dimensions(axes: Axes) -> list[int]:
+    """Return the dimensions of a tensor that index tokens."""
+    return [dimension for dimension, axis in enumerate(axes) if getattr(without_direction(axis), "name", "") == SPACE]
 
 
-def _where(mask: Tensor, position: int, yes: Tensor, no: Tensor) -> Tensor:
-    """Along one dimension, entries of the one or of the other."""
-    return torch.where(mask.view([-1 if place == position else 1 for place in range(yes.ndim)]), yes, no)
+def _select_rows(mask: Tensor, dimension: int, chosen: Tensor, otherwise: Tensor) -> Tensor:
+    """Return `chosen` where `mask` is true along one dimension, else `otherwise`."""
+    shape = [-1 if index == dimension else 1 for index in range(chosen.ndim)]
+    return torch.where(mask.view(shape), chosen, otherwise)

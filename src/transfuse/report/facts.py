@@ -11,8 +11,8 @@ from transfuse.alignment.similarity import cosine_similarities
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
-from transfuse.fusion.plan import BLOCK, kind
-from transfuse.fusion.record import diagnose
+from transfuse.fusion.plan import BLOCK, kind_name
+from transfuse.fusion.record import match_diagnostics
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
 
@@ -131,11 +131,11 @@ def matched_spaces(spec: Spec, alignments: Sequence[Alignment]) -> list[MatchedS
                 MatchedSpace(
                     model,
                     name,
-                    kind(name),
+                    kind_name(name),
                     int(block[2]) if block else None,
                     None if similarity is None else float(similarity.mean()),
                     pairs,
-                    diagnose(match),
+                    match_diagnostics(match),
                 )
             )
     return matched

@@ -7,7 +7,7 @@ import matplotlib
 
 from transfuse.alignment.interface import Alignment
 from transfuse.distillation.loop import VALIDATION_INTERVAL
-from transfuse.fusion.plan import BLOCK, kind
+from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
 from transfuse.transport.maps import Map, Permutation
@@ -105,7 +105,7 @@ def _least_squares(facts: Facts) -> Figure | None:
     for name, fit in facts.record.get("least_squares", {}).items():
         block = BLOCK.search(name)
         if block and fit["gain"] is not None:
-            series.setdefault(kind(name).split(".", 1)[-1], []).append((int(block[2]), fit["gain"]))
+            series.setdefault(kind_name(name).split(".", 1)[-1], []).append((int(block[2]), fit["gain"]))
     if not series:
         return None
     gain, layer = max((value, name) for name, curve in series.items() for _, value in curve)
@@ -145,7 +145,7 @@ def _selected_plans(alignments: Sequence[Alignment]) -> Mapping[str, Map]:
     for name, match in matches.items():
         map_ = match.map
         if map_.parent_axes == 0 and not isinstance(map_, Permutation) and max(map_.units) > 1:
-            names.setdefault(kind(name), []).append(name)
+            names.setdefault(kind_name(name), []).append(name)
     middle = [same_kind[len(same_kind) // 2] for same_kind in names.values()]
     largest = sorted(middle, key=lambda name: -max(matches[name].map.units))[:MAX_PLANS]
     return {name: matches[name].map for name in largest}

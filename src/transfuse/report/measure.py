@@ -19,7 +19,7 @@ from transfuse.evaluation.evaluate import LossPath, measure_path, predict_answer
 from transfuse.evaluation.metrics import Metrics, Predictions
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.match import Matched
-from transfuse.fusion.record import source_of
+from transfuse.fusion.record import data_name
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import Measurement, Role, Row
@@ -55,7 +55,7 @@ def measure(
     against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
     lines = _lines(matched, parents, names, batches, progress)
     measures = (*task(type(anchor).__name__).measures, "calibration_error")
-    calibrated = matched.data is not None and source == source_of(matched.data)
+    calibrated = matched.data is not None and source == data_name(matched.data)
     classes = predictions[FUSION].class_reports(anchor.config.id2label or {})
     return Measurement(rows, against, lines, measures, source, calibrated, classes)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transfuse.evaluation.metrics import ClassReport
     from transfuse.evaluation.statistics import Difference, Interval
     from transfuse.fusion.compare import Comparison
-    from transfuse.fusion.plan import FusionPlan, Kind, Model
+    from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
 
 MAX_FILES = 8  # names in a line of the terminal
 
@@ -181,7 +181,7 @@ def plan_table(plan: FusionPlan) -> Group:
     return Group(models_table(plan.models), *spaces, "\n".join(lines))
 
 
-def models_table(models: Sequence[Model]) -> Table:
+def models_table(models: Sequence[ModelHeader]) -> Table:
     """Return a table with the size of each checkpoint."""
     table = Table(model_column(), *(number_column(name) for name in ("parameters", "on disk")))
     for model in models:
@@ -189,7 +189,7 @@ def models_table(models: Sequence[Model]) -> Table:
     return table
 
 
-def spaces_table(kinds: Sequence[Kind], more: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
+def spaces_table(kinds: Sequence[SpaceKind], more: Mapping[str, Sequence[str]] = MappingProxyType({})) -> Table:
     """Return a table with one row per kind of space.
 
     Args:

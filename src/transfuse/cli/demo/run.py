@@ -11,7 +11,7 @@ from transfuse.base.progress import Progress
 from transfuse.checkpoint.card import reproducing_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, parent, processor
-from transfuse.cli.jobs.report import report_of, write_texts
+from transfuse.cli.jobs.report import build_report, write_report
 from transfuse.cli.validation import check_demo
 from transfuse.data.samples import load_samples
 from transfuse.fusion.compare import METHODS, compare
@@ -20,10 +20,10 @@ from transfuse.fusion.match import match
 from transfuse.report.tables import comparison_table
 
 SEEDS = (1, 2)
-SHOWN = [name for name, options in METHODS.items() if options["align"] != "learned"]  # which takes minutes
+DEMO_METHODS = [name for name, options in METHODS.items() if options["align"] != "learned"]  # which takes minutes
 
 
-def run(folder: Path, progress: Progress, console: Console) -> None:
+def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
     check_demo(folder)
     make_folder(folder)
@@ -39,13 +39,13 @@ def run(folder: Path, progress: Progress, console: Console) -> None:
     )
     calibration = load_samples(data["train"])
     test = batches(load_samples(data["test"]))
-    comparison = compare(anchor, source, calibration, test, processor(), SHOWN, progress=progress)
+    comparison = compare(anchor, source, calibration, test, processor(), DEMO_METHODS, progress=progress)
     matched = match(folders, folder / "digits")
     fusion = merge(matched)
     fused = fusion.save(folder / "fused", "replace")
     shown = load_samples(data["test"])
-    report = report_of(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
-    write_texts(folder, report.texts)
+    report = build_report(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
+    write_report(folder, report.texts)
     console.print(comparison_table(comparison))
     console.print(report.verdict)
     console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")

@@ -36,7 +36,7 @@ class Recipe:
         return float(0.5 * (1 + cosine))
 
 
-def precision(device: torch.device) -> Precision:
+def fastest_precision(device: torch.device) -> Precision:
     """In which products are fastest: a CPU without AVX-512 only emulates bfloat16, ten times slower than float32."""
     emulated = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "float32" if emulated else "bfloat16"
@@ -44,11 +44,11 @@ def precision(device: torch.device) -> Precision:
 
 def autocast(device: torch.device, cached: bool = True) -> torch.autocast:
     """Inside, products are taken in that precision; `cached`: weights are converted once for as long as it lasts."""
-    enabled = precision(device) == "bfloat16"
+    enabled = fastest_precision(device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached)
 
 
-class Scores(torch.nn.Module):
+class LogitsModule(torch.nn.Module):
     """What a classifier says of images, and nothing else."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -60,7 +60,7 @@ class Scores(torch.nn.Module):
         return scores
 
 
-def replayed(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
+def with_cuda_graphs(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
     """The module for inputs like this one: on a GPU its passes are recorded once and replayed, since small kernels take
     longer to launch than to run."""
     if not example.is_cuda:
@@ -79,7 +79,7 @@ def train_classifier(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
     """Train `model` in place on prepared `images`; `on_epoch` gets the epoch and its mean loss."""
-    scores = replayed(Scores(model), images[: recipe.batch_size])
+    scores = with_cuda_graphs(LogitsModule(model), images[: recipe.batch_size])
 
     def loss(chosen: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
         batch = images[chosen.to(images.device)]

@@ -17,13 +17,13 @@ from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
-from transfuse.cli.jobs.inspection import inspect
+from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.validation import TrainingTarget
 from transfuse.data.tasks import check_measurable, task
 from transfuse.errors import OutputError
-from transfuse.finetuning.finetune import FIRST, finetune, training_samples
+from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
-from transfuse.fusion.plan import SINGLE
+from transfuse.fusion.plan import FLOAT32_BYTES
 
 TRAINED = 5  # numbers for each weight that is trained: itself as loaded, its gradient, two moments, a copy to write
 
@@ -35,7 +35,7 @@ def finetune_job(
 
     The state of the run is removed once the model is written.
     """
-    with output_lock(target.output) if FIRST else nullcontext():
+    with output_lock(target.output) if IS_MAIN_PROCESS else nullcontext():
         return _finetune_job(models, data, schedule, target, progress)
 
 
@@ -48,10 +48,10 @@ def _finetune_job(
     if target.resume is None and any(target.checkpoints.glob("checkpoint-*")):
         raise OutputError(f"{target.checkpoints}: a run was cut short here; go on with --resume, or remove it")
     device = schedule.torch_device()
-    kind, *_ = inspect(models, schedule, check_measurable)
+    kind, *_ = check_checkpoints(models, schedule, check_measurable)
     model, *teachers = models
     sizes = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
-    check_free_memory(SINGLE * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
+    check_free_memory(FLOAT32_BYTES * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
     samples = training_samples(data, task(kind), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)

@@ -16,16 +16,16 @@ from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.checkpoint.sentences import check_sentence_modules
-from transfuse.cli.jobs.inspection import fusible, inspect
-from transfuse.cli.jobs.report import LIMIT, report_of, to_measure, write_texts
-from transfuse.cli.validation import WorkDir, policy
+from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_measure, write_report
+from transfuse.cli.validation import WorkDir, overwrite_policy
 from transfuse.config.options import Job, Options
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import task
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
-from transfuse.fusion.inputs import check_alike, empty_model, needs_streaming, streamable
+from transfuse.fusion.inputs import check_compatible, empty_model, needs_streaming, streamable
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 
@@ -35,10 +35,10 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
     start = time.perf_counter()
     output = Path(str(job.output))
     job.torch_device()
-    anchor, *_ = inspect(job.models, job, fusible)
+    anchor, *_ = check_checkpoints(job.models, job, check_fusible)
     with _at(work, output):
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-        measured = to_measure(job.data, job.models[0], anchor, LIMIT, job) if job.report else None
+        measured = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
         fusion = merge(matched, progress)
         took: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
@@ -46,7 +46,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
             took["predicted"] = {"bytes": matched.inputs.loaded_bytes}
         fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
         if process_group().first:
-            fusion.save(output, policy(job))
+            fusion.save(output, overwrite_policy(job))
             if job.report:
                 _report(matched, fusion, output, measured, progress)
         process_group().barrier()
@@ -57,8 +57,8 @@ def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | N
     """Write the report into the output, which stays even if the report fails."""
     try:
         fused = None if samples is None else fusion.model
-        report = report_of(matched, fused, fusion.record, output.name, samples, progress)
-        write_texts(output, report.texts)
+        report = build_report(matched, fused, fusion.record, output.name, samples, progress)
+        write_report(output, report.texts)
     except TransfuseError as error:
         raise type(error)(f"{output}: is written, but not its report: {error}") from error
 
@@ -110,10 +110,10 @@ def plan_job(models: Sequence[str], options: Options, max_memory: int | None) ->
         raise ConfigError(f"{len(models)} models given; give two or more, the anchor first")
     if options.align == "learned":
         raise ConfigError("align: only fusing by weights can be planned; choose none, flow or exact")
-    inspect(models, options, fusible)
+    check_checkpoints(models, options, check_fusible)
     check_sentence_modules(models)
     empty = [empty_model(name, options) for name in models]
-    check_alike(empty, models)
+    check_compatible(empty, models)
     estimate = Estimate(empty, options)
     able = streamable(models, empty, options, False)
     return fusion_plan(models, estimate, able, needs_streaming(estimate, able, max_memory))

@@ -17,14 +17,16 @@ from transfuse.data.tasks import task
 from transfuse.errors import SpecError
 from transfuse.evaluation.models import labeled_batches
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.inputs import check_models, load
-from transfuse.fusion.vocabulary import rows_of_words
+from transfuse.fusion.inputs import checked_networks, load
+from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
 from transfuse.network.registry import load_families
 
 
-def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]) -> list[str]:
+def check_checkpoints(
+    models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]
+) -> list[str]:
     """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
 
     Returns the names of their classes.
@@ -35,7 +37,7 @@ def inspect(models: Sequence[str], options: Settings, accept: Callable[[PreTrain
         directory = local_directory(name, pickle)
         config = read_config(directory)
         weight_files(directory, pickle)
-        if accept is fusible:
+        if accept is check_fusible:
             check_sentence_modules([directory])
         try:
             accept(config, _architecture(config))
@@ -52,21 +54,21 @@ def _architecture(config: PreTrainedConfig) -> str:
     return names[0]
 
 
-def fusible(config: PreTrainedConfig, architecture: str) -> None:
+def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
     if architecture not in FAMILIES:
         declare(config, architecture)
 
 
-def ready(
+def load_for_measurement(
     models: Sequence[str], data: str, limit: int | None, options: Options
 ) -> tuple[list[Network], list[Batch], AlignContext]:
     """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
     options.torch_device()
-    kind, *_ = inspect(models, options, fusible)
+    kind, *_ = check_checkpoints(models, options, check_fusible)
     samples = task(kind).labeled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in models]
-    rows_of_words(models, loaded, "same")
-    networks = check_models(loaded, models, options)
+    token_rows(models, loaded, "same")
+    networks = checked_networks(loaded, models, options)
     batches = list(labeled_batches(samples, loaded[0], models[0], options))
     return networks, batches, calibrate(networks, models[0], calibration, options)

@@ -18,8 +18,8 @@ from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import atomic_file
-from transfuse.cli.jobs.inspection import fusible, inspect
-from transfuse.cli.output import standard
+from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.output import json_values
 from transfuse.cli.validation import check_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
@@ -32,7 +32,7 @@ from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
 from transfuse.network.spec import Spec
 
-LIMIT = 2000  # samples that a report measures on, unless more are asked for
+DEFAULT_LIMIT = 2000  # samples that a report measures on, unless more are asked for
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def report_job(
     names = [_unchanged(each, record["directory"]) for each in record["models"]]
     options: Options = make(Options, non_default_options(record) | changes)
     options.torch_device()
-    kind, *_ = inspect(names, options, fusible)
+    kind, *_ = check_checkpoints(names, options, check_fusible)
     used = record["data"] and _there(record["data"], record["directory"])
-    shown = to_measure(used if data is None else data, names[0], kind, limit or LIMIT, options)
+    shown = samples_to_measure(used if data is None else data, names[0], kind, limit or DEFAULT_LIMIT, options)
     samples = None if used is None else task(kind).samples(load_samples(str(used), CALIBRATION))
     matched = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
-    report = report_of(matched, load_model(output), record, output.resolve().name, shown, progress)
+    report = build_report(matched, load_model(output), record, output.resolve().name, shown, progress)
     target = output if folder is None else folder
-    write_texts(target, report.texts)
+    write_report(target, report.texts)
     return target / "report.html", report.verdict
 
 
@@ -114,7 +114,7 @@ def _unchanged(model: Mapping[str, Any], directory: str) -> str:
     return path
 
 
-def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Options) -> Samples | None:
+def samples_to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Options) -> Samples | None:
     """Samples with answers; None where there are none, or a model of this class gives none that can be measured.
 
     Raises:
@@ -129,7 +129,7 @@ def to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Op
     return with_model_ids(read_config(local_directory(anchor, "allow")), samples)
 
 
-def report_of(
+def build_report(
     matched: Matched,
     fused: PreTrainedModel | None,
     record: Mapping[str, Any],
@@ -177,11 +177,11 @@ def _report(
     facts = Facts(
         title, verdict(found), reproducing_call(name, record), record, matched_spaces(seen, alignments), found
     )
-    document = json.dumps(standard(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
 
 
-def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+def write_report(folder: Path, texts: Mapping[str, str]) -> None:
     """Write the files of a report, each of them whole or not at all. Raises `OutputError`."""
     check_report(folder)
     make_folder(folder)
