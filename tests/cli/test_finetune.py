@@ -12,7 +12,7 @@ from world import Run, World, one_line
 
 from transfuse.base.lock import folder_lock, output_lock
 from transfuse.errors import ConfigError
-from transfuse.finetuning.finetune import check_same_run
+from transfuse.finetuning.checks import check_same_run
 
 Arguments = Callable[[World], Sequence[object]]
 QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")
@@ -98,7 +98,7 @@ def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None
             ["--teacher-weighting", "one teacher"],
         ),
         (tuning("--device", "cuda:1"), ["--device", "CUDA_VISIBLE_DEVICES"]),
-        (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "classes"]),
+        (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "num_labels"]),
         (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot be measured"]),
         (lambda w: [*tuning("--teacher", "/no/model")(w)], ["/no/model"]),
         (lambda w: ["finetune", w.a, "--data", w.bare, "-o", w.here / "out"], ["label"]),

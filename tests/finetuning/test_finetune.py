@@ -174,7 +174,7 @@ def test_saved_with_where_it_comes_from(tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        (vit(1, num_labels=3), "classes"),
+        (vit(1, num_labels=3), "num_labels"),
         (vit(1, id2label={0: "dark", 1: "light"}, label2id={"dark": 0, "light": 1}), None),
         (BertForMaskedLM(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)), "teach"),
     ],

@@ -1,4 +1,4 @@
-"""transformers' Trainer, with the averaged outputs of teachers in the loss (Hinton et al., 1503.02531)."""
+"""Extend transformers' Trainer by distillation from averaged teachers (Hinton et al., arXiv:1503.02531)."""
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -23,14 +23,15 @@ from transfuse.network.outputs import logits
 
 
 class TrainingDataset(Dataset[int]):
-    """Samples by index; `collate` prepares them. Images are prepared once, as long as they fit in memory."""
+    """Give samples by index, and prepare batches in `collate`. Prepared images are cached if they fit in memory."""
 
     def __init__(self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], schedule: Schedule) -> None:
-        self.samples, self.schedule = samples, schedule
+        self.samples = samples
+        self.schedule = schedule
         self.prepare = preparer(lambda: self.epoch)
         self.labels = samples.labels() if samples.label else None
         self.epoch = 0
-        self.kept: dict[int, Tensor] = {}
+        self.prepared_images: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -38,33 +39,38 @@ class TrainingDataset(Dataset[int]):
     def __getitem__(self, index: int) -> int:
         return index
 
-    def collate(self, chosen: Sequence[int]) -> dict[str, Tensor]:
-        """A batch of these samples."""
+    def collate(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the batch of the samples with these indices."""
         if self.samples.image is None:
-            batch = dict(self.prepare(self.samples.inputs(chosen)))
+            batch = dict(self.prepare(self.samples.inputs(indices)))
         else:
-            batch = {"pixel_values": self._augmented(self._images(chosen), chosen)}
+            batch = {"pixel_values": self._augment(self._images(indices), indices)}
         if self.labels is not None:
-            batch["labels"] = self.labels[list(chosen)]
+            batch["labels"] = self.labels[list(indices)]
         return batch
 
-    def _augmented(self, images: Images, chosen: Sequence[int]) -> Images:
-        """What is done depends on epoch and batch, and on nothing else that a resumed run would have to restore."""
-        seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(chosen))).encode())
+    def _augment(self, images: Images, indices: Sequence[int]) -> Images:
+        """Augment images with a seed that depends only on epoch and batch, so that a resumed run repeats it."""
+        seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(indices))).encode())
         generator = torch.Generator().manual_seed(seed)
         return augment(images, self.schedule.augment, generator)
 
-    def _images(self, chosen: Sequence[int]) -> Tensor:
-        new = [index for index in chosen if index not in self.kept]
-        fresh = dict(zip(new, self.prepare(self.samples.inputs(new))["pixel_values"], strict=True)) if new else {}
-        images = torch.stack([fresh[index] if index in fresh else self.kept[index] for index in chosen])
+    def _images(self, indices: Sequence[int]) -> Tensor:
+        """Return prepared images, from the cache if they are in it."""
+        missing = [index for index in indices if index not in self.prepared_images]
+        prepared: dict[int, Tensor] = {}
+        if missing:
+            pixels = self.prepare(self.samples.inputs(missing))["pixel_values"]
+            prepared = dict(zip(missing, pixels, strict=True))
+        cached = self.prepared_images
+        images = torch.stack([prepared[index] if index in prepared else cached[index] for index in indices])
         if images[0].nbytes * len(self) <= cache_bytes("prepared images"):
-            self.kept |= fresh
+            self.prepared_images |= prepared
         return images
 
 
 class DistillationTrainer(Trainer):
-    """Minimises cross-entropy with the labels, with the teachers' mean probabilities, or a mixture."""
+    """Minimize the cross-entropy with the labels, with the teachers' mean probabilities, or a mixture of both."""
 
     def __init__(self, teachers: Sequence[PreTrainedModel], schedule: Schedule, **options: Any) -> None:
         super().__init__(**options)
@@ -75,49 +81,54 @@ class DistillationTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of one batch, and the logits if wanted."""
-        found = logits(model, inputs, self.accelerator.unwrap_model(model).get_output_embeddings())
+        """Return the mean loss of a batch, and the logits too if `return_outputs` is set."""
+        predicted = logits(model, inputs, self.accelerator.unwrap_model(model).get_output_embeddings())
         share = self.schedule.distill if self.teachers else 0.0
-        loss = found.new_zeros(())
+        loss = predicted.new_zeros(())
         if share < 1:
             smoothing = self.schedule.label_smoothing
-            loss = loss + (1 - share) * cross_entropy(found, labels_of(inputs), label_smoothing=smoothing)
+            loss = loss + (1 - share) * cross_entropy(predicted, labels_of(inputs), label_smoothing=smoothing)
         if share > 0:
-            loss = loss + share * self._distance(found, inputs)
-        return (loss, {"logits": found}) if return_outputs else loss
+            loss = loss + share * self._distillation_loss(predicted, inputs)
+        return (loss, {"logits": predicted}) if return_outputs else loss
 
-    def _distance(self, found: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
-        """Cross-entropy with the teachers' mean, both at the temperature; scaled so that gradients keep their size."""
+    def _distillation_loss(self, predicted: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
+        """Return the cross-entropy with the teachers' weighted mean probabilities at the temperature.
+
+        The factor of the squared temperature keeps the size of the gradients (Hinton et al., section 2).
+        """
         temperature = self.schedule.temperature
         weighting = TEACHER_WEIGHTING[self.schedule.teacher_weighting]
-        even = [1 / len(self.teachers)] * len(self.teachers)
-        target = ensemble_probabilities(weighting, self.teachers, even, inputs, temperature)
-        return temperature**2 * cross_entropy(found / temperature, target)
+        equal_weights = [1 / len(self.teachers)] * len(self.teachers)
+        targets = ensemble_probabilities(weighting, self.teachers, equal_weights, inputs, temperature)
+        return temperature**2 * cross_entropy(predicted / temperature, targets)
 
 
 class ProgressCallback(TrainerCallback):
-    """Shows every optimiser step, and tells the feed which epoch it is."""
+    """Show the progress of optimizer steps, and set the epoch of the data set."""
 
-    def __init__(self, steps: Iterable[int], feed: TrainingDataset) -> None:
-        self.steps, self.feed = iter(steps), feed
-        self.shown = 0
+    def __init__(self, steps: Iterable[int], dataset: TrainingDataset) -> None:
+        self.steps = iter(steps)
+        self.dataset = dataset
+        self.steps_shown = 0
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        self.feed.epoch = int(state.epoch)
+        self.dataset.epoch = int(state.epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        while self.shown <= state.global_step:  # a resumed run starts in the middle; one ahead, so that the bar ends
+        # A resumed run starts in the middle. The iterator is one step ahead, so that it ends with the last step.
+        while self.steps_shown <= state.global_step:
             next(self.steps, None)
-            self.shown += 1
+            self.steps_shown += 1
 
 
 def optimizer_steps(schedule: Schedule, samples: int) -> int:
-    """How many there will be in one process, for so many samples in an epoch."""
+    """Return the number of optimizer steps in one process. `samples` is the number of samples per epoch."""
     return max(1, ceil(ceil(samples / schedule.batch_size) * schedule.epochs))
 
 
 def micro_batch_size(schedule: Schedule, fitting: int) -> int:
-    """Samples of a batch that are seen together: the largest part of it, of equal parts, for which there is room."""
+    """Return the largest divisor of the batch size that is at most `fitting`, the samples that fit in memory."""
     return max(
         count
         for count in range(1, schedule.batch_size + 1)
@@ -126,21 +137,21 @@ def micro_batch_size(schedule: Schedule, fitting: int) -> int:
 
 
 def training_arguments(
-    schedule: Schedule, samples: int, together: int, checkpoints: Path | None, scratch: Path
+    schedule: Schedule, samples: int, micro_batch: int, checkpoints: Path | None, scratch: Path
 ) -> TrainingArguments:
-    """The schedule in transformers' terms.
+    """Return the schedule as arguments of transformers' Trainer.
 
     Args:
-        samples: of one epoch, for how often the state is saved and the loss is kept.
-        together: samples that are seen together; gradients of a whole batch add up before a step.
-        checkpoints: where a run that may be resumed leaves its state ten times; None: nowhere.
-        scratch: an empty folder, for what the Trainer insists on.
+        samples: the number of samples per epoch, which determines how often state and loss are saved.
+        micro_batch: the samples of one forward pass; gradients accumulate over a batch.
+        checkpoints: the folder that the training state is saved to ten times during a run; None: it is not saved.
+        scratch: an empty folder for files that the Trainer writes in any case.
     """
     steps = optimizer_steps(schedule, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
-        per_device_train_batch_size=together,
-        gradient_accumulation_steps=schedule.batch_size // together,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=schedule.batch_size // micro_batch,
         num_train_epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,

@@ -1,0 +1,106 @@
+"""Check that teachers fit the student, and that a resumed run has the options of the interrupted one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.output import write_json
+from transfuse.checkpoint.owned import RUN_FILE, json_or_none
+from transfuse.data.samples import Samples
+from transfuse.data.tasks import Task, task
+from transfuse.errors import ConfigError
+from transfuse.finetuning.schedule import Schedule
+from transfuse.fusion.inputs import Model
+from transfuse.fusion.record import Origin
+from transfuse.network.compatible import check_same_labels
+
+SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # sizes of inputs and outputs
+OTHER_TEACHER = "choose another teacher"
+
+
+def check_teachers(
+    source: Model, student: PreTrainedModel, teachers: Sequence[tuple[Model, PreTrainedModel]], student_task: Task
+) -> None:
+    """Check that teachers take the student's inputs and predict its classes.
+
+    Args:
+        source: the path of the student, or the student.
+        teachers: the path of each teacher, or the teacher, and the loaded teacher.
+
+    Raises:
+        ConfigError: a teacher has other classes, tokens, images or a shorter maximum length, or prepares samples
+            differently.
+    """
+    for path, teacher in teachers:
+        label = "a teacher" if isinstance(path, PreTrainedModel) else str(path)
+        check_same_labels(student.config, teacher.config, label)
+        for name in SIZES:
+            sizes = [getattr(model.config, name, 0) for model in (teacher, student)]
+            if sizes[0] != sizes[1]:
+                raise ConfigError(f"{label}: its {name} is {sizes[0]}, the model's is {sizes[1]}; {OTHER_TEACHER}")
+        lengths = [getattr(model.config, "max_position_embeddings", 0) for model in (teacher, student)]
+        if lengths[0] < lengths[1]:
+            raise ConfigError(
+                f"{label}: takes at most {lengths[0]} tokens, but the model takes {lengths[1]}; {OTHER_TEACHER}"
+            )
+        if task(type(teacher).__name__) is not student_task:
+            raise ConfigError(
+                f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
+            )
+        if not isinstance(path, PreTrainedModel) and not isinstance(source, PreTrainedModel):
+            _check_processors(label, (source, student), (path, teacher), student_task)
+
+
+def _check_processors(
+    label: str,
+    student: tuple[str | Path, PreTrainedModel],
+    teacher: tuple[str | Path, PreTrainedModel],
+    student_task: Task,
+) -> None:
+    """Raise `ConfigError` unless both checkpoints prepare samples alike."""
+    settings = [
+        student_task.settings(student_task.load(local_directory(path, "allow"), model.config))
+        for path, model in (student, teacher)
+    ]
+    if settings[0] != settings[1]:
+        raise ConfigError(
+            f"{label}: the settings of its {student_task.processor} differ from the model's; choose a teacher that"
+            " takes the same inputs"
+        )
+
+
+def describe_run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dict[str, Any]:
+    """Return the inputs and options that identify a run. `origins` starts with the student."""
+    return {
+        "finetuned": origins[0].as_dict(),
+        "teachers": [teacher.as_dict() for teacher in origins[1:]],
+        "data": samples.source,
+        "samples": len(samples),
+        "schedule": schedule.model_dump(mode="json"),
+    }
+
+
+def check_same_run(checkpoints: Path, description: dict[str, Any], resume: str | None) -> None:
+    """Check that the training state in a folder belongs to this run; a new run writes its description there.
+
+    Raises:
+        ConfigError: the state belongs to another run, or the resumed run has other inputs or options.
+        OutputError: the folder is not writable.
+    """
+    file = checkpoints / RUN_FILE
+    saved = json_or_none(file)
+    if not resume:
+        if file.is_file() and any(checkpoints.glob("checkpoint-*")) and saved != description:
+            raise ConfigError(f"{checkpoints}: holds the state of another run; resume that run, or remove the folder")
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(file, description)
+        return
+    before = saved if isinstance(saved, dict) else {}
+    if differing := [name for name, value in description.items() if before.get(name) != value]:
+        raise ConfigError(
+            f"--resume: the run whose state is in {checkpoints} differs in: {', '.join(differing)}; repeat its options,"
+            " or remove the folder"
+        )
