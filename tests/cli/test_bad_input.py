@@ -149,8 +149,8 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "negative weight": (fused("--weights", "2,-1"), ["--weights", "item 2", "-1"]),
     "too few points": (lambda w: ["path", w.a, w.b, "--data", w.images, "--points", "2"], ["--points"]),
     "no limit": (lambda w: ["eval", w.a, "--data", w.images, "--limit", "0"], ["--limit"]),
-    "no models": (lambda w: ["fuse", "-o", w.here / "out"], ["0 models", "two or more"]),
-    "one model": (lambda w: ["fuse", w.a, "-o", w.here / "out"], ["1 model", "two or more"]),
+    "no models": (lambda w: ["fuse", "-o", w.here / "out"], ["MODELS: 0 given", "two or more"]),
+    "one model": (lambda w: ["fuse", w.a, "-o", w.here / "out"], ["MODELS: 1 given", "two or more"]),
     "no output": (lambda w: ["fuse", w.a, w.b], ["-o OUT"]),
     "no value": (lambda w: ["fuse", w.a, w.b, "-o"], ["-o"]),
     "eval without models": (lambda w: ["eval", "--data", w.images], ["MODEL", "transfuse eval --help"]),
@@ -163,7 +163,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     ),
     "config, bad value": (configured("models: [{a}, {b}]\nbatch-size: none\n"), ["job.yaml, line 2: batch-size"]),
     "config, NUL": (configured('models: ["{a}", "{b}"]\noutput: "x\\0y"\n'), ["x\\x00y", "UTF-8"]),
-    "config, one model": (configured("models: ['{a}']\noutput: '{out}'\n"), ["1 model"]),
+    "config, one model": (configured("models: ['{a}']\noutput: '{out}'\n"), ["MODELS: 1 given"]),
     "config, bad flag": (configured("align: flow\n", "--align", "x"), ["--align", "'x'"]),
 }
 

@@ -11,7 +11,7 @@ from world import Run, World, one_line
 
 import transfuse
 from transfuse.checkpoint.owned import DEMO_MARKER
-from transfuse.cli.validation import check_demo
+from transfuse.cli.targets import check_demo
 from transfuse.errors import OutputError
 
 Commands = dict[str, Callable[[World], Sequence[object]]]
@@ -79,7 +79,7 @@ def test_the_state_of_a_run_is_not_written_among_other_files(name: str, world: W
 
 def test_a_file_in_place_of_the_state_of_a_run(world: World, run: Run) -> None:
     put(world.here / "out.checkpoints")
-    one_line(run(*COMMANDS["finetune"](world)), ["out.checkpoints", "in the way"])
+    one_line(run(*COMMANDS["finetune"](world)), ["out.checkpoints", "training state", "move it"])
     assert (world.here / "out.checkpoints").read_text() == "mine"
 
 

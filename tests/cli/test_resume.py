@@ -121,16 +121,19 @@ def test_what_is_not_the_runs_own_stays(world: World, run: Run) -> None:
     plain = ["fuse", world.a, world.b, "-o", world.here / "out"]
     (world.here / "out.work").mkdir()
     (world.here / "out.work" / "thesis.txt").write_text("thesis")
-    one_line(run(*plain), ["out.work", "in the way", "--cache"])
+    one_line(run(*plain), ["out.work", "intermediate results", "--cache"])
     one_line(run(*plain, "--resume"), ["--resume", "out.work"])
     assert (world.here / "out.work" / "thesis.txt").read_text() == "thesis"
     assert run(*plain, "--cache", world.here / "cache").status == 0
     model = world.damaged(lambda copy: copy.rename(world.here / "model.work"))
-    one_line(run("fuse", world.here / "model.work", world.b, "-o", world.here / "model"), ["model.work", "in the way"])
+    one_line(
+        run("fuse", world.here / "model.work", world.b, "-o", world.here / "model"),
+        ["model.work", "intermediate results"],
+    )
     assert not model.exists()
     assert (world.here / "model.work" / "config.json").exists()
     world.file("file.work", "text")
-    one_line(run("fuse", world.a, world.b, "-o", world.here / "file"), ["file.work", "in the way"])
+    one_line(run("fuse", world.a, world.b, "-o", world.here / "file"), ["file.work", "intermediate results"])
 
 
 def test_a_cache_within_the_output_is_refused(world: World, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The command line: its commands, and how it ends. What is slow to import is imported once options are right."""
+"""Define the commands and turn errors into exit statuses. Slow imports come after options are checked."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ app = typer.Typer(
     },
 )
 USAGE_ERROR: Any = typer.BadParameter.__base__
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
 
 
 @app.callback(invoke_without_command=True)
@@ -52,7 +52,7 @@ def start(
         raise typer.Exit(2)
 
 
-COMMANDS = {  # in the order of --help, with the examples that end the help of each
+COMMANDS = {  # in the order of --help, with the examples at the end of each help text
     "fuse": (fuse, FUSE_EXAMPLES),
     "plan": (plan, PLAN_EXAMPLES),
     "eval": (evaluate, EVAL_EXAMPLES),
@@ -69,43 +69,45 @@ complete_values(app)
 
 
 def main() -> None:
-    """Run; a mistake of the user's ends in one line on stderr and exit status 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is half-written is taken away
+    """Run a command. An error of the user prints one line on stderr and exits with status 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that incomplete files are removed
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
+        status = INTERRUPTED_STATUS
     except USAGE_ERROR as error:
         fail(_usage(error))
     except TransfuseError as error:
         fail(str(error))
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except (MemoryError, RuntimeError, ValueError) as error:
-        reason = _limit(error)
-        if reason is None:
+        message = _machine_limit(error)
+        if message is None:
             raise
-        fail(reason)
-    if status == INTERRUPTED:
-        fail("interrupted", INTERRUPTED)
+        fail(message)
+    if status == INTERRUPTED_STATUS:
+        fail("interrupted", INTERRUPTED_STATUS)
     sys.exit(status)
 
 
 def _usage(error: Any) -> str:
-    near = get_close_matches(getattr(error, "option_name", ""), getattr(error, "possibilities", None) or (), n=1)
-    message = f"{error.message}; did you mean {near[0]}?" if near else error.format_message().rstrip(".")
+    """Return the message for a usage error, with the most similar option if there is one."""
+    options = getattr(error, "possibilities", None) or ()
+    similar = get_close_matches(getattr(error, "option_name", ""), options, n=1)
+    message = f"{error.message}; did you mean {similar[0]}?" if similar else error.format_message().rstrip(".")
     return f"{message} (see {error.ctx.command_path if error.ctx else 'transfuse'} --help)"
 
 
-def _limit(error: Exception) -> str | None:
-    """What to say of an error that is the machine's limit, of memory or of its numbers; None for a bug."""
+def _machine_limit(error: Exception) -> str | None:
+    """Return the message for an error of memory or numerical precision; None for any other error."""
     line = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
         return "out of memory; allow more with --max-memory, or give a smaller --batch-size or another --device"
     if type(error).__name__.endswith("LinAlgError"):
-        return f"the alignment failed numerically ({line}); are weights or activations huge, or all the same?"
+        return f"the alignment failed numerically ({line}); check whether weights or activations are huge or constant"
     return None

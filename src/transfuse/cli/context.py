@@ -1,4 +1,4 @@
-"""How a command speaks, by its flags."""
+"""Choose the output mode of a command by its flags."""
 
 import os
 
@@ -8,6 +8,7 @@ from transfuse.cli.output import JSON, QUIET, TEXT, OutputMode
 
 
 def output_mode(context: typer.Context) -> OutputMode:
-    """Return what --json and --quiet ask for; of several processes, one per GPU, only the first prints."""
-    mute = context.params.get("quiet") or os.environ.get("RANK", "0") != "0"
-    return QUIET if mute else JSON if context.params.get("as_json") else TEXT
+    """Return the mode that --json and --quiet select. With several processes, only the first prints."""
+    if context.params.get("quiet") or os.environ.get("RANK", "0") != "0":
+        return QUIET
+    return JSON if context.params.get("as_json") else TEXT

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from transfuse.verification.self_fusion import Recovery
 
 
-def examination_summary(found: Examination) -> Group:
-    """Show a model's spaces, the check of its declaration, its fusion with a copy of itself, and all problems."""
-    parts: list[Table | str] = [models_table([found.model])]
-    recovery = found.recovery
+def examination_summary(examination: Examination) -> Group:
+    """Return a table of a model's spaces, the check of its declaration, its fusion with a copy, and all problems."""
+    parts: list[Table | str] = [models_table([examination.model])]
+    recovery = examination.recovery
     if recovery is None:
-        if found.spaces:
-            parts.append(spaces_table(list(found.spaces)))
+        if examination.spaces:
+            parts.append(spaces_table(list(examination.spaces)))
     else:
-        shares = {"before": found.shares(recovery.before), "after": found.shares(recovery.after)}
-        columns = {f"in place {name}": [f"{share:.1%}" for share in each] for name, each in shares.items()}
-        parts.append(spaces_table(list(found.spaces), columns))
-    if found.declaration is not None and recovery is not None:
-        change = f"moving every space changes an output by {found.declaration:.1e} of the largest"
+        columns = {
+            "in place before": [f"{share:.1%}" for share in examination.shares(recovery.before)],
+            "in place after": [f"{share:.1%}" for share in examination.shares(recovery.after)],
+        }
+        parts.append(spaces_table(list(examination.spaces), columns))
+    if examination.declaration is not None and recovery is not None:
+        change = f"moving every space changes an output by {examination.declaration:.1e} of the largest"
         headless = "the effect of moving the model's own basis cannot be seen without a head"
         parts.append(f"declaration: every tensor is declared; {headless if recovery.copy is None else change}")
     if recovery is not None:
@@ -37,12 +39,13 @@ def examination_summary(found: Examination) -> Group:
             f" merged by {recovery.merge}",
             _output_differences(recovery),
         ]
-    name = f"{found.model.path} ({found.dtype})"
-    lines = [f"Problem: {problem}" for problem in found.problems] or [f"No problem was found in {name}."]
+    name = f"{examination.model.path} ({examination.dtype})"
+    lines = [f"Problem: {problem}" for problem in examination.problems] or [f"No problem was found in {name}."]
     return Group(*parts, printable("\n".join(lines)))
 
 
 def _output_differences(recovery: Recovery) -> Table:
+    """Return how far the outputs of the copy, the fused model and the plain average are from the model's."""
     table = Table(
         "difference from the model's outputs", *(number_column(name) for name in ("of the largest", "allowed"))
     )

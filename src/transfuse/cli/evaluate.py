@@ -1,4 +1,4 @@
-"""`transfuse eval` and `transfuse path`: how good models are, and the line between two."""
+"""Define `transfuse eval`, which measures models, and `transfuse path`, which measures the line between two."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import Json, Limit, Models, Plot, Quiet, Values, takes_options
+from transfuse.cli.flags import FlagValues, Json, Limit, Models, Plot, Quiet, takes_options
 from transfuse.config.options import Job
 
 RUN = ("batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")
@@ -27,7 +27,7 @@ transfuse path A B --data D --plot line.png    loss and accuracy between A and B
 @takes_options((Job, RUN), everyday=["batch_size", "seed", "device", "max_memory"])
 def evaluate(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     models: Models,
     data: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def evaluate(
     from transfuse.cli.validation import required_data, split_limits
     from transfuse.report.tables import evaluation_tables
 
-    chosen, limits = split_limits(given)
+    eval_options, limits = split_limits(flags)
     samples = required_data(data)
     mode = output_mode(context)
     with quiet_libraries():
@@ -55,14 +55,14 @@ def evaluate(
         from transfuse.cli.jobs.evaluate import eval_job
 
         with memory_limit(limits.max_memory, limits.max_device_memory):
-            found = eval_job(models, samples, limit, chosen, mode.progress)
-    mode.show(found.as_dict(), lambda: evaluation_tables(found, classes))
+            evaluation = eval_job(models, samples, limit, eval_options, mode.progress)
+    mode.show(evaluation.as_dict(), lambda: evaluation_tables(evaluation, classes))
 
 
 @takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"])
 def path(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     anchor: Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")],
     other: Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")],
     data: Annotated[
@@ -82,10 +82,11 @@ def path(
     quiet: Quiet = False,
 ) -> None:
     """Measure the line between two aligned models."""
-    from transfuse.cli.validation import check_plot, split_limits
+    from transfuse.cli.targets import check_plot
+    from transfuse.cli.validation import split_limits
     from transfuse.report.tables import path_table
 
-    chosen, limits = split_limits({"merge": "mean"} | dict(given))
+    path_options, limits = split_limits({"merge": "mean"} | dict(flags))
     if plot:
         check_plot(plot)
     with quiet_libraries():
@@ -93,7 +94,7 @@ def path(
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
         with memory_limit(limits.max_memory, limits.max_device_memory):
-            line = path_job(anchor, other, data, limit, points, chosen, output_mode(context).progress)
+            line = path_job(anchor, other, data, limit, points, path_options, output_mode(context).progress)
         if plot:
-            save_plot({chosen.align: line}, plot)
+            save_plot({path_options.align: line}, plot)
     output_mode(context).show(line.as_dict(), lambda: path_table(line))

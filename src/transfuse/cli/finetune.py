@@ -1,4 +1,4 @@
-"""`transfuse finetune`."""
+"""Define `transfuse finetune`."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import Json, Quiet, Resume, Values, takes_options
+from transfuse.cli.flags import FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.options import Job
 from transfuse.finetuning.schedule import Schedule
 
@@ -31,7 +31,7 @@ transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED    
 )
 def finetune(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     model: Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")],
     data: Annotated[
         str,
@@ -41,7 +41,11 @@ def finetune(
     ],
     teachers: Annotated[
         list[str] | None,
-        Option("--teacher", metavar="MODEL", help="Learn from this model's outputs too; several are averaged."),
+        Option(
+            "--teacher",
+            metavar="MODEL",
+            help="Learn from this model's outputs too; those of several are averaged.",
+        ),
     ] = None,
     resume: Resume = False,
     help_all: HelpAll = False,
@@ -49,18 +53,20 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Train a model further, with labels, teachers, or both."""
-    from transfuse.cli.validation import limits, schedule, training_target
+    from transfuse.cli.targets import training_target
+    from transfuse.cli.validation import limits, schedule
     from transfuse.report.tables import training_summary
 
-    where = ("output", "overwrite", "max_memory", "max_device_memory")
-    chosen = schedule({name: value for name, value in given.items() if name not in where} | {"teachers": teachers})
-    bounds = limits(given)
+    not_in_schedule = ("output", "overwrite", "max_memory", "max_device_memory")
+    schedule_flags = {name: value for name, value in flags.items() if name not in not_in_schedule}
+    training_schedule = schedule(schedule_flags | {"teachers": teachers})
+    memory_limits = limits(flags)
     models = (model, *(teachers or ()))
-    target = training_target(models, given["output"], resume, bool(given["overwrite"]))
+    target = training_target(models, flags["output"], resume, bool(flags["overwrite"]))
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        with memory_limit(bounds.max_memory, bounds.max_device_memory):
-            path, record = finetune_job(models, data, chosen, target, output_mode(context).progress)
+        with memory_limit(memory_limits.max_memory, memory_limits.max_device_memory):
+            path, record = finetune_job(models, data, training_schedule, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

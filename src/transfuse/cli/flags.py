@@ -1,4 +1,4 @@
-"""Flags made of the options that `transfuse.config` declares: name, help, default and values are written there once."""
+"""Make flags of the options that `transfuse.config` declares, with their names, help texts, defaults and values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -12,99 +12,102 @@ from typer import Argument, Option
 
 from transfuse.config.fields import Memory
 
-Values: TypeAlias = Mapping[str, Any]
+FlagValues: TypeAlias = Mapping[str, Any]  # by parameter name; None: the flag is not set
 SHORT = {"output": "-o"}
 LAST = ("config", "resume", "help_all", "as_json", "quiet")  # parameters that the help shows last
-FLOW = "flow"  # the option that holds those of the flow
+FLOW = "flow"  # the option whose value has the options of the flow
 
-# Arguments and flags of several commands that are no options of a configuration file.
+# Arguments and flags of several commands that are not options of a configuration file.
 Models = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or Hub names.")]
 Data = Annotated[str | None, Option("--data", metavar="DATA", help="Labeled samples (texts, for a language model).")]
 Limit = Annotated[
-    int | None, Option(min=1, metavar="COUNT", help="Measure on this many samples only, drawn by --seed.")
+    int | None, Option(min=1, metavar="COUNT", help="Measure on this many samples only, drawn with --seed.")
 ]
 Plot = Annotated[Path | None, Option(metavar="FILE", help="A .png or .svg plot to write.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
-Resume = Annotated[bool, Option("--resume", help="Continue a run into the same OUT that was interrupted.")]
+Resume = Annotated[bool, Option("--resume", help="Continue an interrupted run with the same OUT.")]
 
 
 def takes_options(
     *groups: tuple[type[BaseModel], Sequence[str]], everyday: Sequence[str] = (), helps: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for each named option; the command gets their values as `given`.
+    """Give a command a flag for each named option. The command receives their values as `flags`.
 
     Args:
-        groups: models, and the names of their options; `flow` stands for all options of the flow.
-        everyday: the options that `--help` shows; `--help-all` shows the others too, by panels. Empty: it shows all.
-        helps: help that differs from the description of the option.
+        groups: classes of options, each with the names of its options; `flow` stands for all options of the flow.
+        everyday: the options that `--help` shows; only `--help-all` shows the others. Empty: `--help` shows all.
+        helps: help texts that replace the description of an option, by name.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        made = [_flag(*field, everyday, helps or {}) for model, names in groups for field in _fields(model, names)]
-        own = [each for each in signature(command).parameters.values() if each.name != "given"]
-        last = [each for each in own if each.name in LAST]
-        parameters = [*(each for each in own if each not in last), *made, *last]
+        flags = [_flag(*field, everyday, helps or {}) for model, names in groups for field in _fields(model, names)]
+        own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "flags"]
+        first = [parameter for parameter in own if parameter.name not in LAST]
+        last = [parameter for parameter in own if parameter.name in LAST]
+        parameters = [*first, *flags, *last]
 
         @wraps(command)
         def run(**passed: Any) -> None:
-            command(given={each.name: passed.pop(each.name) for each in made}, **passed)
+            command(flags={flag.name: passed.pop(flag.name) for flag in flags}, **passed)
 
         run.__signature__ = Signature(  # type: ignore[attr-defined]
-            [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
+            [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
         )
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate
 
 
-def named_values(given: Values) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the options that were given, those of the flow nested, and how a message names each."""
+def named_values(flags: FlagValues) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options that are set, those of the flow nested, and the spelling of each in messages."""
     values: dict[str, Any] = {}
     labels = {"models": "MODELS"}
-    for name, value in given.items():
+    for name, value in flags.items():
         if value in (None, (), []):
             continue
         if name.startswith(f"{FLOW}_"):
             option = name.removeprefix(f"{FLOW}_")
             values.setdefault(FLOW, {})[option] = value
-            labels[f"{FLOW}.{option}"] = _spelled(name)
+            labels[f"{FLOW}.{option}"] = _spelling(name)
         else:
             values[name] = value
-            labels[name] = _spelled(name)
+            labels[name] = _spelling(name)
     return values, labels
 
 
 def _fields(model: type[BaseModel], names: Sequence[str]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield name and field of each option; nested options are yielded one by one."""
     for name in names:
         field = model.model_fields[name]
         nested = field.annotation
         if isinstance(nested, type) and issubclass(nested, BaseModel):
-            yield from ((f"{name}_{inner}", each) for inner, each in nested.model_fields.items())
+            yield from ((f"{name}_{inner}", inner_field) for inner, inner_field in nested.model_fields.items())
         else:
             yield name, field
 
 
 def _flag(name: str, field: FieldInfo, everyday: Sequence[str], helps: Mapping[str, str]) -> Parameter:
-    """Return the parameter of a command for an option."""
+    """Return the parameter of a command that sets an option."""
     extra: Any = field.json_schema_extra or {}
-    switch = field.annotation is bool
+    is_switch = field.annotation is bool
     values = _values(field.annotation)
     description = helps.get(name, field.description or "")
-    if not switch and field.default not in (None, ()) and "Default" not in description:
+    if not is_switch and field.default not in (None, ()) and "Default" not in description:
         description += f" Default: {field.default}."
     option = Option(
-        *[_spelled(name), *([SHORT[name]] if name in SHORT else [])],
-        metavar=None if switch else extra.get("metavar") or "|".join(values),
+        *[_spelling(name), *([SHORT[name]] if name in SHORT else [])],
+        metavar=None if is_switch else extra.get("metavar") or "|".join(values),
         help=description,
         rich_help_panel=extra.get("panel") if everyday and name not in everyday else None,
     )
-    kind = bool if switch else next((number for number in (int, float) if _holds(field.annotation, number)), str)
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+    number = next((kind for kind in (int, float) if _includes(field.annotation, kind)), str)
+    value_type = bool if is_switch else number
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value_type | None, option])
 
 
-def _spelled(name: str) -> str:
+def _spelling(name: str) -> str:
     """Return the flag of an option: --batch-size, --flow.plan."""
     nested = name.startswith(f"{FLOW}_")
     return f"--{name.replace('_', '.', 1).replace('_', '-')}" if nested else f"--{name.replace('_', '-')}"
@@ -112,17 +115,17 @@ def _spelled(name: str) -> str:
 
 def _values(annotation: Any) -> list[str]:
     """Return the values of a literal type, or of a union of them."""
-    found: list[str] = []
+    values: list[str] = []
     for item in get_args(annotation):
-        found += [item] if isinstance(item, str) else _values(item)
-    return list(dict.fromkeys(found))
+        values += [item] if isinstance(item, str) else _values(item)
+    return list(dict.fromkeys(values))
 
 
-def _holds(annotation: Any, kind: type) -> bool:
-    """Return whether a type is a kind of number, alone or as one of a union; lists and sizes such as 8GB are not."""
+def _includes(annotation: Any, kind: type) -> bool:
+    """Return whether a type is a kind of number or a union that includes it; lists and sizes such as 8GB are not."""
     if annotation == Memory:
         return False
     if annotation is kind:
         return True
     origin = getattr(annotation, "__origin__", None)
-    return origin is not tuple and any(_holds(item, kind) for item in get_args(annotation))
+    return origin is not tuple and any(_includes(item, kind) for item in get_args(annotation))

@@ -1,4 +1,4 @@
-"""`transfuse fuse`, and `transfuse plan`, which predicts what it takes."""
+"""Define `transfuse fuse`, and `transfuse plan`, which predicts what a fusion requires."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import Json, Quiet, Resume, Values, takes_options
+from transfuse.cli.flags import FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.options import Job
 
 EVERYDAY = (
@@ -32,12 +32,12 @@ OTHERS = (
 )  # fmt: skip
 FUSE_EXAMPLES = """
 transfuse fuse A B -o OUT --data texts.jsonl          two models, fitted on unlabeled texts
-transfuse fuse A B -o OUT                             by their weights alone
+transfuse fuse A B -o OUT                             by their weights only
 transfuse fuse A B -o OUT --data D --merge learned    then trained to match both; takes minutes
-transfuse fuse A B -o OUT --data D --report           with a report on how good the result is
+transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
 """
 PLAN_EXAMPLES = """
-transfuse plan A B                     what would be matched, and the memory and disk space it takes
+transfuse plan A B                     what would be matched, and the memory and disk space needed
 transfuse plan A B --max-memory 8GB    whether 8 GB suffice
 """
 
@@ -45,7 +45,7 @@ transfuse plan A B --max-memory 8GB    whether 8 GB suffice
 @takes_options((Job, [*EVERYDAY, *OTHERS]), everyday=EVERYDAY)
 def fuse(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     models: Annotated[
         list[str] | None,
         Argument(
@@ -64,10 +64,11 @@ def fuse(
     quiet: Quiet = False,
 ) -> None:
     """Fuse models into one checkpoint."""
-    from transfuse.cli.validation import fuse_request, work_dir
+    from transfuse.cli.targets import work_dir
+    from transfuse.cli.validation import fuse_request
     from transfuse.report.tables import fusion_summary
 
-    job = fuse_request({"models": models} | dict(given), config)
+    job = fuse_request({"models": models} | dict(flags), config)
     work = work_dir(job, resume)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
@@ -84,7 +85,7 @@ def fuse(
 )
 def plan(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     models: Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or Hub names.")],
     help_all: HelpAll = False,
     as_json: Json = False,
@@ -94,9 +95,9 @@ def plan(
     from transfuse.cli.validation import split_limits
     from transfuse.report.tables import plan_table
 
-    chosen, limits = split_limits(given)
+    plan_options, limits = split_limits(flags)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
-        found = plan_job(models, chosen, limits.max_memory)
-    output_mode(context).show(asdict(found), lambda: plan_table(found))
+        fusion_plan = plan_job(models, plan_options, limits.max_memory)
+    output_mode(context).show(asdict(fusion_plan), lambda: plan_table(fusion_plan))

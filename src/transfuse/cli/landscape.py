@@ -1,4 +1,4 @@
-"""`transfuse landscape`: measure the plane through three models."""
+"""Define `transfuse landscape`, which measures the plane through three models."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from typer import Argument, Option
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import Json, Limit, Plot, Quiet, Values, takes_options
+from transfuse.cli.flags import FlagValues, Json, Limit, Plot, Quiet, takes_options
 from transfuse.config.options import Job
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
 )
 def landscape(
     context: typer.Context,
-    given: Values,
+    flags: FlagValues,
     first: Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")],
     second: Annotated[str, Argument(metavar="B", help="The model on the first axis.")],
     third: Annotated[str, Argument(metavar="C", help="The third model, for example the fusion of A and B.")],
@@ -46,16 +46,17 @@ def landscape(
     ],
     plot: Plot = None,
     metric: Annotated[str, Option(metavar="loss|accuracy", help="What the plot shows.")] = "loss",
-    points: Annotated[int, Option("--points", min=3, metavar="COUNT", help="Points a side of the grid.")] = 13,
+    points: Annotated[int, Option("--points", min=3, metavar="COUNT", help="Grid points per side.")] = 13,
     margin: Annotated[float, Option(min=0.0, metavar="PART", help="How far the grid reaches beyond the models.")] = 0.3,
     limit: Limit = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
-    from transfuse.cli.validation import check_plot, landscape_options
+    from transfuse.cli.targets import check_plot
+    from transfuse.cli.validation import landscape_options
 
-    chosen = landscape_options(given, metric)
+    align_options = landscape_options(flags, metric)
     if plot:
         check_plot(plot)
     models = (first, second, third)
@@ -64,8 +65,10 @@ def landscape(
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context = load_for_measurement(models, data, limit, chosen)
-        measured = measure_landscape(models, networks, batches, points, margin, chosen, align_context, mode.progress)
+        networks, batches, align_context = load_for_measurement(models, data, limit, align_options)
+        measured = measure_landscape(
+            models, networks, batches, points, margin, align_options, align_context, mode.progress
+        )
         if plot:
             from transfuse.checkpoint.output import atomic_file
             from transfuse.report.contours import save_landscape_plot

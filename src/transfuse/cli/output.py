@@ -1,4 +1,4 @@
-"""What reaches the terminal: a table or a sentence, one JSON document, or one line of error."""
+"""Print results as text or JSON, and errors as one line."""
 
 import json
 import math
@@ -12,20 +12,24 @@ from rich.console import Console, RenderableType
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, Terminal, silent
 
-MAX_ERROR_LENGTH = 1000  # letters of a complaint: names and libraries' messages have any length
-PIPE_WIDTH = 100_000  # columns, where nobody looks: what reads a pipe must not meet a folded path
+MAX_ERROR_LENGTH = 1000  # characters; names and messages of libraries have any length
+PIPE_WIDTH = 100_000  # columns; programs that read a pipe must not receive wrapped paths
 
 
 @dataclass(frozen=True)
 class OutputMode:
-    """How a command speaks: `show` takes a result as a document, and a function that renders it for people."""
+    """Hold how a command reports progress and results.
+
+    Attributes:
+        show: takes a result as a JSON document, and a function that renders it as text.
+    """
 
     progress: Progress
     show: Callable[[Any, Callable[[], RenderableType]], None]
 
 
 def console() -> Console:
-    """Standard output as it is now, whatever takes its place later, and as wide as it needs to be."""
+    """Return a console on the current standard output, without wrapping unless that is a terminal."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
@@ -49,7 +53,7 @@ QUIET = OutputMode(silent, _show_nothing)
 
 
 def json_values(document: Any) -> Any:
-    """`document` with null for every number that JSON does not have."""
+    """Return `document` with None in place of NaN and infinities, which JSON does not have."""
     if isinstance(document, dict):
         return {key: json_values(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
@@ -58,7 +62,7 @@ def json_values(document: Any) -> Any:
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-    """One line on stderr, then exit."""
+    """Print one line on stderr and exit."""
     line = printable(message)
     short = (
         line

@@ -1,4 +1,4 @@
-"""`transfuse report` and `transfuse demo`."""
+"""Define `transfuse report` and `transfuse demo`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from typer import Argument, Option
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import Json, Limit, Quiet, Values, takes_options
+from transfuse.cli.flags import FlagValues, Json, Limit, Quiet, takes_options
 from transfuse.cli.output import console
 from transfuse.config.options import Job
 
@@ -25,8 +25,8 @@ transfuse demo -o demo    two to five minutes on two cores; ends with a table an
 @takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]))
 def report(
     context: typer.Context,
-    given: Values,
-    output: Annotated[Path, Argument(metavar="OUT", help="What fuse wrote.")],
+    flags: FlagValues,
+    output: Annotated[Path, Argument(metavar="OUT", help="An output of fuse.")],
     data: Annotated[
         str | None, Option("--data", metavar="DATA", help="Samples to measure on. Default: those used for fusing.")
     ] = None,
@@ -38,16 +38,17 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write an HTML report about a fusion."""
-    from transfuse.cli.validation import check_report, options
+    from transfuse.cli.targets import check_report
+    from transfuse.cli.validation import options
 
-    changes = {name: value for name, value in given.items() if name != "cache" and value is not None}
+    changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)
     check_report(folder or output)
     with quiet_libraries():
         from transfuse.cli.jobs.report import report_job
 
         progress = output_mode(context).progress
-        written, verdict = report_job(output, data, limit, folder, given["cache"], changes, progress)
+        written, verdict = report_job(output, data, limit, folder, flags["cache"], changes, progress)
     summary = f"{verdict}\nReport: {printable(str(written))}"
     output_mode(context).show({"report": str(written), "verdict": verdict}, lambda: summary)
 
@@ -60,7 +61,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Train two small ViTs on handwritten digits and fuse them."""
-    from transfuse.cli.validation import check_demo
+    from transfuse.cli.targets import check_demo
 
     check_demo(output)
     screen = console()

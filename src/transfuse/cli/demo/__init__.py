@@ -1,1 +1,1 @@
-"""The whole story on real data that ships with scikit-learn."""
+"""Train and fuse two models on data that ships with scikit-learn."""

@@ -1,4 +1,4 @@
-"""Handwritten digits (UCI, 1,797 real scans of 8 x 8 pixels, in scikit-learn) and two ViTs trained on them."""
+"""Load handwritten digits (UCI; 1,797 scans of 8 x 8 pixels, in scikit-learn) and train small ViTs on them."""
 
 from pathlib import Path
 
@@ -24,34 +24,34 @@ NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 def digits() -> DatasetDict:
-    """The scans in three fixed splits (train 1,097, validation 300, test 400), drawn once with seed 0."""
+    """Return the scans in three fixed splits (train 1,097, validation 300, test 400), drawn with seed 0."""
     images, labels = load_digits(return_X_y=True)
-    grey = (images.reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(grey))
+    pixels = (images.reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(pixels))
     edges = np.cumsum(list(SPLITS.values()))[:-1]
     features = Features({"image": Image(), "label": ClassLabel(names=NAMES)})
     return DatasetDict(
         {
             name: Dataset.from_dict(
-                {"image": [Picture.fromarray(grey[i]) for i in chosen], "label": labels[chosen].tolist()}, features
+                {"image": [Picture.fromarray(pixels[i]) for i in indices], "label": labels[indices].tolist()}, features
             )
-            for name, chosen in zip(SPLITS, np.split(order, edges), strict=True)
+            for name, indices in zip(SPLITS, np.split(order, edges), strict=True)
         }
     )
 
 
 def processor() -> ViTImageProcessorPil:
-    """Scales pixels to about zero mean and unit deviation."""
+    """Return a processor that scales pixels to about zero mean and unit deviation."""
     return ViTImageProcessorPil(do_resize=False, image_mean=[0.3], image_std=[0.375], size={"height": 8, "width": 8})
 
 
 def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassification:
-    """A small ViT trained from `seed`, or the one trained before by the same recipe."""
-    facts = {"seed": seed, "recipe": vars(RECIPE)}
-    said = folder / "training.json"
-    if json_or_none(said) == facts and (before := _saved(folder)) is not None:
-        return before
-    said.unlink(missing_ok=True)
+    """Return a small ViT trained from `seed`, which is read from `folder` if an earlier run trained it."""
+    settings = {"seed": seed, "recipe": vars(RECIPE)}
+    settings_file = folder / "training.json"
+    if json_or_none(settings_file) == settings and (saved := _saved(folder)) is not None:
+        return saved
+    settings_file.unlink(missing_ok=True)
     torch.manual_seed(seed)
     model = ViTForImageClassification(
         ViTConfig(
@@ -71,25 +71,25 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
     )
     (batch,) = batches(load_samples(data["train"]), len(data["train"]))
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, so that a seed gives one parent
+    torch.set_num_threads(1)  # the order of sums is fixed, so that a seed gives one parent
     train_classifier(model, batch["pixel_values"], batch["labels"], RECIPE, seed)
     torch.set_num_threads(threads)
     with quiet():
         model.save_pretrained(folder)
         processor().save_pretrained(folder)
-    write_json(said, facts)
+    write_json(settings_file, settings)
     return model
 
 
 def _saved(folder: Path) -> ViTForImageClassification | None:
-    """Return the parent that lies in a folder; None if it is damaged."""
+    """Return the parent in a folder, or None if it is damaged."""
     try:
-        found = load_model(folder)
+        model = load_model(folder)
     except TransfuseError:
         return None
-    return found if isinstance(found, ViTForImageClassification) else None
+    return model if isinstance(model, ViTForImageClassification) else None
 
 
 def batches(samples: Samples, size: int = 500) -> list[dict[str, torch.Tensor]]:
-    """Prepared batches."""
+    """Return prepared batches of `size` images."""
     return list(samples.batches(image_preparer(processor(), 1), size))

@@ -1,4 +1,4 @@
-"""Train two ViTs on digits, fuse them every way, print the table, write the page."""
+"""Train two ViTs on digits, fuse them by every method, print a table and write a report."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from transfuse.checkpoint.card import reproducing_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, parent, processor
 from transfuse.cli.jobs.report import build_report, write_report
-from transfuse.cli.validation import check_demo
+from transfuse.cli.targets import check_demo
 from transfuse.data.samples import load_samples
 from transfuse.fusion.compare import METHODS, compare
 from transfuse.fusion.fuse import merge
@@ -20,11 +20,17 @@ from transfuse.fusion.match import match
 from transfuse.report.tables import comparison_table
 
 SEEDS = (1, 2)
-DEMO_METHODS = [name for name, options in METHODS.items() if options["align"] != "learned"]  # which takes minutes
+DEMO_METHODS = [
+    name for name, options in METHODS.items() if options["align"] != "learned"
+]  # learned alignment takes minutes
 
 
 def run_demo(folder: Path, progress: Progress, console: Console) -> None:
-    """Leave parents, the data, the fused model and `report.html` in `folder`; parents are trained once."""
+    """Write parents, data, the fused model and `report.html` to `folder`. Parents of an earlier run are reused.
+
+    Raises:
+        OutputError: `folder` was not made by the demo, or cannot be written.
+    """
     check_demo(folder)
     make_folder(folder)
     (folder / DEMO_MARKER).touch()
@@ -42,11 +48,11 @@ def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     comparison = compare(anchor, source, calibration, test, processor(), DEMO_METHODS, progress=progress)
     matched = match(folders, folder / "digits")
     fusion = merge(matched)
-    fused = fusion.save(folder / "fused", "replace")
-    shown = load_samples(data["test"])
-    report = build_report(matched, fusion.model, fusion.record, "fused", shown, progress, comparison.rows)
+    fused_path = fusion.save(folder / "fused", "replace")
+    test_samples = load_samples(data["test"])
+    report = build_report(matched, fusion.model, fusion.record, "fused", test_samples, progress, comparison.rows)
     write_report(folder, report.texts)
     console.print(comparison_table(comparison))
     console.print(report.verdict)
-    console.print(f"Report: {folder / 'report.html'}. Fused model: {fused}. The same by hand:")
+    console.print(f"Report: {folder / 'report.html'}. Fused model: {fused_path}. The same fusion by command:")
     console.print(reproducing_call(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""The work of `transfuse finetune`."""
+"""Run `transfuse finetune`."""
 
 import shutil
 import time
@@ -18,22 +18,27 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
-from transfuse.cli.validation import TrainingTarget
+from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.tasks import check_measurable, task
-from transfuse.errors import OutputError
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
 from transfuse.fusion.plan import FLOAT32_BYTES
 
-TRAINED = 5  # numbers for each weight that is trained: itself as loaded, its gradient, two moments, a copy to write
+TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradient, two moments, and a copy to write
 
 
 def finetune_job(
     models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
-    """Fine-tune the first of `models`, the others its teachers, and save. Returns output and record.
+    """Fine-tune the first of `models`, with the others as teachers, and save the result.
 
-    The state of the run is removed once the model is written.
+    The training state is removed after the model is written.
+
+    Returns:
+        The output folder and its record.
+
+    Raises:
+        TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
     """
     with output_lock(target.output) if IS_MAIN_PROCESS else nullcontext():
         return _finetune_job(models, data, schedule, target, progress)
@@ -42,34 +47,36 @@ def finetune_job(
 def _finetune_job(
     models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
+    """Do the work of `finetune_job` while the output is locked."""
     start = time.perf_counter()
     inputs = [*models, *(path for path in (data, schedule.spec) if path and Path(path).expanduser().exists())]
-    check_target(target.output, target.overwrite, [Path(each) for each in inputs])
+    check_target(target.output, target.overwrite, [Path(path) for path in inputs])
     if target.resume is None and any(target.checkpoints.glob("checkpoint-*")):
-        raise OutputError(f"{target.checkpoints}: a run was cut short here; go on with --resume, or remove it")
+        raise interrupted_run(target.checkpoints)
     device = schedule.torch_device()
-    kind, *_ = check_checkpoints(models, schedule, check_measurable)
+    architecture, *_ = check_checkpoints(models, schedule, check_measurable)
     model, *teachers = models
-    sizes = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
-    check_free_memory(FLOAT32_BYTES * (TRAINED * sizes[0] + sum(sizes[1:])), device, "fine-tuning", progress.warn)
-    samples = training_samples(data, task(kind), schedule, bool(teachers))
+    parameters = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
+    weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])
+    check_free_memory(FLOAT32_BYTES * weights, device, "fine-tuning", progress.warn)
+    samples = training_samples(data, task(architecture), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
     try:
-        tuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
+        finetuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
     except BaseException:
         if not any(state.glob("checkpoint-*")):
-            _forget(state)
+            _remove_state(state)
         raise
-    record = tuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
+    record = finetuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
     if PartialState().is_main_process:
-        replace(tuned, record=record).save(target.output, target.overwrite)
-        _forget(state)
+        replace(finetuned, record=record).save(target.output, target.overwrite)
+        _remove_state(state)
     return target.output, record
 
 
-def _forget(state: Path) -> None:
-    """Remove the state of a run, and nothing else that came to lie there."""
+def _remove_state(state: Path) -> None:
+    """Remove the training state from its folder, and the folder too if it has no other files."""
     for path in state.glob("*"):
         if not RUN_STATE.fullmatch(path.name):
             continue

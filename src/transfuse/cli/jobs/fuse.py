@@ -1,4 +1,4 @@
-"""The work of `transfuse fuse` and `transfuse plan`. What is cheap to check is checked before models are loaded."""
+"""Run `transfuse fuse` and `transfuse plan`. Cheap checks come before models are loaded."""
 
 import shutil
 import time
@@ -18,7 +18,8 @@ from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_measure, write_report
-from transfuse.cli.validation import WorkDir, overwrite_policy
+from transfuse.cli.targets import WorkDir
+from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job, Options
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
@@ -31,89 +32,104 @@ from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 
 
 def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Fuse and save. Return the output and its record."""
+    """Fuse the models of a job and save the result. Return the output folder and its record.
+
+    Raises:
+        TransfuseError: an input cannot be fused, or the output cannot be written.
+    """
     start = time.perf_counter()
     output = Path(str(job.output))
     job.torch_device()
     anchor, *_ = check_checkpoints(job.models, job, check_fusible)
-    with _at(work, output):
+    with _working_in(work, output):
         samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
-        measured = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
+        test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
         fusion = merge(matched, progress)
-        took: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        costs: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         if job.data is None and not matched.inputs.streamed:
-            took["predicted"] = {"bytes": matched.inputs.loaded_bytes}
-        fusion = replace(fusion, record=fusion.record | {"data": job.data} | took)
+            costs["predicted"] = {"bytes": matched.inputs.loaded_bytes}
+        fusion = replace(fusion, record=fusion.record | {"data": job.data} | costs)
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
             if job.report:
-                _report(matched, fusion, output, measured, progress)
+                _report(matched, fusion, output, test_samples, progress)
         process_group().barrier()
         return output, fusion.record
 
 
 def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | None, progress: Progress) -> None:
-    """Write the report into the output, which stays even if the report fails."""
+    """Write the report into the output, which is kept even if the report fails."""
     try:
         fused = None if samples is None else fusion.model
         report = build_report(matched, fused, fusion.record, output.name, samples, progress)
         write_report(output, report.texts)
     except TransfuseError as error:
-        raise type(error)(f"{output}: is written, but not its report: {error}") from error
+        raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
 
 
 @contextmanager
-def _alone(place: WorkDir, output: Path) -> Iterator[None]:
-    """Hold the output, wherever the work lies, and the folder of the work if it goes with the run."""
+def _locked(work: WorkDir, output: Path) -> Iterator[None]:
+    """Lock the output, and the work folder unless it is a cache that several runs share.
+
+    Raises:
+        OutputError: another run has the lock.
+    """
     target = output.expanduser().resolve()
     with output_lock(output):
-        make_folder(place.folder)
-        with nullcontext() if place.lasting else file_lock(place.folder / MARKER, str(output)):
+        make_folder(work.folder)
+        with nullcontext() if work.persistent else file_lock(work.folder / MARKER, str(output)):
             remove_stale_folders(target, "partial")
             yield
             remove_stale_folders(target, "replaced")
 
 
 @contextmanager
-def _at(place: WorkDir, output: Path) -> Iterator[None]:
-    """Work that ends leaves its folder only if it is to last; work that is cut short, only if something is done."""
-    absent = [parent for parent in place.folder.absolute().parents if not parent.exists()]
-    with _alone(place, output) if process_group().first else nullcontext():
-        make_folder(place.folder)
-        if place.lasting:
+def _working_in(work: WorkDir, output: Path) -> Iterator[None]:
+    """Make and lock the work folder, and remove it afterwards unless it is persistent.
+
+    An interrupted run leaves the folder only if it has intermediate results.
+    """
+    absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
+    with _locked(work, output) if process_group().first else nullcontext():
+        make_folder(work.folder)
+        if work.persistent:
             yield
             return
         try:
             yield
         except BaseException:
-            if not any(path.is_file() and path.name != MARKER for path in place.folder.rglob("*")):
-                shutil.rmtree(place.folder, ignore_errors=True)
+            if not any(path.is_file() and path.name != MARKER for path in work.folder.rglob("*")):
+                shutil.rmtree(work.folder, ignore_errors=True)
                 remove_empty(absent)
             raise
         if process_group().first:
-            _clear(place.folder)
+            _remove_results(work.folder)
 
 
-def _clear(work: Path) -> None:
-    """Remove what a run left in the folder of its work, and that folder unless other files came to lie there."""
-    for path in work.iterdir():
+def _remove_results(folder: Path) -> None:
+    """Remove the results in a work folder, and the folder too unless it has other files."""
+    for path in folder.iterdir():
         if CACHE_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-    if [path.name for path in work.iterdir()] == [MARKER]:
-        shutil.rmtree(work, ignore_errors=True)
+    if [path.name for path in folder.iterdir()] == [MARKER]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> FusionPlan:
-    """Return what fusing by weights would match and take; only headers and configuration are read."""
+    """Return what fusing by weights would match and require, from headers and configuration only.
+
+    Raises:
+        TransfuseError: the models cannot be fused by weights, or `max_memory` bytes do not suffice.
+    """
     if len(models) < 2:
-        raise ConfigError(f"{len(models)} models given; give two or more, the anchor first")
+        raise ConfigError(f"MODELS: {len(models)} given; give two or more, the anchor first")
     if options.align == "learned":
-        raise ConfigError("align: only fusing by weights can be planned; choose none, flow or exact")
+        raise ConfigError("align: learned needs samples, which a plan does not read; choose none, flow or exact")
     check_checkpoints(models, options, check_fusible)
     check_sentence_modules(models)
     empty = [empty_model(name, options) for name in models]
     check_compatible(empty, models)
     estimate = Estimate(empty, options)
-    able = streamable(models, empty, options, False)
-    return fusion_plan(models, estimate, able, needs_streaming(estimate, able, max_memory))
+    can_stream = streamable(models, empty, options, False)
+    return fusion_plan(models, estimate, can_stream, needs_streaming(estimate, can_stream, max_memory))

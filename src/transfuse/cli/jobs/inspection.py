@@ -1,4 +1,4 @@
-"""What every command does first: see that checkpoints are there, readable, and of a kind it takes."""
+"""Check that checkpoints exist, can be read and have a supported architecture; load models that are measured."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,12 +27,20 @@ from transfuse.network.registry import load_families
 def check_checkpoints(
     models: Sequence[str], options: Settings, accept: Callable[[PreTrainedConfig, str], None]
 ) -> list[str]:
-    """Every checkpoint is there, with weights that may be read, and of an architecture that `accept` lets pass.
+    """Check every checkpoint before its weights are read.
 
-    Returns the names of their classes.
+    Args:
+        accept: takes the configuration and the class name of a model; raises `SpecError` if it is not supported.
+
+    Returns:
+        The class name of each model.
+
+    Raises:
+        TransfuseError: a checkpoint is missing, has no weights that may be read, or is not supported.
     """
     load_families(options.spec)
-    pickle, found = options.pickle_policy(), []
+    pickle = options.pickle_policy()
+    architectures: list[str] = []
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
@@ -41,20 +49,22 @@ def check_checkpoints(
             check_sentence_modules([directory])
         try:
             accept(config, _architecture(config))
-            found.append(_architecture(config))
+            architectures.append(_architecture(config))
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
-    return found
+    return architectures
 
 
 def _architecture(config: PreTrainedConfig) -> str:
+    """Return the name of the class of a model. Raise `SpecError` if the configuration is invalid."""
     names = config.architectures or ["a model without a head"]
     if not (isinstance(names, list) and isinstance(names[0], str)):
-        raise SpecError(f"architectures in config.json should be a list of names, not {names!r}")
+        raise SpecError(f"architectures in config.json is {names!r}; it should be a list of names")
     return names[0]
 
 
 def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
+    """Raise `SpecError` unless there is a declaration for the architecture."""
     if architecture not in FAMILIES:
         declare(config, architecture)
 
@@ -62,10 +72,20 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
 def load_for_measurement(
     models: Sequence[str], data: str, limit: int | None, options: Options
 ) -> tuple[list[Network], list[Batch], AlignContext]:
-    """Models that fit each other, the labelled samples they are measured on, and what they are aligned by."""
+    """Load compatible models, the labeled samples to measure them on, and the context of their alignment.
+
+    Args:
+        limit: the number of samples to measure on; None: all.
+
+    Returns:
+        The networks, the batches to measure on, and the context with the calibration samples.
+
+    Raises:
+        TransfuseError: a model or the data cannot be read, or the models are not compatible.
+    """
     options.torch_device()
-    kind, *_ = check_checkpoints(models, options, check_fusible)
-    samples = task(kind).labeled(load_samples(data)).take(limit, options.seed)
+    architecture, *_ = check_checkpoints(models, options, check_fusible)
+    samples = task(architecture).labeled(load_samples(data)).take(limit, options.seed)
     calibration = load_samples(data, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")

@@ -1,4 +1,4 @@
-"""The work of `transfuse report` and of `transfuse fuse --report`."""
+"""Run `transfuse report` and `transfuse fuse --report`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.output import json_values
-from transfuse.cli.validation import check_report
+from transfuse.cli.targets import check_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.samples import Samples, load_samples
@@ -32,12 +32,12 @@ from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
 from transfuse.network.spec import Spec
 
-DEFAULT_LIMIT = 2000  # samples that a report measures on, unless more are asked for
+DEFAULT_LIMIT = 2000  # samples that a report measures on by default
 
 
 @dataclass(frozen=True)
 class Report:
-    """Files by name, `report.html` and `report.json`, and the verdict in them."""
+    """Hold the texts of `report.html` and `report.json`, by file name, and their verdict."""
 
     texts: Mapping[str, str]
     verdict: str
@@ -52,78 +52,94 @@ def report_job(
     changes: dict[str, Any],
     progress: Progress,
 ) -> tuple[Path, str]:
-    """Write the report of a fusion that was saved, into its own directory or another. Returns the page and its verdict.
+    """Write the report of a saved fusion.
 
-    The models it came from are aligned again, as they were, and measured.
+    The inputs of the fusion are aligned again with the same options, and measured.
 
     Args:
-        data: to measure on; None: what the fusion used, which it is aligned by in any case.
-        cache: where a fusion kept its maps.
-        changes: options that change no map, as the device.
+        output: the folder of the fused model.
+        data: labeled samples to measure on; None: the samples of the fusion. The alignment always uses the latter.
+        limit: the number of samples to measure on; None: `DEFAULT_LIMIT`.
+        folder: the folder to write to; None: `output`.
+        cache: the cache of the fusion, if it had one.
+        changes: options that do not change the alignment, such as the device.
+
+    Returns:
+        The path of the page, and the verdict.
 
     Raises:
-        TransfuseError: what is in `output` is no fusion, or what it came from is gone or has changed.
+        TransfuseError: `output` has no fusion, or an input of the fusion is missing or has changed.
     """
     record = read_record(output)
-    names = [_unchanged(each, record["directory"]) for each in record["models"]]
+    paths = [_unchanged_path(model, record["directory"]) for model in record["models"]]
     options: Options = make(Options, non_default_options(record) | changes)
     options.torch_device()
-    kind, *_ = check_checkpoints(names, options, check_fusible)
-    used = record["data"] and _there(record["data"], record["directory"])
-    shown = samples_to_measure(used if data is None else data, names[0], kind, limit or DEFAULT_LIMIT, options)
-    samples = None if used is None else task(kind).samples(load_samples(str(used), CALIBRATION))
-    matched = match(names, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
-    report = build_report(matched, load_model(output), record, output.resolve().name, shown, progress)
+    architecture, *_ = check_checkpoints(paths, options, check_fusible)
+    fusion_data = record["data"] and _resolve(record["data"], record["directory"])
+    test_data = fusion_data if data is None else data
+    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
+    samples = None if fusion_data is None else task(architecture).samples(load_samples(str(fusion_data), CALIBRATION))
+    matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
+    report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     target = output if folder is None else folder
     write_report(target, report.texts)
     return target / "report.html", report.verdict
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """What `transfuse.json` says of a fusion. Raises `CheckpointError` or `ConfigError`."""
+    """Return the record of a fusion.
+
+    Raises:
+        CheckpointError: `transfuse.json` is missing, cannot be read, or does not have the fields of a fusion.
+        ConfigError: the model was fine-tuned, not fused.
+    """
     folder = local_directory(output)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{output}: holds no {RECORD}, so it is no fusion; give what fuse wrote") from error
+        raise CheckpointError(
+            f"{output}: has no {RECORD}, so it is no fusion; give an output of transfuse fuse"
+        ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{output / RECORD}: cannot be read ({error}); fuse again") from error
     if isinstance(record, dict) and "finetuned" in record:
         raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
-    wanted = {"models": list, "options": dict, "versions": dict, "alignments": list}
-    if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in wanted.items()):
+    fields = {"models": list, "options": dict, "versions": dict, "alignments": list}
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in fields.items()):
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
-    usual = {"data": None, "calibration_samples": 0, "match_on": "weights", "merge": "mean", "directory": "."}
-    return usual | record
+    defaults = {"data": None, "calibration_samples": 0, "match_on": "weights", "merge": "mean", "directory": "."}
+    return defaults | record
 
 
-def _there(path: str, directory: str) -> str:
-    """A path that was given in `directory`, from here."""
-    there = Path(directory) / path
-    return path if Path(path).exists() or not there.exists() else str(there)
+def _resolve(path: str, directory: str) -> str:
+    """Return a path that the fusion used, which may be relative to the directory that the fusion ran in."""
+    absolute = Path(directory) / path
+    return path if Path(path).exists() or not absolute.exists() else str(absolute)
 
 
-def _unchanged(model: Mapping[str, Any], directory: str) -> str:
-    """The path of a model that a fusion came from. Raises `ConfigError` where it is not what it was."""
+def _unchanged_path(model: Mapping[str, Any], directory: str) -> str:
+    """Return the path of an input of the fusion. Raise `ConfigError` if it has changed or was in memory."""
     path = model.get("path")
     if not isinstance(path, str):
-        raise ConfigError("a model that was passed in memory cannot be looked at again; save it, and fuse from there")
-    path = _there(path, directory)
+        raise ConfigError("models: one was fused from memory and cannot be read again; save it and fuse its files")
+    path = _resolve(path, directory)
     if file_hashes(local_directory(path, "allow")) != model.get("sha256"):
-        raise ConfigError(f"{path}: is not what was fused, it has changed since; fuse again")
+        raise ConfigError(f"{path}: has changed since the fusion; fuse again")
     return path
 
 
-def samples_to_measure(data: str | None, anchor: str, kind: str, limit: int, options: Options) -> Samples | None:
-    """Samples with answers; None where there are none, or a model of this class gives none that can be measured.
+def samples_to_measure(
+    data: str | None, anchor: str, architecture: str, limit: int, options: Options
+) -> Samples | None:
+    """Return labeled samples, or None if there are no labels or models of this class cannot be measured.
 
     Raises:
-        DataError: their answers are not those of the anchor.
+        DataError: the labels are not classes of the anchor.
     """
     if data is None:
         return None
     try:
-        samples = task(kind).labeled(load_samples(data)).take(limit, options.seed)
+        samples = task(architecture).labeled(load_samples(data)).take(limit, options.seed)
     except (DataError, SpecError):
         return None
     return with_model_ids(read_config(local_directory(anchor, "allow")), samples)
@@ -136,27 +152,29 @@ def build_report(
     name: str,
     samples: Samples | None,
     progress: Progress,
-    ways: Sequence[Row] = (),
+    other_methods: Sequence[Row] = (),
 ) -> Report:
     """Return the report of a fusion.
 
     Args:
-        fused: the fused model; only needed with samples.
-        name: the name of its directory.
-        samples: what to measure on; None: nothing is measured.
-        ways: measurements of other methods for the same models.
+        fused: the fused model; only required with samples.
+        record: the content of `transfuse.json`.
+        name: the name of the output folder.
+        samples: the samples to measure on; None: nothing is measured.
+        other_methods: measurements of other methods for the same models.
     """
     from transfuse.report.measure import measure
 
-    found, anchor = None, matched.anchor
+    measured = None
+    anchor = matched.anchor
     try:
         check_measurable(anchor.config, type(anchor).__name__)
     except SpecError:
         samples = None
     if samples is not None and fused is not None:
         batches = list(labeled_batches(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
-        found = measure(matched, fused, batches, samples.source, progress)
-    return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, found, ways)
+        measured = measure(matched, fused, batches, samples.source, progress)
+    return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, measured, other_methods)
 
 
 def _report(
@@ -165,24 +183,26 @@ def _report(
     alignments: Sequence[Alignment],
     record: Mapping[str, Any],
     name: str,
-    found: Any,
-    ways: Sequence[Row],
+    measured: Any,
+    other_methods: Sequence[Row],
 ) -> Report:
+    """Write the texts of a report."""
     from transfuse.report.facts import Facts, matched_spaces
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
     title = f"{name}: {len(record['models'])} models fused"
-    seen = alignment_spec(spec, options.align, options.flow, options.groups)
-    facts = Facts(
-        title, verdict(found), reproducing_call(name, record), record, matched_spaces(seen, alignments), found
-    )
+    aligned_spec = alignment_spec(spec, options.align, options.flow, options.groups)
+    spaces = matched_spaces(aligned_spec, alignments)
+    facts = Facts(title, verdict(measured), reproducing_call(name, record), record, spaces, measured)
     document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    return Report({"report.html": page(facts, alignments, ways), "report.json": document + "\n"}, facts.verdict)
+    return Report(
+        {"report.html": page(facts, alignments, other_methods), "report.json": document + "\n"}, facts.verdict
+    )
 
 
 def write_report(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write the files of a report, each of them whole or not at all. Raises `OutputError`."""
+    """Write the files of a report, each complete or not at all. Raise `OutputError` if one cannot be written."""
     check_report(folder)
     make_folder(folder)
     for name, text in texts.items():

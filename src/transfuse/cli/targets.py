@@ -1,0 +1,172 @@
+"""Decide where commands write, and check that they may, before a model or a slow library is loaded."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfuse.base.folders import check_creatable
+from transfuse.checkpoint.output import Overwrite, check_target
+from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
+from transfuse.config.options import Job
+from transfuse.errors import ConfigError, OutputError
+
+PLOT_SUFFIXES = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """Name the folder of a fusion's intermediate results.
+
+    Attributes:
+        persistent: whether the folder stays after the output is written.
+    """
+
+    folder: Path
+    persistent: bool
+
+
+def work_dir(job: Job, resume: bool) -> WorkDir:
+    """Return the cache of the job, or else a folder beside the output, from which an interrupted run continues.
+
+    Results are identified by the contents of the inputs, so results of another run are never used by mistake.
+
+    Args:
+        resume: whether the folder must have results of an interrupted run.
+
+    Raises:
+        ConfigError: `resume` is set without an interrupted run or with a cache, or the cache is inside the output.
+        OutputError: the folder cannot be written, or another program made it.
+    """
+    target = Path(job.output or "").expanduser()
+    if job.cache is not None:
+        cache = Path(job.cache).expanduser()
+        if resume:
+            raise ConfigError("--resume: --cache already reuses all results of interrupted runs; leave --resume out")
+        if not job.cache.strip() or cache.resolve().is_relative_to(target.resolve()):
+            raise ConfigError(f"cache: {job.cache!r} is not a folder outside the output; choose another folder")
+        check_folder(cache)
+        return WorkDir(cache, persistent=True)
+    folder = target.with_name(f"{target.name}.work")
+    made_by_fuse = (folder / MARKER).is_file()
+    if resume and not made_by_fuse:
+        raise ConfigError(f"--resume: there is no interrupted run in {folder}; leave --resume out")
+    if not made_by_fuse and (folder.is_symlink() or folder.exists()):
+        raise OutputError(
+            f"{folder}: exists, but fuse needs this name for intermediate results; move it, or give another folder"
+            " with --cache DIR"
+        )
+    return WorkDir(folder, persistent=False)
+
+
+@dataclass(frozen=True)
+class TrainingTarget:
+    """Name the output of fine-tuning and the folder of its training state.
+
+    Attributes:
+        checkpoints: the folder of the training state, which is removed after the output is written.
+        resume: the checkpoint to resume from, or None.
+    """
+
+    output: Path
+    overwrite: Overwrite
+    checkpoints: Path
+    resume: str | None
+
+
+def training_target(models: Sequence[str], output: str | None, resume: bool, replace: bool) -> TrainingTarget:
+    """Return where a run of `transfuse finetune` writes.
+
+    Args:
+        models: the model and its teachers, which must not be overwritten.
+        replace: whether to replace an output that exists.
+
+    Raises:
+        ConfigError: the output is missing, a name is invalid, or there is no state to resume from.
+        OutputError: the output cannot be written, or the folder of the state has files of something else.
+    """
+    if not output:
+        raise ConfigError("no output given; say where to write with -o OUT")
+    for name in (output, *models):
+        check_name(name)
+    overwrite: Overwrite = "replace" if replace else "refuse"
+    target = check_target(Path(output), overwrite, [Path(model) for model in models])
+    state = target.with_name(f"{target.name}.checkpoints")
+    steps = _saved_steps(state)
+    if resume and not steps:
+        raise ConfigError(f"--resume: there is no state of an interrupted run in {state}; leave --resume out")
+    if not resume and steps:
+        raise interrupted_run(state)
+    return TrainingTarget(Path(output), overwrite, state, str(state / f"checkpoint-{steps[-1]}") if resume else None)
+
+
+def interrupted_run(state: Path) -> OutputError:
+    """Return the error for a new run where an interrupted one has left its state."""
+    return OutputError(f"{state}: holds the state of an interrupted run; continue it with --resume, or remove it")
+
+
+def _saved_steps(state: Path) -> list[int]:
+    """Return the steps that the training state was saved at. Raise `OutputError` for anything else in its place."""
+    if state.is_symlink() or (state.exists() and not state.is_dir()):
+        raise OutputError(
+            f"{state}: exists, but finetune needs this name for a folder of training state; move it, or choose another"
+            " output"
+        )
+    other_files = [path.name for path in sorted(state.glob("*")) if not RUN_STATE.fullmatch(path.name)]
+    if other_files:
+        raise OutputError(
+            f"{state}: holds {other_files[0]}, which finetune did not write; move it, or choose another output"
+        )
+    numbers = [path.name.removeprefix("checkpoint-") for path in state.glob("checkpoint-*")]
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def check_plot(target: Path) -> None:
+    """Raise `OutputError` unless a plot can be written to `target`."""
+    if target.suffix.lower() not in PLOT_SUFFIXES:
+        raise OutputError(f"{target}: plots are {' or '.join(PLOT_SUFFIXES)} files; change the file extension")
+    if target.is_dir():
+        raise OutputError(f"{target}: is a directory; choose another name")
+    try:
+        check_creatable(target, parents=False)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
+
+
+def check_folder(target: Path) -> None:
+    """Raise `OutputError` unless files can be written to the folder `target`, which may not exist yet."""
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target}: a file is in the way; choose another folder")
+    try:
+        check_creatable(target / "file")
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def check_report(folder: Path) -> None:
+    """Raise `OutputError` unless a report can be written to a folder without replacing a file of something else."""
+    check_folder(folder)
+    for name in (REPORT_PAGE, REPORT_JSON):
+        file = folder / name
+        if os.path.lexists(file) and not is_own_file(file):
+            raise OutputError(
+                f"{file}: was not written by transfuse and is not replaced; move it, or choose another folder with -o"
+            )
+
+
+def check_demo(folder: Path) -> None:
+    """Raise `OutputError` unless `folder` is absent, empty or made by the demo, and the report can be written."""
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DEMO_MARKER).is_file():
+        raise OutputError(f"{folder}: is not empty and was not made by the demo; choose another folder with -o")
+    check_report(folder)
+    for name in ("digits", "parent-1", "parent-2"):
+        if os.path.lexists(folder / name) and not (folder / name).is_dir():
+            raise OutputError(f"{folder / name}: a file is in the way; move it, or choose another folder with -o")
+    check_target(folder / "fused", "replace")
+
+
+def check_name(name: str) -> None:
+    """Raise `ConfigError` unless a path or Hub name is valid UTF-8, as the record and the model card are."""
+    if "\0" in name or name != name.encode(errors="replace").decode():
+        raise ConfigError(f"{name}: is not a name in UTF-8; rename it, or link to it")
