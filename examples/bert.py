@@ -1,9 +1,9 @@
-"""Two BERTs that tell which package of the standard library a docstring comes from, fused into one.
+"""Fuse two BERTs that classify docstrings by their package of the standard library.
 
     python examples/bert.py
 
-A minute on one core. Both share one WordPiece vocabulary, trained here on the same docstrings. Expect the plain
-average far below its parents and the fusion close to them.
+This takes a minute on one core. Both models share one WordPiece vocabulary, which is trained here on the same
+docstrings. The plain average should be far below its parents and the fusion close to them.
 
     transfuse fuse out/bert/parent-1 out/bert/parent-2 -o out/bert/again --data out/bert/docstrings
     transfuse eval out/bert/again out/bert/parent-1 out/bert/parent-2 --data out/bert/docstrings
@@ -24,10 +24,15 @@ data = docstrings()
 data.save_to_disk(OUT / "docstrings")
 tokenizer = pieces(data["train"]["text"], size=2000, length=48)
 config = BertConfig(
-    vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-    max_position_embeddings=48, id2label=dict(enumerate(PACKAGES)),
+    vocab_size=len(tokenizer),
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=128,
+    max_position_embeddings=48,
+    id2label=dict(enumerate(PACKAGES)),
     label2id={name: index for index, name in enumerate(PACKAGES)},
-)  # fmt: skip
+)
 parents = []
 for seed in (1, 2):
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What the examples share: real data that is installed already, parents, and the table that they end with."""
+"""Hold what the examples share: data that is already installed, training of parents, and the final table."""
 
 import ast
 import pydoc_data.topics
@@ -22,80 +22,96 @@ from transfuse.data.samples import load_samples
 from transfuse.data.tasks import model_preparer, task, with_model_ids
 from transfuse.evaluation.evaluate import ensemble, evaluate
 
-__all__ = ["DIGITS", "PACKAGES", "digits", "docstrings", "pair_bytes", "pieces", "processor", "show", "topics",
-           "trained"]  # fmt: skip
+__all__ = [
+    "DIGITS",
+    "PACKAGES",
+    "digits",
+    "docstrings",
+    "pair_bytes",
+    "pieces",
+    "processor",
+    "show",
+    "topics",
+    "trained",
+]
 
 DIGITS: dict[str, Any] = {
-    "image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0, "id2label": dict(enumerate(NAMES)),
+    "image_size": 8,
+    "patch_size": 2,
+    "num_channels": 1,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "id2label": dict(enumerate(NAMES)),
     "label2id": {name: index for index, name in enumerate(NAMES)},
-}  # fmt: skip
+}
 disable_progress_bars()
 PACKAGES = ("asyncio", "email", "logging", "multiprocessing", "unittest", "xml")
 FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f"}
-WORDS = 40  # of a passage, at least
+MIN_WORDS = 40  # of a passage
 
 
 def trained(
     model: PreTrainedModel, data: DatasetDict, processor: Any, folder: Path, seed: int, **schedule: Any
 ) -> Path:
-    """`model` trained on the training split and saved with its processor."""
+    """Train `model` on the training split, save it with its processor, and return the folder."""
     with quiet_libraries():
-        tuned = transfuse.finetune(model, data, processor=processor, seed=seed, **schedule)
-        return tuned.save(folder, "replace")
+        finetuned = transfuse.finetune(model, data, processor=processor, seed=seed, **schedule)
+        return finetuned.save(folder, "replace")
 
 
 def show(models: Mapping[str, Path | Sequence[Path]], data: DatasetDict) -> None:
-    """Print how good each model is on the test split; several models together are an ensemble."""
-    found = {}
-    for name, given in models.items():
-        paths = [given] if isinstance(given, Path) else given
+    """Print the metrics of each model on the test split. Several paths are evaluated as an ensemble."""
+    results = {}
+    for name, path_or_paths in models.items():
+        paths = [path_or_paths] if isinstance(path_or_paths, Path) else path_or_paths
         loaded = [load_model(path) for path in paths]
-        does = task(type(loaded[0]).__name__)
-        samples = with_model_ids(loaded[0].config, does.labeled(load_samples(data)))
+        model_task = task(type(loaded[0]).__name__)
+        samples = with_model_ids(loaded[0].config, model_task.labeled(load_samples(data)))
         batches = list(samples.batches(model_preparer(paths[0], loaded[0]), 100))
-        found[name] = evaluate(loaded[0], batches) if len(loaded) == 1 else ensemble(loaded, batches)
-    measures = [name for name in FORMATS if name in does.measures]
+        results[name] = evaluate(loaded[0], batches) if len(loaded) == 1 else ensemble(loaded, batches)
+    measures = [name for name in FORMATS if name in model_task.measures]
     table = Table("model", *measures)
-    for name, metrics in found.items():
+    for name, metrics in results.items():
         table.add_row(name, *(format(getattr(metrics, measure), FORMATS[measure]) for measure in measures))
     Console().print(table)
 
 
 def topics() -> DatasetDict:
-    """Python's own reference (`help("while")`) as passages of some fifty words, a tenth of them to test on."""
+    """Return Python's reference (`help("while")`) as passages of about fifty words; a fifth of them for testing."""
     paragraphs = (" ".join(part.split()) for text in pydoc_data.topics.topics.values() for part in text.split("\n\n"))
     passages = [""]
-    for paragraph in dict.fromkeys(paragraphs):  # some stand under several headings
+    for paragraph in dict.fromkeys(paragraphs):  # some paragraphs appear under several headings
         passages[-1] = f"{passages[-1]} {paragraph}".strip()
-        if len(passages[-1].split()) >= WORDS:
+        if len(passages[-1].split()) >= MIN_WORDS:
             passages.append("")
     return _split({"text": passages[:-1]}, Features({"text": Value("string")}))
 
 
 def docstrings() -> DatasetDict:
-    """Docstrings of six packages of the standard library, labelled with the package; a fifth of them to test on."""
+    """Return docstrings of six packages of the standard library, labeled by package; a fifth of them for testing."""
     labels = {text: index for index, package in enumerate(PACKAGES) for text in _documentation(package)}
     columns = {"text": list(labels), "label": list(labels.values())}
     return _split(columns, Features({"text": Value("string"), "label": ClassLabel(names=list(PACKAGES))}))
 
 
 def pieces(texts: Sequence[str], size: int, length: int) -> BertTokenizerFast:
-    """BERT's kind of tokenizer, its vocabulary of `size` words made for these texts."""
-    words = BertWordPieceTokenizer()
-    words.train_from_iterator(texts, vocab_size=size, show_progress=False)
-    return BertTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=length)
+    """Train a WordPiece tokenizer, as BERT's, with `size` tokens and at most `length` tokens per text."""
+    wordpiece = BertWordPieceTokenizer()
+    wordpiece.train_from_iterator(texts, vocab_size=size, show_progress=False)
+    return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=length)
 
 
 def pair_bytes(texts: Sequence[str], size: int, length: int) -> PreTrainedTokenizerFast:
-    """Llama's kind: byte pairs, made for these texts."""
-    words, end = ByteLevelBPETokenizer(), "<|endoftext|>"
-    words.train_from_iterator(texts, vocab_size=size, special_tokens=[end], show_progress=False)
+    """Train a tokenizer of byte pairs, as Llama's, with `size` tokens and at most `length` tokens per text."""
+    end = "<|endoftext|>"
+    pairs = ByteLevelBPETokenizer()
+    pairs.train_from_iterator(texts, vocab_size=size, special_tokens=[end], show_progress=False)
     special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), end)
-    return PreTrainedTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=length, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=pairs._tokenizer, model_max_length=length, **special)
 
 
 def _documentation(package: str) -> Iterator[str]:
+    """Yield the docstrings of a package, in one line each."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for file in sorted(Path(sysconfig.get_path("stdlib"), package).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -105,6 +121,8 @@ def _documentation(package: str) -> Iterator[str]:
 
 
 def _split(columns: dict[str, list[Any]], features: Features) -> DatasetDict:
+    """Shuffle texts with seed 0 and keep a fifth for testing."""
     order = np.random.default_rng(0).permutation(len(columns["text"])).tolist()
-    whole, edge = Dataset.from_dict(columns, features), len(order) // 5
-    return DatasetDict(train=whole.select(order[edge:]), test=whole.select(order[:edge]))
+    dataset = Dataset.from_dict(columns, features)
+    test_size = len(order) // 5
+    return DatasetDict(train=dataset.select(order[test_size:]), test=dataset.select(order[:test_size]))

@@ -1,10 +1,10 @@
-"""An architecture of one's own: two residual networks on pixels, fused by the symmetries that their declaration states.
+"""Fuse two models of your own architecture, a residual network on pixels, by the symmetries in its declaration.
 
     python examples/extension.py
 
-A quarter of a minute on one core. Model and declaration are in residual_mlp.py, ten lines each, explained line by
-line in docs/adding-a-family.md. `check_declaration` proves the declaration on a model: it moves every declared
-symmetry at random and says how far the logits went. Expect rounding there, and the usual order in the table.
+This takes a quarter of a minute on one core. The model and its declaration are in residual_mlp.py, ten lines each;
+docs/adding-a-family.md explains them line by line. `check_declaration` applies every declared symmetry at random and
+returns how far the logits moved, which should be rounding error. The fusion should be close to its parents.
 
     transfuse fuse out/extension/parent-1 out/extension/parent-2 -o out/extension/again --data out/extension/digits \
         --spec examples/residual_mlp.py
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from common import DIGITS, digits, processor, show, trained
-from residual_mlp import ResidualConfig, ResidualForImageClassification  # which registers its declaration
+from residual_mlp import ResidualConfig, ResidualForImageClassification  # registers its declaration
 
 import transfuse
 
@@ -29,7 +29,7 @@ for seed in (1, 2):
     torch.manual_seed(seed)
     model = ResidualForImageClassification(ResidualConfig(**NAMES))
     parents.append(trained(model, data, processor(), OUT / f"parent-{seed}", seed, **SCHEDULE))
-print(f"The declaration is true of the model: logits moved by {transfuse.check_declaration(model):.0e}.")
+print(f"The declaration is correct: logits changed by {transfuse.check_declaration(model):.0e}.")
 
 average = transfuse.fuse(parents, align="none").save(OUT / "average", "replace")
 fused = transfuse.fuse(parents, data).save(OUT / "fused", "replace")

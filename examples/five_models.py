@@ -1,10 +1,10 @@
-"""Five ViTs from five seeds as one model, at the cost of one.
+"""Fuse five ViTs from five seeds into one model.
 
     python examples/five_models.py
 
-Three quarters of a minute on one core. The five are aligned to each other, in a common basis, rather than each to the
-first. Expect the plain average at chance, and the fusion about as good as the average parent and as a fusion of two of
-them: more models do not make it better here. The ensemble is better than any parent, and asks all five every time.
+This takes three quarters of a minute on one core. The models are aligned to each other in a common basis instead of
+each to the first. The plain average should be at chance, and the fusion about as good as the average parent and as a
+fusion of two parents: more models do not improve it here. The ensemble is better than any parent, but it runs all five.
 
     transfuse fuse out/five/parent-1 out/five/parent-2 out/five/parent-3 out/five/parent-4 out/five/parent-5 \
         -o out/five/again --data out/five/digits

@@ -1,10 +1,10 @@
-"""Two small Llamas that have read nothing but Python's own reference, fused into one.
+"""Fuse two small Llamas that were trained on Python's reference manual.
 
     python examples/llama.py
 
-A minute on one core. Both share one vocabulary of byte pairs, trained here on the same text. Expect perplexities of
-some twenty-five for parents and fusion, twice that for the plain average, and grammar rather than sense in what the
-fused model writes: so write its parents.
+This takes a minute on one core. Both models share one vocabulary of byte pairs, which is trained here on the same text.
+Perplexities should be about 25 for the parents and the fusion, and twice that for the plain average. The fused model
+writes text with more grammar than sense, as its parents do.
 
     transfuse fuse out/llama/parent-1 out/llama/parent-2 -o out/llama/again --data out/llama/topics --samples 200
     transfuse eval out/llama/again out/llama/parent-1 out/llama/parent-2 --data out/llama/topics
@@ -26,9 +26,17 @@ data = topics()
 data.save_to_disk(OUT / "topics")
 tokenizer = pair_bytes(data["train"]["text"], size=512, length=64)
 config = LlamaConfig(
-    vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    intermediate_size=128, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, pad_token_id=0,
-)  # fmt: skip
+    vocab_size=len(tokenizer),
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=128,
+    max_position_embeddings=64,
+    bos_token_id=0,
+    eos_token_id=0,
+    pad_token_id=0,
+)
 parents = []
 for seed in (1, 2):
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A merge method of your own: spherical interpolation, tensor by tensor, of two aligned models."""
+"""Register a merge method of your own: spherical interpolation of two aligned models, tensor by tensor."""
 
 import torch
 
@@ -7,7 +7,7 @@ from transfuse import MergeRequest, merge_method
 
 @merge_method("slerp")
 def slerp(request: MergeRequest) -> dict[str, torch.Tensor]:
-    """Move along the arc between the anchor's tensor and the other model's, instead of along the line."""
+    """Interpolate on the arc between the tensors of the two models instead of on the line."""
     anchor, other = request.parents
     share = request.weights[1]
     fused = {}

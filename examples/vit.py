@@ -1,9 +1,9 @@
-"""Two ViTs from different seeds, fused into one: handwritten digits.
+"""Fuse two ViTs that were trained on handwritten digits from different seeds.
 
     python examples/vit.py
 
-Half a minute on one core. Expect the plain average far below its parents and the fusion, one model, about as good as
-they are. What is left in out/vit serves the command line too:
+This takes half a minute on one core. The plain average should be far below its parents, and the fusion about as good as
+they are. The files in out/vit can be used on the command line too:
 
     transfuse fuse out/vit/parent-1 out/vit/parent-2 -o out/vit/again --data out/vit/digits
     transfuse eval out/vit/again out/vit/parent-1 out/vit/parent-2 --data out/vit/digits

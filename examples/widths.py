@@ -1,12 +1,12 @@
-"""A wide ViT fused into a narrow one, by transport maps and fitted layers; then a short training by both.
+"""Fuse a wide ViT into a narrow one by transport maps and fitted layers, and train the result with both as teachers.
 
     python examples/widths.py
 
-Half a minute on one core. Exact symmetries need equal shapes, and so does a plain average; transport maps do not.
-Expect their mean alone to be near chance, and `merge="least-squares"`, which fits every layer to what both parents
-compute, to bring nearly all of it back, though unsure (the loss). How much of that the maps did, the control says:
-the uniform plan knows nothing of the units. A few epochs with the parents as teachers make the fusion sure again; the
-narrow parent, taught the same way, is the row to hold that against.
+This takes half a minute on one core. Exact symmetries and plain averages require equal shapes; transport maps do not.
+The mean of the mapped models should be near chance. `merge="least-squares"`, which fits every layer to the outputs of
+both parents' layers, recovers nearly all of the accuracy, but with low confidence, which the loss shows. The control
+with the uniform plan, which ignores the units, shows the contribution of the maps. A few epochs with the parents as
+teachers restore the confidence; compare them with the narrow parent after the same training.
 
     transfuse fuse out/widths/narrow out/widths/wide -o out/widths/again --align flow --merge least-squares \
         --data out/widths/digits
@@ -25,7 +25,7 @@ import transfuse
 OUT = Path("out/widths")
 WIDTHS = {"narrow": 32, "wide": 64}
 SCHEDULE = {"epochs": 30, "learning_rate": 3e-3, "label_smoothing": 0.1}
-LESSON = {"epochs": 4, "learning_rate": 1e-3}
+TRAINING = {"epochs": 4, "learning_rate": 1e-3}
 
 data = digits()
 data.save_to_disk(OUT / "digits")
@@ -42,13 +42,19 @@ flow = {"align": "flow", "merge": "least-squares"}
 mean = transfuse.fuse(parents, data, align="flow", merge="mean").save(OUT / "mean", "replace")
 fused = transfuse.fuse(parents, data, **flow).save(OUT / "fused", "replace")
 uniform = transfuse.fuse(parents, data, plan="uniform", **flow).save(OUT / "uniform", "replace")
-taught = transfuse.finetune(fused, data, teachers=parents, **LESSON).save(OUT / "taught", "replace")
-alone = transfuse.finetune(narrow, data, teachers=parents, **LESSON).save(OUT / "narrow-taught", "replace")
+taught = transfuse.finetune(fused, data, teachers=parents, **TRAINING).save(OUT / "taught", "replace")
+alone = transfuse.finetune(narrow, data, teachers=parents, **TRAINING).save(OUT / "narrow-taught", "replace")
 
 show(
     {
-        "narrow": narrow, "wide": wide, "flow": mean, "fusion": fused, "fusion, uniform plan (control)": uniform,
-        "fusion, taught": taught, "narrow, taught (control)": alone, "ensemble": parents,
+        "narrow": narrow,
+        "wide": wide,
+        "flow": mean,
+        "fusion": fused,
+        "fusion, uniform plan (control)": uniform,
+        "fusion, taught": taught,
+        "narrow, taught (control)": alone,
+        "ensemble": parents,
     },
     data,
-)  # fmt: skip
+)

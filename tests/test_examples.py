@@ -47,7 +47,7 @@ def test_an_extension(tmp_path: Path) -> None:
     """The quick one; its command, given in its docstring, does the same."""
     out, table = ran("extension", tmp_path)
     assert table.keys() == {*BOTH, "plain average", "fusion", "ensemble"}
-    assert float(re.findall(r"moved by (\S+)\.\n", out)[0]) < 1e-9
+    assert float(re.findall(r"changed by (\S+)\.\n", out)[0]) < 1e-9
     assert gap_closed(table) > 0.9
     assert table["fusion"][0] > table["plain average"][0] + 3
     assert (tmp_path / "out" / "extension" / "fused" / "transfuse.json").is_file()

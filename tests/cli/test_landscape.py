@@ -78,7 +78,7 @@ def test_the_picture(name: str, metric: str, world: World, run: Run) -> None:
 
 def test_models_that_span_no_plane(world: World, run: Run) -> None:
     run("fuse", world.a, world.b, "-o", world.here / "mean", "-q")
-    words = ["mean", "lies on the line", "transfuse path"]
+    words = ["mean", "is on the line", "transfuse path"]
     one_line(run("landscape", world.a, world.b, world.here / "mean", "--data", world.images), words)
     one_line(run("landscape", world.a, world.b, world.a, "--data", world.images), ["three models that differ"])
 

@@ -13,9 +13,18 @@ from transfuse.config.options import Job
 
 RUN = ("batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")
 PATH_OPTIONS = (
-    "align", "match_on", "samples", "groups", "teacher_weighting", "objective", "steps", "learning_rate", "augment",
-    *RUN, "flow",
-)  # fmt: skip
+    "align",
+    "match_on",
+    "samples",
+    "groups",
+    "teacher_weighting",
+    "objective",
+    "steps",
+    "learning_rate",
+    "augment",
+    *RUN,
+    "flow",
+)
 EVAL_EXAMPLES = """
 transfuse eval OUT A B --data test.parquet    OUT compared with A and with B, with intervals and tests
 """

@@ -14,8 +14,16 @@ from transfuse.finetuning.schedule import Schedule
 
 EVERYDAY = ("epochs", "learning_rate", "batch_size", "distill", "teacher_weighting", "samples", "precision", "device")
 OTHERS = (
-    "decay", "warmup", "weight_decay", "label_smoothing", "augment", "temperature", "seed", "allow_pickle", "spec",
-)  # fmt: skip
+    "decay",
+    "warmup",
+    "weight_decay",
+    "label_smoothing",
+    "augment",
+    "temperature",
+    "seed",
+    "allow_pickle",
+    "spec",
+)
 EXAMPLES = """
 transfuse finetune OUT --data D -o TUNED                                          on labels
 transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED      on teachers, without labels

@@ -27,9 +27,23 @@ EVERYDAY = (
     "overwrite",
 )
 OTHERS = (
-    "match_on", "groups", "basis", "vocab", "objective", "steps", "learning_rate", "augment", "dtype", "cache",
-    "batch_size", "seed", "max_device_memory", "allow_pickle", "spec", "flow",
-)  # fmt: skip
+    "match_on",
+    "groups",
+    "basis",
+    "vocab",
+    "objective",
+    "steps",
+    "learning_rate",
+    "augment",
+    "dtype",
+    "cache",
+    "batch_size",
+    "seed",
+    "max_device_memory",
+    "allow_pickle",
+    "spec",
+    "flow",
+)
 FUSE_EXAMPLES = """
 transfuse fuse A B -o OUT --data texts.jsonl          two models, fitted on unlabeled texts
 transfuse fuse A B -o OUT                             by their weights only

@@ -206,7 +206,7 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
     height = sqrt(max(0.0, bb - ab * ab / aa))
     if height < MIN_RELATIVE_HEIGHT * sqrt(bb):
         raise ConfigError(
-            f"{names[2]}: lies on the line through {names[0]} and {names[1]}, as a mean of the two does, so the three"
+            f"{names[2]}: is on the line through {names[0]} and {names[1]}, as a mean of the two does, so the three"
             " models span no plane; give another third model, or show the line with `transfuse path`"
         )
     return Plane(sqrt(aa), ab / sqrt(aa), height)

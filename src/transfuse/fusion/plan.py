@@ -90,7 +90,7 @@ class Estimate:
 
     @cached_property
     def matched_spaces(self) -> list[Space]:
-        """Return the spaces for which maps are found."""
+        """Return the spaces that are matched."""
         return [] if self.options.align == "none" else list(self.spec.spaces().values())
 
     @property

@@ -46,7 +46,7 @@ class StreamedModel:
     workspace: TemporaryDirectory[str] | None = None
 
     def load(self) -> PreTrainedModel:
-        """Return the whole model in memory."""
+        """Return the model with all tensors in memory."""
         return stored_as(self.dtype, with_tensors(load_model(self.folder), self.tensors))
 
     def write(self, folder: Path) -> None:
