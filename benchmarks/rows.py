@@ -89,7 +89,13 @@ def trust(name: str, words: bool = False) -> str:
         rows.append([row, *shown, spread(losses[-1])])
     what = "perplexity" if words else "accuracy (%)"
     table = markdown([f"test {what}, {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
-    return table.replace("centred", "centered")  # as the records spell it
+    return current_terms(table)
+
+
+def current_terms(table: str) -> str:
+    """Spell the names of a record as the options are called today."""
+    table = table.replace("centred", "centered").replace("trust even", "uniform weighting")
+    return table.replace("trust confidence", "weighted by confidence").replace("trust labels", "weighted by labels")
 
 
 def likeness() -> str:

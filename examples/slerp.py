@@ -2,12 +2,14 @@
 
 import torch
 
-from transfuse import MergeRequest, merge_method
+from transfuse import MergeRequest, TransfuseError, merge_method
 
 
 @merge_method("slerp")
 def slerp(request: MergeRequest) -> dict[str, torch.Tensor]:
     """Interpolate on the arc between the tensors of the two models instead of on the line."""
+    if len(request.parents) != 2:
+        raise TransfuseError("merge slerp takes two models; give two, or choose --merge mean")
     anchor, other = request.parents
     share = request.weights[1]
     fused = {}

@@ -1,4 +1,4 @@
-"""Fuse independently trained Transformers into one, by optimal transport."""
+"""Fuse independently trained Transformers into one ordinary checkpoint, by matching their units."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,14 +8,24 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
     from transfuse.config.options import Options
-    from transfuse.errors import TransfuseError
+    from transfuse.data.samples import Samples, load_samples
+    from transfuse.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        OutputError,
+        SpecError,
+        TransfuseError,
+    )
     from transfuse.evaluation.comparison import Evaluation
     from transfuse.evaluation.models import evaluate_models as evaluate
     from transfuse.finetuning.finetune import Finetuned, finetune
+    from transfuse.finetuning.schedule import Schedule
     from transfuse.fusion.fuse import Fusion, fuse, merge
     from transfuse.fusion.match import Matched, match
     from transfuse.merging.methods import MergeRequest, merge_method
     from transfuse.network.builder import Builder
+    from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
     from transfuse.network.space import Group
     from transfuse.verification.declaration import check_declaration
@@ -24,6 +34,9 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "AlignContext": "alignment.interface:AlignContext",
     "Alignment": "alignment.interface:Alignment",
     "Builder": "network.builder:Builder",
+    "CheckpointError": "errors:CheckpointError",
+    "ConfigError": "errors:ConfigError",
+    "DataError": "errors:DataError",
     "Evaluation": "evaluation.comparison:Evaluation",
     "Finetuned": "finetuning.finetune:Finetuned",
     "FlowOptions": "config.flow_options:FlowOptions",
@@ -31,22 +44,32 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Group": "network.space:Group",
     "Matched": "fusion.match:Matched",
     "MergeRequest": "merging.methods:MergeRequest",
+    "Network": "network.model:Network",
     "Options": "config.options:Options",
+    "OutputError": "errors:OutputError",
+    "Samples": "data.samples:Samples",
+    "Schedule": "finetuning.schedule:Schedule",
+    "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",
     "check_declaration": "verification.declaration:check_declaration",
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
     "fuse": "fusion.fuse:fuse",
+    "load_samples": "data.samples:load_samples",
     "match": "fusion.match:match",
     "merge": "fusion.fuse:merge",
     "merge_method": "merging.methods:merge_method",
     "register": "network.registry:register",
+    "with_tensors": "network.model:with_tensors",
 }
 __all__ = [
     "AlignContext",
     "Alignment",
     "Builder",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
     "Evaluation",
     "Finetuned",
     "FlowOptions",
@@ -54,22 +77,31 @@ __all__ = [
     "Group",
     "Matched",
     "MergeRequest",
+    "Network",
     "Options",
+    "OutputError",
+    "Samples",
+    "Schedule",
+    "SpecError",
     "TransfuseError",
     "alignment_method",
     "check_declaration",
     "evaluate",
     "finetune",
     "fuse",
+    "load_samples",
     "match",
     "merge",
     "merge_method",
     "register",
+    "with_tensors",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `transfuse --help` does not wait for torch."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("transfuse")
     if name in PUBLIC:
         module, _, attribute = PUBLIC[name].partition(":")
         return getattr(import_module(f"transfuse.{module}"), attribute)

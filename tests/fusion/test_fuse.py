@@ -86,7 +86,7 @@ def test_the_record_says_what_happened(tmp_path):
         ({"weights": [0, 0]}, ConfigError, "sum"),
         ({"align": "magic"}, ConfigError, "align: 'magic' is not one of none, flow, exact"),
         ({"allign": "flow"}, ConfigError, "did you mean 'align'"),
-        ({"evidence": "activations"}, ConfigError, "needs data"),
+        ({"match_on": "activations"}, ConfigError, "needs samples"),
         ({"device": "warp"}, ConfigError, "device: 'warp'"),
     ],
 )

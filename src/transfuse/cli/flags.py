@@ -30,7 +30,10 @@ Resume = Annotated[bool, Option("--resume", help="Continue an interrupted run wi
 
 
 def takes_options(
-    *groups: tuple[type[BaseModel], Sequence[str]], everyday: Sequence[str] = (), helps: Mapping[str, str] | None = None
+    *groups: tuple[type[BaseModel], Sequence[str]],
+    everyday: Sequence[str] = (),
+    helps: Mapping[str, str] = {},
+    metavars: Mapping[str, str] = {},
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command a flag for each named option. The command receives their values as `flags`.
 
@@ -38,10 +41,11 @@ def takes_options(
         groups: classes of options, each with the names of its options; `flow` stands for all options of the flow.
         everyday: the options that `--help` shows; only `--help-all` shows the others. Empty: `--help` shows all.
         helps: help texts that replace the description of an option, by name.
+        metavars: values that the command takes, where it takes fewer than the option has.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        flags = [_flag(*field, everyday, helps or {}) for model, names in groups for field in _fields(model, names)]
+        flags = [_flag(*field, everyday, helps, metavars) for model, names in groups for field in _fields(model, names)]
         own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "flags"]
         first = [parameter for parameter in own if parameter.name not in LAST]
         last = [parameter for parameter in own if parameter.name in LAST]
@@ -88,7 +92,9 @@ def _fields(model: type[BaseModel], names: Sequence[str]) -> Iterator[tuple[str,
             yield name, field
 
 
-def _flag(name: str, field: FieldInfo, everyday: Sequence[str], helps: Mapping[str, str]) -> Parameter:
+def _flag(
+    name: str, field: FieldInfo, everyday: Sequence[str], helps: Mapping[str, str], metavars: Mapping[str, str]
+) -> Parameter:
     """Return the parameter of a command that sets an option."""
     extra: Any = field.json_schema_extra or {}
     is_switch = field.annotation is bool
@@ -98,7 +104,7 @@ def _flag(name: str, field: FieldInfo, everyday: Sequence[str], helps: Mapping[s
         description += f" Default: {field.default}."
     option = Option(
         *[_spelling(name), *([SHORT[name]] if name in SHORT else [])],
-        metavar=None if is_switch else extra.get("metavar") or "|".join(values),
+        metavar=None if is_switch else metavars.get(name) or extra.get("metavar") or "|".join(values),
         help=description,
         rich_help_panel=extra.get("panel") if everyday and name not in everyday else None,
     )

@@ -56,7 +56,11 @@ transfuse plan A B --max-memory 8GB    whether 8 GB suffice
 """
 
 
-@takes_options((Job, [*EVERYDAY, *OTHERS]), everyday=EVERYDAY)
+@takes_options(
+    (Job, [*EVERYDAY, *OTHERS]),
+    everyday=EVERYDAY,
+    helps={"max_memory": "Memory limit of the process, such as 8GB. Larger models are streamed, if possible."},
+)
 def fuse(
     context: typer.Context,
     flags: FlagValues,

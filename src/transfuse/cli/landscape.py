@@ -29,6 +29,7 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
         " Default: exact.",
         "match_on": "Match units on --data's training split, on weights, or both. Default: weights.",
     },
+    metavars={"align": "exact|none", "match_on": "activations|weights|both"},
 )
 def landscape(
     context: typer.Context,

@@ -14,7 +14,7 @@ from transfuse.cli.output import console
 from transfuse.config.options import Job
 
 REPORT_EXAMPLES = """
-transfuse report OUT                       OUT/report.html, measured on the samples it was fused with
+transfuse report OUT                       OUT/report.html, measured on the test split of the fusion's data
 transfuse report OUT --data test.parquet   measured on other samples
 """
 DEMO_EXAMPLES = """

@@ -1,11 +1,15 @@
 """Turn flags and configuration files into checked options, before a model or a slow library is loaded."""
 
 import os
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_name
+from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.options import Job, MemoryLimits, Options
 from transfuse.config.renamed import with_current_names
@@ -28,7 +32,9 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     flag_values, flag_labels = named_values(flags)
     if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
         flag_values["flow"] = file_values["flow"] | flag_values["flow"]
-    job = make(Job, file_values | flag_values, file_labels | flag_labels)
+    values = file_values | flag_values
+    _import_methods(values)
+    job = make(Job, values, file_labels | flag_labels)
     if len(job.models) < 2:
         raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
     if not job.output:
@@ -54,7 +60,17 @@ def overwrite_policy(job: Job) -> Overwrite:
 
 def options(flags: FlagValues) -> Options:
     """Return the options that flags set. Raise `ConfigError` if one is invalid."""
-    return make(Options, *named_values(flags))
+    values, labels = named_values(flags)
+    _import_methods(values)
+    return make(Options, values, labels)
+
+
+def _import_methods(values: Mapping[str, Any]) -> None:
+    """Import the modules that register methods if a name is unknown, since they are slow to import."""
+    known = (None, "auto", *ALIGNMENTS, *MERGE_METHODS)
+    if values.get("align") not in known or values.get("merge") not in known:
+        import_module("transfuse.alignment.methods")
+        import_module("transfuse.merging.methods")
 
 
 def limits(flags: FlagValues) -> MemoryLimits:

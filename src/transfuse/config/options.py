@@ -48,7 +48,7 @@ class Settings(BaseModel):
     allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
     spec: str | None = option(
         None,
-        "Python file that registers a family or a merge method of your own (docs/adding-a-family.md).",
+        "Python file that registers a family, an alignment or a merge method of your own.",
         "FILE",
         RUN,
     )
@@ -132,7 +132,7 @@ class Options(Settings):
     )
     teacher_weighting: TeacherWeighting = option(
         "uniform",
-        "Weight of each parent per sample: the same, by its confidence, or by its accuracy on labels.",
+        "Weight of each parent per sample: the same, by its confidence, or by the probability of the true label.",
         panel="Merging",
     )
     objective: Objective = option(
@@ -205,11 +205,11 @@ class MemoryLimits(BaseModel):
 
     max_memory: Memory | None = option(
         None,
-        "Memory limit of the process, as 8GB; fuse streams larger models tensor by tensor, if possible.",
+        "Memory limit of the process, such as 8GB.",
         "SIZE",
         RUN,
     )
-    max_device_memory: Memory | None = option(None, "Memory limit on the GPU, as 20GB.", "SIZE", RUN)
+    max_device_memory: Memory | None = option(None, "Memory limit on the GPU, such as 20GB.", "SIZE", RUN)
 
     def check(self, labels: Mapping[str, str]) -> None:
         """Accept any two limits."""
@@ -221,8 +221,8 @@ class Job(Options, MemoryLimits):
     models: tuple[str, ...] = ()
     data: str | None = option(
         None,
-        "Unlabeled samples: a folder of images, a text, parquet, CSV or JSON-lines file, a saved dataset, or a Hub"
-        " name. Without it, units are matched by their weights.",
+        "Unlabeled samples that layers are fitted to: a folder of images, a text, parquet, CSV or JSON-lines file, a"
+        " saved dataset, or a Hub name. Without it, the fused model is the mean of the aligned models.",
         "DATA",
         "Data and output",
     )
@@ -235,7 +235,9 @@ class Job(Options, MemoryLimits):
     )
     overwrite: Switch = option(False, "Replace OUT if it holds a model and nothing else.", panel="Data and output")
     report: Switch = option(
-        False, "Write OUT/report.html too; with --data, measured on its test split.", panel="Data and output"
+        False,
+        "Write OUT/report.html too; with --data, measured on the test split of DATA (at most 2000 samples).",
+        panel="Data and output",
     )
 
     def check(self, labels: Mapping[str, str]) -> None:

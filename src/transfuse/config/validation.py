@@ -66,18 +66,18 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
     if "teacher_weighting" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
         raise ConfigError(
-            f"{labels.get('teacher_weighting', 'teacher_weighting')}: it weights the parents' predictions on --data;"
-            " give --data, and choose merge least-squares or learned, or align learned, or leave it out"
+            f"{labels.get('teacher_weighting', 'teacher_weighting')}: it has no effect here; it needs --data, and"
+            " --merge least-squares or learned, or --align learned; leave it out, or give these"
         )
     if data:
         return
     if chosen.merge == "least-squares":
-        raise ConfigError("merge least-squares fits layers to samples; give --data, or choose merge mean")
+        raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")
     if chosen.merge == "learned":
-        raise ConfigError("merge learned learns from samples; give --data, or choose merge mean")
+        raise ConfigError("--merge learned needs samples; give --data, or choose --merge mean")
     if MERGE_METHODS.get(chosen.merge):
-        raise ConfigError(f"merge {chosen.merge} needs samples; give --data, or choose merge mean")
+        raise ConfigError(f"--merge {chosen.merge} needs samples; give --data, or choose --merge mean")
     if chosen.align == "learned":
-        raise ConfigError("align learned learns from samples; give --data, or choose align exact")
+        raise ConfigError("--align learned needs samples; give --data, or choose --align exact")
     if chosen.align != "none" and chosen.match_on in ("activations", "both"):
-        raise ConfigError(f"match_on {chosen.match_on} needs data; give --data, or choose match_on weights")
+        raise ConfigError(f"--match-on {chosen.match_on} needs samples; give --data, or choose --match-on weights")

@@ -84,7 +84,7 @@ def raw_values(dataset: Dataset, column: str) -> list[Any]:
     try:
         return dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
     except UnicodeDecodeError as error:  # some readers do not check texts
-        raise DataError(f"column {column!r}: a value is no text in UTF-8 ({error.reason}); repair it") from error
+        raise DataError(f"column {column!r}: a text is not valid UTF-8 ({error.reason}); repair it") from error
 
 
 def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Image:

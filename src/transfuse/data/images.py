@@ -47,7 +47,7 @@ def image_preparer(
             one batch of that `size`.
     """
     if channels not in MODES:
-        raise DataError(f"a model of {channels} channels: images can have {', '.join(map(str, MODES))} channels only")
+        raise DataError(f"the model expects images of {channels} channels; supported are {', '.join(map(str, MODES))}")
     mode = MODES[channels]
 
     def prepare(images: list[Any]) -> dict[str, Tensor]:

@@ -94,8 +94,8 @@ def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | N
             batch = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in batch}
         if vocab_size is not None and batch["input_ids"].max() >= vocab_size:
             raise CheckpointError(
-                f"the tokenizer gives token {int(batch['input_ids'].max())}, the model knows {vocab_size}; they do not"
-                " belong together"
+                f"the tokenizer gives token {int(batch['input_ids'].max())}, but the model has {vocab_size} embeddings;"
+                " use the tokenizer that the model was trained with"
             )
         return batch
 

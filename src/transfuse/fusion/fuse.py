@@ -60,7 +60,10 @@ class Fusion:
         overwrite: Overwrite = "refuse",
         metrics: dict[str, Any] | None = None,
     ) -> Path:
-        """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
+        """Write the checkpoint, its model card and `transfuse.json`, and verify them.
+
+        The written checkpoint is loaded and its outputs are compared. Of a streamed fusion, names, shapes and finite
+        values are checked instead.
 
         The folder appears complete or not at all.
 
@@ -104,7 +107,8 @@ def fuse(
         cache: a folder for statistics, maps and fitted layers. An interrupted run continues from it, and other runs
             with the same models and data reuse it. None: nothing is cached.
         max_memory: memory limit, as bytes or "8GB". Models that do not fit stay in their files and are fused tensor
-            by tensor; statistics that do not fit go to `cache`. None: the free memory is the limit.
+            by tensor; statistics that do not fit go to `cache`. None: models that would take more than half of the
+            free memory are streamed.
         stream: whether to fuse tensor by tensor; None: only if memory requires it.
         options: fields of `Options`: align, merge, match_on, weights, samples, seed, device, dtype, ...
 

@@ -138,10 +138,7 @@ def needs_streaming(estimate: Estimate, can_stream: bool, max_memory: int | None
     minimum = estimate.streamed_bytes if can_stream else estimate.loaded_bytes
     if max_memory is not None and minimum > max_memory:
         mode = "tensor by tensor" if can_stream else "with all models in memory"
-        reason = "" if can_stream else " (--data, --align learned and --vocab require that)"
-        raise ConfigError(
-            f"max-memory: fusing {mode} takes about {format_bytes(minimum)}{reason}; allow at least that much"
-        )
+        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(minimum)}; allow at least that much")
     limit = available_bytes() // 2 if max_memory is None else max_memory
     return can_stream and estimate.loaded_bytes > limit
 

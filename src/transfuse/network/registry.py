@@ -11,6 +11,7 @@ from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError, SpecError, first_line
 from transfuse.network.families import FAMILIES, Family
 
+CALLS = "give one that calls transfuse.register, alignment_method or merge_method"
 USER_CLASSES: dict[str, type[PreTrainedModel]] = {}  # model classes that users have registered, by name
 _imported: set[str] = set()  # plugins and files; importing them again would create their classes anew
 
@@ -65,13 +66,13 @@ def load_families(file: str | None = None) -> None:
 def _run(path: Path) -> None:
     before = _registered()
     if path.suffix != ".py" or not path.is_file():
-        raise ConfigError(f"spec: {path} is not a Python file; give one that calls transfuse.register")
+        raise ConfigError(f"spec: {path} is not a Python file; {CALLS}")
     try:
         run_path(str(path), run_name=path.stem)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"spec: {path} fails with {type(error).__name__}: {first_line(error)}") from error
     if before == _registered():
-        raise ConfigError(f"spec: {path} registers nothing; end it with transfuse.register(MODEL, DECLARATION)")
+        raise ConfigError(f"spec: {path} registers nothing; {CALLS}")
     _imported.add(str(path.resolve()))
 
 
