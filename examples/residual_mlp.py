@@ -38,9 +38,7 @@ def residual(config):
     s = Builder("residual_mlp")
     x, mlp = s.free("embed", config.hidden_size), s.free("mlp", config.hidden_size)
     hidden = s.free("hidden", config.intermediate_size)
-    scaled = hidden * s.free(
-        "scale", 1, Group.POSITIVE, within=hidden
-    )  # units of a ReLU may be scaled by positive numbers
+    scaled = hidden * s.free("scale", 1, Group.POSITIVE, within=hidden)  # a ReLU's units may be scaled
     s.linear("embed", s.fixed("pixel", config.num_channels * config.image_size**2), x)
     s.linear("up", s.norm("norm", x), scaled)
     s.linear("down", scaled, mlp)

@@ -93,7 +93,7 @@ def load_whole(world: World, run: Run, what: tuple[str, ...]) -> dict[str, torch
         (("--teacher-weighting", "labels", "--merge", "mean"), ["--teacher-weighting", "least-squares"]),
         (("--basis", "common", "--align", "flow"), ["--basis", "exact"]),
         (("--teacher-weighting", "labels"), ["--teacher-weighting", "--data"]),
-        (("--resume",), ["--resume", "not there"]),
+        (("--resume",), ["--resume", "no interrupted run"]),
         (("--resume", "--cache", "kept"), ["--resume", "--cache"]),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_state_can_be_left_in_a_folder_that_is_not_there_yet(
 
 
 def test_resume_without_a_state(world: World, run: Run) -> None:
-    one_line(run(*learn(world, "--resume")), ["--resume", "not there"])
+    one_line(run(*learn(world, "--resume")), ["--resume", "no interrupted run"])
 
 
 def test_a_model_may_weigh_nothing(world: World, run: Run) -> None:

@@ -55,7 +55,7 @@ def test_the_checkpoints_own_processor_is_used(tmp_path: Path, lookups: list[str
 
 
 def test_what_no_preparer_can_do() -> None:
-    with pytest.raises(DataError, match="a model of 2 channels"):
+    with pytest.raises(DataError, match="images of 2 channels"):
         image_preparer(None, 2)
     with pytest.raises(DataError, match="makes 3 channels, the model takes 1"):
         image_preparer(lambda images, return_tensors: {"pixel_values": torch.ones(1, 3, 2, 2)}, 1)([picture(0)])

@@ -57,7 +57,7 @@ def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         load_tokenizer(tmp_path / "nowhere", config())
     prepare = text_preparer(load_tokenizer(folder, config(7)), None, 7)
-    with pytest.raises(CheckpointError, match="the model knows 7"):
+    with pytest.raises(CheckpointError, match="the model has 7 embeddings"):
         prepare([" ".join(WORDS[5:])])
 
 

@@ -13,8 +13,9 @@ from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
-from transfuse.errors import CheckpointError
-from transfuse.fusion.inputs import streamable
+from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.inputs import streaming_obstacle
+from transfuse.fusion.plan import Estimate
 from transfuse.streaming import stream
 
 VIT = CASES[0]
@@ -44,9 +45,9 @@ def same(folder, other):
 def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     models = saved(case, tmp_path)
     empty = [load_empty(path) for path in models]
-    if not streamable(models, empty, Options(align=align), False):
+    if streaming_obstacle(models, empty, Options(align=align), False):
         assert tensor_locations(tmp_path / "0", case.build()) is None
-        with pytest.raises(CheckpointError, match="fuse it in memory"):
+        with pytest.raises(ConfigError, match="does not store its tensors one by one"):
             stream(models, tmp_path / "out", align=align)
         return
     stream(models, tmp_path / "streamed", align=align)
@@ -91,3 +92,24 @@ def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
     stream(paths, tmp_path / "out")
     transfuse.fuse(paths).save(tmp_path / "loaded")
     assert same(tmp_path / "out", tmp_path / "loaded")
+
+
+def test_what_needs_loaded_models_is_not_streamed(tmp_path):
+    models = saved(VIT, tmp_path)
+    with pytest.raises(ConfigError, match="stream: models must be loaded, because --vocab anchor reorders tokens"):
+        transfuse.fuse(models, vocab="anchor", stream=True)
+    with pytest.raises(ConfigError, match="because a model is in memory already"):
+        transfuse.fuse([VIT.build(0), models[1]], stream=True)
+
+
+def test_a_limit_decides_in_python_too(tmp_path):
+    """A limit between both estimates streams; the fused model is the same, and can be had in memory."""
+    models = saved(VIT, tmp_path)
+    estimate = Estimate([load_empty(path) for path in models], Options())
+    limit = (estimate.streamed_bytes + estimate.loaded_bytes) // 2
+    streamed = transfuse.fuse(models, max_memory=limit)
+    assert streamed.record["streamed"]
+    loaded = transfuse.fuse(models, max_memory="100GB").model.state_dict()
+    assert all(torch.equal(values, loaded[name]) for name, values in streamed.model.state_dict().items())
+    with pytest.raises(ConfigError, match="max-memory: fusing tensor by tensor takes about"):
+        transfuse.fuse(models, max_memory=1000)

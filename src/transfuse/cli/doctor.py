@@ -26,7 +26,7 @@ def doctor(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check that a model can be fused, by fusing it with a symmetric copy of itself."""
+    """Check that a model can be fused, on a copy of itself."""
     from transfuse.cli.doctor_summary import examination_summary
     from transfuse.cli.validation import options
 

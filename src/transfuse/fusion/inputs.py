@@ -88,9 +88,11 @@ def open_models(
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
-    can_stream = len(paths) == len(models) and streamable(paths, empty, options, has_data)
+    obstacle = streaming_obstacle(paths, empty, options, has_data)
+    if stream and obstacle:
+        raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:
-        decision = needs_streaming(estimate, can_stream, max_memory)
+        decision = needs_streaming(estimate, obstacle, max_memory)
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
     if stream:
         return _streamed(paths, empty, options, estimate.loaded_bytes)
@@ -117,30 +119,45 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
     return load_empty(path, pickle=options.pickle_policy())
 
 
-def streamable(paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool) -> bool:
-    """Return whether checkpoints can be fused tensor by tensor, which requires one vocabulary and no samples."""
-    if has_data or options.align == "learned" or options.vocab != "same":
-        return False
-    pairs = zip(paths, models, strict=True)
-    return all(tensor_locations(local_directory(path, "allow"), model) is not None for path, model in pairs)
+def streaming_obstacle(
+    paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool
+) -> str | None:
+    """Return why models must be loaded; None if they can be fused tensor by tensor.
+
+    Args:
+        paths: the checkpoints of the models that are not loaded already.
+        models: the models, with or without weights.
+    """
+    if has_data:
+        return "--data is given"
+    if options.align == "learned":
+        return "--align learned trains on them"
+    if options.vocab != "same":
+        return f"--vocab {options.vocab} reorders tokens"
+    if len(paths) < len(models):
+        return "a model is in memory already"
+    for path, model in zip(paths, models, strict=True):
+        if tensor_locations(local_directory(path, "allow"), model) is None:
+            return f"{path} does not store its tensors one by one as safetensors"
+    return None
 
 
-def needs_streaming(estimate: Estimate, can_stream: bool, max_memory: int | None) -> bool:
+def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | None) -> bool:
     """Return whether the models must be streamed because memory does not hold them.
 
     Args:
-        can_stream: whether the models can be fused tensor by tensor.
+        obstacle: why they cannot be streamed; None if they can.
         max_memory: the limit in bytes; None: half of the free memory.
 
     Raises:
         ConfigError: the fusion needs more than `max_memory`, tensor by tensor too if that is possible.
     """
-    minimum = estimate.streamed_bytes if can_stream else estimate.loaded_bytes
-    if max_memory is not None and minimum > max_memory:
-        mode = "tensor by tensor" if can_stream else "with all models in memory"
-        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(minimum)}; allow at least that much")
+    needed = estimate.loaded_bytes if obstacle else estimate.streamed_bytes
+    if max_memory is not None and needed > max_memory:
+        mode = f"with all models in memory, because {obstacle}," if obstacle else "tensor by tensor"
+        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(needed)}; allow at least that much")
     limit = available_bytes() // 2 if max_memory is None else max_memory
-    return can_stream and estimate.loaded_bytes > limit
+    return obstacle is None and estimate.loaded_bytes > limit
 
 
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import task
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
-from transfuse.fusion.inputs import check_compatible, empty_model, needs_streaming, streamable
+from transfuse.fusion.inputs import check_compatible, empty_model, needs_streaming, streaming_obstacle
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 
@@ -131,5 +131,5 @@ def plan_job(models: Sequence[str], options: Options, max_memory: int | None) ->
     empty = [empty_model(name, options) for name in models]
     check_compatible(empty, models)
     estimate = Estimate(empty, options)
-    can_stream = streamable(models, empty, options, False)
-    return fusion_plan(models, estimate, can_stream, needs_streaming(estimate, can_stream, max_memory))
+    obstacle = streaming_obstacle(models, empty, options, False)
+    return fusion_plan(models, estimate, obstacle is None, needs_streaming(estimate, obstacle, max_memory))
