@@ -13,6 +13,12 @@ import solvers as solver_benchmark
 from ablation import EVIDENCE
 from common import RESULTS, spread
 
+CURRENT_TERMS = {
+    "trust even": "uniform weighting", "trust confidence": "weighted by confidence",
+    "trust labels": "weighted by labels", "centred": "centered", "centre": "center", "normalise": "normalize",
+    "regularisation": "regularization",
+}  # fmt: skip
+
 
 def load(name: str) -> dict[str, Any]:
     """What a benchmark recorded."""
@@ -93,9 +99,10 @@ def trust(name: str, words: bool = False) -> str:
 
 
 def current_terms(table: str) -> str:
-    """Spell the names of a record as the options are called today."""
-    table = table.replace("centred", "centered").replace("trust even", "uniform weighting")
-    return table.replace("trust confidence", "weighted by confidence").replace("trust labels", "weighted by labels")
+    """Replace old names of options in a record's rows by the current ones."""
+    for old, new in CURRENT_TERMS.items():
+        table = table.replace(old, new)
+    return table
 
 
 def likeness() -> str:
@@ -142,7 +149,7 @@ def flow() -> str:
         rows.append(
             [name, percent(each["accuracy"] for each in found), spread(each["loss"] for each in found), support]
         )
-    return markdown(["", "accuracy (%)", "loss", "effective support"], rows)
+    return current_terms(markdown(["", "accuracy (%)", "loss", "effective support"], rows))
 
 
 def finetuned(name: str, size: int) -> str:
