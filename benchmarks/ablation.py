@@ -1,4 +1,4 @@
-"""What each part of the exact alignment contributes, on the validation split.
+"""Measure the contribution of each part of the exact alignment on the validation split.
 
 python benchmarks/ablation.py --pairs 1,2 3,4
 """
@@ -22,7 +22,7 @@ Groups = Callable[[Space], Group]
 
 
 def only(**groups: Group) -> Groups:
-    """The group by the last part of a space's name; spaces not named stay fixed."""
+    """Choose a group by the last part of a space's name. Other spaces stay fixed."""
     return lambda space: groups.get(space.name.split(".")[-1], Group.FIXED)
 
 
@@ -52,15 +52,15 @@ EVIDENCE = {
 }
 
 
-def fused(pair: Pair, groups: Groups, evidence: str, images: int) -> Metrics:
-    """The mean of two parents aligned within these groups."""
-    choices = AlignContext(evidence, pair.batches(images))
+def fused(pair: Pair, groups: Groups, match_on: str, images: int) -> Metrics:
+    """Measure the mean of two parents aligned within these groups."""
+    choices = AlignContext(match_on, pair.batches(images))
     spec = restrict(symmetric(pair.source.spec), groups)
     return pair.fused(lambda anchor, source: align_within(spec, anchor, source, choices))[0]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
     parser.add_argument("--threads", type=int, default=1)

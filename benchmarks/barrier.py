@@ -1,11 +1,12 @@
-"""The loss barrier of every alignment and merge, over pairs of parents, on the test split; no labels are used.
+"""Measure the loss barrier of every alignment and merge method over pairs of parents, on the test split.
 
 python benchmarks/barrier.py --dataset cifar10 --pairs 1,2 3,4 5,1
 python benchmarks/barrier.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 400 --batch-size 25
 
-Aligns once per alignment, then merges both ways. The barrier of a mean is that of the whole line between the aligned
-models, measured at --points; of layers fitted by least squares, which lie on no line, their own excess over the mean
-of the parents' losses. A run goes on where it stopped.
+The fusions use no labels. Each alignment runs once and is followed by both merge methods. The barrier of a mean is that
+of the line between the aligned models, measured at --points positions. Layers fitted by least squares do not lie on
+this line: their barrier is their loss minus the mean of the parents' losses. An interrupted run continues where it
+stopped.
 """
 
 import argparse
@@ -46,7 +47,7 @@ COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exac
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every row of one pair."""
+    """Return every row of one pair."""
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
@@ -63,9 +64,10 @@ def over_alignment(
     name: str, options: dict[str, Any], networks: list[Network], subject: Subject, judge: Judge,
     parents: tuple[Metrics, Metrics], args: argparse.Namespace,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The mean along the whole line, and the layers fitted by least squares."""
+    """Return the rows of one alignment: the mean, with its whole line, and the fitted layers."""
     learning = {"steps": args.steps, "augment": args.augment} if options["align"] == "learned" else {}
-    sizes = {"samples": args.samples, "batch_size": args.batch_size, "merge": "least-squares"}  # so that data is there
+    # With least squares, `calibrate` loads data for every alignment.
+    sizes = {"samples": args.samples, "batch_size": args.batch_size, "merge": "least-squares"}
     chosen = make(Options, sizes | options | learning)
     choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     start = time.perf_counter()
@@ -85,16 +87,17 @@ def over_alignment(
 
 
 def row(name: str, metrics: Metrics, barrier: float | None = None, seconds: float | None = None) -> dict[str, Any]:
-    """One line of the table."""
+    """Return one row of the table."""
     return {"name": name, "metrics": asdict(metrics), "barrier": barrier, "seconds": seconds}
 
 
 def excess(metrics: Metrics, parents: tuple[Metrics, Metrics]) -> float:
-    """Loss over the mean of the parents'."""
+    """Return the loss minus the mean of the parents' losses."""
     return metrics.loss - average(each.loss for each in parents)
 
 
 def show(pairs: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the mean and standard deviation of every row over the pairs."""
     table = Table("model", "accuracy", "loss", "barrier", "seconds")
     for rows in zip(*pairs.values(), strict=True):
         cells = [spread([each["metrics"][key] for each in rows]) for key in ("accuracy", "loss")]
@@ -106,7 +109,7 @@ def show(pairs: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def draw(dataset: str, pairs: dict[str, list[dict[str, Any]]]) -> None:
-    """Losses along the lines, one curve a pair; fitted layers as points at the middle."""
+    """Plot the losses along the lines, one curve per pair. Fitted layers are points at the midpoint."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
     for number, rows in enumerate(pairs.values()):
         by_name = {each["name"]: each for each in rows}
@@ -117,10 +120,8 @@ def draw(dataset: str, pairs: dict[str, list[dict[str, Any]]]) -> None:
             axes.plot(line["positions"], losses, color=colour, label=label, marker="o", markersize=3)
         for name, marker, size in (("exact", "s", 8), ("learned", "D", 4)):
             label = f"{name}, least squares" if number == 0 else None
-            place = by_name[f"{name}, least squares"]["metrics"]["loss"]
-            axes.plot(
-                [0.5], [place], marker, color=COLOURS[name], label=label, markeredgecolor="black", markersize=size
-            )
+            loss = by_name[f"{name}, least squares"]["metrics"]["loss"]
+            axes.plot([0.5], [loss], marker, color=COLOURS[name], label=label, markeredgecolor="black", markersize=size)
     title = (IMAGES | TEXTS).get(dataset, dataset)
     axes.set(xlabel="anchor → other parent, aligned", ylabel="test loss (nats)", title=title)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The tables of `barrier.py`, mean and standard deviation over pairs; `tables.py` puts them into pages."""
+"""Make the tables of `barrier.py`: mean and standard deviation over pairs. `tables.py` inserts them into pages."""
 
 import json
 from dataclasses import dataclass
@@ -37,22 +37,22 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One subject's rows by name, pair by pair."""
+    """The results of one subject: for every pair, the rows by name."""
 
     name: str
     pairs: list[dict[str, dict[str, Any]]]
 
     @property
     def title(self) -> str:
-        """What it is, and over how many pairs."""
+        """The name of the subject and the number of pairs."""
         return f"{(IMAGES | TEXTS)[self.name]} ({len(self.pairs)} pair{'s' * (len(self.pairs) > 1)})"
 
     def barriers(self, row: str) -> str:
-        """In nats."""
+        """Return the barrier in nats."""
         return spread(pair[row]["barrier"] for pair in self.pairs)
 
     def qualities(self, *rows: str) -> str:
-        """Accuracy in percent, or the perplexity of a language model; the mean of several rows."""
+        """Return the accuracy in percent, or the perplexity of a language model, as the mean of several rows."""
         return spread((mean(self._quality(pair[row]["metrics"]) for row in rows) for pair in self.pairs), 1)
 
     def _quality(self, metrics: dict[str, Any]) -> float:
@@ -60,7 +60,7 @@ class Column:
 
 
 def columns() -> list[Column]:
-    """Of all subjects that were measured."""
+    """Return a column for every subject that was measured."""
     found = []
     for name in IMAGES | TEXTS:
         file = RESULTS / f"barrier-{name}.json"
@@ -71,14 +71,14 @@ def columns() -> list[Column]:
 
 
 def with_better(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """And the parent of less loss."""
+    """Add a row for the parent with the lower loss."""
     parents = [rows[name] for name in ("anchor", "other parent")]
     losses = [each["metrics"]["loss"] for each in parents]
     return rows | {BETTER: parents[losses.index(min(losses))] | {"barrier": min(losses) - mean(losses)}}
 
 
 def tables(found: list[Column]) -> str:
-    """Barriers, then what users look at."""
+    """Return a table of barriers, and one of accuracies and perplexities."""
     names = [each.title for each in found]
     heads = [line(what, names) for what in ("loss barrier (nats)", "accuracy (%), or perplexity for language models")]
     rule = f"|{'---|' * (len(names) + 1)}"
@@ -94,18 +94,18 @@ def tables(found: list[Column]) -> str:
 
 
 def decisions(found: list[Column]) -> str:
-    """What each choice asks for and gives, on one kind of image model and one of language model."""
+    """Return a table of what each option needs and gives, for two image models and one language model."""
     shown = [each for each in found if each.name in ("fashion-mnist-skewed", "cifar10", "tinyshakespeare-llama")]
     kinds = ("accuracy (%)" if each.name in IMAGES else "perplexity" for each in shown)
     heads = [f"{(IMAGES | TEXTS)[each.name]}: {kind}" for each, kind in zip(shown, kinds, strict=True)]
     lines = [line("option", ["needs (unlabeled)", *heads]), f"|{'---|' * 5}"]
     lines.append(line("parents, mean", ["", *(each.qualities("anchor", "other parent") for each in shown)]))
     lines.append(line("better parent", ["", *(each.qualities(BETTER) for each in shown)]))
-    for row, (said, needed) in CHOICES.items():
-        lines.append(line(said, [needed, *(each.qualities(row) for each in shown)]))
+    for row, (option, needed) in CHOICES.items():
+        lines.append(line(option, [needed, *(each.qualities(row) for each in shown)]))
     return "\n".join(lines)
 
 
 def line(name: str, cells: list[str]) -> str:
-    """One row of a table."""
+    """Return one row of a table."""
     return f"| {name} | {' | '.join(cells)} |"

@@ -1,4 +1,4 @@
-"""What every benchmark shares: where data lies, where parents go, and a JSON record with its machine."""
+"""Define what all benchmarks share: the folders of data and parents, and the JSON record with its machine."""
 
 import json
 import os
@@ -18,11 +18,11 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DATA = Path(os.environ.get("TRANSFUSE_DATA", HERE.parent / ".." / "shared" / "data"))
 PARENTS = Path(os.environ.get("TRANSFUSE_PARENTS", HERE / "parents"))
-VALIDATION = 5000  # the last images of a training file: never trained on, the only ones tuned on
+VALIDATION = 5000  # the last images of a training file, used only for tuning, never for training
 
 
 def split(dataset: str, name: str) -> Dataset:
-    """`train` (without its last 5,000), `validation` (those), or `test` of a data set under DATA."""
+    """Return the split `train` (without its last 5,000 rows), `validation` (these rows) or `test` of a data set."""
     stored = "test" if name == "test" else "train"
     rows = load_dataset("parquet", data_files=str(DATA / dataset / f"{stored}.parquet"), split="train")
     if name == "test":
@@ -32,20 +32,20 @@ def split(dataset: str, name: str) -> Dataset:
 
 
 def spread(values: Iterable[float], digits: int = 3, factor: float = 1) -> str:
-    """Mean and standard deviation of what was measured, each times a factor."""
+    """Format the mean and standard deviation of the values, times a factor."""
     found = [factor * value for value in values]
-    middle = round(mean(found), digits) + 0.0  # of a zero, not a sign
+    middle = round(mean(found), digits) + 0.0  # avoids a negative zero
     return f"{middle:.{digits}f}" + (f" ± {stdev(found):.{digits}f}" if len(found) > 1 else "")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held, without what the one that started it had."""
+    """Return the peak memory of this process, without that of its parent process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def machine() -> dict[str, object]:
-    """What ran this."""
+    """Describe the machine and the versions of the libraries."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -63,7 +63,7 @@ def machine() -> dict[str, object]:
 def record(name: str, result: dict[str, object]) -> None:
     """Write `results/NAME.json`: the command line, the machine and the result."""
     RESULTS.mkdir(exist_ok=True)
-    given = [word for before, word in pairwise(sys.argv) if "--folder" not in (before, word)]
+    given = [argument for before, argument in pairwise(sys.argv) if "--folder" not in (before, argument)]
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     document = {"command": command, "machine": machine(), **result}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -75,7 +75,7 @@ def resumed(
     measure: Callable[[str], Any],
     facts: Callable[[Any], dict[str, object]] = lambda _: {},
 ) -> dict[str, Any]:
-    """The `pairs` of `results/NAME.json`; what it lacks is measured, and recorded at once beside its `facts`."""
+    """Return the `pairs` of `results/NAME.json`. Missing ones are measured and recorded at once, with their `facts`."""
     stored = RESULTS / f"{name}.json"
     pairs: dict[str, Any] = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
     for key in keys:

@@ -1,9 +1,10 @@
-"""A GPU beside the CPU of its machine: wall seconds of whole fusions, one after the other, and memory on the GPU.
+"""Compare a GPU with the CPU of its machine: wall seconds of whole fusions, and memory on the GPU.
 
 python benchmarks/device.py --shapes 256,6,32,1000 768,12,224,100
 
-Shapes are width, blocks, pixels, samples: pairs of random ViTs as in `fuse.py`, CIFAR-10 images as samples. Reading,
-preparing images and writing are timed, too. A row that is there already is not measured again.
+A shape is width, blocks, pixels, samples. The models are pairs of random ViTs as in `fuse.py`, and the samples are
+CIFAR-10 images. The fusions run one after the other. The time includes reading, preparing images and writing. Rows that
+exist already are not measured again.
 """
 
 import argparse
@@ -22,7 +23,7 @@ SHOWN = ("average", "flow", "exact", "exact, least squares")
 
 
 def whole(models: list[Path], way: str, device: str, samples: int) -> dict[str, float]:
-    """One fusion, written."""
+    """Measure one fusion, including the writing of its result."""
     data = {} if way == "average" else {"data": str(DATA / "cifar10" / "train.parquet"), "samples": samples}
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -40,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warm = parents(Path(folder), 64, 2, 32)
-        for way in SHOWN:  # libraries are loaded, kernels chosen
+        for way in SHOWN:  # loads libraries and selects kernels
             whole(warm, way, args.devices[0], 100)
 
         def measure(key: str) -> dict[str, Any]:

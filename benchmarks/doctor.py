@@ -1,8 +1,9 @@
-"""How exactly models come back from a fusion with a hidden copy of themselves: `transfuse doctor` of every kind.
+"""Measure how exactly `transfuse doctor` recovers models of every kind from a fusion with a symmetric copy.
 
 python benchmarks/doctor.py
 
-By weights, as it is stored and in bfloat16. Writes results/doctor.json and prints the table of docs/doctor.md.
+The models are aligned by weights, in the stored precision and in bfloat16. The script writes results/doctor.json and
+prints the table of docs/doctor.md.
 """
 
 import argparse
@@ -26,7 +27,7 @@ KINDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", default="1", help="of the parents")
+    parser.add_argument("--seed", default="1", help="seed of the parents")
     seed = parser.parse_args().seed
     rows: list[dict[str, Any]] = []
     for subject, label in KINDS.items():
@@ -38,7 +39,8 @@ def main() -> None:
             rows.append({"label": label} | found)
             record("doctor", {"rows": rows})
     print(
-        "| model | stored in | declaration | hidden copy | fused | plain average | units in place, before and after |"
+        "| model | stored in | declaration | symmetric copy | fused | plain average |"
+        " units in place, before and after |"
     )
     print("|---|---|---|---|---|---|---|")
     for row in rows:

@@ -1,4 +1,4 @@
-"""The documentation's schematic pictures: `docs/pictures`. Nothing in them is measured.
+"""Draw the schematic pictures of the documentation, `docs/pictures`. They show no measurements.
 
 python benchmarks/drawings.py
 """
@@ -15,7 +15,7 @@ Point = tuple[float, float]
 
 
 def box(axes: Axes, theme: Theme, middle: Point, text: str, size: Point = (1.5, 0.6), edge: str | None = None) -> None:
-    """A rounded box with a name in it."""
+    """Draw a rounded box with a name in it."""
     corner = (middle[0] - size[0] / 2, middle[1] - size[1] / 2)
     axes.add_patch(
         FancyBboxPatch(corner, *size, boxstyle="round,pad=0,rounding_size=0.12", fc=theme.paper, ec=edge or theme.ink)
@@ -24,7 +24,7 @@ def box(axes: Axes, theme: Theme, middle: Point, text: str, size: Point = (1.5, 
 
 
 def arrow(axes: Axes, start: Point, end: Point, colour: str, text: str = "", shift: Point = (0, 0.18)) -> None:
-    """From one place to another, in the colour of the space that flows there."""
+    """Draw an arrow in the color of the space that it carries."""
     axes.annotate(
         "", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
     )
@@ -34,18 +34,18 @@ def arrow(axes: Axes, start: Point, end: Point, colour: str, text: str = "", shi
 
 
 def wire(axes: Axes, points: Sequence[Point], colour: str) -> None:
-    """A line with corners."""
+    """Draw a line with corners."""
     axes.plot(*zip(*points, strict=True), color=colour, lw=2.2, solid_joinstyle="round")
 
 
 def plus(axes: Axes, theme: Theme, place: Point) -> None:
-    """A residual addition."""
+    """Draw a residual addition."""
     axes.add_patch(Circle(place, 0.24, fc=theme.paper, ec=theme.stream, lw=1.8, zorder=3))
     axes.text(*place, "+", ha="center", va="center", fontsize=13, color=theme.stream, zorder=4)
 
 
 def block(theme: Theme) -> Figure:
-    """A Transformer block, and the spaces that its tensors write and read."""
+    """Draw a Transformer block and the spaces that its tensors write and read."""
     figure, axes = pyplot.subplots(figsize=(7.2, 4.5), layout="constrained")
     bare(axes, 12.6, 7.9)
     half(axes, theme, 6.5, ("norm", "Q, K, V", "attention", "O"), (theme.heads, theme.heads), "heads × channels")
@@ -64,7 +64,7 @@ def block(theme: Theme) -> Figure:
 def half(
     axes: Axes, theme: Theme, height: float, names: tuple[str, str, str, str], colours: tuple[str, str], text: str
 ) -> None:
-    """One branch above the stream that it leaves and joins again."""
+    """Draw a branch above the residual stream."""
     skip, places = height - 1.3, (2.6, 4.9, 7.4, 9.7)
     wire(axes, [(0.4, skip), (11.1, skip)], theme.stream)
     wire(axes, [(1.2, skip), (1.2, height)], theme.stream)
@@ -81,7 +81,7 @@ def half(
 
 
 def averaging(theme: Theme) -> Figure:
-    """Two networks of one function, their mean, and the mean once the second's units are in the first's order."""
+    """Draw two networks with the same function, and their mean before and after alignment."""
     figure, panels = pyplot.subplots(1, 4, figsize=(7.2, 2.3), layout="constrained")
     marks = (theme.stream, theme.learned, theme.channels)
     mixed = (theme.none,) * 3
@@ -99,7 +99,7 @@ def averaging(theme: Theme) -> Figure:
 
 
 def net(axes: Axes, theme: Theme, colours: Sequence[str]) -> None:
-    """Two inputs, three hidden units, one output; what a unit has to do with is in its colour."""
+    """Draw two inputs, three hidden units and one output. Edges have the color of their hidden unit."""
     bare(axes, 4, 4)
     inputs, hidden, output = [(1.2, 0.5), (2.8, 0.5)], [(0.7, 2), (2, 2), (3.3, 2)], (2, 3.5)
     for unit, colour in zip(hidden, colours, strict=True):
@@ -111,7 +111,7 @@ def net(axes: Axes, theme: Theme, colours: Sequence[str]) -> None:
 
 
 def layers(theme: Theme) -> Figure:
-    """What a layer is fitted from, and to."""
+    """Draw the inputs and targets of a fitted layer."""
     figure, axes = pyplot.subplots(figsize=(7.2, 3.4), layout="constrained")
     bare(axes, 12.6, 5.9)
     rows = (("parent A", 5.2, theme.one), ("fused", 2.95, theme.ink), ("parent B,\naligned", 0.7, theme.other))

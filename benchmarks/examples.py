@@ -1,4 +1,4 @@
-"""What every example prints, and how long it takes.
+"""Record the output and the time of every example.
 
 python benchmarks/examples.py
 """
@@ -12,7 +12,7 @@ import time
 from common import HERE, record
 
 EXAMPLES = HERE.parent / "examples"
-SHARED = {"common", "residual_mlp"}  # what examples import
+SHARED = {"common", "residual_mlp"}  # modules that the examples import
 
 
 def main() -> None:
@@ -27,12 +27,12 @@ def main() -> None:
             )
         seconds = {"wall": time.perf_counter() - start, "processor": spent() - before}
         result[path.stem] = {"seconds": seconds, "printed": done.stdout.splitlines()}
-        print(f"{path.stem}, {seconds['processor']:.0f} s of a processor", done.stdout, sep="\n", flush=True)
-        record("examples", {"examples": result})  # what is there so far, too
+        print(f"{path.stem}, {seconds['processor']:.0f} s of processor time", done.stdout, sep="\n", flush=True)
+        record("examples", {"examples": result})  # after each example, so an interrupted run keeps its results
 
 
 def spent() -> float:
-    """Processor seconds of all subprocesses so far."""
+    """Return the processor seconds of all subprocesses so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,10 +1,10 @@
-"""The paper's main claim: does a fused model, fine-tuned briefly, beat its parents? Beside it, every control.
+"""Test the paper's main claim, with controls: a briefly fine-tuned fused model beats its parents.
 
 python benchmarks/finetune.py --subject cifar10 --groups 1,2 3,4 5,1 --epochs 2
 
-The first seed of a group is the anchor. Every arm takes the same steps, batches and schedule; the learning rates of
-parents and of fusions were chosen on the validation split (`pilot-*.json`). One JSON file a group, written after every
-arm: a run that is cut short goes on where it stopped. `finetune_table.py` makes the table.
+The first seed of a group is the anchor. Every arm has the same steps, batches and schedule. The learning rates of
+parents and of fusions were chosen on the validation split (`pilot-*.json`). Each group has one JSON file, which is
+written after every arm. An interrupted run continues where it stopped. `finetune_table.py` makes the table.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from transfuse.fusion.compare import METHODS
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")
 FUSIONS = {name.removesuffix(" (control)"): METHODS[name] for name in ARMS}
 TRAINED = "parent, trained on"
-TAUGHT = ", taught"  # by all parents' averaged outputs
-BY_OTHERS = ", taught by the others"  # by those of the parents after the anchor
+TAUGHT = ", taught"  # by the averaged predictions of all parents
+BY_OTHERS = ", taught by the others"  # by the averaged predictions of the parents after the anchor
 
 
 class Group:
-    """Some parents, the first the anchor, and everything that is made of them."""
+    """A group of parents and all arms made from them. The first parent is the anchor."""
 
     def __init__(self, seeds: list[str], args: argparse.Namespace) -> None:
         self.args = args
@@ -50,7 +50,7 @@ class Group:
         if self.file.exists():
             found = json.loads(self.file.read_text())
             if found["settings"] != self.settings:
-                raise SystemExit(f"{self.file} was made with {found['settings']}; remove it to start anew")
+                raise SystemExit(f"{self.file} was made with {found['settings']}; remove it to start again")
             return found
         return {
             "seeds": seeds,
@@ -65,7 +65,7 @@ class Group:
         return {name: asdict(judge.measure(model)) for name, judge in self.judges.items()}
 
     def best(self) -> int:
-        """Which parent has the lowest loss on the validation split, of those shaped like the anchor."""
+        """Return the index of the parent with the lowest validation loss among those with the anchor's width."""
         alike = [
             index for index, parent in enumerate(self.parents)
             if parent.config.hidden_size == self.parents[0].config.hidden_size
@@ -73,7 +73,7 @@ class Group:
         return min(alike, key=lambda index: self.found["parents"][index]["validation"]["loss"])
 
     def elsewhere(self) -> dict[str, Any] | None:
-        """The same parent trained on in the same way, if another group of this name has done it."""
+        """Return the arm of the same parent, trained further with the same settings, from another group."""
         parent = self.found["parents"][self.best()]
         for file in self.file.parent.glob(f"{self.args.name or self.args.subject}-[0-9]*.json"):
             other = json.loads(file.read_text())
@@ -85,13 +85,13 @@ class Group:
 
     def fused(self, name: str) -> PreTrainedModel:
         options = FUSIONS[name] | ({"match_on": self.args.match_on} if name.startswith("exact") else {})
-        look = (options.get("align") != "none" and options.get("match_on") != "weights") or options.get(
+        needs_data = (options.get("align") != "none" and options.get("match_on") != "weights") or options.get(
             "merge"
         ) == "least-squares"
-        return fuse(self.parents, self.training if look else None, processor=self.processor, **options).model
+        return fuse(self.parents, self.training if needs_data else None, processor=self.processor, **options).model
 
     def run(self, arm: str) -> None:
-        """Make, measure, fine-tune, measure again."""
+        """Make the model of an arm, and measure it before and after fine-tuning."""
         if arm in self.found["arms"]:
             return
         if arm == TRAINED and (done := self.elsewhere()):
@@ -119,7 +119,7 @@ class Group:
         })  # fmt: skip
 
     def keep(self, arm: str, found: dict[str, Any]) -> None:
-        """Write an arm down at once."""
+        """Record an arm at once."""
         self.found["arms"][arm] = found
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(self.found, indent=1) + "\n")
@@ -130,17 +130,17 @@ class Group:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", default="cifar10", choices=SUBJECTS)
-    parser.add_argument("--others", choices=SUBJECTS, help="of the parents after the anchor; default: the same")
+    parser.add_argument("--others", choices=SUBJECTS, help="subject of the parents after the anchor; default: the same")
     parser.add_argument("--groups", nargs="+", default=["1,2", "3,4", "5,1"])
     parser.add_argument("--arms", nargs="+", default=[TRAINED, TRAINED + TAUGHT, *FUSIONS, "exact" + TAUGHT])
-    parser.add_argument("--epochs", type=float, default=2.0, help="0: one shot alone")
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of a parent that is trained on")
+    parser.add_argument("--epochs", type=float, default=2.0, help="0: no fine-tuning")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="for a parent that is trained further")
     parser.add_argument("--fused-learning-rate", type=float, default=1e-3)
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--match-on", default="auto", help="of the exact alignment")
-    parser.add_argument("--splits", nargs="+", default=["validation", "test"], help="to measure on")
-    parser.add_argument("--name", help="of the result files; default: the subject")
+    parser.add_argument("--match-on", default="auto", help="what the exact alignment matches on")
+    parser.add_argument("--splits", nargs="+", default=["validation", "test"], help="splits to measure on")
+    parser.add_argument("--name", help="name of the result files; default: the subject")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -1,7 +1,8 @@
-"""The tables of `finetune.py`: mean and standard deviation over groups of equally many parents, on the test split; and
-the same as a picture, `results/finetune-NAME.png`.
+"""Make the tables of `finetune.py` and a plot of them, `results/finetune-NAME.png`.
 
 python benchmarks/finetune_table.py --name cifar10
+
+Figures are means and standard deviations over groups with the same number of parents, on the test split.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def cells(metrics: list[dict[str, Any]]) -> str:
 
 
 def table(groups: list[dict[str, Any]], split: str) -> str:
-    """Markdown: every arm before and after, beside the parents and their ensemble."""
+    """Return a Markdown table of every arm before and after fine-tuning, with the parents and their ensemble."""
     best = [
         min(group["parents"], key=lambda parent: parent["validation"]["loss"])[split] for group in groups
     ]  # fmt: skip
@@ -45,13 +46,13 @@ def table(groups: list[dict[str, Any]], split: str) -> str:
 
 
 def shared(groups: list[dict[str, Any]]) -> list[str]:
-    """The arms that all groups have, in a fixed order."""
+    """Return the arms that all groups have, in a fixed order."""
     arms = [arm for arm in groups[0]["arms"] if all(arm in group["arms"] for group in groups)]
     return sorted(arms, key=lambda arm: (", taught" in arm, ORDER.index(arm.partition(", taught")[0])))
 
 
-def picture(found: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
-    """One panel for each number of parents: a bar per arm, one shot and fine-tuned, a line for the best parent."""
+def plot(found: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
+    """Plot a panel for each number of parents, with bars for each arm and a line for the best parent."""
     figure, panels = pyplot.subplots(
         1, len(found), figsize=(4.6 * len(found), 3.4), layout="constrained", squeeze=False
     )
@@ -76,7 +77,7 @@ def picture(found: dict[int, list[dict[str, Any]]], split: str, name: str) -> No
 
 
 def by_size(name: str) -> dict[int, list[dict[str, Any]]]:
-    """What was recorded under a name, by the number of parents."""
+    """Return the records of a name by the number of parents."""
     sizes: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for file in sorted((RESULTS / "finetune").glob(f"{name}-[0-9]*.json")):
         found = json.loads(file.read_text())
@@ -85,7 +86,7 @@ def by_size(name: str) -> dict[int, list[dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="cifar10")
     parser.add_argument("--split", default="test")
     args = parser.parse_args()
@@ -95,7 +96,7 @@ def main() -> None:
         settings = groups[0]["settings"]
         print(f"\n{size} parents, groups {seeds}; {settings['epochs']:g} epochs\n")
         print(table(groups, args.split))
-    picture(found, args.split, args.name)
+    plot(found, args.split, args.name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each part of the least squares contributes, and what more samples do: validation split.
+"""Measure the contribution of each part of least squares, and of more samples, on the validation split.
 
 python benchmarks/fitting.py --dataset fashion-mnist --pairs 1,2 2,3 3,1
 python benchmarks/fitting.py --dataset tinyshakespeare-gpt2 --pairs 1,2 3,4 5,6 --samples 300 --batch-size 25 \\
@@ -27,7 +27,7 @@ from transfuse.network.model import network
 
 @dataclass(frozen=True)
 class Variant:
-    """What is left out, and how many samples, relative to --samples."""
+    """The parts that are used, and the number of samples relative to --samples."""
 
     weighed: bool = True
     units: bool = True
@@ -48,7 +48,7 @@ WEIGHED, LARGEST, READOUT = fitting.token_importance, fitting.MAX_CANDIDATE_INPU
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """By variant, metrics, and the loss over the mean of the parents'."""
+    """Return, for each variant, the metrics and the loss minus the mean of the parents' losses."""
     networks = [network(subject.model(seed), torch.device("cpu")) for seed in seeds]
     judge = Judge(subject, seeds[0], "validation", args.limit)
     base = mean(judge.measure(each.model).loss for each in networks)

@@ -1,7 +1,8 @@
-"""The paper's options, one at a time, on the validation split: what each does to the transport-map flow.
+"""Measure the effect of the paper's options, one at a time, on the validation split.
 
-Every row changes one option of the default (soft, activations of 200 images, 0.08 of the largest cost), and is to be
-read beside the controls. `effective support` is the mean over all solved spaces, relative to their size.
+Every row changes one option of the default: soft plans, activations of 200 images, regularization of 0.08 of the
+largest cost. The controls show what a row means. The effective support is the mean over all solved spaces, relative to
+their size.
 
 python benchmarks/flow.py --pairs 1,2 3,4
 """
@@ -30,7 +31,7 @@ from golden.released import align_released
 from matplotlib import pyplot
 
 SWEEP = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
-Row = tuple[str, int, FlowOptions]  # evidence, images, options
+Row = tuple[str, int, FlowOptions]  # match_on, images, options
 
 ROWS: dict[str, Row] = {
     "default: soft, activations": ("activations", 200, FlowOptions()),
@@ -59,29 +60,29 @@ ROWS: dict[str, Row] = {
     "hard, policy skip": ("activations", 200, FlowOptions(plan="hard", policy="skip")),
     "hard, policy identity": ("activations", 200, FlowOptions(plan="hard", policy="identity")),
 }
-RELEASED = ("as released", "as released, policy scalar")  # rows of the authors' code, which the tests rebuild
+RELEASED = ("as released", "as released, policy scalar")  # rows of the authors' code, rebuilt in the tests
 
 
 def support(matches: dict[str, Match]) -> float:
-    """Mean effective support of all maps, relative to the number of anchor units."""
+    """Return the mean effective support of all maps, relative to the number of anchor units."""
     return average(match.map.support() / match.map.plan().shape[-1] for match in matches.values())
 
 
-def run(pair: Pair, evidence: str, images: int, options: FlowOptions, method: Method) -> dict[str, float]:
+def run(pair: Pair, match_on: str, images: int, options: FlowOptions, method: Method) -> dict[str, float]:
     """Measure one setting on one pair."""
-    choices = AlignContext(evidence, pair.batches(images), options)
+    choices = AlignContext(match_on, pair.batches(images), options)
     found, aligned = pair.fused(lambda anchor, source: method(anchor, source, choices))
     return {"accuracy": found.accuracy, "loss": found.loss, "support": support(aligned.matches)}
 
 
 def half(pair: Pair) -> dict[str, float]:
-    """Half the anchor: what is left of it where the source contributes nothing."""
+    """Measure the anchor with halved weights, the result if the source contributes nothing."""
     found = pair.measure({name: values / 2 for name, values in pair.anchor.tensors.items()})
     return {"accuracy": found.accuracy, "loss": found.loss}
 
 
 def plot(rows: dict[str, list[dict[str, float]]], dataset: str) -> None:
-    """Accuracy and effective support over the regularisation."""
+    """Plot accuracy and effective support over the regularization."""
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     other = axes.twinx()
     for suffix, colour, name in (("", "C1", "activations"), (", weights", "C0", "weights")):
@@ -91,14 +92,14 @@ def plot(rows: dict[str, list[dict[str, float]]], dataset: str) -> None:
     for name, style in (("uniform plan (control)", "--"), ("half the anchor (control)", "-.")):
         level = 100 * average(row["accuracy"] for row in rows[name])
         axes.axhline(level, color="C7", linestyle=style, label=name)
-    axes.set(xscale="log", xlabel="regularisation, of the largest cost", ylabel="accuracy (%)")
+    axes.set(xscale="log", xlabel="regularization, relative to the largest cost", ylabel="accuracy (%)")
     other.set(ylabel="effective support (dotted)", ylim=(0, 1))
     axes.legend(frameon=False, fontsize=8, loc="center right")
     figure.savefig(RESULTS / f"flow-{dataset}.png", dpi=140)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
     parser.add_argument("--threads", type=int, default=1)

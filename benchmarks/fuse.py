@@ -1,14 +1,17 @@
-"""What a whole fusion costs: processor seconds, stage by stage, and peak memory by size, beside the floor.
+"""Measure the cost of whole fusions by size: processor seconds by stage, and peak memory.
 
 python benchmarks/fuse.py --widths 128 256 512 1024 --layers 2 4 16
 
-Pairs of random ViTs, 32 x 32 pixels in 65 tokens, CIFAR-10 images as samples: every width at the middle number of
-layers, every number of layers at the second width; `--wide` ones by weights alone, two layers. Every row is a process
-of its own with one thread, forked from one that has imported all. Seconds are the processor's, as others may use the
-machine, too; `wall` stands beside. Stages are what cProfile says of the functions named below. The floor: load both
-models, one forward pass of both over the samples (not for weights alone), write one. `blank` does nothing. What would
-take longer than `--limit` by a smaller size, cubed in the width, or more than `--room` bytes by `plan`, is skipped;
-what does, is ended. `--add` keeps the rows that the results have, and measures the others.
+The models are pairs of random ViTs with 32 x 32 pixels in 65 tokens, and the samples are CIFAR-10 images. Every width
+runs with the middle number of layers, and every number of layers with the second width. Widths in `--wide` run by
+weights alone, with two layers. Every row is measured in its own process with one thread, forked from a process that has
+imported everything. Seconds are processor seconds, because other jobs may use the machine; `wall` is recorded too. The
+seconds of a stage are those that cProfile reports for the functions below.
+
+The floor loads both models, runs both over the samples (unless the method uses weights alone) and writes one. `blank`
+does nothing. A row is skipped if a smaller size predicts more than `--limit` seconds (cubic in the width), or if `plan`
+predicts more than `--room` bytes. A row that exceeds `--limit` is stopped. `--add` keeps the recorded rows and measures
+only the others.
 """
 
 import argparse
@@ -44,8 +47,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "exact": {"align": "exact", "match_on": "activations", "merge": "mean"},
     "exact, least squares": {"align": "exact"},
 }
-LOOK = ("floor", "flow", "exact", "exact, least squares")  # at samples
-STAGES = {  # the functions whose time is a stage's; of alignment, without looking
+WITH_SAMPLES = ("floor", "flow", "exact", "exact, least squares")
+STAGES = {  # the functions whose time belongs to a stage; aligning excludes the statistics ("looking")
     "reading": [("matching", "load"), ("matching", "check_models"), ("matching", "calibrate")],
     "looking": [("evidence", "collect")],
     "aligning": [("matching", "align")],
@@ -55,7 +58,7 @@ STAGES = {  # the functions whose time is a stage's; of alignment, without looki
 
 
 def parents(folder: Path, width: int, layers: int, pixels: int) -> list[Path]:
-    """Two untrained ViTs: of 32 pixels, in 65 tokens; of 224, in 197, as ViT-B/16 is."""
+    """Save two untrained ViTs: with 65 tokens for 32 pixels, with 197 for 224 pixels, as in ViT-B/16."""
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -70,7 +73,7 @@ def parents(folder: Path, width: int, layers: int, pixels: int) -> list[Path]:
 
 
 def floor(models: list[Path], samples: int, output: Path) -> None:
-    """Read, look once, write."""
+    """Read both models, run each once and write one."""
     loaded = [ViTForImageClassification.from_pretrained(model) for model in models]
     with torch.no_grad():
         if samples:
@@ -82,9 +85,10 @@ def floor(models: list[Path], samples: int, output: Path) -> None:
 
 
 def one(way: str, models: list[Path], samples: int) -> dict[str, Any]:
-    """In a process of its own: seconds and peak memory."""
-    data = str(DATA / "cifar10" / "train.parquet") if way in LOOK else None
-    sizes, profile = {"samples": samples} if way in LOOK else {}, cProfile.Profile(time.process_time)
+    """Measure the seconds and peak memory of one method, in its own process."""
+    data = str(DATA / "cifar10" / "train.parquet") if way in WITH_SAMPLES else None
+    sizes = {"samples": samples} if way in WITH_SAMPLES else {}
+    profile = cProfile.Profile(time.process_time)
     with tempfile.TemporaryDirectory(dir=models[0].parent) as folder:
         output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
         if way.startswith("floor"):
@@ -97,7 +101,7 @@ def one(way: str, models: list[Path], samples: int) -> dict[str, Any]:
 
 
 def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:
-    """Seconds of each; `rest`: hashes, diagnostics, how far an exact map deviates."""
+    """Return the seconds of each stage. `rest` is hashes, diagnostics and the check of exact maps."""
     taken = {(Path(file).stem, name): times[3] for (file, _, name), times in pstats.Stats(profile).stats.items()}  # type: ignore[attr-defined]
     found = {stage: sum(taken.get(each, 0.0) for each in functions) for stage, functions in STAGES.items()}
     found["aligning"] -= found["looking"]
@@ -105,7 +109,7 @@ def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:
 
 
 def apart(work: Callable[..., Any], *given: Any, limit: float = 0) -> Any:
-    """Done in a process of its own. Raises `TimeoutError` after so many seconds, if it notices."""
+    """Run a function in its own process. Raises `TimeoutError` after `limit` processor seconds."""
     with multiprocessing.get_context("fork").Pool(1, _hurry, (limit,)) as pool:
         return pool.apply(work, given)
 
@@ -120,17 +124,18 @@ def _hurry(limit: float) -> None:
 
 
 def too_much(row: dict[str, Any], rows: list[dict[str, Any]], models: list[Path], args: argparse.Namespace) -> str:
-    """Why a row is skipped; empty if it is not."""
+    """Return why a row is skipped, or an empty string if it is not."""
     for each in rows:
         if each["way"] == row["way"] and each["width"] <= row["width"] and "seconds" in each:
-            told = each["seconds"] * (row["width"] / each["width"]) ** 3 * row["layers"] / each["layers"]
-            if told > args.limit and each["width"] * 2 >= row["width"]:
-                return f"about {told:.0f} s, by width {each['width']}"
+            predicted = each["seconds"] * (row["width"] / each["width"]) ** 3 * row["layers"] / each["layers"]
+            if predicted > args.limit and each["width"] * 2 >= row["width"]:
+                return f"about {predicted:.0f} s, by width {each['width']}"
     if any(each["way"] == row["way"] and "skipped" in each and each["width"] < row["width"] for each in rows):
         return "a smaller one was skipped"
     chosen = WAYS.get(row["way"], {})
-    told = Estimate([load_empty(model) for model in models], Options(align=chosen.get("align", "none"))).loaded_bytes
-    return f"about {told / 1e9:.1f} GB" if told > args.room else ""
+    options = Options(align=chosen.get("align", "none"))
+    predicted = Estimate([load_empty(model) for model in models], options).loaded_bytes
+    return f"about {predicted / 1e9:.1f} GB" if predicted > args.room else ""
 
 
 def main() -> None:
@@ -145,20 +150,20 @@ def main() -> None:
     parser.add_argument("--room", type=float, default=10e9)
     parser.add_argument("--name", default="fuse")
     parser.add_argument("--add", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
+    parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
     torch.set_num_threads(1)
     middle, second = args.layers[len(args.layers) // 2], args.widths[min(1, len(args.widths) - 1)]
     sizes = [(width, middle) for width in args.widths] + [(second, layers) for layers in args.layers]
     rows: list[dict[str, Any]] = json.loads((RESULTS / f"{args.name}.json").read_text())["rows"] if args.add else []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        one("exact", apart(parents, Path(folder), 64, 1, 32), 2)  # imports what is imported late
+        one("exact", apart(parents, Path(folder), 64, 1, 32), 2)  # imports the modules that are imported lazily
     for width, layers in [*dict.fromkeys(sizes), *((width, 2) for width in args.wide)]:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             models = apart(parents, Path(folder), width, layers, args.pixels)
             for way in args.ways:
-                blank = any(each["way"] == way for each in rows)
-                if (way in LOOK and width in args.wide) or (way == "blank" and blank):
+                measured = any(each["way"] == way for each in rows)
+                if (way in WITH_SAMPLES and width in args.wide) or (way == "blank" and measured):
                     continue
                 row: dict[str, Any] = {"width": width, "layers": layers, "way": way}
                 if any(row.items() <= each.items() for each in rows):
