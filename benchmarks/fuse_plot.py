@@ -1,4 +1,4 @@
-"""What `fuse.py` found, as tables, fitted growth and a picture: `results/fuse.png`.
+"""Show the results of `fuse.py`: tables, fitted growth and a plot, `results/fuse.png`.
 
 python benchmarks/fuse_plot.py
 """
@@ -26,13 +26,13 @@ STAGES = {
     "reading": "reading", "looking": "statistics", "aligning": "aligning", "merging": "merging", "writing": "writing",
     "rest": "other",
 }  # fmt: skip
-"""What the record calls each stage, and the label to show."""
+"""By stage in the record, its label."""
 HEADS = ("width", "layers", "method", "seconds", "times the floor", "peak (GB)", *STAGES.values())
 Rows = list[dict[str, Any]]
 
 
 def by(rows: Rows, way: str, size: str) -> Rows:
-    """The rows of a way along its widths, or layers, at the other one's value that has most; sorted, without twins."""
+    """Return the rows of a method sorted by `size`, at the value of the other size that has the most rows."""
     other = {"width": "layers", "layers": "width"}[size]
     mine = [row for row in rows if row["way"] == way and "seconds" in row]
     values = [row[other] for row in mine]
@@ -41,9 +41,9 @@ def by(rows: Rows, way: str, size: str) -> Rows:
 
 
 def growth(rows: Rows, way: str, size: str, what: str) -> dict[str, float] | None:
-    """The exponent of growth by least squares in logarithms, and by what factor points lie off that line.
+    """Return the exponent of growth, fitted by least squares in logarithms, and the typical factor of deviation.
 
-    Of memory, what is beyond Python, torch and transformers.
+    Memory excludes that of Python, torch and transformers.
     """
     blank = min((row["peak"] for row in rows if row["way"] == "blank"), default=0) if what == "peak" else 0
     points = [(row[size], row[what] - blank) for row in by(rows, way, size) if row[what] > blank]
@@ -56,7 +56,7 @@ def growth(rows: Rows, way: str, size: str, what: str) -> dict[str, float] | Non
 
 
 def exponents(rows: Rows) -> list[dict[str, Any]]:
-    """Of every way, along widths and layers, in seconds and bytes."""
+    """Return the growth of seconds and bytes by width and by layers, for every method."""
     return [
         {"way": way, "by": size, "of": what} | found
         for way in COLOURS for size in ("width", "layers") for what in ("seconds", "peak")
@@ -65,7 +65,7 @@ def exponents(rows: Rows) -> list[dict[str, Any]]:
 
 
 def ratio(row: dict[str, Any], rows: Rows) -> float | None:
-    """Seconds over those of the floor: with a forward pass where the way looks at samples."""
+    """Return the seconds relative to the floor, which includes a forward pass if the method uses samples."""
     floor = "floor" if row["way"] in ("flow", "exact", "exact, least squares", "floor") else "floor, weights"
     same = [r for r in rows if (r["way"], r["width"], r["layers"]) == (floor, row["width"], row["layers"])]
     return row["seconds"] / same[0]["seconds"] if same and "seconds" in same[0] else None
@@ -84,13 +84,13 @@ def lines(rows: Rows) -> Iterator[list[str]]:
 
 
 def show(name: str, rows: Rows) -> None:
-    """Tables and the picture."""
+    """Print the tables and write the plot."""
     table = Table(*HEADS)
     for line in lines(rows):
         table.add_row(*line)
     console = Console(width=150)
     console.print(table)
-    fitted = Table("method", "of", "by", "exponent", "factor of deviation", "points")
+    fitted = Table("method", "quantity", "by", "exponent", "factor of deviation", "points")
     for each in exponents(rows):
         fitted.add_row(
             each["way"], each["of"], each["by"], f"{each['exponent']:.2f}", f"{each['off_by']:.2f}",
@@ -101,7 +101,7 @@ def show(name: str, rows: Rows) -> None:
 
 
 def plot(name: str, rows: Rows) -> None:
-    """Seconds and memory by width, in logarithms; what the widest of each way took its time for."""
+    """Plot seconds and memory by width, and the share of each stage at the largest width of each method."""
     figure, (time, memory, shares) = pyplot.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     for axes, what, unit, label in (
         (time, "seconds", 1, "processor seconds"),
@@ -136,7 +136,7 @@ def _line(axes: Axes, points: list[tuple[float, float]], way: str, colour: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="fuse")
     name = parser.parse_args().name
     show(name, json.loads((RESULTS / f"{name}.json").read_text())["rows"])

@@ -1,4 +1,4 @@
-"""Commands on inputs damaged at random, of every kind: each has to be refused in one line or give a valid output."""
+"""Run commands on randomly damaged inputs. Each must give a valid output or an error of one line."""
 
 import argparse
 import os
@@ -21,14 +21,13 @@ from damage.subjects import build
 from rich.console import Console
 from rich.table import Table
 
-MEMORY = 16 * 2**30  # bytes that this process may map: an input that asks for more is to be refused as well
-SHOWN = 5  # failures of a kind that are printed
+MEMORY = 16 * 2**30  # bytes that this process may map; an input that needs more must be refused, too
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=2000, help="of all kinds together")
-    parser.add_argument("--seed", type=int, default=0, help="of the first case; the others follow")
+    parser.add_argument("--cases", type=int, default=2000, help="number of cases of all kinds together")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; each further case adds one")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     chosen = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -1,4 +1,4 @@
-"""GLMC's architectures and its published barriers beside ours, from `barrier.py` and `weights.py`."""
+"""Compare barriers from `barrier.py` and `weights.py` with those that GLMC published for its architectures."""
 
 import json
 from typing import Any
@@ -7,7 +7,8 @@ from barrier_table import BETTER, line, with_better
 from common import RESULTS, spread
 from teach_table import with_excess
 
-ROWS = {  # ours, and how GLMC calls what it compares with: barriers of its ViT and its GPT-2 (Theus et al., 2506.22712)
+# By our method: GLMC's name of its counterpart, and the barriers of GLMC's ViT and GPT-2 (Theus et al., 2506.22712).
+ROWS = {
     BETTER: ("", "", ""),
     "plain average": ("plain average", "1.69", "2.02"),
     "exact": ("weight matching, O(d)", "0.36", "0.34"),
@@ -25,7 +26,7 @@ SUBJECTS = {"cifar10-256": "ViT, CIFAR-10", "tinyshakespeare-gpt2-256": "GPT-2, 
 
 
 def table() -> str:
-    """Barrier or excess over the parents' mean in nats, mean and standard deviation over pairs."""
+    """Return a table of barriers, or excess over the parents' mean, in nats, as mean and deviation over pairs."""
     found = {name: _pairs(name) for name in SUBJECTS}
     heads = [f"{title}, ours ({len(found[name])} pairs)" for name, title in SUBJECTS.items()]
     lines = [line("", [heads[0], "GLMC", heads[1], "GLMC", "GLMC's method"]), f"|{'---|' * 6}"]
@@ -39,7 +40,10 @@ def table() -> str:
 
 
 def _pairs(name: str) -> list[dict[str, dict[str, Any]]]:
-    """Rows by name: of `weights.py`, what is learned called `learned weights`, and of `barrier.py`, where it ran."""
+    """Return, for each pair, the rows of `weights.py` and those of `barrier.py` if they exist.
+
+    The row `learned` of `weights.py` is renamed to `learned weights`.
+    """
     taught = json.loads((RESULTS / f"weights-{name}.json").read_text())["pairs"]
     lines = RESULTS / f"barrier-{name}.json"
     walked = json.loads(lines.read_text())["pairs"] if lines.exists() else {}

@@ -1,9 +1,9 @@
-"""The plane through an anchor, the other model carried into its basis, and what `transfuse fuse` makes of both.
+"""Measure the plane through an anchor, the other aligned model, and their fusion by `transfuse fuse`.
 
 python benchmarks/landscape.py
 
-Fused by least squares, the default, from the training split; measured on test images drawn at random. Writes
-results/landscape-SUBJECT.json and .png.
+The fusion uses the default, least squares, with the training split. The losses are measured on test images drawn at
+random. The script writes results/landscape-SUBJECT.json and .png.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from subjects import SUBJECTS
 
 
 def transfuse(*arguments: object) -> dict[str, Any]:
-    """What a command says in JSON."""
+    """Return the JSON output of a command."""
     command = [sys.executable, "-m", "transfuse", *map(str, arguments), "--json"]
     return dict(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 

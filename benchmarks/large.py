@@ -1,10 +1,11 @@
-"""Fusing weights that do not fit into memory: seconds, peak memory, bytes read and written, beside a plain copy.
+"""Measure fusions of weights that do not fit into memory: seconds, peak memory, and bytes read and written.
 
 python benchmarks/large.py --shape 3b --ways none exact --max-memory 8GB
 
-Two random Llama-shaped checkpoints in bfloat16, the second a hidden copy of the first: the same function in another
-basis (every exact group's random element), so that an exact fusion must give the first one back. Made on disk tensor by
-tensor, deleted after. Every fusion is a process of its own. `copied`: reading both and writing one, by cp.
+The models are two random Llama-shaped checkpoints in bfloat16. The second is a symmetric copy of the first: it has the
+same function in another basis (a random element of every exact group), so an exact fusion must recover the first. They
+are written tensor by tensor and deleted afterwards. Every fusion runs in its own process. The row `copied` is the time
+to read both checkpoints and write one.
 """
 
 import argparse
@@ -65,7 +66,7 @@ SHARD = 5 * 10**9  # bytes
 
 
 def parents(folder: Path, shape: dict[str, int]) -> tuple[Path, Path, int]:
-    """A random model, and the same in another basis; and how many parameters each has."""
+    """Write a random model and a symmetric copy. Return their folders and the number of parameters."""
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False)).to(torch.bfloat16)
     sizes = {name: tuple(values.shape) for name, values in model.state_dict().items()}
@@ -101,8 +102,7 @@ def _write(folder: Path, model: LlamaForCausalLM, sizes: dict[str, tuple[int, ..
 
 
 class Watch(threading.Thread):
-    """The largest resident memory of a process, its files' pages included, what it read and wrote, and how long it
-    had a processor, within a tenth of a second."""
+    """Watches a process every tenth of a second: peak memory with mapped files, bytes read and written, and seconds."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         super().__init__(daemon=True)
@@ -123,7 +123,7 @@ class Watch(threading.Thread):
 
 
 def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
-    """What a command says, what it took of the machine, and seconds from outside, imports included."""
+    """Run a command. Return its JSON output, its use of resources, and the wall seconds including imports."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "transfuse", *arguments, "--json"]
     start = time.perf_counter()
@@ -137,7 +137,7 @@ def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, floa
 
 
 def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
-    """One fusion in a process of its own."""
+    """Measure one fusion in its own process."""
     given = ["fuse", *map(str, models), "-o", str(output), *WAYS[way], "--max-memory", max_memory]
     found, watch, seconds = run(given, threads)
     return {
@@ -148,7 +148,7 @@ def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: i
 
 
 def copied(models: list[Path], output: Path) -> dict[str, Any]:
-    """Read both, write one, as fast as the machine can."""
+    """Measure how long it takes to read both checkpoints and write one."""
     start = time.perf_counter()
     for model in models:
         for file in model.glob("*.safetensors"):
@@ -161,9 +161,9 @@ def copied(models: list[Path], output: Path) -> dict[str, Any]:
 
 
 def deviation(one: Path, other: Path) -> float:
-    """How far the model that came back is from the first: root mean square over all weights, relative, worst tensor.
+    """Return the relative root mean square error of the recovered weights, for the worst tensor.
 
-    Of the weights in the first one's own gauge: norms folded, as every exact fusion has them.
+    Both models are compared in the canonical form, in which norms are folded.
     """
     from transfuse.alignment.exact.canonical_form import canonicalize
 
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "exact"])
     parser.add_argument("--max-memory", default="8GB")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
+    parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -202,7 +202,7 @@ def main() -> None:
             shutil.rmtree(folder / "out")
             facts = {"parameters": parameters, "bytes_each": size, "shape": SHAPES[args.shape]}
             record(f"large-{args.shape}", facts | {"rows": rows})
-    table = Table("", "seconds", "of a copy", "peak memory, GB")
+    table = Table("method", "seconds", "relative to a copy", "peak memory, GB")
     for way, row in rows.items():
         peak = f"{row['peak_gb']:.1f}" if "peak_gb" in row else ""
         table.add_row(way, f"{row['seconds']:.0f}", f"{row['seconds'] / rows['copied']['seconds']:.1f}", peak)

@@ -1,10 +1,10 @@
-"""How alike two networks are unit by unit: correlations of activations, as trained, permuted, and exactly aligned.
+"""Measure correlations between the units of two networks: as trained, permuted, and exactly aligned.
 
 python benchmarks/likeness.py --dataset cifar10 --pair 1,2
 
-Of one block: the residual stream it reads, the channels of its heads' values, its hidden units (the first of them),
-anchor by other parent; and of every block, the mean correlation of a unit with the one of the same number. Alignment
-by weights alone; correlations over all tokens of validation samples, which nothing is fitted to.
+For one block, the script records the correlation matrices of the residual stream, of the channels of the values, and of
+the first hidden units. For every block, it records the mean correlation of units with the same number. Alignment uses
+the weights alone. The correlations are over all tokens of validation samples.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PLACES = {"stream": "layernorm_before", "heads": "attention.v_proj", "hidden": "
 
 
 def probes(spec: Spec) -> dict[str, HookPoint]:
-    """By module: what the blocks' first norms hand on, and what values and hidden units are before anything else."""
+    """Return, by module, hook points at the outputs of each block's first norm, values and first MLP layer."""
     norms = {norm.name: norm.space for norm in spec.norms()}
     axes = norms | {linear.name: linear.writes for linear in spec.linears()}
     return {
@@ -46,17 +46,17 @@ def probes(spec: Spec) -> dict[str, HookPoint]:
 
 
 def correlation(seen: Moments) -> Tensor:
-    """Of the anchor's units (rows) with the other's."""
+    """Return the correlations of the anchor's units (rows) with the other model's units."""
     return (standardize(seen).cross / (seen.count - 1)).T
 
 
 def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Correlations of every probe, one way."""
+    """Return the correlations at every hook point for one alignment."""
     chosen = make(Options, {"merge": "mean"} | dict(way))
     choices = calibrate(networks, networks[0].model, None, chosen)
     (aligned,), _ = align(networks, [0.5, 0.5], choices, chosen)
     spec, tensors = aligned.spec, (aligned.carried, aligned.anchor)
-    if chosen.align == "none":  # norms folded as they are in the others
+    if chosen.align == "none":  # fold the norms, as the other methods do
         spec = alignment_spec(networks[0].spec, "exact", choices.paper, "all")
         tensors = tuple(canonicalize(spec, each.tensors) for each in networks[::-1])
     models = [with_tensors(networks[0].model, each) for each in tensors]
@@ -66,7 +66,7 @@ def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict
 
 
 def rows(matrix: Tensor) -> list[str]:
-    """In percent, a row a line."""
+    """Format the matrix in percent, one line per row."""
     return [" ".join(str(round(100 * value)) for value in row) for row in matrix.tolist()]
 
 
@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10", choices=SUBJECTS)
     parser.add_argument("--pair", default="1,2")
     parser.add_argument("--block", type=int, default=1)
-    parser.add_argument("--units", type=int, default=48, help="of the stream and of the hidden units")
+    parser.add_argument(
+        "--units", type=int, default=48, help="number of units of the stream and of the hidden layer to record"
+    )
     parser.add_argument("--samples", type=int, default=500)
     args = parser.parse_args()
     torch.set_num_threads(1)

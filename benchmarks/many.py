@@ -1,4 +1,4 @@
-"""More and more parents in one: in the anchor's basis and in a common one, as a mean and fitted by least squares.
+"""Fuse three or more parents, in the anchor's basis and in a common one, by the mean and by least squares.
 
 python benchmarks/many.py --dataset cifar10 --groups 1,2,3 3,4,5 5,1,2 1,2,3,4,5 3,4,5,1,2 5,1,2,3,4
 """
@@ -28,7 +28,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def over_group(subject: Subject, seeds: list[str], samples: int, limit: int) -> dict[str, dict[str, Any]]:
-    """By row, metrics and seconds."""
+    """Return metrics and seconds by row."""
     models = [subject.model(seed) for seed in seeds]
     judge = Judge(subject, seeds[0], "test", limit)
     parents = [judge.measure(model) for model in models]

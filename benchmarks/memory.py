@@ -1,6 +1,8 @@
-"""How much memory long texts take: evaluating, aligning and fitting with 20 texts of 3,700 tokens and 20,000 words.
+"""Measure the memory for long texts: evaluation and fusion with 20 texts and a vocabulary of 20,000 tokens.
 
 python benchmarks/memory.py
+
+The longest text has 3,700 tokens.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-VOCABULARY, TEXTS, LONGEST, SHORTER = 20_000, 20, 3_700, 50  # each text has so many tokens fewer than the one before
+VOCABULARY, TEXTS, LONGEST, SHORTER = 20_000, 20, 3_700, 50  # each text has SHORTER tokens fewer than the one before
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 WAYS = {
     "eval": ["eval", "A", "B", "--data", "TEXTS"],
@@ -31,7 +33,7 @@ WAYS = {
 
 
 def subjects(folder: Path) -> None:
-    """Two random Llamas of two blocks with a tokenizer of whole words, and the texts."""
+    """Write two random Llamas of two blocks, with a tokenizer of whole words, and the texts."""
     words = [*SPECIAL.values(), *(f"w{number}" for number in range(VOCABULARY - len(SPECIAL)))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -51,7 +53,7 @@ def subjects(folder: Path) -> None:
 
 
 def measured(folder: Path, arguments: list[str]) -> dict[str, object]:
-    """Seconds and peak memory of one command, in a process of its own."""
+    """Measure the seconds and peak memory of one command in its own process."""
     names = {"A": "A", "B": "B", "TEXTS": "TEXTS.jsonl", "OUT": f"OUT-{time.monotonic_ns()}"}
     given = [str(folder / names[each]) if each in names else each for each in arguments]
     start = time.perf_counter()
@@ -61,12 +63,13 @@ def measured(folder: Path, arguments: list[str]) -> dict[str, object]:
         status = Path(f"/proc/{child.pid}/status").read_text()
         peak = max([peak, *(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
         time.sleep(0.05)
-    said = child.stderr.read().decode().strip() if child.stderr else ""
-    return {"status": child.returncode, "seconds": round(time.perf_counter() - start, 1), "peak": peak, "said": said}
+    seconds = round(time.perf_counter() - start, 1)
+    message = child.stderr.read().decode().strip() if child.stderr else ""
+    return {"status": child.returncode, "seconds": seconds, "peak": peak, "said": message}
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as name:
         subjects(Path(name))

@@ -1,4 +1,4 @@
-"""Every way to fuse two parents, over disjoint pairs: mean and spread on the test split.
+"""Compare all methods to fuse two parents over disjoint pairs: mean and standard deviation on the test split.
 
 python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
 python benchmarks/methods.py --dataset sst2 --pairs 1,2 3,4 5,6
@@ -18,7 +18,7 @@ from transfuse.fusion.compare import compare
 
 
 def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: int | None) -> list[dict[str, object]]:
-    """One comparison: rows as dictionaries."""
+    """Return the rows of one comparison as dictionaries."""
     anchor, source = (subject.model(seed) for seed in seeds)
     judge = Judge(subject, seeds[0], "test", limit)
     options = {"samples": samples} if samples else {}
@@ -28,11 +28,11 @@ def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
-    parser.add_argument("--samples", type=int, default=None, help="default: what each method takes")
+    parser.add_argument("--samples", type=int, default=None, help="default: the default of each method")
     parser.add_argument("--limit", type=int, default=None, help="test samples, drawn at random; default: all")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

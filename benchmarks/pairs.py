@@ -1,4 +1,4 @@
-"""Two trained parents with their calibration and validation data, fused in any way."""
+"""A pair of trained parents with their calibration and validation data, to be fused by any method."""
 
 from collections.abc import Callable, Mapping
 
@@ -29,14 +29,14 @@ class Pair:
         self.validation = list(load_samples(split(dataset, "validation")).batches(self.prepare, 500))
 
     def batches(self, images: int) -> Batches:
-        """So many calibration images, always the same."""
+        """Return the given number of calibration images, always the same."""
         return list(self.calibration.take(images, 0).batches(self.prepare, 100)) if images else []
 
     def measure(self, tensors: Mapping[str, Tensor]) -> Metrics:
-        """Metrics of a model on the validation split."""
+        """Return the metrics of a model on the validation split."""
         return evaluate(with_tensors(self.anchor.model, tensors), self.validation)
 
     def fused(self, align: Callable[[Network, Network], Alignment]) -> tuple[Metrics, Alignment]:
-        """Metrics of the mean of the anchor and the aligned source."""
+        """Return the metrics of the mean of the anchor and the aligned source, and the alignment."""
         aligned = align(self.anchor, self.source)
         return self.measure(mean([aligned.anchor, aligned.carried], [0.5, 0.5])), aligned

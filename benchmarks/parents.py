@@ -1,4 +1,4 @@
-"""Train the parents: small ViTs that differ only in their seed.
+"""Train the image parents: small ViTs that differ only in their seed.
 
 python benchmarks/parents.py --dataset cifar10 --seeds 1 2 3 4 --epochs 12
 python benchmarks/parents.py --dataset fashion-mnist --view moved --width 64 --blocks 4 --seeds 1 2 3
@@ -44,8 +44,11 @@ def build(dataset: str, size: int, labels: list[str], args: argparse.Namespace) 
 
 
 def skewed(rows: Dataset, seed: int, share: float) -> Dataset:
-    """What a parent of this seed sees: `share` of the first half of the classes and as little of the other half, or,
-    of an even seed, all the rest. Two parents, one odd, one even, have no image in common."""
+    """Return the images that a parent of this seed sees.
+
+    An odd seed sees `share` of the images of the first half of the classes, and `1 - share` of those of the other half.
+    An even seed sees the remaining images.
+    """
     classes = rows.features["label"].num_classes
     labels = torch.tensor(rows["label"][:])
     chance = torch.where(labels < classes // 2, share, 1 - share)
@@ -56,7 +59,7 @@ def skewed(rows: Dataset, seed: int, share: float) -> Dataset:
 def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     mean, deviation = STATISTICS[dataset]
     if args.view:
-        mean = [0.0]  # the canvas is zero, as is what moves in
+        mean = [0.0]  # so the background stays zero, like the pixels that random crops add
     rows, held_out = (
         viewed("centred", name) if args.view else split(dataset, name) for name in ("train", "validation")
     )
@@ -113,8 +116,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--weight-decay", type=float, default=Recipe.weight_decay)
     parser.add_argument("--label-smoothing", type=float, default=Recipe.label_smoothing)
-    parser.add_argument("--share", type=float, default=1.0, help="below 1: parents of different data, see `skewed`")
-    parser.add_argument("--view", choices=["centred", "moved"], help="of Fashion-MNIST on a larger canvas")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="below 1: odd and even seeds see different data, see `skewed`"
+    )
+    parser.add_argument("--view", choices=["centred", "moved"], help="view of Fashion-MNIST on a larger canvas")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -19,8 +19,8 @@ from transfuse.cli.demo.training import Recipe, autocast, train
 from transfuse.data.texts import mask_tokens
 
 
-def guess(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-    """The loss; the vocabulary's logits are computed for hidden words only."""
+def masked_loss(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss. Logits are computed only for masked tokens."""
     states = model.bert(input_ids=ids, attention_mask=mask).last_hidden_state
     return cross_entropy(model.cls(states[labels != IGNORED_LABEL]).float(), labels[labels != IGNORED_LABEL])
 
@@ -49,14 +49,14 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         ids, labels = hide(inputs["input_ids"][chosen], generator)
-        return guess(model, ids, inputs["attention_mask"][chosen], labels)
+        return masked_loss(model, ids, inputs["attention_mask"][chosen], labels)
 
     def report(epoch: int, value: float) -> None:
         ids, labels = hide(held["input_ids"], torch.Generator().manual_seed(0))
         parts = zip(*(each.split(50) for each in (ids, held["attention_mask"], labels)), strict=True)
         model.eval()
         with torch.no_grad(), autocast(model.device):
-            found = torch.stack([guess(model, *part) for part in parts]).mean()
+            found = torch.stack([masked_loss(model, *part) for part in parts]).mean()
         model.train()
         spent = time.time() - start
         print(f"seed {seed} epoch {epoch} loss {value:.3f} validation {found:.3f} {spent:.0f} s", flush=True)
@@ -69,7 +69,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--width", type=int, default=128)

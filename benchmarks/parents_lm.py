@@ -1,4 +1,4 @@
-"""Train the language-model parents: small GPT-2s and Llamas on a book that differ only in their seed.
+"""Train the language-model parents: small GPT-2s and Llamas that differ only in their seed.
 
 python benchmarks/parents_lm.py --kind llama --seeds 1 2 3
 python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
@@ -6,9 +6,9 @@ python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 256 -
   --batch-size 32 --dropout 0.2 --device cuda --seeds 1 2 3
 python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
 
-The GPT-2 has learned positions, LayerNorm, fused and biased projections and tied embeddings; the Llama rotary
-positions, RMSNorm, three key-value heads for six query heads, SwiGLU and an untied head. Words are those of a
-byte-level BPE trained on the training text. Of `books`, odd seeds mostly read the plays, even ones the novel.
+The GPT-2 has learned positions, LayerNorm, fused and biased projections, and tied embeddings. The Llama has rotary
+positions, RMSNorm, three key-value heads for six query heads, SwiGLU and an untied head. The tokenizer is a byte-level
+BPE trained on the training text. With `--text books`, odd seeds mostly read the plays, and even ones the novel.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from transfuse.cli.demo.training import Recipe, autocast, train
 
 
 def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Namespace) -> PreTrainedModel:
-    """An untrained model of a kind."""
+    """Return an untrained model of a kind."""
     special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if kind == "gpt2":
         return GPT2LMHeadModel(
@@ -49,7 +49,7 @@ def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Name
 
 
 def next_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy of every token given those before it; padding stands at the end and is not asked for."""
+    """Return the mean cross-entropy of every token given the tokens before it, without padding at the end."""
     logits = model(input_ids=ids).logits[:, :-1]
     labels = ids.where(mask.bool(), IGNORED_LABEL)[:, 1:]
     return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED_LABEL)
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--dropout", type=float, default=0.1, help="of the GPT-2; a Llama has none")
+    parser.add_argument("--dropout", type=float, default=0.1, help="for GPT-2; the Llama has no dropout")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")

@@ -1,6 +1,8 @@
-"""README's picture from `results/methods-DATASET.json`: accuracies of parents and fusions, and the way between them.
+"""Plot the accuracies of parents and fusions, and along the line between the parents.
 
 python benchmarks/picture.py --dataset cifar10
+
+The figures are from `results/methods-DATASET.json`.
 """
 
 import argparse
@@ -29,7 +31,7 @@ COLOURS = {"plain average": "C7", "flow, soft": "C1", "flow, hard": "C2", "exact
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     dataset = parser.parse_args().dataset
     pairs = json.loads((RESULTS / f"methods-{dataset}.json").read_text())["pairs"]

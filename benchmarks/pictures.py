@@ -1,4 +1,4 @@
-"""The documentation's pictures of what was measured: `docs/pictures`, from `results/`.
+"""Draw the plots of the documentation, `docs/pictures`, from the measurements in `results/`.
 
 python benchmarks/pictures.py
 """
@@ -26,13 +26,13 @@ FITTED = "exact, least squares"
 
 
 def load(name: str) -> dict[str, Any]:
-    """What a benchmark found."""
+    """Return the record of a benchmark."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return found
 
 
 def path(theme: Theme) -> Figure:
-    """Losses between two parents, by alignment."""
+    """Plot the losses between two parents, by alignment."""
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for number, rows in enumerate(load("barrier-cifar10")["pairs"].values()):
         by_name = {each["name"]: each for each in rows}
@@ -55,14 +55,14 @@ def path(theme: Theme) -> Figure:
 
 
 def likeness(theme: Theme, place: str) -> Figure:
-    """Correlations unit by unit, aligned in three ways."""
+    """Plot the correlations between units, for three alignments."""
     found = load("likeness-cifar10")
     ways = found["matrices"][place]
     figure, panels = pyplot.subplots(1, len(ways), figsize=(7.2, 2.9), layout="constrained")
     for axes, (way, rows) in zip(panels, ways.items(), strict=True):
         matrix = np.array([row.split() for row in rows], dtype=float) / 100
         shown = axes.imshow(matrix, cmap=theme.diverging(), vmin=-1, vmax=1, interpolation="none")
-        diagonal = round(found["diagonals"][place][way][found["block"]], 2) + 0.0  # minus nothing is nothing
+        diagonal = round(found["diagonals"][place][way][found["block"]], 2) + 0.0  # avoids a negative zero
         axes.set(title=f"{way}\ndiagonal: {diagonal:.2f}", xticks=[], yticks=[])
         axes.set_xlabel("units of B" if way == "as trained" else "units of B, aligned")
         axes.spines[:].set_color(theme.faint)
@@ -76,7 +76,7 @@ def likeness(theme: Theme, place: str) -> Figure:
 
 
 def depth(theme: Theme) -> Figure:
-    """The diagonals' means, block by block."""
+    """Plot the mean correlation of matched units, block by block."""
     found = load("likeness-cifar10")["diagonals"]
     names = {"stream": "residual stream", "heads": "channels of the values", "hidden": "hidden units"}
     figure, panels = pyplot.subplots(1, len(names), figsize=(7.2, 2.7), layout="constrained", sharey=True)
@@ -94,7 +94,7 @@ def depth(theme: Theme) -> Figure:
 
 
 def fitted(theme: Theme) -> Figure:
-    """Layer by layer: how much of the error of what it writes a fit took away, and whose hidden units were taken."""
+    """Plot how much of each layer's error fitting removed, and the parents that the hidden units came from."""
     gains, units = defaultdict(list), defaultdict(list)
     for rows in load("barrier-cifar10")["pairs"].values():
         fits = next(each for each in rows if each["name"] == FITTED)["least_squares"]

@@ -1,9 +1,9 @@
-"""Print the SHA-256 of the weights that every method gives, so that a change of code can be shown to change no weight.
+"""Print the SHA-256 of the fused weights for every method, to test that a change of the code changes no weights.
 
     python benchmarks/pins.py > before.json
     python benchmarks/pins.py --against before.json
 
-Tiny models with random weights, one thread. The hashes hold for one machine and one version of torch.
+The models are tiny and random, and run with one thread. The hashes hold for one machine and one version of torch.
 """
 
 import argparse
@@ -61,8 +61,8 @@ FLOW: dict[str, dict[str, Any]] = {
 }
 
 
-def shaken(model: PreTrainedModel) -> PreTrainedModel:
-    """Move every parameter, gains and biases too, away from where it starts."""
+def perturbed(model: PreTrainedModel) -> PreTrainedModel:
+    """Add noise to every parameter, including gains and biases."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -75,7 +75,7 @@ def vit(seed: int, width: int = 16) -> PreTrainedModel:
         hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16,
         patch_size=4, num_labels=LABELS,
     )  # fmt: skip
-    return shaken(transformers.ViTForImageClassification(config))
+    return perturbed(transformers.ViTForImageClassification(config))
 
 
 def llama(seed: int) -> PreTrainedModel:
@@ -84,7 +84,7 @@ def llama(seed: int) -> PreTrainedModel:
         vocab_size=WORDS, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    return shaken(transformers.LlamaForCausalLM(config))
+    return perturbed(transformers.LlamaForCausalLM(config))
 
 
 def bert(seed: int) -> PreTrainedModel:
@@ -93,7 +93,7 @@ def bert(seed: int) -> PreTrainedModel:
         vocab_size=WORDS, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_labels=LABELS,
     )  # fmt: skip
-    return shaken(transformers.BertForSequenceClassification(config))
+    return perturbed(transformers.BertForSequenceClassification(config))
 
 
 def pictures() -> Dataset:
@@ -155,8 +155,8 @@ def pins() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--against", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", type=Path, help="compare with the hashes in this file")
     given = parser.parse_args()
     torch.set_num_threads(1)
     before = json.loads(given.against.read_text()) if given.against else {}
@@ -164,7 +164,7 @@ def main() -> None:
     for name, digest in pins():
         found[name] = digest
         if given.against and before.get(name) != digest:
-            print(f"{name}: {before.get(name)} became {digest}", file=sys.stderr)
+            print(f"{name}: {before.get(name)} changed to {digest}", file=sys.stderr)
     if not given.against:
         print(json.dumps(found, indent=1))
     elif found == before:

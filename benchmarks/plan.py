@@ -3,7 +3,7 @@
 python benchmarks/plan.py
 
 The checkpoints are random and deleted afterwards: ViTs in float32 by width, Llamas in bfloat16. Every fusion runs in
-its own process. Rows of other ways than the given ones are kept.
+its own process. Rows of methods other than the given ones are kept.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny", "small"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the checkpoints are made; they are deleted after")
+    parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
     path = RESULTS / "plan.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -61,7 +61,7 @@ def main() -> None:
                         ["fuse", *given, "-o", str(output), "--max-memory", str(least)], args.threads
                     )
                     if found.get("streamed", False) != streamed:
-                        continue  # so small that both fit
+                        continue  # too small to be streamed
                     row = {
                         "models": label, "way": way, "streamed": streamed, "seconds": seconds,
                         "peak_bytes": watch.peak,
@@ -75,7 +75,7 @@ def main() -> None:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the measured memory, and the ratio of predicted to measured memory."""
-    table = Table("models", "way", "", "seconds", "peak, GB", "predicted / measured")
+    table = Table("models", "method", "", "seconds", "peak, GB", "predicted / measured")
     for row in rows:
         table.add_row(
             row["models"], row["way"], "streamed" if row["streamed"] else "loaded", f"{row['seconds']:.1f}",

@@ -1,4 +1,4 @@
-"""Each table of `tables.py` from its file under `results/`."""
+"""Make each table of `tables.py` from its file under `results/`."""
 
 import json
 from collections import defaultdict
@@ -21,24 +21,24 @@ CURRENT_TERMS = {
 
 
 def load(name: str) -> dict[str, Any]:
-    """What a benchmark recorded."""
+    """Return the record of a benchmark."""
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
     return found
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """Return a Markdown table."""
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]).replace("|  |", "| |").replace("|  |", "| |")
 
 
 def percent(values: Iterable[float]) -> str:
-    """Mean and standard deviation of shares."""
+    """Format the mean and standard deviation of fractions in percent."""
     return spread(values, 1, 100)
 
 
 def methods(dataset: str) -> str:
-    """Every way to fuse two models, over pairs."""
+    """Return the table of all methods for two models, over pairs."""
     pairs = list(load(f"methods-{dataset}")["pairs"].values())
     rows = []
     for found in zip(*pairs, strict=True):
@@ -52,7 +52,7 @@ def methods(dataset: str) -> str:
 
 
 def perplexities() -> str:
-    """Every way to fuse two language models, of one pair each."""
+    """Return the table of all methods for two language models, with one pair each."""
     kinds = {"Llama": "llama", "GPT-2": "gpt2"}
     found = [load(f"methods-warandpeace-{kind}")["pairs"]["1,2"] for kind in kinds.values()]
     rows = []
@@ -66,7 +66,7 @@ def perplexities() -> str:
 
 
 def many() -> str:
-    """More than two models."""
+    """Return the table of more than two models."""
     sizes: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for seeds, found in load("many-cifar10")["groups"].items():
         sizes[len(seeds.split(","))].append(found)
@@ -80,8 +80,8 @@ def many() -> str:
     return markdown(["accuracy (%), loss", *heads], rows)
 
 
-def trust(name: str, words: bool = False) -> str:
-    """Parents that know different data. `words`: theirs is language, and perplexities are shown."""
+def trust(name: str, perplexity: bool = False) -> str:
+    """Return the table of parents that know different data, with perplexities or accuracies."""
     pairs = list(load(name)["pairs"].values())
     parts = list(next(iter(pairs[0].values())))
     rows = []
@@ -91,9 +91,9 @@ def trust(name: str, words: bool = False) -> str:
         )
         for each in (accuracies, losses):
             each.append([mean(pair) for pair in zip(*each, strict=True)])
-        shown = [spread(map(exp, each), 1) for each in losses] if words else [percent(each) for each in accuracies]
+        shown = [spread(map(exp, each), 1) for each in losses] if perplexity else [percent(each) for each in accuracies]
         rows.append([row, *shown, spread(losses[-1])])
-    what = "perplexity" if words else "accuracy (%)"
+    what = "perplexity" if perplexity else "accuracy (%)"
     table = markdown([f"test {what}, {len(pairs)} pairs", *parts, "mean of both", "loss"], rows)
     return current_terms(table)
 
@@ -106,7 +106,7 @@ def current_terms(table: str) -> str:
 
 
 def likeness() -> str:
-    """The mean correlation of units of the same number, block by block."""
+    """Return the table of mean correlations of units with the same number, block by block."""
     names = {"stream": "stream", "heads": "channels of the values", "hidden": "hidden units"}
     found = load("likeness-cifar10")["diagonals"]
     blocks = range(1, len(next(iter(found["stream"].values()))) + 1)
@@ -118,7 +118,7 @@ def likeness() -> str:
 
 
 def fitting() -> str:
-    """What each part of the fit is worth."""
+    """Return the table of the contribution of each part of the fit."""
     pairs = list(load("fitting-fashion-mnist")["pairs"].values())
     rows = [
         [
@@ -132,7 +132,7 @@ def fitting() -> str:
 
 
 def ablation(part: str) -> str:
-    """What each group, or each kind of evidence, is worth."""
+    """Return the table of the contribution of each group, or of each setting of `--match-on`."""
     found = load("ablation-cifar10")["rows"]
     names = [name for name in found if (name in EVIDENCE) == (part == "evidence")]
     return markdown(
@@ -142,7 +142,7 @@ def ablation(part: str) -> str:
 
 
 def flow() -> str:
-    """The paper's options, one at a time."""
+    """Return the table of the paper's options, one at a time."""
     rows = []
     for name, found in load("flow-cifar10")["rows"].items():
         support = f"{sum(each['support'] for each in found) / len(found):.2f}" if "support" in found[0] else ""
@@ -153,17 +153,17 @@ def flow() -> str:
 
 
 def finetuned(name: str, size: int) -> str:
-    """Fusions of so many parents trained on, beside a parent trained on."""
+    """Return the table of fine-tuned fusions of `size` parents, with a parent that is trained further."""
     return finetune_table.table(finetune_table.by_size(name)[size], "test")
 
 
 def speed(name: str) -> str:
-    """Time and memory of a fusion, and what it spends the time on."""
+    """Return the table of time and memory by size, with the share of each stage."""
     return markdown(fuse_plot.HEADS, [line for line in fuse_plot.lines(load(name)["rows"]) if line[2] != "blank"])
 
 
 def growth() -> str:
-    """How time and memory grow."""
+    """Return the table of the growth of time and memory."""
     found = {(each["way"], each["by"], each["of"]): each for each in load("fuse")["growth"]}
     heads = [(by, of) for by in ("width", "layers") for of in ("seconds", "peak")]
     rows = [
@@ -177,7 +177,7 @@ def growth() -> str:
 
 
 def device() -> str:
-    """A GPU beside the CPU of its machine."""
+    """Return the table that compares a GPU with the CPU of its machine."""
     document = load("device")
     found = {tuple(key.split("; ")): row for key, row in document["pairs"].items()}
     rows = [
@@ -190,7 +190,7 @@ def device() -> str:
 
 
 def memory() -> str:
-    """Long texts, with and without a limit."""
+    """Return the table of memory for long texts, with and without a limit."""
     ways = load("memory")["ways"].items()
     rows = (
         [f"`{way}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB", "refused" if row["status"] else "done"]
@@ -200,12 +200,12 @@ def memory() -> str:
 
 
 def solvers(name: str) -> str:
-    """Ours, and how many times as long others take."""
+    """Return the table of our solvers, and the relative times of others."""
     return markdown(solver_benchmark.HEADS, solver_benchmark.compared(load(name)["rows"]))
 
 
 def large() -> str:
-    """Larger than memory."""
+    """Return the table of models larger than memory."""
     names = {"copied": "read both and copy one (`cp`)", "none": "`--align none`", "exact": "`--align exact`"}
     rows = []
     for name, row in load("large-3b")["rows"].items():
@@ -215,7 +215,7 @@ def large() -> str:
 
 
 def measurements() -> str:
-    """Every file of figures, and the command that made it."""
+    """Return the table of all result files and the commands that made them."""
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
         found = json.loads(file.read_text())

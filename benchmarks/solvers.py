@@ -1,14 +1,16 @@
-"""Solvers side by side: as the paper's implementation calls POT, POT itself to the same accuracy, and ours.
+"""Compare our solvers with POT as the paper's code calls it, and with POT at the same accuracy as ours.
 
 python benchmarks/solvers.py --sizes 384 1024 2048 4096
 python benchmarks/solvers.py --sizes 8192 11008 --name solvers-large --only paper ours --cap 120
 
-Costs: `gauss`, unlike random features; `heavy`, features as uneven as activations are; `planted`, a shuffled copy with
-noise; `real`, the weights of two ViT parents (--dataset), fc1 of every block side by side. The paper calls `ot.emd`
-with its default limit, and `ot.bregman.sinkhorn` on a cost in single precision with marginals in double, at 0.08 of
-the largest cost. Error: cost over the optimum's, relative (exact), or L1 error of the marginals (entropic); "wrong"
-above a thousandth. Milliseconds are the processor's, as others may use the machine, too. What takes more than `--cap`
-seconds is ended and has no time.
+The costs are distances between features. `gauss` has unrelated random features, `heavy` has features as uneven as
+activations, `planted` has a shuffled copy with noise, and `real` has the fc1 weights of all blocks of two ViT
+parents (--dataset). The paper's code calls `ot.emd` with its default limit, and `ot.bregman.sinkhorn` with a cost in single
+precision and marginals in double, at 0.08 of the largest cost.
+
+The error is the relative excess over the optimal cost (exact), or the L1 error of the marginals (entropic). A result
+with an error above a thousandth is "wrong". Milliseconds are processor time, because other jobs may use the machine. A
+solver that takes more than `--cap` seconds is stopped and has no time.
 """
 
 import argparse
@@ -38,14 +40,14 @@ REGULARISATIONS = {
     "0.1 of the mean": ("mean", 0.1),
     "0.01 of the mean": ("mean", 0.01),
 }
-PAPERS = "0.08 of the largest"  # the only one beyond
-WRONG = 1e-3  # excess from which a result is none
+PAPERS = "0.08 of the largest"  # the only regularization above SLOW units
+WRONG = 1e-3  # error above which a result is wrong
 HEADS = ("cost", "units", "problem", "ours (ms)", "error", "the paper's call", "its error", "POT", "SciPy")
-SLOW = 1024  # units: POT takes minutes for others
+SLOW = 1024  # number of units above which POT takes minutes
 
 
 def features(kind: str, units: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Two sets of units."""
+    """Return the features of two sets of units."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -61,7 +63,7 @@ def features(kind: str, units: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def of_parents(dataset: str, units: int) -> tuple[Tensor, Tensor]:
-    """Incoming weights of the hidden units of two parents, as many blocks' as it takes."""
+    """Return the incoming weights of hidden units of two parents, from as many blocks as needed."""
     found = []
     for seed in ("1", "2"):
         state = SUBJECTS[dataset].model(seed).state_dict()
@@ -71,7 +73,7 @@ def of_parents(dataset: str, units: int) -> tuple[Tensor, Tensor]:
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Milliseconds, the best of three where it is short."""
+    """Return the milliseconds (the best of three if it is short) and the result of a function."""
     best, found = float("inf"), None
     for _ in range(3):
         start = time.process_time()
@@ -83,14 +85,14 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def capped(work: Callable[[], Any], seconds: int | None) -> Any:
-    """What it gives; None if that takes longer."""
+    """Return the result of a function, or None if it takes more processor seconds."""
     if seconds is None:
         return work()
     context = multiprocessing.get_context("fork")
     given, taken = context.Pipe(duplex=False)
 
     def child() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # of the child alone
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # limits only the child
         taken.send(work())
 
     process = context.Process(target=child)
@@ -157,7 +159,7 @@ def main() -> None:
     parser.add_argument("--cap", type=int, help="seconds that one solver may take")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    warnings.simplefilter("ignore")  # of POT, that it does not converge: the error says so
+    warnings.simplefilter("ignore")  # POT warns if it does not converge; the error shows it
     rows: list[dict[str, Any]] = []
     for kind in args.kinds:
         for units in args.sizes:
@@ -178,7 +180,7 @@ def main() -> None:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Ours, and how many times as long the others take."""
+    """Print the time of our solvers and the relative times of others."""
     table = Table(*HEADS)
     for row in compared(rows):
         table.add_row(*row)
@@ -186,7 +188,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def compared(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """A row for each problem, under HEADS."""
+    """Yield a row for each problem, under HEADS."""
     by_problem: dict[tuple[str, int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         by_problem.setdefault((row["kind"], row["units"], row["problem"]), {})[row["solver"]] = row

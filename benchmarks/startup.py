@@ -1,8 +1,8 @@
-"""How long the command line takes to say something: its version, its help, a command's help.
-
-Beside wall time, processor time, which tells the same on a busy machine.
+"""Measure how long the command line takes to print its version, its help, and the help of a command.
 
 python benchmarks/startup.py
+
+Processor time is recorded beside wall time, because it depends less on other jobs.
 """
 
 import resource
@@ -20,11 +20,11 @@ CASES = {
     "transfuse fuse --help": ["-m", "transfuse", "fuse", "--help"],
 }
 TIMES = 9
-SLOWEST = 10  # imports to name
+SLOWEST = 10  # number of imports to record
 
 
 def seconds(arguments: list[str]) -> tuple[float, float]:
-    """Wall and processor time of one run."""
+    """Return the wall and processor time of one run."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -33,10 +33,10 @@ def seconds(arguments: list[str]) -> tuple[float, float]:
 
 
 def imports(arguments: list[str]) -> dict[str, int]:
-    """Microseconds that modules took to import by themselves, the slowest first."""
+    """Return the microseconds that each module took to import by itself, the slowest first."""
     run = [sys.executable, "-X", "importtime", *arguments]
-    told = subprocess.run(run, capture_output=True, text=True, check=True).stderr.splitlines()
-    rows = [line.removeprefix("import time:").split("|") for line in told if line.startswith("import time:")][1:]
+    log = subprocess.run(run, capture_output=True, text=True, check=True).stderr.splitlines()
+    rows = [line.removeprefix("import time:").split("|") for line in log if line.startswith("import time:")][1:]
     found = {name.strip(): int(own) for own, _, name in rows}
     return dict(sorted(found.items(), key=lambda each: -each[1])[:SLOWEST])
 
@@ -44,10 +44,10 @@ def imports(arguments: list[str]) -> dict[str, int]:
 def main() -> None:
     result = {}
     for name, arguments in CASES.items():
-        seconds(arguments)  # what is read from disk once
+        seconds(arguments)  # reads the files from disk
         wall, processor = zip(*(seconds(arguments) for _ in range(TIMES)), strict=True)
         result[name] = {"wall": median(wall), "least wall": min(wall), "processor": median(processor)}
-        print(f"{name:24} {median(wall):.3f} s, {median(processor):.3f} s of a processor", flush=True)
+        print(f"{name:24} {median(wall):.3f} s, {median(processor):.3f} s of processor time", flush=True)
     slow = {name: imports(CASES[name]) for name in ("transfuse --help", "transfuse fuse --help")}
     record("startup", {"seconds, of nine runs": result, "slowest imports, microseconds": slow})
 

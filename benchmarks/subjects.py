@@ -1,4 +1,4 @@
-"""What the benchmarks are about: parents of a kind, their data, and how they are trained."""
+"""Define the subjects of the benchmarks: parents of one kind, their data, and their training schedule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from transfuse.evaluation.evaluate import Metrics, ensemble, evaluate
 
 
 def uncompressed(samples: Samples) -> Samples:
-    """The same images as bitmaps, which need no decoding each time."""
+    """Return the same images as bitmaps, which decode faster."""
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         stream = BytesIO()
@@ -33,7 +33,7 @@ def uncompressed(samples: Samples) -> Samples:
 
 @dataclass(frozen=True)
 class Subject:
-    """Parents called `STEM-SEED`; `rows` gives a split of their data; `schedule` is how they were trained."""
+    """Parents in the folders `STEM-SEED`, their data by split (`rows`), and their training `schedule`."""
 
     stem: str
     rows: Callable[[str], Any]
@@ -51,7 +51,7 @@ class Subject:
 
 
 class Judge:
-    """Measures models on a split, or `limit` samples of it drawn at random, that is prepared once."""
+    """Measures models on a split, or on `limit` random samples of it. The samples are prepared once."""
 
     def __init__(self, subject: Subject, seed: str, name: str, limit: int | None = None) -> None:
         self.subject, self.seed, self.name, self.limit = subject, seed, name, limit
@@ -75,8 +75,11 @@ class Judge:
 
 
 def sentences(name: str) -> Dataset:
-    """SST-2: `test` is its validation file, `validation` the last 2,000 rows of its training file, `train` the first
-    32,000."""
+    """Return a split of SST-2.
+
+    `test` is its validation file. `validation` and `train` are the last 2,000 and first 32,000 rows of its
+    training file.
+    """
     stored = "validation" if name == "test" else "train"
     rows = load_dataset("parquet", data_files=str(DATA / "sst2" / f"{stored}.parquet"), split="train")
     ranges = {"train": range(32000), "validation": range(len(rows) - 2000, len(rows))}

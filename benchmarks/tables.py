@@ -1,9 +1,9 @@
-"""Tables of what was measured, from `results/`, put into the pages that show them.
+"""Insert the tables of measurements from `results/` into the pages of the documentation.
 
 python benchmarks/tables.py docs/*.md
 
-A page asks for a table by a pair of marks, `<!-- NAME table -->` and `<!-- /NAME table -->`; what stands between them
-is replaced. Without pages, all tables are printed. `tests/test_docs.py` holds pages to it.
+The text between the marks `<!-- NAME table -->` and `<!-- /NAME table -->` of a page is replaced by the table. Without
+pages, all tables are printed. `tests/test_docs.py` checks that the pages are up to date.
 """
 
 import argparse
@@ -50,7 +50,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "many": many,
     "trust": partial(trust, "trust-fashion-mnist"),
     "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
-    "trust-books": partial(trust, "trust-books", words=True),
+    "trust-books": partial(trust, "trust-books", perplexity=True),
     "likeness": likeness,
     "fitting": fitting,
     "ablation-groups": partial(ablation, "groups"),
@@ -73,8 +73,8 @@ MARKS = re.compile(r"(?P<start><!-- (?P<name>[\w-]+) table -->\n).*?(?P<end><!--
 
 
 def filled(page: str) -> str:
-    """The page with every table as the results have it."""
-    return MARKS.sub(lambda found: f"{found['start']}{TABLES[found['name']]()}\n{found['end']}", page)
+    """Return the page with up-to-date tables."""
+    return MARKS.sub(lambda match: f"{match['start']}{TABLES[match['name']]()}\n{match['end']}", page)
 
 
 def main() -> None:

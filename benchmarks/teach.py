@@ -1,14 +1,14 @@
-"""One model that learns what both parents say of unlabelled samples: the fused one, and as control the anchor.
+"""Train the fused model, and the anchor as control, on both parents' predictions for unlabeled samples.
 
 python benchmarks/teach.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 5,6 --epochs 2 --rates 3e-4
 python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5
 python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5 \
   --limit 456 --teacher-weighting confidence
 
-Fused by the default (exact by weights, layers fitted on --samples of the training split, no labels), then both starts
-are trained by the same schedule on the parents' predictions for the whole unlabeled training split, averaged or
-weighted (--teacher-weighting confidence). Of several --rates each start keeps the one with the least loss on the
-validation split; all else is of the test split. A run goes on where it stopped.
+The fusion is the default: exact alignment by weights, layers fitted on --samples of the training split, no labels. Both
+models are then trained with the same schedule on the parents' predictions for the whole unlabeled training split. The
+predictions are averaged or weighted (--teacher-weighting confidence). For each model, the rate among --rates with the
+lowest validation loss is used. All figures are from the test split. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from transfuse.evaluation.evaluate import Metrics
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    """By name: the parents, their ensemble, both starts taught."""
+    """Return, by name, the metrics of the parents, their ensemble, the fusion, and both trained models."""
     models = [subject.model(seed) for seed in seeds]
     judge = Judge(subject, seeds[0], "test", args.limit)
     fused = fuse(
@@ -45,7 +45,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
 def best(
     subject: Subject, start: PreTrainedModel, parents: list[PreTrainedModel], judge: Judge, args: argparse.Namespace
 ) -> tuple[float, PreTrainedModel]:
-    """By the loss on the validation split, over learning rates."""
+    """Return the learning rate with the lowest validation loss, and the model trained with it."""
     validation = Judge(subject, judge.seed, "validation", args.limit)
     schedule = subject.schedule | {
         "label_smoothing": 0.0,
@@ -65,7 +65,7 @@ def best(
 
 
 def row(metrics: Metrics) -> dict[str, Any]:
-    """What is kept of a measurement."""
+    """Return the recorded metrics of a measurement."""
     return {name: value for name, value in asdict(metrics).items() if name in ("loss", "accuracy", "samples")}
 
 
@@ -73,14 +73,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, choices=SUBJECTS)
     parser.add_argument("--pairs", nargs="+", required=True)
-    parser.add_argument("--samples", type=int, default=3000, help="to fit layers by")
+    parser.add_argument("--samples", type=int, default=3000, help="number of samples to fit layers to")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
     parser.add_argument(
         "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
     )
-    parser.add_argument("--limit", type=int, default=4000, help="samples to measure on, of each split")
+    parser.add_argument("--limit", type=int, default=4000, help="samples of each split to measure on")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subject = SUBJECTS[args.dataset]

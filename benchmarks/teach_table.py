@@ -1,4 +1,4 @@
-"""The tables of `teach.py` and `weights.py`, mean and standard deviation over pairs."""
+"""Make the tables of `teach.py` and `weights.py`: mean and standard deviation over pairs."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ LEARNED = (BETTER, "least-squares", "learned", "anchor, learned (control)", "ens
 
 
 def table(stem: str, rows: Sequence[str]) -> str:
-    """Of the results called so: the loss over the mean of the parents', and accuracy or perplexity."""
+    """Return a table of the loss minus the mean of the parents' losses, and of the accuracy or perplexity."""
     found = [
         Column(name, [with_excess(pair) for pair in json.loads(file.read_text())["pairs"].values()])
         for name in IMAGES | TEXTS if (file := RESULTS / f"{stem}-{name}.json").exists()
@@ -23,7 +23,7 @@ def table(stem: str, rows: Sequence[str]) -> str:
 
 
 def with_excess(pair: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """As those of `barrier.py`."""
+    """Return the rows in the form of `barrier.py`, with the excess loss as the barrier."""
     middle = mean(pair[name]["loss"] for name in ("anchor", "other parent"))
     return with_better({name: {"metrics": each, "barrier": each["loss"] - middle} for name, each in pair.items()})
 

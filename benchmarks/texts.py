@@ -1,4 +1,4 @@
-"""War and Peace, Tiny Shakespeare, or both, as passages of some hundred words, and tokenizers made for them."""
+"""Prepare War and Peace, Tiny Shakespeare, or both, as passages of about a hundred words, and their tokenizers."""
 
 from functools import cache
 from pathlib import Path
@@ -8,16 +8,18 @@ from datasets import Dataset, concatenate_datasets
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
-WORDS = 85  # of a passage, at least: with their punctuation, most fit into LENGTH tokens
+WORDS = 85  # minimum of a passage; with punctuation, most passages fit into LENGTH tokens
 LENGTH = 128
 END = "<|endoftext|>"
 BOOKS = ("tinyshakespeare", "warandpeace")
-OTHER = 10  # every tenth passage of each book is read by who mostly reads the other
+OTHER = 10  # one in so many passages of each book goes to the parents that mostly read the other
 
 
 def lines(name: str, text: str) -> list[str]:
-    """Of a split. Tiny Shakespeare's `test` is its validation file, `validation` the last tenth of its training
-    file."""
+    """Return the lines of a split.
+
+    For Tiny Shakespeare, `test` is its validation file, and `validation` is the last tenth of its training file.
+    """
     files = {"test": "validation", "validation": "train"} if text == "tinyshakespeare" else {}
     found = (DATA / "text" / f"{text}.{files.get(name, name)}.txt").read_text(encoding="utf-8").splitlines()
     if text != "tinyshakespeare" or name == "test":
@@ -28,7 +30,7 @@ def lines(name: str, text: str) -> list[str]:
 
 @cache
 def passages(name: str, text: str = "warandpeace") -> Dataset:
-    """The `train`, `validation` or `test` text, consecutive lines put together; of `books`, as much of either."""
+    """Return a split as passages of consecutive lines. `books` has equally many passages of both books."""
     if text == "books":
         both = [passages(name, book) for book in BOOKS]
         return concatenate_datasets([rows.take(min(map(len, both))) for rows in both])
@@ -42,13 +44,13 @@ def passages(name: str, text: str = "warandpeace") -> Dataset:
 
 
 def mostly(rows: Dataset, book: int) -> Dataset:
-    """Of the passages of both books, nine tenths of those of one, and the other's tenth that nobody else reads."""
+    """Return nine tenths of the passages of one book, and the tenth of the other that its readers do not see."""
     half = len(rows) // 2
     return rows.select([row for row in range(len(rows)) if (row // half == book) != (row % half % OTHER == 0)])
 
 
 def tokenizer(folder: Path) -> BertTokenizerFast:
-    """BERT's tokenizer with those of its tokens that the training text needs, and every single character."""
+    """Return BERT's tokenizer, restricted to the tokens of the training text and single characters."""
     stored = DATA / "text" / "bert-base-uncased.vocab.txt"
     whole = BertTokenizerFast(str(stored), model_max_length=LENGTH)
     needed = {token for ids in whole(passages("train")["text"][:])["input_ids"] for token in ids}
@@ -68,7 +70,7 @@ VOCABULARIES = {"warandpeace": 2048, "tinyshakespeare": 1024, "books": 1536}
 
 @cache
 def byte_pairs(text: str = "warandpeace", length: int = 192) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on the training text: the same for every parent, as its training is deterministic."""
+    """Train a byte-level BPE on the training text. It is the same for all parents, as the training is deterministic."""
     words = ByteLevelBPETokenizer()
     words.train_from_iterator(
         passages("train", text)["text"], vocab_size=VOCABULARIES[text], special_tokens=[END], show_progress=False

@@ -1,4 +1,4 @@
-"""Pictures of the documentation, each drawn twice: for a light page and for a dark one."""
+"""Draw each picture of the documentation twice, for light and for dark pages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ STYLE = {"svg.hashsalt": "transfuse", "font.size": 11, "axes.titlesize": 11, "le
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a page, and of what stands for the same thing in all pictures.
+    """The colors of a page, and of the subjects that all pictures share.
 
     Attributes:
-        ink, faint, paper: lines and letters, what recedes, what shapes are filled with.
+        ink, faint, paper: lines and text, less important lines, the filling of shapes.
         none, flow, permuted, exact, learned: alignments.
-        stream, heads, channels, hidden: spaces; one, other: the two parents.
+        stream, heads, channels, hidden: spaces.
+        one, other: the two parents.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Theme:
     other: str
 
     def diverging(self) -> LinearSegmentedColormap:
-        """From minus one to one; nothing in the middle."""
+        """Return a color map from minus one to one, with the background color at zero."""
         return LinearSegmentedColormap.from_list("", [self.other, self.paper, self.one])
 
 
@@ -62,7 +63,7 @@ DARK = Theme(
 
 
 def draw(name: str, picture: Callable[[Theme], Figure], folder: Path = PICTURES) -> None:
-    """Write `NAME-light.svg` and `NAME-dark.svg`, the same bytes each time."""
+    """Write `NAME-light.svg` and `NAME-dark.svg`, with the same bytes in each run."""
     folder.mkdir(exist_ok=True)
     for theme in (LIGHT, DARK):
         colours = dict.fromkeys(INKED, theme.ink)
@@ -73,6 +74,6 @@ def draw(name: str, picture: Callable[[Theme], Figure], folder: Path = PICTURES)
 
 
 def bare(axes: Axes, width: float, height: float) -> None:
-    """A sheet to draw on, in units of its own."""
+    """Hide the axes and set their limits, with equal scales."""
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     axes.axis("off")

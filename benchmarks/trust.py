@@ -1,13 +1,14 @@
-"""Two parents that know different data, fused: how good on each part of it, by whom is believed.
+"""Measure fusions of two parents that know different data, for each weighting of the parents and part of the data.
 
 python benchmarks/trust.py --pairs 1,1 2,2 3,3
 python benchmarks/trust.py --kind classes --pairs 1,2 3,4 5,6
 python benchmarks/trust.py --kind books --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25
 
-Of `views`, one parent saw images of Fashion-MNIST at the centre of a larger canvas, the other images anywhere on it; of
-`classes`, each saw nine tenths of the images of five classes, and one tenth of the others'; of `books`, the first Llama
-read nine tenths of Tiny Shakespeare and one tenth of War and Peace, the other the rest. Calibration samples are of both
-parts; measured on the test split, in each. A run goes on where it stopped.
+With `views`, one parent saw images of Fashion-MNIST at the center of a larger canvas, and the other saw images anywhere
+on it. With `classes`, each parent saw nine tenths of the images of five classes and one tenth of the others. With
+`books`, the first Llama read nine tenths of Tiny Shakespeare and one tenth of War and Peace, and the other the rest.
+Calibration samples come from both parts. Figures are from the test split of each part. An interrupted run continues
+where it stopped.
 """
 
 import argparse
@@ -43,16 +44,16 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """Parts of a data set, and who knows which: parents are called `STEM-SEED`."""
+    """The parts of a data set, and the parents that know each of them, in the folders `STEM-SEED`."""
 
     name: str
-    parts: dict[str, Callable[[str], Dataset]]  # by part, a split of it
+    parts: dict[str, Callable[[str], Dataset]]  # by part, a function that returns a split of it
     stems: tuple[str, str]
     calibration: Callable[[], Dataset]
 
 
 def half(first: int) -> Callable[[str], Dataset]:
-    """Five classes."""
+    """Return a function that selects five classes of a split."""
 
     def part(name: str) -> Dataset:
         rows = split("fashion-mnist", name)
@@ -80,7 +81,7 @@ KINDS = {
 
 
 def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> dict[str, dict[str, Any]]:
-    """By row and part, metrics."""
+    """Return the metrics by row and part."""
     folders = [PARENTS / f"{stem}-{seed}" for stem, seed in zip(kind.stems, seeds, strict=True)]
     models = [load_model(folder) for folder in folders]
     processor = model_processor(folders[0], models[0])
@@ -117,7 +118,7 @@ def main() -> None:
     torch.set_num_threads(1)
     kind = KINDS[args.kind]
     resumed(kind.name, args.pairs, lambda pair: over_pair(kind, pair.split(","), args.samples, args.batch_size))
-    print(trust(kind.name, words=args.kind == "books"))
+    print(trust(kind.name, perplexity=args.kind == "books"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two views of Fashion-MNIST: every image at the centre of a larger canvas, or somewhere on it."""
+"""Two views of Fashion-MNIST: every image at the center of a larger canvas, or at a random position."""
 
 from functools import cache
 from typing import Any, Literal
@@ -15,7 +15,7 @@ MARGIN = (CANVAS - 28) // 2
 
 @cache
 def viewed(view: View, name: str) -> Dataset:
-    """A split, every image placed; where, its number decides."""
+    """Return a split with every image on the canvas. Random positions depend only on the index of the image."""
     rows = split("fashion-mnist", name)
     generator = torch.Generator().manual_seed(len(rows))
     places = torch.randint(2 * MARGIN + 1, (len(rows), 2), generator=generator).tolist()
@@ -29,5 +29,5 @@ def viewed(view: View, name: str) -> Dataset:
 
 
 def both(name: str) -> Dataset:
-    """A split in both views."""
+    """Return a split in both views."""
     return concatenate_datasets([viewed("centred", name), viewed("moved", name)])

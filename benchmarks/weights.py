@@ -1,4 +1,4 @@
-"""Weights learned after least squares, `--merge learned`, beside the same descent from the anchor, and the ensemble.
+"""Measure `--merge learned`, with the same training of the anchor as control, and the ensemble.
 
 python benchmarks/weights.py --dataset fashion-mnist --pairs 1,2 2,3 3,1 --samples 20000 --steps 2000 --augment flip
 python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 2,3 --samples 20000 --steps 2000 \
@@ -6,9 +6,9 @@ python benchmarks/weights.py --dataset fashion-mnist-skewed --pairs 1,2 3,4 2,3 
 python benchmarks/weights.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 --samples 1000 --batch-size 25 \
   --steps 500 --learning-rate 0.02 --limit 400
 
-No labels; what is learned from are the calibration samples, of which a fifth choose what is kept (and to 2,000 at most
-layers are fitted); all figures are of the test split. The control: the anchor, moved by the same steps towards the same
-mean of both parents' streams and answers. A run goes on where it stopped.
+Training uses the calibration samples without labels. A fifth of them is the validation split, and layers are fitted to
+at most 2,000 samples. All figures are from the test split. The control is the anchor, trained by the same steps towards
+the same mean of both parents' streams and predictions. An interrupted run continues where it stopped.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from transfuse.network.model import network, with_tensors
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    """By name: the parents, their ensemble, what was fitted, what was learned from there, and from the anchor."""
+    """Return, by name, the metrics of the parents, their ensemble, the fitted model, the learned model and the control."""
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
     judge = Judge(subject, seeds[0], "test", args.limit)
     weights = [0.5, 0.5]
-    believe = TEACHER_WEIGHTING[args.teacher_weighting]
+    weighting = TEACHER_WEIGHTING[args.teacher_weighting]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found["ensemble"] = row(judge.together(models))
     given = ("samples", "batch_size", "steps", "learning_rate", "augment", "teacher_weighting")
@@ -54,15 +54,15 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     for how, given in (("least-squares", few), ("learned", choices)):
         start = time.perf_counter()
         fused, record = merge(
-            networks[0], alignments, weights, given, how, believe, learning=chosen.learning(), seed=chosen.seed
+            networks[0], alignments, weights, given, how, weighting, learning=chosen.learning(), seed=chosen.seed
         )
         seconds = time.perf_counter() - start
         found[how] = row(judge.measure(fused)) | {"seconds": seconds, "course": record.get("learned_weights")}
     parents = [with_tensors(networks[0].model, tensors) for tensors in aligned_weights(alignments)]
-    halves = split_with_answers(parents[0], choices.batches, "weights")
+    splits = split_with_answers(parents[0], choices.batches, "weights")
     control = deepcopy(parents[0])
-    course = learn_weights(control, parents, weights, halves, chosen.learning(), believe)
-    found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(course)}
+    history = learn_weights(control, parents, weights, splits, chosen.learning(), weighting)
+    found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(history)}
     base = mean(found[name]["loss"] for name in ("anchor", "other parent"))
     print(seeds, {name: round(each["loss"] - base, 4) for name, each in found.items()}, flush=True)
     return found
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="share of its size that a tensor moves by")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="fraction of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
     parser.add_argument(
         "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
