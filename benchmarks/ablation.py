@@ -41,7 +41,7 @@ GROUPS: dict[str, Groups] = {
     "+ channels of values rotated": only(stream=CENTERED, hidden=P, head=P, qk=P, v=LINEAR),
     "+ channels of queries rotated (exact)": only(stream=CENTERED, hidden=P, head=P, qk=LINEAR, v=LINEAR),
 }
-EVIDENCE = {
+MATCH_ON = {
     "weights": ("weights", 0),
     "activations, 200 images": ("activations", 200),
     "activations, 2,000 images": ("activations", 2000),
@@ -54,9 +54,9 @@ EVIDENCE = {
 
 def fused(pair: Pair, groups: Groups, match_on: str, images: int) -> Metrics:
     """Measure the mean of two parents aligned within these groups."""
-    choices = AlignContext(match_on, pair.batches(images))
+    context = AlignContext(match_on, pair.batches(images))
     spec = restrict(symmetric(pair.source.spec), groups)
-    return pair.fused(lambda anchor, source: align_within(spec, anchor, source, choices))[0]
+    return pair.fused(lambda anchor, source: align_within(spec, anchor, source, context))[0]
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
     pairs = [Pair(args.dataset, pair.split(",")) for pair in args.pairs]
     full = GROUPS["+ channels of queries rotated (exact)"]
     runs = {name: (groups, "both", 2000) for name, groups in GROUPS.items()}
-    runs |= {name: (full, *chosen) for name, chosen in EVIDENCE.items()}
+    runs |= {name: (full, *chosen) for name, chosen in MATCH_ON.items()}
     console, table, rows = Console(width=120), Table("variant", "accuracy", "loss"), {}
     for name, chosen in runs.items():
         found = [fused(pair, *chosen) for pair in pairs]

@@ -43,7 +43,7 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
     "learned": {"align": "learned", "match_on": "weights"},
 }
 FITTED = ("exact", "learned")
-COLOURS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exact": "C0", "learned": "C3"}
+COLORS = {"plain average": "C7", "flow": "C1", "permutations only": "C2", "exact": "C0", "learned": "C3"}
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> l
     for name, options in ALIGNMENTS.items():
         rows += over_alignment(name, options, networks, subject, judge, (first, second), args)
         print(seeds, *(f"{each['name']}: {each['barrier']:.3f}" for each in rows[2:]), sep="; ", flush=True)
-    return [*rows, row("ensemble", judge.together(models), excess(judge.together(models), (first, second)))]
+    return [*rows, row("ensemble", judge.ensemble(models), excess(judge.ensemble(models), (first, second)))]
 
 
 def over_alignment(
@@ -69,17 +69,17 @@ def over_alignment(
     # With least squares, `calibrate` loads data for every alignment.
     sizes = {"samples": args.samples, "batch_size": args.batch_size, "merge": "least-squares"}
     chosen = make(Options, sizes | options | learning)
-    choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
+    context = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
     start = time.perf_counter()
-    (aligned,), course = align(networks, [0.5, 0.5], choices, chosen)
+    (aligned,), history = align(networks, [0.5, 0.5], context, chosen)
     seconds = time.perf_counter() - start
     line = measure_path(networks[0].model, aligned.anchor, aligned.carried, parents, judge.batches, args.points)
     middle = line.points[len(line.points) // 2]
     found = [row(name, middle, line.barrier, seconds) | {"line": asdict(line)}]
-    if course:
-        found[0]["course"] = asdict(course)
+    if history:
+        found[0]["course"] = asdict(history)
     if name in FITTED:
-        fused, fits = merge(networks[0], [aligned], [0.5, 0.5], choices, "least-squares")
+        fused, fits = merge(networks[0], [aligned], [0.5, 0.5], context, "least-squares")
         metrics = judge.measure(fused)
         seconds = time.perf_counter() - start
         found.append(row(f"{name}, least squares", metrics, excess(metrics, parents), seconds) | fits)
@@ -113,15 +113,15 @@ def draw(dataset: str, pairs: dict[str, list[dict[str, Any]]]) -> None:
     figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
     for number, rows in enumerate(pairs.values()):
         by_name = {each["name"]: each for each in rows}
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             line = by_name[name]["line"]
             label = name if number == 0 else None
             losses = [point["loss"] for point in line["points"]]
-            axes.plot(line["positions"], losses, color=colour, label=label, marker="o", markersize=3)
+            axes.plot(line["positions"], losses, color=color, label=label, marker="o", markersize=3)
         for name, marker, size in (("exact", "s", 8), ("learned", "D", 4)):
             label = f"{name}, least squares" if number == 0 else None
             loss = by_name[f"{name}, least squares"]["metrics"]["loss"]
-            axes.plot([0.5], [loss], marker, color=COLOURS[name], label=label, markeredgecolor="black", markersize=size)
+            axes.plot([0.5], [loss], marker, color=COLORS[name], label=label, markeredgecolor="black", markersize=size)
     title = (IMAGES | TEXTS).get(dataset, dataset)
     axes.set(xlabel="anchor → other parent, aligned", ylabel="test loss (nats)", title=title)
     axes.spines[["top", "right"]].set_visible(False)

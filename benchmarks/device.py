@@ -15,21 +15,21 @@ from typing import Any
 
 import torch
 from common import DATA, resumed
-from fuse import WAYS, parents
+from fuse import METHODS, parents
 
 from transfuse import fuse
 
 SHOWN = ("average", "flow", "exact", "exact, least squares")
 
 
-def whole(models: list[Path], way: str, device: str, samples: int) -> dict[str, float]:
+def whole(models: list[Path], method: str, device: str, samples: int) -> dict[str, float]:
     """Measure one fusion, including the writing of its result."""
-    data = {} if way == "average" else {"data": str(DATA / "cifar10" / "train.parquet"), "samples": samples}
+    data = {} if method == "average" else {"data": str(DATA / "cifar10" / "train.parquet"), "samples": samples}
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        fuse(models, device=device, **WAYS[way], **data).save(Path(folder) / "fused")
+        fuse(models, device=device, **METHODS[method], **data).save(Path(folder) / "fused")
         seconds = time.perf_counter() - start
     return {"seconds": seconds} | ({"peak": torch.cuda.max_memory_allocated()} if device == "cuda" else {})
 
@@ -41,17 +41,17 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warm = parents(Path(folder), 64, 2, 32)
-        for way in SHOWN:  # loads libraries and selects kernels
-            whole(warm, way, args.devices[0], 100)
+        for method in SHOWN:  # loads libraries and selects kernels
+            whole(warm, method, args.devices[0], 100)
 
         def measure(key: str) -> dict[str, Any]:
-            shape, way, device = key.split("; ")
+            shape, method, device = key.split("; ")
             width, blocks, pixels, samples = (int(number) for number in shape.split(","))
-            found = whole(parents(Path(folder), width, blocks, pixels), way, device, samples)
+            found = whole(parents(Path(folder), width, blocks, pixels), method, device, samples)
             print(key, found, flush=True)
             return found
 
-        keys = [f"{shape}; {way}; {device}" for shape in args.shapes for device in args.devices for way in SHOWN]
+        keys = [f"{shape}; {method}; {device}" for shape in args.shapes for device in args.devices for method in SHOWN]
         resumed("device", keys, measure)
 
 

@@ -57,7 +57,7 @@ class Group:
             "settings": self.settings,
             "machine": machine(),
             "parents": [self.measure(parent) for parent in self.parents],
-            "ensemble": {name: asdict(judge.together(self.parents)) for name, judge in self.judges.items()},
+            "ensemble": {name: asdict(judge.ensemble(self.parents)) for name, judge in self.judges.items()},
             "arms": {},
         }
 

@@ -58,9 +58,9 @@ def plot(found: dict[int, list[dict[str, Any]]], split: str, name: str) -> None:
     )
     for axes, (size, groups) in zip(panels[0], sorted(found.items()), strict=True):
         arms = shared(groups)
-        for when, colour in (("after", "C0"), ("before", "C7")):
+        for when, color in (("after", "C0"), ("before", "C7")):
             heights = [100 * mean(group["arms"][arm][when][split]["accuracy"] for group in groups) for arm in arms]
-            bars = axes.barh(arms, heights, color=colour, label={"after": "fine-tuned", "before": "one shot"}[when])
+            bars = axes.barh(arms, heights, color=color, label={"after": "fine-tuned", "before": "one shot"}[when])
             if when == "after":
                 axes.bar_label(bars, fmt="%.1f", padding=-28, fontsize=8, color="white")
         best = [min(group["parents"], key=lambda parent: parent["validation"]["loss"]) for group in groups]

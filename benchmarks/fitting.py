@@ -57,12 +57,12 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         variant = VARIANTS[name]
         sizes = {"samples": int(args.samples * variant.samples), "batch_size": args.batch_size}
         options = make(Options, sizes | {"match_on": "weights"})
-        choices = calibrate(networks, networks[0].model, subject.samples("train"), options, judge.processor)
-        aligned, _ = align(networks, [0.5, 0.5], choices, options)
+        context = calibrate(networks, networks[0].model, subject.samples("train"), options, judge.processor)
+        aligned, _ = align(networks, [0.5, 0.5], context, options)
         fitting.token_importance = WEIGHED if variant.weighed else lambda *given: {}
         fitting.MAX_CANDIDATE_INPUTS = LARGEST if variant.units else 0
         fitting.output_head = READOUT if variant.readout else lambda *given: None
-        fused, _ = merge(networks[0], aligned, [0.5, 0.5], choices, "least-squares")
+        fused, _ = merge(networks[0], aligned, [0.5, 0.5], context, "least-squares")
         metrics = judge.measure(fused)
         found[name] = {"metrics": asdict(metrics), "excess": metrics.loss - base}
         print(seeds, name, round(found[name]["excess"], 4), flush=True)

@@ -70,8 +70,8 @@ def support(matches: dict[str, Match]) -> float:
 
 def run(pair: Pair, match_on: str, images: int, options: FlowOptions, method: Method) -> dict[str, float]:
     """Measure one setting on one pair."""
-    choices = AlignContext(match_on, pair.batches(images), options)
-    found, aligned = pair.fused(lambda anchor, source: method(anchor, source, choices))
+    context = AlignContext(match_on, pair.batches(images), options)
+    found, aligned = pair.fused(lambda anchor, source: method(anchor, source, context))
     return {"accuracy": found.accuracy, "loss": found.loss, "support": support(aligned.matches)}
 
 
@@ -85,10 +85,10 @@ def plot(rows: dict[str, list[dict[str, float]]], dataset: str) -> None:
     """Plot accuracy and effective support over the regularization."""
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     other = axes.twinx()
-    for suffix, colour, name in (("", "C1", "activations"), (", weights", "C0", "weights")):
+    for suffix, color, name in (("", "C1", "activations"), (", weights", "C0", "weights")):
         found = [rows[f"regularisation {value}{suffix}"] for value in SWEEP]
-        axes.plot(SWEEP, [100 * average(row["accuracy"] for row in rs) for rs in found], "o-", color=colour, label=name)
-        other.plot(SWEEP, [average(row["support"] for row in rs) for rs in found], ":", color=colour)
+        axes.plot(SWEEP, [100 * average(row["accuracy"] for row in rs) for rs in found], "o-", color=color, label=name)
+        other.plot(SWEEP, [average(row["support"] for row in rs) for rs in found], ":", color=color)
     for name, style in (("uniform plan (control)", "--"), ("half the anchor (control)", "-.")):
         level = 100 * average(row["accuracy"] for row in rows[name])
         axes.axhline(level, color="C7", linestyle=style, label=name)

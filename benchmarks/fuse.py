@@ -39,7 +39,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
 from transfuse.fusion.plan import Estimate
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},
     "flow, weights": {"align": "flow"},
     "flow": {"align": "flow"},
@@ -84,20 +84,20 @@ def floor(models: list[Path], samples: int, output: Path) -> None:
     loaded[0].save_pretrained(output)
 
 
-def one(way: str, models: list[Path], samples: int) -> dict[str, Any]:
+def one(method: str, models: list[Path], samples: int) -> dict[str, Any]:
     """Measure the seconds and peak memory of one method, in its own process."""
-    data = str(DATA / "cifar10" / "train.parquet") if way in WITH_SAMPLES else None
-    sizes = {"samples": samples} if way in WITH_SAMPLES else {}
+    data = str(DATA / "cifar10" / "train.parquet") if method in WITH_SAMPLES else None
+    sizes = {"samples": samples} if method in WITH_SAMPLES else {}
     profile = cProfile.Profile(time.process_time)
     with tempfile.TemporaryDirectory(dir=models[0].parent) as folder:
         output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
-        if way.startswith("floor"):
+        if method.startswith("floor"):
             floor(models, sizes.get("samples", 0), output)
-        elif way in WAYS:
+        elif method in METHODS:
             with profile:
-                fuse(models, data, **WAYS[way], **sizes).save(output)
+                fuse(models, data, **METHODS[method], **sizes).save(output)
         found = {"seconds": time.process_time() - start, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
-    return found | ({"stages": stages(profile, found["seconds"])} if way in WAYS else {})
+    return found | ({"stages": stages(profile, found["seconds"])} if method in METHODS else {})
 
 
 def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:
@@ -132,7 +132,7 @@ def too_much(row: dict[str, Any], rows: list[dict[str, Any]], models: list[Path]
                 return f"about {predicted:.0f} s, by width {each['width']}"
     if any(each["way"] == row["way"] and "skipped" in each and each["width"] < row["width"] for each in rows):
         return "a smaller one was skipped"
-    chosen = WAYS.get(row["way"], {})
+    chosen = METHODS.get(row["way"], {})
     options = Options(align=chosen.get("align", "none"))
     predicted = Estimate([load_empty(model) for model in models], options).loaded_bytes
     return f"about {predicted / 1e9:.1f} GB" if predicted > args.room else ""
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--wide", type=int, nargs="*", default=[2048, 4096])
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--pixels", type=int, choices=[32, 224], default=32)
-    parser.add_argument("--ways", nargs="+", default=["blank", "floor, weights", "floor", *WAYS])
+    parser.add_argument("--ways", nargs="+", default=["blank", "floor, weights", "floor", *METHODS])
     parser.add_argument("--limit", type=float, default=150)
     parser.add_argument("--room", type=float, default=10e9)
     parser.add_argument("--name", default="fuse")
@@ -161,16 +161,16 @@ def main() -> None:
     for width, layers in [*dict.fromkeys(sizes), *((width, 2) for width in args.wide)]:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             models = apart(parents, Path(folder), width, layers, args.pixels)
-            for way in args.ways:
-                measured = any(each["way"] == way for each in rows)
-                if (way in WITH_SAMPLES and width in args.wide) or (way == "blank" and measured):
+            for method in args.ways:
+                measured = any(each["way"] == method for each in rows)
+                if (method in WITH_SAMPLES and width in args.wide) or (method == "blank" and measured):
                     continue
-                row: dict[str, Any] = {"width": width, "layers": layers, "way": way}
+                row: dict[str, Any] = {"width": width, "layers": layers, "way": method}
                 if any(row.items() <= each.items() for each in rows):
                     continue
                 if not (why := too_much(row, rows, models, args)):
                     try:
-                        row |= apart(one, way, models, args.samples, limit=args.limit)
+                        row |= apart(one, method, models, args.samples, limit=args.limit)
                     except TimeoutError:
                         why = f"ended after {args.limit:.0f} s"
                 rows.append(row | ({"skipped": why} if why else {}))

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-COLOURS = {
+COLORS = {
     "floor": "C7", "floor, weights": "C8", "average": "C3", "flow, weights": "C5", "flow": "C1",
     "exact, weights": "C2", "exact": "C0", "exact, least squares": "C4",
 }  # fmt: skip
@@ -31,22 +31,22 @@ HEADS = ("width", "layers", "method", "seconds", "times the floor", "peak (GB)",
 Rows = list[dict[str, Any]]
 
 
-def by(rows: Rows, way: str, size: str) -> Rows:
+def by(rows: Rows, method: str, size: str) -> Rows:
     """Return the rows of a method sorted by `size`, at the value of the other size that has the most rows."""
     other = {"width": "layers", "layers": "width"}[size]
-    mine = [row for row in rows if row["way"] == way and "seconds" in row]
+    mine = [row for row in rows if row["way"] == method and "seconds" in row]
     values = [row[other] for row in mine]
     most = max(values, key=lambda value: len({row[size] for row in mine if row[other] == value}), default=None)
     return sorted((row for row in mine if row[other] == most), key=lambda row: row[size])
 
 
-def growth(rows: Rows, way: str, size: str, what: str) -> dict[str, float] | None:
+def growth(rows: Rows, method: str, size: str, what: str) -> dict[str, float] | None:
     """Return the exponent of growth, fitted by least squares in logarithms, and the typical factor of deviation.
 
     Memory excludes that of Python, torch and transformers.
     """
     blank = min((row["peak"] for row in rows if row["way"] == "blank"), default=0) if what == "peak" else 0
-    points = [(row[size], row[what] - blank) for row in by(rows, way, size) if row[what] > blank]
+    points = [(row[size], row[what] - blank) for row in by(rows, method, size) if row[what] > blank]
     if len(points) < 3:
         return None
     x, y = np.log(np.array(points, dtype=float)).T
@@ -58,9 +58,9 @@ def growth(rows: Rows, way: str, size: str, what: str) -> dict[str, float] | Non
 def exponents(rows: Rows) -> list[dict[str, Any]]:
     """Return the growth of seconds and bytes by width and by layers, for every method."""
     return [
-        {"way": way, "by": size, "of": what} | found
-        for way in COLOURS for size in ("width", "layers") for what in ("seconds", "peak")
-        if (found := growth(rows, way, size, what))
+        {"way": method, "by": size, "of": what} | found
+        for method in COLORS for size in ("width", "layers") for what in ("seconds", "peak")
+        if (found := growth(rows, method, size, what))
     ]  # fmt: skip
 
 
@@ -107,16 +107,16 @@ def plot(name: str, rows: Rows) -> None:
         (time, "seconds", 1, "processor seconds"),
         (memory, "peak", 1e9, "peak memory, GB"),
     ):
-        for way, colour in COLOURS.items():
-            _line(axes, [(row["width"], row[what] / unit) for row in by(rows, way, "width")], way, colour)
+        for method, color in COLORS.items():
+            _line(axes, [(row["width"], row[what] / unit) for row in by(rows, method, "width")], method, color)
         axes.set(xscale="log", yscale="log", xlabel="width", ylabel=label)
-        widths = sorted({row["width"] for way in COLOURS for row in by(rows, way, "width")})
+        widths = sorted({row["width"] for method in COLORS for row in by(rows, method, "width")})
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.minorticks_off()
     memory.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     figure.legend(*time.get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="outside upper left")
-    widest = {way: found[-1] for way in COLOURS if (found := by(rows, way, "width")) and "stages" in found[-1]}
-    labels, start = [f"{way}\n(width {row['width']})" for way, row in widest.items()], np.zeros(len(widest))
+    widest = {method: found[-1] for method in COLORS if (found := by(rows, method, "width")) and "stages" in found[-1]}
+    labels, start = [f"{method}\n(width {row['width']})" for method, row in widest.items()], np.zeros(len(widest))
     for place, (stage, label) in enumerate(STAGES.items()):
         part = np.array([100 * row["stages"][stage] / row["seconds"] for row in widest.values()])
         shares.barh(labels, part, left=start, label=label, color=f"C{place}")
@@ -129,10 +129,10 @@ def plot(name: str, rows: Rows) -> None:
     figure.savefig(RESULTS / f"{name}.png", dpi=130)
 
 
-def _line(axes: Axes, points: list[tuple[float, float]], way: str, colour: str) -> None:
+def _line(axes: Axes, points: list[tuple[float, float]], method: str, color: str) -> None:
     if points:
-        style = "--" if way.startswith("floor") else "-"
-        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3.5, label=way, color=colour)
+        style = "--" if method.startswith("floor") else "-"
+        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3.5, label=method, color=color)
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ SHAPES: dict[str, dict[str, int]] = {
         "intermediate_size": 8192, "vocab_size": 32000,
     },
 }  # fmt: skip
-WAYS = {
+METHODS = {
     "none": ["--align", "none"], "exact": ["--align", "exact"],
     "flow, hard": ["--align", "flow", "--flow.plan", "hard"],
     "flow": ["--align", "flow"],
@@ -136,9 +136,9 @@ def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, floa
     return json.loads(out), watch, time.perf_counter() - start
 
 
-def fuse(way: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
+def fuse(method: str, models: list[Path], output: Path, max_memory: str, threads: int) -> dict[str, Any]:
     """Measure one fusion in its own process."""
-    given = ["fuse", *map(str, models), "-o", str(output), *WAYS[way], "--max-memory", max_memory]
+    given = ["fuse", *map(str, models), "-o", str(output), *METHODS[method], "--max-memory", max_memory]
     found, watch, seconds = run(given, threads)
     return {
         "seconds": seconds, "processor_seconds": watch.seconds, "until_written": found["seconds"],
@@ -179,7 +179,7 @@ def deviation(one: Path, other: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="3b")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "exact"])
+    parser.add_argument("--ways", nargs="+", choices=METHODS, default=["none", "exact"])
     parser.add_argument("--max-memory", default="8GB")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
@@ -194,18 +194,18 @@ def main() -> None:
         print(f"{time.perf_counter() - start:.0f} s", flush=True)
         rows["copied"] = copied([one, two], folder / "copy")
         shutil.rmtree(folder / "copy")
-        for way in args.ways:
-            rows[way] = fuse(way, [one, two], folder / "out", args.max_memory, args.threads)
-            if way == "exact":
-                rows[way]["deviation"] = deviation(one, folder / "out")
-            print(way, rows[way], flush=True)
+        for method in args.ways:
+            rows[method] = fuse(method, [one, two], folder / "out", args.max_memory, args.threads)
+            if method == "exact":
+                rows[method]["deviation"] = deviation(one, folder / "out")
+            print(method, rows[method], flush=True)
             shutil.rmtree(folder / "out")
             facts = {"parameters": parameters, "bytes_each": size, "shape": SHAPES[args.shape]}
             record(f"large-{args.shape}", facts | {"rows": rows})
     table = Table("method", "seconds", "relative to a copy", "peak memory, GB")
-    for way, row in rows.items():
+    for method, row in rows.items():
         peak = f"{row['peak_gb']:.1f}" if "peak_gb" in row else ""
-        table.add_row(way, f"{row['seconds']:.0f}", f"{row['seconds'] / rows['copied']['seconds']:.1f}", peak)
+        table.add_row(method, f"{row['seconds']:.0f}", f"{row['seconds'] / rows['copied']['seconds']:.1f}", peak)
     Console().print(table)
 
 

@@ -28,7 +28,7 @@ from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, standardize
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "as trained": {"align": "none"},
     "permuted": {"align": "exact", "groups": "permutations"},
     "exact": {"align": "exact"},
@@ -50,14 +50,14 @@ def correlation(seen: Moments) -> Tensor:
     return (standardize(seen).cross / (seen.count - 1)).T
 
 
-def measured(way: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def measured(method: Mapping[str, Any], networks: list[Network], batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the correlations at every hook point for one alignment."""
-    chosen = make(Options, {"merge": "mean"} | dict(way))
-    choices = calibrate(networks, networks[0].model, None, chosen)
-    (aligned,), _ = align(networks, [0.5, 0.5], choices, chosen)
+    chosen = make(Options, {"merge": "mean"} | dict(method))
+    context = calibrate(networks, networks[0].model, None, chosen)
+    (aligned,), _ = align(networks, [0.5, 0.5], context, chosen)
     spec, tensors = aligned.spec, (aligned.carried, aligned.anchor)
     if chosen.align == "none":  # fold the norms, as the other methods do
-        spec = alignment_spec(networks[0].spec, "exact", choices.paper, "all")
+        spec = alignment_spec(networks[0].spec, "exact", context.flow, "all")
         tensors = tuple(canonicalize(spec, each.tensors) for each in networks[::-1])
     models = [with_tensors(networks[0].model, each) for each in tensors]
     found = probes(spec)
@@ -89,14 +89,14 @@ def main() -> None:
     ]
     matrices: dict[str, dict[str, list[str]]] = {place: {} for place in PLACES}
     diagonals: dict[str, dict[str, list[float]]] = {place: {} for place in PLACES}
-    for way, options in WAYS.items():
+    for method, options in METHODS.items():
         found = measured(options, networks, batches)
         for place, module in PLACES.items():
             blocks = [matrix for name, matrix in found.items() if name.endswith(module)]
             units = None if place == "heads" else args.units
-            matrices[place][way] = rows(blocks[args.block][:units, :units])
-            diagonals[place][way] = [round(float(matrix.diagonal().mean()), 4) for matrix in blocks]
-            print(place, way, diagonals[place][way], flush=True)
+            matrices[place][method] = rows(blocks[args.block][:units, :units])
+            diagonals[place][method] = [round(float(matrix.diagonal().mean()), 4) for matrix in blocks]
+            print(place, method, diagonals[place][method], flush=True)
     heads = networks[0].model.config.num_attention_heads
     settings = {"pair": args.pair, "block": args.block, "samples": args.samples, "heads": heads}
     record(f"likeness-{args.dataset}", settings | {"diagonals": diagonals, "matrices": matrices})

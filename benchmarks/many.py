@@ -18,7 +18,7 @@ from subjects import SUBJECTS, Judge, Subject
 
 from transfuse.fusion.fuse import fuse
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "exact, anchor's basis": {"basis": "anchor", "merge": "mean"},
     "exact, common basis": {"basis": "common", "merge": "mean"},
@@ -34,7 +34,7 @@ def over_group(subject: Subject, seeds: list[str], samples: int, limit: int) -> 
     parents = [judge.measure(model) for model in models]
     average = {"accuracy": mean(each.accuracy for each in parents), "loss": mean(each.loss for each in parents)}
     found: dict[str, dict[str, Any]] = {"parents, mean": {"metrics": average}}
-    for name, options in WAYS.items():
+    for name, options in METHODS.items():
         start = time.perf_counter()
         evidence = {} if name == "plain average" else {"match_on": "weights"}
         fusion = fuse(
@@ -42,7 +42,7 @@ def over_group(subject: Subject, seeds: list[str], samples: int, limit: int) -> 
         )
         found[name] = {"metrics": asdict(judge.measure(fusion.model)), "seconds": time.perf_counter() - start}
         print(seeds, name, round(found[name]["metrics"]["accuracy"], 4), flush=True)
-    found["ensemble"] = {"metrics": asdict(judge.together(models))}
+    found["ensemble"] = {"metrics": asdict(judge.ensemble(models))}
     return found
 
 

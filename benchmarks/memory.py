@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCABULARY, TEXTS, LONGEST, SHORTER = 20_000, 20, 3_700, 50  # each text has SHORTER tokens fewer than the one before
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-WAYS = {
+COMMANDS = {
     "eval": ["eval", "A", "B", "--data", "TEXTS"],
     "eval --max-memory 1.2GB": ["eval", "A", "B", "--data", "TEXTS", "--max-memory", "1.2GB"],
     "eval --max-memory 900MB": ["eval", "A", "B", "--data", "TEXTS", "--max-memory", "900MB"],
@@ -73,12 +73,12 @@ def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as name:
         subjects(Path(name))
-        for way, arguments in WAYS.items():
-            found[way] = measured(Path(name), arguments)
-            print(way, found[way], flush=True)
+        for command, arguments in COMMANDS.items():
+            found[command] = measured(Path(name), arguments)
+            print(command, found[command], flush=True)
     table = Table("command", "seconds", "peak memory")
-    for way, row in found.items():
-        table.add_row(way, f"{row['seconds']}", f"{float(str(row['peak'])) / 1e9:.2f} GB")
+    for command, row in found.items():
+        table.add_row(command, f"{row['seconds']}", f"{float(str(row['peak'])) / 1e9:.2f} GB")
     Console().print(table)
     record("memory", {"texts": TEXTS, "tokens": LONGEST, "vocabulary": VOCABULARY, "ways": found})
 

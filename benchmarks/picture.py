@@ -27,7 +27,7 @@ BARS = {
     "ensemble (twice the cost)": "ensemble of both (2x cost)",
 }
 CONTROLS = ("half the anchor (control)", "uniform plan (control)")
-COLOURS = {"plain average": "C7", "flow, soft": "C1", "flow, hard": "C2", "exact": "C0"}
+COLORS = {"plain average": "C7", "flow, soft": "C1", "flow, hard": "C2", "exact": "C0"}
 
 
 def main() -> None:
@@ -39,16 +39,16 @@ def main() -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.7), layout="constrained")
     values = [100 * mean(row["metrics"]["accuracy"] for row in rows[name]) for name in BARS]
     bars = left.barh(
-        list(BARS.values()), values, color=[COLOURS.get(name, "C8" if name in CONTROLS else "C4") for name in BARS]
+        list(BARS.values()), values, color=[COLORS.get(name, "C8" if name in CONTROLS else "C4") for name in BARS]
     )
     left.bar_label(bars, fmt="%.1f", padding=3)
     left.invert_yaxis()
     left.set(xlabel="test accuracy (%)", xlim=(0, max(values) * 1.15))
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         for index, row in enumerate(rows[name]):
             accuracies = [100 * point["accuracy"] for point in row["line"]["points"]]
             label = BARS[name] if index == 0 else None
-            right.plot(row["line"]["positions"], accuracies, color=colour, label=label, marker="o", markersize=3)
+            right.plot(row["line"]["positions"], accuracies, color=color, label=label, marker="o", markersize=3)
     right.set(xlabel="parent A → parent B, aligned", ylabel="test accuracy (%)")
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):

@@ -36,11 +36,11 @@ def path(theme: Theme) -> Figure:
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for number, rows in enumerate(load("barrier-cifar10")["pairs"].values()):
         by_name = {each["name"]: each for each in rows}
-        for name, colour in LINES.items():
+        for name, color in LINES.items():
             line = by_name[name]["line"]
             losses = [point["loss"] for point in line["points"]]
             axes.plot(
-                line["positions"], losses, color=getattr(theme, colour), label=None if number else name, marker="o",
+                line["positions"], losses, color=getattr(theme, color), label=None if number else name, marker="o",
                 markersize=3,
             )  # fmt: skip
         axes.plot(
@@ -59,12 +59,12 @@ def likeness(theme: Theme, place: str) -> Figure:
     found = load("likeness-cifar10")
     ways = found["matrices"][place]
     figure, panels = pyplot.subplots(1, len(ways), figsize=(7.2, 2.9), layout="constrained")
-    for axes, (way, rows) in zip(panels, ways.items(), strict=True):
+    for axes, (method, rows) in zip(panels, ways.items(), strict=True):
         matrix = np.array([row.split() for row in rows], dtype=float) / 100
         shown = axes.imshow(matrix, cmap=theme.diverging(), vmin=-1, vmax=1, interpolation="none")
-        diagonal = round(found["diagonals"][place][way][found["block"]], 2) + 0.0  # avoids a negative zero
-        axes.set(title=f"{way}\ndiagonal: {diagonal:.2f}", xticks=[], yticks=[])
-        axes.set_xlabel("units of B" if way == "as trained" else "units of B, aligned")
+        diagonal = round(found["diagonals"][place][method][found["block"]], 2) + 0.0  # avoids a negative zero
+        axes.set(title=f"{method}\ndiagonal: {diagonal:.2f}", xticks=[], yticks=[])
+        axes.set_xlabel("units of B" if method == "as trained" else "units of B, aligned")
         axes.spines[:].set_color(theme.faint)
         for edge in range(1, found["heads"]) if place == "heads" else ():
             middle = edge * len(rows) / found["heads"] - 0.5
@@ -80,11 +80,11 @@ def depth(theme: Theme) -> Figure:
     found = load("likeness-cifar10")["diagonals"]
     names = {"stream": "residual stream", "heads": "channels of the values", "hidden": "hidden units"}
     figure, panels = pyplot.subplots(1, len(names), figsize=(7.2, 2.7), layout="constrained", sharey=True)
-    colours = (theme.none, theme.permuted, theme.exact)
+    colors = (theme.none, theme.permuted, theme.exact)
     for axes, (place, title) in zip(panels, names.items(), strict=True):
-        for (way, means), colour in zip(found[place].items(), colours, strict=True):
+        for (method, means), color in zip(found[place].items(), colors, strict=True):
             blocks = range(1, len(means) + 1)
-            axes.plot(blocks, means, color=colour, marker="o", markersize=4, label=way if axes is panels[0] else None)
+            axes.plot(blocks, means, color=color, marker="o", markersize=4, label=method if axes is panels[0] else None)
         axes.set(title=title, xlabel="block", xticks=blocks, ylim=(-0.08, 1))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=theme.faint, alpha=0.4)
@@ -106,15 +106,15 @@ def fitted(theme: Theme) -> Figure:
                 if kind == "mlp.fc1":
                     units[int(block)].append([count / sum(fit["units"]) for count in fit["units"]])
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained", width_ratios=(3, 2))
-    blocks, colours = sorted(units), (theme.channels, theme.learned, theme.heads, theme.none, theme.hidden, theme.exact)
-    for (kind, name), colour, dash in zip(KINDS.items(), colours, ("-", "--", ":", "-", "-", "-"), strict=True):
+    blocks, colors = sorted(units), (theme.channels, theme.learned, theme.heads, theme.none, theme.hidden, theme.exact)
+    for (kind, name), color, dash in zip(KINDS.items(), colors, ("-", "--", ":", "-", "-", "-"), strict=True):
         heights = [100 * mean(gains[kind, block]) for block in blocks]
-        left.plot([block + 1 for block in blocks], heights, dash, color=colour, marker="o", markersize=4, label=name)
+        left.plot([block + 1 for block in blocks], heights, dash, color=color, marker="o", markersize=4, label=name)
     left.set(ylabel="error removed (%)", ylim=(0, 100))
     bottom = np.zeros(len(blocks))
-    for index, (name, colour) in enumerate((("means", theme.none), ("from A", theme.one), ("from B", theme.other))):
+    for index, (name, color) in enumerate((("means", theme.none), ("from A", theme.one), ("from B", theme.other))):
         heights = np.array([100 * mean(share[index] for share in units[block]) for block in blocks])
-        right.bar([block + 1 for block in blocks], heights, bottom=bottom, color=colour, label=name, width=0.75)
+        right.bar([block + 1 for block in blocks], heights, bottom=bottom, color=color, label=name, width=0.75)
         bottom += heights
     right.set(ylabel="hidden units selected (%)")
     for axes in (left, right):

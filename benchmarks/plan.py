@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from common import RESULTS, record
-from large import SHAPES, WAYS, parents, run
+from large import METHODS, SHAPES, parents, run
 from rich.console import Console
 from rich.table import Table
 from transformers import ViTConfig, ViTForImageClassification
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[192, 384, 768])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny", "small"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
@@ -51,19 +51,19 @@ def main() -> None:
             (folder / shape).mkdir()
             pairs[f"Llama {shape}"] = list(parents(folder / shape, SHAPES[shape])[:2])
         for label, models in pairs.items():
-            for way in args.ways:
+            for method in args.ways:
                 for streamed in (False, True):
-                    given = [*map(str, models), *WAYS[way]]
+                    given = [*map(str, models), *METHODS[method]]
                     plan, *_ = run(["plan", *given], args.threads)
                     least = plan["streamed_bytes"] if streamed else 10**12
-                    output = folder / f"{label}-{way}-{streamed}"
+                    output = folder / f"{label}-{method}-{streamed}"
                     found, watch, seconds = run(
                         ["fuse", *given, "-o", str(output), "--max-memory", str(least)], args.threads
                     )
                     if found.get("streamed", False) != streamed:
                         continue  # too small to be streamed
                     row = {
-                        "models": label, "way": way, "streamed": streamed, "seconds": seconds,
+                        "models": label, "way": method, "streamed": streamed, "seconds": seconds,
                         "peak_bytes": watch.peak,
                         "predicted_bytes": plan["streamed_bytes" if streamed else "loaded_bytes"],
                     }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import finetune_table
 import fuse_plot
 import solvers as solver_benchmark
-from ablation import EVIDENCE
+from ablation import MATCH_ON
 from common import RESULTS, spread
 
 CURRENT_TERMS = {
@@ -111,8 +111,8 @@ def likeness() -> str:
     found = load("likeness-cifar10")["diagonals"]
     blocks = range(1, len(next(iter(found["stream"].values()))) + 1)
     rows = [
-        [f"{names[place]}, {way}", *(f"{round(mean, 2) + 0.0:.2f}" for mean in means)]
-        for place, ways in found.items() for way, means in ways.items()
+        [f"{names[place]}, {method}", *(f"{round(mean, 2) + 0.0:.2f}" for mean in means)]
+        for place, ways in found.items() for method, means in ways.items()
     ]  # fmt: skip
     return markdown(["", *(f"block {block}" for block in blocks)], rows)
 
@@ -134,7 +134,7 @@ def fitting() -> str:
 def ablation(part: str) -> str:
     """Return the table of the contribution of each group, or of each setting of `--match-on`."""
     found = load("ablation-cifar10")["rows"]
-    names = [name for name in found if (name in EVIDENCE) == (part == "evidence")]
+    names = [name for name in found if (name in MATCH_ON) == (part == "evidence")]
     return markdown(
         ["variant", "accuracy (%)", "loss"],
         [[name.strip(), percent(found[name]["accuracy"]), spread(found[name]["loss"])] for name in names],
@@ -167,11 +167,11 @@ def growth() -> str:
     found = {(each["way"], each["by"], each["of"]): each for each in load("fuse")["growth"]}
     heads = [(by, of) for by in ("width", "layers") for of in ("seconds", "peak")]
     rows = [
-        [way] + [
-            f"{found[way, by, of]['exponent']:.1f} (x {found[way, by, of]['off_by']:.2f})"
-            if (way, by, of) in found else "" for by, of in heads
+        [method] + [
+            f"{found[method, by, of]['exponent']:.1f} (x {found[method, by, of]['off_by']:.2f})"
+            if (method, by, of) in found else "" for by, of in heads
         ]
-        for way in dict.fromkeys(way for way, _, _ in found)
+        for method in dict.fromkeys(method for method, _, _ in found)
     ]  # fmt: skip
     return markdown(["", "seconds, by width", "memory, by width", "seconds, by layers", "memory, by layers"], rows)
 
@@ -181,9 +181,9 @@ def device() -> str:
     document = load("device")
     found = {tuple(key.split("; ")): row for key, row in document["pairs"].items()}
     rows = [
-        [way, f"{row['seconds']:.1f}", f"{row['peak'] / 1e9:.1f} GB", f"{found[shape, way, 'cpu']['seconds']:.1f}"
-         if (shape, way, "cpu") in found else "not finished"]
-        for (shape, way, where), row in found.items() if where == "cuda"
+        [method, f"{row['seconds']:.1f}", f"{row['peak'] / 1e9:.1f} GB", f"{found[shape, method, 'cpu']['seconds']:.1f}"
+         if (shape, method, "cpu") in found else "not finished"]
+        for (shape, method, where), row in found.items() if where == "cuda"
     ]  # fmt: skip
     gpu = document["machine"]["gpu"]
     return markdown(["", f"seconds on an {gpu}", "peak GPU memory", "seconds on 16 cores of the same machine"], rows)
@@ -193,8 +193,8 @@ def memory() -> str:
     """Return the table of memory for long texts, with and without a limit."""
     ways = load("memory")["ways"].items()
     rows = (
-        [f"`{way}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB", "refused" if row["status"] else "done"]
-        for way, row in ways
+        [f"`{method}`", f"{row['seconds']:.0f}", f"{row['peak'] / 1e9:.2f} GB", "refused" if row["status"] else "done"]
+        for method, row in ways
     )
     return markdown(["command", "seconds", "peak memory", "outcome"], rows)
 

@@ -5,8 +5,8 @@ python benchmarks/solvers.py --sizes 8192 11008 --name solvers-large --only pape
 
 The costs are distances between features. `gauss` has unrelated random features, `heavy` has features as uneven as
 activations, `planted` has a shuffled copy with noise, and `real` has the fc1 weights of all blocks of two ViT
-parents (--dataset). The paper's code calls `ot.emd` with its default limit, and `ot.bregman.sinkhorn` with a cost in single
-precision and marginals in double, at 0.08 of the largest cost.
+parents (--dataset). The paper's code calls `ot.emd` with its default limit, and `ot.bregman.sinkhorn` with a cost in
+single precision and marginals in double, at 0.08 of the largest cost.
 
 The error is the relative excess over the optimal cost (exact), or the L1 error of the marginals (entropic). A result
 with an error above a thousandth is "wrong". Milliseconds are processor time, because other jobs may use the machine. A
@@ -35,7 +35,7 @@ from torch import Tensor
 from transfuse.transport.assignment import assignment
 from transfuse.transport.sinkhorn import sinkhorn
 
-REGULARISATIONS = {
+REGULARIZATIONS = {
     "0.08 of the largest": ("max", 0.08),
     "0.1 of the mean": ("mean", 0.1),
     "0.01 of the mean": ("mean", 0.01),
@@ -169,7 +169,7 @@ def main() -> None:
             cost = torch.cdist(*pair)
             problems = {"exact": exact(cost, args.only, args.cap)} | {
                 name: entropic(cost, share * float(getattr(cost, scale)()), args.only, args.cap)
-                for name, (scale, share) in REGULARISATIONS.items()
+                for name, (scale, share) in REGULARIZATIONS.items()
                 if units <= SLOW or name == PAPERS
             }
             for problem, found in problems.items():

@@ -70,7 +70,7 @@ class Judge:
     def measure(self, model: PreTrainedModel) -> Metrics:
         return evaluate(model, self.batches)
 
-    def together(self, models: list[PreTrainedModel]) -> Metrics:
+    def ensemble(self, models: list[PreTrainedModel]) -> Metrics:
         return ensemble(models, self.batches)
 
 

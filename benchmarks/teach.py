@@ -34,7 +34,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         models, subject.samples("train"), processor=judge.processor, samples=args.samples, batch_size=args.batch_size
     ).model  # fmt: skip
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
-    found |= {"ensemble": row(judge.together(models)), "fused": row(judge.measure(fused))}
+    found |= {"ensemble": row(judge.ensemble(models)), "fused": row(judge.measure(fused))}
     for name, start in (("fused, taught", fused), ("anchor, taught (control)", models[0])):
         rate, taught = best(subject, start, models, judge, args)
         found[name] = row(judge.measure(taught)) | {"learning_rate": rate}

@@ -66,8 +66,8 @@ def draw(name: str, picture: Callable[[Theme], Figure], folder: Path = PICTURES)
     """Write `NAME-light.svg` and `NAME-dark.svg`, with the same bytes in each run."""
     folder.mkdir(exist_ok=True)
     for theme in (LIGHT, DARK):
-        colours = dict.fromkeys(INKED, theme.ink)
-        with pyplot.rc_context(STYLE | colours | {"axes.facecolor": "none", "figure.facecolor": "none"}):
+        colors = dict.fromkeys(INKED, theme.ink)
+        with pyplot.rc_context(STYLE | colors | {"axes.facecolor": "none", "figure.facecolor": "none"}):
             figure = picture(theme)
             figure.savefig(folder / f"{name}-{theme.name}.svg", transparent=True, metadata={"Date": None})
             pyplot.close(figure)

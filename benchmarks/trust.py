@@ -33,7 +33,7 @@ from transfuse.evaluation.evaluate import ensemble, evaluate
 from transfuse.evaluation.metrics import predictions
 from transfuse.fusion.fuse import fuse
 
-WAYS: dict[str, dict[str, Any]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "exact": {"merge": "mean"},
     "least squares, trust even": {"teacher_weighting": "uniform"},
@@ -93,7 +93,7 @@ def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> di
         f"parent, {part}": {name: evaluate(model, batches) for name, batches in tests.items()}
         for part, model in zip(kind.parts, models, strict=True)
     }
-    for name, options in WAYS.items():
+    for name, options in METHODS.items():
         rows = kind.calibration()
         fused = fuse(models, rows, processor=processor, samples=samples, batch_size=batch_size, **options).model
         found[name] = {part: evaluate(fused, batches) for part, batches in tests.items()}

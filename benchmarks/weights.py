@@ -37,7 +37,7 @@ from transfuse.network.model import network, with_tensors
 
 
 def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    """Return, by name, the metrics of the parents, their ensemble, the fitted model, the learned model and the control."""
+    """Return, by name, the metrics of the parents, their ensemble, the fitted and learned models, and the control."""
     device = torch.device(args.device)
     models = [subject.model(seed).to(device) for seed in seeds]
     networks = [network(model, device) for model in models]
@@ -45,13 +45,13 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     weights = [0.5, 0.5]
     weighting = TEACHER_WEIGHTING[args.teacher_weighting]
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
-    found["ensemble"] = row(judge.together(models))
+    found["ensemble"] = row(judge.ensemble(models))
     given = ("samples", "batch_size", "steps", "learning_rate", "augment", "teacher_weighting")
     chosen = make(Options, {"merge": "learned"} | {name: getattr(args, name) for name in given})
-    choices = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
-    alignments, _ = align(networks, weights, choices, chosen)
-    few = replace(choices, batches=list(first_samples(choices.batches, MAX_FITTED_SAMPLES)))
-    for how, given in (("least-squares", few), ("learned", choices)):
+    context = calibrate(networks, networks[0].model, subject.samples("train"), chosen, judge.processor)
+    alignments, _ = align(networks, weights, context, chosen)
+    few = replace(context, batches=list(first_samples(context.batches, MAX_FITTED_SAMPLES)))
+    for how, given in (("least-squares", few), ("learned", context)):
         start = time.perf_counter()
         fused, record = merge(
             networks[0], alignments, weights, given, how, weighting, learning=chosen.learning(), seed=chosen.seed
@@ -59,7 +59,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         seconds = time.perf_counter() - start
         found[how] = row(judge.measure(fused)) | {"seconds": seconds, "course": record.get("learned_weights")}
     parents = [with_tensors(networks[0].model, tensors) for tensors in aligned_weights(alignments)]
-    splits = split_with_answers(parents[0], choices.batches, "weights")
+    splits = split_with_answers(parents[0], context.batches, "weights")
     control = deepcopy(parents[0])
     history = learn_weights(control, parents, weights, splits, chosen.learning(), weighting)
     found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(history)}
