@@ -49,7 +49,7 @@ def main() -> None:
             max(each["in_place_before"] for each in spaces), min(each["in_place_after"] for each in spaces)
         )  # fmt: skip
         print(
-            f"| {row['label']} | {row['model']['dtype']} | {row['declaration']:.0e} | {proof['hidden']:.0e} |"
+            f"| {row['label']} | {row['model']['dtype']} | {row['declaration']:.0e} | {proof['copy']:.0e} |"
             f" {proof['fused']:.0e} | {proof['plain']:.2f} | at most {before:.1%}, at least {after:.1%} |"
         )
 

@@ -36,9 +36,9 @@ def over_group(subject: Subject, seeds: list[str], samples: int, limit: int) -> 
     found: dict[str, dict[str, Any]] = {"parents, mean": {"metrics": average}}
     for name, options in METHODS.items():
         start = time.perf_counter()
-        evidence = {} if name == "plain average" else {"match_on": "weights"}
+        matching = {} if name == "plain average" else {"match_on": "weights"}
         fusion = fuse(
-            models, subject.samples("train"), processor=judge.processor, samples=samples, **evidence, **options
+            models, subject.samples("train"), processor=judge.processor, samples=samples, **matching, **options
         )
         found[name] = {"metrics": asdict(judge.measure(fusion.model)), "seconds": time.perf_counter() - start}
         print(seeds, name, round(found[name]["metrics"]["accuracy"], 4), flush=True)

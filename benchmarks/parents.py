@@ -83,15 +83,15 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
         label_smoothing=args.label_smoothing, crop=crops[args.view], flip=True,
     )  # fmt: skip
     images, labels = (tensor.to(args.device) for tensor in prepare(rows))
-    held, answers = (tensor.to(args.device) for tensor in prepare(held_out))
+    held, targets = (tensor.to(args.device) for tensor in prepare(held_out))
     start = time.time()
 
     def report(epoch: int, loss: float) -> None:
         model.eval()
         with torch.no_grad():
-            right = torch.cat([model(pixel_values=batch).logits.argmax(-1) for batch in held.split(1000)]) == answers
+            correct = torch.cat([model(pixel_values=batch).logits.argmax(-1) for batch in held.split(1000)]) == targets
         model.train()
-        print(f"{dataset} seed {seed} epoch {epoch} loss {loss:.3f} validation {right.float().mean():.4f} "
+        print(f"{dataset} seed {seed} epoch {epoch} loss {loss:.3f} validation {correct.float().mean():.4f} "
               f"{time.time() - start:.0f} s", flush=True)  # fmt: skip
 
     train_classifier(model, images, labels, recipe, seed, report)
