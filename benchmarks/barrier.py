@@ -20,7 +20,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 from barrier_table import IMAGES, TEXTS
-from common import RESULTS, resumed, spread
+from common import RESULTS, merged, resumed, spread
 from matplotlib import pyplot
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +30,6 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.evaluation.evaluate import Metrics, measure_path
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align
 from transfuse.network.model import Network, network
 
@@ -79,7 +78,7 @@ def over_alignment(
     if history:
         found[0]["course"] = asdict(history)
     if name in FITTED:
-        fused, fits = merge(networks[0], [aligned], [0.5, 0.5], context, "least-squares")
+        fused, fits = merged(networks, [aligned], context, "least-squares")
         metrics = judge.measure(fused)
         seconds = time.perf_counter() - start
         found.append(row(f"{name}, least squares", metrics, excess(metrics, parents), seconds) | fits)

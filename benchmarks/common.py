@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
@@ -13,6 +13,11 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset, load_dataset
+from transformers import PreTrainedModel
+
+from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
+from transfuse.merging.methods import MERGE_METHODS, MergeRequest
+from transfuse.network.model import Network
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -83,3 +88,18 @@ def resumed(
             pairs[key] = measure(key)
             record(name, {**facts(pairs[key]), "pairs": pairs})
     return pairs
+
+
+def merged(
+    networks: Sequence[Network], alignments: Sequence[Alignment], context: AlignContext, method: str, **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Merge aligned models with equal weights by one method, and return the model and what it records.
+
+    Args:
+        options: fields of `MergeRequest`.
+    """
+    weights = [1 / len(networks)] * len(networks)
+    request = MergeRequest(networks[0], aligned_weights(alignments), weights, context.batches, **options)
+    model = MERGE_METHODS[method](request)
+    assert isinstance(model, PreTrainedModel)
+    return model, request.record

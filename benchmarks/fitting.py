@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from common import record, spread
+from common import merged, record, spread
 from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
@@ -20,7 +20,6 @@ import transfuse.merging.least_squares as fitting
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align
 from transfuse.network.model import network
 
@@ -62,7 +61,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
         fitting.token_importance = WEIGHED if variant.weighed else lambda *given: {}
         fitting.MAX_CANDIDATE_INPUTS = LARGEST if variant.units else 0
         fitting.output_head = READOUT if variant.readout else lambda *given: None
-        fused, _ = merge(networks[0], aligned, [0.5, 0.5], context, "least-squares")
+        fused, _ = merged(networks, aligned, context, "least-squares")
         metrics = judge.measure(fused)
         found[name] = {"metrics": asdict(metrics), "excess": metrics.loss - base}
         print(seeds, name, round(found[name]["excess"], 4), flush=True)

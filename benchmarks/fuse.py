@@ -49,11 +49,11 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 WITH_SAMPLES = ("floor", "flow", "exact", "exact, least squares")
 STAGES = {  # the functions whose time belongs to a stage; aligning excludes the statistics ("looking")
-    "reading": [("matching", "load"), ("matching", "check_models"), ("matching", "calibrate")],
-    "looking": [("evidence", "collect")],
-    "aligning": [("matching", "align")],
-    "merging": [("fusion", "merge")],
-    "writing": [("fusion", "save")],
+    "reading": [("inputs", "open_models"), ("calibration", "calibrate")],
+    "looking": [("hooks", "collect_moments")],
+    "aligning": [("match", "align")],
+    "merging": [("fuse", "merge")],
+    "writing": [("fuse", "save")],
 }
 
 

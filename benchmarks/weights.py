@@ -19,7 +19,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from common import resumed
+from common import merged, resumed
 from subjects import SUBJECTS, Judge, Subject
 from teach import row
 
@@ -30,7 +30,6 @@ from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import split_with_answers
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import align
 from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
 from transfuse.network.model import network, with_tensors
@@ -53,8 +52,8 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     few = replace(context, batches=list(first_samples(context.batches, MAX_FITTED_SAMPLES)))
     for how, given in (("least-squares", few), ("learned", context)):
         start = time.perf_counter()
-        fused, record = merge(
-            networks[0], alignments, weights, given, how, weighting, learning=chosen.learning(), seed=chosen.seed
+        fused, record = merged(
+            networks, alignments, given, how, weighting=weighting, learning=chosen.learning(), seed=chosen.seed
         )
         seconds = time.perf_counter() - start
         found[how] = row(judge.measure(fused)) | {"seconds": seconds, "course": record.get("learned_weights")}
