@@ -69,9 +69,9 @@ def test_few_rows_are_all_kept():
     assert counts is weights
 
 
-@pytest.mark.parametrize("panel", [1, 3, 64])
-def test_panels_of_a_factor_change_nothing(monkeypatch, panel):
-    monkeypatch.setattr("transfuse.merging.unit_selection.PANEL_COLUMNS", panel)
+@pytest.mark.parametrize("pool", [1, 64])
+def test_a_pool_changes_nothing(monkeypatch, pool):
+    monkeypatch.setattr("transfuse.merging.unit_selection.POOL", pool)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
     found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))

@@ -62,9 +62,11 @@ class GramMatrix:
             ridge: the penalty, relative to the mean square of the inputs.
         """
         penalty = ridge * self.inputs.diagonal().mean()
-        return torch.linalg.solve(
-            self.inputs + penalty * torch.eye(len(self.inputs)).to(self.inputs), self.cross + penalty * prior
-        )
+        square = self.inputs.clone()
+        square.diagonal().add_(penalty)
+        factor, failed = torch.linalg.cholesky_ex(square)
+        right = self.cross + penalty * prior
+        return torch.linalg.solve(square, right) if failed else torch.cholesky_solve(right, factor)
 
     def error(self, weight: Float[Tensor, "reads writes"]) -> float:
         """Return the squared error |X W - T|^2 of a map W."""

@@ -1,6 +1,6 @@
 """The layer-by-layer fit: what each layer of the fused model reads, what it should write, and the solution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
 from transfuse.merging.layer_groups import SelectableUnits, Stage
 from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
+from transfuse.merging.reader_rows import ReaderRows
 from transfuse.merging.split import Fit, Split
 from transfuse.merging.unit_selection import GramPair, Parameters, assemble, select_units
 from transfuse.network.operations import Linear
@@ -81,10 +82,8 @@ class LayerwiseFit:
             fits.append(self._solve(stage, pair))
             states.append(copy_states(modules))
         first = 0 if units.inputs.shape[1] > 1 else 1  # means of heads are candidates, means of hidden units are not
-        train, validation = (
-            self._reader_moments(reading, units, modules, states, split, first) for split in self.splits
-        )
-        selected = select_units(units, train, validation, first)
+        train, validation = (self._reader_rows(reading, units, modules, states, split, first) for split in self.splits)
+        selected = select_units(units, _reader_moments(train), ReaderRows.concatenated(validation), first)
         load_states(modules, assemble(stage.linears, units, states, selected, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.inputs) == index for unit in selected) for index in range(len(options)))
         return {name: Fit(fit.ridge, fit.gain, counts) for name, fit in fits[0].items()}
@@ -119,7 +118,7 @@ class LayerwiseFit:
         sums = sum_over_processes([total for total in totals if total])
         return [list(option) for option in zip(*(total.split_maps() for total in sums), strict=True)]
 
-    def _reader_moments(
+    def _reader_rows(
         self,
         reading: Stage,
         units: SelectableUnits,
@@ -127,8 +126,8 @@ class LayerwiseFit:
         states: Sequence[Mapping[str, Parameters]],
         split: Split,
         first: int,
-    ) -> GramPair:
-        """Return the moments of the reader's inputs, from the means, and from all options side by side.
+    ) -> Iterator[ReaderRows]:
+        """Yield, batch by batch, what the reader reads from the means and from all options, and what it should write.
 
         If there are many rows, a sample of them is used.
 
@@ -140,8 +139,6 @@ class LayerwiseFit:
         candidates = units.inputs.numel() * (len(states) - first)
         rows = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2)
         rows_per_batch = rows / (len(split.batches) * process_group().count)
-        of_means: GramMatrix | None = None
-        of_options: GramMatrix | None = None
         for seed, (batch, shares) in enumerate(zip(split.batches, split.shares, strict=True)):
             by_option = []
             for state in states:
@@ -150,13 +147,11 @@ class LayerwiseFit:
                 by_option.append(_to_rows(activations[inputs]))
             (targets,) = self._targets(reading, activations, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
-            row_weights = self._row_weights(units.reader, activations[inputs], batch)
-            drawn, weights = importance_sample(row_weights, rows_per_batch, seed)
-            of_means = accumulate(of_means, gram_matrix(by_option[0][drawn], [target[drawn]], weights))
+            drawn, weights = importance_sample(
+                self._row_weights(units.reader, activations[inputs], batch), rows_per_batch, seed
+            )
             side_by_side = torch.cat([values[drawn] for values in by_option[first:]], 1)
-            of_options = accumulate(of_options, gram_matrix(side_by_side, [target[drawn]], weights))
-        means, options = sum_over_processes([total for total in (of_means, of_options) if total is not None])
-        return means, options
+            yield ReaderRows(by_option[0][drawn], side_by_side, target[drawn], weights.to(target))
 
     def _targets(
         self,
@@ -201,3 +196,14 @@ class LayerwiseFit:
 
 def _to_rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
     return values.reshape(-1, values.shape[-1])
+
+
+def _reader_moments(batches: Iterable[ReaderRows]) -> GramPair:
+    """Return the moments of the reader's inputs, from the means, and from all options side by side."""
+    of_means: GramMatrix | None = None
+    of_options: GramMatrix | None = None
+    for rows in batches:
+        of_means = accumulate(of_means, gram_matrix(rows.means, [rows.targets], rows.weights))
+        of_options = accumulate(of_options, gram_matrix(rows.options, [rows.targets], rows.weights))
+    means, options = sum_over_processes([total for total in (of_means, of_options) if total is not None])
+    return means, options

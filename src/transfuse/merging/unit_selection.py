@@ -6,16 +6,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transfuse.base.distributed import process_group
 from transfuse.merging.gram import GramMatrix
 from transfuse.merging.layer_groups import SelectableUnits
+from transfuse.merging.reader_rows import ReaderRows
 from transfuse.network.operations import Linear
 
 NEGLIGIBLE = 1e-6  # relative to the square of the targets: an error this small is rounding of float32 products
 RIDGE = 1e-3  # penalty, relative to the mean square of the inputs
-PANEL_COLUMNS = 64  # columns of the Cholesky factor that are collected before all moments are updated
+POOL = 256  # units with the largest gains, among which the next ones are selected
+BLOCK = 64  # units that are selected, at most, before all moments are updated
 
 Parameters = dict[str, Tensor]
 GramPair = tuple[GramMatrix, GramMatrix]  # of the means, and of all candidates side by side
+Square = Float[Tensor, "entry entry"]
 
 
 def forward_selection(
@@ -24,8 +28,8 @@ def forward_selection(
     """Return `count` units, each of which reduces the remaining error most when it is added.
 
     This is orthogonal least squares (Chen, Billings & Luo, 1989) by groups of columns, as a pivoted Cholesky
-    factorization in panels. All moments are updated once per panel, by one product. Until then, only the columns of the
-    selected units are computed.
+    factorization. The next units are selected among a pool of those with the largest gains, on the CPU, as long as none
+    outside had a larger gain. Then all moments are updated by one product, so a device is not waited for unit by unit.
 
     Args:
         units: the inputs that belong to each unit.
@@ -33,95 +37,110 @@ def forward_selection(
     """
     inputs = moments.inputs.clone()
     inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
-    residual = Residual(inputs, moments.cross.clone(), units)
+    residual = Residual(inputs, moments.cross, units.to(inputs.device))
     if len(required):
-        residual.explain(required)
-    return [residual.take(int(residual.gains().argmax())) for _ in range(count)]
+        residual.explain(required.to(inputs.device))
+    selected: list[int] = []
+    while len(selected) < count:
+        selected += residual.take(min(BLOCK, count - len(selected)))
+    return selected
 
 
 class Residual:
     """The part of the inputs and targets that the selected inputs do not explain.
 
     Attributes:
-        inputs, cross: X^T X and X^T T without what the finished panels explain.
-        factor: columns of the Cholesky factor in the current panel.
-        explained: rows of the targets that these columns explain.
-        unit_squares: current X^T X of every unit, [unit, entry, entry].
-        target_squares: current X^T T T^T X of every unit, [unit, entry, entry].
+        inputs, cross: X^T X and X^T T of the inputs that are left, without what the selected ones explain.
+        units: the inputs of every unit that is left.
+        names: the numbers of these units.
     """
 
-    def __init__(
-        self,
-        inputs: Float[Tensor, "reads reads"],
-        cross: Float[Tensor, "reads writes"],
-        units: Int[Tensor, "unit entry"],
-    ) -> None:
+    def __init__(self, inputs: Square, cross: Float[Tensor, "entry writes"], units: Int[Tensor, "unit entry"]) -> None:
         self.inputs = inputs
         self.cross = cross
         self.units = units
-        self.factor = inputs.new_empty(len(inputs), 0)
-        self.explained = cross.new_empty(0, cross.shape[1])
-        self.unit_squares = inputs[units.unsqueeze(2), units.unsqueeze(1)]
-        unit_cross = cross[units]
-        self.target_squares = unit_cross @ unit_cross.transpose(1, 2)
+        self.names = torch.arange(len(units), device=units.device)
 
-    def gains(self) -> Float[Tensor, " unit"]:
-        """Return by how much each unit would reduce the squared error."""
-        if self.units.shape[1] == 1:
-            return (self.target_squares / self.unit_squares).flatten()
-        return torch.linalg.solve(self.unit_squares, self.target_squares).diagonal(dim1=1, dim2=2).sum(1)
-
-    def take(self, unit: int) -> int:
-        """Select a unit, so that its gain is negative from now on, and return it."""
-        self.explain(self.units[unit])
-        self.unit_squares[unit] = torch.eye(self.units.shape[1]).to(self.unit_squares)
-        self.target_squares[unit] = -1.0
-        return unit
+    def take(self, count: int) -> list[int]:
+        """Select up to `count` units, at least one, and return their numbers."""
+        gains = unit_gains(self.inputs, self.cross, self.units)
+        pool = gains.topk(min(POOL, len(gains))).indices
+        outside = gains.index_fill(0, pool, -1.0).max()
+        entries = self.units[pool].flatten()
+        local = torch.arange(len(entries)).reshape(len(pool), -1)
+        picks = _greedy(self.inputs[entries][:, entries].cpu(), self.cross[entries].cpu(), local, count, float(outside))
+        chosen = pool[torch.tensor(picks).to(pool.device)]
+        numbers = [int(name) for name in self.names[chosen].cpu()]
+        taken = self.units[chosen].flatten()
+        left = torch.ones(len(self.units), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
+        self.units = self.units[left]
+        self.names = self.names[left]
+        self.explain(taken)
+        return numbers
 
     def explain(self, pivot: Int[Tensor, " entry"]) -> None:
-        """Subtract what some inputs explain from all moments."""
-        factor = self.factor
-        explained = self.explained
-        columns = self.inputs[:, pivot] - factor @ factor[pivot].T
-        triangle = torch.linalg.cholesky(columns[pivot])
-        columns = torch.linalg.solve_triangular(triangle.T, columns, upper=True, left=False)
-        targets = torch.linalg.solve_triangular(triangle, self.cross[pivot] - factor[pivot] @ explained, upper=False)
-        residual_cross = self.cross @ targets.T - factor @ (explained @ targets.T)
-        self._update_units(columns, residual_cross, targets)
-        self.factor = torch.cat([factor, columns], 1)
-        self.explained = torch.cat([explained, targets])
-        if self.factor.shape[1] >= PANEL_COLUMNS:
-            self._finish_panel()
-
-    def _update_units(
-        self,
-        columns: Float[Tensor, "reads pivot"],
-        residual_cross: Float[Tensor, "reads pivot"],
-        targets: Float[Tensor, "pivot writes"],
-    ) -> None:
-        """Update the squares of every unit for new columns of the factor."""
-        unit_columns = columns[self.units]  # [unit, entry, pivot]
-        unit_cross = residual_cross[self.units]
-        mixed = unit_cross @ unit_columns.transpose(1, 2)
-        square = unit_columns @ (targets @ targets.T) @ unit_columns.transpose(1, 2)
-        self.target_squares += square - mixed - mixed.transpose(1, 2)
-        self.unit_squares -= unit_columns @ unit_columns.transpose(1, 2)
-
-    def _finish_panel(self) -> None:
-        """Subtract what the current panel explains from the moments, and start a new panel."""
-        self.inputs -= self.factor @ self.factor.T
-        self.cross -= self.factor @ self.explained
-        self.factor = self.factor[:, :0]
-        self.explained = self.explained[:0]
+        """Subtract what some inputs explain from all moments, and leave these inputs out from now on."""
+        left = torch.ones(len(self.inputs), dtype=torch.bool, device=pivot.device).index_fill_(0, pivot, False)
+        rows = self.inputs[left]
+        factor, explained = _explained(self.inputs[pivot][:, pivot], rows[:, pivot], self.cross[pivot])
+        self.inputs = rows[:, left].addmm_(factor, factor.T, alpha=-1)
+        self.cross = self.cross[left].addmm_(factor, explained, alpha=-1)
+        self.units = (left.cumsum(0) - 1)[self.units]
 
 
-def select_units(units: SelectableUnits, train: GramPair, validation: GramPair, first: int) -> list[int]:
+def unit_gains(
+    inputs: Square, cross: Float[Tensor, "entry writes"], units: Int[Tensor, "unit entry"]
+) -> Float[Tensor, " unit"]:
+    """Return by how much each unit alone would reduce the squared error."""
+    if units.shape[1] == 1:
+        entries = units.flatten()
+        return cross[entries].square().sum(1) / inputs.diagonal()[entries]
+    squares = inputs[units.unsqueeze(2), units.unsqueeze(1)]
+    unit_cross = cross[units]
+    explained = torch.linalg.solve(squares, unit_cross @ unit_cross.transpose(1, 2))
+    return explained.diagonal(dim1=1, dim2=2).sum(1)
+
+
+def _greedy(
+    inputs: Square, cross: Float[Tensor, "entry writes"], units: Int[Tensor, "unit entry"], count: int, outside: float
+) -> list[int]:
+    """Return the units of a pool that are selected one after the other, as long as their gain exceeds `outside`."""
+    picks: list[int] = []
+    while len(picks) < count:
+        gains = unit_gains(inputs, cross, units)
+        gains[picks] = -1.0
+        best = int(gains.argmax())
+        if picks and float(gains[best]) < outside:
+            break
+        picks.append(best)
+        if len(picks) == len(units):
+            break
+        pivot = units[best]
+        factor, explained = _explained(inputs[pivot][:, pivot], inputs[:, pivot], cross[pivot])
+        inputs.addmm_(factor, factor.T, alpha=-1)
+        cross.addmm_(factor, explained, alpha=-1)
+        inputs[pivot, pivot] = 1.0  # what is left of a selected unit is rounding
+        cross[pivot] = 0.0
+    return picks
+
+
+def _explained(
+    square: Float[Tensor, "pivot pivot"], columns: Float[Tensor, "entry pivot"], cross: Float[Tensor, "pivot writes"]
+) -> tuple[Float[Tensor, "entry pivot"], Float[Tensor, "pivot writes"]]:
+    """Return the columns of the Cholesky factor for some pivots, and the part of the targets that these explain."""
+    triangle = torch.linalg.cholesky(square)
+    factor = torch.linalg.solve_triangular(triangle.T, columns, upper=True, left=False)
+    return factor, torch.linalg.solve_triangular(triangle, cross, upper=False)
+
+
+def select_units(units: SelectableUnits, train: GramPair, validation: ReaderRows, first: int) -> list[int]:
     """Return the selected units as indices into all options, the means before each parent's units.
 
     The means are returned if the selection does not reduce the validation error.
 
     Args:
-        train, validation: the moments of the means, and of the options from `first` on, side by side.
+        train: the moments of the means, and of the options from `first` on, side by side.
+        validation: rows of the same.
         first: 0 if the means are among the candidates, otherwise 1.
     """
     count = len(units.inputs)
@@ -130,11 +149,19 @@ def select_units(units: SelectableUnits, train: GramPair, validation: GramPair, 
     candidates = torch.cat([units.inputs + option * width for option in range(options)])
     bias = _bias_column(units, options * width)
     selected = forward_selection(train[1], candidates, count, bias)
-    selected_inputs = torch.cat([candidates[selected].flatten(), bias])
-    mean_inputs = torch.cat([units.inputs.flatten(), _bias_column(units, width)])
-    error = _validation_error(train[1], validation[1], selected_inputs)
-    mean_error = _validation_error(train[0], validation[0], mean_inputs)
-    if error < mean_error - NEGLIGIBLE * validation[0].target_square:
+    columns = candidates[selected].flatten()
+    mean_inputs = units.inputs.flatten()
+    weight = _solution(train[1], torch.cat([columns, bias]))
+    mean_weight = _solution(train[0], torch.cat([mean_inputs, _bias_column(units, width)]))
+    rows = ReaderRows(
+        validation.means[:, mean_inputs.to(validation.means.device)],
+        validation.options,
+        validation.targets,
+        validation.weights,
+    )
+    sums = rows.squared_errors(mean_weight, weight, columns.to(rows.options.device))
+    mean_error, error, target_square = map(float, process_group().all_reduce([sums])[0])
+    if error < mean_error - NEGLIGIBLE * target_square:
         return [first * count + unit for unit in selected]
     return list(range(count))
 
@@ -179,7 +206,7 @@ def _bias_column(units: SelectableUnits, index: int) -> Int[Tensor, " entry"]:
     return torch.tensor([index] if units.reader.bias else [], dtype=torch.long)
 
 
-def _validation_error(train: GramMatrix, validation: GramMatrix, inputs: Int[Tensor, " selected"]) -> float:
-    """Return the validation error of the map fitted from these inputs."""
+def _solution(train: GramMatrix, inputs: Int[Tensor, " selected"]) -> Float[Tensor, "selected writes"]:
+    """Return the map fitted from these inputs."""
     moments = train.select_inputs(inputs)
-    return validation.select_inputs(inputs).error(moments.solve(RIDGE, torch.zeros_like(moments.cross)))
+    return moments.solve(RIDGE, torch.zeros_like(moments.cross))
