@@ -58,9 +58,9 @@ def test_a_summary_is_one_line() -> None:
     record = {"models": [1, 2, 3], "match_on": "both", "calibration_samples": 20, "options": {"align": "exact"}, "seconds": 1.26}  # fmt: skip # noqa: E501
     assert (
         fusion_summary("an\nout", record)
-        == "Fused 3 models into an out (align exact, evidence both of 20 samples, 1.3 s)"
+        == "Fused 3 models into an out (align exact, matched on both, 20 samples, 1.3 s)"
     )
     record |= {"calibration_samples": 0, "match_on": "weights"}
-    assert "evidence weights, 1.3 s" in fusion_summary("out", record)
+    assert "matched on weights, 1.3 s" in fusion_summary("out", record)
     record["options"] = {"align": "none"}
     assert fusion_summary("out", record).endswith("(align none, 1.3 s)")

@@ -29,14 +29,14 @@ MAX_FILES = 8  # names in a line of the terminal
 def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fused model: where it is, how it was made, and how long that took."""
     samples = record["calibration_samples"]
-    evidence = record["match_on"] + (f" of {samples} samples" if samples else "")
-    matching = "" if record["options"]["align"] == "none" else f", evidence {evidence}"
+    matching = "" if record["options"]["align"] == "none" else f", matched on {record['match_on']}"
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
+    used = f", {samples} samples" if samples else ""
     if history := record.get("learned_weights"):
         merging += ", weights learned" if history["best"] else ", nothing gained by learning weights"
     return printable(
         f"Fused {len(record['models'])} models into {output}"
-        f" (align {record['options']['align']}{matching}{merging}, {record['seconds']:.1f} s)"
+        f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
     ) + _left_out(record)
 
 
