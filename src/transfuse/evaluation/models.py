@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.base.budget import check_free_memory
+from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
@@ -23,7 +23,6 @@ from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
 Model: TypeAlias = str | Path | PreTrainedModel
-FLOAT_BYTES = 4
 
 
 def evaluate_models(

@@ -9,13 +9,13 @@ from math import prod
 from transformers import PreTrainedModel
 
 from transfuse.alignment.spec_for import alignment_spec
+from transfuse.base.budget import FLOAT_BYTES
 from transfuse.config.options import Options
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
-FLOAT32_BYTES = 4
 FLOAT64_BYTES = 8
 STARTUP_BYTES = 600 * 2**20  # memory of Python, torch and transformers before anything is read
 MATRICES = (Group.ORTHOGONAL, Group.CENTERED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
@@ -104,7 +104,7 @@ class Estimate:
         soft = self.options.align == "flow" and self.options.flow.plan != "hard"
         widths_differ = len({model.num_parameters() for model in self.models}) > 1
         matrices = 2 if widths_differ else 1  # with equal widths, one matrix serves both directions
-        entry_bytes = matrices * FLOAT32_BYTES if soft else 0
+        entry_bytes = matrices * FLOAT_BYTES if soft else 0
         per_source = sum(_number_of_maps(space) * _map_bytes(space, entry_bytes) for space in self.matched_spaces)
         return per_source * (len(self.models) - 1)
 
@@ -118,13 +118,13 @@ class Estimate:
     def loaded_bytes(self) -> int:
         """Return the peak memory with all models in memory."""
         largest = max(model.num_parameters() for model in self.models)
-        weight_bytes = int(self._copies_in_memory() * largest * FLOAT32_BYTES)
+        weight_bytes = int(self._copies_in_memory() * largest * FLOAT_BYTES)
         return STARTUP_BYTES + weight_bytes + self._matching_bytes + self.map_bytes
 
     def _copies_in_memory(self) -> float:
         """Return how many float32 copies of a model the fusion holds at its peak."""
         count = len(self.models)
-        stored = count * self.bytes_per_weight / FLOAT32_BYTES if self.bytes_per_weight < FLOAT32_BYTES else 0.0
+        stored = count * self.bytes_per_weight / FLOAT_BYTES if self.bytes_per_weight < FLOAT_BYTES else 0.0
         if not self.matched_spaces:
             return stored + count + 2  # the fused model, and the written one read again to verify it
         transformed = count - 1 if self.options.align == "flow" else 2 * count - 1  # canonical forms too, if exact
@@ -135,7 +135,7 @@ class Estimate:
         """Return the peak memory tensor by tensor, which the largest tensor or the largest map determines."""
         largest = max(values.numel() for model in self.models for values in model.parameters())
         exact_maps = self.map_bytes if self.options.align == "exact" else 0
-        return STARTUP_BYTES + max(4 * largest * FLOAT32_BYTES, self._matching_bytes) + exact_maps
+        return STARTUP_BYTES + max(4 * largest * FLOAT_BYTES, self._matching_bytes) + exact_maps
 
     @property
     def _matching_bytes(self) -> int:

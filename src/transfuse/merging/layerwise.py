@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights
 from transfuse.base.batch import Batch, row_positions
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes
 from transfuse.base.distributed import process_group
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
@@ -82,7 +84,10 @@ class LayerwiseFit:
             fits.append(self._solve(stage, pair))
             states.append(copy_states(modules))
         first = 0 if units.inputs.shape[1] > 1 else 1  # means of heads are candidates, means of hidden units are not
-        train, validation = (self._reader_rows(reading, units, modules, states, split, first) for split in self.splits)
+        train, validation = (
+            self._reader_rows(reading, units, modules, states, split, first, max_bytes)
+            for split, max_bytes in zip(self.splits, (inf, cache_bytes("block outputs")), strict=True)
+        )
         selected = select_units(units, _reader_moments(train), ReaderRows.concatenated(validation), first)
         load_states(modules, assemble(stage.linears, units, states, selected, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.inputs) == index for unit in selected) for index in range(len(options)))
@@ -126,6 +131,7 @@ class LayerwiseFit:
         states: Sequence[Mapping[str, Parameters]],
         split: Split,
         first: int,
+        max_bytes: float,
     ) -> Iterator[ReaderRows]:
         """Yield, batch by batch, what the reader reads from the means and from all options, and what it should write.
 
@@ -134,10 +140,12 @@ class LayerwiseFit:
         Args:
             states: the tensors of `modules` for every option, the means first.
             first: the first option of those side by side.
+            max_bytes: memory for the options of all rows, where the rows are kept.
         """
         inputs = HookPoint(units.reader.name, "input", units.reader.reads[0])
         candidates = units.inputs.numel() * (len(states) - first)
         rows = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2)
+        rows = min(rows, max_bytes / (FLOAT_BYTES * candidates))
         rows_per_batch = rows / (len(split.batches) * process_group().count)
         for seed, (batch, shares) in enumerate(zip(split.batches, split.shares, strict=True)):
             by_option = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -34,17 +34,22 @@ class ReaderRows:
         return cls(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def squared_errors(
-        self, mean_weight: Float[Tensor, "reads writes"], weight: Float[Tensor, "reads writes"], columns: Tensor
+        self,
+        mean_weight: Float[Tensor, "reads writes"],
+        mean_columns: Int[Tensor, " reads"],
+        weight: Float[Tensor, "reads writes"],
+        columns: Int[Tensor, " reads"],
     ) -> Float[Tensor, "3"]:
         """Return the squared errors of two maps, from the means and from some candidates, and that of zero.
 
         Args:
-            columns: the candidates that the second map reads. A last row of a map is its bias.
+            mean_columns: the inputs that the first map reads. A last row of a map is its bias.
+            columns: the candidates that the second map reads.
         """
         return torch.stack(
             [
-                self._square(_apply(self.means, mean_weight) - self.targets),
-                self._square(_apply(self.options[:, columns], weight) - self.targets),
+                self._square(_apply(self.means[:, mean_columns.to(self.means.device)], mean_weight) - self.targets),
+                self._square(_apply(self.options[:, columns.to(self.options.device)], weight) - self.targets),
                 self._square(self.targets),
             ]
         )

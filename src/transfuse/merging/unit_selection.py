@@ -153,13 +153,7 @@ def select_units(units: SelectableUnits, train: GramPair, validation: ReaderRows
     mean_inputs = units.inputs.flatten()
     weight = _solution(train[1], torch.cat([columns, bias]))
     mean_weight = _solution(train[0], torch.cat([mean_inputs, _bias_column(units, width)]))
-    rows = ReaderRows(
-        validation.means[:, mean_inputs.to(validation.means.device)],
-        validation.options,
-        validation.targets,
-        validation.weights,
-    )
-    sums = rows.squared_errors(mean_weight, weight, columns.to(rows.options.device))
+    sums = validation.squared_errors(mean_weight, mean_inputs, weight, columns)
     mean_error, error, target_square = map(float, process_group().all_reduce([sums])[0])
     if error < mean_error - NEGLIGIBLE * target_square:
         return [first * count + unit for unit in selected]

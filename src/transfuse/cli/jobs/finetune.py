@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from transfuse.base.budget import check_free_memory
+from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
 from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
@@ -22,7 +22,6 @@ from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.tasks import check_measurable, task
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
-from transfuse.fusion.plan import FLOAT32_BYTES
 
 TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradient, two moments, and a copy to write
 
@@ -58,7 +57,7 @@ def _finetune_job(
     model, *teachers = models
     parameters = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
     weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])
-    check_free_memory(FLOAT32_BYTES * weights, device, "fine-tuning", progress.warn)
+    check_free_memory(FLOAT_BYTES * weights, device, "fine-tuning", progress.warn)
     samples = training_samples(data, task(architecture), schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
