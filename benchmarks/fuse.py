@@ -1,17 +1,19 @@
 """Measure the cost of whole fusions by size: processor seconds by stage, and peak memory.
 
 python benchmarks/fuse.py --widths 128 256 512 1024 --layers 2 4 16
+python benchmarks/fuse.py --models A B --samples 1000 --threads 2 --limit 0 --name fuse-paper
 
 The models are pairs of random ViTs with 32 x 32 pixels in 65 tokens, and the samples are CIFAR-10 images. Every width
 runs with the middle number of layers, and every number of layers with the second width. Widths in `--wide` run by
-weights alone, with two layers. Every row is measured in its own process with one thread, forked from a process that has
-imported everything. Seconds are processor seconds, because other jobs may use the machine; `wall` is recorded too. The
-seconds of a stage are those that cProfile reports for the functions below.
+weights alone, with two layers. `--models` measures two given image classifiers instead. Every row is measured in its
+own process, with one thread unless `--threads` says otherwise, forked from a process that has imported everything.
+Seconds are processor seconds, because other jobs may use the machine; `wall` is recorded too. The seconds of a stage
+are those that cProfile reports for the functions below.
 
-The floor loads both models, runs both over the samples (unless the method uses weights alone) and writes one. `blank`
-does nothing. A row is skipped if a smaller size predicts more than `--limit` seconds (cubic in the width), or if `plan`
-predicts more than `--room` bytes. A row that exceeds `--limit` is stopped. `--add` keeps the recorded rows and measures
-only the others.
+The floor loads both models, runs both over the samples (unless the method uses weights alone) and writes one. `floor,
+fitted` runs a third model too, since fitting needs the fused model's activations. `blank` does nothing. A row is
+skipped if a smaller size predicts more than `--limit` seconds (cubic in the width), or if `plan` predicts more than
+`--room` bytes. A row that exceeds `--limit` is stopped. `--add` keeps the recorded rows and measures only the others.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from typing import Any
 import torch
 from common import DATA, RESULTS, peak_bytes, record
 from fuse_plot import exponents, show
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+from transformers import AutoConfig, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse import fuse
 from transfuse.checkpoint.load import load_empty
@@ -47,7 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "exact": {"align": "exact", "match_on": "activations", "merge": "mean"},
     "exact, least squares": {"align": "exact"},
 }
-WITH_SAMPLES = ("floor", "flow", "exact", "exact, least squares")
+WITH_SAMPLES = ("floor", "floor, fitted", "flow", "exact", "exact, least squares")
 STAGES = {  # the functions whose time belongs to a stage; aligning excludes the statistics ("looking")
     "reading": [("inputs", "open_models"), ("calibration", "calibrate")],
     "looking": [("hooks", "collect_moments")],
@@ -72,14 +74,15 @@ def parents(folder: Path, width: int, layers: int, pixels: int) -> list[Path]:
     return found
 
 
-def floor(models: list[Path], samples: int, output: Path) -> None:
-    """Read both models, run each once and write one."""
-    loaded = [ViTForImageClassification.from_pretrained(model) for model in models]
+def floor(models: list[Path], samples: int, output: Path, fitted: bool) -> None:
+    """Read both models, run each once, and one more if a fused model is fitted, and write one."""
+    loaded = [ViTForImageClassification.from_pretrained(model, dtype=torch.float32) for model in models]
+    run = [*loaded, loaded[0]] if fitted else loaded
     with torch.no_grad():
         if samples:
             drawn = load_samples(str(DATA / "cifar10" / "train.parquet"), CALIBRATION).take(samples, 0)
-            for batch in drawn.batches(model_preparer(models[0], loaded[0]), 16):
-                for model in loaded:
+            for batch in drawn.batches(model_preparer(models[0], loaded[0]), 25):
+                for model in run:
                     model(**{name: values for name, values in batch.items() if name != "labels"})
     loaded[0].save_pretrained(output)
 
@@ -89,10 +92,10 @@ def one(method: str, models: list[Path], samples: int) -> dict[str, Any]:
     data = str(DATA / "cifar10" / "train.parquet") if method in WITH_SAMPLES else None
     sizes = {"samples": samples} if method in WITH_SAMPLES else {}
     profile = cProfile.Profile(time.process_time)
-    with tempfile.TemporaryDirectory(dir=models[0].parent) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
         if method.startswith("floor"):
-            floor(models, sizes.get("samples", 0), output)
+            floor(models, sizes.get("samples", 0), output, "fitted" in method)
         elif method in METHODS:
             with profile:
                 fuse(models, data, **METHODS[method], **sizes).save(output)
@@ -128,7 +131,7 @@ def too_much(row: dict[str, Any], rows: list[dict[str, Any]], models: list[Path]
     for each in rows:
         if each["way"] == row["way"] and each["width"] <= row["width"] and "seconds" in each:
             predicted = each["seconds"] * (row["width"] / each["width"]) ** 3 * row["layers"] / each["layers"]
-            if predicted > args.limit and each["width"] * 2 >= row["width"]:
+            if args.limit and predicted > args.limit and each["width"] * 2 >= row["width"]:
                 return f"about {predicted:.0f} s, by width {each['width']}"
     if any(each["way"] == row["way"] and "skipped" in each and each["width"] < row["width"] for each in rows):
         return "a smaller one was skipped"
@@ -145,22 +148,28 @@ def main() -> None:
     parser.add_argument("--wide", type=int, nargs="*", default=[2048, 4096])
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--pixels", type=int, choices=[32, 224], default=32)
-    parser.add_argument("--ways", nargs="+", default=["blank", "floor, weights", "floor", *METHODS])
+    parser.add_argument("--ways", nargs="+", default=["blank", "floor, weights", "floor", "floor, fitted", *METHODS])
+    parser.add_argument("--models", type=Path, nargs=2, help="measure these checkpoints")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=float, default=150)
     parser.add_argument("--room", type=float, default=10e9)
     parser.add_argument("--name", default="fuse")
     parser.add_argument("--add", action="store_true")
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     middle, second = args.layers[len(args.layers) // 2], args.widths[min(1, len(args.widths) - 1)]
     sizes = [(width, middle) for width in args.widths] + [(second, layers) for layers in args.layers]
     rows: list[dict[str, Any]] = json.loads((RESULTS / f"{args.name}.json").read_text())["rows"] if args.add else []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         one("exact", apart(parents, Path(folder), 64, 1, 32), 2)  # imports the modules that are imported lazily
-    for width, layers in [*dict.fromkeys(sizes), *((width, 2) for width in args.wide)]:
+    sizes += [(width, 2) for width in args.wide]
+    if args.models:
+        config = AutoConfig.from_pretrained(args.models[0])
+        sizes = [(config.hidden_size, config.num_hidden_layers)]
+    for width, layers in dict.fromkeys(sizes):
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            models = apart(parents, Path(folder), width, layers, args.pixels)
+            models = args.models or apart(parents, Path(folder), width, layers, args.pixels)
             for method in args.ways:
                 measured = any(each["way"] == method for each in rows)
                 if (method in WITH_SAMPLES and width in args.wide) or (method == "blank" and measured):
@@ -175,7 +184,7 @@ def main() -> None:
                         why = f"ended after {args.limit:.0f} s"
                 rows.append(row | ({"skipped": why} if why else {}))
                 print(rows[-1], flush=True)
-                facts = {"seconds": "of one processor; wall beside", "samples": args.samples, "pixels": args.pixels}
+                facts = {"seconds": "of processors; wall beside", "samples": args.samples, "pixels": args.pixels}
                 record(args.name, facts | {"growth": exponents(rows), "rows": rows})
     show(args.name, rows)
 

@@ -6,8 +6,9 @@ from cases import CASES, Case
 from torch.nn.functional import cross_entropy
 
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.base.batch import IGNORED_LABEL, cast
-from transfuse.merging.output_head import fit_output_head, output_head
+from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, cast
+from transfuse.merging.head_problem import HeadSamples
+from transfuse.merging.output_head import _thinned, fit_output_head, output_head
 from transfuse.merging.split import Split
 from transfuse.network.model import declaration
 from transfuse.network.outputs import predict
@@ -26,6 +27,11 @@ def batches(case: Case, seeds: range) -> list[dict[str, torch.Tensor]]:
     return [batch | {"labels": batch["input_ids"]} if "input_ids" in batch else batch for batch in found]
 
 
+def alone(batch: Batch) -> torch.Tensor:
+    """The shares of one parent in the samples of a batch."""
+    return torch.ones(1, batch_size(batch))
+
+
 def fit(name: str, spoil: float):
     """A model whose parents are itself and another as it was before its last layer was spoilt."""
     case = BY_NAME[name]
@@ -36,9 +42,8 @@ def fit(name: str, spoil: float):
             values.add_(spoil * (1 + values.std(correction=0)) * torch.randn_like(values))
     spoilt = {key: values.clone() for key, values in fused.state_dict().items()}
     halves = [batches(case, seeds) for seeds in (range(60), range(60, 80))]
-    shares = [[torch.ones(1, 2)] * len(each) for each in halves]
     models = [PrefixCache(model, [*halves[0], *halves[1]], []) for model in (fused, parent)]
-    done = fit_output_head(found, models, [Split(*each) for each in zip(halves, shares, strict=True)])
+    done = fit_output_head(found, models, [Split(half, alone) for half in halves])
     return fused, parent, spoilt, done, found
 
 
@@ -89,7 +94,24 @@ def test_nothing_is_fitted_where_nothing_is_asked():
     case = BY_NAME["BertForMaskedLM"]
     fused, parent = case.build(1), case.build(2)
     silent = [each | {"labels": torch.full_like(each["input_ids"], IGNORED_LABEL)} for each in batches(case, range(4))]
-    half = Split(silent, [torch.ones(1, 2)] * 4)
+    half = Split(silent, alone)
     models = [PrefixCache(each, silent, []) for each in (fused, parent)]
     done = fit_output_head(output_head(declaration(fused), fused), models, [half] * 2)
     assert done.ridge is None
+
+
+def test_a_language_model_scores_only_the_answers_that_are_used():
+    batch = {"input_ids": torch.arange(12).reshape(2, 6), "labels": torch.arange(12).reshape(2, 6)}
+    batch["labels"][0, :3] = IGNORED_LABEL
+    thinned, rows = _thinned(batch, 4, 1)
+    assert rows == slice(None)
+    assert thinned["labels"][thinned["labels"] != IGNORED_LABEL].tolist() == [4, 8]
+    assert _thinned({"pixel_values": torch.zeros(9, 3)}, 4, 1)[1] == slice(1, None, 4)
+
+
+def test_slices_of_the_samples_make_up_all_of_them():
+    samples = HeadSamples(torch.randn(700, 3), torch.rand(700, 1000), torch.arange(700))
+    inputs, targets = (torch.cat(parts) for parts in zip(*samples.slices(), strict=True))
+    assert len(list(samples.slices())) > 1
+    assert torch.equal(inputs, samples.inputs)
+    assert torch.equal(targets, samples.targets)

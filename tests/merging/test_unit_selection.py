@@ -84,3 +84,13 @@ def test_a_pool_changes_nothing(monkeypatch, pool):
         chosen.append(min(errors, key=errors.get))
         left.remove(chosen[-1])
     assert forward_selection(found, torch.arange(30).unsqueeze(1), 8, torch.tensor([], dtype=torch.long)) == chosen
+
+
+def test_the_moments_of_a_mean_follow_from_those_of_its_parts():
+    generator = torch.Generator().manual_seed(0)
+    rows, weights = torch.randn(50, 5, generator=generator).double(), torch.rand(50, generator=generator).double()
+    parts = [torch.randn(50, 3, generator=generator).double() for _ in range(2)]
+    targets = [0.3 * parts[0] + 0.7 * parts[1], *parts]
+    known, measured = module.gram_matrix(rows, targets, weights, [0.3, 0.7]), module.gram_matrix(rows, targets, weights)
+    torch.testing.assert_close(known.cross, measured.cross)
+    torch.testing.assert_close(known.target_squares, measured.target_squares)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.token_filter import TokenFilter, all_tokens
@@ -92,10 +93,7 @@ def record_activations(
     until = list(until)
     layers = [(point, name) for point in points for name in point.layer_names()]
     recorder = _Recorder(batch, slices, select, {*until, *layers})
-    handles = [
-        model.get_submodule(module_name(name)).register_forward_hook(partial(recorder.record, point, name))
-        for point, name in layers
-    ]
+    handles = [_register(model.get_submodule(module_name(name)), point, name, recorder) for point, name in layers]
     handles += [module.register_forward_hook(lambda module, *_: recorder.finish(module)) for module in until]
     try:
         model(**without_labels(batch))
@@ -105,6 +103,14 @@ def record_activations(
         for handle in handles:
             handle.remove()
     return recorder.activations()
+
+
+def _register(module: nn.Module, point: HookPoint, name: str, recorder: "_Recorder") -> RemovableHandle:
+    """Record a module's output after it has run, or its input before, so that a stopped pass does not run it."""
+    record = partial(recorder.record, point, name)
+    if point.side == "input":
+        return module.register_forward_pre_hook(lambda module, arguments: record(module, arguments[0]))
+    return module.register_forward_hook(lambda module, arguments, output: record(module, output))
 
 
 class StopForward(Exception):  # noqa: N818
@@ -133,12 +139,9 @@ class _Recorder:
         self.pending = pending
         self.values: dict[HookPoint, dict[str, Tensor]] = {}
 
-    def record(
-        self, point: HookPoint, name: str, module: nn.Module, arguments: tuple[Tensor, ...], output: Any
-    ) -> None:
-        """Record the value of one layer at a point. This is a forward hook."""
-        output = output[0] if isinstance(output, tuple) else output  # a router also returns the chosen experts
-        values = arguments[0] if point.side == "input" else output
+    def record(self, point: HookPoint, name: str, module: nn.Module, values: Any) -> None:
+        """Record the input or the output of one layer at a point."""
+        values = values[0] if isinstance(values, tuple) else values  # a router also returns the chosen experts
         values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
         if point.side == "output" and name in self.slices:
             values = values[..., self.slices[name].to(values.device)]

@@ -34,6 +34,7 @@ class PrefixCache:
         self.length = 0  # number of steps that are cached
         self.outputs: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
         self.watched: list[HookPoint] = []
+        self.kept: set[HookPoint] = set()  # those among them that are observed more than once
         self.next_length = 0  # number of steps that will be cached next
         self.activations: dict[int, dict[HookPoint, Tensor]] = {}
         self.next_outputs: dict[int, dict[str, Any]] = {}  # outputs for `next_length`, recorded with the activations
@@ -52,13 +53,14 @@ class PrefixCache:
             outputs = self.outputs[id(batch)] | (new_outputs if new_modules and new_outputs else {})
             self.outputs[id(batch)] = {key: outputs[key] for key in remaining}
         self.length = length
-        self.watch([], length)
+        self.watch([], [], length)
 
-    def watch(self, points: Iterable[HookPoint], length: int) -> None:
-        """Announce the points that will be observed, possibly repeatedly, before `length` steps are cached."""
-        points = list(dict.fromkeys(points))
+    def watch(self, once: Iterable[HookPoint], repeatedly: Iterable[HookPoint], length: int) -> None:
+        """Announce the points that will be observed, once or repeatedly, before `length` steps are cached."""
+        points = list(dict.fromkeys([*once, *repeatedly]))
         if points != self.watched:
             self.watched = points
+            self.kept = set(repeatedly)
             self.next_length = length
             self.activations = {}
             self.next_outputs = {}
@@ -67,21 +69,22 @@ class PrefixCache:
     def observe(self, points: Sequence[HookPoint], batch: Batch) -> dict[HookPoint, Tensor]:
         """Return the activations of a batch at the points, [*samples, unit] each."""
         key = id(batch)
-        watched = {*points} <= {*self.watched}
-        if not watched or (key not in self.activations and self._activation_bytes() >= self.room):
+        if key in self.activations and self.kept.issuperset(points):
+            return {point: self.activations[key][point] for point in points}
+        if key in self.activations or not {*points} <= {*self.watched} or self._activation_bytes() >= self.room:
             return self._run(points, {}, batch)[0]
-        if key not in self.activations:
-            activations, outputs = self._run(self.watched, self._new_modules(self.next_length), batch)
-            self.activations[key] = activations
-            self.next_outputs[key] = outputs
-        return {point: self.activations[key][point] for point in points}
+        activations, outputs = self._run(self.watched, self._new_modules(self.next_length), batch)
+        self.activations[key] = {point: values for point, values in activations.items() if point in self.kept}
+        self.next_outputs[key] = outputs
+        return {point: activations[point] for point in points}
 
     @contextmanager
     def replay(self, batch: Batch) -> Iterator[None]:
-        """Make the cached modules return their cached outputs for this batch, within the context."""
+        """Make the cached modules return their cached outputs for this batch, if it has any, within the context."""
         replaced: list[nn.Module] = []
+        steps = self._cached_steps(self.length) if id(batch) in self.outputs else {}
         try:
-            for key, step in self._cached_steps(self.length).items():
+            for key, step in steps.items():
                 for name in self._replaced_modules(step):
                     replaced.append(self.model.get_submodule(name))
                     replaced[-1].forward = _constant(self.outputs[id(batch)][key])

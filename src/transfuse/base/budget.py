@@ -217,6 +217,13 @@ def tokens_per_sample(config: PreTrainedConfig, batch: Batch) -> int:
     return 1 + (height // patch) * (width // patch) if patch else 1
 
 
+def token_count(config: PreTrainedConfig, batch: Batch) -> int:
+    """Return the number of tokens of a batch, without padding."""
+    if "attention_mask" in batch:
+        return int(batch["attention_mask"].sum())
+    return batch_size(batch) * tokens_per_sample(config, batch)
+
+
 def run_in_parts(work: Callable[[Batch], T], split: Callable[[Batch], list[Batch]], batch: Batch) -> list[T]:
     """Return the results of `work` for a batch, or for its parts if the whole batch does not fit in memory.
 

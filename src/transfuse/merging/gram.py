@@ -75,20 +75,28 @@ class GramMatrix:
 
 
 def gram_matrix(
-    inputs: Float[Tensor, "row reads"], targets: Sequence[Float[Tensor, "row writes"]], weights: Float[Tensor, " row"]
+    inputs: Float[Tensor, "row reads"],
+    targets: Sequence[Float[Tensor, "row writes"]],
+    weights: Float[Tensor, " row"],
+    first_is_mean: Sequence[float] = (),
 ) -> GramMatrix:
     """Return the weighted moments of some rows, in the precision of the inputs.
 
     Args:
         targets: the targets of one or several maps.
         weights: the weight of every row.
+        first_is_mean: the weights with which the first target is the sum of the others, so that its moments follow from
+            theirs. Empty: it is none.
     """
-    x = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
-    weights = weights.to(x)
-    weighted = x * weights.unsqueeze(1)
+    weights = weights.to(inputs)
+    weighted = inputs * weights.unsqueeze(1)
     squares = [weights.double() @ torch.linalg.vector_norm(target, dim=1).double().square() for target in targets]
-    cross = torch.cat([weighted.T @ target for target in targets], 1)
-    return GramMatrix(_symmetric_product(weighted, x), cross, torch.stack(squares))
+    multiplied = targets[1:] if first_is_mean else targets
+    crosses = [torch.cat([weighted.T @ target, (weights @ target).unsqueeze(0)]) for target in multiplied]
+    if first_is_mean:
+        parts = [weight * cross for weight, cross in zip(first_is_mean, crosses, strict=True)]
+        crosses.insert(0, torch.stack(parts).sum(0))
+    return GramMatrix(_symmetric_product(weighted, inputs, weights), torch.cat(crosses, 1), torch.stack(squares))
 
 
 def accumulate(total: GramMatrix | None, new: GramMatrix) -> GramMatrix:
@@ -135,13 +143,18 @@ def importance_sample(
 
 
 def _symmetric_product(
-    weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"]
+    weighted: Float[Tensor, "row reads"], x: Float[Tensor, "row reads"], weights: Float[Tensor, " row"]
 ) -> Float[Tensor, "reads reads"]:
-    """Return X^T W X, computing only the panels on and above the diagonal and mirroring the rest."""
+    """Return X^T W X, where X gets a last column of ones.
+
+    Only the panels on and above the diagonal are computed. The others mirror them.
+    """
     count = x.shape[1]
-    product = x.new_empty(count, count)
+    product = x.new_empty(count + 1, count + 1)
     for start in range(0, count, PANEL_COLUMNS):
-        panel = slice(start, start + PANEL_COLUMNS)
-        product[panel, start:] = weighted[:, panel].T @ x[:, start:]
-        product[start + PANEL_COLUMNS :, panel] = product[panel, start + PANEL_COLUMNS :].T
+        panel = slice(start, min(start + PANEL_COLUMNS, count))
+        product[panel, start:count] = weighted[:, panel].T @ x[:, start:]
+        product[panel.stop : count, panel] = product[panel, panel.stop : count].T
+    product[count, :count] = product[:count, count] = weighted.sum(0)
+    product[count, count] = weights.sum()
     return product

@@ -1,5 +1,6 @@
 """The convex problem of fitting an output head: its samples, its loss, and the solver."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,9 @@ from transfuse.base.batch import grouped_mean
 from transfuse.network.operations import Linear, Norm
 
 ITERATIONS = 20  # of L-BFGS for each penalty, starting from the solution of the previous one
+CACHED_SCORES = (
+    2**18
+)  # scores that a CPU computes at once; their gradients stay in its cache, which is 2.7 times faster
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class HeadSamples:
     inputs: Float[Tensor, "row reads"]
     targets: Float[Tensor, "row cls"]
     sample: Int[Tensor, " row"]
+
+    def slices(self) -> Iterator[tuple[Float[Tensor, "part reads"], Float[Tensor, "part cls"]]]:
+        """Yield the inputs and targets in slices, or all at once on a device other than a CPU."""
+        count, classes = self.targets.shape
+        rows = max(CACHED_SCORES // classes, self.inputs.shape[1]) if self.inputs.device.type == "cpu" else count
+        yield from zip(self.inputs.split(rows), self.targets.split(rows), strict=True)
 
     def losses(self, scores: Float[Tensor, "row cls"]) -> Float[Tensor, " sample"]:
         """Return the mean cross-entropy of every sample, in nats."""
@@ -94,9 +104,13 @@ class HeadProblem:
         @torch.enable_grad()
         def closure() -> Tensor:
             optimizer.zero_grad()
-            squares = sum(float(scales[name]) * values.square().sum() for name, values in self.changes.items())
-            loss = cross_entropy(self.scores(samples.inputs), samples.targets) + penalty * squares
+            squares = [float(scales[name]) * values.square().sum() for name, values in self.changes.items()]
+            loss = penalty * torch.stack(squares).sum()
             loss.backward()
+            for inputs, targets in samples.slices():
+                part = cross_entropy(self.scores(inputs), targets, reduction="sum") / len(samples.inputs)
+                part.backward()
+                loss = loss.detach() + part.detach()
             return loss
 
         optimizer.step(closure)

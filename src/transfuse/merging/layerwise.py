@@ -1,8 +1,8 @@
 """The layer-by-layer fit: what each layer of the fused model reads, what it should write, and the solution."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,19 +12,21 @@ from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights
 from transfuse.base.batch import Batch, row_positions
-from transfuse.base.budget import FLOAT_BYTES, cache_bytes
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_count
 from transfuse.base.distributed import process_group
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
 from transfuse.merging.layer_groups import SelectableUnits, Stage
 from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
-from transfuse.merging.reader_rows import ReaderRows
+from transfuse.merging.reader_rows import ReaderRows, reader_moments
 from transfuse.merging.split import Fit, Split
-from transfuse.merging.unit_selection import GramPair, Parameters, assemble, select_units
+from transfuse.merging.unit_selection import Parameters, assemble, select_units
 from transfuse.network.operations import Linear
 
-ROWS_PER_CANDIDATE = 8  # rows that units are selected by, per candidate input, if there are so many
-MAX_PRODUCTS = 5e10  # multiplications of all candidates, about a second; more rows are used as long as these suffice
+ROWS_PER_CANDIDATE = 4  # rows that units are selected by, per candidate input, if there are so many
+MAX_PRODUCTS = 1e10  # multiplications of all candidates; more rows are used as long as these suffice
+VALIDATION_SHARE = 1 / 4  # rows that a selection is validated on, relative to those it is made from
+MIN_DRAWN = 1 / 2  # smallest share of the rows of a batch that is drawn; fewer batches are run instead
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +56,10 @@ class LayerwiseFit:
             model.advance(length)
 
     def watch(self, stages: Sequence[Stage], length: int) -> None:
-        """Announce the stages that are fitted before `length` steps are cached."""
-        points = [point for stage in stages for point in (*stage.output_points(), *stage.stream)]
+        """Announce the stages that are fitted before `length` steps are cached. Targets of the first are read once."""
+        by_stage = [[*stage.output_points(), *stage.stream] for stage in stages]
         for parent in self.models[1:]:
-            parent.watch(points, length)
+            parent.watch(by_stage[0], [point for points in by_stage[1:] for point in points], length)
 
     def fit(self, stage: Stage) -> dict[str, Fit]:
         """Fit every linear map of a stage in place, to the mean of the parents' outputs."""
@@ -85,10 +87,10 @@ class LayerwiseFit:
             states.append(copy_states(modules))
         first = 0 if units.inputs.shape[1] > 1 else 1  # means of heads are candidates, means of hidden units are not
         train, validation = (
-            self._reader_rows(reading, units, modules, states, split, first, max_bytes)
-            for split, max_bytes in zip(self.splits, (inf, cache_bytes("block outputs")), strict=True)
+            self._reader_rows(reading, units, modules, states, split, first, share)
+            for split, share in zip(self.splits, (1.0, VALIDATION_SHARE), strict=True)
         )
-        selected = select_units(units, _reader_moments(train), ReaderRows.concatenated(validation), first)
+        selected = select_units(units, reader_moments(train), ReaderRows.concatenated(validation), first)
         load_states(modules, assemble(stage.linears, units, states, selected, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.inputs) == index for unit in selected) for index in range(len(options)))
         return {name: Fit(fit.ridge, fit.gain, counts) for name, fit in fits[0].items()}
@@ -112,12 +114,13 @@ class LayerwiseFit:
         """Return the moments of every linear map, option by option (None: the mean; otherwise one parent)."""
         inputs = HookPoint(stage.linears[0].name, "input", stage.linears[0].reads[0])
         totals: list[GramMatrix | None] = [None] * len(stage.linears)
+        mean_weights = split.common_shares if len(options) > 1 else []  # of the first option, the mean
         for batch, shares in zip(split.batches, split.shares, strict=True):
             activations = self.models[0].observe([inputs, *stage.stream], batch)
             weights = [self._row_weights(linear, activations[inputs], batch) for linear in stage.linears]
             targets = self._targets(stage, activations, batch, shares, options)
             totals = [
-                accumulate(total, gram_matrix(_to_rows(activations[inputs]), by_option, row_weights))
+                accumulate(total, gram_matrix(_to_rows(activations[inputs]), by_option, row_weights, mean_weights))
                 for total, row_weights, *by_option in zip(totals, weights, *targets, strict=True)
             ]
         sums = sum_over_processes([total for total in totals if total])
@@ -131,7 +134,7 @@ class LayerwiseFit:
         states: Sequence[Mapping[str, Parameters]],
         split: Split,
         first: int,
-        max_bytes: float,
+        share: float,
     ) -> Iterator[ReaderRows]:
         """Yield, batch by batch, what the reader reads from the means and from all options, and what it should write.
 
@@ -140,14 +143,14 @@ class LayerwiseFit:
         Args:
             states: the tensors of `modules` for every option, the means first.
             first: the first option of those side by side.
-            max_bytes: memory for the options of all rows, where the rows are kept.
+            share: the share of the usual number of rows.
         """
         inputs = HookPoint(units.reader.name, "input", units.reader.reads[0])
         candidates = units.inputs.numel() * (len(states) - first)
-        rows = max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2)
-        rows = min(rows, max_bytes / (FLOAT_BYTES * candidates))
-        rows_per_batch = rows / (len(split.batches) * process_group().count)
-        for seed, (batch, shares) in enumerate(zip(split.batches, split.shares, strict=True)):
+        rows = share * max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2) / process_group().count
+        rows = min(rows, cache_bytes("block outputs") / (FLOAT_BYTES * candidates))
+        batches = split.first(partial(token_count, self.models[0].model.config), rows / MIN_DRAWN).batches
+        for seed, (batch, shares) in enumerate(zip(batches, split.shares, strict=False)):
             by_option = []
             for state in states:
                 load_states(modules, state)
@@ -156,7 +159,7 @@ class LayerwiseFit:
             (targets,) = self._targets(reading, activations, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)]
             drawn, weights = importance_sample(
-                self._row_weights(units.reader, activations[inputs], batch), rows_per_batch, seed
+                self._row_weights(units.reader, activations[inputs], batch), rows / len(batches), seed
             )
             side_by_side = torch.cat([values[drawn] for values in by_option[first:]], 1)
             yield ReaderRows(by_option[0][drawn], side_by_side, target[drawn], weights.to(target))
@@ -204,14 +207,3 @@ class LayerwiseFit:
 
 def _to_rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
     return values.reshape(-1, values.shape[-1])
-
-
-def _reader_moments(batches: Iterable[ReaderRows]) -> GramPair:
-    """Return the moments of the reader's inputs, from the means, and from all options side by side."""
-    of_means: GramMatrix | None = None
-    of_options: GramMatrix | None = None
-    for rows in batches:
-        of_means = accumulate(of_means, gram_matrix(rows.means, [rows.targets], rows.weights))
-        of_options = accumulate(of_options, gram_matrix(rows.options, [rows.targets], rows.weights))
-    means, options = sum_over_processes([total for total in (of_means, of_options) if total is not None])
-    return means, options

@@ -15,14 +15,15 @@ last layer is fitted to the parents' predictions (`output_head`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import Step, execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights, token_importance
-from transfuse.base.batch import Batch, batch_size, split_batch, validation_split
-from transfuse.base.budget import cache_bytes
+from transfuse.base.batch import VALIDATION_EVERY, Batch, batch_size, split_batch, validation_split
+from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
@@ -34,6 +35,7 @@ from transfuse.merging.output_head import OutputHead, fit_output_head, output_he
 from transfuse.merging.split import Fit, Split
 from transfuse.network.spec import Spec
 
+ROWS_PER_INPUT = 16  # rows that layers are fitted to, per unit of the widest space in each parent; more gain little
 MAX_CANDIDATE_INPUTS = 8192  # largest number of inputs that units are selected from; their moments take 0.5 GB
 
 
@@ -70,19 +72,18 @@ def least_squares(
     if not train or not validation:
         raise DataError("least squares needs at least two samples, to fit on and to validate on; give more")
     parts = [_process_part(process_group(), split) for split in (train, validation)]
-    splits = tuple(
-        Split(part, [teacher_weights(weighting, parents, weights, batch) for batch in part]) for part in parts
-    )
+    splits = [Split(part, partial(teacher_weights, weighting, parents, weights)) for part in parts]
     head = output_head(spec, fused)
     head = None if head and head.linear.name in untouched else head
     todo = stages(spec, fused, {*untouched, head.linear.name} if head else untouched)
     importance = _importance(store, parents, todo, train)
-    steps, models = _prefix_caches(fused, parents, todo, [batch for split in splits for batch in split.batches])
-    layerwise = LayerwiseFit(models, weights, splits, importance)
+    layer_splits = _layer_splits(splits, fused, todo, len(parents))
+    steps, models = _prefix_caches(fused, parents, todo, [batch for split in layer_splits for batch in split.batches])
+    layerwise = LayerwiseFit(models, weights, layer_splits, importance)
     fits = _fit_stages(layerwise, spec, todo, steps, track, store)
     if head:
         layerwise.advance(len(steps))
-        fits |= _fit_head(layerwise, head, store)
+        fits |= _fit_head(layerwise, head, splits, store)
     return fits
 
 
@@ -95,6 +96,17 @@ def _process_part(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
             " give more samples or start fewer processes"
         )
     return list(group.shard(parts))
+
+
+def _layer_splits(
+    splits: Sequence[Split], fused: PreTrainedModel, todo: Sequence[Stage], parents: int
+) -> tuple[Split, ...]:
+    """Return the part of each split that suffices to fit the layers. A layer reads many rows of every sample."""
+    widest = max((linear.reads[0].size for stage in todo for linear in stage.linears), default=0)
+    rows = ROWS_PER_INPUT * widest * parents / process_group().count
+    tokens = partial(token_count, fused.config)
+    train, validation = splits
+    return train.first(tokens, rows), validation.first(tokens, rows / (VALIDATION_EVERY - 1))
 
 
 def _importance(
@@ -163,11 +175,11 @@ def _fit_stage(
     return {*units.outputs, units.reader.name, *fits}, fits
 
 
-def _fit_head(layerwise: LayerwiseFit, head: OutputHead, store: Store) -> dict[str, Fit]:
+def _fit_head(layerwise: LayerwiseFit, head: OutputHead, splits: Sequence[Split], store: Store) -> dict[str, Fit]:
     """Fit the output head, or restore it from the cache."""
     entry = store.load("readout")
     if entry is not None:
         return restore_layers(layerwise.fused, entry)
-    fits = {head.name: fit_output_head(head, layerwise.models, layerwise.splits)}
+    fits = {head.name: fit_output_head(head, layerwise.models, splits)}
     save_layers(store, "readout", submodules(layerwise.fused, fits), fits)
     return fits

@@ -21,7 +21,15 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import forward_hooks
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.base.batch import batch_size, cast, sample_indices
+from transfuse.base.batch import (
+    IGNORED_LABEL,
+    Batch,
+    batch_size,
+    cast,
+    is_labeled_per_sample,
+    labels_of,
+    sample_indices,
+)
 from transfuse.base.distributed import process_group
 from transfuse.merging.head_problem import HeadProblem, HeadSamples, OutputHead
 from transfuse.merging.split import Fit, Split
@@ -31,6 +39,7 @@ from transfuse.network.spec import Spec
 
 RIDGE_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 MAX_SCORES = 2**24  # largest number of scores to fit to
+THINNING = 16  # answers of a language model from which one is used, so that it comes from many texts
 MAX_MATRIX_ENTRIES = 2**24  # largest matrix to fit
 MIN_GAIN = 0.1  # smallest share of the gap between the mean and the parents that the fit must close
 
@@ -102,23 +111,45 @@ def _collect_samples(head: OutputHead, models: Sequence[PrefixCache], split: Spl
     """Return the samples of a split from all processes, evenly thinned to about `MAX_SCORES` scores."""
     group = process_group()
     module = models[0].model.get_submodule(head.linear.name)
+    needed = MAX_SCORES // (head.linear.writes.size * group.count)
+    split = split.first(_number_of_answers, THINNING * needed)
+    answers = sum(map(_number_of_answers, split.batches))
+    step = max(1, -(-answers // needed))
     records: Records = {}
     parts: list[HeadSamples] = []
     samples = 0
-    for batch, shares in zip(split.batches, split.shares, strict=True):
+    for index, (batch, shares) in enumerate(zip(split.batches, split.shares, strict=True)):
+        thinned, rows = _thinned(batch, step, index % step)
         with forward_hooks([module], _record_into(records)), models[0].replay(batch):
-            answers, classes = predict(models[0].model, batch).shape
-        step = max(1, -(-answers * classes * len(split.batches) * group.count // MAX_SCORES))
-        rows = slice(len(parts) % step, None, step)
+            count, classes = predict(models[0].model, thinned).shape
         inputs = records[module][0].flatten(0, -2)[rows].float()
-        sample = sample_indices(batch, answers)[rows].to(inputs.device)
+        sample = sample_indices(thinned, count)[rows].to(inputs.device)
         targets = inputs.new_zeros(len(inputs), classes)
         for parent, share in zip(models[1:], shares.to(inputs), strict=True):
             with parent.replay(batch):
-                targets += share[sample].unsqueeze(1) * predict(parent.model, batch)[rows].softmax(-1)
+                targets += share[sample].unsqueeze(1) * predict(parent.model, thinned)[rows].softmax(-1)
         parts.append(HeadSamples(inputs, targets, sample + samples))
         samples += batch_size(batch)
     return _gather(parts, samples)
+
+
+def _number_of_answers(batch: Batch) -> int:
+    """Return the number of labeled tokens, or of samples if tokens have no labels."""
+    return batch_size(batch) if is_labeled_per_sample(batch) else len(labels_of(batch))
+
+
+def _thinned(batch: Batch, step: int, start: int) -> tuple[Batch, slice]:
+    """Return a batch in which only every `step`-th labeled token is labeled, and which of its answers are used.
+
+    Scores of other tokens are not even computed. Without labeled tokens, the batch is unchanged, and every `step`-th
+    answer is used.
+    """
+    if is_labeled_per_sample(batch):
+        return batch, slice(start, None, step)
+    labels = batch["labels"]
+    kept = (labels != IGNORED_LABEL).flatten().nonzero().flatten()[start::step]
+    thinned = torch.full_like(labels, IGNORED_LABEL).flatten().index_copy(0, kept, labels.flatten()[kept])
+    return {**batch, "labels": thinned.reshape(labels.shape)}, slice(None)
 
 
 def _gather(parts: list[HeadSamples], samples: int) -> HeadSamples:

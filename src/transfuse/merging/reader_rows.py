@@ -1,19 +1,25 @@
-"""Rows on which the layer that reads selected units is validated.
+"""Rows that units are selected by, and on which the layer that reads them is validated.
 
 The error of one map on rows costs far less than the second moments of all candidates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, sum_over_processes
+
+BLOCK_ROWS = 4096  # rows whose products are computed together
+
+GramPair = tuple[GramMatrix, GramMatrix]  # of the means, and of all candidates side by side
+
 
 @dataclass(frozen=True)
 class ReaderRows:
-    """Rows that the reader of units is validated on.
+    """Rows of what the reader of units reads and should write.
 
     Attributes:
         means: its inputs from the means.
@@ -30,7 +36,7 @@ class ReaderRows:
     @classmethod
     def concatenated(cls, batches: Iterable["ReaderRows"]) -> "ReaderRows":
         """Return the rows of all batches."""
-        parts = [(rows.means, rows.options, rows.targets, rows.weights) for rows in batches]
+        parts = [rows._tensors() for rows in batches]
         return cls(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def squared_errors(
@@ -54,8 +60,35 @@ class ReaderRows:
             ]
         )
 
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.means, self.options, self.targets, self.weights
+
     def _square(self, values: Float[Tensor, "row writes"]) -> Float[Tensor, ""]:
         return self.weights.double() @ torch.linalg.vector_norm(values, dim=1).double().square()
+
+
+def reader_moments(batches: Iterable[ReaderRows]) -> GramPair:
+    """Return the moments of the inputs from the means, and from all candidates, summed over all processes."""
+    totals: list[GramMatrix | None] = [None, None]
+    for rows in _blocks(batches):
+        totals = [
+            accumulate(total, gram_matrix(values, [rows.targets], rows.weights))
+            for total, values in zip(totals, (rows.means, rows.options), strict=True)
+        ]
+    means, options = sum_over_processes([total for total in totals if total])
+    return means, options
+
+
+def _blocks(batches: Iterable[ReaderRows]) -> Iterator[ReaderRows]:
+    """Yield the rows in blocks of at least `BLOCK_ROWS`, except the last. Small products are slow."""
+    block: list[ReaderRows] = []
+    for rows in batches:
+        block.append(rows)
+        if sum(len(part.weights) for part in block) >= BLOCK_ROWS:
+            yield ReaderRows.concatenated(block)
+            block = []
+    if block:
+        yield ReaderRows.concatenated(block)
 
 
 def _apply(values: Float[Tensor, "row reads"], weight: Float[Tensor, "reads writes"]) -> Float[Tensor, "row writes"]:

@@ -1,6 +1,10 @@
 """The data that layers are fitted to, and the result of a fit."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
 
 from transfuse.base.batch import Batch
 from transfuse.distillation.teacher_weighting import Shares
@@ -26,7 +30,31 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training or validation batches, and the weight of each parent for each of their samples."""
+    """Training or validation batches, and the weight of each parent for each of their samples.
 
-    batches: list[Batch]
-    shares: list[Shares]
+    Attributes:
+        weigh: returns the weight of each parent for each sample of a batch.
+    """
+
+    batches: Sequence[Batch]
+    weigh: Callable[[Batch], Shares]
+
+    @cached_property
+    def shares(self) -> list[Shares]:
+        """Return the weights of the parents for each batch."""
+        return [self.weigh(batch) for batch in self.batches]
+
+    @cached_property
+    def common_shares(self) -> list[float]:
+        """Return the weights of the parents, if they are the same for all samples; otherwise nothing."""
+        shares = torch.cat(self.shares, 1)
+        return shares[:, 0].tolist() if bool((shares == shares[:, :1]).all()) else []
+
+    def first(self, size: Callable[[Batch], int], needed: float) -> "Split":
+        """Return the first batches, whose sizes add up to at least `needed`, or all if there are fewer."""
+        total = 0
+        count = 0
+        while count < len(self.batches) and total < needed:
+            total += size(self.batches[count])
+            count += 1
+        return replace(self, batches=self.batches[:count])

@@ -9,7 +9,7 @@ from torch import Tensor
 from transfuse.base.distributed import process_group
 from transfuse.merging.gram import GramMatrix
 from transfuse.merging.layer_groups import SelectableUnits
-from transfuse.merging.reader_rows import ReaderRows
+from transfuse.merging.reader_rows import GramPair, ReaderRows
 from transfuse.network.operations import Linear
 
 NEGLIGIBLE = 1e-6  # relative to the square of the targets: an error this small is rounding of float32 products
@@ -18,7 +18,6 @@ POOL = 256  # units with the largest gains, among which the next ones are select
 BLOCK = 64  # units that are selected, at most, before all moments are updated
 
 Parameters = dict[str, Tensor]
-GramPair = tuple[GramMatrix, GramMatrix]  # of the means, and of all candidates side by side
 Square = Float[Tensor, "entry entry"]
 
 

@@ -1,9 +1,12 @@
 """Coordinate descent over the exact symmetries of a network: each space is solved given the maps of all others."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +25,9 @@ from transfuse.transport.solve import Match
 
 MAX_ROUNDS = 30
 TOLERANCE = 1e-3  # the descent stops after a round that lowers the cost by less than this share
+
+MAX_THREADS = 8
+MAX_PARALLEL_UNITS = 4096  # units of the largest space up to which several spaces are solved at once
 
 
 @dataclass
@@ -54,8 +60,9 @@ def coordinate_descent(
     Returns:
         One match per free space, by name.
     """
-    groups = independent_groups(spec, process_group().count)
-    checkpoint = _Checkpoint(store, process_group().count)
+    size = process_group().count * _threads(spec)
+    groups = independent_groups(spec, size)
+    checkpoint = _Checkpoint(store, size)
     descent = checkpoint.load() or Descent(dict(start))
     turns = range(descent.turns, 0 if descent.converged else MAX_ROUNDS * len(groups))
     for turn in progress.track(turns, lambda: _status(descent, len(groups))):
@@ -108,7 +115,13 @@ def outermost_spaces(spec: Spec) -> list[Space]:
     return list(dict.fromkeys(space.root for space in spec.spaces().values()))
 
 
-# Several processes
+# Several processes and threads
+
+
+def _threads(spec: Spec) -> int:
+    """Return how many spaces each process solves at once. Large ones are solved one by one, to save memory."""
+    largest = max((space.units for space in spec.spaces().values()), default=0)
+    return max(1, min(torch.get_num_threads(), MAX_THREADS)) if largest <= MAX_PARALLEL_UNITS else 1
 
 
 def independent_groups(spec: Spec, size: int) -> list[list[Space]]:
@@ -128,10 +141,20 @@ def independent_groups(spec: Spec, size: int) -> list[list[Space]]:
 
 
 def _solve_group(group: Sequence[Space], evidence: Evidence, maps: Mapping[str, Map]) -> dict[str, Match]:
-    """Solve independent spaces, each in one process, and return the matches of all."""
-    local = [solve_one(root, evidence(root, maps)) for root in process_group().shard(group)]
+    """Solve independent spaces, each in one thread of one process, and return the matches of all."""
+    roots = list(process_group().shard(group))
+    if len(roots) > 1:
+        with ThreadPoolExecutor(len(roots)) as pool:
+            solving = [pool.submit(copy_context().run, _solve_root, root, evidence, maps) for root in roots]
+        local = [solved.result() for solved in solving]
+    else:
+        local = [_solve_root(root, evidence, maps) for root in roots]
     gathered = process_group().all_gather(local)
     return {name: match for solutions in gathered for matches in solutions for name, match in matches.items()}
+
+
+def _solve_root(root: Space, evidence: Evidence, maps: Mapping[str, Map]) -> dict[str, Match]:
+    return solve_one(root, evidence(root, maps))
 
 
 # Progress and resumption
@@ -143,11 +166,15 @@ def _status(descent: Descent, groups: int) -> str:
 
 
 class _Checkpoint:
-    """A descent in a store. Until it has converged, only as many processes can resume it: they count its turns."""
+    """A descent in a store. Until it has converged, only groups of the same size can resume it, since turns count them.
 
-    def __init__(self, store: Store, processes: int) -> None:
+    Attributes:
+        size: the largest number of spaces in a group.
+    """
+
+    def __init__(self, store: Store, size: int) -> None:
         self.converged = SolverState(store, "descent")
-        self.unfinished = SolverState(store, f"descent by {processes}")
+        self.unfinished = SolverState(store, f"descent by {size}")
 
     def load(self) -> Descent | None:
         saved = self.converged.load() or self.unfinished.load()
