@@ -28,9 +28,9 @@ DEFAULT = "exact, least squares"
 CHOICES = {
     "plain average": ("`--align none`", "nothing"),
     "exact": ("no `--data`", "nothing"),
-    DEFAULT: ("**`--data D`**, the default", "samples"),
+    DEFAULT: ("`--data D --merge least-squares`", "samples"),
     "learned": ("`--data D --align learned --merge mean`", "samples, minutes"),
-    "learned, least squares": ("`--data D --align learned`", "samples, minutes"),
+    "learned, least squares": ("`--data D --align learned --merge least-squares`", "samples, minutes"),
     "ensemble": ("ensemble (no fusion)", "both models at run time"),
 }
 

@@ -111,13 +111,15 @@ def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:
     return found | {"rest": whole - sum(found.values())}
 
 
-def apart(work: Callable[..., Any], *given: Any, limit: float = 0) -> Any:
+def apart(work: Callable[..., Any], *given: Any, limit: float = 0, threads: int = 1) -> Any:
     """Run a function in its own process. Raises `TimeoutError` after `limit` processor seconds."""
-    with multiprocessing.get_context("fork").Pool(1, _hurry, (limit,)) as pool:
+    with multiprocessing.get_context("fork").Pool(1, _prepare, (limit, threads)) as pool:
         return pool.apply(work, given)
 
 
-def _hurry(limit: float) -> None:
+def _prepare(limit: float, threads: int) -> None:
+    torch.set_num_threads(threads)  # a process with several threads cannot be forked, so its child starts them
+
     def end(*_: Any) -> None:
         raise TimeoutError
 
@@ -157,7 +159,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true")
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     middle, second = args.layers[len(args.layers) // 2], args.widths[min(1, len(args.widths) - 1)]
     sizes = [(width, middle) for width in args.widths] + [(second, layers) for layers in args.layers]
     rows: list[dict[str, Any]] = json.loads((RESULTS / f"{args.name}.json").read_text())["rows"] if args.add else []
@@ -179,7 +181,7 @@ def main() -> None:
                     continue
                 if not (why := too_much(row, rows, models, args)):
                     try:
-                        row |= apart(one, method, models, args.samples, limit=args.limit)
+                        row |= apart(one, method, models, args.samples, limit=args.limit, threads=args.threads)
                     except TimeoutError:
                         why = f"ended after {args.limit:.0f} s"
                 rows.append(row | ({"skipped": why} if why else {}))

@@ -19,7 +19,7 @@ ROWS = {
     "ensemble": ("", "", ""),
 }
 NAMES = {
-    "exact": "`--align exact --merge mean`", "least-squares": "**the default**",
+    "exact": "`--align exact --merge mean`", "least-squares": "`--merge least-squares`",
     "learned": "`--align learned --merge mean`", "learned weights": "`--merge learned`",
 }  # fmt: skip
 SUBJECTS = {"cifar10-256": "ViT, CIFAR-10", "tinyshakespeare-gpt2-256": "GPT-2, Tiny Shakespeare"}

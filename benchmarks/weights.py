@@ -31,7 +31,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import split_with_answers
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.match import align
-from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
+from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.model import network, with_tensors
 
 

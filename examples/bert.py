@@ -5,7 +5,8 @@
 This takes a minute on one core. Both models share one WordPiece vocabulary, which is trained here on the same
 docstrings. The plain average should be far below its parents and the fusion close to them.
 
-    transfuse fuse out/bert/parent-1 out/bert/parent-2 -o out/bert/again --data out/bert/docstrings
+    transfuse fuse out/bert/parent-1 out/bert/parent-2 -o out/bert/again --data out/bert/docstrings \
+        --merge least-squares
     transfuse eval out/bert/again out/bert/parent-1 out/bert/parent-2 --data out/bert/docstrings
 """
 
@@ -40,7 +41,7 @@ for seed in (1, 2):
     parents.append(trained(model, data, tokenizer, OUT / f"parent-{seed}", seed, **SCHEDULE))
 
 average = transfuse.fuse(parents, align="none").save(OUT / "average", "replace")
-fused = transfuse.fuse(parents, data).save(OUT / "fused", "replace")
+fused = transfuse.fuse(parents, data, merge="least-squares").save(OUT / "fused", "replace")
 
 show(
     {"parent 1": parents[0], "parent 2": parents[1], "plain average": average, "fusion": fused, "ensemble": parents},

@@ -7,7 +7,7 @@ docs/adding-a-family.md explains them line by line. `check_declaration` applies 
 returns how far the logits moved, which should be rounding error. The fusion should be close to its parents.
 
     transfuse fuse out/extension/parent-1 out/extension/parent-2 -o out/extension/again --data out/extension/digits \
-        --spec examples/residual_mlp.py
+        --spec examples/residual_mlp.py --merge least-squares
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ for seed in (1, 2):
 print(f"The declaration is correct: logits changed by {transfuse.check_declaration(model):.0e}.")
 
 average = transfuse.fuse(parents, align="none").save(OUT / "average", "replace")
-fused = transfuse.fuse(parents, data).save(OUT / "fused", "replace")
+fused = transfuse.fuse(parents, data, merge="least-squares").save(OUT / "fused", "replace")
 
 show(
     {"parent 1": parents[0], "parent 2": parents[1], "plain average": average, "fusion": fused, "ensemble": parents},

@@ -7,7 +7,7 @@ each to the first. The plain average should be at chance, and the fusion about a
 fusion of two parents: more models do not improve it here. The ensemble is better than any parent, but it runs all five.
 
     transfuse fuse out/five/parent-1 out/five/parent-2 out/five/parent-3 out/five/parent-4 out/five/parent-5 \
-        -o out/five/again --data out/five/digits
+        -o out/five/again --data out/five/digits --merge least-squares
 """
 
 from pathlib import Path
@@ -31,8 +31,8 @@ for seed in range(1, 6):
     parents.append(trained(model, data, processor(), OUT / f"parent-{seed}", seed, **SCHEDULE))
 
 average = transfuse.fuse(parents, align="none").save(OUT / "average", "replace")
-two = transfuse.fuse(parents[:2], data).save(OUT / "two", "replace")
-fused = transfuse.fuse(parents, data).save(OUT / "fused", "replace")
+two = transfuse.fuse(parents[:2], data, merge="least-squares").save(OUT / "two", "replace")
+fused = transfuse.fuse(parents, data, merge="least-squares").save(OUT / "fused", "replace")
 
 rows = {f"parent {index}": path for index, path in enumerate(parents, 1)}
 show(rows | {"plain average": average, "fusion of two": two, "fusion": fused, "ensemble": parents}, data)

@@ -5,7 +5,8 @@
 This takes half a minute on one core. The plain average should be far below its parents, and the fusion about as good as
 they are. The files in out/vit can be used on the command line too:
 
-    transfuse fuse out/vit/parent-1 out/vit/parent-2 -o out/vit/again --data out/vit/digits
+    transfuse fuse out/vit/parent-1 out/vit/parent-2 -o out/vit/again --data out/vit/digits \
+        --merge least-squares
     transfuse eval out/vit/again out/vit/parent-1 out/vit/parent-2 --data out/vit/digits
     transfuse path out/vit/parent-1 out/vit/parent-2 --data out/vit/digits --plot out/vit/path.png
 """
@@ -31,7 +32,9 @@ for seed in (1, 2):
     parents.append(trained(model, data, processor(), OUT / f"parent-{seed}", seed, **SCHEDULE))
 
 average = transfuse.fuse(parents, align="none").save(OUT / "average", "replace")
-fused = transfuse.fuse(parents, data).save(OUT / "fused", "replace")  # samples of the training split, labels unread
+fused = transfuse.fuse(parents, data, merge="least-squares").save(
+    OUT / "fused", "replace"
+)  # samples of the training split, labels unread
 
 show(
     {"parent 1": parents[0], "parent 2": parents[1], "plain average": average, "fusion": fused, "ensemble": parents},

@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases import Case
 
+from transfuse.config import options
 from transfuse.distillation import loop
 
 torch.set_num_threads(1)
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
+
+
+@pytest.fixture(autouse=True)
+def no_training_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit layers where no merge method is chosen. Training takes longer; tests that are about it choose it."""
+    monkeypatch.setattr(options, "AUTO_MERGE", "least-squares")
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def of_widths(**options: Any) -> Callable[[], dict[str, Tensor]]:
 
 
 WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
-    "default": of_pictures(),
+    "least squares": of_pictures(merge="least-squares"),
     "average": of_pictures(align="none"),
     "flow": of_pictures(align="flow"),
     "flow, hard plans, weighted junctions": of_pictures(align="flow", plan="hard", policy="matrix"),
@@ -92,10 +92,10 @@ WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "flow, other widths": of_widths(align="flow"),
     "flow, confident samples": of_pictures(align="flow", max_loss=9.0, tokens="class"),
     "exact, mean": of_pictures(merge="mean", match_on="both"),
-    "permutations": of_pictures(groups="permutations", teacher_weighting="labels"),
+    "permutations": of_pictures(groups="permutations", merge="least-squares", teacher_weighting="labels"),
     "learned maps": of_pictures(align="learned", steps=2, augment="crop-flip"),
     "learned weights": of_pictures(merge="learned", steps=2, teacher_weighting="confidence"),
-    "language": of_texts(),
+    "language": of_texts(merge="least-squares"),
     "language, flow": of_texts(align="flow"),
     "language, learned": of_texts(align="learned", merge="learned", steps=2),
 }

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from world import Run, World, one_line, vit
 
 from transfuse.distillation import loop
+from transfuse.merging import starts
 
 
 def record(folder: Path) -> dict[str, object]:
@@ -36,7 +37,7 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
 def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Run) -> None:
     ran = run(*learn(world, what=WEIGHTS))
     assert (ran.status, ran.err) == (0, "")
-    assert "weights learned" in ran.out
+    assert "weights learned" in ran.out or "nothing gained by learning weights" in ran.out
     found = record(world.here / "out")
     assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 4)
     assert found["least_squares"]
@@ -55,6 +56,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     what: tuple[str, ...], state: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "VALIDATION_INTERVAL", 2)
+    monkeypatch.setattr(starts, "STEPS", (0, 0))
     whole = load_whole(world, run, what)
 
     def killed(self: loop.TrainingLoop) -> None:

@@ -14,7 +14,7 @@ from world import Run, World
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse")
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 WAYS = {
-    "least squares": (),
+    "least squares": ("--merge", "least-squares"),
     "flow": ("--align", "flow"),
     "streamed flow": ("--align", "flow", "--max-memory", "601MiB"),
     "learned": ("--align", "learned", "--steps", 4, "--merge", "mean"),

@@ -183,7 +183,9 @@ augment: flip
     assert (learning.steps, learning.learning_rate) == (10, 0.001)
     support = loaded(tmp_path, "align: flow\nflow: {support: 4}\n").flow
     assert support.support == 4
-    given = set(job.model_fields_set) | set(learning.model_fields_set)
+    assert loaded(tmp_path, "merge: learned\ndata: digits\neffort: high\n").options()["effort"] == "high"
+    assert loaded(tmp_path, "merge: learned\ndata: digits\nminutes: 0.5\n").learning().minutes == 0.5
+    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes"}
     assert given == set(Job.model_fields), "an option that this test forgot"
     assert job.flow.model_fields_set | support.model_fields_set == set(FlowOptions.model_fields)
     assert loaded(tmp_path, "batch_size: 8").batch_size == 8

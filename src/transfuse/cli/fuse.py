@@ -18,6 +18,7 @@ EVERYDAY = (
     "data",
     "align",
     "merge",
+    "effort",
     "teacher_weighting",
     "weights",
     "samples",
@@ -32,6 +33,7 @@ OTHERS = (
     "basis",
     "vocab",
     "objective",
+    "minutes",
     "steps",
     "learning_rate",
     "augment",
@@ -45,9 +47,9 @@ OTHERS = (
     "flow",
 )
 FUSE_EXAMPLES = """
-transfuse fuse A B -o OUT --data texts.jsonl          two models, fitted on unlabeled texts
+transfuse fuse A B -o OUT --data texts.jsonl          two models, trained on texts to match both, for 5 minutes at most
+transfuse fuse A B -o OUT --data D --effort quick     the best start of this training, and no training
 transfuse fuse A B -o OUT                             by their weights only
-transfuse fuse A B -o OUT --data D --merge learned    then trained to match both; takes minutes
 transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
 """
 PLAN_EXAMPLES = """

@@ -17,6 +17,7 @@ Vocabulary = Literal["same", "shared", "anchor"]
 Groups = Literal["all", "permutations"]
 Basis = Literal["auto", "anchor", "common"]
 TeacherWeighting = Literal["uniform", "confidence", "labels"]
+Effort = Literal["quick", "normal", "high"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
@@ -28,15 +29,23 @@ class LearningOptions:
 
     Attributes:
         objective: the target: the mean prediction of the parents, or the labels.
-        steps: at most; maps end early when held-out samples no longer improve.
-        learning_rate: the initial one; for weights, relative to the size of each tensor.
+        steps: at most; maps end early when held-out samples no longer improve. None: until they no longer improve,
+            within the time.
+        minutes: the time that learning may take, if the steps are not given.
+        learning_rate: the initial one; for weights, relative to the size of each tensor. None: the usual one.
         augment: random changes of the images.
     """
 
     objective: Objective = "parents"
-    steps: int = 500
-    learning_rate: float = 0.01
+    steps: int | None = None
+    minutes: float = 5.0
+    learning_rate: float | None = None
     augment: Augment = "none"
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are steps or time for training."""
+        return self.steps is not None or self.minutes > 0
 
 
 # The alignments by name, and whether each keeps every model's function. `alignment.methods.alignment_method` adds to
@@ -44,6 +53,7 @@ class LearningOptions:
 ALIGNMENTS = {"none": True, "flow": False, "exact": True, "learned": True}
 # The merge methods by name, and whether each needs data. `merging.methods.merge_method` adds to them.
 MERGE_METHODS = {"mean": False, "least-squares": True, "learned": True}
+MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # that learning may take
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT = ("exact", "learned")  # alignments by exact symmetries
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

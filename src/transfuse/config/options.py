@@ -17,9 +17,11 @@ from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
     EXACT,
     LEARNING,
+    MINUTES,
     Augment,
     Basis,
     Dtype,
+    Effort,
     Groups,
     LearningOptions,
     MatchOn,
@@ -34,6 +36,7 @@ from transfuse.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+AUTO_MERGE = "learned"  # with samples
 ALIGNMENT, TRAINING, RUN = "Alignment", "Training of maps or weights (learned)", "Computation"
 
 
@@ -95,8 +98,9 @@ class Options(Settings):
     )
     merge: str = option(
         "auto",
-        "mean: the weighted mean. least-squares: then fit every layer to the parents' outputs on --data. learned: then"
-        " train all weights on them. auto: least-squares with --data, else mean; mean for flow and none.",
+        "mean: the weighted mean. least-squares: then fit every layer to the parents' outputs on --data. learned: start"
+        " from that fit or from a parent, whichever held-out samples prefer, and train all weights. auto: learned with"
+        " --data, else mean; mean for flow and none.",
         "auto|mean|least-squares|learned",
         "Merging",
     )
@@ -130,18 +134,28 @@ class Options(Settings):
         "exact and learned: align to the anchor, or to each other (auto: with three or more models).",
         panel=ALIGNMENT,
     )
-    teacher_weighting: TeacherWeighting = option(
-        "uniform",
-        "Weight of each parent per sample: the same, by its confidence, or by the probability of the true label.",
+    teacher_weighting: Literal["auto", TeacherWeighting] = option(
+        "auto",
+        "Weight of each parent per sample: the same, by its confidence, or by the probability of the true label. auto:"
+        " labels for texts, whose tokens are their labels, else confidence.",
         panel="Merging",
     )
     objective: Objective = option(
         LearningOptions.objective, "Target: the parents' mean prediction, or the labels.", panel=TRAINING
     )
-    steps: Count = option(LearningOptions.steps, "Training steps, at most.", "COUNT", TRAINING)
-    learning_rate: Positive = option(
-        LearningOptions.learning_rate,
-        "Initial learning rate, relative to the size of the weights.",
+    effort: Effort = option(
+        "normal",
+        "How long learning may take: quick takes the best start without training; normal, 5 minutes; high, 30.",
+        panel=TRAINING,
+    )
+    minutes: Positive | None = option(
+        None, "The same in minutes. Training ends earlier if held-out samples stop improving.", "NUMBER", TRAINING
+    )
+    steps: Count | None = option(None, "Take this many training steps instead.", "COUNT", TRAINING)
+    learning_rate: Positive | None = option(
+        None,
+        "Initial learning rate, relative to the size of the weights. Default: 0.02 for the weights of models of texts,"
+        " else 0.01.",
         "NUMBER",
         TRAINING,
     )
@@ -166,7 +180,7 @@ class Options(Settings):
     def merging(self, data: bool) -> str:
         """Return the merge method, with or without data."""
         if self.merge == "auto":
-            return "least-squares" if data and self.align in EXACT else "mean"
+            return AUTO_MERGE if data and self.align in EXACT else "mean"
         return self.merge
 
     def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
@@ -185,11 +199,12 @@ class Options(Settings):
     @property
     def learns(self) -> bool:
         """Whether maps or the merged weights are trained."""
-        return "learned" in (self.align, self.merge)
+        return "learned" in (self.align, self.merging(True))
 
     def learning(self) -> LearningOptions:
         """Return the options of training."""
-        return LearningOptions(**self.model_dump(include=set(LEARNING)))
+        given = self.model_dump(include={*LEARNING} - {"minutes"})
+        return LearningOptions(**given, minutes=MINUTES[self.effort] if self.minutes is None else self.minutes)
 
     def torch_dtype(self) -> torch.dtype | None:
         """Return the dtype to write; None for the anchor's."""

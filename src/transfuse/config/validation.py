@@ -32,8 +32,12 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise refuse(name, "only align flow takes it; leave it out, or choose align flow")
         if name in ("groups", "basis") and chosen.align not in EXACT:
             raise refuse(name, f"only align {' and '.join(EXACT)} take it; leave it out, or choose one")
-        if name in LEARNING and not chosen.learns:
+        if name in (*LEARNING, "effort") and not chosen.learns:
             raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
+    for name in sorted(given & {"effort", "minutes"}):
+        other = next((each for each in ("steps", "minutes") if each in given and each != name), None)
+        if other:
+            raise refuse(name, f"{labels.get(other, other)} already says how long to train; give one of them")
     for name in sorted(given & {"flow.regularization", "flow.support"}):
         if chosen.flow.plan not in ("soft", "widening"):
             why = f"only soft plans are regularized, not {chosen.flow.plan} ones; leave it out, or choose plan soft"

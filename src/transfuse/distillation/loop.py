@@ -1,16 +1,17 @@
 """Gradient descent toward the parents' predictions or toward labels, with validation and early stopping."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
@@ -18,11 +19,14 @@ from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import augment
+from transfuse.distillation.schedule import FixedSteps, Schedule, UntilFlat
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import BatchSplit, LogitsFn, Validation
 
 VALIDATION_INTERVAL = 25  # steps between two validations
+SAVE_SECONDS = 60  # smallest time between two saved states
+PERCENT = 100  # parts of a run, for the progress display
 TrackFn = Callable[[Sequence[int], Callable[[], str]], Iterable[int]]
 
 
@@ -45,6 +49,12 @@ class History:
     excess: tuple[float, ...]
     steps: int
     best: int
+
+
+def _schedule(optimizers: Sequence[Optimizer], options: LearningOptions) -> Schedule:
+    if options.steps is None:
+        return UntilFlat(optimizers, 60 * options.minutes)
+    return FixedSteps(optimizers, options.steps)
 
 
 class TrainingLoop(ABC):
@@ -84,15 +94,20 @@ class TrainingLoop(ABC):
             weighting: method that weights the parents per sample.
         """
         self.modules = modules
-        self.optimizers = optimizers
-        self.schedulers = [CosineAnnealingLR(optimizer, options.steps) for optimizer in optimizers]
         self.parents = parents
         self.weights = weights
         self.options = options
+        self.seed = seed
         self.train_batches, self.validation_batches = batches
         self.targets = Targets(parents, weights, options, weighting, [*self.train_batches, *self.validation_batches])
-        self.generator = torch.Generator().manual_seed(seed)
         self.validation = Validation(parents, weights, self.validation_batches, self.targets)
+        self.restart(optimizers)
+
+    def restart(self, optimizers: Sequence[Optimizer]) -> None:
+        """Begin anew from the current weights, and validate them."""
+        self.optimizers = optimizers
+        self.schedule = _schedule(optimizers, self.options)
+        self.generator = torch.Generator().manual_seed(self.seed)
         self.validation_losses = [self.excess_loss()]
         self.best_weights = self._copy_weights()
         self.steps = 0
@@ -115,39 +130,49 @@ class TrainingLoop(ABC):
             track: iterates over the steps and displays progress.
         """
         self._resume(state)
-        for _ in track(range(self.steps, self.options.steps), partial(self._status, subject)):
-            if not self.should_continue:
-                break
-            self.step()
-            if self.steps % VALIDATION_INTERVAL == 0 or self.steps == self.options.steps:
-                self.validation_losses.append(self.excess_loss())
-                if self.validation_losses[-1] < min(self.validation_losses[:-1]):
-                    self.best_weights = self._copy_weights()
-                    self.stalled = 0
-                else:
-                    self.stalled += 1
-                if self._lr_patience_exhausted:
-                    self.restore_best()
-                    self._halve_learning_rates()
-            self._save(state)
+        saved = -inf
+        done = int(PERCENT * self.schedule.progress)
+        for percent in track(range(done, PERCENT), partial(self._status, subject)):
+            while self.should_continue and PERCENT * self.schedule.progress < percent + 1:
+                self.step()
+                if self.steps % VALIDATION_INTERVAL == 0 or self.schedule.finished:
+                    self.validate()
+                    if time.monotonic() - saved >= SAVE_SECONDS:
+                        self.save(state)
+                        saved = time.monotonic()
         self.restore_best()
         return History(tuple(self.validation_losses), self.steps, self._best_step)
+
+    def validate(self) -> None:
+        """Measure the current weights on the validation samples, and keep them if they are the best."""
+        self.validation_losses.append(self.excess_loss())
+        if self.validation_losses[-1] < min(self.validation_losses[:-1]):
+            self.best_weights = self._copy_weights()
+            self.stalled = 0
+        else:
+            self.stalled += 1
+        if self._lr_patience_exhausted:
+            self.restore_best()
+            self._halve_learning_rates()
+        self.schedule.validated(self.validation_losses)
 
     @property
     def should_continue(self) -> bool:
         """Whether steps are left and the patience is not exhausted."""
         best = self.validation_losses.index(min(self.validation_losses))
         patient = self.patience is None or len(self.validation_losses) - 1 - best < self.patience
-        return self.steps < self.options.steps and patient
+        return not self.schedule.finished and patient
 
+    @torch.enable_grad()
     def step(self) -> None:
         """Take one step along the mean gradient of `batches_per_step` random batches."""
         self._zero_grad()
         for _ in range(self.batches_per_step):
             (self.loss(self._draw_batch()) / self.batches_per_step).backward()
         self._average_gradients()
-        for stepper in self._steppers():
-            stepper.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.schedule.step()
         self.steps += 1
 
     def restore_best(self) -> None:
@@ -167,17 +192,18 @@ class TrainingLoop(ABC):
 
     @property
     def _lr_patience_exhausted(self) -> bool:
-        validations = max(1, self.lr_patience * self.options.steps // VALIDATION_INTERVAL)
-        return self.lr_patience > 0 and self.stalled >= validations
+        if self.options.steps is None or not self.lr_patience:
+            return False
+        return self.stalled >= max(1, self.lr_patience * self.options.steps // VALIDATION_INTERVAL)
 
     def _halve_learning_rates(self) -> None:
         self.stalled = 0
         for group in self._parameter_groups():
             group["lr"] /= 2
 
-    def _steppers(self) -> list[Optimizer | LRScheduler]:
-        """Return everything that takes a step, in order."""
-        return [*self.optimizers, *self.schedulers]
+    def _steppers(self) -> list[Optimizer | Schedule]:
+        """Return everything that has a state of its own."""
+        return [*self.optimizers, self.schedule]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -207,16 +233,18 @@ class TrainingLoop(ABC):
     def _status(self, subject: str) -> str:
         """Return the progress line."""
         losses = self.validation_losses
-        return f"learning {subject}: excess loss {losses[-1]:.3f} (initially {losses[0]:.3f})"
+        return (
+            f"learning {subject}, step {self.steps}: {losses[-1]:.3f} nats above the parents (at first {losses[0]:.3f})"
+        )
 
     def _resume(self, path: Path | None) -> None:
         """Load the state of an interrupted run, if there is one."""
         if path and (state := load_state(path)):
             self.load_state_dict(state)
 
-    def _save(self, path: Path | None) -> None:
-        """Save the state after every validation, from the first process."""
-        if path and self.steps % VALIDATION_INTERVAL == 0 and process_group().first:
+    def save(self, path: Path | None) -> None:
+        """Save the state, from the first process."""
+        if path and process_group().first:
             save_state(path, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ confident model may be wrong. With labels, the likelihood of the label shows it.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, labels_of, mean_per_sample, sample_indices
+from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of, mean_per_sample, sample_indices
 from transfuse.config.literals import TeacherWeighting
 from transfuse.network.outputs import predict
 
-SHARPNESS = 4.0  # one more nat of entropy divides the weight of a model by exp(4)
+SHARPNESS = 4.0  # one more nat of entropy, or of loss, divides the weight of a model by exp(4)
 
 Shares = Float[Tensor, "model sample"]  # weight of each model for each sample; those of a sample sum to one
 Logits = Float[Tensor, "answer cls"]
@@ -37,14 +38,20 @@ def by_entropy(logits: Sequence[Logits], weights: Sequence[float], batch: Batch)
 
 
 def by_likelihood(logits: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
-    """Return weights[m] * likelihood of the labels under model m, normalized for every sample."""
+    """Return weights[m] * exp(-SHARPNESS * mean loss of model m on the labels), normalized for every sample."""
     labels = labels_of(batch).to(logits[0].device)
     losses = [cross_entropy(model_logits, labels, reduction="none") for model_logits in logits]
     mean_losses = torch.stack([_mean_per_sample(model_losses, batch) for model_losses in losses])
-    return (torch.tensor(weights, device=mean_losses.device).log().unsqueeze(1) - mean_losses).softmax(0)
+    return (torch.tensor(weights, device=mean_losses.device).log().unsqueeze(1) - SHARPNESS * mean_losses).softmax(0)
 
 
-TEACHER_WEIGHTING: dict[TeacherWeighting, WeightingFn] = {
+def automatic(logits: Sequence[Logits], weights: Sequence[float], batch: Batch) -> Shares:
+    """Return weights by likelihood for texts, whose tokens are their labels, and by entropy for anything else."""
+    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch)
+
+
+TEACHER_WEIGHTING: dict[Literal["auto", TeacherWeighting], WeightingFn] = {
+    "auto": automatic,
     "uniform": uniform,
     "confidence": by_entropy,
     "labels": by_likelihood,

@@ -50,7 +50,7 @@ def calibrate(
         samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))
     copy_padding_token(networks)
     batches = _batches(samples, networks, anchor, options, processor)
-    if options.learns:
+    if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
     return AlignContext(match_on, batches, options.flow, options.groups)
 

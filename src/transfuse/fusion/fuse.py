@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment, aligned_weights
+from transfuse.base.batch import has_targets
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
@@ -17,7 +18,7 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.config.options import Options
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
 from transfuse.fusion.inputs import Model
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import Origin, fusion_record
@@ -25,6 +26,7 @@ from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS, MergeRequest
 from transfuse.network.model import declaration, with_tensors
+from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 
 
@@ -129,12 +131,13 @@ def merge(matched: Matched, progress: Progress = silent, processor: Any = None) 
     """
     watch = Stopwatch()
     request = _request(matched, progress)
-    method = MERGE_METHODS[matched.options.merging(matched.data is not None)]
-    fused = _finalize(matched, method(request), progress)
+    method = _method(matched)
+    fused = _finalize(matched, MERGE_METHODS[method](request), progress)
     watch.lap("merging")
     record = fusion_record(
         matched.inputs.origins, matched.options, matched.weights, matched.context, matched.data, matched.alignments
     )
+    record["merge"] = method
     record |= request.record
     if matched.history:
         record["learning"] = asdict(matched.history)
@@ -146,6 +149,16 @@ def merge(matched: Matched, progress: Progress = silent, processor: Any = None) 
     return Fusion(fused, matched.alignments, matched.options, record, matched.inputs.origins, processor)
 
 
+def _method(matched: Matched) -> str:
+    """Return the merge method. Models or samples that cannot be learned from are fitted, unless learning was chosen."""
+    method = matched.options.merging(matched.data is not None)
+    batches = matched.context.batches
+    if method == "learned" and matched.options.merge == "auto":
+        learnable = has_logits(matched.networks[0].model) and any(has_targets(batch) for batch in batches)
+        return method if learnable else "least-squares"
+    return method
+
+
 def _request(matched: Matched, progress: Progress) -> MergeRequest:
     """Return the input of the merge method."""
     vocabularies_differ = any(rows is not None for rows in matched.inputs.rows)
@@ -154,13 +167,21 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         aligned_weights(matched.alignments),
         matched.weights,
         matched.context.batches,
-        TEACHER_WEIGHTING[matched.options.teacher_weighting],
+        _weighting(matched),
         vocabulary_maps(declaration(matched.anchor)) if vocabularies_differ else (),
         matched.options.learning(),
         matched.options.seed,
         progress,
         matched.stores.joint,
     )
+
+
+def _weighting(matched: Matched) -> WeightingFn:
+    """Return the method that weights the parents per sample. Models without predictions cannot be weighted."""
+    name = matched.options.teacher_weighting
+    if name == "auto" and matched.context.batches and not has_logits(matched.networks[0].model):
+        return uniform
+    return TEACHER_WEIGHTING[name]
 
 
 def _finalize(

@@ -45,9 +45,10 @@ from transfuse.network.outputs import logits
 from transfuse.network.precision import compute_dtype
 
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
+LEARNING_RATE = 0.01  # unless it is given, for images
+TEXT_LEARNING_RATE = 0.02  # the same for texts, whose many answers allow larger steps
 MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples_per_step`
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
-MAX_FITTED_SAMPLES = 2000  # largest number of samples for the layer fit that precedes training; more costs too much
 MIN_SIZE = 0.01  # smallest size assumed for a tensor, because biases may start at zero
 
 
@@ -113,17 +114,25 @@ class WeightDistillation(TrainingLoop):
         seed: int,
     ) -> None:
         self.fused = fused
+        self.untouched = untouched
         self.weighting = weighting
         train, validation = batches
         samples_per_step = _samples_per_step(train[0])
         batch_size = samples_at_once(fused, train[0], samples_per_step, gradients=True)
         train = [part for batch in train for part in split_batch(batch, batch_size) if has_targets(part)]
         self.block_names = _inner_blocks(fused, train[0])
-        optimizers = _optimizers(fused, untouched, options.learning_rate)
+        text = not is_labeled_per_sample(train[0])
+        self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
+        optimizers = _optimizers(fused, untouched, self.learning_rate)
         super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
         self.cache = BatchCache(train, cache_bytes("parent activations"))
         answers = len(self.cache.get_or_compute(train[0], self._parent_means).targets)
         self.batches_per_step = max(ceil(MIN_ANSWERS / answers), ceil(samples_per_step / batch_size))
+
+    def start_from(self, model: PreTrainedModel) -> None:
+        """Begin anew from the weights of a model of the same shape."""
+        self.fused.load_state_dict(model.state_dict())
+        self.restart(_optimizers(self.fused, self.untouched, self.learning_rate))
 
     def loss(self, batch: Batch) -> Tensor:
         means = self.cache.get_or_compute(batch, self._parent_means)

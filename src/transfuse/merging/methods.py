@@ -3,6 +3,8 @@
 A new method is one decorated function (see docs/adding-a-merge-method.md).
 """
 
+import copy
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,13 +17,15 @@ from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
+from transfuse.base.run_state import load_state
 from transfuse.config.literals import MERGE_METHODS as NAMES
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import split_with_answers
-from transfuse.merging.learned_weights import MAX_FITTED_SAMPLES, learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
+from transfuse.merging.starts import Choice, choose_start
 from transfuse.network.model import Network, declaration, with_tensors
 
 
@@ -52,6 +56,10 @@ class MergeRequest:
     store: Store = NO_STORE
     record: dict[str, Any] = field(default_factory=dict)
 
+
+MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to, where training may follow
+MAX_START_SAMPLES = 500  # the same where training follows, which gains more in the time of the fit
+FITTED = "fitted layers"
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
 MERGE_METHODS: dict[str, MergeMethod] = {}
@@ -88,33 +96,31 @@ def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
 
 @merge_method("learned", needs_data=True)
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
-    """Fit every linear map, then train all weights to match the parents; held-out samples choose the best step."""
+    """Start from fitted layers or from a parent, and train all weights to match the parents.
+
+    Held-out samples choose the start and the best step.
+    """
+    begin = time.monotonic()
     fused, parents = _models(request)
     split = split_with_answers(parents[0], request.batches, "weights")
-    _fit(
-        request,
-        fused,
-        parents,
-        list(first_samples(split[0], MAX_FITTED_SAMPLES)),
-        request.store.of(part="to learn from"),
+    samples = list(first_samples(split[0], MAX_START_SAMPLES if request.learning.trains else MAX_FITTED_SAMPLES))
+    _fit(request, fused, parents, samples, request.store.of(part="to learn from"))
+    starts = {FITTED: copy.deepcopy(fused)} | {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+    loop = WeightDistillation(
+        fused, parents, request.weights, split, request.learning, request.weighting, request.untouched, request.seed
     )
     state = request.store.folder and request.store.folder / "weights.pt"
-    history = learn_weights(
-        fused,
-        parents,
-        request.weights,
-        split,
-        request.learning,
-        request.weighting,
-        request.untouched,
-        request.seed,
-        state,
-        request.progress.track,
-    )
-    if not history.best:  # training gained nothing, so the held-out samples can be used for the fit
+    choice = Choice() if state and load_state(state) else choose_start(loop, starts, state)
+    loop.schedule.spend(time.monotonic() - begin)
+    history = loop.run("weights", state, request.progress.track)
+    if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training
+        history = replace(history, best=0)
+        fused.load_state_dict(choice.best_weights[0])
+    if not history.best and choice.best == FITTED:  # training gained nothing, so all samples can be used for the fit
         request.record.clear()
         fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
-    request.record["learned_weights"] = asdict(history)
+    start = choice.start if history.best else choice.best
+    request.record["learned_weights"] = asdict(history) | {"start": start or None, "starts": choice.losses}
     return fused
 
 

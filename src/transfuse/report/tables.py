@@ -33,11 +33,21 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {samples} samples" if samples else ""
     if history := record.get("learned_weights"):
-        merging += ", weights learned" if history["best"] else ", nothing gained by learning weights"
+        merging = f"{merging}, {_learning(history)}"
     return printable(
         f"Fused {len(record['models'])} models into {output}"
         f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
     ) + _left_out(record)
+
+
+def _learning(history: Mapping[str, Any]) -> str:
+    """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
+    start = history["start"] or "the saved state"
+    gap = min(history["excess"])
+    reached = f"{abs(gap):.3f} nats {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
+    if history["best"]:
+        return f"weights learned in {history['steps']} steps from {start}, {reached}"
+    return f"nothing gained by learning weights, so the result is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def recover(
     processor: Any = None,
     progress: Progress = silent,
 ) -> Recovery:
-    """Fuse a model with a random symmetric copy of itself, as `transfuse fuse` would.
+    """Fuse a model with a random symmetric copy of itself, as `transfuse fuse` would, but train only if asked to.
 
     The copy is stored, and outputs are compared, in the precision in which the library computes: at least single.
 
@@ -111,6 +111,8 @@ def recover(
     copied_model = symmetric_copy(original, spec, options.seed)
     dtype = compute_dtype(model.dtype)
     passed = options.model_dump(exclude_unset=True) | {"dtype": str(dtype).removeprefix("torch.")}
+    if options.merge == "auto" and options.merging(data is not None) == "learned":
+        passed["merge"] = "least-squares"
     fusion = fuse([model, copied_model], data, progress, processor, **passed)
     (alignment,) = fusion.alignments
     copied = network(copied_model, options.torch_device())

@@ -34,6 +34,8 @@ from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration
 from transfuse.network.outputs import logits
 
+STEPS = 500  # at most, unless they are given
+LEARNING_RATE = 0.01  # unless it is given
 WEIGHT_NOISE = 0.2  # relative noise of the merging weights in training: for two equal weights, between 0.4 and 0.6
 
 
@@ -65,6 +67,7 @@ def refine_maps(
         DataError: there are fewer than two samples.
         SpecError: the models have no head, and so no predictions to compare.
     """
+    options = replace(options, steps=options.steps or STEPS)
     split = split_with_answers(parents[0], batches, "maps")
     descent = GroupDescent(parents, alignments, weights, split, options, weighting, seed)
     history = descent.run("maps", state, track)
@@ -93,7 +96,7 @@ class GroupDescent(TrainingLoop):
         trainable = [{name: space for name, space in named.items() if is_trainable(space)} for named in spaces]
         self.elements = [GroupParameters(named, parents[0].device) for named in trainable]
         parameters = [parameter for elements in self.elements for parameter in elements.parameters()]
-        optimizer = Adam(parameters, lr=options.learning_rate)
+        optimizer = Adam(parameters, lr=options.learning_rate or LEARNING_RATE)
         super().__init__(self.elements, [optimizer], parents, weights, batches, options, weighting, seed)
 
     def loss(self, batch: Batch) -> Tensor:

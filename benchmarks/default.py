@@ -1,0 +1,107 @@
+"""Measure the default fusion of ready pairs against its parents and its controls.
+
+python benchmarks/default.py antibody --threads 2
+python benchmarks/default.py cifar10-small --threads 2
+
+`antibody`: two masked-language models that others trained, one of heavy and one of light chains. `cifar10-small` and
+`cifar10-paper`: two ViTs that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are
+the parents, moved by the steps that the default took towards the same targets. All figures are from the test split.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import DATA, record, split
+from datasets import Dataset, load_dataset
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from transfuse import evaluate, fuse, match
+from transfuse.alignment.interface import aligned_weights
+from transfuse.data.samples import load_samples
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.distillation.validation import split_with_answers
+from transfuse.merging.learned_weights import learn_weights
+from transfuse.network.model import with_tensors
+
+SHARED = DATA.parent
+DRAWS = 3  # of the hidden letters of each sequence
+PAIRS = {
+    "antibody": [SHARED / "real" / "antibody-heavy", SHARED / "real" / "antibody-light"],
+    "cifar10-small": [SHARED / "parents" / "cifar10-vit-a", SHARED / "parents" / "cifar10-vit-b"],
+    "cifar10-paper": [SHARED / "parents" / "cifar10-vit-paper-1", SHARED / "parents" / "cifar10-vit-paper-2"],
+}
+
+
+def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
+    """Return the calibration samples, and the test samples by kind."""
+    if pair != "antibody":
+        return split("cifar10", "train").remove_columns("label"), {"test": split("cifar10", "test")}
+    given, test = (
+        load_dataset("json", data_files=str(SHARED / "real" / f"antibody.{name}.jsonl"), split="train")
+        for name in ("calibration", "test")
+    )
+    return given, {chain: test.filter(lambda row, chain=chain: row["chain"] == chain) for chain in ("VH", "VL")}
+
+
+def measurer(models: list[Path], tests: dict[str, Dataset]) -> Callable[[Any], dict[str, dict[str, float]]]:
+    """Return a function that measures the loss and accuracy of a model on each kind of test samples."""
+    image = "vit" in models[0].name
+    processor = (AutoImageProcessor if image else AutoTokenizer).from_pretrained(models[0])
+
+    def measure(model: Any) -> dict[str, dict[str, float]]:
+        found = {}
+        for kind, rows in tests.items():
+            draws = [evaluate(model, rows, processor=processor, seed=seed) for seed in range(1 if image else DRAWS)]
+            metrics = [next(iter(draw.models.values())).metrics for draw in draws]
+            means = {name: sum(getattr(each, name) for each in metrics) / len(metrics) for name in ("loss", "accuracy")}
+            found[kind] = means
+        return found
+
+    return measure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pair", choices=PAIRS)
+    parser.add_argument("--minutes", type=float, help="default: that of the command")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    models = PAIRS[args.pair]
+    given, tests = data(args.pair)
+    measure = measurer(models, tests)
+    rows: dict[str, Any] = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
+    options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
+    processor = (AutoImageProcessor if "vit" in models[0].name else AutoTokenizer).from_pretrained(models[0])
+
+    def keep(name: str, row: dict[str, Any]) -> None:
+        rows[name] = row
+        print(name, json.dumps(row, default=str)[:400], flush=True)
+        record(f"default-{args.pair}", {"pair": args.pair, "rows": rows})
+
+    for name, chosen in {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}.items():
+        begin = time.perf_counter()
+        fused = fuse(models, None if chosen.get("align") else load_samples(given), processor=processor,
+                     **(options if not chosen else {"seed": args.seed}), **chosen)  # fmt: skip
+        seconds = time.perf_counter() - begin
+        keep(name, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
+    matched = match(models, load_samples(given), processor=processor, **options)
+    parents = [with_tensors(matched.networks[0].model, tensors) for tensors in aligned_weights(matched.alignments)]
+    halves = split_with_answers(parents[0], matched.context.batches, "weights")
+    learning = replace(matched.options.learning(), steps=rows["default"]["course"]["steps"] or None)
+    for number, parent in enumerate(parents, 1):
+        control = deepcopy(parent)
+        history = learn_weights(control, parents, matched.weights, halves, learning, TEACHER_WEIGHTING["auto"])
+        keep(f"parent {number}, moved (control)", measure(control) | {"course": vars(history)})
+
+
+if __name__ == "__main__":
+    main()

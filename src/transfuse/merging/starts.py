@@ -1,0 +1,105 @@
+"""The start of learned weights: the fitted layers or a parent, whichever held-out samples prefer.
+
+A parent can be nearer to the parents' mean than any closed form, for example if it knows most of what both know. Which
+start is best shows only after some steps, because fitted layers improve faster. The parents take a few steps first. The
+best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
+improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943).
+"""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.distillation.loop import VALIDATION_INTERVAL, TrainingLoop
+from transfuse.merging.learned_weights import WeightDistillation
+
+STEPS = (VALIDATION_INTERVAL, 3 * VALIDATION_INTERVAL)  # at which one parent, and then one start, is left
+ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
+
+
+@dataclass
+class Choice:
+    """The chosen start.
+
+    Attributes:
+        start: its name.
+        losses: the last validation loss of each start, in nats above the parents.
+        best: the name of the start with the lowest loss of all, which may have been before its training.
+        best_loss: this loss.
+        best_weights: the weights that reach it.
+    """
+
+    start: str = ""
+    losses: dict[str, float] = field(default_factory=dict)
+    best: str = ""
+    best_loss: float = float("inf")
+    best_weights: Any = None
+
+    def update(self, name: str, loop: TrainingLoop) -> None:
+        """Take note of what a start has reached."""
+        self.losses[name] = loop.validation_losses[-1]
+        if min(loop.validation_losses) < self.best_loss:
+            self.best, self.best_loss, self.best_weights = name, min(loop.validation_losses), loop.best_weights
+
+
+def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel], saved: Path | None = None) -> Choice:
+    """Train each start for some steps, and continue from the one with the lowest validation loss.
+
+    Without steps or time for training, the untrained starts are compared.
+
+    Args:
+        loop: the training, which continues from the chosen start.
+        starts: models of one shape, by name: the fitted layers, then the parents.
+        saved: file to which the state of the training is saved when the start is chosen.
+    """
+    begin = time.monotonic()
+    choice = Choice()
+    states: dict[str, Any] = {}
+
+    def train(names: Sequence[str], steps: int) -> None:
+        for name in names:
+            loop.load_state_dict(states[name])
+            _advance(loop, steps)
+            states[name] = copy.deepcopy(loop.state_dict())
+            choice.update(name, loop)
+
+    for name, model in starts.items():
+        loop.start_from(model)
+        states[name] = copy.deepcopy(loop.state_dict())
+        choice.update(name, loop)
+    first, *others = starts
+    early, late = STEPS if loop.options.trains else (0, 0)
+    if len(others) > 1:
+        train(others, early)
+        others = [min(others, key=lambda name: choice.losses[name])]
+    train([first, *others], late)
+    choice.start = min([first, *others], key=lambda name: _expected(states[name]["validation_losses"]))
+    loop.load_state_dict(states[choice.start])
+    loop.schedule.spend(time.monotonic() - begin)
+    loop.save(saved)
+    return choice
+
+
+def _expected(losses: Sequence[float]) -> float:
+    """Return the next loss if the last improvement repeats itself."""
+    return losses[-1] - max(0.0, losses[-2] - losses[-1]) if len(losses) > 1 else losses[-1]
+
+
+def _advance(loop: WeightDistillation, steps: int) -> None:
+    """Take steps up to a number, or fewer if they take too long or fewer were asked for, and validate."""
+    fixed = loop.options.steps
+    end = steps if fixed is None else min(steps, fixed)
+    limit = ROUND_SHARE * 60 * loop.options.minutes if fixed is None else float("inf")
+    begin = time.monotonic()
+    before = loop.steps
+    while loop.steps < end and time.monotonic() - begin < limit:
+        loop.step()
+        if loop.steps % VALIDATION_INTERVAL == 0:
+            loop.validate()
+    if loop.steps > before and loop.steps % VALIDATION_INTERVAL:
+        loop.validate()

@@ -1,0 +1,108 @@
+"""How long a training runs: until held-out samples stop improving, or until the time is used up."""
+
+import pytest
+import torch
+
+from transfuse.distillation import schedule
+from transfuse.distillation.schedule import PATIENCE, FixedSteps, UntilFlat
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(schedule, "time", found)
+    return found
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+
+def rate(taken: torch.optim.Optimizer) -> float:
+    return taken.param_groups[0]["lr"]
+
+
+def steps(run: UntilFlat, clock: Clock, count: int) -> None:
+    for _ in range(count):
+        clock.now += 1
+        run.step()
+
+
+def test_rates_are_constant_while_held_out_samples_improve(clock: Clock) -> None:
+    taken = optimizer()
+    run = UntilFlat([taken], seconds=1000)
+    steps(run, clock, 600)
+    run.validated([1.0 / (1 + step) for step in range(20)])
+    assert rate(taken) == 0.1
+    assert not run.finished
+    assert run.progress == pytest.approx(0.6)
+
+
+def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
+    taken = optimizer()
+    run = UntilFlat([taken], seconds=1000)
+    steps(run, clock, 300)
+    run.validated([1.0, 0.5, *[0.499] * PATIENCE])
+    steps(run, clock, 50)
+    assert rate(taken) == pytest.approx(0.05)
+    assert not run.finished
+    steps(run, clock, 50)
+    assert run.finished
+    assert rate(taken) == pytest.approx(0, abs=1e-9)
+
+
+def test_it_ends_in_time(clock: Clock) -> None:
+    taken = optimizer()
+    run = UntilFlat([taken], seconds=100)
+    run.spend(40)
+    steps(run, clock, 35)
+    assert rate(taken) == pytest.approx(0.1)
+    steps(run, clock, 24)
+    assert 0 < rate(taken) < 0.01
+    steps(run, clock, 1)
+    assert run.finished
+    assert run.progress == 1
+
+
+def test_what_was_spent_before_leaves_half_of_the_time(clock: Clock) -> None:
+    run = UntilFlat([optimizer()], seconds=100)
+    run.spend(1000)
+    assert run.progress == 0.5
+
+
+def test_no_time_is_no_step(clock: Clock) -> None:
+    run = UntilFlat([optimizer()], seconds=0)
+    run.spend(10)
+    assert run.finished
+    assert run.progress == 1
+
+
+def test_it_resumes(clock: Clock) -> None:
+    first, second = optimizer(), optimizer()
+    run = UntilFlat([first], seconds=100)
+    steps(run, clock, 80)
+    again = UntilFlat([second], seconds=100)
+    again.load_state_dict(run.state_dict())
+    steps(again, clock, 5)
+    clock.now -= 5
+    steps(run, clock, 5)
+    assert rate(second) == rate(first)
+
+
+def test_a_number_of_steps_is_kept() -> None:
+    taken = optimizer()
+    run = FixedSteps([taken], 4)
+    for _ in range(4):
+        assert not run.finished
+        taken.step()
+        run.step()
+    assert run.finished

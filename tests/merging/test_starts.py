@@ -1,0 +1,69 @@
+"""Where learned weights start: from whatever held-out samples prefer."""
+
+import copy
+
+import torch
+from cases import CASES
+
+from transfuse.base.batch import cast, validation_split
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.teacher_weighting import uniform
+from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.methods import FITTED, MergeRequest, merge_learned
+from transfuse.merging.starts import choose_start
+from transfuse.network.model import network
+
+CASE = CASES[0]
+QUICK = LearningOptions(minutes=0.0)
+BATCHES = [cast(CASE.inputs(CASE.build().config, seed), torch.float64) for seed in range(20)]
+
+
+def broken() -> torch.nn.Module:
+    """The first model with noise on every matrix."""
+    model = CASE.build(1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator).to(weight))
+    return model
+
+
+def loop(options: LearningOptions, parents: list[torch.nn.Module]) -> WeightDistillation:
+    weights = [1 / len(parents)] * len(parents)
+    halves = validation_split(BATCHES)
+    return WeightDistillation(CASE.build(3), parents, weights, halves, options, uniform, (), 0)
+
+
+def test_without_training_the_nearest_start_is_taken() -> None:
+    whole = CASE.build(1)
+    found = loop(QUICK, [whole])
+    choice = choose_start(found, {"broken": broken(), "whole": whole, "another": CASE.build(2)})
+    assert choice.start == choice.best == "whole"
+    torch.testing.assert_close(CASE.logits(found.fused), CASE.logits(whole))
+    assert min(choice.losses, key=lambda name: choice.losses[name]) == "whole"
+
+
+def test_the_chosen_start_goes_on_where_its_first_steps_ended() -> None:
+    found = loop(LearningOptions(steps=200), [CASE.build(1)])
+    choice = choose_start(found, {"another": CASE.build(2), "broken": broken(), "third": CASE.build(3)})
+    assert choice.start == "broken"
+    assert set(choice.losses) == {"another", "broken", "third"}
+    assert found.steps == 75
+    assert len(found.validation_losses) == 4
+
+
+def test_the_untrained_start_comes_back_if_training_only_harms() -> None:
+    """Two copies of one model: nothing is nearer to both than either of them."""
+    model = network(CASE.build(1), torch.device("cpu"))
+    request = MergeRequest(
+        model,
+        [model.tensors, copy.deepcopy(model.tensors)],
+        [0.5, 0.5],
+        BATCHES,
+        learning=LearningOptions(steps=25),
+    )
+    fused = merge_learned(request)
+    assert request.record["learned_weights"]["best"] == 0
+    assert request.record["learned_weights"]["start"] in (FITTED, "model 1", "model 2")
+    torch.testing.assert_close(CASE.logits(fused), CASE.logits(CASE.build(1)), atol=1e-5, rtol=1e-5)
