@@ -47,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "flow": {"align": "flow"},
     "exact, weights": {"align": "exact", "match_on": "weights", "merge": "mean"},
     "exact": {"align": "exact", "match_on": "activations", "merge": "mean"},
-    "exact, least squares": {"align": "exact"},
+    "exact, least squares": {"align": "exact", "merge": "least-squares"},
 }
 WITH_SAMPLES = ("floor", "floor, fitted", "flow", "exact", "exact, least squares")
 STAGES = {  # the functions whose time belongs to a stage; aligning excludes the statistics ("looking")

@@ -55,7 +55,7 @@ TOY = {
     "width": 64, "blocks": 2, "heads": 4, "kv_heads": 2, "length": 64, "megabytes": 1.0, "vocabulary": 512,
     "parent_steps": 30, "parent_batch": 8, "samples": 20, "steps": 10, "limit": 20, "threads": 1,
 }  # fmt: skip
-DEFAULT = "exact, least squares"
+FITTED = "exact, least squares"
 COMMAND_SECONDS = 540  # after which a command is ended
 
 
@@ -152,7 +152,7 @@ class Run:
         return row | {"history": asdict(history)} | self.model_losses(anchor)
 
     def floor(self) -> Row:
-        """Time the forward passes of three models over the samples, and divide the time of the default by it."""
+        """Time the forward passes of three models over the samples, and divide the time of fitting by it."""
         models = [load_model(parent).to(self.device) for parent in (*self.parents, self.parents[0])]
         samples = load_samples(self.texts).take(self.args.samples, Options().seed)
         batches = list(calibration.prepare(samples, models[0], self.parents[0], Options(), self.words))
@@ -164,7 +164,7 @@ class Run:
 
         forward(batches[:1])  # selects kernels
         _, row = self.timed(lambda: forward(batches))
-        default = self.rows[DEFAULT]
+        default = self.rows[FITTED]
         taken = default["stages"] | {"total": default["seconds"]} if "stages" in default else {}
         return row | {"default_by_floor": {stage: seconds / row["seconds"] for stage, seconds in taken.items()}}
 
@@ -185,7 +185,9 @@ class Run:
         for method in ("average", "exact, weights"):
             work = partial(fuse, self.parents, device=self.args.device, **METHODS[method])
             self.measure(method, partial(self.fusion, work))
-        self.measure(DEFAULT, partial(self.fusion, partial(fuse, self.parents, self.texts, **self.drawn)))
+        self.measure(
+            FITTED, partial(self.fusion, partial(fuse, self.parents, self.texts, merge="least-squares", **self.drawn))
+        )
         self.measure("floor", self.floor)
         self.measure("learned", lambda: self.fusion(lambda: merge(self.matched)))
         self.measure("anchor, learned (control)", self.control)

@@ -2,7 +2,7 @@
 
 python benchmarks/landscape.py
 
-The fusion uses the default, least squares, with the training split. The losses are measured on test images drawn at
+The fusion uses least squares, with the training split. The losses are measured on test images drawn at
 random. The script writes results/landscape-SUBJECT.json and .png.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     name, data = f"landscape-{args.subject}", DATA / args.subject
     with tempfile.TemporaryDirectory() as folder:
         fused = Path(folder) / "fused"
-        transfuse("fuse", anchor, other, "-o", fused, "--data", data)
+        transfuse("fuse", anchor, other, "-o", fused, "--data", data, "--merge", "least-squares")
         plot = ["--plot", RESULTS / f"{name}.png"]
         grid = ["--points", args.points, "--limit", args.limit]
         found = transfuse("landscape", anchor, other, fused, "--data", data, *grid, *plot)

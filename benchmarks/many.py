@@ -22,8 +22,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "exact, anchor's basis": {"basis": "anchor", "merge": "mean"},
     "exact, common basis": {"basis": "common", "merge": "mean"},
-    "least squares, anchor's basis": {"basis": "anchor"},
-    "least squares, common basis": {"basis": "common"},
+    "least squares, anchor's basis": {"basis": "anchor", "merge": "least-squares"},
+    "least squares, common basis": {"basis": "common", "merge": "least-squares"},
 }
 
 

@@ -30,15 +30,15 @@ from transfuse.streaming import stream
 LABELS, WORDS = 4, 40
 EXACT: dict[str, dict[str, Any]] = {
     "none": {"align": "none"},
-    "exact": {},
-    "exact-permutations": {"groups": "permutations"},
+    "exact": {"merge": "least-squares"},
+    "exact-permutations": {"groups": "permutations", "merge": "least-squares"},
     "exact-activations": {"match_on": "activations", "merge": "mean"},
     "exact-both": {"match_on": "both", "merge": "mean"},
     "exact-weighted": {"weights": (0.3, 0.7), "merge": "mean"},
     "learned-maps": {"align": "learned", "merge": "mean", "steps": 6},
     "learned-weights": {"merge": "learned", "steps": 6},
-    "confidence": {"teacher_weighting": "confidence"},
-    "labels": {"teacher_weighting": "labels"},
+    "confidence": {"teacher_weighting": "confidence", "merge": "least-squares"},
+    "labels": {"teacher_weighting": "labels", "merge": "least-squares"},
 }
 FLOW: dict[str, dict[str, Any]] = {
     "default": {},

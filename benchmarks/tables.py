@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import default_table
 import glmc_table
 import teach_table
 from barrier_table import columns, decisions, tables
@@ -43,6 +44,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decisions": lambda: decisions(columns()),
     "taught": partial(teach_table.table, "teach", teach_table.TAUGHT),
     "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
+    "default-antibody": partial(default_table.table, "antibody"),
     "glmc": glmc_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),

@@ -5,7 +5,7 @@ python benchmarks/teach.py --dataset tinyshakespeare-llama --pairs 1,2 3,4 5,6 -
 python benchmarks/teach.py --dataset books-llama --pairs 1,2 3,4 5,6 --samples 600 --batch-size 25 --epochs 5 \
   --limit 456 --teacher-weighting confidence
 
-The fusion is the default: exact alignment by weights, layers fitted on --samples of the training split, no labels. Both
+The fusion is exact alignment by weights, with layers fitted on --samples of the training split, no labels. Both
 models are then trained with the same schedule on the parents' predictions for the whole unlabeled training split. The
 predictions are averaged or weighted (--teacher-weighting confidence). For each model, the rate among --rates with the
 lowest validation loss is used. All figures are from the test split. An interrupted run continues where it stopped.
@@ -31,7 +31,8 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     models = [subject.model(seed) for seed in seeds]
     judge = Judge(subject, seeds[0], "test", args.limit)
     fused = fuse(
-        models, subject.samples("train"), processor=judge.processor, samples=args.samples, batch_size=args.batch_size
+        models, subject.samples("train"), processor=judge.processor, samples=args.samples, batch_size=args.batch_size,
+        merge="least-squares",
     ).model  # fmt: skip
     found = {"anchor": row(judge.measure(models[0])), "other parent": row(judge.measure(models[1]))}
     found |= {"ensemble": row(judge.ensemble(models)), "fused": row(judge.measure(fused))}

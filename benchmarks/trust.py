@@ -36,9 +36,9 @@ from transfuse.fusion.fuse import fuse
 METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "exact": {"merge": "mean"},
-    "least squares, trust even": {"teacher_weighting": "uniform"},
-    "least squares, trust confidence": {"teacher_weighting": "confidence"},
-    "least squares, trust labels": {"teacher_weighting": "labels"},
+    "least squares, trust even": {"teacher_weighting": "uniform", "merge": "least-squares"},
+    "least squares, trust confidence": {"teacher_weighting": "confidence", "merge": "least-squares"},
+    "least squares, trust labels": {"teacher_weighting": "labels", "merge": "least-squares"},
 }
 
 
