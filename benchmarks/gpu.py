@@ -3,7 +3,7 @@
 python benchmarks/gpu.py --prepare corpora
 python benchmarks/gpu.py --folder corpora --device cuda --suite --demo --nccl
 python benchmarks/gpu.py --folder corpora --device cuda --kind bert
-python benchmarks/gpu.py --folder /tmp/gpu --out /tmp/gpu --device cpu --toy
+python benchmarks/gpu.py --folder toy --out toy --device cpu --toy
 
 The first parent reads nine parts of Python and one part of C, and the second parent reads the reverse. They share one
 tokenizer. The corpora come from the files of the machine (`gpu_corpora.py`). `--prepare` builds them ahead, for a

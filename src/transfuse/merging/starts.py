@@ -63,7 +63,7 @@ def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel]
 
     def train(names: Sequence[str], steps: int) -> None:
         for name in names:
-            loop.load_state_dict(states[name])
+            loop.load_state_dict(states.pop(name))
             _advance(loop, steps)
             states[name] = copy.deepcopy(loop.state_dict())
             choice.update(name, loop)
@@ -77,6 +77,7 @@ def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel]
     if len(others) > 1:
         train(others, early)
         others = [min(others, key=lambda name: choice.losses[name])]
+        states = {name: states[name] for name in (first, *others)}
     train([first, *others], late)
     choice.start = min([first, *others], key=lambda name: _expected(states[name]["validation_losses"]))
     loop.load_state_dict(states[choice.start])
