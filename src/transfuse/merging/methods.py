@@ -17,7 +17,6 @@ from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
-from transfuse.base.run_state import load_state
 from transfuse.config.literals import MERGE_METHODS as NAMES
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
@@ -25,7 +24,7 @@ from transfuse.distillation.validation import split_with_answers
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
-from transfuse.merging.starts import Choice, choose_start
+from transfuse.merging.starts import choose_start, saved_choice
 from transfuse.network.model import Network, declaration, with_tensors
 
 
@@ -110,7 +109,7 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         fused, parents, request.weights, split, request.learning, request.weighting, request.untouched, request.seed
     )
     state = request.store.folder and request.store.folder / "weights.pt"
-    choice = Choice() if state and load_state(state) else choose_start(loop, starts, state)
+    choice = saved_choice(state) or choose_start(loop, starts, state)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training
@@ -120,7 +119,7 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         request.record.clear()
         fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
     start = choice.start if history.best else choice.best
-    request.record["learned_weights"] = asdict(history) | {"start": start or None, "starts": choice.losses}
+    request.record["learned_weights"] = asdict(history) | {"start": start, "starts": choice.losses}
     return fused
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from transfuse.base.distributed import process_group
+from transfuse.base.run_state import load_state, save_state
 from transfuse.distillation.loop import VALIDATION_INTERVAL, TrainingLoop
 from transfuse.merging.learned_weights import WeightDistillation
 
@@ -55,7 +57,7 @@ def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel]
     Args:
         loop: the training, which continues from the chosen start.
         starts: models of one shape, by name: the fitted layers, then the parents.
-        saved: file to which the state of the training is saved when the start is chosen.
+        saved: file to which the state of the training is saved when the start is chosen, and the choice beside it.
     """
     begin = time.monotonic()
     choice = Choice()
@@ -83,7 +85,19 @@ def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel]
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
+    if saved and process_group().first:
+        save_state(_choice_file(saved), vars(choice))
     return choice
+
+
+def saved_choice(saved: Path | None) -> Choice | None:
+    """Return the choice of an interrupted run that saved its state to a file; None if it made none."""
+    values = load_state(_choice_file(saved)) if saved else None
+    return Choice(**values) if values else None
+
+
+def _choice_file(saved: Path) -> Path:
+    return saved.with_name("start.pt")
 
 
 def _expected(losses: Sequence[float]) -> float:

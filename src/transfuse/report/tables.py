@@ -42,7 +42,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
 
 def _learning(history: Mapping[str, Any]) -> str:
     """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
-    start = history["start"] or "the saved state"
+    start = history.get("start", "fitted layers")
     gap = min(history["excess"])
     reached = f"{abs(gap):.3f} nats {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
