@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from world import Run, World, one_line, vit
 
+from transfuse.config import options
 from transfuse.distillation import loop
 from transfuse.merging import starts
 
@@ -44,6 +45,18 @@ def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Ru
     assert found["alignments"][0]["output_deviation"] < 1e-4
     assert "learning" not in found
     assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_the_default_trains_on_samples_and_says_what_training_needs(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "AUTO_MERGE", "learned")
+    given = ("fuse", world.a, world.b, "-o", world.here / "out")
+    ran = run(*given, "--effort", "quick")
+    assert (ran.status, "--effort" in ran.err, list(world.here.iterdir())) == (2, True, [])
+    assert run(*given, "--data", world.images, "--effort", "quick").status == 0
+    found = record(world.here / "out")
+    assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 0)
 
 
 def test_learned_weights_follow_learned_maps(world: World, run: Run) -> None:

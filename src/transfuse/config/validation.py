@@ -81,6 +81,12 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         raise ConfigError("--merge learned needs samples; give --data, or choose --merge mean")
     if MERGE_METHODS.get(chosen.merge):
         raise ConfigError(f"--merge {chosen.merge} needs samples; give --data, or choose --merge mean")
+    for name in sorted(chosen.model_fields_set & {*LEARNING, "effort"}) if chosen.align != "learned" else ():
+        if getattr(chosen, name) is not None:
+            label = labels.get(name, name)
+            raise ConfigError(
+                f"{label}: only align learned and merge learned take it, and these need samples; give data"
+            )
     if chosen.align == "learned":
         raise ConfigError("--align learned needs samples; give --data, or choose --align exact")
     if chosen.align != "none" and chosen.match_on in ("activations", "both"):

@@ -25,7 +25,6 @@ from transfuse.transport.solve import Match
 
 MAX_ROUNDS = 30
 TOLERANCE = 1e-3  # the descent stops after a round that lowers the cost by less than this share
-
 MAX_THREADS = 8
 MAX_PARALLEL_UNITS = 4096  # units of the largest space up to which several spaces are solved at once
 
