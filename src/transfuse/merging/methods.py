@@ -3,7 +3,6 @@
 A new method is one decorated function (see docs/adding-a-merge-method.md).
 """
 
-import copy
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +23,7 @@ from transfuse.distillation.validation import split_with_answers
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
-from transfuse.merging.starts import choose_start, saved_choice
+from transfuse.merging.starts import FITTED, choose_start, saved_choice
 from transfuse.network.model import Network, declaration, with_tensors
 
 
@@ -58,7 +57,6 @@ class MergeRequest:
 
 MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to, where training may follow
 MAX_START_SAMPLES = 500  # the same where training follows, which gains more in the time of the fit
-FITTED = "fitted layers"
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
 MERGE_METHODS: dict[str, MergeMethod] = {}
@@ -104,12 +102,12 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     split = split_with_answers(parents[0], request.batches, "weights")
     samples = list(first_samples(split[0], MAX_START_SAMPLES if request.learning.trains else MAX_FITTED_SAMPLES))
     _fit(request, fused, parents, samples, request.store.of(part="to learn from"))
-    starts = {FITTED: copy.deepcopy(fused)} | {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+    names = [f"model {number}" for number in range(1, len(parents) + 1)]
     loop = WeightDistillation(
         fused, parents, request.weights, split, request.learning, request.weighting, request.untouched, request.seed
     )
     state = request.store.folder and request.store.folder / "weights.pt"
-    choice = saved_choice(state) or choose_start(loop, starts, state)
+    choice = saved_choice(state) or choose_start(loop, dict(zip(names, parents, strict=True)), state)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training

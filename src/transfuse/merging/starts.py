@@ -21,6 +21,7 @@ from transfuse.distillation.loop import VALIDATION_INTERVAL, TrainingLoop
 from transfuse.merging.learned_weights import WeightDistillation
 
 STEPS = (VALIDATION_INTERVAL, 3 * VALIDATION_INTERVAL)  # at which one parent, and then one start, is left
+FITTED = "fitted layers"
 ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
 
 
@@ -49,14 +50,14 @@ class Choice:
             self.best, self.best_loss, self.best_weights = name, min(loop.validation_losses), loop.best_weights
 
 
-def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel], saved: Path | None = None) -> Choice:
+def choose_start(loop: WeightDistillation, parents: Mapping[str, PreTrainedModel], saved: Path | None = None) -> Choice:
     """Train each start for some steps, and continue from the one with the lowest validation loss.
 
     Without steps or time for training, the untrained starts are compared.
 
     Args:
-        loop: the training, which continues from the chosen start.
-        starts: models of one shape, by name: the fitted layers, then the parents.
+        loop: the training, which has not begun and holds the fitted layers. It continues from the chosen start.
+        parents: the other starts, by name.
         saved: file to which the state of the training is saved when the start is chosen, and the choice beside it.
     """
     begin = time.monotonic()
@@ -70,18 +71,19 @@ def choose_start(loop: WeightDistillation, starts: Mapping[str, PreTrainedModel]
             states[name] = copy.deepcopy(loop.state_dict())
             choice.update(name, loop)
 
-    for name, model in starts.items():
-        loop.start_from(model)
+    for name, model in ({FITTED: None} | dict(parents)).items():
+        if model is not None:
+            loop.start_from(model)
         states[name] = copy.deepcopy(loop.state_dict())
         choice.update(name, loop)
-    first, *others = starts
+    others = list(parents)
     early, late = STEPS if loop.options.trains else (0, 0)
     if len(others) > 1:
         train(others, early)
         others = [min(others, key=lambda name: choice.losses[name])]
-        states = {name: states[name] for name in (first, *others)}
-    train([first, *others], late)
-    choice.start = min([first, *others], key=lambda name: _expected(states[name]["validation_losses"]))
+        states = {name: states[name] for name in (FITTED, *others)}
+    train([FITTED, *others], late)
+    choice.start = min([FITTED, *others], key=lambda name: _expected(states[name]["validation_losses"]))
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
