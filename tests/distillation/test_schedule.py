@@ -47,6 +47,17 @@ def test_rates_are_constant_while_held_out_samples_improve(clock: Clock) -> None
     assert run.progress == pytest.approx(0.6)
 
 
+def test_rates_fall_after_a_state_was_loaded(clock: Clock) -> None:
+    """Loading a state replaces the parameter groups of an optimizer."""
+    taken = optimizer()
+    run = UntilFlat([taken], seconds=1000)
+    steps(run, clock, 10)
+    taken.load_state_dict(taken.state_dict())
+    run.load_state_dict(run.state_dict())
+    steps(run, clock, 980)
+    assert rate(taken) < 0.01
+
+
 def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)

@@ -237,3 +237,25 @@ def test_a_headless_model_is_refused_before_it_is_aligned(monkeypatch, how, what
     config = ViTConfig(**VIT | {"num_channels": 3})
     with pytest.raises(SpecError, match=f"ViTModel has no prediction head, which learning {what} needs"):
         fuse([ViTModel(config).eval() for _ in range(2)], data, processor=processor, **how)
+
+
+def test_texts_vary_while_a_masked_language_model_learns():
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    labeled = []
+    for batch in batches(case, 10):
+        ids = batch["input_ids"]
+        hidden = torch.arange(ids.shape[1]) % 3 == 1
+        labeled.append(
+            batch | {"input_ids": ids.masked_fill(hidden, 0), "labels": ids.masked_fill(~hidden, IGNORED_LABEL)}
+        )
+    halves = validation_split(labeled)
+    loop = WeightDistillation(broken(case), [case.build(1)], [1.0], halves, LearningOptions(steps=9), uniform, (), 0)
+    drawn = [loop._training_batch(0) for _ in range(2 * loop.variant_count)]
+    assert loop.variant_count > 1
+    assert drawn[0] is loop.train_batches[0]
+    assert not torch.equal(drawn[0]["input_ids"], drawn[1]["input_ids"])
+    assert all(first is again for first, again in zip(drawn, drawn[loop.variant_count :], strict=False))
+    state = loop.state_dict()
+    drawn = loop._training_batch(1)
+    loop.load_state_dict(state)
+    assert loop._training_batch(1) is drawn

@@ -32,6 +32,10 @@ class BatchCache:
         self.capacity = capacity
         self.results: dict[int, Any] = {}
 
+    def add(self, batch: Batch) -> None:
+        """Cache the result for one more batch."""
+        self.batches[id(batch)] = batch
+
     def get_or_compute(self, batch: Batch, compute: Callable[[Batch], T]) -> T:
         """Return the cached result for a batch, or compute it, and cache it while there is room."""
         key = id(batch)

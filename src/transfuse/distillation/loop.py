@@ -225,10 +225,14 @@ class TrainingLoop(ABC):
         """Return a random training batch, augmented if the options say so."""
         group = process_group()
         index = torch.randint(len(self.train_batches), (group.count,), generator=self.generator)[group.rank]
-        batch = self.train_batches[int(index)]
+        batch = self._training_batch(int(index))
         if self.options.augment == "none":
             return batch
         return {**batch, "pixel_values": augment(batch["pixel_values"], self.options.augment, self.generator)}
+
+    def _training_batch(self, index: int) -> Batch:
+        """Return the training batch at an index."""
+        return self.train_batches[index]
 
     def _status(self, subject: str) -> str:
         """Return the progress line."""

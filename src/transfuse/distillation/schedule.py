@@ -99,8 +99,8 @@ class UntilFlat(Schedule):
         Args:
             seconds: the time that the run may take.
         """
-        self.groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        self.rates = [group["lr"] for group in self.groups]
+        self.optimizers = optimizers
+        self.rates = [group["lr"] for group in self._groups()]
         self.seconds = seconds
         self.elapsed = 0.0
         self.taken = 0
@@ -118,7 +118,7 @@ class UntilFlat(Schedule):
             begin, end = self.fall
             by_steps = 1.0 if end == inf else (end - self.taken) / (end - begin)
             by_time = (self.seconds - self.elapsed) / ((1 - CONSTANT_SHARE) * self.seconds)
-            for group, rate in zip(self.groups, self.rates, strict=True):
+            for group, rate in zip(self._groups(), self.rates, strict=True):
                 group["lr"] = rate * max(0.0, min(1.0, by_steps, by_time))
 
     def spend(self, seconds: float) -> None:
@@ -153,3 +153,7 @@ class UntilFlat(Schedule):
         self.fall = state["fall"]
         self.rates = state["rates"]
         self.clock = time.monotonic()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return the parameter groups, which an optimizer replaces when it loads a state."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]

@@ -12,26 +12,27 @@ rate suits all widths. Muon trains the matrices of the blocks, because it gets f
 the best weights are restored.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import block_lists, execution_steps, forward_hooks
+from transfuse.activations.execution_order import execution_steps, forward_hooks
 from transfuse.base.batch import Batch, has_targets, is_labeled_per_sample, labels_of, row_positions, split_batch
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
-from transfuse.distillation.muon import Muon
+from transfuse.distillation.optimizers import block_optimizers
 from transfuse.distillation.teacher_weighting import (
     Logits,
     Shares,
@@ -41,6 +42,7 @@ from transfuse.distillation.teacher_weighting import (
     weighted_rows,
 )
 from transfuse.distillation.validation import BatchSplit, LogitsFn
+from transfuse.distillation.variants import MAX_VARIANTS, TextVariants, has_variants
 from transfuse.network.outputs import logits
 from transfuse.network.precision import compute_dtype
 
@@ -49,7 +51,6 @@ LEARNING_RATE = 0.01  # unless it is given, for images
 TEXT_LEARNING_RATE = 0.02  # the same for texts, whose many answers allow larger steps
 MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples_per_step`
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
-MIN_SIZE = 0.01  # smallest size assumed for a tensor, because biases may start at zero
 
 
 @dataclass(frozen=True)
@@ -123,16 +124,45 @@ class WeightDistillation(TrainingLoop):
         self.block_names = _inner_blocks(fused, train[0])
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
-        optimizers = _optimizers(fused, untouched, self.learning_rate)
+        optimizers = block_optimizers(fused, untouched, self.learning_rate)
         super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
         self.cache = BatchCache(train, cache_bytes("parent activations"))
-        answers = len(self.cache.get_or_compute(train[0], self._parent_means).targets)
-        self.batches_per_step = max(ceil(MIN_ANSWERS / answers), ceil(samples_per_step / batch_size))
+        first = self.cache.get_or_compute(train[0], self._parent_means)
+        self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / batch_size))
+        self.variants: TextVariants | None = None
+        if has_variants(fused, train[0]) and options.objective == "parents":
+            self.variants = TextVariants(train, fused.config.vocab_size, self._targets_of, seed)
+            self.variant_count = max(
+                1, min(MAX_VARIANTS, cache_bytes("parent activations") // (first.nbytes * len(train)))
+            )
 
     def start_from(self, model: PreTrainedModel) -> None:
         """Begin anew from the weights of a model of the same shape."""
         self.fused.load_state_dict(model.state_dict())
-        self.restart(_optimizers(self.fused, self.untouched, self.learning_rate))
+        self.restart(block_optimizers(self.fused, self.untouched, self.learning_rate))
+
+    def restart(self, optimizers: Sequence[Optimizer]) -> None:
+        super().restart(optimizers)
+        self.draws = [0] * len(self.train_batches)  # how often each batch has been drawn
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"draws": list(self.draws)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.draws = list(state["draws"])
+
+    def _training_batch(self, index: int) -> Batch:
+        """Return the variants of a batch in turn, so that texts that recur often are not learned by heart."""
+        if self.variants is None:
+            return super()._training_batch(index)
+        batch = self.variants.variant(index, self.draws[index] % self.variant_count)
+        self.draws[index] += 1
+        self.cache.add(batch)
+        return batch
+
+    def _targets_of(self, batch: Batch) -> Tensor:
+        return self.cache.get_or_compute(batch, self._parent_means).targets
 
     def loss(self, batch: Batch) -> Tensor:
         means = self.cache.get_or_compute(batch, self._parent_means)
@@ -185,34 +215,6 @@ def _inner_blocks(model: PreTrainedModel, batch: Batch) -> list[str]:
     blocks = [step for step in execution_steps(model, batch) if step.is_block]
     last = {step.stack: step for step in blocks}
     return [step.name for step in blocks if step != last[step.stack]]
-
-
-def _optimizers(model: PreTrainedModel, untouched: Collection[str], learning_rate: float) -> list[Optimizer]:
-    """Return Muon for the matrices of blocks and Adam for the rest, with a learning rate relative to each tensor."""
-    frozen = {id(parameter) for name in untouched for parameter in model.get_submodule(name).parameters()}
-    trained = [parameter for parameter in model.parameters() if id(parameter) not in frozen]
-    matrices = _block_matrices(model)
-    by_optimizer: dict[type[Muon] | type[Adam], list[nn.Parameter]] = {
-        Muon: [parameter for parameter in trained if id(parameter) in matrices],
-        Adam: [parameter for parameter in trained if id(parameter) not in matrices],
-    }
-    return [
-        optimizer([{"params": [tensor], "lr": learning_rate * _root_mean_square(tensor)} for tensor in parameters])
-        for optimizer, parameters in by_optimizer.items()
-        if parameters
-    ]
-
-
-def _block_matrices(model: PreTrainedModel) -> set[int]:
-    """Return the ids of the blocks' matrices, except embedding tables."""
-    modules = [module for blocks in block_lists(model).values() for block in blocks for module in block.modules()]
-    multiplied = [module for module in modules if not isinstance(module, nn.Embedding)]
-    parameters = [parameter for module in multiplied for parameter in module.parameters(recurse=False)]
-    return {id(parameter) for parameter in parameters if parameter.ndim == 2}
-
-
-def _root_mean_square(tensor: Tensor) -> float:
-    return max(float(tensor.detach().square().mean().sqrt()), MIN_SIZE)
 
 
 def _relative_error(output: Float[Tensor, "row unit"], target: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
