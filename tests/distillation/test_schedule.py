@@ -37,14 +37,17 @@ def steps(run: UntilFlat, clock: Clock, count: int) -> None:
         run.step()
 
 
-def test_rates_are_constant_while_held_out_samples_improve(clock: Clock) -> None:
+def test_rates_are_constant_and_then_fall_with_the_time(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
-    steps(run, clock, 600)
+    steps(run, clock, 200)
     run.validated([1.0 / (1 + step) for step in range(20)])
     assert rate(taken) == 0.1
+    steps(run, clock, 425)
+    run.validated([1.0 / (1 + step) for step in range(20)])
+    assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
-    assert run.progress == pytest.approx(0.6)
+    assert run.progress == pytest.approx(0.625)
 
 
 def test_rates_fall_after_a_state_was_loaded(clock: Clock) -> None:
@@ -61,14 +64,25 @@ def test_rates_fall_after_a_state_was_loaded(clock: Clock) -> None:
 def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
-    steps(run, clock, 300)
+    steps(run, clock, 210)
     run.validated([1.0, 0.5, *[0.499] * PATIENCE])
-    steps(run, clock, 50)
+    steps(run, clock, 35)
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
-    steps(run, clock, 50)
+    steps(run, clock, 35)
     assert run.finished
     assert rate(taken) == pytest.approx(0, abs=1e-9)
+
+
+def test_it_also_ends_early_while_rates_fall(clock: Clock) -> None:
+    taken = optimizer()
+    run = UntilFlat([taken], seconds=1000)
+    steps(run, clock, 300)
+    run.validated([1.0, 0.5, *[0.499] * PATIENCE])
+    steps(run, clock, 99)
+    assert not run.finished
+    steps(run, clock, 1)
+    assert run.finished
 
 
 def test_it_ends_in_time(clock: Clock) -> None:
@@ -76,7 +90,7 @@ def test_it_ends_in_time(clock: Clock) -> None:
     run = UntilFlat([taken], seconds=100)
     run.spend(40)
     steps(run, clock, 35)
-    assert rate(taken) == pytest.approx(0.1)
+    assert rate(taken) == pytest.approx(0.1 / 3)
     steps(run, clock, 24)
     assert 0 < rate(taken) < 0.01
     steps(run, clock, 1)

@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from transfuse.base.distributed import process_group
 
-CONSTANT_SHARE = 0.75  # of a run with constant learning rates; they fall to zero in the rest
+CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to zero in the rest
+LAST_SHARE = 0.25  # of all steps, in which they fall to zero once held-out samples stop improving
 MAX_SPENT = 0.5  # largest share of the time that counts as spent before the training
 PATIENCE = 6  # validations over which held-out samples must improve
 MIN_PROGRESS = 0.02  # of the whole improvement so far, by which they must improve
@@ -90,8 +91,10 @@ class FixedSteps(Schedule):
 class UntilFlat(Schedule):
     """Train until held-out samples stop improving or the time is used up.
 
-    Learning rates are constant until then, and fall linearly to zero in a last quarter of the steps (Hu et al.,
-    2404.06395). The number of steps need not be known before. With several processes, the first one's clock counts.
+    Learning rates are constant in the first quarter of the time, and then fall linearly to zero (Bergsma et al.,
+    2502.15938, find that this is best). If held-out samples stop improving before, the rates fall to zero within a last
+    quarter of the steps. The number of steps need not be known before. With several processes, the first one's clock
+    counts.
     """
 
     def __init__(self, optimizers: Sequence[Optimizer], seconds: float) -> None:
@@ -127,10 +130,10 @@ class UntilFlat(Schedule):
         self.clock = time.monotonic()
 
     def validated(self, losses: Sequence[float]) -> None:
-        if self.fall is None and len(losses) > PATIENCE:
+        if (self.fall is None or self.fall[1] == inf) and len(losses) > PATIENCE:
             before, best = min(losses[:-PATIENCE]), min(losses)
             if before - best <= MIN_PROGRESS * (losses[0] - best):
-                steps = max(1, round(self.taken * (1 - CONSTANT_SHARE) / CONSTANT_SHARE))
+                steps = max(1, round(self.taken * LAST_SHARE / (1 - LAST_SHARE)))
                 self.fall = self.taken, self.taken + steps
 
     @property
