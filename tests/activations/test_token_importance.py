@@ -2,12 +2,12 @@
 
 import torch
 
-from transfuse.activations import token_importance
 from transfuse.activations.token_importance import _sampled_gradient
+from transfuse.base import draw
 
 
 def test_classes_are_drawn_with_their_probabilities(monkeypatch):
-    monkeypatch.setattr(token_importance, "MAX_SLICE", 4000)  # several slices
+    monkeypatch.setattr(draw, "MAX_SLICE", 4000)  # several slices
     probabilities = torch.tensor([0.1, 0.2, 0.0, 0.7])
     scores = probabilities.log().expand(100_000, 4)
     drawn = probabilities - _sampled_gradient(scores, torch.Generator().manual_seed(0))

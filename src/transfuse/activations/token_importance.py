@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import fitting_parts
+from transfuse.base.draw import draw_classes
 from transfuse.errors import NO_TARGETS, DataError
 from transfuse.network.operations import Linear
 from transfuse.network.outputs import has_logits, logits
 
 MAX_SAMPLES = 100  # largest number of calibration samples that are used
-MAX_SLICE = 2**24  # largest number of probabilities that classes are drawn from at once
 IMPORTANCE_FLOOR = 0.05  # added to all positions, relative to the mean, so that no position is ignored
 
 PositionWeights = Float[Tensor, " position"]  # mean one
@@ -91,18 +91,10 @@ def _squared_gradients(
 
 
 def _sampled_gradient(scores: Float[Tensor, "answer cls"], generator: torch.Generator) -> Float[Tensor, "answer cls"]:
-    """Return the gradient of the negative log-likelihood of classes that are drawn from the predictions.
-
-    Classes are drawn by the inverse of the cumulative distribution, on the device of the scores.
-    """
-    uniform = torch.rand(len(scores), 1, generator=generator).to(scores.device)
+    """Return the gradient of the negative log-likelihood of classes that are drawn from the predictions."""
     gradient = scores.softmax(-1)
-    rows = max(1, MAX_SLICE // scores.shape[1])
-    for part, draw in zip(gradient.split(rows), uniform.split(rows), strict=True):
-        cumulative = part.cumsum(-1)
-        drawn = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)
-        part.scatter_add_(1, drawn.clamp_max_(scores.shape[1] - 1), torch.full_like(draw, -1.0))
-    return gradient
+    drawn = draw_classes(gradient, generator).unsqueeze(1)
+    return gradient.scatter_add_(1, drawn, gradient.new_full(drawn.shape, -1.0))
 
 
 def _sum_by_position(gradient: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL, Batch, labels_of
+from transfuse.base.draw import draw_classes
 from transfuse.data.tasks import MASKED_LM, task
 from transfuse.data.texts import mask_tokens
 
@@ -62,7 +63,7 @@ class TextVariants:
     def _next(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with drawn tokens at its masked positions, and other masks."""
         labels = batch["labels"]
-        drawn = torch.multinomial(self.predict(batch).float().cpu(), 1, generator=generator).squeeze(1)
+        drawn = draw_classes(self.predict(batch), generator)
         texts = batch["input_ids"].masked_scatter(labels != IGNORED_LABEL, drawn.to(labels))
         ids, new_labels = mask_tokens(texts.cpu(), self.never_masked.cpu(), self.mask, self.vocab_size, generator)
         return {**batch, "input_ids": ids.to(labels), "labels": new_labels.to(labels)}
