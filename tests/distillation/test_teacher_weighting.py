@@ -38,14 +38,16 @@ def test_who_is_sure_is_believed_and_who_is_right():
         sure.classifier.bias[3] += 100
     batch = case.inputs(sure.config)
     said = [predict(model, batch) for model in (doubtful, sure)]
-    assert (TEACHER_WEIGHTING["confidence"](said, [0.5, 0.5], batch)[1] > 0.9).all()
+    assert (TEACHER_WEIGHTING["confidence"]([[logits] for logits in said], [0.5, 0.5], batch)[1] > 0.9).all()
     torch.testing.assert_close(
         ensemble_probabilities(TEACHER_WEIGHTING["confidence"], [doubtful, sure], [0.5, 0.5], batch),
         said[1].softmax(-1),
         atol=0.1,
         rtol=0,
     )
-    wrong = TEACHER_WEIGHTING["labels"](said, [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])})
+    wrong = TEACHER_WEIGHTING["labels"](
+        [[logits] for logits in said], [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])}
+    )
     assert wrong[1, 0] > 0.6
     assert wrong[1, 1] < 0.01
 

@@ -25,7 +25,7 @@ def texts(seed: int = 0, rows: int = 40) -> dict[str, torch.Tensor]:
 
 def one_answer(batch):
     """Probabilities of a parent that always expects the same token."""
-    return torch.nn.functional.one_hot(torch.full((len(labels_of(batch)),), ANSWER), VOCABULARY).float()
+    yield torch.nn.functional.one_hot(torch.full((len(labels_of(batch)),), ANSWER), VOCABULARY).float()
 
 
 def whole(batch):

@@ -22,7 +22,7 @@ from transfuse.data.augment import augment
 from transfuse.distillation.schedule import FixedSteps, Schedule, UntilFlat
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
-from transfuse.distillation.validation import BatchSplit, LogitsFn, Validation
+from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
 
 VALIDATION_INTERVAL = 25  # steps between two validations
 SAVE_SECONDS = 60  # smallest time between two saved states
@@ -118,8 +118,8 @@ class TrainingLoop(ABC):
         """Return the training loss of a batch."""
 
     @abstractmethod
-    def logits_fn(self) -> LogitsFn:
-        """Return the merged model, with its current weights, as a function from a batch to logits."""
+    def answers_fn(self) -> AnswersFn:
+        """Return the merged model, with its current weights, as a function from a batch to what its head reads."""
 
     def run(self, subject: str, state: Path | None = None, track: TrackFn = untracked) -> History:
         """Train, restore the weights with the lowest validation loss, and return the history.
@@ -183,7 +183,7 @@ class TrainingLoop(ABC):
     @torch.no_grad()
     def excess_loss(self) -> float:
         """Return the validation loss of the merged model minus the mean validation loss of the parents."""
-        return self.validation.excess_loss(self.logits_fn())
+        return self.validation.excess_loss(self.answers_fn())
 
     @property
     def _best_step(self) -> int:

@@ -1,16 +1,88 @@
-"""Training targets of a merged model: the parents' mean predictions, or the labels."""
+"""Training targets of a merged model: the parents' mean predictions, or the labels.
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+The parents' probabilities of a large vocabulary are not kept. What their heads read is kept instead, which is a
+hundred times smaller, and the probabilities are computed slice by slice.
+"""
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, labels_of
-from transfuse.base.batch_cache import BatchCache
+from transfuse.base.batch import Batch, labels_of, sample_indices
 from transfuse.base.budget import cache_bytes
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.teacher_weighting import WeightingFn, ensemble_probabilities
+from transfuse.distillation.sliced_loss import slice_entries
+from transfuse.distillation.target_cache import TargetCache
+from transfuse.distillation.teacher_weighting import Shares, WeightingFn, weighted_rows
+from transfuse.network.outputs import AnswerStates, answer_states
+
+
+@dataclass(frozen=True)
+class GivenTargets:
+    """Labels [answer] or probabilities [answer, class]."""
+
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.values[rows]
+
+    def slices(self) -> list[slice]:
+        """Return the slices in which the targets are best read: all at once, since they are in memory anyway."""
+        return [slice(None)]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.values.nbytes
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same targets with `change` applied to every tensor, such as a transfer to a device."""
+        return replace(self, values=change(self.values))
+
+
+@dataclass(frozen=True)
+class EnsembleTargets:
+    """The parents' mean probabilities, computed when they are read.
+
+    Attributes:
+        parents: what the head of each parent reads.
+        shares: weight of each parent for each answer.
+    """
+
+    parents: Sequence[AnswerStates]
+    shares: Float[Tensor, "model answer"]
+
+    def __len__(self) -> int:
+        return len(self.parents[0])
+
+    @torch.no_grad()
+    def __getitem__(self, rows: slice) -> Float[Tensor, "answer cls"]:
+        return weighted_rows(self.shares[:, rows], (parent.logits(rows).softmax(-1) for parent in self.parents))
+
+    def slices(self) -> list[slice]:
+        """Return the slices in which the targets are best read."""
+        return self.parents[0].slices(slice_entries(self.shares.device))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.shares.nbytes + sum(parent.states.nbytes for parent in self.parents)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same targets with `change` applied to every tensor, such as a transfer to a device."""
+        parents = [replace(parent, states=change(parent.states)) for parent in self.parents]
+        return replace(self, parents=parents, shares=change(self.shares))
+
+
+BatchTargets = GivenTargets | EnsembleTargets
 
 
 class Targets:
@@ -30,10 +102,28 @@ class Targets:
             weighting: method that weights the parents per sample.
             recurring: batches whose targets are cached. Augmented batches are not among them.
         """
+        self.parents = parents
+        self.weights = weights
+        self.weighting = weighting
         self.from_labels = options.objective == "labels"
-        self.predictions = partial(ensemble_probabilities, weighting, parents, weights)
-        self.cache = BatchCache(recurring, cache_bytes("parent predictions"))
+        self.cache = TargetCache(recurring, cache_bytes("parent predictions"), parents[0].device)
 
-    def of_batch(self, batch: Batch) -> Tensor:
-        """Return the labels [answer], or the parents' mean probabilities [answer, class]."""
-        return labels_of(batch) if self.from_labels else self.cache.get_or_compute(batch, self.predictions)
+    def of_batch(self, batch: Batch) -> BatchTargets:
+        """Return the targets of a batch, one for each answer."""
+        return GivenTargets(labels_of(batch)) if self.from_labels else self.cache.get_or_compute(batch, self._ensemble)
+
+    @torch.no_grad()
+    def of_answers(self, answers: Sequence[AnswerStates], batch: Batch) -> tuple[BatchTargets, Shares]:
+        """Return the targets of a batch, given what the parents' heads read, and the weights of the parents."""
+        slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
+        shares = self.weighting(slices, self.weights, batch).to(answers[0].states.device, torch.float32)
+        if self.from_labels:
+            return GivenTargets(labels_of(batch)), shares
+        samples = sample_indices(batch, len(answers[0])).to(shares.device)
+        ensemble = EnsembleTargets(answers, shares[:, samples])
+        is_large = sum(parent.states.shape[1] for parent in answers) < answers[0].classes
+        return ensemble if is_large else GivenTargets(ensemble[:]), shares
+
+    @torch.no_grad()
+    def _ensemble(self, batch: Batch) -> BatchTargets:
+        return self.of_answers([answer_states(parent, batch) for parent in self.parents], batch)[0]

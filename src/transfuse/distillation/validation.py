@@ -4,16 +4,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, has_targets, validation_split
+from transfuse.distillation.sliced_loss import total_cross_entropy
 from transfuse.distillation.targets import Targets
 from transfuse.errors import NO_TARGETS, DataError, SpecError
-from transfuse.network.outputs import has_logits, predict
+from transfuse.network.outputs import AnswerStates, answer_states, has_logits
 
-LogitsFn = Callable[[Batch], Tensor]
+AnswersFn = Callable[[Batch], AnswerStates]
 BatchSplit = tuple[Sequence[Batch], Sequence[Batch]]  # training and validation batches
 
 
@@ -54,19 +53,19 @@ class Validation:
         self.batches = batches
         self.targets = targets
         pairs = zip(weights, parents, strict=True)
-        self.parents_loss = sum(weight * self.loss(partial(predict, parent)) for weight, parent in pairs)
+        self.parents_loss = sum(weight * self.loss(partial(answer_states, parent)) for weight, parent in pairs)
 
-    def excess_loss(self, logits_fn: LogitsFn) -> float:
+    def excess_loss(self, answers_fn: AnswersFn) -> float:
         """Return the loss of a model minus the mean loss of the parents, in nats."""
-        return self.loss(logits_fn) - self.parents_loss
+        return self.loss(answers_fn) - self.parents_loss
 
     @torch.no_grad()
-    def loss(self, logits_fn: LogitsFn) -> float:
+    def loss(self, answers_fn: AnswersFn) -> float:
         """Return the mean cross-entropy over all answers of the validation batches, in nats."""
         total = 0.0
         count = 0
         for batch in self.batches:
             targets = self.targets.of_batch(batch)
-            total += len(targets) * float(cross_entropy(logits_fn(batch), targets))
+            total += float(total_cross_entropy(answers_fn(batch), targets))
             count += len(targets)
         return total / count

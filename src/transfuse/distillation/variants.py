@@ -8,7 +8,7 @@ anyway, so drawing costs nothing beside them.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -32,14 +32,14 @@ class TextVariants:
         self,
         batches: Sequence[Batch],
         vocab_size: int,
-        predict: Callable[[Batch], Probabilities],
+        predict: Callable[[Batch], Iterable[Probabilities]],
         seed: int = 0,
     ) -> None:
         """
         Args:
             batches: the given texts, with labels at masked positions.
             vocab_size: number of tokens that a random token is drawn from.
-            predict: returns the probability of each token at the labeled positions of a batch.
+            predict: returns the probability of each token at the labeled positions of a batch, slice by slice.
         """
         self.variants = [[batch] for batch in batches]
         self.vocab_size = vocab_size
@@ -63,7 +63,7 @@ class TextVariants:
     def _next(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with drawn tokens at its masked positions, and other masks."""
         labels = batch["labels"]
-        drawn = draw_classes(self.predict(batch), generator)
+        drawn = torch.cat([draw_classes(part, generator) for part in self.predict(batch)])
         texts = batch["input_ids"].masked_scatter(labels != IGNORED_LABEL, drawn.to(labels))
         ids, new_labels = mask_tokens(texts.cpu(), self.never_masked.cpu(), self.mask, self.vocab_size, generator)
         return {**batch, "input_ids": ids.to(labels), "labels": new_labels.to(labels)}

@@ -12,39 +12,43 @@ rate suits all widths. Muon trains the matrices of the blocks, because it gets f
 the best weights are restored.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import execution_steps, forward_hooks
-from transfuse.base.batch import Batch, has_targets, is_labeled_per_sample, labels_of, row_positions, split_batch
-from transfuse.base.batch_cache import BatchCache
+from transfuse.base.batch import (
+    Batch,
+    batch_size,
+    has_targets,
+    is_labeled_per_sample,
+    row_positions,
+    split_batch,
+    without_labels,
+)
 from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.optimizers import block_optimizers
-from transfuse.distillation.teacher_weighting import (
-    Logits,
-    Shares,
-    WeightingFn,
-    uniform,
-    weighted_probabilities,
-    weighted_rows,
-)
-from transfuse.distillation.validation import BatchSplit, LogitsFn
+from transfuse.distillation.recompute import needs_recomputation, recomputed
+from transfuse.distillation.sliced_loss import mean_cross_entropy
+from transfuse.distillation.target_cache import TargetCache
+from transfuse.distillation.targets import BatchTargets
+from transfuse.distillation.teacher_weighting import Shares, WeightingFn, uniform, weighted_rows
+from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import MAX_VARIANTS, TextVariants, has_variants
-from transfuse.network.outputs import logits
-from transfuse.network.precision import compute_dtype
+from transfuse.network.outputs import AnswerStates, answer_states
+from transfuse.network.precision import compute_dtype, training_precision
 
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
 LEARNING_RATE = 0.01  # unless it is given, for images
@@ -58,16 +62,20 @@ class ParentMeans:
     """Training targets of one batch.
 
     Attributes:
-        targets: labels [answer], or the parents' mean probabilities [answer, class].
+        targets: what the model is trained to predict.
         streams: mean output of the parents' blocks, one [row, unit] per block except the last.
     """
 
-    targets: Tensor
+    targets: BatchTargets
     streams: list[Float[Tensor, "row unit"]]
 
     @property
     def nbytes(self) -> int:
-        return sum(values.nbytes for values in [self.targets, *self.streams])
+        return self.targets.nbytes + sum(values.nbytes for values in self.streams)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same targets with `change` applied to every tensor, such as a transfer to a device."""
+        return replace(self, targets=self.targets.map(change), streams=[change(values) for values in self.streams])
 
 
 def learn_weights(
@@ -116,22 +124,24 @@ class WeightDistillation(TrainingLoop):
     ) -> None:
         self.fused = fused
         self.untouched = untouched
-        self.weighting = weighting
         train, validation = batches
         samples_per_step = _samples_per_step(train[0])
-        batch_size = samples_at_once(fused, train[0], samples_per_step, gradients=True)
-        train = [part for batch in train for part in split_batch(batch, batch_size) if has_targets(part)]
-        self.block_names = _inner_blocks(fused, train[0])
+        prepared = samples_at_once(fused, train[0], samples_per_step, gradients=True)  # limited by their logits
+        fitting = samples_at_once(fused, without_labels(train[0]), samples_per_step, gradients=True)
+        train = [part for batch in train for part in split_batch(batch, fitting) if has_targets(part)]
+        largest = max(prepared, *map(batch_size, train))
+        self.recomputes = needs_recomputation(fused, train)
+        self.block_names, self.matched_names = _block_names(fused, train[0])
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
         optimizers = block_optimizers(fused, untouched, self.learning_rate)
         super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
-        self.cache = BatchCache(train, cache_bytes("parent activations"))
+        self.cache = TargetCache(train, cache_bytes("parent activations"), fused.device)
         first = self.cache.get_or_compute(train[0], self._parent_means)
-        self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / batch_size))
+        self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
         self.variants: TextVariants | None = None
         if has_variants(fused, train[0]) and options.objective == "parents":
-            self.variants = TextVariants(train, fused.config.vocab_size, self._targets_of, seed)
+            self.variants = TextVariants(train, fused.config.vocab_size, self._probabilities, seed)
             self.variant_count = max(
                 1, min(MAX_VARIANTS, cache_bytes("parent activations") // (first.nbytes * len(train)))
             )
@@ -161,45 +171,48 @@ class WeightDistillation(TrainingLoop):
         self.cache.add(batch)
         return batch
 
-    def _targets_of(self, batch: Batch) -> Tensor:
-        return self.cache.get_or_compute(batch, self._parent_means).targets
+    def _probabilities(self, batch: Batch) -> Iterator[Float[Tensor, "answer cls"]]:
+        """Yield the parents' mean probabilities for the answers of a batch, in slices."""
+        targets = self.cache.get_or_compute(batch, self._parent_means).targets
+        for rows in targets.slices():
+            with training_precision(self.fused.device):
+                probabilities = targets[rows]
+            yield probabilities
 
     def loss(self, batch: Batch) -> Tensor:
         means = self.cache.get_or_compute(batch, self._parent_means)
-        predicted, outputs = self._forward(self.fused, batch)
-        prediction_loss = cross_entropy(predicted, means.targets)
+        blocks = [self.fused.get_submodule(name) for name in self.block_names]
+        with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
+            answers, outputs = self._forward(self.fused, batch)
+        with training_precision(self.fused.device):
+            prediction_loss = mean_cross_entropy(answers, means.targets, self.fused.parameters())
         errors = [
             _relative_error(_unpadded_rows(output, batch), stream)
             for output, stream in zip(outputs, means.streams, strict=True)
         ]
         return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
 
-    def logits_fn(self) -> LogitsFn:
-        return partial(logits, self.fused, head=self.fused.get_output_embeddings())
+    def answers_fn(self) -> AnswersFn:
+        return partial(answer_states, self.fused)
 
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:
-        predictions, outputs = zip(*(self._forward(parent, batch) for parent in self.parents), strict=True)
-        shares = self.weighting(predictions, self.weights, batch).to(predictions[0])
-        targets = labels_of(batch) if self.targets.from_labels else weighted_probabilities(predictions, shares, batch)
+        answers, outputs = zip(*(self._forward(parent, batch) for parent in self.parents), strict=True)
+        with training_precision(self.fused.device):
+            targets, shares = self.targets.of_answers(answers, batch)
         return ParentMeans(targets, [_mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
-    def _forward(self, model: PreTrainedModel, batch: Batch) -> tuple[Logits, list[Tensor]]:
-        """Return the logits of a batch, and the outputs of the blocks that are matched."""
+    def _forward(self, model: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
+        """Return what the head of a model reads, and the outputs of the blocks that are matched."""
         outputs: list[Tensor] = []
 
         def append_output(block: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
-        blocks = [model.get_submodule(name) for name in self.block_names]
-        with forward_hooks(blocks, append_output), _training_precision(model.device):
-            predicted = logits(model, batch, model.get_output_embeddings())
-        return predicted, [values.to(compute_dtype(values.dtype)) for values in outputs]
-
-
-def _training_precision(device: torch.device) -> torch.autocast:
-    """Return a context that multiplies in bfloat16 on a GPU. A CPU gains only at large widths, so it keeps float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+        blocks = [model.get_submodule(name) for name in self.matched_names]
+        with forward_hooks(blocks, append_output), training_precision(model.device):
+            answers = answer_states(model, batch)
+        return answers, [values.to(compute_dtype(values.dtype)) for values in outputs]
 
 
 def _samples_per_step(batch: Batch) -> int:
@@ -210,11 +223,11 @@ def _samples_per_step(batch: Batch) -> int:
     return MIN_ANSWERS if is_labeled_per_sample(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
 
 
-def _inner_blocks(model: PreTrainedModel, batch: Batch) -> list[str]:
-    """Return the names of all blocks in execution order, except the last of every stack."""
+def _block_names(model: PreTrainedModel, batch: Batch) -> tuple[list[str], list[str]]:
+    """Return the names of all blocks in execution order, and of those that are not the last of their stack."""
     blocks = [step for step in execution_steps(model, batch) if step.is_block]
     last = {step.stack: step for step in blocks}
-    return [step.name for step in blocks if step != last[step.stack]]
+    return [step.name for step in blocks], [step.name for step in blocks if step != last[step.stack]]
 
 
 def _relative_error(output: Float[Tensor, "row unit"], target: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:

@@ -1,7 +1,8 @@
 """Outputs of models: logits of a batch, all at once or in slices, and the raw output of any class."""
 
-from collections.abc import Iterator, Mapping
-from copy import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -66,36 +67,88 @@ def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]
     return logits(model, moved, model.get_output_embeddings())
 
 
-@torch.no_grad()
-def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Iterator[Float[Tensor, "answer cls"]]:
-    """Yield the logits of a batch in the order of its labels, at most `entries` numbers at a time.
+@dataclass(frozen=True)
+class AnswerStates:
+    """What the head of a model reads for each answer of a batch, from which logits are computed slice by slice.
 
-    All logits of a language model together can be larger than the model. The trunk runs once. The rest of the model (a
-    transform, a bias, a cap on logits) runs once for every slice of the labeled tokens. Models without a separate
-    trunk, and those with one label per sample, yield all logits at once.
+    All logits of a language model together can be larger than the model.
+
+    Attributes:
+        states: the trunk's output at the answers, or the logits themselves if they are not computed in slices.
+        classes: number of logits of an answer.
+        head: computes the logits of some rows of `states`.
+    """
+
+    states: Float[Tensor, "answer unit"]
+    classes: int
+    head: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def logits(self, rows: slice = slice(None)) -> Float[Tensor, "answer cls"]:
+        """Return the logits of some answers."""
+        return self.head(self.states[rows])
+
+    def slices(self, entries: int) -> list[slice]:
+        """Return consecutive slices of the answers with at most `entries` logits each; at least one."""
+        size = max(1, entries // self.classes)
+        return [slice(start, start + size) for start in range(0, max(1, len(self)), size)]
+
+    def in_slices(self, entries: int) -> Iterator[Float[Tensor, "answer cls"]]:
+        """Yield the logits of all answers in order, at most `entries` numbers at a time."""
+        for rows in self.slices(entries):
+            yield self.logits(rows)
+
+
+def given_logits(values: Float[Tensor, "answer cls"]) -> AnswerStates:
+    """Return logits that were computed all at once."""
+    return AnswerStates(values, values.shape[1], _unchanged)
+
+
+def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
+    """Run the trunk of a model on a batch from any device, and return what its head reads, in the order of the labels.
+
+    The head is the whole rest of the model: a transform, a bias, a cap on logits. The logits of models without a
+    separate trunk, and of those with one label per sample, are computed at once.
     """
     labels = batch.get("labels")
     trunk = model.base_model
-    if labels is None or labels.ndim == 1 or trunk is model or model.get_output_embeddings() is None:
-        yield predict(model, batch)
-        return
+    embedding = model.get_output_embeddings()
+    if labels is None or labels.ndim == 1 or trunk is model or embedding is None:
+        moved = {name: values.to(model.device) for name, values in batch.items()}
+        return given_logits(logits(model, moved, embedding))
     inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
     options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
-    states: Any = trunk(**inputs, **options)
-    labeled = states.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
-    rows = max(1, entries // model.get_output_embeddings().weight.shape[0])
-    for part in labeled.split(rows) if len(labeled) else (labeled,):
-        part_states = copy(states)
-        part_states["last_hidden_state"] = part.unsqueeze(0)
-        yield _logits_from(model, trunk, part_states, inputs).flatten(0, 1).float()
+    output: Any = trunk(**inputs, **options)
+    states = output.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
+    return AnswerStates(states, embedding.weight.shape[0], partial(_head_logits, model, type(output), inputs))
 
 
-def _logits_from(model: PreTrainedModel, trunk: nn.Module, states: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Return the logits of a model as if its trunk returned these states."""
+@torch.no_grad()
+def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Iterator[Float[Tensor, "answer cls"]]:
+    """Yield the logits of a batch in the order of its labels, at most `entries` numbers at a time."""
+    yield from answer_states(model, batch).in_slices(entries)
+
+
+def _unchanged(values: Tensor) -> Tensor:
+    return values
+
+
+def _head_logits(
+    model: PreTrainedModel, output: type, inputs: dict[str, Tensor], states: Float[Tensor, "answer unit"]
+) -> Float[Tensor, "answer cls"]:
+    """Return the logits of a model as if its trunk returned these states.
+
+    Args:
+        output: class of the trunk's output.
+        inputs: any inputs, which only the trunk reads.
+    """
+    trunk = model.base_model
     replaced = vars(trunk).get("forward")  # set by a wrapper such as accelerate
-    trunk.forward = lambda *_, **__: states
+    trunk.forward = lambda *_, **__: output(last_hidden_state=states.unsqueeze(0))
     try:
-        return model(**inputs).logits
+        return model(**inputs).logits.flatten(0, 1).float()
     finally:
         del trunk.forward
         if replaced is not None:

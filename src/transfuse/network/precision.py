@@ -1,6 +1,7 @@
 """The precision in which models are stored, computed and multiplied."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import init_empty_weights
@@ -15,6 +16,11 @@ def compute_dtype(stored: torch.dtype) -> torch.dtype:
 def matmul_dtype(stored: torch.dtype) -> torch.dtype:
     """Return the precision for products of weights, since rotations also depend on directions of little variance."""
     return torch.float32 if torch.finfo(stored).bits < 32 else torch.float64
+
+
+def training_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context that multiplies in bfloat16 on a GPU. A CPU gains only at large widths, so it keeps float32."""
+    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def as_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

@@ -8,7 +8,7 @@ Moving the anchor too would gain nothing. A group acts linearly on the tensors, 
 models moves the merged model in the same way, without changing its function.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,11 @@ from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
-from transfuse.distillation.validation import BatchSplit, LogitsFn, split_with_answers
+from transfuse.distillation.validation import AnswersFn, BatchSplit, split_with_answers
 from transfuse.merging.mean import mean
 from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration
-from transfuse.network.outputs import logits
+from transfuse.network.outputs import given_logits, logits
 
 STEPS = 500  # at most, unless they are given
 LEARNING_RATE = 0.01  # unless it is given
@@ -102,12 +102,13 @@ class GroupDescent(TrainingLoop):
     def loss(self, batch: Batch) -> Tensor:
         noisy = [weight * (1 + WEIGHT_NOISE * (2 * self._random() - 1)) for weight in self.weights]
         merged = self._merged([weight / sum(noisy) for weight in noisy])
-        return cross_entropy(merged(batch), self.targets.of_batch(batch))
+        return cross_entropy(merged(batch), self.targets.of_batch(batch)[:])
 
-    def logits_fn(self) -> LogitsFn:
-        return self._merged(self.weights)
+    def answers_fn(self) -> AnswersFn:
+        merged = self._merged(self.weights)
+        return lambda batch: given_logits(merged(batch))
 
-    def _merged(self, weights: Sequence[float]) -> LogitsFn:
+    def _merged(self, weights: Sequence[float]) -> Callable[[Batch], Tensor]:
         """Return the logits of the weighted mean of all models, as a function of the batch."""
         pairs = zip(self.alignments, self.elements, strict=True)
         carried = [

@@ -1,0 +1,112 @@
+"""Cross-entropy over large vocabularies, slice by slice.
+
+All logits of a batch of texts take more memory than the model. So the logits of a few answers at a time are compared
+with their targets, turned into gradients, and dropped. Gradients are computed along with the loss, so that the backward
+pass computes no logits again (compare Cut Cross-Entropy, Wijmans et al., 2411.09009, and Hsu et al., 2410.10989).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
+
+from transfuse.network.outputs import AnswerStates
+
+CPU_SLICE = 2**23  # largest number of logits computed at once; one answer at least
+GPU_SLICE = 2**25  # the same on a GPU, whose many cores need more of them
+
+
+class SlicedTargets(Protocol):
+    """Labels [answer] or probabilities [answer, class], of which slices can be read."""
+
+    def __len__(self) -> int:
+        """Return the number of answers."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Return the targets of some answers."""
+        ...
+
+
+def slice_entries(device: torch.device) -> int:
+    """Return how many logits are computed at once on a device."""
+    return GPU_SLICE if device.type == "cuda" else CPU_SLICE
+
+
+@torch.no_grad()
+def total_cross_entropy(answers: AnswerStates, targets: SlicedTargets) -> Float[Tensor, ""]:
+    """Return the sum of the cross-entropies of all answers, in nats."""
+    slices = answers.slices(slice_entries(answers.states.device))
+    return torch.stack([cross_entropy(answers.logits(rows), targets[rows], reduction="sum") for rows in slices]).sum()
+
+
+def mean_cross_entropy(
+    answers: AnswerStates, targets: SlicedTargets, parameters: Iterable[nn.Parameter]
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of all answers in nats. Its gradients can be read once.
+
+    Args:
+        parameters: trained parameters. Those that the head does not use are ignored.
+    """
+    if not torch.is_grad_enabled():
+        return total_cross_entropy(answers, targets) / len(answers)
+    states = answers.states.detach()
+    state_gradients = torch.empty_like(states)
+    gradients: dict[Tensor, Tensor | None] = dict.fromkeys(
+        parameter for parameter in parameters if parameter.requires_grad
+    )
+    total = torch.zeros((), device=states.device)
+    for rows in answers.slices(slice_entries(states.device)):
+        inputs = states[rows].requires_grad_()
+        logits = answers.head(inputs)
+        loss, logit_gradients = _total_and_gradients(logits.detach(), targets[rows])
+        total += loss
+        found = torch.autograd.grad(logits, [inputs, *gradients], logit_gradients, allow_unused=True)
+        state_gradients[rows] = found[0]
+        gradients = {
+            parameter: part if total_gradient is None else total_gradient.add_(part)
+            for (parameter, total_gradient), part in zip(gradients.items(), found[1:], strict=True)
+            if part is not None
+        }
+    values = [state_gradients, *gradients.values()]
+    mean: Tensor = _WithGradients.apply(total / len(answers), 1 / len(answers), values, answers.states, *gradients)
+    return mean
+
+
+def _total_and_gradients(
+    logits: Float[Tensor, "answer cls"], targets: Tensor
+) -> tuple[Float[Tensor, ""], Float[Tensor, "answer cls"]]:
+    """Return the sum of the cross-entropies, and its gradients with respect to the logits."""
+    log_probabilities = logits.log_softmax(-1)
+    if targets.is_floating_point():
+        loss = -torch.einsum("ac,ac->", targets, log_probabilities)
+        return loss, log_probabilities.exp_().mul_(targets.sum(-1, keepdim=True)).sub_(targets)
+    loss = -log_probabilities.gather(1, targets.unsqueeze(1)).sum()
+    return loss, log_probabilities.exp_().scatter_add_(
+        1, targets.unsqueeze(1), targets.new_full((len(targets), 1), -1, dtype=logits.dtype)
+    )
+
+
+class _WithGradients(torch.autograd.Function):
+    """A number with known gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, scale: float, gradients: list[Tensor], *inputs: Tensor) -> Tensor:
+        """Return the value.
+
+        Args:
+            gradients: gradients of the value divided by `scale`, one for each of `inputs`.
+        """
+        ctx.scale, ctx.gradients = scale, gradients
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients, which are scaled in place, since they can be as large as the vocabulary."""
+        gradients, ctx.gradients = ctx.gradients, None
+        return None, None, None, *(gradient.mul_(upstream * ctx.scale) for gradient in gradients)

@@ -1,0 +1,48 @@
+"""Activations that are computed again: the same gradients from fewer kept numbers."""
+
+import pytest
+import torch
+from cases import CASES, HEADS, Case
+from torch import Tensor
+
+from transfuse.base.batch import cast
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation import recompute
+from transfuse.distillation.teacher_weighting import uniform
+from transfuse.merging.learned_weights import WeightDistillation
+
+SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
+CLASSIFIERS = [
+    case for case in HEADS if case.name in ("GPT2ForSequenceClassification", "LlamaForSequenceClassification")
+]
+
+
+def kept_bytes(case: Case, monkeypatch: pytest.MonkeyPatch, share: int) -> tuple[int, dict[str, Tensor]]:
+    """The bytes that a loss keeps for its gradients if a sample may take a `share`-th of the memory, and those."""
+    monkeypatch.setattr(recompute, "FREE_SHARE", share)
+    fused = case.build(1)
+    sample = cast(case.inputs(fused.config), torch.float64)
+    loop = WeightDistillation(
+        fused, [case.build(2)], [1.0], ([sample], [sample]), LearningOptions(steps=1), uniform, (), 0
+    )
+    kept: dict[int, int] = {}
+
+    def keep(values: Tensor) -> Tensor:
+        storage = values.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+        loss = loop.loss(sample)
+    loss.backward()
+    assert not any("forward" in vars(module) for module in fused.modules())
+    return sum(kept.values()), {name: values.grad for name, values in fused.named_parameters()}
+
+
+@pytest.mark.parametrize("case", [*SAYING, *CLASSIFIERS], ids=lambda case: case.name)
+def test_a_sample_that_does_not_fit_is_computed_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    plenty, due = kept_bytes(case, monkeypatch, 1)
+    little, found = kept_bytes(case, monkeypatch, 2**60)
+    assert little < 0.8 * plenty
+    for name, values in due.items():
+        torch.testing.assert_close(found[name], values, atol=1e-9, rtol=1e-6)
