@@ -5,7 +5,7 @@ with their targets, turned into gradients, and dropped. Gradients are computed a
 pass computes no logits again (compare Cut Cross-Entropy, Wijmans et al., 2411.09009, and Hsu et al., 2410.10989).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -54,27 +54,39 @@ def mean_cross_entropy(
     """
     if not torch.is_grad_enabled():
         return total_cross_entropy(answers, targets) / len(answers)
-    states = answers.states.detach()
-    state_gradients = torch.empty_like(states)
+    state_gradients = torch.empty_like(answers.states)
     gradients: dict[Tensor, Tensor | None] = dict.fromkeys(
         parameter for parameter in parameters if parameter.requires_grad
     )
-    total = torch.zeros((), device=states.device)
-    for rows in answers.slices(slice_entries(states.device)):
-        inputs = states[rows].requires_grad_()
-        logits = answers.head(inputs)
-        loss, logit_gradients = _total_and_gradients(logits.detach(), targets[rows])
+    total = torch.zeros((), device=answers.states.device)
+    for rows in answers.slices(slice_entries(answers.states.device)):
+        loss, state_gradients[rows], *parts = _slice_gradients(answers, rows, targets, list(gradients))
         total += loss
-        found = torch.autograd.grad(logits, [inputs, *gradients], logit_gradients, allow_unused=True)
-        state_gradients[rows] = found[0]
         gradients = {
-            parameter: part if total_gradient is None else total_gradient.add_(part)
-            for (parameter, total_gradient), part in zip(gradients.items(), found[1:], strict=True)
+            parameter: part if sum_so_far is None else sum_so_far.add_(part)
+            for (parameter, sum_so_far), part in zip(gradients.items(), parts, strict=True)
             if part is not None
         }
+        del parts  # as large as the vocabulary, like those of the next slice
     values = [state_gradients, *gradients.values()]
     mean: Tensor = _WithGradients.apply(total / len(answers), 1 / len(answers), values, answers.states, *gradients)
     return mean
+
+
+def _slice_gradients(
+    answers: AnswerStates, rows: slice, targets: SlicedTargets, parameters: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return the sum of the cross-entropies of some answers, and its gradients.
+
+    The gradients are those of the states and of `parameters`, where None means that the head does not use one.
+    """
+    expected = targets[rows]
+    states = answers.states[rows].detach().requires_grad_()
+    logits = answers.head(states)
+    loss, logit_gradients = _total_and_gradients(logits.detach(), expected)
+    del expected
+    gradients = torch.autograd.grad(logits, [states, *parameters], logit_gradients, allow_unused=True)
+    return loss, *gradients
 
 
 def _total_and_gradients(
@@ -83,7 +95,7 @@ def _total_and_gradients(
     """Return the sum of the cross-entropies, and its gradients with respect to the logits."""
     log_probabilities = logits.log_softmax(-1)
     if targets.is_floating_point():
-        loss = -torch.einsum("ac,ac->", targets, log_probabilities)
+        loss = -torch.einsum("ac,ac->a", targets, log_probabilities).sum()
         return loss, log_probabilities.exp_().mul_(targets.sum(-1, keepdim=True)).sub_(targets)
     loss = -log_probabilities.gather(1, targets.unsqueeze(1)).sum()
     return loss, log_probabilities.exp_().scatter_add_(

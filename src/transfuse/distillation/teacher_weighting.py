@@ -87,10 +87,12 @@ def weighted_rows(
     shares: Float[Tensor, "model row"], values: Iterable[Float[Tensor, "row entry"]]
 ) -> Float[Tensor, "row entry"]:
     """Return the mean of several models' values, weighted row by row. Values are drawn one model at a time."""
-    weighted = (share.unsqueeze(1) * rows for share, rows in zip(shares, values, strict=True))
-    total = next(weighted)
-    for rows in weighted:
-        total += rows
+    columns = shares.unsqueeze(2)
+    first, *others = columns
+    values = iter(values)
+    total = first * next(values)
+    for column in others:
+        total.addcmul_(column, next(values))
     return total
 
 
