@@ -74,6 +74,15 @@ def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
     assert rate(taken) == pytest.approx(0, abs=1e-9)
 
 
+def test_a_start_that_is_lost_and_comes_back_goes_on(clock: Clock) -> None:
+    """Fitted layers are worse after their first steps than before them."""
+    run = UntilFlat([optimizer()], seconds=1000)
+    steps(run, clock, 210)
+    run.validated([-1.2, *(-0.9 - 0.04 * number for number in range(PATIENCE + 1))])
+    steps(run, clock, 200)
+    assert not run.finished
+
+
 def test_it_also_ends_early_while_rates_fall(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)

@@ -250,11 +250,12 @@ def test_texts_vary_while_a_masked_language_model_learns():
         )
     halves = validation_split(labeled)
     loop = WeightDistillation(broken(case), [case.build(1)], [1.0], halves, LearningOptions(steps=9), uniform, (), 0)
-    drawn = [loop._training_batch(0) for _ in range(2 * loop.variant_count)]
-    assert loop.variant_count > 1
+    assert loop.variants
+    assert loop.variants.kept > 1
+    drawn = [loop._training_batch(0) for _ in range(2 * loop.variants.kept)]
     assert drawn[0] is loop.train_batches[0]
     assert not torch.equal(drawn[0]["input_ids"], drawn[1]["input_ids"])
-    assert all(first is again for first, again in zip(drawn, drawn[loop.variant_count :], strict=False))
+    assert all(first is again for first, again in zip(drawn, drawn[loop.variants.kept :], strict=False))
     state = loop.state_dict()
     drawn = loop._training_batch(1)
     loop.load_state_dict(state)

@@ -20,6 +20,7 @@ TeacherWeighting = Literal["uniform", "confidence", "labels"]
 Effort = Literal["quick", "normal", "high"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
+Variation = Literal["auto", "none", "flip", "crop", "crop-flip"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
@@ -33,14 +34,15 @@ class LearningOptions:
             within the time.
         minutes: the time that learning may take, if the steps are not given.
         learning_rate: the initial one; for weights, relative to the size of each tensor. None: the usual one.
-        augment: random changes of the images.
+        augment: random changes of the images. auto: variants of texts and images, while weights are learned from the
+            parents.
     """
 
     objective: Objective = "parents"
     steps: int | None = None
     minutes: float = 5.0
     learning_rate: float | None = None
-    augment: Augment = "none"
+    augment: Variation = "auto"
 
     @property
     def trains(self) -> bool:

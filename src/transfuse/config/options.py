@@ -18,7 +18,6 @@ from transfuse.config.literals import (
     EXACT,
     LEARNING,
     MINUTES,
-    Augment,
     Basis,
     Dtype,
     Effort,
@@ -27,6 +26,7 @@ from transfuse.config.literals import (
     MatchOn,
     Objective,
     TeacherWeighting,
+    Variation,
     Vocabulary,
 )
 from transfuse.config.make import make
@@ -159,7 +159,12 @@ class Options(Settings):
         "NUMBER",
         TRAINING,
     )
-    augment: Augment = option(LearningOptions.augment, "Augmentation of the images.", panel=TRAINING)
+    augment: Variation = option(
+        LearningOptions.augment,
+        "Changes of the training samples. auto: variants that the parents predict too: images are shifted and mixed in"
+        " pairs, masked texts get other masks and tokens drawn from the parents. crop: shifted images. flip: mirrored.",
+        panel=TRAINING,
+    )
     flow: FlowOptions = FlowOptions()
 
     def check(self, labels: Mapping[str, str]) -> None:

@@ -226,9 +226,10 @@ class TrainingLoop(ABC):
         group = process_group()
         index = torch.randint(len(self.train_batches), (group.count,), generator=self.generator)[group.rank]
         batch = self._training_batch(int(index))
-        if self.options.augment == "none":
+        method = self.options.augment
+        if method == "auto" or method == "none":
             return batch
-        return {**batch, "pixel_values": augment(batch["pixel_values"], self.options.augment, self.generator)}
+        return {**batch, "pixel_values": augment(batch["pixel_values"], method, self.generator)}
 
     def _training_batch(self, index: int) -> Batch:
         """Return the training batch at an index."""

@@ -130,9 +130,10 @@ class UntilFlat(Schedule):
         self.clock = time.monotonic()
 
     def validated(self, losses: Sequence[float]) -> None:
-        if (self.fall is None or self.fall[1] == inf) and len(losses) > PATIENCE:
-            before, best = min(losses[:-PATIENCE]), min(losses)
-            if before - best <= MIN_PROGRESS * (losses[0] - best):
+        trained = losses[1:]  # a good start is worse after its first steps, and has to recover
+        if (self.fall is None or self.fall[1] == inf) and len(trained) > PATIENCE:
+            before, best = min(trained[:-PATIENCE]), min(trained)
+            if before - best <= MIN_PROGRESS * (max(losses) - best):
                 steps = max(1, round(self.taken * LAST_SHARE / (1 - LAST_SHARE)))
                 self.fall = self.taken, self.taken + steps
 

@@ -1,74 +1,44 @@
-"""Variants of masked texts, drawn from the parents' own predictions.
+"""Variants of training batches, so that samples that recur are not learned by heart.
 
-A model that is trained on a few texts learns their masked tokens by heart. The parents know more texts than those: a
-token that they predict for a masked position gives another text of the kind that they know. A variant fills the masked
-positions with tokens drawn from the parents' mean prediction, and masks others. Repeated, this is Gibbs sampling from
-the parents, as in Wang & Cho (1902.04094), started at the given texts. The predictions are the targets of the training
-anyway, so drawing costs nothing beside them.
+The parents predict for any input, so a batch that differs from the given ones has targets as well. A teacher's function
+is matched better on many inputs than on few, often repeated ones (Beyer et al., 2106.05237).
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from transformers import PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, labels_of
-from transfuse.base.draw import draw_classes
-from transfuse.data.tasks import MASKED_LM, task
-from transfuse.data.texts import mask_tokens
-
-MAX_VARIANTS = 4  # of each batch, the given one included
-
-Probabilities = Float[Tensor, "answer token"]
+from transfuse.base.batch import Batch
 
 
-class TextVariants:
-    """Variants of batches of masked texts. Each depends on its number and the seed only."""
+class Variants(ABC):
+    """Variants of some batches. Each depends on its number and the seed only."""
 
-    def __init__(
-        self,
-        batches: Sequence[Batch],
-        vocab_size: int,
-        predict: Callable[[Batch], Iterable[Probabilities]],
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, batches: Sequence[Batch], kept: int, seed: int = 0) -> None:
         """
         Args:
-            batches: the given texts, with labels at masked positions.
-            vocab_size: number of tokens that a random token is drawn from.
-            predict: returns the probability of each token at the labeled positions of a batch, slice by slice.
+            batches: the given batches.
+            kept: number of variants of each batch that take turns, the given batch included, so that the parents'
+                predictions can be cached. 1: none recurs, and none is kept.
         """
-        self.variants = [[batch] for batch in batches]
-        self.vocab_size = vocab_size
-        self.predict = predict
+        self.kept = kept
         self.seed = seed
-        labels = torch.cat([labels_of(batch) for batch in batches])
-        masked = torch.cat([batch["input_ids"][batch["labels"] != IGNORED_LABEL] for batch in batches])
-        self.mask = int(masked.mode().values)  # most masked tokens are replaced by the mask token
-        seen = torch.cat([batch["input_ids"].flatten() for batch in batches]).unique()
-        self.never_masked = seen[~torch.isin(seen, labels) & (seen != self.mask)]
+        self.by_batch = [[batch] for batch in batches]
 
     def variant(self, index: int, number: int) -> Batch:
         """Return a variant of the batch at an index. Number 0 is the batch itself."""
-        variants = self.variants[index]
-        while len(variants) <= number:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {index} {len(variants)}".encode()))
-            variants.append(self._next(variants[-1], generator))
-        return variants[number]
+        variants = self.by_batch[index]
+        if self.kept == 1:
+            return self._next(variants, self._generator(index, number)) if number else variants[0]
+        while len(variants) <= number % self.kept:
+            variants.append(self._next(variants, self._generator(index, len(variants))))
+        return variants[number % self.kept]
 
-    @torch.no_grad()
-    def _next(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the batch with drawn tokens at its masked positions, and other masks."""
-        labels = batch["labels"]
-        drawn = torch.cat([draw_classes(part, generator) for part in self.predict(batch)])
-        texts = batch["input_ids"].masked_scatter(labels != IGNORED_LABEL, drawn.to(labels))
-        ids, new_labels = mask_tokens(texts.cpu(), self.never_masked.cpu(), self.mask, self.vocab_size, generator)
-        return {**batch, "input_ids": ids.to(labels), "labels": new_labels.to(labels)}
+    @abstractmethod
+    def _next(self, variants: Sequence[Batch], generator: torch.Generator) -> Batch:
+        """Return another variant, given those so far, the given batch first."""
 
-
-def has_variants(model: PreTrainedModel, batch: Batch) -> bool:
-    """Return whether a model predicts the masked tokens of a batch, so that its texts have variants."""
-    return "labels" in batch and task(type(model).__name__) is MASKED_LM
+    def _generator(self, index: int, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {index} {number}".encode()))

@@ -44,7 +44,7 @@ def calibrate(
         return AlignContext(match_on, (), options.flow, options.groups)
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
     model = networks[0].model
-    if options.augment != "none" and samples.image is None:
+    if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     if options.needs_labels():
         samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))

@@ -38,15 +38,17 @@ from transfuse.base.batch import (
 )
 from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
+from transfuse.distillation.image_variants import ImageVariants
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.optimizers import block_optimizers
 from transfuse.distillation.recompute import needs_recomputation, recomputed
 from transfuse.distillation.sliced_loss import mean_cross_entropy
 from transfuse.distillation.target_cache import TargetCache
 from transfuse.distillation.targets import BatchTargets
-from transfuse.distillation.teacher_weighting import Shares, WeightingFn, uniform, weighted_rows
+from transfuse.distillation.teacher_weighting import Shares, WeightingFn, by_likelihood, uniform, weighted_rows
+from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
-from transfuse.distillation.variants import MAX_VARIANTS, TextVariants, has_variants
+from transfuse.distillation.variants import Variants
 from transfuse.network.outputs import AnswerStates, answer_states
 from transfuse.network.precision import compute_dtype, training_precision
 
@@ -139,12 +141,7 @@ class WeightDistillation(TrainingLoop):
         self.cache = TargetCache(train, cache_bytes("parent activations"), fused.device)
         first = self.cache.get_or_compute(train[0], self._parent_means)
         self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
-        self.variants: TextVariants | None = None
-        if has_variants(fused, train[0]) and options.objective == "parents":
-            self.variants = TextVariants(train, fused.config.vocab_size, self._probabilities, seed)
-            self.variant_count = max(
-                1, min(MAX_VARIANTS, cache_bytes("parent activations") // (first.nbytes * len(train)))
-            )
+        self.variants = self._variants(train, first.nbytes, seed)
 
     def start_from(self, model: PreTrainedModel) -> None:
         """Begin anew from the weights of a model of the same shape."""
@@ -162,13 +159,25 @@ class WeightDistillation(TrainingLoop):
         super().load_state_dict(state)
         self.draws = list(state["draws"])
 
+    def _variants(self, train: Sequence[Batch], target_bytes: int, seed: int) -> Variants | None:
+        """Return the variants of the training batches; None if there are none, or they are not wanted."""
+        if self.options.augment != "auto" or self.targets.from_labels:
+            return None
+        bytes_of_all = (target_bytes + sum(values.nbytes for values in train[0].values())) * len(train)
+        kept = max(1, cache_bytes("parent activations") // bytes_of_all)
+        if is_masked(self.fused, train[0]):
+            return TextVariants(train, kept, self.fused.config.vocab_size, self._probabilities, seed)
+        mixes = self.targets.weighting is not by_likelihood
+        return ImageVariants(train, kept, seed, mixes) if train[0].keys() <= {"pixel_values", "labels"} else None
+
     def _training_batch(self, index: int) -> Batch:
-        """Return the variants of a batch in turn, so that texts that recur often are not learned by heart."""
+        """Return the variants of a batch in turn."""
         if self.variants is None:
             return super()._training_batch(index)
-        batch = self.variants.variant(index, self.draws[index] % self.variant_count)
+        batch = self.variants.variant(index, self.draws[index])
         self.draws[index] += 1
-        self.cache.add(batch)
+        if self.variants.kept > 1:
+            self.cache.add(batch)
         return batch
 
     def _probabilities(self, batch: Batch) -> Iterator[Float[Tensor, "answer cls"]]:

@@ -4,11 +4,12 @@ import torch
 from cases import CASES
 
 from transfuse.base.batch import IGNORED_LABEL, labels_of
-from transfuse.distillation.variants import TextVariants, has_variants
+from transfuse.distillation.text_variants import TextVariants, is_masked
 
 BY_NAME = {case.name: case for case in CASES}
 START, END, PADDING, MASK, VOCABULARY = 0, 1, 2, 3, 30
 ANSWER = 17
+KEPT = 4
 
 
 def texts(seed: int = 0, rows: int = 40) -> dict[str, torch.Tensor]:
@@ -35,7 +36,7 @@ def whole(batch):
 
 def test_a_variant_has_what_the_parents_expect_where_the_masks_were():
     batch = texts()
-    variant = TextVariants([batch], VOCABULARY, one_answer).variant(0, 1)
+    variant = TextVariants([batch], KEPT, VOCABULARY, one_answer).variant(0, 1)
     hidden = batch["labels"] != IGNORED_LABEL
     rewritten = torch.where(variant["labels"] == IGNORED_LABEL, hidden, False)
     random = (variant["labels"] != IGNORED_LABEL).sum()
@@ -47,7 +48,7 @@ def test_a_variant_has_what_the_parents_expect_where_the_masks_were():
 
 def test_other_tokens_are_masked_but_no_start_end_or_padding():
     batch = texts()
-    variants = TextVariants([batch], VOCABULARY, one_answer)
+    variants = TextVariants([batch], KEPT, VOCABULARY, one_answer)
     first, second = variants.variant(0, 1), variants.variant(0, 2)
     for variant in (first, second):
         assert (variant["labels"][:, [0, 11, 12]] == IGNORED_LABEL).all()
@@ -58,17 +59,26 @@ def test_other_tokens_are_masked_but_no_start_end_or_padding():
 
 def test_variants_depend_on_their_number_and_the_seed_only():
     batch = texts()
-    ahead = TextVariants([batch], VOCABULARY, one_answer).variant(0, 3)
-    stepwise = TextVariants([batch], VOCABULARY, one_answer)
+    ahead = TextVariants([batch], KEPT, VOCABULARY, one_answer).variant(0, 3)
+    stepwise = TextVariants([batch], KEPT, VOCABULARY, one_answer)
     inputs = [stepwise.variant(0, number)["input_ids"] for number in range(4)]
     assert torch.equal(ahead["input_ids"], inputs[3])
-    other = TextVariants([batch], VOCABULARY, one_answer, seed=1).variant(0, 3)
+    other = TextVariants([batch], KEPT, VOCABULARY, one_answer, seed=1).variant(0, 3)
     assert not torch.equal(ahead["input_ids"], other["input_ids"])
     assert stepwise.variant(0, 0) is batch
 
 
+def test_variants_take_turns_or_never_come_again():
+    batch = texts()
+    in_turns = TextVariants([batch], 3, VOCABULARY, one_answer)
+    assert in_turns.variant(0, 1) is in_turns.variant(0, 4)
+    endless = TextVariants([batch], 1, VOCABULARY, one_answer)
+    assert not torch.equal(endless.variant(0, 1)["input_ids"], endless.variant(0, 4)["input_ids"])
+    assert endless.by_batch == [[batch]]
+
+
 def test_only_masked_language_models_have_variants():
-    found = {name: has_variants(case.build(1), texts()) for name, case in BY_NAME.items() if "LM" in name}
+    found = {name: is_masked(case.build(1), texts()) for name, case in BY_NAME.items() if "LM" in name}
     assert found["BertForMaskedLM"]
     assert not found["GPT2LMHeadModel"]
-    assert not has_variants(BY_NAME["BertForMaskedLM"].build(1), {"input_ids": texts()["input_ids"]})
+    assert not is_masked(BY_NAME["BertForMaskedLM"].build(1), {"input_ids": texts()["input_ids"]})

@@ -1,0 +1,56 @@
+"""Variants of images: shifted, and mixed in pairs."""
+
+import torch
+from cases import CASES
+
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.image_variants import ImageVariants
+from transfuse.distillation.teacher_weighting import uniform
+from transfuse.merging.learned_weights import WeightDistillation
+
+
+def test_a_variant_is_a_mixture_of_shifted_images():
+    images = torch.zeros(2, 1, 8, 8)
+    images[0, 0, 4, 4], images[1, 0, 2, 2] = 1.0, 10.0
+    (variant,) = [ImageVariants([{"pixel_values": images}], 4, seed).variant(0, 1)["pixel_values"] for seed in (3,)]
+    light = variant.sum((1, 2, 3))
+    assert ((light >= 1.0 - 1e-5) & (light <= 10.0 + 1e-5)).all()
+    assert not torch.equal(variant, images)
+    for image in variant:
+        rows, columns = (image[0] > 0).nonzero(as_tuple=True)
+        near = [abs(row - 4) <= 1 and abs(column - 4) <= 1 for row, column in zip(rows, columns, strict=True)]
+        far = [abs(row - 2) <= 1 and abs(column - 2) <= 1 for row, column in zip(rows, columns, strict=True)]
+        assert all(one or other for one, other in zip(near, far, strict=True))
+
+
+def test_variants_depend_on_their_number_and_the_seed_only():
+    batch = {"pixel_values": torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+    variants, others = ImageVariants([batch], 8), ImageVariants([batch], 1)
+    assert variants.variant(0, 0) is batch
+    in_order = [variants.variant(0, number)["pixel_values"] for number in range(4)]
+    assert torch.equal(in_order[3], others.variant(0, 3)["pixel_values"])
+    assert not torch.equal(in_order[2], in_order[3])
+    assert variants.variant(0, 8) is batch
+    assert not torch.equal(others.variant(0, 8)["pixel_values"], batch["pixel_values"])
+
+
+def test_images_keep_their_labels_if_they_are_not_mixed():
+    image = torch.zeros(1, 1, 16, 16)
+    image[0, 0, 8, 8] = 1.0
+    batch = {"pixel_values": torch.cat([image, 2 * image]), "labels": torch.tensor([1, 2])}
+    variant = ImageVariants([batch], 4, mixes=False).variant(0, 1)
+    assert variant["pixel_values"].amax((1, 2, 3)).tolist() == variant["labels"].tolist()
+
+
+def test_only_the_automatic_changes_of_images_are_variants():
+    case = next(case for case in CASES if case.name == "ViTForImageClassification")
+    generator = torch.Generator().manual_seed(0)
+    shape = (5, case.build(1).config.num_channels, *[case.build(1).config.image_size] * 2)
+    images = torch.randn(shape, generator=generator)
+    halves = ([{"pixel_values": images, "labels": torch.zeros(len(images), dtype=torch.long)}],) * 2
+    for augment, objective, expected in (
+        ("auto", "parents", True), ("none", "parents", False), ("flip", "parents", False), ("auto", "labels", False)
+    ):  # fmt: skip
+        options = LearningOptions(steps=2, augment=augment, objective=objective)
+        loop = WeightDistillation(case.build(3), [case.build(1)], [1.0], halves, options, uniform, (), 0)
+        assert isinstance(loop.variants, ImageVariants) == expected
