@@ -1,4 +1,4 @@
-"""A parent of the demo that is damaged is trained again, one that is whole is taken as it is."""
+"""The parents of the demo: what they see, and when they are trained again."""
 
 from pathlib import Path
 
@@ -32,3 +32,13 @@ def test_a_damaged_file(name: str, tmp_path: Path, trained: list[int]) -> None:
     assert (folder / name).read_bytes() == whole
     digits.parent(folder, data, 2)
     assert trained == [1, 1, 2]
+
+
+def test_each_parent_knows_one_half_of_the_digits() -> None:
+    train = digits.digits()["train"]
+    first, second = (digits.seen(train, seed) for seed in (1, 2))
+    assert len(first) + len(second) == len(train)
+    for scans, known, other in ((first, "zero to four", "five to nine"), (second, "five to nine", "zero to four")):
+        parts, everything = digits.halves(scans), digits.halves(train)
+        assert 0.85 < len(parts[known]) / len(everything[known]) < 0.95
+        assert 0.05 < len(parts[other]) / len(everything[other]) < 0.15
