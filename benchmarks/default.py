@@ -4,8 +4,10 @@ python benchmarks/default.py antibody --threads 2
 python benchmarks/default.py cifar10-small --threads 2
 
 `antibody`: two masked-language models that others trained, one of heavy and one of light chains. `cifar10-small` and
-`cifar10-paper`: two ViTs that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are
-the parents, moved by the steps that the default took towards the same targets. All figures are from the test split.
+`cifar10-paper`: two ViTs that differ only in their seed. `views`: one ViT saw Fashion-MNIST at the center of a canvas,
+the other anywhere on it. `classes`: each ViT saw nine tenths of one half of the classes. The default is `transfuse fuse
+A B --data D`. The controls are the parents, moved by the steps that the default took towards the same targets. All
+figures are from the test split.
 """
 
 import argparse
@@ -18,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DATA, record, split
+from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
 from transformers import AutoImageProcessor, AutoTokenizer
+from trust import KINDS
 
 from transfuse import evaluate, fuse, match
 from transfuse.alignment.interface import aligned_weights
@@ -36,11 +39,16 @@ PAIRS = {
     "antibody": [SHARED / "real" / "antibody-heavy", SHARED / "real" / "antibody-light"],
     "cifar10-small": [SHARED / "parents" / "cifar10-vit-a", SHARED / "parents" / "cifar10-vit-b"],
     "cifar10-paper": [SHARED / "parents" / "cifar10-vit-paper-1", SHARED / "parents" / "cifar10-vit-paper-2"],
+    "views": [PARENTS / f"fashion-mnist-vit-64-{view}-1" for view in ("centred", "moved")],
+    "classes": [PARENTS / f"fashion-mnist-vit-64-skewed-{seed}" for seed in (1, 2)],
 }
 
 
 def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     """Return the calibration samples, and the test samples by kind."""
+    if pair in KINDS:
+        kind = KINDS[pair]
+        return kind.calibration().remove_columns("label"), {name: rows("test") for name, rows in kind.parts.items()}
     if pair != "antibody":
         return split("cifar10", "train").remove_columns("label"), {"test": split("cifar10", "test")}
     given, test = (
