@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -32,7 +32,6 @@ from transfuse.base.batch import (
     batch_size,
     has_targets,
     is_labeled_per_sample,
-    row_positions,
     split_batch,
     without_labels,
 )
@@ -43,9 +42,10 @@ from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracke
 from transfuse.distillation.optimizers import block_optimizers
 from transfuse.distillation.recompute import needs_recomputation, recomputed
 from transfuse.distillation.sliced_loss import mean_cross_entropy
+from transfuse.distillation.streams import mean_rows, relative_error, unpadded_rows
 from transfuse.distillation.target_cache import TargetCache
 from transfuse.distillation.targets import BatchTargets
-from transfuse.distillation.teacher_weighting import Shares, WeightingFn, by_likelihood, uniform, weighted_rows
+from transfuse.distillation.teacher_weighting import WeightingFn, by_likelihood, uniform
 from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import Variants
@@ -196,7 +196,7 @@ class WeightDistillation(TrainingLoop):
         with training_precision(self.fused.device):
             prediction_loss = mean_cross_entropy(answers, means.targets, self.fused.parameters())
         errors = [
-            _relative_error(_unpadded_rows(output, batch), stream)
+            relative_error(unpadded_rows(output, batch), stream)
             for output, stream in zip(outputs, means.streams, strict=True)
         ]
         return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
@@ -209,7 +209,7 @@ class WeightDistillation(TrainingLoop):
         answers, outputs = zip(*(self._forward(parent, batch) for parent in self.parents), strict=True)
         with training_precision(self.fused.device):
             targets, shares = self.targets.of_answers(answers, batch)
-        return ParentMeans(targets, [_mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
+        return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
     def _forward(self, model: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
         """Return what the head of a model reads, and the outputs of the blocks that are matched."""
@@ -237,25 +237,3 @@ def _block_names(model: PreTrainedModel, batch: Batch) -> tuple[list[str], list[
     blocks = [step for step in execution_steps(model, batch) if step.is_block]
     last = {step.stack: step for step in blocks}
     return [step.name for step in blocks], [step.name for step in blocks if step != last[step.stack]]
-
-
-def _relative_error(output: Float[Tensor, "row unit"], target: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
-    """Return the squared error divided by the variance of the target."""
-    return (output - target).square().sum() / (target - target.mean(0)).square().sum()
-
-
-def _mean_rows(outputs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[Tensor, "row unit"]:
-    """Return the mean of the parents' outputs of one block, weighted sample by sample."""
-    samples, _ = row_positions(outputs[0], batch)
-    samples = samples[_unpadded(outputs[0], batch)]
-    return weighted_rows(shares[:, samples], [_unpadded_rows(output, batch) for output in outputs])
-
-
-def _unpadded_rows(values: Float[Tensor, "*samples unit"], batch: Batch) -> Float[Tensor, "row unit"]:
-    return values.flatten(0, -2)[_unpadded(values, batch)]
-
-
-def _unpadded(values: Float[Tensor, "*samples unit"], batch: Batch) -> slice | Bool[Tensor, " row"]:
-    """Return an index of the rows that are not padding."""
-    mask = batch.get("attention_mask")
-    return mask.flatten().bool() if mask is not None and mask.shape == values.shape[:-1] else slice(None)
