@@ -77,6 +77,16 @@ def memory_limit(memory: int | None, device_memory: int | None = None) -> Iterat
 
 
 @contextmanager
+def planned_limit(memory: int | None) -> Iterator[None]:
+    """Let batches and caches be planned for a limit in bytes, which is not enforced, while the block runs."""
+    token = ALLOWED_BYTES.set(memory)
+    try:
+        yield
+    finally:
+        ALLOWED_BYTES.reset(token)
+
+
+@contextmanager
 def _host_memory_limit(memory: int) -> Iterator[None]:
     """Limit the memory of this process to a number of bytes, through the system's limit of its data segment."""
     torch.ones(2**20).sum()  # starts PyTorch's threads, so that their stacks are counted below
@@ -156,13 +166,21 @@ def token_bytes(config: PreTrainedConfig, longest: int, gradients: bool = False)
     """Return an estimate of the bytes of a token's activations; arguments are as in `tokens_at_once`."""
     width = _largest(config, WIDTHS)
     hidden = _largest(config, HIDDEN) or 4 * width
-    heads = _largest(config, HEADS)
     layers = _largest(config, LAYERS)
-    eager = getattr(config, "_attn_implementation", None) == "eager"
-    attention = (2 * heads if eager else 1) * longest  # attention weights, or the mask alone
-    per_layer = LAYER_STREAM_COPIES * width + LAYER_HIDDEN_COPIES * hidden + (attention if eager else 0)
-    saved = layers * per_layer if gradients else 0
+    weights = attention_weights(config, longest)
+    saved = layers * (LAYER_STREAM_COPIES * width + LAYER_HIDDEN_COPIES * hidden + weights) if gradients else 0
+    attention = weights or longest  # the mask alone
     return FLOAT_BYTES * (STREAM_COPIES * width + HIDDEN_COPIES * hidden + attention + saved)
+
+
+def attention_weights(config: PreTrainedConfig, longest: int) -> int:
+    """Return how many attention weights of a token are alive in a layer; none if they are never in memory as a whole.
+
+    Args:
+        longest: tokens of the longest sample, which each of its tokens may attend to.
+    """
+    eager = getattr(config, "_attn_implementation", None) == "eager"
+    return 2 * _largest(config, HEADS) * longest if eager else 0
 
 
 def fitting_parts(models: Sequence[PreTrainedModel], batch: Batch, gradients: bool = False) -> Iterator[IndexedBatch]:

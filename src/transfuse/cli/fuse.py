@@ -55,7 +55,23 @@ transfuse fuse A B -o OUT --data D --report           with a report on the quali
 PLAN_EXAMPLES = """
 transfuse plan A B                     what would be matched, and the memory and disk space needed
 transfuse plan A B --max-memory 8GB    whether 8 GB suffice
+transfuse plan A B --data D            the memory for fusing with samples
 """
+PLANNED = ("data", "align", "merge", "effort", "samples", "device", "max_memory")
+ALSO_PLANNED = (
+    "match_on",
+    "groups",
+    "minutes",
+    "steps",
+    "objective",
+    "augment",
+    "dtype",
+    "batch_size",
+    "seed",
+    "allow_pickle",
+    "spec",
+    "flow",
+)
 
 
 @takes_options(
@@ -100,8 +116,9 @@ def fuse(
 
 
 @takes_options(
-    (Job, ["align", "groups", "dtype", "max_memory", "allow_pickle", "spec", "flow"]),
-    everyday=["align", "groups", "max_memory"],
+    (Job, [*PLANNED, *ALSO_PLANNED]),
+    everyday=PLANNED,
+    helps={"data": "Samples that the fusion would read. One of them is prepared, and no model is run."},
 )
 def plan(
     context: typer.Context,
@@ -112,12 +129,12 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Show what fusing would match, and what it requires."""
-    from transfuse.cli.validation import split_limits
+    from transfuse.cli.validation import plan_request
     from transfuse.report.tables import plan_table
 
-    plan_options, limits = split_limits(flags)
+    job = plan_request({"models": models} | dict(flags))
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
-        fusion_plan = plan_job(models, plan_options, limits.max_memory)
+        fusion_plan = plan_job(job)
     output_mode(context).show(asdict(fusion_plan), lambda: plan_table(fusion_plan))

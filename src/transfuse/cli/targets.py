@@ -1,6 +1,7 @@
 """Decide where commands write, and check that they may, before a model or a slow library is loaded."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.options import Job
-from transfuse.errors import ConfigError, OutputError
+from transfuse.errors import CheckpointError, ConfigError, OutputError
 
 PLOT_SUFFIXES = (".png", ".svg")
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # names of models on the Hub: of an owner, or without one
 
 
 @dataclass(frozen=True)
@@ -170,3 +172,10 @@ def check_name(name: str) -> None:
     """Raise `ConfigError` unless a path or Hub name is valid UTF-8, as the record and the model card are."""
     if "\0" in name or name != name.encode(errors="replace").decode():
         raise ConfigError(f"{name}: is not a name in UTF-8; rename it, or link to it")
+
+
+def check_paths(models: Sequence[str]) -> None:
+    """Raise `CheckpointError` for a missing model whose name cannot be one on the Hub, before slow imports."""
+    for name in models:
+        if not HUB_NAME.fullmatch(name) and not os.path.lexists(Path(name).expanduser()):
+            raise CheckpointError(f"{name}: no such directory; check the path")

@@ -8,7 +8,7 @@ from typing import Any
 
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_name
+from transfuse.cli.targets import check_name, check_paths
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.options import Job, MemoryLimits, Options
@@ -42,8 +42,26 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     job.normalized_weights(len(job.models))
     for name in (*job.models, job.data, job.output, job.cache):
         check_name(name or "")
+    check_paths(job.models)
     inputs = [*map(Path, job.models), *_local_paths(job.data, job.spec, config)]
     check_target(Path(job.output), overwrite_policy(job), inputs)
+    return job
+
+
+def plan_request(flags: FlagValues) -> Job:
+    """Return the job that the flags of `transfuse plan` describe.
+
+    Raises:
+        ConfigError: an option or the number of models is invalid, or a model is missing.
+    """
+    values, labels = named_values(flags)
+    _import_methods(values)
+    job = make(Job, values, labels)
+    if len(job.models) < 2:
+        raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
+    if job.align == "learned":
+        raise ConfigError("align: learned trains maps, whose memory is not predicted; choose none, flow or exact")
+    check_paths(job.models)
     return job
 
 

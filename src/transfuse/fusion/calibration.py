@@ -40,7 +40,7 @@ def calibrate(
             weights are trained.
     """
     match_on = resolve_match_on(options, data)
-    if data is None or not _reads_samples(options, match_on):
+    if data is None or not reads_samples(options, match_on):
         return AlignContext(match_on, (), options.flow, options.groups)
     samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
     model = networks[0].model
@@ -55,7 +55,7 @@ def calibrate(
     return AlignContext(match_on, batches, options.flow, options.groups)
 
 
-def _reads_samples(options: Options, match_on: MatchOn) -> bool:
+def reads_samples(options: Options, match_on: MatchOn) -> bool:
     """Return whether aligning or merging needs samples."""
     if options.align == "learned" or options.merging(True) != "mean":
         return True

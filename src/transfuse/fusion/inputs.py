@@ -1,6 +1,6 @@
 """Open the models of a fusion, either in memory or left in their files to be read tensor by tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -67,6 +67,7 @@ def open_models(
     progress: Progress,
     max_memory: int | None = None,
     stream: bool | None = None,
+    check: Callable[[Sequence[PreTrainedModel]], bool] = lambda models: False,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -74,6 +75,7 @@ def open_models(
         has_data: whether the fusion has calibration samples.
         max_memory: bytes that the process may use; None: the free memory.
         stream: whether to leave the tensors in their files; None: only if memory does not hold the loaded models.
+        check: checks the memory for the models, whose tensors are empty, and the samples. It returns whether it could.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -96,7 +98,7 @@ def open_models(
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
     if stream:
         return _streamed(paths, empty, options, estimate.loaded_bytes)
-    if paths:
+    if not check(empty) and paths:
         check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
     return _loaded(models, options, estimate.loaded_bytes)
 

@@ -24,9 +24,11 @@ from transfuse.config.make import make
 from transfuse.config.options import Options, memory_bytes
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.errors import TransfuseError
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import Inputs, Model, open_models
+from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.network.model import Network
 
@@ -86,7 +88,8 @@ def match(
     chosen: Options = make(Options, options)
     limit = memory_bytes(max_memory)
     watch = Stopwatch()
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream)
+    check = partial(_check_memory, models, data, chosen, processor, limit, progress)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check)
     weights = chosen.normalized_weights(len(models))
     watch.lap("loading")
     context = calibrate(inputs.networks, models[0], data, chosen, processor)
@@ -98,6 +101,31 @@ def match(
     alignments, history = align(inputs.networks, weights, context, chosen, inputs.rows, progress, stores)
     watch.lap("aligning")
     return Matched(inputs, weights, chosen, context, data, tuple(alignments), history, stores, watch.laps, workspace)
+
+
+def _check_memory(
+    models: Sequence[Model],
+    data: Any,
+    options: Options,
+    processor: Any,
+    max_memory: int | None,
+    progress: Progress,
+    empty: Sequence[PreTrainedModel],
+) -> bool:
+    """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
+
+    The fusion itself says what is wrong with samples.
+
+    Raises:
+        ConfigError: the fusion needs more than `max_memory`.
+    """
+    try:
+        estimate = data_estimate(empty, models[0], data, options, processor)
+    except TransfuseError:
+        return False
+    if estimate is not None:
+        check_data_memory(estimate, max_memory, progress.warn)
+    return estimate is not None
 
 
 def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context: AlignContext) -> CacheKeys:

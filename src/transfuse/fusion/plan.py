@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.config.options import Options
+from transfuse.fusion.plan_parts import DataPlan
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space
@@ -62,6 +63,7 @@ class FusionPlan:
         streams: whether the fusion would run tensor by tensor.
         output_bytes: size of the fused checkpoint.
         map_bytes: disk space for maps, in the cache or while the fusion runs.
+        data: the prediction for a fusion with samples; None without samples.
     """
 
     models: tuple[ModelHeader, ...]
@@ -72,6 +74,7 @@ class FusionPlan:
     streams: bool
     output_bytes: int
     map_bytes: int
+    data: DataPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Estimate:
         """Return the peak memory with all models in memory."""
         largest = max(model.num_parameters() for model in self.models)
         weight_bytes = int(self._copies_in_memory() * largest * FLOAT_BYTES)
-        return STARTUP_BYTES + weight_bytes + self._matching_bytes + self.map_bytes
+        return STARTUP_BYTES + weight_bytes + self.matching_bytes + self.map_bytes
 
     def _copies_in_memory(self) -> float:
         """Return how many float32 copies of a model the fusion holds at its peak."""
@@ -135,10 +138,10 @@ class Estimate:
         """Return the peak memory tensor by tensor, which the largest tensor or the largest map determines."""
         largest = max(values.numel() for model in self.models for values in model.parameters())
         exact_maps = self.map_bytes if self.options.align == "exact" else 0
-        return STARTUP_BYTES + max(4 * largest * FLOAT_BYTES, self._matching_bytes) + exact_maps
+        return STARTUP_BYTES + max(4 * largest * FLOAT_BYTES, self.matching_bytes) + exact_maps
 
     @property
-    def _matching_bytes(self) -> int:
+    def matching_bytes(self) -> int:
         """Return the bytes of the cross-moments, scores and solver copies for the largest pair of spaces."""
         copies = 5 if self.options.align == "flow" else 9
         return copies * FLOAT64_BYTES * max((space.units for space in self.matched_spaces), default=0) ** 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import prod
 from pathlib import Path as File
 from types import MappingProxyType
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     from transfuse.evaluation.statistics import Difference, Interval
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
+    from transfuse.fusion.plan_parts import DataPlan
 
+PARTS = {  # of memory
+    "program": "Python and libraries",
+    "models": "models",
+    "statistics": "statistics, Gram matrices",
+    "caches": "caches",
+    "batches": "a batch",
+    "training": "training",
+    "freed": "freed, kept for reuse",
+}
 MAX_FILES = 8  # names in a line of the terminal
 
 
@@ -187,8 +198,29 @@ def plan_table(plan: FusionPlan) -> Group:
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
     ]
+    if plan.data:
+        lines[2] = f"memory by weights alone: about {memory}"
     spaces = [spaces_table(plan.spaces)] if plan.spaces else []
-    return Group(models_table(plan.models), *spaces, "\n".join(lines))
+    with_data = [data_plan_table(plan.data)] if plan.data else []
+    return Group(models_table(plan.models), *spaces, "\n".join(lines), *with_data)
+
+
+def data_plan_table(plan: DataPlan) -> Table:
+    """Return a table of the parts of the memory for a fusion with samples."""
+    peak = format_bytes(plan.host_bytes if plan.device_bytes is None else plan.device_bytes)
+    on_device = "" if plan.device_bytes is None else f" on the GPU, and {format_bytes(plan.host_bytes)} on the host"
+    table = Table(
+        "memory with samples",
+        number_column("at the peak"),
+        caption=Text(
+            f"about {peak}{on_device}, while {plan.stage}; {plan.samples:,} samples of up to {plan.tokens:,} tokens;"
+            f" at least {format_bytes(plan.least_bytes)}"
+        ),
+        caption_justify="left",
+    )
+    for field in fields(plan.parts):
+        table.add_row(PARTS[field.name], format_bytes(getattr(plan.parts, field.name)))
+    return table
 
 
 def models_table(models: Sequence[ModelHeader]) -> Table:

@@ -2,12 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.budget import planned_limit
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import make_folder, remove_empty
 from transfuse.base.lock import file_lock, output_lock
@@ -20,15 +21,16 @@ from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_measure, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
-from transfuse.config.options import Job, Options
+from transfuse.config.options import Job
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import task
-from transfuse.errors import ConfigError, TransfuseError
+from transfuse.errors import TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.inputs import check_compatible, empty_model, needs_streaming, streaming_obstacle
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
+from transfuse.fusion.plan_data import check_data_memory, data_estimate
 
 
 def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -116,20 +118,26 @@ def _remove_results(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plan_job(models: Sequence[str], options: Options, max_memory: int | None) -> FusionPlan:
-    """Return what fusing by weights would match and require, from headers and configuration only.
+def plan_job(job: Job) -> FusionPlan:
+    """Return what fusing would match and require, from headers, configurations, and the longest sample.
 
     Raises:
-        TransfuseError: the models cannot be fused by weights, or `max_memory` bytes do not suffice.
+        TransfuseError: the models cannot be fused, the samples cannot be read, or `max_memory` bytes do not suffice.
     """
-    if len(models) < 2:
-        raise ConfigError(f"MODELS: {len(models)} given; give two or more, the anchor first")
-    if options.align == "learned":
-        raise ConfigError("align: learned needs samples, which a plan does not read; choose none, flow or exact")
-    check_checkpoints(models, options, check_fusible)
-    check_sentence_modules(models)
-    empty = [empty_model(name, options) for name in models]
-    check_compatible(empty, models)
-    estimate = Estimate(empty, options)
-    obstacle = streaming_obstacle(models, empty, options, False)
-    return fusion_plan(models, estimate, obstacle is None, needs_streaming(estimate, obstacle, max_memory))
+    architecture, *_ = check_checkpoints(job.models, job, check_fusible)
+    check_sentence_modules(job.models)
+    empty = [empty_model(name, job) for name in job.models]
+    check_compatible(empty, job.models)
+    estimate = Estimate(empty, job)
+    obstacle = streaming_obstacle(job.models, empty, job, job.data is not None)
+    plan = fusion_plan(job.models, estimate, obstacle is None, needs_streaming(estimate, obstacle, job.max_memory))
+    if job.data is None:
+        return plan
+    samples = task(architecture).samples(load_samples(job.data, CALIBRATION))
+    with planned_limit(job.max_memory):
+        with_data = data_estimate(empty, job.models[0], samples, job)
+        if with_data is None:
+            return plan
+        if job.max_memory is not None:
+            check_data_memory(with_data, job.max_memory, print)
+        return replace(plan, data=with_data.plan())

@@ -1,0 +1,243 @@
+"""Predict the memory of a fusion with samples, from headers, configurations and the sizes of the samples."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psutil
+from transformers import PreTrainedModel
+
+from transfuse.activations.hook_points import HookPoint, input_points, output_points
+from transfuse.activations.hooks import ACTIVATION_BYTES, MAX_SAMPLES
+from transfuse.alignment.exact import evidence as exact
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes, free_bytes, token_bytes
+from transfuse.base.sizes import format_bytes
+from transfuse.config.options import Options
+from transfuse.errors import ConfigError
+from transfuse.fusion.calibration import resolve_match_on
+from transfuse.fusion.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.plan_fitting import FLOAT64_BYTES, FittingMemory
+from transfuse.fusion.plan_learning import LearningMemory
+from transfuse.fusion.plan_parts import DataPlan, MemoryParts, Stage, with_freed_blocks
+from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
+from transfuse.fusion.plan_shape import ModelShape
+from transfuse.merging.methods import MAX_FITTED_SAMPLES, MAX_START_SAMPLES
+
+LOGIT_COPIES = 5  # logits of two parents, their mean, and one of them with its probabilities
+
+
+@dataclass(frozen=True)
+class DataEstimate:
+    """Estimate the memory of fusing models with samples."""
+
+    weights: Estimate
+    samples: SampleSizes
+
+    @property
+    def options(self) -> Options:
+        """Return the options of the fusion."""
+        return self.weights.options
+
+    @property
+    def count(self) -> int:
+        """Return the number of models."""
+        return len(self.weights.models)
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        """Return the sizes of the largest model."""
+        return ModelShape.of(max(self.weights.models, key=lambda model: model.num_parameters()))
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Return what the fusion does in turn, and the memory that it takes."""
+        return list(with_freed_blocks(self._stages()))
+
+    @property
+    def fits_layers(self) -> bool:
+        """Return whether layers are fitted."""
+        return self.options.merging(True) in ("least-squares", "learned")
+
+    @property
+    def learns_weights(self) -> bool:
+        """Return whether weights are learned, for which a model needs predictions."""
+        return self.options.merge == "learned" or (self.options.merging(True) == "learned" and self.shape.classes > 0)
+
+    @property
+    def peak(self) -> Stage:
+        """Return the stage that takes most memory."""
+        return max(self.stages, key=lambda stage: stage.parts.total)
+
+    @property
+    def least_bytes(self) -> int:
+        """Return what the fusion cannot do without, besides the program.
+
+        Batches and caches shrink if memory is limited, so one sample counts, and the Gram matrix of the widest layer.
+        """
+        needed = self._loaded_models + self._aligned_models
+        needed += self.samples.tokens * token_bytes(self._anchor.config, self.samples.tokens)
+        if self.fits_layers:
+            needed += self._merged_models + self._fitting.least_bytes
+        if self.learns_weights:
+            needed += max(self._learning.least_bytes - self._fitting.least_bytes, 0)
+        return needed
+
+    def plan(self) -> DataPlan:
+        """Return the prediction."""
+        parts = self.peak.parts
+        on_gpu = self.on_gpu
+        on_host = STARTUP_BYTES + self._loaded_models + 2 * self.shape.weight_bytes  # the written model, and read again
+        return DataPlan(
+            self.samples.count,
+            self.samples.tokens,
+            self.peak.name,
+            parts,
+            on_host if on_gpu else parts.total,
+            parts.total - parts.program if on_gpu else None,
+            STARTUP_BYTES + self.least_bytes,
+        )
+
+    def _stages(self) -> Iterator[Stage]:
+        """Yield all stages, with the memory that each takes."""
+        held = MemoryParts(program=STARTUP_BYTES, models=self._loaded_models, caches=self._sample_bytes)
+        weight_bytes = self.shape.weight_bytes
+        if self.options.align != "none":
+            yield from (stage.after(held) for stage in self._aligning())
+        held += MemoryParts(models=self._aligned_models, statistics=self.weights.map_bytes)
+        writing = Stage("writing", held + MemoryParts(models=2 * weight_bytes))
+        if self.fits_layers:
+            held += MemoryParts(models=self._merged_models)
+            yield from (stage.after(held) for stage in self._fitting.stages())
+        if self.learns_weights:
+            learning = self._learning
+            yield from (stage.after(held) for stage in learning.stages())
+            if not self.options.learning().trains:  # the layers are fitted to all samples if no parent is better
+                kept = MemoryParts(0, self._merged_models, 0, learning.cached_targets, 0, learning.kept_bytes)
+                yield from (stage.after(held + kept) for stage in self._fitting.stages())
+        yield writing
+
+    def _aligning(self) -> Iterator[Stage]:
+        """Yield the memory of passing samples through the models, and of comparing alignments."""
+        exact_maps = self.options.align != "flow"
+        weight_bytes = self.shape.weight_bytes
+        canonical = MemoryParts(models=self._aligned_models + (weight_bytes if exact_maps else 0))
+        statistics = self.weights.matching_bytes + self.weights.map_bytes
+        match_on = resolve_match_on(self.options, self.samples)
+        if match_on == "weights":
+            yield Stage("aligning", canonical + MemoryParts(statistics=statistics))
+            return
+        points = [point for point in self._hook_points if point.is_free]
+        collected = {point.projected_from or point for point in points}
+        moments = FLOAT64_BYTES * sum(point.axis.size**2 for point in collected)
+        evidence = FLOAT64_BYTES * sum(point.axis.size**2 for point in points) if exact_maps else 0
+        evidence = min(evidence, cache_bytes("alignment evidence"))
+        tokens = min(MAX_SAMPLES, self.samples.count) * self.samples.tokens
+        recorded = min(tokens * FLOAT_BYTES * sum(point.axis.size for point in {*points, *collected}), ACTIVATION_BYTES)
+        passed = tokens * token_bytes(self._anchor.config, self.samples.tokens)
+        batches = 2 * recorded + passed
+        yield Stage("collecting activations", canonical + MemoryParts(statistics=moments, batches=batches))
+        yield Stage("aligning", canonical + MemoryParts(statistics=statistics + moments + evidence))
+        if exact_maps and match_on == "both":
+            logits = LOGIT_COPIES * FLOAT_BYTES * self.samples.batch_answers * self.shape.classes
+            passed = self.samples.batch_tokens * token_bytes(self._anchor.config, self.samples.tokens)
+            merged = MemoryParts(
+                models=2 * weight_bytes, statistics=self.weights.map_bytes + moments + evidence,
+                batches=max(logits, passed),
+            )  # fmt: skip
+            yield Stage("comparing alignments", canonical + merged)
+
+    @property
+    def _hook_points(self) -> list[HookPoint]:
+        """Return where activations are recorded."""
+        if self.options.align == "flow":
+            points = output_points(self.weights.spec)
+            return points if self.options.flow.values == "values" else [*points, *input_points(self.weights.spec)]
+        return exact.hook_points(self.weights.spec)
+
+    @cached_property
+    def _fitting(self) -> FittingMemory:
+        trains = self.learns_weights and self.options.learning().trains
+        limit = MAX_START_SAMPLES if trains else MAX_FITTED_SAMPLES
+        return FittingMemory(self._anchor, self.shape, self.count, self.samples, limit)
+
+    @cached_property
+    def _learning(self) -> LearningMemory:
+        options = self.options.learning()
+        return LearningMemory(self._anchor, self.shape, self.count, self.samples, options, self.on_gpu)
+
+    @cached_property
+    def on_gpu(self) -> bool:
+        """Return whether the fusion is computed on a GPU."""
+        return self.options.torch_device().type != "cpu"
+
+    @property
+    def _anchor(self) -> PreTrainedModel:
+        return self.weights.models[0]
+
+    @property
+    def _loaded_models(self) -> int:
+        """Return the size of the parents: as they are computed with, and as they are stored if that is shorter."""
+        entries = sum(model.num_parameters() for model in self.weights.models)
+        stored = self.weights.bytes_per_weight
+        return entries * (FLOAT_BYTES + stored if stored < FLOAT_BYTES else stored)
+
+    @property
+    def _aligned_models(self) -> int:
+        """Return the size of the aligned parents; exact alignments also hold the anchor in canonical form."""
+        copies = {"none": 0, "flow": 1}.get(self.options.align, 2)
+        return copies * (self.count - 1) * self.shape.weight_bytes
+
+    @property
+    def _merged_models(self) -> int:
+        """Return the size of the fused model, and of the models that it is fitted to."""
+        return (self.count + 1) * self.shape.weight_bytes
+
+    @property
+    def _sample_bytes(self) -> int:
+        """Return the size of all prepared samples, or of a batch if they are read once and take too much."""
+        size = self.samples.count * self.samples.sample_bytes
+        return size if size <= cache_bytes("prepared samples") or self.options.merging(True) != "mean" else 0
+
+
+def data_estimate(
+    models: Sequence[PreTrainedModel], source: Any, data: Any, options: Options, processor: Any = None
+) -> DataEstimate | None:
+    """Return the estimate of fusing models with samples; None if the fusion reads no samples.
+
+    Args:
+        models: the models, whose tensors may be empty, the anchor first.
+        source: the anchor as it was given, whose processor prepares the samples unless `processor` is given.
+
+    Raises:
+        TransfuseError: the samples cannot be read or prepared.
+    """
+    sizes = sample_sizes(data, source, models[0], options, processor)
+    return None if sizes is None else DataEstimate(Estimate(models, options), sizes)
+
+
+def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Callable[[str], None]) -> None:
+    """Check that memory suffices for a fusion with samples, before weights are read.
+
+    Without a limit, warn if the predicted peak exceeds the free memory.
+
+    Raises:
+        ConfigError: `max_memory` bytes are less than what is needed even with the smallest batches and caches.
+    """
+    count = estimate.samples.count
+    if max_memory is not None and not estimate.on_gpu:
+        used = psutil.Process().memory_info().rss
+        if used + estimate.least_bytes > max_memory:
+            raise ConfigError(
+                f"max-memory: fusing with {count} samples takes at least {format_bytes(used + estimate.least_bytes)};"
+                " allow at least that much"
+            )
+        return
+    parts = estimate.peak.parts
+    device = estimate.options.torch_device()
+    needed, free = parts.total - parts.program, free_bytes(device)
+    if needed > free:
+        warn(
+            f"warning: fusing with {count} samples takes about {format_bytes(needed)} of memory,"
+            f" {format_bytes(free)} are free"
+        )

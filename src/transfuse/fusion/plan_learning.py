@@ -1,0 +1,130 @@
+"""The memory of training the weights of a fused model: copies to return to, optimizers, targets, and one batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import VALIDATION_EVERY
+from transfuse.base.budget import FLOAT_BYTES, attention_weights, cache_bytes, tokens_at_once
+from transfuse.config.literals import LearningOptions
+from transfuse.data.tasks import MASKED_LM, task
+from transfuse.distillation.image_variants import MAX_IMAGE_VARIANTS
+from transfuse.distillation.sliced_loss import CPU_SLICE, GPU_SLICE
+from transfuse.distillation.text_variants import MAX_TEXT_VARIANTS
+from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
+from transfuse.fusion.plan_samples import SampleSizes
+from transfuse.fusion.plan_shape import ModelShape
+from transfuse.merging.learned_weights import MAX_SAMPLES, MIN_ANSWERS
+
+SLICE_COPIES = 6  # of a slice of logits: these, their logarithms, targets, their two factors, and gradients
+SAVED_COPIES = 3  # of a state that is written: the buffer, its content, and the content with its digest
+
+
+@dataclass(frozen=True)
+class LearningMemory:
+    """Estimate the memory of training weights.
+
+    Attributes:
+        model: the anchor, whose tensors may be empty.
+        parents: number of parents.
+        samples: the samples that are drawn.
+    """
+
+    model: PreTrainedModel
+    shape: ModelShape
+    parents: int
+    samples: SampleSizes
+    options: LearningOptions
+    on_gpu: bool = False
+
+    def stages(self) -> Iterator[Stage]:
+        """Yield what is done, and the memory that it takes besides the models."""
+        caches = self.cached_targets
+        batches = self._batch if self.options.trains else 0
+        yield Stage("training", MemoryParts(caches=caches, batches=batches, training=self._while_choosing))
+        state = 2 * self.shape.weight_bytes + self._optimizer_bytes
+        left = (2 if self.options.trains else 1 + self.parents) * state + self.shape.weight_bytes + self.kept_bytes
+        saving = MemoryParts(caches=caches, training=left + SAVED_COPIES * state)
+        yield Stage("saving the state of the training", saving, large_blocks(state, SAVED_COPIES))
+
+    @property
+    def least_bytes(self) -> int:
+        """Return the size of what training cannot do without: gradients, optimizer states, and the best weights."""
+        return 2 * self.shape.weight_bytes + self.shape.optimizer_bytes if self.options.trains else 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return the size of what is left when training ends: the best weights of the loop and of the choice."""
+        trained = self.shape.weight_bytes + self._optimizer_bytes if self.options.trains else 0
+        return 2 * self.shape.weight_bytes + trained
+
+    @property
+    def cached_targets(self) -> int:
+        """Return the size of the cached predictions and streams of the parents."""
+        samples, shape = self.samples, self.shape
+        validation = samples.all_tokens / VALIDATION_EVERY * self._target_bytes
+        batches = max(1.0, (samples.all_tokens - samples.all_tokens / VALIDATION_EVERY) / self._batch_tokens)
+        stream_bytes = FLOAT_BYTES * (shape.blocks - 1) * shape.width
+        batch_bytes = self._batch_tokens * (stream_bytes + self._target_bytes)
+        drawn = self._drawn_batches(batches * self._variants)
+        training = min(drawn * batch_bytes, cache_bytes("parent activations"))
+        return int(min(validation, cache_bytes("parent predictions")) + training)
+
+    @property
+    def _target_bytes(self) -> float:
+        """Return the bytes of the targets of a token: probabilities, or what the parents' heads read."""
+        numbers = min(self.shape.classes, self.parents * self.shape.width)
+        return FLOAT_BYTES * numbers * self.samples.answers / self.samples.tokens
+
+    @property
+    def _batch_tokens(self) -> int:
+        """Return the number of tokens of a batch that is trained on."""
+        tokens = tokens_at_once(self.model, self.samples.tokens, gradients=True)
+        limit = MIN_ANSWERS if self.on_gpu and not self.samples.has_token_labels else MAX_SAMPLES
+        return self.samples.tokens * max(1, min(tokens // self.samples.tokens, limit, self.samples.fitted_at_once))
+
+    @property
+    def _variants(self) -> int:
+        """Return how many variants of a batch take turns."""
+        if self.options.augment != "auto" or self.options.objective == "labels":
+            return 1
+        if not self.samples.has_token_labels:
+            return MAX_IMAGE_VARIANTS
+        return MAX_TEXT_VARIANTS if task(type(self.model).__name__) is MASKED_LM else 1
+
+    def _drawn_batches(self, most: float) -> float:
+        """Return how many batches are drawn at most; the first one is drawn in any case."""
+        if not self.options.trains:
+            return 1.0
+        if self.options.steps is None:
+            return most
+        answers = self._batch_tokens // self.samples.tokens * self.samples.answers
+        return min(most, 1.0 + self.options.steps * -(-MIN_ANSWERS // max(answers, 1)))
+
+    @property
+    def _optimizer_bytes(self) -> int:
+        """Return the size of the states of the optimizers, which do not exist before the first step."""
+        return self.shape.optimizer_bytes if self.options.trains else 0
+
+    @property
+    def _while_choosing(self) -> int:
+        """Return the largest size of weights, gradients and states while starts are compared.
+
+        Each start has its weights, its best weights and its optimizers' states. The loop has best weights, gradients
+        and states of its own, and a copy of the weights while a state is copied. The choice has the best weights.
+        """
+        weights, optimizers = self.shape.weight_bytes, self._optimizer_bytes
+        starts = 1 + self.parents
+        return (2 * starts + 4) * weights + (self.parents + 1) * optimizers
+
+    @property
+    def _batch(self) -> int:
+        """Return the size of what is computed for a batch: activations with gradients, the parents' streams, logits."""
+        shape, tokens = self.shape, self._batch_tokens
+        attention = shape.blocks * attention_weights(self.model.config, self.samples.tokens)
+        activations = tokens * FLOAT_BYTES * (shape.trained_numbers + attention)
+        streams = FLOAT_BYTES * tokens * (shape.blocks - 1) * shape.width * (self.parents + 1)
+        logits = tokens // self.samples.tokens * self.samples.answers * shape.classes
+        entries = min(logits, GPU_SLICE if self.on_gpu else CPU_SLICE)
+        return activations + streams + SLICE_COPIES * FLOAT_BYTES * entries
