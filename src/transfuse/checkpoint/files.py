@@ -79,7 +79,7 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
     """
     try:
         if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
+            with safe_open(file, framework="numpy") as opened:  # which maps the file only for reading
                 _check_header(file)
                 kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
                 return {name: STORED_DTYPES.get(kind) for name, kind in kinds.items()}

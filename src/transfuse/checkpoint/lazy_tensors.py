@@ -15,6 +15,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.files import FLOAT8_DTYPES, weight_files
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.mapped_tensors import map_file, stored_extents
 from transfuse.errors import CheckpointError
 
 
@@ -27,12 +28,16 @@ class TensorLocation:
     shape: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """Return the tensor, memory-mapped from the file.
+        """Return the tensor, mapped from the file. It must not be written to.
 
         A tensor in float8, which few operations support, is converted to bfloat16.
         """
-        with safe_open(self.file, framework="pt") as opened:
-            values = opened.get_tensor(self.name)
+        with self.file.open("rb") as stream:
+            extent = stored_extents(stream).get(self.name)
+            values = extent.view(map_file(stream)) if extent and extent.is_aligned else None
+        if values is None:
+            with safe_open(self.file, framework="pt") as opened:
+                values = opened.get_tensor(self.name)
         return values.to(torch.bfloat16) if values.dtype in FLOAT8_DTYPES else values
 
 
@@ -53,7 +58,7 @@ def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLo
     rename = _renaming(model)
     locations: dict[str, TensorLocation] = {}
     for file in files:
-        with safe_open(file, framework="pt") as opened:
+        with safe_open(file, framework="numpy") as opened:  # which maps the file only for reading
             for stored in opened.keys():  # noqa: SIM118 (not a mapping)
                 name, converted = rename(stored)
                 if converted:

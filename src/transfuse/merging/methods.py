@@ -124,7 +124,7 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
 def _models(request: MergeRequest) -> tuple[PreTrainedModel, list[PreTrainedModel]]:
     """Return the mean of the parents, and the parents, as models in the anchor's basis."""
     fused = with_tensors(request.anchor.model, mean(request.parents, request.weights))
-    return fused, [with_tensors(request.anchor.model, tensors) for tensors in request.parents]
+    return fused, [request.anchor.with_weights(tensors) for tensors in request.parents]
 
 
 def _fit(

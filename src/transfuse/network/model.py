@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import init_empty_weights
@@ -10,7 +11,7 @@ from accelerate.hooks import attach_align_device_hook
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.base.lazy import Materialize, in_memory
+from transfuse.base.lazy import Lazy, Materialize, as_needed, in_memory
 from transfuse.network.families import declare
 from transfuse.network.layout import join_fused, split_fused, stored_names, unfused
 from transfuse.network.precision import as_dtype, compute_dtype, matmul_dtype
@@ -24,7 +25,8 @@ class Network:
     The declaration and the tensors are unfused (see `layout`), and the tensors are in the precision of the computation.
 
     Attributes:
-        model: without data if tensors are read from files when they are needed.
+        model: without data if tensors are read from files when they are needed. If its weights are mapped from files,
+            they must not be changed.
         matmul_dtype: the precision of products of the weights, about twice the precision of the files.
         materialize: the policy for tensors that are computed from these and used more than once.
         name: what to call the model in messages.
@@ -42,11 +44,18 @@ class Network:
     @property
     def streamed(self) -> bool:
         """Whether tensors stay in their files until they are needed."""
-        return self.materialize is not in_memory
+        return self.materialize is as_needed
 
     def with_weights(self, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-        """Return a model of this architecture with other weights, given unfused; it is lazy if this network is."""
-        return on_demand(self.model, tensors) if self.streamed else with_tensors(self.model, tensors)
+        """Return a model of this architecture with other weights, given unfused, which must not be changed.
+
+        Its weights are computed on demand if this network's are, and mapped if this network's are.
+        """
+        if self.streamed:
+            return on_demand(self.model, tensors)
+        if self.materialize is in_memory:
+            return with_tensors(self.model, tensors)
+        return sharing_tensors(self.model, tensors, lambda stored: self.materialize(contiguous(stored)))
 
 
 def declaration(model: nn.Module) -> Spec:
@@ -88,15 +97,30 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
-def sharing_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Return a model whose parameters share memory with these tensors, given unfused. It must not be changed."""
-    stored = join_fused(declaration(model), tensors)
+def sharing_tensors(
+    model: PreTrainedModel, tensors: Mapping[str, Tensor], materialize: Materialize = as_needed
+) -> PreTrainedModel:
+    """Return a model whose parameters share memory with these tensors, given unfused. It must not be changed.
+
+    Args:
+        materialize: the policy for tensors that have to be joined.
+    """
+    stored = materialize(join_fused(declaration(model), tensors))
     memo = {}
     for name, parameter in model.named_parameters():
         values = stored[name].detach()
         assert values.shape == parameter.shape, name
         memo[id(parameter)] = nn.Parameter(values.to(parameter), requires_grad=False)
     return copy.deepcopy(model, memo).eval()
+
+
+def contiguous(tensors: Mapping[str, Tensor]) -> Lazy:
+    """Return the same tensors, each of them contiguous in memory."""
+
+    def read(name: str) -> Tensor:
+        return tensors[name].contiguous()
+
+    return Lazy({name: partial(read, name) for name in tensors})
 
 
 def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:

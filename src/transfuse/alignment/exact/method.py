@@ -52,7 +52,10 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
     weights = views.from_weights(spec, source_tensors, anchor_tensors, products=dtype)
     activations = None
     if context.match_on != "weights":
-        models = (sharing_tensors(source.model, source_tensors), sharing_tensors(anchor.model, anchor_tensors))
+        models = (
+            sharing_tensors(source.model, source_tensors, source.materialize),
+            sharing_tensors(anchor.model, anchor_tensors, anchor.materialize),
+        )
         shown = views.from_activations(_statistics(spec, *models, context))
         activations = views.with_fallback(views.cached(shown) if context.room is None else shown, weights)
     groups = {name: space.group for name, space in spec.spaces().items()}
