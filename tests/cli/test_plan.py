@@ -1,6 +1,8 @@
 """`transfuse plan` tells what would be matched, and the memory and disk space, without loading weights."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,25 @@ def test_nothing_is_loaded(world: World, run: Run, monkeypatch: pytest.MonkeyPat
     assert run("plan", world.a, world.b).status == 0
 
 
+def test_memory_with_samples(world: World, run: Run) -> None:
+    """The parts of the peak add up; the table names them."""
+    data = dict(told(world, run, "--data", world.images, "--merge", "least-squares")["data"])  # type: ignore[call-overload]
+    assert (data["samples"], data["tokens"]) == (12, 5)
+    assert set(data["parts"]) == {"program", "models", "statistics", "caches", "batches", "training", "freed"}
+    assert sum(data["parts"].values()) == data["host_bytes"] >= data["least_bytes"]
+    assert told(world, run)["data"] is None
+    shown = run("plan", world.a, world.b, "--data", world.images, "--effort", "quick", "--merge", "learned").out
+    assert [word for word in ("Gram matrices", "samples: 12 of up to 5 tokens", "while") if word not in shown] == []
+
+
+def test_samples_that_do_not_fit(world: World, run: Run) -> None:
+    given = ["--data", world.images, "--merge", "least-squares", "--max-memory"]
+    one_line(run("plan", world.a, world.b, *given, "600MB"), ["max-memory", "allow at least that much"])
+    one_line(run("plan", world.a, world.b, "--data", world.words), ["no image column"])
+    one_line(run("plan", world.a, world.b, "--merge", "least-squares"), ["needs samples", "--data"])
+    one_line(run("plan", world.a, world.b, "--data", world.images, "--align", "learned"), ["align", "learned"])
+
+
 def test_mistakes(world: World, run: Run) -> None:
     one_line(run("plan", world.a, world.deep), ["equal depth"])
     one_line(run("plan", world.a, world.here / "nowhere"), ["nowhere", "no such directory"])
@@ -54,3 +75,15 @@ def test_sizes_as_people_write_them() -> None:
         8 * 10**9, 1_500_000, 2 * 2**30, 12, 3000,
     ]  # fmt: skip
     assert [format_bytes(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
+
+
+def test_a_missing_path_is_reported_before_slow_imports() -> None:
+    code = (
+        "import sys\nfrom transfuse.cli import main\ntry:\n    main()\nexcept SystemExit as stop:\n"
+        "    print(stop.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plan", "/nowhere/one", "/nowhere/two"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["2", "False"]
+    assert done.stderr == "transfuse: /nowhere/one: no such directory; check the path\n"

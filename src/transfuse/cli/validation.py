@@ -42,9 +42,9 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     job.normalized_weights(len(job.models))
     for name in (*job.models, job.data, job.output, job.cache):
         check_name(name or "")
-    check_paths(job.models)
     inputs = [*map(Path, job.models), *_local_paths(job.data, job.spec, config)]
     check_target(Path(job.output), overwrite_policy(job), inputs)
+    check_paths(job.models)
     return job
 
 
@@ -61,6 +61,8 @@ def plan_request(flags: FlagValues) -> Job:
         raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
     if job.align == "learned":
         raise ConfigError("align: learned trains maps, whose memory is not predicted; choose none, flow or exact")
+    for name in (*job.models, job.data):
+        check_name(name or "")
     check_paths(job.models)
     return job
 

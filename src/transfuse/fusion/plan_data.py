@@ -29,10 +29,17 @@ LOGIT_COPIES = 5  # logits of two parents, their mean, and one of them with its 
 
 @dataclass(frozen=True)
 class DataEstimate:
-    """Estimate the memory of fusing models with samples."""
+    """Estimate the memory of fusing models with samples.
+
+    Attributes:
+        weights: the estimate of fusing them by weights.
+        samples: the samples that are drawn.
+        mapped: whether the parents, also in the anchor's basis, are mapped from files. Memory need not hold these.
+    """
 
     weights: Estimate
     samples: SampleSizes
+    mapped: bool = False
 
     @property
     def options(self) -> Options:
@@ -178,6 +185,8 @@ class DataEstimate:
     @property
     def _loaded_models(self) -> int:
         """Return the size of the parents: as they are computed with, and as they are stored if that is shorter."""
+        if self.mapped:
+            return 0
         entries = sum(model.num_parameters() for model in self.weights.models)
         stored = self.weights.bytes_per_weight
         return entries * (FLOAT_BYTES + stored if stored < FLOAT_BYTES else stored)
@@ -185,13 +194,15 @@ class DataEstimate:
     @property
     def _aligned_models(self) -> int:
         """Return the size of the aligned parents; exact alignments also hold the anchor in canonical form."""
+        if self.mapped:
+            return 0
         copies = {"none": 0, "flow": 1}.get(self.options.align, 2)
         return copies * (self.count - 1) * self.shape.weight_bytes
 
     @property
     def _merged_models(self) -> int:
         """Return the size of the fused model, and of the models that it is fitted to."""
-        return (self.count + 1) * self.shape.weight_bytes
+        return (1 if self.mapped else self.count + 1) * self.shape.weight_bytes
 
     @property
     def _sample_bytes(self) -> int:
@@ -201,19 +212,25 @@ class DataEstimate:
 
 
 def data_estimate(
-    models: Sequence[PreTrainedModel], source: Any, data: Any, options: Options, processor: Any = None
+    models: Sequence[PreTrainedModel],
+    source: Any,
+    data: Any,
+    options: Options,
+    processor: Any = None,
+    mapped: bool = False,
 ) -> DataEstimate | None:
     """Return the estimate of fusing models with samples; None if the fusion reads no samples.
 
     Args:
         models: the models, whose tensors may be empty, the anchor first.
         source: the anchor as it was given, whose processor prepares the samples unless `processor` is given.
+        mapped: whether the models are mapped from files.
 
     Raises:
         TransfuseError: the samples cannot be read or prepared.
     """
     sizes = sample_sizes(data, source, models[0], options, processor)
-    return None if sizes is None else DataEstimate(Estimate(models, options), sizes)
+    return None if sizes is None else DataEstimate(Estimate(models, options), sizes, mapped)
 
 
 def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Callable[[str], None]) -> None:

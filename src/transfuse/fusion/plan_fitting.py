@@ -23,7 +23,7 @@ GRADIENT_LOGITS = (
 )
 SELECTION_SQUARES = 5  # squares of all candidates: moments, a copy, what is left, its rows, and their columns
 SOLVER_SQUARES = 5  # squares of all inputs: moments of training and validation, their sum, a copy, and its factor
-LBFGS_VECTORS = 8  # gradients, directions and points of a line search, besides the history of steps and changes
+LBFGS_COPIES = 2 * ITERATIONS + 8 + len(RIDGE_PENALTIES) + 1  # history, line search, and the candidates
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class FittingMemory:
             square = FLOAT64_BYTES * self.candidates**2
             yield Stage("selecting units", self.selection, large_blocks(square, SELECTION_SQUARES))
         if self.shape.classes:
-            yield Stage("fitting the head", self.head)
+            history = large_blocks(FLOAT_BYTES * self.shape.head_entries, LBFGS_COPIES)
+            yield Stage("fitting the head", self.head, history)
 
     @property
     def least_bytes(self) -> int:
@@ -109,8 +110,7 @@ class FittingMemory:
         train = min(MAX_SCORES / shape.classes, answers)
         validation = min(MAX_SCORES / shape.classes, answers / VALIDATION_EVERY)
         row_bytes = FLOAT_BYTES * (shape.classes + shape.width)
-        copies = 2 * ITERATIONS + LBFGS_VECTORS + len(RIDGE_PENALTIES) + 1
-        solver = copies * FLOAT_BYTES * shape.head_entries
+        solver = LBFGS_COPIES * FLOAT_BYTES * shape.head_entries
         outputs = (1 + self.parents) * self._fitted_tokens * FLOAT_BYTES * shape.width
         probabilities = (
             train + 4 * validation

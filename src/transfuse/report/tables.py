@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transfuse.evaluation.statistics import Difference, Interval
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
-    from transfuse.fusion.plan_parts import DataPlan
+    from transfuse.fusion.plan_parts import DataPlan, MemoryParts
 
 PARTS = {  # of memory
     "program": "Python and libraries",
@@ -199,27 +199,32 @@ def plan_table(plan: FusionPlan) -> Group:
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
     ]
     if plan.data:
+        lines[1] = f"models: {'mapped from their files' if plan.streams else 'loaded'}"
         lines[2] = f"memory by weights alone: about {memory}"
+        lines += _data_lines(plan.data)
     spaces = [spaces_table(plan.spaces)] if plan.spaces else []
-    with_data = [data_plan_table(plan.data)] if plan.data else []
-    return Group(models_table(plan.models), *spaces, "\n".join(lines), *with_data)
+    parts = [_parts_table(plan.data.parts)] if plan.data else []
+    return Group(models_table(plan.models), *spaces, *parts, "\n".join(lines))
 
 
-def data_plan_table(plan: DataPlan) -> Table:
-    """Return a table of the parts of the memory for a fusion with samples."""
-    peak = format_bytes(plan.host_bytes if plan.device_bytes is None else plan.device_bytes)
-    on_device = "" if plan.device_bytes is None else f" on the GPU, and {format_bytes(plan.host_bytes)} on the host"
-    table = Table(
-        "memory with samples",
-        number_column("at the peak"),
-        caption=Text(
-            f"about {peak}{on_device}, while {plan.stage}; {plan.samples:,} samples of up to {plan.tokens:,} tokens;"
-            f" at least {format_bytes(plan.least_bytes)}"
-        ),
-        caption_justify="left",
-    )
-    for field in fields(plan.parts):
-        table.add_row(PARTS[field.name], format_bytes(getattr(plan.parts, field.name)))
+def _data_lines(plan: DataPlan) -> list[str]:
+    """Return lines on the samples of a fusion and on the memory that it takes."""
+    if plan.device_bytes is None:
+        peak = format_bytes(plan.host_bytes)
+    else:
+        peak = f"{format_bytes(plan.device_bytes)} on the GPU, {format_bytes(plan.host_bytes)} on the host"
+    return [
+        f"samples: {plan.samples:,} of up to {plan.tokens:,} tokens",
+        f"memory with samples: about {peak}, while {plan.stage}",
+        f"at least: {format_bytes(plan.least_bytes)}, with the smallest batches and caches",
+    ]
+
+
+def _parts_table(parts: MemoryParts) -> Table:
+    """Return a table of what takes memory at the peak of a fusion with samples."""
+    table = Table("memory with samples", number_column("at the peak"))
+    for field in fields(parts):
+        table.add_row(PARTS[field.name], format_bytes(getattr(parts, field.name)))
     return table
 
 

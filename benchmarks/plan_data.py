@@ -1,0 +1,80 @@
+"""Compare the peak memory that `transfuse plan --data` predicts with the measured one.
+
+python benchmarks/plan_data.py --threads 1
+
+The models are random, and so are the samples. Every fusion runs in its own process. With `--predictions`, nothing is
+fused, and only the predictions of the recorded rows are renewed.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, record
+from large import run
+from plan_subjects import SUBJECTS
+from rich.console import Console
+from rich.table import Table
+
+METHODS = {
+    "exact": ["--merge", "mean"],
+    "flow": ["--align", "flow", "--merge", "mean"],
+    "least squares": ["--merge", "least-squares"],
+    "default, quick": ["--effort", "quick"],
+    "learned, 20 steps": ["--merge", "learned", "--steps", "20"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--ways", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--predictions", action="store_true", help="renew the predictions of the recorded rows only")
+    parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
+    args = parser.parse_args()
+    path = RESULTS / "plan.json"
+    stored = json.loads(path.read_text())["rows"] if path.exists() else []
+    others = [row for row in stored if "samples" not in row]
+    rows: dict[tuple[str, str], dict[str, Any]] = {
+        (row["models"], row["way"]): row for row in stored if "samples" in row
+    }
+    for label in args.subjects:
+        with tempfile.TemporaryDirectory(dir=args.folder) as name:
+            folder = Path(name)
+            models, data = SUBJECTS[label].write(folder)
+            for method in args.ways:
+                given = [*map(str, models), "--data", str(data), *METHODS[method]]
+                row = {"models": label, "way": method, "samples": SUBJECTS[label].samples}
+                if not args.predictions:
+                    _, watch, seconds = run(["fuse", *given, "-o", str(folder / method)], args.threads)
+                    row |= {"seconds": seconds, "peak_bytes": watch.peak}
+                elif (label, method) in rows:
+                    row |= rows[label, method]
+                else:
+                    continue
+                plan = run(["plan", *given], args.threads)[0]["data"]
+                row |= {"predicted_bytes": plan["host_bytes"], "least_bytes": plan["least_bytes"]}
+                row |= {"stage": plan["stage"], "parts": plan["parts"]}
+                rows[label, method] = row
+                print(row, flush=True)
+                record("plan", {"rows": others + list(rows.values())})
+    show(list(rows.values()))
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the measured memory, and the ratio of predicted to measured memory."""
+    table = Table("models", "method", "seconds", "peak, GB", "predicted / measured", "largest while")
+    for row in rows:
+        ratio = row["predicted_bytes"] / row["peak_bytes"]
+        table.add_row(
+            row["models"], row["way"], f"{row['seconds']:.1f}", f"{row['peak_bytes'] / 1e9:.2f}", f"{ratio:.2f}",
+            row["stage"],
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
