@@ -15,8 +15,7 @@ from transfuse.base.folders import make_folder
 from transfuse.base.lazy import Tensors
 from transfuse.checkpoint.mapped_tensors import Extent, from_buffer, map_file
 from transfuse.errors import OutputError, first_line
-
-ALIGNMENT = 64  # bytes, as torch aligns the tensors that it allocates; the last bits of a product depend on it
+from transfuse.network.model import ALIGNMENT
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,32 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TypeAlias
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from transfuse.base.budget import available_bytes, check_free_memory
+from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
 from transfuse.base.lazy import as_needed
 from transfuse.base.progress import Progress
-from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
 from transfuse.checkpoint.load import load_empty, load_model, local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
+from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.record import Origin, origin
+from transfuse.fusion.streaming_choice import mapped_bytes
+from transfuse.fusion.streaming_choice import needs_streaming as needs_streaming
+from transfuse.fusion.streaming_choice import streaming_obstacle as streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
@@ -39,12 +44,14 @@ class Inputs:
     """Hold the models of a fusion after the checks that they are compatible.
 
     Attributes:
-        models: the transformers models, the anchor first; streamed models have no weights in memory.
-        networks: their tensors and declarations. Sources with another vocabulary are converted to the anchor's.
+        models: the transformers models, the anchor first; streamed models have no weights.
+        networks: their tensors and declarations. Sources with another vocabulary are converted to the anchor's. With
+            samples, the networks of streamed models can run, with weights mapped from files.
         rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
         origins: path and hashes of each model.
         streamed: whether the tensors stay in their files and are read when they are needed.
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
+        needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
     """
 
     models: Sequence[PreTrainedModel]
@@ -53,6 +60,7 @@ class Inputs:
     origins: tuple[Origin, ...]
     streamed: bool
     loaded_bytes: int
+    needed_bytes: int
 
     @property
     def anchor(self) -> PreTrainedModel:
@@ -67,7 +75,8 @@ def open_models(
     progress: Progress,
     max_memory: int | None = None,
     stream: bool | None = None,
-    check: Callable[[Sequence[PreTrainedModel]], bool] = lambda models: False,
+    check: Callable[[Sequence[PreTrainedModel], bool], bool] = lambda models, mapped: False,
+    folder: Path | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -75,7 +84,9 @@ def open_models(
         has_data: whether the fusion has calibration samples.
         max_memory: bytes that the process may use; None: the free memory.
         stream: whether to leave the tensors in their files; None: only if memory does not hold the loaded models.
-        check: checks the memory for the models, whose tensors are empty, and the samples. It returns whether it could.
+        check: checks the memory for the models, whose tensors are empty and may be mapped from files, and the samples.
+            It returns whether it could.
+        folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -94,11 +105,13 @@ def open_models(
     if stream and obstacle:
         raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:
-        decision = needs_streaming(estimate, obstacle, max_memory)
+        decision = needs_streaming(estimate, obstacle, max_memory, has_data)
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
+    checked = check(empty, stream)
     if stream:
-        return _streamed(paths, empty, options, estimate.loaded_bytes)
-    if not check(empty) and paths:
+        spill = TensorSpill(folder or Path(gettempdir())) if has_data else None
+        return _streamed(paths, empty, options, estimate, spill)
+    if not checked and paths:
         check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
     return _loaded(models, options, estimate.loaded_bytes)
 
@@ -119,47 +132,6 @@ def load(path: str | Path, options: Options) -> PreTrainedModel:
 def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
     """Build the model of a checkpoint without reading its weights."""
     return load_empty(path, pickle=options.pickle_policy())
-
-
-def streaming_obstacle(
-    paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool
-) -> str | None:
-    """Return why models must be loaded; None if they can be fused tensor by tensor.
-
-    Args:
-        paths: the checkpoints of the models that are not loaded already.
-        models: the models, with or without weights.
-    """
-    if has_data:
-        return "--data is given"
-    if options.align == "learned":
-        return "--align learned trains on them"
-    if options.vocab != "same":
-        return f"--vocab {options.vocab} reorders tokens"
-    if len(paths) < len(models):
-        return "a model is in memory already"
-    for path, model in zip(paths, models, strict=True):
-        if tensor_locations(local_directory(path, "allow"), model) is None:
-            return f"{path} does not store its tensors one by one as safetensors"
-    return None
-
-
-def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | None) -> bool:
-    """Return whether the models must be streamed because memory does not hold them.
-
-    Args:
-        obstacle: why they cannot be streamed; None if they can.
-        max_memory: the limit in bytes; None: half of the free memory.
-
-    Raises:
-        ConfigError: the fusion needs more than `max_memory`, tensor by tensor too if that is possible.
-    """
-    needed = estimate.loaded_bytes if obstacle else estimate.streamed_bytes
-    if max_memory is not None and needed > max_memory:
-        mode = f"with all models in memory, because {obstacle}," if obstacle else "tensor by tensor"
-        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(needed)}; allow at least that much")
-    limit = available_bytes() // 2 if max_memory is None else max_memory
-    return obstacle is None and estimate.loaded_bytes > limit
 
 
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
@@ -220,18 +192,32 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
     names = [_name(model, index) for index, model in enumerate(models, 1)]
     networks = checked_networks([loaded[0], *sources], names, options)
     origins = tuple(origin(source, model) for source, model in zip(models, loaded, strict=True))
-    return Inputs(loaded, networks, rows_of_sources, origins, False, loaded_bytes)
+    return Inputs(loaded, networks, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
 
 
-def _streamed(paths: Sequence[str], empty: Sequence[PreTrainedModel], options: Options, loaded_bytes: int) -> Inputs:
-    """Return models whose tensors stay in their files."""
+def _streamed(
+    paths: Sequence[str],
+    empty: Sequence[PreTrainedModel],
+    options: Options,
+    estimate: Estimate,
+    spill: TensorSpill | None,
+) -> Inputs:
+    """Return models whose tensors stay in their files.
+
+    Args:
+        spill: writes and maps what is computed from the weights, for models that run on samples; None: they do not.
+    """
     rows = token_rows(paths, empty, "same")
     check_compatible(empty, paths)
     device = options.torch_device()
     folders = [local_directory(path, "allow") for path in paths]
-    networks = [stored_network(folder, model, device) for folder, model in zip(folders, empty, strict=True)]
+    networks = [
+        stored_network(folder, model, device) if spill is None else mapped_network(folder, model, spill)
+        for folder, model in zip(folders, empty, strict=True)
+    ]
     origins = tuple(origin(path, model) for path, model in zip(paths, empty, strict=True))
-    return Inputs(empty, networks, rows, origins, True, loaded_bytes)
+    needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
+    return Inputs(empty, networks, rows, origins, True, estimate.loaded_bytes, needed)
 
 
 def _name(model: Model, number: int) -> str:

@@ -15,7 +15,7 @@ from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import ALIGNMENT_METHODS
-from transfuse.base.cache import Store
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import Stopwatch
@@ -89,15 +89,18 @@ def match(
     limit = memory_bytes(max_memory)
     watch = Stopwatch()
     check = partial(_check_memory, models, data, chosen, processor, limit, progress)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check)
+    folder = None if cache is None else Path(cache)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder)
     weights = chosen.normalized_weights(len(models))
     watch.lap("loading")
     context = calibrate(inputs.networks, models[0], data, chosen, processor)
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
     stores = _stores(cache if workspace is None else workspace.name, inputs, chosen, context)
+    if workspace is not None:  # what one run uses once is not written
+        stores = replace(stores, joint=NO_STORE)
     if limit is not None:  # statistics may use the memory that the models do not
-        context = replace(context, room=max(limit - inputs.loaded_bytes, 1))
+        context = replace(context, room=max(limit - inputs.needed_bytes, 1))
     alignments, history = align(inputs.networks, weights, context, chosen, inputs.rows, progress, stores)
     watch.lap("aligning")
     return Matched(inputs, weights, chosen, context, data, tuple(alignments), history, stores, watch.laps, workspace)
@@ -111,6 +114,7 @@ def _check_memory(
     max_memory: int | None,
     progress: Progress,
     empty: Sequence[PreTrainedModel],
+    mapped: bool,
 ) -> bool:
     """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
 
@@ -120,7 +124,7 @@ def _check_memory(
         ConfigError: the fusion needs more than `max_memory`.
     """
     try:
-        estimate = data_estimate(empty, models[0], data, options, processor)
+        estimate = data_estimate(empty, models[0], data, options, processor, mapped)
     except TransfuseError:
         return False
     if estimate is not None:

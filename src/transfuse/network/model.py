@@ -17,6 +17,8 @@ from transfuse.network.layout import join_fused, split_fused, stored_names, unfu
 from transfuse.network.precision import as_dtype, compute_dtype, matmul_dtype
 from transfuse.network.spec import Spec
 
+ALIGNMENT = 64  # bytes; the addresses of the tensors that torch allocates are multiples of it
+
 
 @dataclass(frozen=True)
 class Network:
@@ -55,7 +57,7 @@ class Network:
             return on_demand(self.model, tensors)
         if self.materialize is in_memory:
             return with_tensors(self.model, tensors)
-        return sharing_tensors(self.model, tensors, lambda stored: self.materialize(contiguous(stored)))
+        return sharing_tensors(self.model, tensors, lambda stored: self.materialize(as_allocated(stored)))
 
 
 def declaration(model: nn.Module) -> Spec:
@@ -114,11 +116,15 @@ def sharing_tensors(
     return copy.deepcopy(model, memo).eval()
 
 
-def contiguous(tensors: Mapping[str, Tensor]) -> Lazy:
-    """Return the same tensors, each of them contiguous in memory."""
+def as_allocated(tensors: Mapping[str, Tensor]) -> Lazy:
+    """Return the same tensors, each contiguous and at an address that torch would choose.
+
+    The last bits of a product depend on both, so models whose weights are mapped then compute what their copies do.
+    """
 
     def read(name: str) -> Tensor:
-        return tensors[name].contiguous()
+        values = tensors[name].contiguous()
+        return values.clone() if values.data_ptr() % ALIGNMENT else values
 
     return Lazy({name: partial(read, name) for name in tensors})
 

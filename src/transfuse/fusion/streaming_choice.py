@@ -1,0 +1,75 @@
+"""Decide whether the models of a fusion are loaded, or stay in their files."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from transfuse.base.budget import FLOAT_BYTES, available_bytes
+from transfuse.base.sizes import format_bytes
+from transfuse.checkpoint.lazy_tensors import tensor_locations
+from transfuse.checkpoint.load import local_directory
+from transfuse.config.options import Options
+from transfuse.errors import ConfigError
+from transfuse.fusion.plan import Estimate
+
+MODELS_IN_MEMORY = 2  # the fused model, and a candidate to compare, or the written model that is read to verify it
+
+
+def streaming_obstacle(
+    paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool
+) -> str | None:
+    """Return why models must be loaded; None if they can be fused tensor by tensor.
+
+    Args:
+        paths: the checkpoints of the models that are not loaded already.
+        models: the models, with or without weights.
+    """
+    if has_data and options.torch_device().type != "cpu":
+        return "--data runs them on a GPU"
+    if options.align == "learned":
+        return "--align learned trains on them"
+    if options.vocab != "same":
+        return f"--vocab {options.vocab} reorders tokens"
+    if len(paths) < len(models):
+        return "a model is in memory already"
+    for path, model in zip(paths, models, strict=True):
+        if tensor_locations(local_directory(path, "allow"), model) is None:
+            return f"{path} does not store its tensors one by one as safetensors"
+    return None
+
+
+def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | None, has_data: bool = False) -> bool:
+    """Return whether the models must be streamed because memory does not hold them.
+
+    Args:
+        obstacle: why they cannot be streamed; None if they can.
+        max_memory: the limit in bytes; None: half of the free memory.
+        has_data: whether the models run on samples. What samples take is not part of the estimates.
+
+    Raises:
+        ConfigError: the fusion needs more than `max_memory`, tensor by tensor too if that is possible.
+    """
+    loaded = loaded_bytes_with_data(estimate) if has_data else estimate.loaded_bytes
+    streamed = mapped_bytes(estimate) if has_data else estimate.streamed_bytes
+    needed = estimate.loaded_bytes if obstacle else min(streamed, loaded)
+    if max_memory is not None and needed > max_memory:
+        mode = "with mapped models" if has_data else "tensor by tensor"
+        mode = f"with all models in memory, because {obstacle}," if obstacle else mode
+        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(needed)}; allow at least that much")
+    limit = available_bytes() // 2 if max_memory is None else max_memory
+    return obstacle is None and loaded > limit
+
+
+def mapped_bytes(estimate: Estimate) -> int:
+    """Return the memory of a fusion of mapped models, besides what samples take."""
+    return estimate.streamed_bytes + MODELS_IN_MEMORY * _model_bytes(estimate)
+
+
+def loaded_bytes_with_data(estimate: Estimate) -> int:
+    """Return the memory of a fusion of loaded models, besides what samples take."""
+    merged = len(estimate.models) + 1 if estimate.options.merging(True) != "mean" else 0  # fitted to aligned parents
+    return estimate.loaded_bytes + merged * _model_bytes(estimate)
+
+
+def _model_bytes(estimate: Estimate) -> int:
+    return FLOAT_BYTES * max(model.num_parameters() for model in estimate.models)
