@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     path = RESULTS / "plan.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows: list[dict[str, Any]] = [row for row in before if "samples" in row or row["way"] not in args.ways]
+    rows: list[dict[str, Any]] = [row for row in before if row["way"] not in args.ways]
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         pairs = {f"ViT {width}": vits(folder, width) for width in args.widths}
@@ -76,7 +76,7 @@ def main() -> None:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the measured memory, and the ratio of predicted to measured memory."""
     table = Table("models", "method", "", "seconds", "peak, GB", "predicted / measured")
-    for row in (row for row in rows if "samples" not in row):
+    for row in rows:
         table.add_row(
             row["models"], row["way"], "streamed" if row["streamed"] else "loaded", f"{row['seconds']:.1f}",
             f"{row['peak_bytes'] / 1e9:.2f}", f"{row['predicted_bytes'] / row['peak_bytes']:.2f}",

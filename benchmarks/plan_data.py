@@ -35,12 +35,9 @@ def main() -> None:
     parser.add_argument("--predictions", action="store_true", help="renew the predictions of the recorded rows only")
     parser.add_argument("--folder", type=Path, help="folder for the checkpoints, which are deleted afterwards")
     args = parser.parse_args()
-    path = RESULTS / "plan.json"
+    path = RESULTS / "plan-data.json"
     stored = json.loads(path.read_text())["rows"] if path.exists() else []
-    others = [row for row in stored if "samples" not in row]
-    rows: dict[tuple[str, str], dict[str, Any]] = {
-        (row["models"], row["way"]): row for row in stored if "samples" in row
-    }
+    rows: dict[tuple[str, str], dict[str, Any]] = {(row["models"], row["way"]): row for row in stored}
     for label in args.subjects:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
             folder = Path(name)
@@ -60,7 +57,7 @@ def main() -> None:
                 row |= {"stage": plan["stage"], "parts": plan["parts"]}
                 rows[label, method] = row
                 print(row, flush=True)
-                record("plan", {"rows": others + list(rows.values())})
+                record("plan-data", {"rows": list(rows.values())})
     show(list(rows.values()))
 
 

@@ -128,7 +128,7 @@ class DataEstimate:
         """Yield the memory of passing samples through the models, and of comparing alignments."""
         exact_maps = self.options.align != "flow"
         weight_bytes = self.shape.weight_bytes
-        canonical = MemoryParts(models=self._aligned_models + (weight_bytes if exact_maps else 0))
+        canonical = MemoryParts(models=self._aligned_models if exact_maps else 0)
         statistics = self.weights.matching_bytes + self.weights.map_bytes
         match_on = resolve_match_on(self.options, self.samples)
         if match_on == "weights":
@@ -149,7 +149,7 @@ class DataEstimate:
             logits = LOGIT_COPIES * FLOAT_BYTES * self.samples.batch_answers * self.shape.classes
             passed = self.samples.batch_tokens * token_bytes(self._anchor.config, self.samples.tokens)
             merged = MemoryParts(
-                models=2 * weight_bytes, statistics=self.weights.map_bytes + moments + evidence,
+                models=weight_bytes, statistics=self.weights.map_bytes + moments + evidence,
                 batches=max(logits, passed),
             )  # fmt: skip
             yield Stage("comparing alignments", canonical + merged)
