@@ -130,12 +130,13 @@ def plan_job(job: Job) -> FusionPlan:
     check_compatible(empty, job.models)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(job.models, empty, job, job.data is not None)
-    plan = fusion_plan(job.models, estimate, obstacle is None, needs_streaming(estimate, obstacle, job.max_memory))
+    streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
+    plan = fusion_plan(job.models, estimate, obstacle is None, streams)
     if job.data is None:
         return plan
     samples = task(architecture).samples(load_samples(job.data, CALIBRATION))
     with planned_limit(job.max_memory):
-        with_data = data_estimate(empty, job.models[0], samples, job)
+        with_data = data_estimate(empty, job.models[0], samples, job, mapped=streams)
         if with_data is None:
             return plan
         if job.max_memory is not None:
