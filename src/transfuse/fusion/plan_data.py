@@ -22,7 +22,7 @@ from transfuse.fusion.plan_learning import LearningMemory
 from transfuse.fusion.plan_parts import DataPlan, MemoryParts, Stage, with_freed_blocks
 from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
-from transfuse.merging.methods import MAX_FITTED_SAMPLES, MAX_START_SAMPLES
+from transfuse.merging.methods import MAX_FITTED_SAMPLES
 
 LOGIT_COPIES = 5  # logits of two parents, their mean, and one of them with its probabilities
 
@@ -164,9 +164,7 @@ class DataEstimate:
 
     @cached_property
     def _fitting(self) -> FittingMemory:
-        trains = self.learns_weights and self.options.learning().trains
-        limit = MAX_START_SAMPLES if trains else MAX_FITTED_SAMPLES
-        return FittingMemory(self._anchor, self.shape, self.count, self.samples, limit)
+        return FittingMemory(self._anchor, self.shape, self.count, self.samples, MAX_FITTED_SAMPLES)
 
     @cached_property
     def _learning(self) -> LearningMemory:

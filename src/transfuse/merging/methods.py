@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, first_samples
+from transfuse.base.batch import Batch, batch_size, first_samples, without_labels
 from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import MERGE_METHODS as NAMES
@@ -56,7 +58,9 @@ class MergeRequest:
 
 
 MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to, where training may follow
-MAX_START_SAMPLES = 500  # the same where training follows, which gains more in the time of the fit
+MIN_START_SAMPLES = 500  # the same where training follows, if they take more than a share of its time
+START_SHARE = 0.15  # of the time for training, which fitting its start may take beyond that
+FIT_PASSES = 7  # passes of all parents over the samples that take as long as fitting (benchmarks/fuse.py)
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
 MERGE_METHODS: dict[str, MergeMethod] = {}
@@ -100,8 +104,9 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     begin = time.monotonic()
     fused, parents = _models(request)
     split = split_with_answers(parents[0], request.batches, "weights")
-    samples = list(first_samples(split[0], MAX_START_SAMPLES if request.learning.trains else MAX_FITTED_SAMPLES))
-    _fit(request, fused, parents, samples, request.store.of(part="to learn from"))
+    count = _start_samples(request.learning, parents, split[0][0])
+    samples = list(first_samples(split[0], count))
+    _fit(request, fused, parents, samples, request.store.of(part="to learn from", samples=count))
     names = [f"model {number}" for number in range(1, len(parents) + 1)]
     loop = WeightDistillation(
         fused, parents, request.weights, split, request.learning, request.weighting, request.untouched, request.seed
@@ -119,6 +124,22 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     start = choice.start if history.best else choice.best
     request.record["learned_weights"] = asdict(history) | {"start": start, "starts": choice.losses}
     return fused
+
+
+@torch.no_grad()
+def _start_samples(learning: LearningOptions, parents: Sequence[PreTrainedModel], batch: Batch) -> int:
+    """Return how many samples the start of the training is fitted to, given a batch to measure a pass of the parents.
+
+    Without a limit of time, the number does not depend on the machine.
+    """
+    if learning.steps is not None or not learning.trains:
+        return MAX_FITTED_SAMPLES
+    begin = time.monotonic()
+    for parent in parents:
+        parent(**without_labels(batch))
+    seconds = FIT_PASSES * MAX_FITTED_SAMPLES * (time.monotonic() - begin) / batch_size(batch)
+    seconds = process_group().all_gather(seconds)[0]
+    return MAX_FITTED_SAMPLES if seconds <= START_SHARE * 60 * learning.minutes else MIN_START_SAMPLES
 
 
 def _models(request: MergeRequest) -> tuple[PreTrainedModel, list[PreTrainedModel]]:
