@@ -214,6 +214,22 @@ def large() -> str:
     return markdown(["", "seconds", "peak memory, with mapped pages", "written, with maps"], rows)
 
 
+def plan_data() -> str:
+    """Return the table of predicted and measured memory of fusions with samples."""
+    rows = [
+        [
+            row["models"],
+            row["way"],
+            str(row["samples"]),
+            f"{row['peak_bytes'] / 1e9:.2f} GB",
+            f"{row['predicted_bytes'] / row['peak_bytes']:.2f}",
+            row["stage"],
+        ]
+        for row in load("plan-data")["rows"]
+    ]
+    return markdown(["models", "method", "samples", "measured peak", "predicted / measured", "predicted while"], rows)
+
+
 def measurements() -> str:
     """Return the table of all result files and the commands that made them."""
     rows = []
