@@ -6,30 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from cases import LLAMA
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.errors import OutputError
 
 LIMITED = """
-import gc, resource, sys
+import resource, sys
 from pathlib import Path
 import psutil
 import torch
-from transfuse.checkpoint.files import stored_dtypes
-from transfuse.checkpoint.lazy_tensors import TensorLocation
+from transfuse.checkpoint.load import load_empty
+from transfuse.checkpoint.mapped_model import map_model
 from transfuse.checkpoint.spill import TensorSpill
 
-torch.ones(2**20).sum()
+folder = Path(sys.argv[1])
+load_empty(folder)
 limit = psutil.Process().memory_info().data + 2**24
-resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-file = Path(sys.argv[1])
-print(list(stored_dtypes(file)), float(TensorLocation(file, "large", ()).read().sum()))
-spill = TensorSpill(file.parent)
-with file.open("rb") as stream:
-    mapping = spill.map(stream)
-print(len(mapping), (spill({"other": torch.ones(2**20)})["other"]).sum())
+resource.setrlimit(resource.RLIMIT_DATA, (limit, -1))
+spill = TensorSpill(folder)
+model = map_model(folder, load_empty(folder), spill)
+print(sum(values.nbytes for values in model.parameters()) > 2**25, len(spill.mappings))
+print(sum(float(values.sum()) for values in model.parameters()))
+assert resource.getrlimit(resource.RLIMIT_DATA)[0] == limit
 """
 
 
@@ -76,8 +77,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts private mappings on Linux")
 def test_a_file_may_be_larger_than_the_limit(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    save_file({"large": torch.ones(2**24)}, file)
-    run = subprocess.run([sys.executable, "-c", LIMITED, str(file)], capture_output=True, text=True)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA | {"intermediate_size": 2**16}))
+    model.save_pretrained(tmp_path)
+    run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-1000:]
-    assert f"['large'] {2.0**24}" in run.stdout
+    total = sum(float(values.sum()) for values in model.parameters())
+    assert run.stdout.split() == ["True", "1", str(total)]

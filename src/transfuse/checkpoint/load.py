@@ -27,6 +27,7 @@ from transfuse.checkpoint.files import (
 )
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
+from transfuse.checkpoint.mapped_tensors import without_memory_limit
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
@@ -85,7 +86,8 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
         "dtype": _common_dtype(dtypes.values()) if dtype is None else dtype,
         "use_safetensors": files[0].suffix == ".safetensors",
     }
-    model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
+    with without_memory_limit():
+        model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
     check_no_integer_weights(model, [name for name, stored in dtypes.items() if stored is None], folder)
     return _Source(architecture, folder, options), model
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import TensorLocation, tensor_locations
-from transfuse.checkpoint.mapped_tensors import Extent, stored_extents
+from transfuse.checkpoint.mapped_tensors import Extent, stored_extents, without_memory_limit
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.errors import CheckpointError
 from transfuse.network.precision import compute_dtype
@@ -87,7 +87,7 @@ def _buffers(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with init_empty_weights(include_buffers=False):
+        with without_memory_limit(), init_empty_weights(include_buffers=False):
             fresh = type(model)(copy.deepcopy(model.config))
     finally:
         torch.set_default_dtype(previous)
