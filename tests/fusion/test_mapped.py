@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    GPT2LMHeadModel,
     LlamaForCausalLM,
     PreTrainedModel,
     ViTConfig,
@@ -73,13 +74,13 @@ def written(folder: Path) -> dict[str, torch.Tensor]:
 
 def fused_both_ways(paths: list[str], data: Dataset, out: Path, **options: Any) -> dict[bool, dict[str, Any]]:
     """Fuse loaded and mapped models, check that the files are equal, and return both records."""
-    records = {}
+    records, models = {}, {}
     for stream in (False, True):
         fusion = transfuse.fuse(paths, data, stream=stream, **options)
         fusion.save(out / str(stream))
         records[stream] = fusion.record
-        expected = fusion.model.state_dict()
-        assert all(torch.equal(values, expected[name]) for name, values in fusion.model.state_dict().items())
+        models[stream] = fusion.model.state_dict()
+    assert all(torch.equal(values, models[True][name]) for name, values in models[False].items())
     loaded, mapped = written(out / "False"), written(out / "True")
     assert loaded.keys() == mapped.keys()
     for name, values in loaded.items():
@@ -113,6 +114,13 @@ def test_so_it_is_in_other_precisions_and_with_three(tmp_path: Path, method: str
     for folder in folders:
         LlamaForCausalLM.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
     fused_both_ways(list(map(str, folders)), samples("llama"), tmp_path, batch_size=5, **METHODS[method])
+
+
+def test_the_precision_that_is_written_may_be_another(tmp_path: Path) -> None:
+    folders = [FAMILIES["gpt2"](tmp_path / str(seed), seed) for seed in (0, 1)]
+    for folder in folders:
+        GPT2LMHeadModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    fused_both_ways(list(map(str, folders)), samples("gpt2"), tmp_path, merge="mean", dtype="float32")
 
 
 def test_a_limit_decides(tmp_path: Path) -> None:

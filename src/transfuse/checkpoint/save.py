@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import cast
+from transfuse.base.batch import Batch, cast
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import copy_companions
@@ -122,23 +122,26 @@ def save_generation(model: PreTrainedModel, folder: Path) -> None:
         model.generation_config.to_json_file(folder / "generation_config.json")
 
 
-@torch.no_grad()
 def _verify(model: PreTrainedModel, directory: Path) -> None:
     """Check that the saved checkpoint loads without missing or unexpected tensors and computes the same outputs.
 
     Raises:
         OutputError: it does not.
     """
+    dtype = torch.promote_types(model.dtype, torch.float32)  # at lower precision, attention kernels differ too much
+    inputs = cast(example_inputs(model.config), dtype)
     try:
-        reloaded = load_model(directory)
+        actual = _outputs(load_model(directory), dtype, inputs)
     except CheckpointError as error:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
-    dtype = torch.promote_types(model.dtype, torch.float32)  # at lower precision, attention kernels differ too much
     shared = {id(values): nn.Parameter(values.detach(), requires_grad=False) for values in model.parameters()}
-    original = with_eager_experts(copy.deepcopy(model, shared))
-    inputs = cast(example_inputs(model.config), dtype)
-    expected = model_output(as_dtype(original, dtype).to("cpu"), inputs).double()
-    actual = model_output(as_dtype(reloaded, dtype).to("cpu"), inputs).double()
+    expected = _outputs(with_eager_experts(copy.deepcopy(model, shared)), dtype, inputs)
     deviation = (expected - actual).abs().max()
     if not deviation <= TOLERANCE * expected.abs().max().clamp_min(1):
         raise OutputError(f"the written checkpoint computes something else: outputs off by {deviation}")
+
+
+@torch.no_grad()
+def _outputs(model: PreTrainedModel, dtype: torch.dtype, inputs: Batch) -> Tensor:
+    """Return the outputs of a model that is converted in place, and that no one else needs."""
+    return model_output(as_dtype(model, dtype).to("cpu"), inputs).double()

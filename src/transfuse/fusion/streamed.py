@@ -22,7 +22,7 @@ from transfuse.checkpoint.save import save_generation
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration, with_tensors
-from transfuse.network.precision import stored_as
+from transfuse.network.precision import as_dtype, compute_dtype, stored_as
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class StreamedModel:
 
     def load(self) -> PreTrainedModel:
         """Return the model with all tensors in memory."""
-        return stored_as(self.dtype, with_tensors(load_model(self.folder), self.tensors))
+        anchor = load_model(self.folder)
+        return stored_as(self.dtype, with_tensors(as_dtype(anchor, compute_dtype(anchor.dtype)), self.tensors))
 
     def write(self, folder: Path) -> None:
         """Write the weights, with the anchor's tensor names and files, and the configuration, and verify both.
