@@ -214,6 +214,18 @@ def large() -> str:
     return markdown(["", "seconds", "peak memory, with mapped pages", "written, with maps"], rows)
 
 
+def large_data() -> str:
+    """Return the table of fusions with samples whose parents are loaded, or mapped from files."""
+    rows = []
+    for row in load("large-data")["rows"]:
+        memory = [f"{row[key]:.2f} GB" for key in ("anonymous_gb", "peak_gb", "written_gb")]
+        parents = "mapped" if row["streamed"] else "loaded"
+        rows.append([f"{row['models']} models, {parents}", f"{row['processor_seconds']:,.0f}", *memory])
+    return markdown(
+        ["", "processor seconds", "peak memory without mapped pages", "peak memory with mapped pages", "written"], rows
+    )
+
+
 def plan_data() -> str:
     """Return the table of predicted and measured memory of fusions with samples."""
     rows = [
