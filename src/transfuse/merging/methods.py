@@ -35,8 +35,8 @@ class MergeRequest:
 
     Attributes:
         anchor: the first model. `with_tensors(anchor.model, tensors)` builds a model from tensors.
-        parents: the tensors of every model in the anchor's basis, by name, the anchor first. They must not be changed in
-            place, because they may be mapped from files that are read-only.
+        parents: the tensors of every model in the anchor's basis, by name, the anchor first. They must not be changed
+            in place, because they may be mapped from files that are read-only.
         weights: one weight per model. They sum to one.
         batches: prepared calibration samples. Empty without data.
         weighting: method that weights the parents per sample.
