@@ -63,7 +63,9 @@ def test_statuses_of_what_needs_no_model(tmp_path: Path) -> None:
 
 def test_streams_are_clean(world: World) -> None:
     """Libraries would report loading, writing and saving on stderr; stdout is one document."""
-    ran = transfuse("fuse", world.a, world.b, "-o", world.here / "out", "--data", world.images, "--minutes", "0.1", "--json")
+    ran = transfuse(
+        "fuse", world.a, world.b, "-o", world.here / "out", "--data", world.images, "--minutes", "0.1", "--json"
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert json.loads(ran.stdout)["match_on"] == "weights"
 
