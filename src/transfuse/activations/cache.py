@@ -33,18 +33,20 @@ def cached_moments(
     """
     points = [point for point in points if point.is_free]
     stores = {point: store.of(probe=str(point), **key) for point in points}
-    known = {point: moments for point in points if (moments := _load(stores[point])) is not None}
     spills = room is not None and store.folder is not None
-    for chunk in chunks([point for point in points if point not in known], room):
+    known = {point: moments for point in points if (moments := _load(stores[point])) is not None}
+    stored = set(known)
+    for chunk in chunks([point for point in points if point not in stored], room):
         collected = dict(collect(chunk))
         for point, moments in collected.items():
             _save(stores[point], moments)
-        if spills:
+        stored.update(collected)
+        if spills:  # what is on disk is read again when it is needed
             process_group().barrier()
-            collected = {point: _load(stores[point]) or moments for point, moments in collected.items()}
-        known |= collected
+        else:
+            known |= collected
     if spills:
-        return ProjectedMoments({point: partial(_reload, stores[point]) for point in points if point in known})
+        return ProjectedMoments({point: partial(_reload, stores[point]) for point in points if point in stored})
     return {point: known[point] for point in points if point in known}
 
 
