@@ -82,5 +82,7 @@ def test_a_file_may_be_larger_than_the_limit(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     run = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-1000:]
-    total = sum(float(values.sum()) for values in model.parameters())
-    assert run.stdout.split() == ["True", "1", str(total)]
+    total = sum(float(values.detach().double().sum()) for values in model.parameters())
+    mapped, threads, found = run.stdout.split()
+    assert (mapped, threads) == ("True", "1")
+    assert float(found) == pytest.approx(total, rel=1e-3)  # sums in another order
