@@ -58,10 +58,15 @@ def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     return given, {chain: test.filter(lambda row, chain=chain: row["chain"] == chain) for chain in ("VH", "VL")}
 
 
+def processor_of(model: Path) -> Any:
+    """Return the image processor or the tokenizer of a model."""
+    return (AutoImageProcessor if "vit" in model.name else AutoTokenizer).from_pretrained(model)
+
+
 def measurer(models: list[Path], tests: dict[str, Dataset]) -> Callable[[Any], dict[str, dict[str, float]]]:
     """Return a function that measures the loss and accuracy of a model on each kind of test samples."""
     image = "vit" in models[0].name
-    processor = (AutoImageProcessor if image else AutoTokenizer).from_pretrained(models[0])
+    processor = processor_of(models[0])
 
     def measure(model: Any) -> dict[str, dict[str, float]]:
         found = {}
@@ -88,7 +93,7 @@ def main() -> None:
     measure = measurer(models, tests)
     rows: dict[str, Any] = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
     options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
-    processor = (AutoImageProcessor if "vit" in models[0].name else AutoTokenizer).from_pretrained(models[0])
+    processor = processor_of(models[0])
 
     def keep(name: str, row: dict[str, Any]) -> None:
         rows[name] = row

@@ -123,9 +123,14 @@ class Watch(threading.Thread):
 
 
 def run(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
-    """Run a command. Return its JSON output, its use of resources, and the wall seconds including imports."""
+    """Run a command of transfuse. Return what `watched` does."""
+    return watched(["-m", "transfuse", *arguments, "--json"], threads)
+
+
+def watched(arguments: list[str], threads: int) -> tuple[dict[str, Any], Watch, float]:
+    """Run Python. Return its JSON output, its use of resources, and the wall seconds including imports."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "transfuse", *arguments, "--json"]
+    command = [sys.executable, *arguments]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     watch = Watch(process)

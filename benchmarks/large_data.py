@@ -9,18 +9,14 @@ its own process. Anonymous memory is what the system cannot drop: all memory exc
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import record
 from datasets import Dataset
-from large import Watch
+from large import watched
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -78,19 +74,11 @@ def texts(words: int) -> Dataset:
 def fuse(method: str, models: list[str], output: Path, words: int, stream: bool, threads: int) -> dict[str, Any]:
     """Measure one fusion in its own process."""
     request = json.dumps([method, models, str(output), words, stream])
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-    start = time.perf_counter()
-    command = [sys.executable, __file__, "--run", request]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    watch = Watch(process)
-    watch.start()
-    out, error = process.communicate()
-    if process.returncode:
-        raise SystemExit(error)
+    found, watch, seconds = watched([__file__, "--run", request], threads)
     return {
-        "method": method, "models": len(models), "streamed": stream, "seconds": time.perf_counter() - start,
+        "method": method, "models": len(models), "streamed": stream, "seconds": seconds,
         "processor_seconds": watch.seconds, "anonymous_gb": watch.anonymous / 1e9, "peak_gb": watch.peak / 1e9,
-        "written_gb": watch.written / 1e9, "start_gb": json.loads(out)["start_gb"],
+        "written_gb": watch.written / 1e9, "start_gb": found["start_gb"],
     }  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from common import RESULTS, record
-from default import PAIRS, data, measurer
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from default import PAIRS, data, measurer, processor_of
+from transformers import PreTrainedModel
 
 from transfuse import fuse, match
 from transfuse.alignment.interface import aligned_weights
@@ -57,7 +57,7 @@ def main() -> None:
     models = PAIRS[args.pair]
     given, tests = data(args.pair)
     measure = measurer(models, tests)
-    processor = (AutoImageProcessor if "vit" in models[0].name else AutoTokenizer).from_pretrained(models[0])
+    processor = processor_of(models[0])
     name = f"starts-{args.pair}"
     path = RESULTS / f"{name}.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -73,6 +73,7 @@ def main() -> None:
         starts = {FITTED: fitted} | {f"parent {number}": parent for number, parent in enumerate(parents, 1)}
         starts[NOISE] = with_noise(parents[0], fitted, args.seed)
         learning: LearningOptions = matched.options.learning()
+        before = {start: measure(model) for start, model in starts.items()}
         for steps in wanted:
             for start, model in starts.items():
                 key = {"samples": count, "steps": steps, "seed": args.seed, "start": start}
@@ -83,7 +84,7 @@ def main() -> None:
                 history = learn_weights(
                     trained, parents, matched.weights, halves, options, TEACHER_WEIGHTING["auto"], seed=args.seed
                 )
-                rows.append(key | {"before": measure(model), "test": measure(trained), "course": asdict(history)})
+                rows.append(key | {"before": before[start], "test": measure(trained), "course": asdict(history)})
                 print(json.dumps({**rows[-1], "course": history.excess[-1]}), flush=True)
                 record(name, {"pair": args.pair, "rows": rows})
 

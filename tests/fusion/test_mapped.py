@@ -27,9 +27,9 @@ import transfuse
 from transfuse.checkpoint.files import weight_files
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, OutputError
-from transfuse.fusion.inputs import empty_model, streaming_obstacle
+from transfuse.fusion.inputs import empty_model
 from transfuse.fusion.plan import Estimate
-from transfuse.fusion.streaming_choice import loaded_bytes_with_data, mapped_bytes, needs_streaming
+from transfuse.fusion.streaming_choice import loaded_bytes_with_data, mapped_bytes, needs_streaming, streaming_obstacle
 
 METHODS: dict[str, dict[str, Any]] = {
     "least squares": {"merge": "least-squares"},

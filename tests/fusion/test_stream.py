@@ -14,8 +14,8 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.inputs import streaming_obstacle
 from transfuse.fusion.plan import Estimate
+from transfuse.fusion.streaming_choice import streaming_obstacle
 from transfuse.streaming import stream
 
 VIT = CASES[0]

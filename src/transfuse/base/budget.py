@@ -142,13 +142,18 @@ def check_free_memory(needed: int, device: torch.device, task: str, warn: Callab
         ConfigError: the task needs more than --max-memory leaves.
     """
     free = free_bytes(device)
-    if needed <= free:
-        return
-    if ALLOWED_BYTES.get() is not None:
+    if needed > free and ALLOWED_BYTES.get() is not None:
         raise ConfigError(
             f"max-memory: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
         )
-    warn(f"warning: {task} takes about {format_bytes(needed)} of memory, {format_bytes(free)} are free")
+    warn_if_short(needed, device, task, warn)
+
+
+def warn_if_short(needed: int, device: torch.device, task: str, warn: Callable[[str], None]) -> None:
+    """Warn if a task needs more bytes than are free; arguments are as in `check_free_memory`."""
+    free = free_bytes(device)
+    if needed > free:
+        warn(f"warning: {task} takes about {format_bytes(needed)} of memory, {format_bytes(free)} are free")
 
 
 def tokens_at_once(model: PreTrainedModel, longest: int = 512, gradients: bool = False) -> int:

@@ -33,10 +33,7 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
         flag_values["flow"] = file_values["flow"] | flag_values["flow"]
     values = file_values | flag_values
-    _import_methods(values)
-    job = make(Job, values, file_labels | flag_labels)
-    if len(job.models) < 2:
-        raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
+    job = _job(values, file_labels | flag_labels)
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
@@ -54,16 +51,21 @@ def plan_request(flags: FlagValues) -> Job:
     Raises:
         ConfigError: an option or the number of models is invalid, or a model is missing.
     """
-    values, labels = named_values(flags)
-    _import_methods(values)
-    job = make(Job, values, labels)
-    if len(job.models) < 2:
-        raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
+    job = _job(*named_values(flags))
     if job.align == "learned":
         raise ConfigError("align: learned trains maps, whose memory is not predicted; choose none, flow or exact")
     for name in (*job.models, job.data):
         check_name(name or "")
     check_paths(job.models)
+    return job
+
+
+def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
+    """Return the job of some values. Raises `ConfigError` on an invalid value or fewer than two models."""
+    _import_methods(values)
+    job = make(Job, values, labels)
+    if len(job.models) < 2:
+        raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
     return job
 
 

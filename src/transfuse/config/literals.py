@@ -20,7 +20,7 @@ TeacherWeighting = Literal["uniform", "confidence", "labels"]
 Effort = Literal["quick", "normal", "high"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
-Variation = Literal["auto", "none", "flip", "crop", "crop-flip"]
+Variation = Literal["auto", Augment]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 

@@ -7,16 +7,12 @@ consistent teacher sees what the student sees (Beyer et al., 2106.05237).
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from transfuse.base.batch import Batch
 from transfuse.data.augment import PADDING, random_shift
 from transfuse.distillation.variants import Variants
 
 MAX_IMAGE_VARIANTS = 16  # of each batch, the given one included
-
-Images = Float[Tensor, "batch channel height width"]
 
 
 class ImageVariants(Variants):

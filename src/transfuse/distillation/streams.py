@@ -22,6 +22,7 @@ def mean_rows(outputs: Sequence[Tensor], shares: Shares, batch: Batch) -> Float[
 
 
 def unpadded_rows(values: Float[Tensor, "*samples unit"], batch: Batch) -> Float[Tensor, "row unit"]:
+    """Return the values as rows, without those of padding."""
     return values.flatten(0, -2)[_unpadded(values, batch)]
 
 

@@ -26,9 +26,7 @@ from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.record import Origin, origin
-from transfuse.fusion.streaming_choice import mapped_bytes
-from transfuse.fusion.streaming_choice import needs_streaming as needs_streaming
-from transfuse.fusion.streaming_choice import streaming_obstacle as streaming_obstacle
+from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused

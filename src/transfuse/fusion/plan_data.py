@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 from transfuse.activations.hook_points import HookPoint, input_points, output_points
 from transfuse.activations.hooks import ACTIVATION_BYTES, MAX_SAMPLES
 from transfuse.alignment.exact import evidence as exact
-from transfuse.base.budget import FLOAT_BYTES, cache_bytes, free_bytes, token_bytes
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_bytes, warn_if_short
 from transfuse.base.sizes import format_bytes
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.fusion.calibration import resolve_match_on
-from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.plan_fitting import FLOAT64_BYTES, FittingMemory
+from transfuse.fusion.plan import FLOAT64_BYTES, STARTUP_BYTES, Estimate
+from transfuse.fusion.plan_fitting import FittingMemory
 from transfuse.fusion.plan_learning import LearningMemory
 from transfuse.fusion.plan_parts import DataPlan, MemoryParts, Stage, with_freed_blocks
 from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
@@ -250,9 +250,4 @@ def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Call
         return
     parts = estimate.peak.parts
     device = estimate.options.torch_device()
-    needed, free = parts.total - parts.program, free_bytes(device)
-    if needed > free:
-        warn(
-            f"warning: fusing with {count} samples takes about {format_bytes(needed)} of memory,"
-            f" {format_bytes(free)} are free"
-        )
+    warn_if_short(parts.total - parts.program, device, f"fusing with {count} samples", warn)

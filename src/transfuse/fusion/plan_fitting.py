@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.token_importance import MAX_SAMPLES as IMPORTANCE_SAMPLES
 from transfuse.base.batch import VALIDATION_EVERY
 from transfuse.base.budget import FLOAT_BYTES, attention_weights, cache_bytes, tokens_at_once
+from transfuse.fusion.plan import FLOAT64_BYTES
 from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
@@ -17,10 +18,7 @@ from transfuse.merging.least_squares import MAX_CANDIDATE_INPUTS, ROWS_PER_INPUT
 from transfuse.merging.output_head import MAX_SCORES, RIDGE_PENALTIES
 from transfuse.merging.reader_rows import BLOCK_ROWS
 
-FLOAT64_BYTES = 8
-GRADIENT_LOGITS = (
-    4  # logits, their joined copy, their gradient, and the cumulative probabilities that classes are drawn by
-)
+GRADIENT_LOGITS = 4  # logits, their joined copy, their gradient, and the cumulative probabilities for drawing classes
 SELECTION_SQUARES = 5  # squares of all candidates: moments, a copy, what is left, its rows, and their columns
 SOLVER_SQUARES = 5  # squares of all inputs: moments of training and validation, their sum, a copy, and its factor
 LBFGS_COPIES = 2 * ITERATIONS + 8 + len(RIDGE_PENALTIES) + 1  # history, line search, and the candidates
@@ -112,9 +110,7 @@ class FittingMemory:
         row_bytes = FLOAT_BYTES * (shape.classes + shape.width)
         solver = LBFGS_COPIES * FLOAT_BYTES * shape.head_entries
         outputs = (1 + self.parents) * self._fitted_tokens * FLOAT_BYTES * shape.width
-        probabilities = (
-            train + 4 * validation
-        ) * row_bytes  # targets of both, and three copies of the validated scores
+        probabilities = (train + 4 * validation) * row_bytes  # targets of both, and three copies of validated scores
         return MemoryParts(statistics=int(solver + probabilities), caches=int(outputs))
 
     @property

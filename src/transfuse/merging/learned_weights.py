@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.execution_order import execution_steps, forward_hooks
 from transfuse.base.batch import (
     Batch,
+    batch_bytes,
     batch_size,
     has_targets,
     is_labeled_per_sample,
@@ -163,7 +164,7 @@ class WeightDistillation(TrainingLoop):
         """Return the variants of the training batches; None if there are none, or they are not wanted."""
         if self.options.augment != "auto" or self.targets.from_labels:
             return None
-        bytes_of_all = (target_bytes + sum(values.nbytes for values in train[0].values())) * len(train)
+        bytes_of_all = (target_bytes + batch_bytes(train[0])) * len(train)
         kept = max(1, cache_bytes("parent activations") // bytes_of_all)
         if is_masked(self.fused, train[0]):
             return TextVariants(train, kept, self.fused.config.vocab_size, self._probabilities, seed)

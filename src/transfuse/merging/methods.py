@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples, without_labels
+from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
@@ -27,6 +27,7 @@ from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
 from transfuse.merging.starts import FITTED, choose_start, saved_choice
 from transfuse.network.model import Network, declaration, with_tensors
+from transfuse.network.outputs import answer_states
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _start_samples(learning: LearningOptions, parents: Sequence[PreTrainedModel]
         return MAX_FITTED_SAMPLES
     begin = time.monotonic()
     for parent in parents:
-        parent(**without_labels(batch))
+        answer_states(parent, batch)
     seconds = FIT_PASSES * MAX_FITTED_SAMPLES * (time.monotonic() - begin) / batch_size(batch)
     seconds = process_group().all_gather(seconds)[0]
     return MAX_FITTED_SAMPLES if seconds <= START_SHARE * 60 * learning.minutes else MIN_START_SAMPLES

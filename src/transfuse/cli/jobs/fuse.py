@@ -12,7 +12,7 @@ from transfuse.base.budget import planned_limit
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import make_folder, remove_empty
 from transfuse.base.lock import file_lock, output_lock
-from transfuse.base.progress import Progress
+from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
@@ -27,10 +27,11 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
-from transfuse.fusion.inputs import check_compatible, empty_model, needs_streaming, streaming_obstacle
+from transfuse.fusion.inputs import check_compatible, empty_model
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
+from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
 
 
 def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -140,5 +141,5 @@ def plan_job(job: Job) -> FusionPlan:
         if with_data is None:
             return plan
         if job.max_memory is not None:
-            check_data_memory(with_data, job.max_memory, print)
+            check_data_memory(with_data, job.max_memory, silent.warn)
         return replace(plan, data=with_data.plan())
