@@ -10,6 +10,7 @@ from transfuse.config.literals import LearningOptions
 from transfuse.distillation import recompute
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.network import precision
 
 SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
 CLASSIFIERS = [
@@ -17,11 +18,13 @@ CLASSIFIERS = [
 ]
 
 
-def kept_bytes(case: Case, monkeypatch: pytest.MonkeyPatch, share: int) -> tuple[int, dict[str, Tensor]]:
+def kept_bytes(
+    case: Case, monkeypatch: pytest.MonkeyPatch, share: int, dtype: torch.dtype = torch.float64
+) -> tuple[int, dict[str, Tensor]]:
     """The bytes that a loss keeps for its gradients if a sample may take a `share`-th of the memory, and those."""
     monkeypatch.setattr(recompute, "FREE_SHARE", share)
     fused = case.build(1)
-    sample = cast(case.inputs(fused.config), torch.float64)
+    sample = cast(case.inputs(fused.config), dtype)
     loop = WeightDistillation(
         fused, [case.build(2)], [1.0], ([sample], [sample]), LearningOptions(steps=1), uniform, (), 0
     )
@@ -46,3 +49,14 @@ def test_a_sample_that_does_not_fit_is_computed_again(case: Case, monkeypatch: p
     assert little < 0.8 * plenty
     for name, values in due.items():
         torch.testing.assert_close(found[name], values, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", SAYING, ids=lambda case: case.name)
+def test_recomputes_in_the_precision_of_the_training(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: True)
+    build = case.build
+    monkeypatch.setattr(type(case), "build", lambda _, seed: build(seed).float())
+    _, due = kept_bytes(case, monkeypatch, 1, torch.float32)
+    _, found = kept_bytes(case, monkeypatch, 2**60, torch.float32)
+    for name, values in due.items():
+        torch.testing.assert_close(found[name], values)

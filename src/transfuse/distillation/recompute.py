@@ -1,7 +1,7 @@
 """Recomputation of activations, for models of which not even one sample can be trained on in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from torch import nn
@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import FREE_SHARE, free_bytes, token_bytes, tokens_per_sample
+from transfuse.network.precision import training_precision
 
 
 def needs_recomputation(model: PreTrainedModel, batches: Sequence[Batch]) -> bool:
@@ -31,8 +32,13 @@ def recomputed(model: PreTrainedModel, blocks: Iterable[nn.Module]) -> Iterator[
     cached = [config for config in configs.values() if getattr(config, "use_cache", False)]
     for config in cached:
         config.use_cache = False
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return the contexts of the first and of the second run."""
+        return training_precision(model.device), training_precision(model.device)
+
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
     try:
         yield
     finally:

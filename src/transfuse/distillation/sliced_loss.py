@@ -95,7 +95,7 @@ def _total_and_gradients(
     """Return the sum of the cross-entropies, and its gradients with respect to the logits."""
     log_probabilities = logits.log_softmax(-1)
     if targets.is_floating_point():
-        loss = -torch.einsum("ac,ac->a", targets, log_probabilities).sum()
+        loss = -targets.flatten().dot(log_probabilities.flatten())  # which autocast leaves in float32
         return loss, log_probabilities.exp_().mul_(targets.sum(-1, keepdim=True)).sub_(targets)
     loss = -log_probabilities.gather(1, targets.unsqueeze(1)).sum()
     return loss, log_probabilities.exp_().scatter_add_(
