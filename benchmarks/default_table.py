@@ -1,4 +1,4 @@
-"""Return the table of the default fusion of a ready pair, measured by `default.py`."""
+"""Return the tables of a ready pair: its default fusion (`default.py`), and descents from several starts (`starts.py`)."""
 
 import json
 from statistics import mean
@@ -20,4 +20,24 @@ def table(pair: str) -> str:
         steps = str((row.get("course") or {}).get("steps") or "")
         seconds = f"{row['seconds']:.0f}" if "seconds" in row else ""
         lines.append([name, *losses, *middle, steps, seconds])
+    return _markdown(lines)
+
+
+def starts(pair: str) -> str:
+    """Return a table of the mean test losses after descents from several starts, and before them."""
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"starts-{pair}.json").read_text())["rows"]
+    names = list(dict.fromkeys(row["start"] for row in rows))
+    losses: dict[tuple[int, int], dict[str, float]] = {}
+    for row in rows:
+        for steps, found in ((0, row["before"]), (row["steps"], row["test"])):
+            losses.setdefault((row["samples"], steps), {})[row["start"]] = mean(kind["loss"] for kind in found.values())
+    lines = [["samples", "steps", *names], ["---"] * (len(names) + 2)]
+    for (samples, steps), found in sorted(losses.items()):
+        lowest = min(found.values())
+        cells = [f"**{loss:.3f}**" if loss < lowest + 0.0005 else f"{loss:.3f}" for loss in map(found.__getitem__, names)]
+        lines.append([f"{samples:,}", f"{steps:,}", *cells])
+    return _markdown(lines)
+
+
+def _markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -48,6 +48,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
     "default-antibody": partial(default_table.table, "antibody"),
     "default-views": partial(default_table.table, "views"),
+    "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),

@@ -15,7 +15,7 @@ CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to 
 LAST_SHARE = 0.25  # of all steps, in which they fall to zero once held-out samples stop improving
 MAX_SPENT = 0.5  # largest share of the time that counts as spent before the training
 PATIENCE = 6  # validations over which held-out samples must improve
-MIN_PROGRESS = 0.02  # of the whole improvement so far, by which they must improve
+MIN_PROGRESS = 0.01  # of the whole improvement so far, by which they must improve
 
 
 class Schedule(ABC):
