@@ -136,3 +136,25 @@ def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> No
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     for name, values in kind.from_pretrained(tmp_path / "new").state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], values)
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_without_data(build, tmp_path: Path, run: Run) -> None:
+    """The models write the texts that they are fused by. The card says so, and the report repeats them."""
+    a, b = (saved(tmp_path / str(seed), build, seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "fused", "--data", "generated", "--samples", 20)
+    assert ran.status == 0, ran
+    record = json.loads((tmp_path / "fused" / "transfuse.json").read_text())
+    assert (record["data"], record["calibration_samples"]) == ("generated", 20)
+    assert "least_squares" in record
+    card = (tmp_path / "fused" / "README.md").read_text()
+    assert "texts that the models generated themselves" in card
+    assert "--data generated" in card
+    assert run("report", tmp_path / "fused").status == 0
+    assert "samples: 20 of up to" in run("plan", a, b, "--data", "generated", "--samples", 20).out
+
+
+def test_models_that_cannot_write(tmp_path: Path, run: Run) -> None:
+    a, b = (saved(tmp_path / str(seed), t5, seed) for seed in (1, 2))
+    one_line(run("fuse", a, b, "-o", tmp_path / "fused", "--data", "generated"), ["cannot generate texts", "samples"])
+    assert not (tmp_path / "fused").exists()

@@ -33,6 +33,10 @@ This model was fused from {{ models | length }} models with transfuse: aligned b
 {{ "%.4g" % model.weight }} |
 {% endfor %}
 
+{% if data == "generated" %}
+The samples are texts that the models generated themselves. No other data was used.
+
+{% endif %}
 {% if metrics %}
 ## Measured
 

@@ -22,6 +22,8 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options, memory_bytes
+from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import TransfuseError
@@ -93,6 +95,10 @@ def match(
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder)
     weights = chosen.normalized_weights(len(models))
     watch.lap("loading")
+    if is_generated(data):
+        tokenizer = model_processor(models[0], inputs.anchor, processor)
+        writers = [network.model for network in inputs.networks]
+        data = generated_samples(writers, tokenizer, chosen.sample_count(), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor)
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None

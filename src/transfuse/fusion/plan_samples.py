@@ -10,6 +10,7 @@ from transfuse.base.batch import IGNORED_LABEL, VALIDATION_EVERY, batch_bytes, i
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.config.options import Options
 from transfuse.data.columns import raw_values
+from transfuse.data.generation import is_generated, placeholder_samples
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer, task
@@ -75,7 +76,10 @@ def sample_sizes(
     """
     if data is None or not reads_samples(options, resolve_match_on(options, data)):
         return None
-    samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
+    if is_generated(data):
+        samples = placeholder_samples(options.sample_count())
+    else:
+        samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
     drawn = task(type(model).__name__).samples(samples.take(options.sample_count(), options.seed))
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)

@@ -22,9 +22,8 @@ from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_me
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job
-from transfuse.data.samples import Samples, load_samples
-from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import task
+from transfuse.data.generation import calibration_samples
+from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.inputs import check_compatible, empty_model
@@ -45,7 +44,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
     job.torch_device()
     anchor, *_ = check_checkpoints(job.models, job, check_fusible)
     with _working_in(work, output):
-        samples = None if job.data is None else task(anchor).samples(load_samples(job.data, CALIBRATION))
+        samples = calibration_samples(job.data, anchor)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
         fusion = merge(matched, progress)
@@ -135,7 +134,7 @@ def plan_job(job: Job) -> FusionPlan:
     plan = fusion_plan(job.models, estimate, obstacle is None, streams)
     if job.data is None:
         return plan
-    samples = task(architecture).samples(load_samples(job.data, CALIBRATION))
+    samples = calibration_samples(job.data, architecture)
     with planned_limit(job.max_memory):
         with_data = data_estimate(empty, job.models[0], samples, job, mapped=streams)
         if with_data is None:

@@ -23,8 +23,8 @@ from transfuse.cli.output import json_values
 from transfuse.cli.targets import check_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
+from transfuse.data.generation import calibration_samples, is_generated
 from transfuse.data.samples import Samples, load_samples
-from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import check_measurable, task, with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.evaluation.models import labeled_batches
@@ -78,7 +78,7 @@ def report_job(
     fusion_data = record["data"] and _resolve(record["data"], record["directory"])
     test_data = fusion_data if data is None else data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
-    samples = None if fusion_data is None else task(architecture).samples(load_samples(str(fusion_data), CALIBRATION))
+    samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture)
     matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     target = output if folder is None else folder
@@ -136,7 +136,7 @@ def samples_to_measure(
     Raises:
         DataError: the labels are not classes of the anchor.
     """
-    if data is None:
+    if data is None or is_generated(data):
         return None
     try:
         samples = task(architecture).labeled(load_samples(data)).take(limit, options.seed)

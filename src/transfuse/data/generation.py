@@ -1,0 +1,137 @@
+"""Texts that language models write themselves, for fusions without data.
+
+A model's own samples show what it learned (compare data-free distillation, Yin et al., 1912.08795, and sampled
+pseudo-data, Sun et al., 1909.03329). Each model writes as many texts as the others. A causal model continues its first
+token. A masked model fills a text of masks in random order, some tokens at a time.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from datasets import Dataset
+from jaxtyping import Int
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from transfuse.base.batch import IGNORED_LABEL
+from transfuse.base.progress import Progress
+from transfuse.data.samples import Samples, load_samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, task
+from transfuse.data.texts import max_tokens
+from transfuse.errors import ConfigError, DataError
+from transfuse.network.outputs import predict
+
+GENERATED = "generated"  # the value of `data` that asks for texts by the models, and their source in records
+LENGTH = 128  # tokens of a text, unless the models take fewer
+AT_ONCE = 50  # texts
+ROUNDS = 32  # passes in which a masked model fills a text
+
+
+def is_generated(data: Any) -> bool:
+    """Return whether `data` asks for texts by the models."""
+    return isinstance(data, str) and data == GENERATED
+
+
+def calibration_samples(data: str | None, architecture: str) -> Samples | str | None:
+    """Open the samples of a fusion for models of a class. `generated` is returned as it is, once it was checked.
+
+    Raises:
+        ConfigError: models of this class cannot generate samples.
+        DataError: there are no such samples.
+    """
+    if is_generated(data):
+        check_writes_texts(architecture)
+    return data if data is None or is_generated(data) else task(architecture).samples(load_samples(data, CALIBRATION))
+
+
+def check_writes_texts(architecture: str) -> None:
+    """Raise `ConfigError` unless models of a class can write texts."""
+    if task(architecture) not in (CAUSAL_LM, MASKED_LM):
+        raise ConfigError(f"data: {architecture} cannot generate texts, as language models can; give samples instead")
+
+
+def generated_samples(
+    models: Sequence[PreTrainedModel], tokenizer: Any, count: int, seed: int, progress: Progress
+) -> Samples:
+    """Return texts by all models in turn.
+
+    Args:
+        models: language models with one vocabulary.
+        count: number of texts.
+
+    Raises:
+        ConfigError: the models are no language models, or the tokenizer lacks a token that is needed.
+        DataError: all texts are empty.
+    """
+    for model in models:
+        check_writes_texts(type(model).__name__)
+    is_causal = task(type(models[0]).__name__) is CAUSAL_LM
+    write = partial(_continued, _first_token(tokenizer, models[0])) if is_causal else _filled
+    length = min([LENGTH, *filter(None, (max_tokens(model.config) for model in models))])
+    rounds = -(-count // (AT_ONCE * len(models)))
+    texts: list[str] = []
+    with torch.random.fork_rng(devices=[model.device for model in models if model.device.type == "cuda"][:1]):
+        torch.manual_seed(seed)
+        for _ in progress.track(range(rounds), "generating texts"):
+            for model in models:
+                texts += tokenizer.batch_decode(write(model, tokenizer, length), skip_special_tokens=True)
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise DataError("data: the models generated only empty texts; give samples instead")
+    return _samples(texts).take(count, seed)
+
+
+def placeholder_samples(count: int) -> Samples:
+    """Return texts of about the size of generated ones, to plan a fusion."""
+    return _samples(["a " * LENGTH] * count)
+
+
+def _samples(texts: list[str]) -> Samples:
+    return Samples(Dataset.from_dict({"text": texts}), None, "text", None, GENERATED, range(len(texts)))
+
+
+def _first_token(tokenizer: Any, model: PreTrainedModel) -> int:
+    """Return the token that a causal model starts a text with."""
+    for token in (tokenizer.bos_token_id, model.config.bos_token_id, tokenizer.eos_token_id, model.config.eos_token_id):
+        if isinstance(token, int):
+            return token
+    raise ConfigError("data: the tokenizer has no token that starts a text, so none can be generated; give texts")
+
+
+@torch.no_grad()
+def _continued(first: int, model: PreTrainedModel, tokenizer: Any, length: int) -> Int[Tensor, "text token"]:
+    """Return texts by a causal model, drawn from its predictions as they are."""
+    start = torch.full((AT_ONCE, 1), first, device=model.device)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    settings = GenerationConfig(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_length=length, min_new_tokens=2,
+        bos_token_id=first, eos_token_id=tokenizer.eos_token_id, pad_token_id=first if pad is None else pad,
+    )  # fmt: skip
+    saved, model.generation_config = model.generation_config, settings  # which would fill in what is not set here
+    try:
+        texts: Tensor = model.generate(start, attention_mask=torch.ones_like(start))
+    finally:
+        model.generation_config = saved
+    return texts
+
+
+@torch.no_grad()
+def _filled(model: PreTrainedModel, tokenizer: Any, length: int) -> Int[Tensor, "text token"]:
+    """Return texts by a masked model, whose tokens are drawn from its predictions in random order."""
+    if tokenizer.mask_token is None:
+        raise ConfigError("data: the tokenizer has no mask token, so a masked model cannot generate texts; give texts")
+    ends = tokenizer("", return_tensors="pt")["input_ids"].shape[1]
+    masked = tokenizer(tokenizer.mask_token * (length - ends), return_tensors="pt")["input_ids"]
+    texts = masked.expand(AT_ONCE, -1).clone().to(model.device)
+    special = torch.tensor(tokenizer.all_special_ids, device=model.device)
+    to_fill = (texts[0] == tokenizer.mask_token_id).nonzero().flatten()
+    order = to_fill[torch.rand(AT_ONCE, len(to_fill)).argsort(1).to(model.device)]
+    for places in order.chunk(ROUNDS, 1):
+        labels = torch.full_like(texts, IGNORED_LABEL).scatter_(1, places, 0)
+        batch = {"input_ids": texts, "attention_mask": torch.ones_like(texts), "labels": labels}
+        logits = predict(model, batch).float().index_fill(1, special, -torch.inf)
+        texts[labels == 0] = torch.multinomial(logits.softmax(-1), 1).flatten()
+    return texts
