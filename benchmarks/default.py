@@ -5,8 +5,8 @@ python benchmarks/default.py cifar10-small --threads 2
 
 `antibody`: two masked-language models that others trained, one of heavy and one of light chains. `cifar10-small` and
 `cifar10-paper`: two ViTs that differ only in their seed. `views`: one ViT saw Fashion-MNIST at the center of a canvas,
-the other anywhere on it. `classes`: each ViT saw nine tenths of one half of the classes. The default is `transfuse fuse
-A B --data D`. The controls are the parents, moved by the steps that the default took towards the same targets. All
+the other anywhere on it. `classes`: each ViT saw nine tenths of one half of the classes. `gpt2`: two GPT-2s of Tiny
+Shakespeare that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are the parents, moved by the steps that the default took towards the same targets. All
 figures are from the test split.
 """
 
@@ -23,6 +23,7 @@ import torch
 from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
 from transformers import AutoImageProcessor, AutoTokenizer
+from texts import passages
 from trust import KINDS
 
 from transfuse import evaluate, fuse, match
@@ -41,6 +42,7 @@ PAIRS = {
     "cifar10-paper": [SHARED / "parents" / "cifar10-vit-paper-1", SHARED / "parents" / "cifar10-vit-paper-2"],
     "views": [PARENTS / f"fashion-mnist-vit-64-{view}-1" for view in ("centred", "moved")],
     "classes": [PARENTS / f"fashion-mnist-vit-64-skewed-{seed}" for seed in (1, 2)],
+    "gpt2": [PARENTS / f"tinyshakespeare-gpt2-96-{seed}" for seed in (1, 2)],
 }
 
 
@@ -49,6 +51,8 @@ def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     if pair in KINDS:
         kind = KINDS[pair]
         return kind.calibration().remove_columns("label"), {name: rows("test") for name, rows in kind.parts.items()}
+    if pair == "gpt2":
+        return passages("train", "tinyshakespeare"), {"test": passages("test", "tinyshakespeare")}
     if pair != "antibody":
         return split("cifar10", "train").remove_columns("label"), {"test": split("cifar10", "test")}
     given, test = (
@@ -65,13 +69,13 @@ def processor_of(model: Path) -> Any:
 
 def measurer(models: list[Path], tests: dict[str, Dataset]) -> Callable[[Any], dict[str, dict[str, float]]]:
     """Return a function that measures the loss and accuracy of a model on each kind of test samples."""
-    image = "vit" in models[0].name
+    masked = "antibody" in models[0].name
     processor = processor_of(models[0])
 
     def measure(model: Any) -> dict[str, dict[str, float]]:
         found = {}
         for kind, rows in tests.items():
-            draws = [evaluate(model, rows, processor=processor, seed=seed) for seed in range(1 if image else DRAWS)]
+            draws = [evaluate(model, rows, processor=processor, seed=seed) for seed in range(DRAWS if masked else 1)]
             metrics = [next(iter(draw.models.values())).metrics for draw in draws]
             means = {name: sum(getattr(each, name) for each in metrics) / len(metrics) for name in ("loss", "accuracy")}
             found[kind] = means

@@ -34,7 +34,9 @@ def starts(pair: str) -> str:
     lines = [["samples", "steps", *names], ["---"] * (len(names) + 2)]
     for (samples, steps), found in sorted(losses.items()):
         lowest = min(found.values())
-        cells = [f"**{loss:.3f}**" if loss < lowest + 0.0005 else f"{loss:.3f}" for loss in map(found.__getitem__, names)]
+        cells = [
+            f"**{loss:.3f}**" if loss < lowest + 0.0005 else f"{loss:.3f}" for loss in map(found.__getitem__, names)
+        ]
         lines.append([f"{samples:,}", f"{steps:,}", *cells])
     return _markdown(lines)
 
