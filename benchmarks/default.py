@@ -6,8 +6,8 @@ python benchmarks/default.py cifar10-small --threads 2
 `antibody`: two masked-language models that others trained, one of heavy and one of light chains. `cifar10-small` and
 `cifar10-paper`: two ViTs that differ only in their seed. `views`: one ViT saw Fashion-MNIST at the center of a canvas,
 the other anywhere on it. `classes`: each ViT saw nine tenths of one half of the classes. `gpt2`: two GPT-2s of Tiny
-Shakespeare that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are the parents, moved by the steps that the default took towards the same targets. All
-figures are from the test split.
+Shakespeare that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are the parents,
+moved by the steps that the default took towards the same targets. All figures are from the test split.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
-from transformers import AutoImageProcessor, AutoTokenizer
 from texts import passages
+from transformers import AutoImageProcessor, AutoTokenizer
 from trust import KINDS
 
 from transfuse import evaluate, fuse, match

@@ -1,4 +1,4 @@
-"""Return the tables of a ready pair: its default fusion (`default.py`), and descents from several starts (`starts.py`)."""
+"""Return the tables of ready pairs, measured by `default.py`, `generated.py` and `starts.py`."""
 
 import json
 from statistics import mean
