@@ -22,6 +22,7 @@ from transfuse.data.columns import (
     raw_values,
     text_column,
 )
+from transfuse.data.conversations import conversation_column, text_length, with_conversations
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.sources import open_source, root_cause
 from transfuse.data.splits import EVALUATION, Split
@@ -33,7 +34,7 @@ Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a dataset, and the columns that hold the image, the text and the label.
+    """Rows of a dataset, and the columns that hold the image, the text or conversation, and the label.
 
     Attributes:
         dataset: the rows.
@@ -95,10 +96,10 @@ class Samples:
         return LazyBatches(len(self), batch_size, self.inputs, prepare, labels)
 
     def longest_index(self) -> int:
-        """Return the index of the text with the most characters; for images, 0."""
+        """Return the index of the text or conversation with the most characters; for images, 0."""
         if self.image is not None or self.text is None:
             return 0
-        lengths = [len(value or "") for value in raw_values(self.dataset, self.text)]
+        lengths = [text_length(value) for value in raw_values(self.dataset, self.text)]
         return max(range(len(lengths)), key=lengths.__getitem__)
 
     def inputs(self, indices: Sequence[int]) -> list[Any]:
@@ -221,6 +222,10 @@ def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVAL
     * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`, or either of these in memory
     * the name of a dataset on the Hub
 
+    Texts are one column of strings, conversations (`messages`, with `role` and `content`), or instructions (columns
+    such as `instruction`, `input` and `output`), which become conversations. The tokenizer's chat template writes
+    conversations as texts.
+
     `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
     string label; integer labels have none.
 
@@ -241,4 +246,7 @@ def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVAL
     label = label_column(dataset)
     names = None if label is None else class_names(dataset, label)
     text = text_column(dataset, label)
+    if text is None:
+        dataset = with_conversations(dataset)
+    text = conversation_column(dataset) or text
     return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.conversations import as_text
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 
@@ -61,9 +62,9 @@ def max_tokens(config: PreTrainedConfig) -> int | None:
 
 
 def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
-    """Return a function from texts to `input_ids` and `attention_mask` [batch, token], padded at the end.
+    """Return a function from texts, or conversations, to `input_ids` and `attention_mask` [batch, token].
 
-    Padding at the start would move the positions of the tokens.
+    Texts are padded at the end. Padding at the start would move the positions of the tokens.
 
     Args:
         length: largest number of tokens that the model takes; longer texts are truncated.
@@ -84,6 +85,7 @@ def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | N
     }
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
+        texts = [as_text(tokenizer, text) for text in texts]
         try:
             batch = dict(tokenizer(texts, **settings))
         except Exception as error:  # settings in a tokenizer's files can cause any error
@@ -134,6 +136,7 @@ def masked_preparer(
         return torch.cat([masked, padding]), torch.cat([labels, torch.full_like(padding, IGNORED_LABEL)])
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
+        texts = [as_text(tokenizer, text) for text in texts]
         inputs = tokenize(texts)
         counts = inputs["attention_mask"].sum(1).tolist()
         rows = [mask_row(text, row, count) for text, row, count in zip(texts, inputs["input_ids"], counts, strict=True)]

@@ -10,6 +10,7 @@ from transfuse.base.batch import IGNORED_LABEL, VALIDATION_EVERY, batch_bytes, i
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.config.options import Options
 from transfuse.data.columns import raw_values
+from transfuse.data.conversations import text_length
 from transfuse.data.generation import is_generated, placeholder_samples
 from transfuse.data.samples import Samples, load_samples
 from transfuse.data.splits import CALIBRATION
@@ -99,5 +100,5 @@ def _mean_share(samples: Samples) -> float:
     """Return the mean length of the samples relative to the longest, in characters; 1 for images."""
     if samples.image is not None or samples.text is None:
         return 1.0
-    lengths: Sequence[int] = [len(value or "") for value in raw_values(samples.dataset, samples.text)]
+    lengths: Sequence[int] = [text_length(value) for value in raw_values(samples.dataset, samples.text)]
     return sum(lengths) / max(len(lengths) * max(lengths), 1)

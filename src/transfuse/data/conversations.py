@@ -1,0 +1,90 @@
+"""Conversations and instructions as texts, by the chat template of a tokenizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from transfuse.errors import ConfigError
+
+CONVERSATION_NAMES = ("messages", "conversations", "conversation")
+KEYS = (("role", "content"), ("from", "value"))  # of a message: who speaks, and what
+ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # other names of the usual roles
+QUESTION_NAMES = (("instruction", "input"), ("prompt",), ("question",))  # a question, and what it refers to
+ANSWER_NAMES = ("output", "response", "completion", "answer")
+MESSAGES = List({"role": Value("string"), "content": Value("string")})
+
+Message = Mapping[str, Any]
+
+
+def conversation_column(dataset: Dataset) -> str | None:
+    """Return the column of conversations: lists of messages with a role and a content; None if there is none."""
+    return next((name for name in CONVERSATION_NAMES if _holds_messages(dataset.features.get(name))), None)
+
+
+def with_conversations(dataset: Dataset) -> Dataset:
+    """Return a dataset of instructions and answers with a column `messages`; any other one is returned as it is."""
+    names = set(dataset.column_names)
+    answer = next((name for name in ANSWER_NAMES if name in names), None)
+    question = next((columns for columns in QUESTION_NAMES if columns[0] in names), None)
+    strings = [name for name in (answer, *(question or ())) if name in names]
+    if answer is None or question is None or conversation_column(dataset):
+        return dataset
+    if any(dataset.features[name] != Value("string") for name in strings):
+        return dataset
+    asked = [name for name in question if name in names]
+
+    def conversation(row: dict[str, Any]) -> dict[str, Any]:
+        content = "\n\n".join(row[name] for name in asked if row[name])
+        return {"messages": _messages(content, row[answer] or "")}
+
+    features = Features({**dataset.features, "messages": MESSAGES})
+    return dataset.map(conversation, features=features, keep_in_memory=True)
+
+
+def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
+    """Return a text as it is, and a conversation as the text that the tokenizer's chat template makes of it.
+
+    A token that starts the text is left out if the tokenizer adds it. A tokenizer without a chat template, as that of a
+    base model, gets what is said, with blank lines between the messages.
+
+    Raises:
+        ConfigError: the chat template does not take the conversation.
+    """
+    if isinstance(value, str):
+        return value
+    messages = [_normalized(message) for message in value]
+    if not getattr(tokenizer, "chat_template", None):
+        return "\n\n".join(message["content"] for message in messages)
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    except Exception as error:  # a template is a program, which can raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"data: the tokenizer's chat template cannot write a conversation: {reason}") from error
+    start = tokenizer.bos_token
+    adds_start = start is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(start) if adds_start else text
+
+
+def text_length(value: str | Sequence[Message] | None) -> int:
+    """Return the characters of a text, or about those of a conversation."""
+    return len(value) if isinstance(value, str) else sum(len(str(message)) for message in value or ())
+
+
+def _messages(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _normalized(message: Message) -> dict[str, Any]:
+    """Return a message with the keys and the names of roles that chat templates know, without empty values."""
+    role, content = next(keys for keys in KEYS if keys[0] in message)
+    others = {name: value for name, value in message.items() if name not in (role, content) and value is not None}
+    speaker = ROLES.get(message[role], message[role])
+    return {"role": speaker, "content": "" if message[content] is None else message[content], **others}
+
+
+def _holds_messages(feature: Any) -> bool:
+    inner = getattr(feature, "feature", None)
+    if isinstance(feature, list) and feature:
+        inner = feature[0]
+    return isinstance(inner, dict) and any(set(keys) <= set(inner) for keys in KEYS)

@@ -1,0 +1,87 @@
+"""Conversations and instructions become texts by the chat template."""
+
+import json
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+from languages import gpt2, saved
+from transformers import AutoTokenizer
+
+from transfuse.data.conversations import as_text, conversation_column
+from transfuse.data.samples import load_samples
+from transfuse.data.texts import causal_preparer, text_preparer
+from transfuse.errors import ConfigError
+
+TEMPLATE = "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"
+TALK = [{"role": "user", "content": "two and two"}, {"role": "assistant", "content": "four"}]
+WRITTEN = "<user>two and two<assistant>four"
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path):
+    found = AutoTokenizer.from_pretrained(saved(tmp_path / "model", gpt2, 1))
+    found.model_max_length = 100
+    found.chat_template = TEMPLATE
+    return found
+
+
+@pytest.mark.parametrize("name", ["messages", "conversations"])
+@pytest.mark.parametrize(
+    "talk",
+    [TALK, [{"from": "human", "value": "two and two"}, {"from": "gpt", "value": "four"}]],
+    ids=["role", "from"],
+)
+def test_conversations_in_a_file(name, talk, tmp_path: Path, tokenizer) -> None:
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps({name: talk, "id": "x"}) for _ in range(2)))
+    samples = load_samples(tmp_path / "data.jsonl")
+    assert samples.text == name
+    (given, _) = samples.inputs([0, 1])
+    assert as_text(tokenizer, given) == WRITTEN
+    ids = causal_preparer(tokenizer)([given])["input_ids"][0]
+    assert tokenizer.decode(ids) == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("row", "question"),
+    [
+        ({"instruction": "add", "input": "2 2", "output": "four"}, "add\n\n2 2"),
+        ({"instruction": "add", "input": "", "output": "four"}, "add"),
+        ({"prompt": "add", "completion": "four"}, "add"),
+        ({"question": "add", "answer": "four", "source": "book"}, "add"),
+    ],
+)
+def test_instructions(row, question, tokenizer) -> None:
+    samples = load_samples(Dataset.from_list([row]))
+    (given,) = samples.inputs([0])
+    assert as_text(tokenizer, given) == f"<user>{question}<assistant>four"
+    tokenizer.chat_template = None
+    assert as_text(tokenizer, given) == f"{question}\n\nfour"
+
+
+def test_other_columns_are_no_instructions() -> None:
+    data = Dataset.from_list([{"question": "is it true", "answer": 1, "text": "yes"}])
+    samples = load_samples(data)
+    assert conversation_column(samples.dataset) is None
+    assert samples.inputs([0]) == ["yes"]
+    written = Dataset.from_list([{"instruction": "add", "output": "four", "text": "add: four"}])
+    assert load_samples(written).inputs([0]) == ["add: four"]
+
+
+def test_the_token_that_starts_a_text_is_there_once(tokenizer) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    end = tokenizer.eos_token
+    tokenizer.bos_token = end
+    tokenizer.chat_template = end + TEMPLATE
+    assert text_preparer(tokenizer)([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.bos_token_id)]
+    )
+    assert text_preparer(tokenizer)([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
+
+
+def test_a_template_that_refuses(tokenizer) -> None:
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(ConfigError, match="chat template cannot write a conversation: roles must alternate"):
+        as_text(tokenizer, TALK)
