@@ -2,6 +2,7 @@
 
 python benchmarks/methods.py --dataset cifar10 --pairs 1,2 3,4
 python benchmarks/methods.py --dataset sst2 --pairs 1,2 3,4 5,6
+python benchmarks/methods.py --dataset cifar10 --width paper --pairs 1,2 2,1 --samples 500 --limit 1000
 python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --samples 300 --limit 200
 """
 
@@ -30,7 +31,7 @@ def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--width", default="128", help="a number, or `paper` for ready parents of the paper's size")
     parser.add_argument("--pairs", nargs="+", default=["1,2", "3,4"])
     parser.add_argument("--samples", type=int, default=None, help="default: the default of each method")
     parser.add_argument("--limit", type=int, default=None, help="test samples, drawn at random; default: all")
@@ -49,7 +50,8 @@ def main() -> None:
         ]  # fmt: skip
         table.add_row(rows[0]["name"], *cells)
     Console(width=120).print(table)
-    record(f"methods-{args.dataset}", {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
+    name = f"methods-{args.dataset}" + ("-paper" if args.width == "paper" else "")
+    record(name, {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from transfuse.data.samples import Samples, load_samples
 from transfuse.data.tasks import task
 from transfuse.evaluation.evaluate import Metrics, ensemble, evaluate
 
+READY = DATA.parent / "parents"  # trained elsewhere
+
 
 def uncompressed(samples: Samples) -> Samples:
     """Return the same images as bitmaps, which decode faster."""
@@ -40,7 +42,8 @@ class Subject:
     schedule: dict[str, Any] = field(default_factory=dict)
 
     def folder(self, seed: str) -> Path:
-        return PARENTS / f"{self.stem}-{seed}"
+        name = f"{self.stem}-{seed}"
+        return READY / name if (READY / name).exists() else PARENTS / name
 
     def samples(self, name: str) -> Samples:
         samples = load_samples(self.rows(name))
