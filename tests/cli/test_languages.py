@@ -158,3 +158,22 @@ def test_models_that_cannot_write(tmp_path: Path, run: Run) -> None:
     a, b = (saved(tmp_path / str(seed), t5, seed) for seed in (1, 2))
     one_line(run("fuse", a, b, "-o", tmp_path / "fused", "--data", "generated"), ["cannot generate texts", "samples"])
     assert not (tmp_path / "fused").exists()
+
+
+def test_named_columns(tmp_path: Path, run: Run) -> None:
+    a, b = (saved(tmp_path / str(seed), gpt2, seed) for seed in (1, 2))
+    path = tmp_path / "rows.jsonl"
+    rows = [{"title": f"title {row}", "body": text} for row, text in enumerate(TEXTS)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    one_line(run("fuse", a, b, "-o", tmp_path / "out", "--data", path), ["no text column", "'title'"])
+    one_line(run("fuse", a, b, "-o", tmp_path / "out", "--text-column", "body"), ["--text-column", "--data"])
+    chosen = ("--data", path, "--text-column", "body")
+    ran = run("fuse", a, b, "-o", tmp_path / "out", *chosen, "--report")
+    assert ran.status == 0, ran
+    assert "--text-column body" in (tmp_path / "out" / "README.md").read_text()
+    assert run("report", tmp_path / "out").status == 0
+    assert run("eval", tmp_path / "out", a, *chosen).status == 0
+    assert run("plan", a, b, *chosen).status == 0
+    assert run("path", a, b, *chosen, "--points", 3).status == 0
+    tuned = run("finetune", tmp_path / "out", *chosen, "-o", tmp_path / "tuned")
+    assert tuned.status == 0, tuned

@@ -175,6 +175,9 @@ groups: permutations
 basis: common
 teacher-weighting: confidence
 objective: parents
+split: train
+text-column: body
+label_column: kind
 steps: 10
 learning-rate: 1e-3
 augment: flip

@@ -7,10 +7,10 @@ from typer import Argument
 
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
 from transfuse.config.options import Job
 
-OPTIONS = ("data", "match_on", "merge", "samples", "batch_size", "seed", "device", "allow_pickle", "spec")
+OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
 EXAMPLES = """
 transfuse doctor A             matched on weights only
 transfuse doctor A --data D    matched as in a fusion with samples

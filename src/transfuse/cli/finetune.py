@@ -8,7 +8,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.options import Job
 from transfuse.finetuning.schedule import Schedule
 
@@ -20,6 +20,7 @@ OTHERS = (
     "label_smoothing",
     "augment",
     "temperature",
+    *READING,
     "seed",
     "allow_pickle",
     "spec",

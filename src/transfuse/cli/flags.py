@@ -10,11 +10,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
+from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Memory
 
 FlagValues: TypeAlias = Mapping[str, Any]  # by parameter name; None: the flag is not set
 SHORT = {"output": "-o"}
 LAST = ("config", "resume", "help_all", "as_json", "quiet")  # parameters that the help shows last
+READING = tuple(DataOptions.model_fields)  # options of every command that reads data
 FLOW = "flow"  # the option whose value has the options of the flow
 
 # Arguments and flags of several commands that are not options of a configuration file.

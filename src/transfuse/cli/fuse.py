@@ -10,7 +10,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.options import Job
 
 EVERYDAY = (
@@ -39,6 +39,7 @@ OTHERS = (
     "augment",
     "dtype",
     "cache",
+    *READING,
     "batch_size",
     "seed",
     "max_device_memory",
@@ -66,6 +67,7 @@ ALSO_PLANNED = (
     "objective",
     "augment",
     "dtype",
+    *READING,
     "batch_size",
     "seed",
     "allow_pickle",

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Limit, Plot, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
 from transfuse.config.options import Job
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
 
 
 @takes_options(
-    (Job, ["align", "match_on", "samples", "batch_size", "seed", "device", "allow_pickle", "spec"]),
+    (Job, ["align", "match_on", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec"]),
     helps={
         "align": "exact: first transform B and C into A's basis, unless they were fused into it. none: change no model."
         " Default: exact.",

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Count, List, Memory, Positive, Share, Switch, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
@@ -40,7 +41,7 @@ AUTO_MERGE = "learned"  # with samples
 ALIGNMENT, TRAINING, RUN = "Alignment", "Training of maps or weights (learned)", "Computation"
 
 
-class Settings(BaseModel):
+class Settings(DataOptions):
     """The options that every command has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,12 @@ class Settings(BaseModel):
         "FILE",
         RUN,
     )
+
+    @field_validator("device", "dtype", "precision", mode="before", check_fields=False)
+    @classmethod
+    def _named(cls, value: object) -> object:
+        """Return the name of a torch dtype or device. Other values stay as they are."""
+        return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
 
     def check(self, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for options that contradict each other.

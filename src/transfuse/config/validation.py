@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from transfuse.config.data_options import DataOptions
 from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, PLUGINS
 from transfuse.errors import ConfigError
 
@@ -75,6 +76,11 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         )
     if data:
         return
+    for name in DataOptions.model_fields:
+        if getattr(chosen, name) is not None:
+            raise ConfigError(
+                f"{labels.get(name, name)}: it says what to read; give --data, or leave it out"
+            )
     if chosen.merge == "least-squares":
         raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")
     if chosen.merge == "learned":

@@ -1,7 +1,7 @@
 """The columns of a dataset that hold images, texts and labels, and the names of its classes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def with_image_feature(dataset: Dataset, folder: Path, where: str) -> Dataset:
     features = dataset.features
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
-    paths = [name for name, feature in features.items() if _is_string(feature) and _holds_paths(dataset, name)]
+    paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
     candidates = images or encoded or paths
     if len(candidates) > 1:
         raise DataError(
@@ -52,7 +52,7 @@ def image_column(dataset: Dataset) -> str | None:
 def label_column(dataset: Dataset) -> str | None:
     """Return the label column: one with a usual name, else the only `ClassLabel`, else the only name in "_label"."""
     features = dataset.features
-    named = [name for name, feature in features.items() if _could_be_label(feature)]
+    named = [name for name, feature in features.items() if could_be_label(feature)]
     usual = _preferred(named, LABEL_NAMES)
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     suffixed = [name for name in named if name.lower().endswith("_label")]
@@ -61,8 +61,25 @@ def label_column(dataset: Dataset) -> str | None:
 
 def text_column(dataset: Dataset, label: str | None) -> str | None:
     """Return the text column: one with a usual name, else the only string column that is not the label."""
-    strings = [name for name, feature in dataset.features.items() if _is_string(feature) and name != label]
+    strings = [name for name, feature in dataset.features.items() if is_string(feature) and name != label]
     return _preferred(strings, TEXT_NAMES) or _only(strings)
+
+
+def check_column(dataset: Dataset, column: str | None, holds: str, fits: Callable[[Any], bool], where: str) -> None:
+    """Raise `DataError` if a column was named and is missing, or does not hold what it should.
+
+    Args:
+        holds: what the column should hold, which is the first part of the option's name.
+        fits: whether a column of some kind can hold it.
+        where: source of the data.
+    """
+    if column is None:
+        return
+    if column not in dataset.features:
+        raise DataError(f"{where}: no column {column!r} ({holds}_column); it has {_listed(dataset.column_names)}")
+    if not fits(dataset.features[column]):
+        found = [name for name, feature in dataset.features.items() if fits(feature)]
+        raise DataError(f"{where}: column {column!r} ({holds}_column) holds no {holds}s; these do: {_listed(found)}")
 
 
 def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
@@ -70,7 +87,7 @@ def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
     feature = dataset.features[label]
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    if _is_string(feature):
+    if is_string(feature):
         return tuple(sorted(set(raw_values(dataset, label)) - {None}))
     return None
 
@@ -157,12 +174,14 @@ def _holds_paths(dataset: Dataset, column: str) -> bool:
     return bool(paths) and all(Path(path).suffix.lower() in IMAGE_SUFFIXES and "://" not in path for path in paths)
 
 
-def _is_string(feature: Any) -> bool:
+def is_string(feature: Any) -> bool:
+    """Return whether a column holds texts."""
     return isinstance(feature, Value) and feature.dtype in STRINGS
 
 
-def _could_be_label(feature: Any) -> bool:
-    if isinstance(feature, ClassLabel) or _is_string(feature):
+def could_be_label(feature: Any) -> bool:
+    """Return whether a column of this kind can hold labels."""
+    if isinstance(feature, ClassLabel) or is_string(feature):
         return True
     return isinstance(feature, Value) and (feature.dtype == "bool" or "int" in feature.dtype)
 

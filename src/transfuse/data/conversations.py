@@ -19,7 +19,7 @@ Message = Mapping[str, Any]
 
 def conversation_column(dataset: Dataset) -> str | None:
     """Return the column of conversations: lists of messages with a role and a content; None if there is none."""
-    return next((name for name in CONVERSATION_NAMES if _holds_messages(dataset.features.get(name))), None)
+    return next((name for name in CONVERSATION_NAMES if holds_messages(dataset.features.get(name))), None)
 
 
 def with_conversations(dataset: Dataset) -> Dataset:
@@ -83,7 +83,8 @@ def _normalized(message: Message) -> dict[str, Any]:
     return {"role": speaker, "content": "" if message[content] is None else message[content], **others}
 
 
-def _holds_messages(feature: Any) -> bool:
+def holds_messages(feature: Any) -> bool:
+    """Return whether a column holds conversations."""
     inner = getattr(feature, "feature", None)
     if isinstance(feature, list) and feature:
         inner = feature[0]

@@ -17,7 +17,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.progress import Progress
-from transfuse.data.samples import Samples, load_samples
+from transfuse.config.data_options import DataOptions
+from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, task
 from transfuse.data.texts import max_tokens
@@ -35,7 +36,7 @@ def is_generated(data: Any) -> bool:
     return isinstance(data, str) and data == GENERATED
 
 
-def calibration_samples(data: str | None, architecture: str) -> Samples | str | None:
+def calibration_samples(data: str | None, architecture: str, options: DataOptions) -> Samples | str | None:
     """Open the samples of a fusion for models of a class. `generated` is returned as it is, once it was checked.
 
     Raises:
@@ -44,7 +45,9 @@ def calibration_samples(data: str | None, architecture: str) -> Samples | str | 
     """
     if is_generated(data):
         check_writes_texts(architecture)
-    return data if data is None or is_generated(data) else task(architecture).samples(load_samples(data, CALIBRATION))
+    if data is None or is_generated(data):
+        return data
+    return task(architecture).samples(open_samples(data, options, CALIBRATION))
 
 
 def check_writes_texts(architecture: str) -> None:

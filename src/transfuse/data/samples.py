@@ -13,16 +13,20 @@ from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.libraries import quiet
+from transfuse.config.data_options import DataOptions
 from transfuse.data.columns import (
+    check_column,
     class_names,
+    could_be_label,
     decoded_image,
     image_column,
+    is_string,
     label_column,
     match_classes,
     raw_values,
     text_column,
 )
-from transfuse.data.conversations import conversation_column, text_length, with_conversations
+from transfuse.data.conversations import conversation_column, holds_messages, text_length, with_conversations
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.sources import open_source, root_cause
 from transfuse.data.splits import EVALUATION, Split
@@ -214,7 +218,23 @@ class Samples:
         return ", ".join(repr(name) for name in self.dataset.column_names)
 
 
-def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVALUATION) -> Samples:
+def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
+    """Return `Samples` as they are, and load anything else with the split and the columns of the options.
+
+    Args:
+        split: the split to read unless the options name one, as for `load_samples`.
+    """
+    if isinstance(data, Samples):
+        return data
+    return load_samples(data, options.split or split, options.text_column, options.label_column)
+
+
+def load_samples(
+    source: str | Path | Dataset | DatasetDict,
+    split: Split = EVALUATION,
+    text: str | None = None,
+    label: str | None = None,
+) -> Samples:
     """Load samples from a source of any of these kinds, of which only the last needs the network:
 
     * a folder of images, with one subfolder per class or without labels, possibly in one folder per split
@@ -232,10 +252,12 @@ def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVAL
     Args:
         split: the split to read if there are several, by name or in order of preference: test before train to
             evaluate, train before test to calibrate.
+        text: the column of texts or conversations; None: the one that `transfuse.data.columns` finds.
+        label: the column of labels; None: the one that `transfuse.data.columns` finds.
 
     Raises:
-        DataError: there is no such source or split, nothing in it can be read, it has no rows, or two columns may be
-            the image column.
+        DataError: there is no such source, split or column, nothing in it can be read, it has no rows, or two columns
+            may be the image column.
     """
     with quiet():
         opened = open_source(source, split)
@@ -243,10 +265,12 @@ def load_samples(source: str | Path | Dataset | DatasetDict, split: Split = EVAL
     name = opened.name
     if len(dataset) == 0:
         raise DataError(f"{name}: empty; no rows in it")
-    label = label_column(dataset)
+    check_column(dataset, label, "label", could_be_label, name)
+    label = label or label_column(dataset)
     names = None if label is None else class_names(dataset, label)
-    text = text_column(dataset, label)
+    check_column(dataset, text, "text", lambda feature: is_string(feature) or holds_messages(feature), name)
+    text = text or conversation_column(dataset) or text_column(dataset, label)
     if text is None:
         dataset = with_conversations(dataset)
-    text = conversation_column(dataset) or text
+        text = conversation_column(dataset)
     return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names)

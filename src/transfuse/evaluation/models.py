@@ -13,7 +13,8 @@ from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.options import Settings
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import Samples, open_samples
+from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import check_measurable, model_preparer, task, with_model_ids
 from transfuse.errors import ConfigError
 from transfuse.evaluation.comparison import Evaluation, evaluation
@@ -62,7 +63,7 @@ def evaluate_models(
     for model in empty:
         check_measurable(model.config, type(model).__name__)
     tasks = [task(type(model).__name__) for model in empty]
-    rows = data if isinstance(data, Samples) else load_samples(data)
+    rows = open_samples(data, chosen, EVALUATION)
     samples = [model_task.labeled(rows).take(limit, chosen.seed) for model_task in tasks]
     device = chosen.torch_device()
     largest = max(model.num_parameters() for model in empty)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerState
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.base.libraries import quiet
 from transfuse.base.lock import folder_lock
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
@@ -27,7 +27,7 @@ from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import make
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, check_measurable, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
@@ -90,7 +90,7 @@ def finetune(
     model: Model,
     data: Any,
     teachers: Sequence[Model] = (),
-    progress: Progress = silent,
+    progress: Progress | bool = silent,
     processor: Any = None,
     checkpoints: Path | None = None,
     resume: str | None = None,
@@ -104,7 +104,7 @@ def finetune(
             and `teacher_weighting` is not `labels`.
         teachers: models of the same task and classes. The model learns their weighted mean probabilities (Hinton et
             al., arXiv:1503.02531).
-        progress: shows progress; silent by default.
+        progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares the samples; None: the processor in the model's directory.
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
             the state is not saved.
@@ -117,6 +117,7 @@ def finetune(
     Raises:
         TransfuseError: an input cannot be used; the message says what, where and what to do.
     """
+    progress = as_progress(progress)
     schedule = _schedule(model, teachers, options)
     check_sentence_modules([model])
     loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
@@ -223,7 +224,7 @@ def training_samples(data: Any, student_task: Task, schedule: Schedule, has_teac
     Raises:
         DataError: the samples cannot be read, or they have no labels and the loss needs them.
     """
-    samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
+    samples = open_samples(data, schedule, CALIBRATION)
     if has_teachers and schedule.distill == 1 and schedule.teacher_weighting != "labels":
         return replace(student_task.samples(samples), label=None)
     return student_task.labeled(samples)

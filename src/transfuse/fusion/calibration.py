@@ -14,7 +14,7 @@ from transfuse.base.budget import cache_bytes, check_sample, samples_at_once
 from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
 from transfuse.data.lazy_batches import LazyBatches
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer, task, with_model_ids
 from transfuse.distillation.validation import split_with_answers
@@ -42,7 +42,7 @@ def calibrate(
     match_on = resolve_match_on(options, data)
     if data is None or not reads_samples(options, match_on):
         return AlignContext(match_on, (), options.flow, options.groups)
-    samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
+    samples = open_samples(data, options, CALIBRATION)
     model = networks[0].model
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")

@@ -12,7 +12,7 @@ from transfuse.config.options import Options
 from transfuse.data.columns import raw_values
 from transfuse.data.conversations import text_length
 from transfuse.data.generation import is_generated, placeholder_samples
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer, task
 from transfuse.fusion.calibration import reads_samples, resolve_match_on
@@ -80,7 +80,7 @@ def sample_sizes(
     if is_generated(data):
         samples = placeholder_samples(options.sample_count())
     else:
-        samples = data if isinstance(data, Samples) else load_samples(data, CALIBRATION)
+        samples = open_samples(data, options, CALIBRATION)
     drawn = task(type(model).__name__).samples(samples.take(options.sample_count(), options.seed))
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)

@@ -10,7 +10,7 @@ from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.load import load_empty
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.config.options import Options
-from transfuse.data.samples import load_samples
+from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError, SpecError
@@ -81,7 +81,7 @@ def doctor_job(name: str, data: str | None, options: Options, progress: Progress
     """
     options.torch_device()
     check_checkpoints([name], options, check_fusible)
-    samples = None if data is None else load_samples(data, CALIBRATION)
+    samples = None if data is None else open_samples(data, options, CALIBRATION)
     empty = load_empty(name, pickle=options.pickle_policy())
     dtype = str(empty.dtype).removeprefix("torch.")
     names: dict[SpaceKind, list[str]] = {}

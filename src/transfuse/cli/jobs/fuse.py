@@ -44,7 +44,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
     job.torch_device()
     anchor, *_ = check_checkpoints(job.models, job, check_fusible)
     with _working_in(work, output):
-        samples = calibration_samples(job.data, anchor)
+        samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
         fusion = merge(matched, progress)
@@ -134,7 +134,7 @@ def plan_job(job: Job) -> FusionPlan:
     plan = fusion_plan(job.models, estimate, obstacle is None, streams)
     if job.data is None:
         return plan
-    samples = calibration_samples(job.data, architecture)
+    samples = calibration_samples(job.data, architecture, job)
     with planned_limit(job.max_memory):
         with_data = data_estimate(empty, job.models[0], samples, job, mapped=streams)
         if with_data is None:

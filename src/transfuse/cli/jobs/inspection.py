@@ -11,8 +11,8 @@ from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
-from transfuse.data.samples import load_samples
-from transfuse.data.splits import CALIBRATION
+from transfuse.data.samples import open_samples
+from transfuse.data.splits import CALIBRATION, EVALUATION
 from transfuse.data.tasks import task
 from transfuse.errors import SpecError
 from transfuse.evaluation.models import labeled_batches
@@ -85,8 +85,8 @@ def load_for_measurement(
     """
     options.torch_device()
     architecture, *_ = check_checkpoints(models, options, check_fusible)
-    samples = task(architecture).labeled(load_samples(data)).take(limit, options.seed)
-    calibration = load_samples(data, CALIBRATION)
+    samples = task(architecture).labeled(open_samples(data, options, EVALUATION)).take(limit, options.seed)
+    calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
     networks = checked_networks(loaded, models, options)

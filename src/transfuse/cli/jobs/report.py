@@ -24,7 +24,8 @@ from transfuse.cli.targets import check_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples, is_generated
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.samples import Samples, open_samples
+from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import check_measurable, task, with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.evaluation.models import labeled_batches
@@ -78,7 +79,7 @@ def report_job(
     fusion_data = record["data"] and _resolve(record["data"], record["directory"])
     test_data = fusion_data if data is None else data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
-    samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture)
+    samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
     matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     target = output if folder is None else folder
@@ -139,7 +140,7 @@ def samples_to_measure(
     if data is None or is_generated(data):
         return None
     try:
-        samples = task(architecture).labeled(load_samples(data)).take(limit, options.seed)
+        samples = task(architecture).labeled(open_samples(data, options, EVALUATION)).take(limit, options.seed)
     except (DataError, SpecError):
         return None
     return with_model_ids(read_config(local_directory(anchor, "allow")), samples)

@@ -1,0 +1,20 @@
+"""Which part of the data is read, for data that do not use the usual names."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, Field
+
+from transfuse.config.fields import option
+
+READING = "Reading of DATA"
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class DataOptions(BaseModel):
+    """The split and the columns to read. None: those with usual names."""
+
+    split: Name | None = option(
+        None, "Split to read. Otherwise train is preferred to fuse and to train, and test to measure.", "NAME", READING
+    )
+    text_column: Name | None = option(None, "Column of texts or of conversations.", "NAME", READING)
+    label_column: Name | None = option(None, "Column of labels.", "NAME", READING)
