@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from transfuse.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -59,6 +61,21 @@ class Terminal:
     def warn(self, line: str) -> None:
         """Write a warning to stderr, whether or not it is a terminal."""
         print(f"transfuse: {line}", file=sys.stderr)
+
+
+def as_progress(progress: Progress | bool) -> Progress:
+    """Return what reports progress: the terminal for True, nothing for False, and a `Progress` as it is.
+
+    Raises:
+        ConfigError: `progress` is neither.
+    """
+    if isinstance(progress, bool):
+        return Terminal() if progress else silent
+    if isinstance(progress, type) or not (hasattr(progress, "track") and hasattr(progress, "warn")):
+        raise ConfigError(
+            f"progress: {progress!r:.80} cannot show progress; give True, False, or an object with track and warn"
+        )
+    return progress
 
 
 @contextmanager

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 import datasets
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, concatenate_datasets
+from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
+from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
 from transfuse.errors import DataError
 
@@ -37,14 +39,14 @@ class NamedDataset:
     name: str
 
 
-def open_source(source: str | Path | Dataset | DatasetDict, split: Split) -> NamedDataset:
-    """Open `source`, of any kind that `transfuse.data.samples.load_samples` lists; only the Hub needs the network.
+def open_source(source: Any, split: Split) -> NamedDataset:
+    """Open `source`, of any kind that `load_samples` or `as_dataset` lists; only the Hub and streams need the network.
 
     Raises:
         DataError: there is no such source or split, or nothing in it can be read.
     """
-    if isinstance(source, Dataset | DatasetDict):
-        return _from_memory(source, split, Path(), "dataset in memory")
+    if not isinstance(source, str | Path):
+        return _from_memory(source, split, Path(), IN_MEMORY)
     path = Path(source).expanduser()
     if path.is_dir():
         return _from_folder(path, split)
@@ -62,13 +64,16 @@ def root_cause(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _from_memory(data: Dataset | DatasetDict, split: Split, folder: Path, where: str) -> NamedDataset:
-    splits = dict(data) if isinstance(data, DatasetDict) else {"": data}
+def _from_memory(data: Any, split: Split, folder: Path, where: str) -> NamedDataset:
+    splits = splits_in_memory(data)
     if not splits:
         raise DataError(f"{where}: it has no splits; nothing to read")
     chosen = pick_split(splits, split, where)
     name = _with_split(where, chosen)
-    return NamedDataset(with_image_feature(splits[chosen].with_format(None), folder, name), name)
+    dataset, part = as_dataset(splits[chosen], name)
+    if part:
+        name = f"{name}, {part}"
+    return NamedDataset(with_image_feature(dataset, folder, name), name)
 
 
 def _with_split(where: str, split: str) -> str:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment, aligned_weights
 from transfuse.base.batch import has_targets
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.finite import check_finite
@@ -50,6 +50,24 @@ class Fusion:
     record: dict[str, Any]
     origins: tuple[Origin, ...]
     processor: Any = None
+
+    def __repr__(self) -> str:
+        """Return the models, how they were aligned and merged, the samples, and what to do next, in five lines."""
+        models = self.record["models"]
+        names = [model["path"] or f"model {number} (in memory)" for number, model in enumerate(models, 1)]
+        shown = [f"{name} [{model['weight']:.4g}]" for name, model in zip(names, models, strict=True)]
+        more = [f"{len(shown) - 4} more"] if len(shown) > 5 else []
+        matched_on = f", matched on {self.record['match_on']}" if self.options.align != "none" else ""
+        count = self.record["calibration_samples"]
+        samples = f"{count:,} of {self.record['data']}" if count else "none"
+        streamed = ", tensor by tensor" if isinstance(self.fused, StreamedModel) else ""
+        return (
+            f"Fusion of {len(models)} {models[0]['architecture']}: {', '.join(shown[: 4 if more else 5] + more)}\n"
+            f"  aligned: {self.options.align}{matched_on}, in the basis of {names[0]}\n"
+            f"  merged:  {self.record['merge']}{streamed}\n"
+            f"  samples: {samples}\n"
+            "  next:    .save(path) writes the checkpoint; .model is the fused model"
+        )
 
     @property
     def model(self) -> PreTrainedModel:
@@ -91,7 +109,7 @@ class Fusion:
 def fuse(
     models: Sequence[Model],
     data: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = silent,
     processor: Any = None,
     cache: str | Path | None = None,
     max_memory: int | str | None = None,
@@ -102,8 +120,9 @@ def fuse(
 
     Args:
         models: two or more; the first is the anchor. Checkpoint directories, Hub names or loaded models.
-        data: unlabeled calibration samples: a path, a `datasets.Dataset` or `Samples`. None: match units on weights.
-        progress: shows progress; silent by default.
+        data: unlabeled calibration samples: a path, a list of texts, of PIL images or of dicts, a pandas `DataFrame`, a
+            dataset of `datasets` (a stream gives its first 100,000 rows), or `Samples`. None: match units on weights.
+        progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the fused model; None: the processor in the anchor's directory.
             A loaded anchor has no directory, so `data` then requires a processor.
         cache: a folder for statistics, maps and fitted layers. An interrupted run continues from it, and other runs
@@ -123,12 +142,13 @@ def fuse(
     return merge(match(models, data, progress, processor, cache, max_memory, stream, **options), progress, processor)
 
 
-def merge(matched: Matched, progress: Progress = silent, processor: Any = None) -> Fusion:
+def merge(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
     """Merge models that are in one basis into one model.
 
     Raises:
         TransfuseError: the fused weights are not finite, or the samples do not suffice for the merge method.
     """
+    progress = as_progress(progress)
     watch = Stopwatch()
     request = _request(matched, progress)
     method = _method(matched)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.gradient import refine_maps
@@ -17,16 +18,18 @@ from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options, memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.samples import open_samples
+from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.errors import TransfuseError
+from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import Inputs, Model, open_models
@@ -76,7 +79,7 @@ class Matched:
 def match(
     models: Sequence[Model],
     data: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = silent,
     processor: Any = None,
     cache: str | Path | None = None,
     max_memory: int | str | None = None,
@@ -87,8 +90,13 @@ def match(
 
     Args and Raises: as for `fuse`.
     """
+    progress = as_progress(progress)
     chosen: Options = make(Options, options)
     limit = memory_bytes(max_memory)
+    if not isinstance(models, Sequence):
+        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
+    if not isinstance(data, str | Path | Dataset | DatasetDict | None):  # converted once
+        data = open_samples(data, chosen, CALIBRATION)
     watch = Stopwatch()
     check = partial(_check_memory, models, data, chosen, processor, limit, progress)
     folder = None if cache is None else Path(cache)

@@ -1,0 +1,157 @@
+"""What Python programs pass: samples in memory, progress, torch dtypes and devices, and what they see of a fusion."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+from languages import TEXTS, gpt2, saved
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import transfuse
+from transfuse.base.progress import Silent, Terminal, as_progress, silent
+from transfuse.config.make import make
+from transfuse.config.options import Options, memory_bytes
+from transfuse.errors import ConfigError, DataError
+from transfuse.finetuning.schedule import Schedule
+
+FITTED = {"merge": "least-squares"}
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [saved(folder / str(seed), gpt2, seed) for seed in range(2)]
+
+
+def same(first: transfuse.Fusion, second: transfuse.Fusion) -> bool:
+    other = second.model.state_dict()
+    return all(torch.equal(values, other[name]) for name, values in first.model.state_dict().items())
+
+
+def test_the_kind_of_samples_does_not_change_the_fusion(paths: list[Path]) -> None:
+    expected = transfuse.fuse(paths, Dataset.from_dict({"text": TEXTS}), **FITTED)
+    rows = [{"text": text} for text in TEXTS]
+    stream = Dataset.from_list(rows).to_iterable_dataset()
+    for data in (TEXTS, rows, pandas.DataFrame(rows), stream, DataLoader(rows, batch_size=4)):  # type: ignore[arg-type]
+        fusion = transfuse.fuse(paths, data, **FITTED)
+        assert same(fusion, expected)
+        assert fusion.record["data"] == "dataset in memory"
+        assert fusion.record["calibration_samples"] == len(TEXTS)
+
+
+def test_a_stream_is_read_once(paths: list[Path]) -> None:
+    starts: list[int] = []
+
+    def rows() -> Any:
+        starts.append(1)
+        yield from ({"text": text} for text in TEXTS)
+
+    transfuse.fuse(paths, IterableDataset.from_generator(rows), **FITTED)
+    assert len(starts) == 1
+
+
+def test_samples_in_memory_train_and_measure(paths: list[Path]) -> None:
+    tuned = transfuse.finetune(paths[0], TEXTS, epochs=0.1, batch_size=8, device=torch.device("cpu"))
+    tokenizer = AutoTokenizer.from_pretrained(paths[0])
+    for model in (tuned.model, paths[0]):
+        measured = transfuse.evaluate(model, TEXTS, processor=tokenizer)
+        assert next(iter(measured.models.values())).metrics.samples > 0
+
+
+def test_one_model_is_measured_in_one_call(paths: list[Path]) -> None:
+    by_path = transfuse.evaluate(paths[0], TEXTS, device=torch.device("cpu"))
+    model = AutoModelForCausalLM.from_pretrained(paths[0])
+    loaded = transfuse.evaluate(model, TEXTS, processor=AutoTokenizer.from_pretrained(paths[0]))
+    assert by_path.models[str(paths[0])].metrics == loaded.models["model 1"].metrics
+    with pytest.raises(
+        ConfigError, match=r"a loaded model has no tokenizer; pass processor=\.\.\., or the model's path"
+    ):
+        transfuse.evaluate(model, TEXTS)
+
+
+def test_repr_tells_what_was_done(paths: list[Path]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(paths[1])
+    fusion = transfuse.fuse([paths[0], model], TEXTS, weights=[3, 1], **FITTED)
+    assert repr(fusion).splitlines() == [
+        f"Fusion of 2 GPT2LMHeadModel: {paths[0]} [0.75], model 2 (in memory) [0.25]",
+        f"  aligned: exact, matched on weights, in the basis of {paths[0]}",
+        "  merged:  least-squares",
+        f"  samples: {len(TEXTS)} of dataset in memory",
+        "  next:    .save(path) writes the checkpoint; .model is the fused model",
+    ]
+
+
+def test_repr_of_many_models_without_samples(paths: list[Path]) -> None:
+    lines = repr(transfuse.fuse(paths * 4, align="none")).splitlines()
+    assert lines[0].endswith(f"{paths[1]} [0.125], 4 more")
+    assert lines[1:4] == [f"  aligned: none, in the basis of {paths[0]}", "  merged:  mean", "  samples: none"]
+
+
+def test_torch_dtypes_and_devices(paths: list[Path]) -> None:
+    fusion = transfuse.fuse(paths, dtype=torch.bfloat16, device=torch.device("cpu"))
+    assert fusion.model.dtype == torch.bfloat16
+    assert (fusion.options.dtype, fusion.options.device) == ("bfloat16", "cpu")
+    assert make(Options, {"device": torch.device("cuda", 1)}).device == "cuda:1"
+    assert make(Schedule, {"precision": torch.bfloat16}).precision == "bfloat16"
+    with pytest.raises(ConfigError, match="dtype: 'int8' is not one of"):
+        make(Options, {"dtype": torch.int8})
+    with pytest.raises(ConfigError, match="dtype: 'cpu' is not one of"):
+        make(Options, {"dtype": torch.device("cpu")})
+
+
+def test_memory_is_a_number_or_text(paths: list[Path]) -> None:
+    assert memory_bytes(2_000_000) == memory_bytes("2MB")
+    assert same(transfuse.fuse(paths, max_memory=10**11), transfuse.fuse(paths, max_memory="100GB"))
+    for limit in (1000, "1KB", "much", -1):
+        with pytest.raises(ConfigError, match="max.memory"):
+            transfuse.fuse(paths, max_memory=limit)
+
+
+@pytest.mark.parametrize("progress", [True, False, silent, Terminal()])
+def test_progress_is_a_switch_or_an_object(progress: Any, paths: list[Path]) -> None:
+    assert as_progress(progress).track([], "nothing") is not None
+    assert transfuse.merge(transfuse.match(paths, progress=progress, align="none"), progress=progress).model
+    assert isinstance(as_progress(True), Terminal)
+    assert as_progress(False) is silent
+
+
+def test_true_shows_progress(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(Terminal, "track", lambda self, items, description: shown.append(description) or items)
+    transfuse.fuse(paths, progress=True)
+    assert shown
+    shown.clear()
+    transfuse.finetune(paths[0], TEXTS, epochs=0.1, progress=True)
+    assert shown == ["fine-tuning"]
+
+
+@pytest.mark.parametrize("progress", ["yes", None, Silent])
+def test_other_progress_is_refused(progress: Any, paths: list[Path]) -> None:
+    for call in (transfuse.fuse, transfuse.match):
+        with pytest.raises(ConfigError, match=r"progress: .* cannot show progress; give True, False"):
+            call(paths, progress=progress)
+    with pytest.raises(ConfigError, match="progress: "):
+        transfuse.finetune(paths[0], TEXTS, progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("models", "data", "kind", "message"),
+    [
+        (None, None, ConfigError, "models: give a list of checkpoint paths or loaded transformers models"),
+        ("A", None, ConfigError, "models: give a list of checkpoint paths or loaded transformers models"),
+        ([torch.nn.Linear(1, 1)] * 2, None, ConfigError, "models: give a list of checkpoint paths"),
+        (..., 3, DataError, "data: an int cannot be read; give a path, a list of texts"),
+        (..., [], DataError, "empty"),
+        (..., [1.5], DataError, "item 0 is a float; give a list of texts"),
+    ],
+)
+def test_wrong_types_are_one_line(
+    models: Any, data: Any, kind: type[Exception], message: str, paths: list[Path]
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        transfuse.fuse(paths if models is ... else models, data)
+    assert "\n" not in str(caught.value)
