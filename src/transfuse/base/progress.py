@@ -71,7 +71,7 @@ def as_progress(progress: Progress | bool) -> Progress:
     """
     if isinstance(progress, bool):
         return Terminal() if progress else silent
-    if isinstance(progress, type) or not (hasattr(progress, "track") and hasattr(progress, "warn")):
+    if isinstance(progress, type) or not hasattr(progress, "track"):
         raise ConfigError(
             f"progress: {progress!r:.80} cannot show progress; give True, False, or an object with track and warn"
         )
