@@ -178,6 +178,7 @@ objective: parents
 split: train
 text-column: body
 label_column: kind
+block-size: 64
 steps: 10
 learning-rate: 1e-3
 augment: flip

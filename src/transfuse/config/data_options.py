@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from transfuse.config.fields import option
+from transfuse.config.fields import Count, option
 
 READING = "Reading of DATA"
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -18,3 +18,10 @@ class DataOptions(BaseModel):
     )
     text_column: Name | None = option(None, "Column of texts or of conversations.", "NAME", READING)
     label_column: Name | None = option(None, "Column of labels.", "NAME", READING)
+    block_size: Count | None = option(
+        None,
+        "Cut texts for a language model into blocks of at most so many tokens. Otherwise, only texts that are longer"
+        " than the model takes are cut.",
+        "TOKENS",
+        READING,
+    )

@@ -13,6 +13,7 @@ from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.options import Settings
+from transfuse.data.blocks import in_blocks
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import check_measurable, model_preparer, task, with_model_ids
@@ -75,20 +76,29 @@ def evaluate_models(
         loaded = source if isinstance(source, PreTrainedModel) else _load(load_model, source, chosen)
         model = as_dtype(loaded, torch.float32).to(device)
         classes[name] = dict(model.config.id2label or {})
-        predictions[name] = predict_answers(model, labeled_batches(samples[index], model, source, chosen, processor))
+        told = silent if index else progress  # all models get the same samples
+        batches = labeled_batches(samples[index], model, source, chosen, processor, told)
+        predictions[name] = predict_answers(model, batches)
         del model, loaded  # before the next one is loaded
     measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
     return evaluation(predictions, classes, measures, chosen.seed)
 
 
 def labeled_batches(
-    samples: Samples, model: PreTrainedModel, source: Model, options: Settings, processor: Any = None
+    samples: Samples,
+    model: PreTrainedModel,
+    source: Model,
+    options: Settings,
+    processor: Any = None,
+    progress: Progress = silent,
 ) -> Iterator[Batch]:
     """Yield batches made by the model's own processor, with labels in the model's own ids, one at a time.
 
     Args:
         source: where the model came from, whose directory holds the processor.
+        progress: is told about texts that were cut into blocks.
     """
+    samples = in_blocks(samples, model, source, processor, options.block_size, progress)
     preparer = model_preparer(source, model, processor)
     return with_model_ids(model.config, samples).batches(preparer, options.batch_size)
 

@@ -27,6 +27,7 @@ from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import make
+from transfuse.data.blocks import in_blocks
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, check_measurable, model_processor, task, with_model_ids
@@ -127,6 +128,7 @@ def finetune(
     check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)), student_task)
     samples = training_samples(data, student_task, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
     samples = with_model_ids(student.config, samples)
+    samples = in_blocks(samples, student, model, processor, schedule.block_size, progress)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
     origins = [origin(source, copied) for source, copied in zip((model, *teachers), loaded, strict=True)]

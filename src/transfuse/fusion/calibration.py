@@ -11,8 +11,10 @@ from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch, batch_bytes
 from transfuse.base.budget import cache_bytes, check_sample, samples_at_once
+from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
+from transfuse.data.blocks import in_blocks
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
@@ -24,7 +26,12 @@ from transfuse.network.model import Network
 
 
 def calibrate(
-    networks: Sequence[Network], anchor: Model, data: Any, options: Options, processor: Any = None
+    networks: Sequence[Network],
+    anchor: Model,
+    data: Any,
+    options: Options,
+    processor: Any = None,
+    progress: Progress = silent,
 ) -> AlignContext:
     """Return what an alignment needs: whether to match on weights or activations, and the prepared batches.
 
@@ -33,6 +40,7 @@ def calibrate(
         anchor: the path or the loaded model of the anchor, which tells the processor.
         data: the calibration samples, or None.
         processor: prepares the samples; None: the processor in the anchor's directory.
+        progress: is told about texts that were cut.
 
     Raises:
         ConfigError: `augment` is set and the samples are not images.
@@ -49,6 +57,9 @@ def calibrate(
     if options.needs_labels():
         samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))
     copy_padding_token(networks)
+    if options.flow.max_loss is None:  # else the samples are drawn by their losses
+        samples = samples.take(options.sample_count(), options.seed)
+    samples = in_blocks(samples, model, anchor, processor, options.block_size, progress)
     batches = _batches(samples, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")

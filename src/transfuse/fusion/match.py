@@ -107,7 +107,7 @@ def match(
         tokenizer = model_processor(models[0], inputs.anchor, processor)
         writers = [network.model for network in inputs.networks]
         data = generated_samples(writers, tokenizer, chosen.sample_count(), chosen.seed, progress)
-    context = calibrate(inputs.networks, models[0], data, chosen, processor)
+    context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
     stores = _stores(cache if workspace is None else workspace.name, inputs, chosen, context)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import IGNORED_LABEL, VALIDATION_EVERY, batch_bytes, is_labeled_per_sample
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.config.options import Options
+from transfuse.data.blocks import in_blocks
 from transfuse.data.columns import raw_values
 from transfuse.data.conversations import text_length
 from transfuse.data.generation import is_generated, placeholder_samples
@@ -81,7 +82,8 @@ def sample_sizes(
         samples = placeholder_samples(options.sample_count())
     else:
         samples = open_samples(data, options, CALIBRATION)
-    drawn = task(type(model).__name__).samples(samples.take(options.sample_count(), options.seed))
+    drawn = in_blocks(samples.take(options.sample_count(), options.seed), model, source, processor, options.block_size)
+    drawn = task(type(model).__name__).samples(drawn.take(options.sample_count(), options.seed))
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)
     per_sample = is_labeled_per_sample(example)

@@ -1,0 +1,72 @@
+"""Long texts cut into blocks that a language model takes, instead of being cut off."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from transfuse.base.progress import Progress, silent
+from transfuse.data.conversations import as_text
+from transfuse.data.samples import Samples
+from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, model_processor, task
+from transfuse.data.texts import MAX_LENGTH, max_tokens
+
+TEXTS_AT_ONCE = 1000  # texts that are tokenized together
+
+
+def in_blocks(
+    samples: Samples,
+    model: PreTrainedModel,
+    source: Any,
+    processor: Any,
+    block_size: int | None,
+    progress: Progress = silent,
+) -> Samples:
+    """Cut texts that are too long for a language model into consecutive blocks, and say so.
+
+    A block is a part of the text. Its tokens can differ from those of the whole text at both ends. Samples of other
+    models, and those of a tokenizer that does not know the places of its tokens, are returned as they are.
+
+    Args:
+        model: the model, whose tensors may be empty.
+        source: the model as it was passed by the user, whose tokenizer is read unless `processor` is given.
+        block_size: largest number of tokens of a block; None: what the model and its tokenizer take.
+    """
+    model_task = task(type(model).__name__)
+    if model_task not in (CAUSAL_LM, MASKED_LM):
+        return samples
+    tokenizer = model_processor(source, model, processor)
+    limits = (block_size, max_tokens(model.config), tokenizer.model_max_length)
+    length = min(MAX_LENGTH, *(int(limit) for limit in limits if limit is not None))
+    if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
+        return samples
+    samples = model_task.samples(samples)
+    blocks: list[str] = []
+    rows: list[int] = []
+    cut = 0
+    for start in range(0, len(samples), TEXTS_AT_ONCE):
+        indices = range(start, min(start + TEXTS_AT_ONCE, len(samples)))
+        texts = [as_text(tokenizer, value) for value in samples.inputs(indices)]
+        for index, parts in zip(indices, _parts(texts, tokenizer, length), strict=True):
+            blocks += parts
+            cut += len(parts) > 1
+            rows += [samples.rows[index]] * len(parts)
+    if not cut:
+        return samples
+    progress.warn(f"{cut} of {len(samples)} texts are longer than {length} tokens; they are cut into blocks")
+    return replace(samples, dataset=Dataset.from_dict({"text": blocks}), text="text", rows=rows)
+
+
+def _parts(texts: Sequence[str], tokenizer: Any, length: int) -> list[list[str]]:
+    """Return the blocks of each text."""
+    encoded = tokenizer(
+        list(texts), truncation=True, max_length=length, return_overflowing_tokens=True, return_offsets_mapping=True
+    )
+    parts: list[list[str]] = [[] for _ in texts]
+    for index, places in zip(encoded["overflow_to_sample_mapping"], encoded["offset_mapping"], strict=True):
+        ends = [end for _, end in places if end]
+        first = len("".join(parts[index]))
+        parts[index].append(texts[index][first : ends[-1] if ends else None])
+    return parts

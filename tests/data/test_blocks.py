@@ -1,0 +1,69 @@
+"""Long texts for language models are cut into blocks, not cut off."""
+
+from pathlib import Path
+
+import pytest
+from cases import CASES
+from datasets import Dataset
+from languages import gpt2, llama, saved
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from transfuse import evaluate, fuse
+from transfuse.data.blocks import in_blocks
+from transfuse.data.samples import load_samples
+
+LONG = "number 3 follows number 4 and number 1 follows number 2, and so on " * 3
+
+
+class Told:
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def track(self, items, description):
+        return items
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def tokens(tokenizer, text: str) -> int:
+    return len(tokenizer(text)["input_ids"])
+
+
+@pytest.mark.parametrize(("build", "block_size"), [(gpt2, None), (llama, None), (gpt2, 5)])
+def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", build, 1)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    length = block_size or min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    samples, told = load_samples(Dataset.from_dict({"text": ["number 1", LONG, "number 2"]})), Told()
+    cut = in_blocks(samples, model, folder, None, block_size, told)
+    texts = cut.inputs(range(len(cut)))
+    assert "".join(texts[1:-1]).strip() == LONG.strip()
+    assert (texts[0], texts[-1]) == ("number 1", "number 2")
+    assert list(cut.rows) == [0, *[1] * (len(texts) - 2), 2]
+    assert max(tokens(tokenizer, text) for text in texts) <= length + 1  # tokens can differ at the ends of a block
+    assert told.lines == [f"1 of 3 texts are longer than {length} tokens; they are cut into blocks"]
+
+
+def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", gpt2, 1)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    samples, told = load_samples(Dataset.from_dict({"text": ["number 1", "number 2"]})), Told()
+    short = in_blocks(samples, model, folder, None, None, told)
+    assert short.inputs([0, 1]) == ["number 1", "number 2"]
+    classifier = CASES[0].build(1)
+    assert in_blocks(samples, classifier, folder, None, 1, told) is samples
+    assert not told.lines
+
+
+def test_a_fusion_and_a_measurement_read_all_of_a_text(tmp_path: Path) -> None:
+    a, b = (saved(tmp_path / str(seed), gpt2, seed) for seed in (1, 2))
+    data = Dataset.from_dict({"text": [LONG, LONG]})
+    record = fuse([a, b], data, merge="least-squares").record
+    assert record["calibration_samples"] > 4
+    whole = evaluate(a, data).models[str(a)].metrics.samples
+    blocks = evaluate(a, data, block_size=4).models[str(a)].metrics.samples
+    assert whole > 0.8 * 2 * (tokens(AutoTokenizer.from_pretrained(a, model_max_length=10**6), LONG) - 1)
+    assert blocks < whole  # the first token of each block has no prediction
