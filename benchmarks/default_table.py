@@ -7,9 +7,9 @@ from typing import Any
 from common import RESULTS
 
 
-def table(pair: str) -> str:
+def table(name: str) -> str:
     """Return a table of the losses on each kind of test samples, and of the time that each row took."""
-    rows: dict[str, dict[str, Any]] = json.loads((RESULTS / f"default-{pair}.json").read_text())["rows"]
+    rows: dict[str, dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
     kinds = [name for name, values in next(iter(rows.values())).items() if isinstance(values, dict)]
     mean_column = ["mean"] if len(kinds) > 1 else []
     lines = [["test loss (accuracy)", *kinds, *mean_column, "steps", "seconds"]]

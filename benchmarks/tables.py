@@ -46,8 +46,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "decisions": lambda: decisions(columns()),
     "taught": partial(teach_table.table, "teach", teach_table.TAUGHT),
     "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
-    "default-antibody": partial(default_table.table, "antibody"),
-    "default-views": partial(default_table.table, "views"),
+    **{
+        name: partial(default_table.table, name)
+        for name in ("default-antibody", "default-views", "default-classes", "generated-gpt2")
+    },
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
