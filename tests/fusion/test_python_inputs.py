@@ -107,7 +107,7 @@ def test_memory_is_a_number_or_text(paths: list[Path]) -> None:
     assert memory_bytes(2_000_000) == memory_bytes("2MB")
     assert same(transfuse.fuse(paths, max_memory=10**11), transfuse.fuse(paths, max_memory="100GB"))
     for limit in (1000, "1KB", "much", -1):
-        with pytest.raises(ConfigError, match="max.memory"):
+        with pytest.raises(ConfigError, match=r"max.memory"):
             transfuse.fuse(paths, max_memory=limit)
 
 
