@@ -25,6 +25,10 @@ class OutputError(TransfuseError):
     """An output directory that cannot be written."""
 
 
+class InterruptedRunError(TransfuseError):
+    """An interruption by the user, of a run that can be continued."""
+
+
 NO_TARGETS = "the data has no text with a token to predict; give longer texts"
 
 

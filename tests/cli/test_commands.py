@@ -247,3 +247,17 @@ def test_names_are_shown_as_they_are(world: World, run: Run) -> None:
     assert "\x1b" not in ran.out
     missing = run("eval", world.here / "\x1b[31m\nred", "--data", world.images)
     one_line(missing, ["\\x1b[31m red", "no such directory"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("fuse", "A", "B", "--lr", "1"), ["--lr", "did you mean --learning-rate?"]),
+        (("fuse", "A", "B", "-o", "x", "--dtype", "fp16"), ["did you mean float16?"]),
+        (("fuse", "A", "B", "-o", "x", "--merge", "ties"), ["fine-tunes of one base model", "mergekit"]),
+        (("fuse", "A", "B", "--data", "x", "--data=y"), ["--data is given twice"]),
+        (("merge", "A", "B"), ["did you mean fuse?"]),
+    ],
+)
+def test_what_others_call_it(given, said, run: Run) -> None:
+    one_line(run(*given), said)

@@ -113,7 +113,8 @@ def test_an_interrupt_is_one_line_and_leaves_only_finished_work(world: World) ->
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, out, err) == (130, "", "transfuse: interrupted\n")
+    said = f"transfuse: interrupted; the same command with --resume continues from {world.here / 'out.work'}\n"
+    assert (process.returncode, out, err) == (130, "", said)
     assert [name for name in world.listing() if not name.startswith("out.work")] == ["saving"]
 
 

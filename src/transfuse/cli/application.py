@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +20,8 @@ from transfuse.cli.landscape import landscape
 from transfuse.cli.output import fail
 from transfuse.cli.report import DEMO_EXAMPLES, REPORT_EXAMPLES, demo, report
 from transfuse.config.renamed import flag_name
-from transfuse.errors import TransfuseError
+from transfuse.config.synonyms import nearest
+from transfuse.errors import InterruptedRunError, TransfuseError
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -76,6 +76,8 @@ def main() -> None:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED_STATUS
+    except InterruptedRunError as error:
+        fail(str(error), INTERRUPTED_STATUS)
     except USAGE_ERROR as error:
         fail(_usage(error))
     except TransfuseError as error:
@@ -97,9 +99,15 @@ def main() -> None:
 
 def _usage(error: Any) -> str:
     """Return the message for a usage error, with the most similar option if there is one."""
-    options = getattr(error, "possibilities", None) or ()
-    similar = get_close_matches(getattr(error, "option_name", ""), options, n=1)
-    message = f"{error.message}; did you mean {similar[0]}?" if similar else error.format_message().rstrip(".")
+    option = getattr(error, "option_name", None)
+    if option and type(error).__name__ == "NoSuchOption":
+        similar = nearest(option, [name for each in error.ctx.command.params for name in each.opts])
+        message = f"No such option: {option}" + (f"; did you mean {similar}?" if similar else "")
+    else:
+        message = error.format_message().rstrip(".")
+        word = message.partition("No such command '")[2].rstrip("'")
+        similar = nearest(word, COMMANDS) if word else None
+        message += f"; did you mean {similar}?" if similar else ""
     return f"{message} (see {error.ctx.command_path if error.ctx else 'transfuse'} --help)"
 
 

@@ -1,6 +1,7 @@
 """Format help: --help shows everyday flags and examples, and --help-all shows all flags in panels."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from typer import Context, Exit, Option
@@ -22,7 +23,16 @@ HelpAll = Annotated[bool, Option("--help-all", is_eager=True, callback=_show_all
 
 
 class Command(TyperCommand):
-    """Show the flags of a command in panels."""
+    """Show the flags of a command in panels, and refuse a flag that is given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. A flag that takes one value must not be given twice, because one value would be lost."""
+        given = [argument.partition("=")[0] for argument in args]
+        for parameter in self.get_params(ctx):
+            names: Sequence[str] = () if parameter.param_type_name == "argument" else parameter.opts
+            if not getattr(parameter, "multiple", False) and sum(map(given.count, names)) > 1:
+                ctx.fail(f"{names[0]} is given twice; give it once")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the everyday flags and, with --help-all, the other flags under the headings of their panels."""

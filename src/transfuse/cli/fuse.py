@@ -102,7 +102,7 @@ def fuse(
     quiet: Quiet = False,
 ) -> None:
     """Fuse models into one checkpoint."""
-    from transfuse.cli.targets import work_dir
+    from transfuse.cli.targets import said_how_to_continue, work_dir
     from transfuse.cli.validation import fuse_request
     from transfuse.report.tables import fusion_summary
 
@@ -112,7 +112,7 @@ def fuse(
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
-        with memory_limit(job.max_memory, job.max_device_memory):
+        with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work):
             path, record = fuse_job(job, work, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
 

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.options import Job
-from transfuse.errors import CheckpointError, ConfigError, OutputError
+from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, OutputError
 
 PLOT_SUFFIXES = (".png", ".svg")
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # names of models on the Hub: of an owner, or without one
@@ -59,6 +60,18 @@ def work_dir(job: Job, resume: bool) -> WorkDir:
             " with --cache DIR"
         )
     return WorkDir(folder, persistent=False)
+
+
+@contextmanager
+def said_how_to_continue(work: WorkDir) -> Iterator[None]:
+    """Add to an interruption how to go on, if there are intermediate results."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not work.folder.exists():
+            raise
+        how = "continues" if work.persistent else "with --resume continues"
+        raise InterruptedRunError(f"interrupted; the same command {how} from {work.folder}") from error
 
 
 @dataclass(frozen=True)

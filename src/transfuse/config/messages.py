@@ -1,13 +1,13 @@
 """What is wrong with the value of an option, in a few words."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from transfuse.config.literals import Part
+from transfuse.config.synonyms import nearest
 
 SHORT = Repr()  # for values: a file of a few lines can hold one that would fill the memory
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
@@ -28,8 +28,8 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if error["type"] == "literal_error":
         allowed = get_args(Part) if option == "keep" else _allowed(fields[option].annotation)
-        near = get_close_matches(str(error["input"])[:20], allowed, n=1) if isinstance(error["input"], str) else []
-        suggestion = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(error["input"], allowed) if isinstance(error["input"], str) else None
+        suggestion = f"; did you mean {near}?" if near else ""
         return f"{shown} is not one of {', '.join(allowed)}{suggestion}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
     return f"{message.partition(', ')[0]}, found {shown}"
@@ -44,5 +44,5 @@ def _allowed(annotation: Any) -> tuple[str, ...]:
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name.replace("-", "_"), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else f"; known: {', '.join(known)}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from transfuse.config.data_options import DataOptions
 from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, PLUGINS
+from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from transfuse.config.options import Options
+
+OF_ONE_BASE = ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")  # methods of mergekit
 
 
 def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
@@ -60,8 +62,10 @@ def unknown_methods(chosen: Options) -> dict[str, str]:
     for option, known in (("align", tuple(ALIGNMENTS)), ("merge", ("auto", *MERGE_METHODS))):
         name = getattr(chosen, option)
         if name not in known:
-            near = get_close_matches(name[:20], known, n=1)
-            suggestion = f"; did you mean {near[0]}?" if near else ""
+            near = nearest(name, known)
+            suggestion = f"; did you mean {near}?" if near else ""
+            if option == "merge" and name in OF_ONE_BASE:
+                suggestion = f"; {name} is for fine-tunes of one base model, which mergekit merges"
             unknown[option] = f"{name[:200]!r} is not one of {', '.join(known)}{suggestion}"
     return unknown
 
@@ -78,9 +82,7 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         return
     for name in DataOptions.model_fields:
         if getattr(chosen, name) is not None:
-            raise ConfigError(
-                f"{labels.get(name, name)}: it says what to read; give --data, or leave it out"
-            )
+            raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
     if chosen.merge == "least-squares":
         raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")
     if chosen.merge == "learned":

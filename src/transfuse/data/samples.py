@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, Value
+from datasets import Dataset, Value
 from jaxtyping import Int
 from torch import Tensor
 
@@ -230,7 +229,7 @@ def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
 
 
 def load_samples(
-    source: str | Path | Dataset | DatasetDict,
+    source: Any,
     split: Split = EVALUATION,
     text: str | None = None,
     label: str | None = None,
@@ -239,7 +238,8 @@ def load_samples(
 
     * a folder of images, with one subfolder per class or without labels, possibly in one folder per split
     * a .parquet, .csv, .tsv, .json, .jsonl or .txt file, or a folder of those (with images that they name)
-    * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`, or either of these in memory
+    * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
+    * samples in memory, of any kind that `transfuse.data.in_memory.as_dataset` lists: texts, images, rows, a DataFrame
     * the name of a dataset on the Hub
 
     Texts are one column of strings, conversations (`messages`, with `role` and `content`), or instructions (columns

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.options import Settings
@@ -32,7 +32,7 @@ def evaluate_models(
     data: Any,
     limit: int | None = None,
     processor: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = silent,
     **options: Any,
 ) -> Evaluation:
     """Measure accuracy, loss and calibration of models on labeled samples, with 95 % intervals.
@@ -50,9 +50,15 @@ def evaluate_models(
     Raises:
         TransfuseError: a model or the data cannot be read, or the models give no answers that can be measured.
     """
+    progress = as_progress(progress)
     chosen = make(Settings, options)
     load_families(chosen.spec)
-    sources = [models] if isinstance(models, str | Path | PreTrainedModel) else list(models)
+    sources = [models] if isinstance(models, str | Path | PreTrainedModel) else list(models or ())
+    for source in sources:
+        if not isinstance(source, str | Path | PreTrainedModel):
+            raise ConfigError(f"{source!r:.80}: give the path of a checkpoint or a loaded transformers model")
+    if not sources:
+        raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")
     names = [
         f"model {number}" if isinstance(source, PreTrainedModel) else str(source)
         for number, source in enumerate(sources, 1)
