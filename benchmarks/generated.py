@@ -1,9 +1,8 @@
 """Measure fusions by texts that the parents generate themselves, beside fusions by real texts and by weights alone.
 
 python benchmarks/generated.py gpt2
-python benchmarks/generated.py antibody
 
-The pairs are those of `default.py`. The controls are the parents, moved towards the same targets on the generated
+The pair is that of `default.py`. The controls are the parents, moved towards the same targets on the generated
 texts by the steps that the default took on them. All figures are from the test split.
 """
 
@@ -30,7 +29,7 @@ from transfuse.network.model import with_tensors
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pair", choices=["gpt2", "antibody"])
+    parser.add_argument("pair", choices=["gpt2"])
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,12 +1,11 @@
-"""Texts that language models write themselves, for fusions without data.
+"""Texts that causal language models write themselves, for fusions without data.
 
 A model's own samples show what it learned (compare data-free distillation, Yin et al., 1912.08795, and sampled
-pseudo-data, Sun et al., 1909.03329). Each model writes as many texts as the others. A causal model continues its first
-token. A masked model fills a text of masks in random order, some tokens at a time.
+pseudo-data, Sun et al., 1909.03329). Each model writes as many texts as the others. Masked language models are refused,
+because texts that they fill from nothing are unlike those that they learned (docs/log.md).
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,20 +14,17 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.progress import Progress
 from transfuse.config.data_options import DataOptions
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, task
+from transfuse.data.tasks import CAUSAL_LM, task
 from transfuse.data.texts import max_tokens
 from transfuse.errors import ConfigError, DataError
-from transfuse.network.outputs import predict
 
 GENERATED = "generated"  # the value of `data` that asks for texts by the models, and their source in records
 LENGTH = 128  # tokens of a text, unless the models take fewer
 AT_ONCE = 50  # texts
-ROUNDS = 32  # passes in which a masked model fills a text
 
 
 def is_generated(data: Any) -> bool:
@@ -52,8 +48,10 @@ def calibration_samples(data: str | None, architecture: str, options: DataOption
 
 def check_writes_texts(architecture: str) -> None:
     """Raise `ConfigError` unless models of a class can write texts."""
-    if task(architecture) not in (CAUSAL_LM, MASKED_LM):
-        raise ConfigError(f"data: {architecture} cannot generate texts, as language models can; give samples instead")
+    if task(architecture) is not CAUSAL_LM:
+        raise ConfigError(
+            f"data: {architecture} cannot generate texts, as causal language models can; give samples instead"
+        )
 
 
 def generated_samples(
@@ -62,17 +60,16 @@ def generated_samples(
     """Return texts by all models in turn.
 
     Args:
-        models: language models with one vocabulary.
+        models: causal language models with one vocabulary.
         count: number of texts.
 
     Raises:
-        ConfigError: the models are no language models, or the tokenizer lacks a token that is needed.
+        ConfigError: a model is no causal language model, or the tokenizer has no token that starts a text.
         DataError: all texts are empty.
     """
     for model in models:
         check_writes_texts(type(model).__name__)
-    is_causal = task(type(models[0]).__name__) is CAUSAL_LM
-    write = partial(_continued, _first_token(tokenizer, models[0])) if is_causal else _filled
+    first = _first_token(tokenizer, models[0])
     length = min([LENGTH, *filter(None, (max_tokens(model.config) for model in models))])
     rounds = -(-count // (AT_ONCE * len(models)))
     texts: list[str] = []
@@ -80,7 +77,7 @@ def generated_samples(
         torch.manual_seed(seed)
         for _ in progress.track(range(rounds), "generating texts"):
             for model in models:
-                texts += tokenizer.batch_decode(write(model, tokenizer, length), skip_special_tokens=True)
+                texts += tokenizer.batch_decode(_continued(first, model, tokenizer, length), skip_special_tokens=True)
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise DataError("data: the models generated only empty texts; give samples instead")
@@ -118,23 +115,4 @@ def _continued(first: int, model: PreTrainedModel, tokenizer: Any, length: int) 
         texts: Tensor = model.generate(start, attention_mask=torch.ones_like(start))
     finally:
         model.generation_config = saved
-    return texts
-
-
-@torch.no_grad()
-def _filled(model: PreTrainedModel, tokenizer: Any, length: int) -> Int[Tensor, "text token"]:
-    """Return texts by a masked model, whose tokens are drawn from its predictions in random order."""
-    if tokenizer.mask_token is None:
-        raise ConfigError("data: the tokenizer has no mask token, so a masked model cannot generate texts; give texts")
-    ends = tokenizer("", return_tensors="pt")["input_ids"].shape[1]
-    masked = tokenizer(tokenizer.mask_token * (length - ends), return_tensors="pt")["input_ids"]
-    texts = masked.expand(AT_ONCE, -1).clone().to(model.device)
-    special = torch.tensor(tokenizer.all_special_ids, device=model.device)
-    to_fill = (texts[0] == tokenizer.mask_token_id).nonzero().flatten()
-    order = to_fill[torch.rand(AT_ONCE, len(to_fill)).argsort(1).to(model.device)]
-    for places in order.chunk(ROUNDS, 1):
-        labels = torch.full_like(texts, IGNORED_LABEL).scatter_(1, places, 0)
-        batch = {"input_ids": texts, "attention_mask": torch.ones_like(texts), "labels": labels}
-        logits = predict(model, batch).float().index_fill(1, special, -torch.inf)
-        texts[labels == 0] = torch.multinomial(logits.softmax(-1), 1).flatten()
     return texts
