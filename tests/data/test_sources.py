@@ -1,6 +1,9 @@
 """Every kind of source, and every way one can be wrong. Nothing here may touch the network."""
 
+import bz2
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +263,13 @@ def test_progress_bars_are_off_while_loading_and_restored(
     load_samples(tmp_path)
     assert not datasets.is_progress_bar_enabled()
     datasets.enable_progress_bars()
+
+
+@pytest.mark.parametrize(("suffix", "opened"), [(".gz", gzip.open), (".bz2", bz2.open), (".xz", lzma.open)])
+def test_compressed_files(suffix, opened, tmp_path: Path) -> None:
+    for name, text in (("train.jsonl", '{"text": "one"}\n{"text": "two"}\n'), ("test.jsonl", '{"text": "three"}\n')):
+        with opened(tmp_path / f"{name}{suffix}", "wt") as file:
+            file.write(text)
+    assert load_samples(tmp_path / f"train.jsonl{suffix}").inputs([0, 1]) == ["one", "two"]
+    assert load_samples(tmp_path, "test").inputs([0]) == ["three"]
+    assert load_samples(tmp_path, "train").inputs([1]) == ["two"]

@@ -27,6 +27,7 @@ READERS: Mapping[str, Callable[[list[str]], Dataset]] = {
     ".jsonl": Dataset.from_json,
     ".txt": Dataset.from_text,
 }
+COMPRESSED = (".bz2", ".gz", ".xz", ".zst")  # after the kind of a file; `datasets` reads these as they are
 METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
 READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
@@ -52,9 +53,15 @@ def open_source(source: Any, split: Split) -> NamedDataset:
         return _from_folder(path, split)
     if path.exists():
         return _from_files(path, {"": [path]}, split)
-    if isinstance(source, Path) or path.suffix in READERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
+    if isinstance(source, Path) or kind_of(path) in READERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
         raise DataError(f"{source}: no such file or folder; check the path")
     return _from_hub(source, split)
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix that tells the kind of a file, in lower case; ".jsonl" for "texts.jsonl.gz"."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in COMPRESSED else (suffixes or [""])[-1]
 
 
 def root_cause(error: BaseException) -> str:
@@ -116,16 +123,16 @@ def _from_folder(folder: Path, split: Split) -> NamedDataset:
             raise DataError(f"{folder}: the saved dataset cannot be read: {root_cause(error)}") from error
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _hidden(path.relative_to(folder))]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    tables = [path for path in files if path.suffix.lower() in READERS and path.suffix.lower() != ".txt"]
+    tables = [path for path in files if kind_of(path) in READERS and kind_of(path) != ".txt"]
     metadata = [path for path in tables if path.stem == "metadata"]
-    texts = [path for path in files if path.suffix.lower() == ".txt"]
+    texts = [path for path in files if kind_of(path) == ".txt"]
     if images and not tables:
         return _from_images(folder, images, split)
     chosen = metadata if images else tables or texts
     if not files or not (images or chosen):
         raise DataError(f"{folder}: no readable file in it; expected {READABLE}")
-    if not chosen or len({path.suffix.lower() for path in chosen}) > 1:
-        kinds = ", ".join(sorted({path.suffix.lower() for path in images[:1] + tables}))
+    if not chosen or len({kind_of(path) for path in chosen}) > 1:
+        kinds = ", ".join(sorted({kind_of(path) for path in images[:1] + tables}))
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); name the one to read, or keep one kind")
     return _from_files(folder, group_by_split(folder, chosen), split)
 
@@ -152,7 +159,7 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) ->
 
 
 def _read(files: list[Path]) -> Dataset:
-    suffix = files[0].suffix.lower()
+    suffix = kind_of(files[0])
     if suffix not in READERS:
         raise DataError(f"{files[0]}: not a kind of file that can be read; expected {READABLE}")
     try:
