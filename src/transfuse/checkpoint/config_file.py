@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 from transfuse.base.libraries import quiet
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.files import SAFETENSORS_NAMES
+from transfuse.checkpoint.other_kinds import check_holds_model, check_not_quantized, check_transformers_config
 from transfuse.errors import CheckpointError, first_line
 from transfuse.network.registry import USER_CLASSES
 
@@ -27,6 +28,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """
     file = folder / "config.json"
     if not file.is_file():
+        check_holds_model(folder)
         raise CheckpointError(f"{folder}: no config.json; give a directory written by save_pretrained")
     try:
         raw = read_json(file)
@@ -51,6 +53,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
 def _checked_model_type(raw: object, file: Path) -> str:
     """Return the model_type of a parsed config.json, if it is one that can be loaded."""
     model_type = raw.get("model_type") if isinstance(raw, dict) else None
+    if isinstance(raw, dict):
+        check_transformers_config(raw, file)
     if not isinstance(raw, dict) or not isinstance(model_type, str):
         raise CheckpointError(f"{file}: no model_type; add the one of the model that the weights belong to")
     if model_type not in CONFIG_MAPPING:
@@ -58,8 +62,7 @@ def _checked_model_type(raw: object, file: Path) -> str:
             f"{file}: transformers {transformers.__version__} knows no model_type {model_type!r};"
             " register a class of your own in a file and pass --spec FILE"
         )
-    if raw.get("quantization_config") or raw.get("compression_config"):
-        raise CheckpointError(f"{file}: the weights are quantized; dequantize and save them again first")
+    check_not_quantized(raw, file)
     if raw.get("transformers_weights"):
         raise CheckpointError(
             f"{file}: transformers_weights points elsewhere; remove it and name the file {SAFETENSORS_NAMES[0]}"

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from transfuse.base.unique_json import parse_json, read_json
 from transfuse.checkpoint.companions import companion_files
+from transfuse.checkpoint.other_kinds import check_holds_model
 from transfuse.errors import CheckpointError, first_line
 
 PicklePolicy = Literal["refuse", "allow"]
@@ -46,6 +47,7 @@ def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
             f"{folder}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
             f"{single}, or pass --allow-pickle if you trust their source (read as {PICKLE_NAMES[0]} only)"
         )
+    check_holds_model(folder)
     raise CheckpointError(f"{folder}: no weights; expected {single} or {index}")
 
 

@@ -28,6 +28,7 @@ from transfuse.checkpoint.files import (
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
 from transfuse.checkpoint.mapped_tensors import without_memory_limit
+from transfuse.checkpoint.other_kinds import file_instead_of_folder
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
@@ -115,7 +116,7 @@ def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise CheckpointError(f"{path}: is a file; give the directory that holds config.json and the weights")
+        raise file_instead_of_folder(path)
     names = SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ())
     shards = [
         name.replace(".index.json", "").replace(".", "-*-of-*.") for name in names if name.endswith(".index.json")

@@ -1,13 +1,13 @@
 """Format help: --help shows everyday flags and examples, and --help-all shows all flags in panels."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from typer import Context, Exit, Option
 from typer.core import TyperCommand
 
 MAX_NAME_WIDTH = 26  # longer names of flags have a line of their own
+DATA = "--data"
 ALL_FLAGS = "transfuse.help_all"  # key in the context: whether the help shows all flags
 
 
@@ -23,15 +23,12 @@ HelpAll = Annotated[bool, Option("--help-all", is_eager=True, callback=_show_all
 
 
 class Command(TyperCommand):
-    """Show the flags of a command in panels, and refuse a flag that is given twice."""
+    """Show the flags of a command in panels, and refuse data given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. A flag that takes one value must not be given twice, because one value would be lost."""
-        given = [argument.partition("=")[0] for argument in args]
-        for parameter in self.get_params(ctx):
-            names: Sequence[str] = () if parameter.param_type_name == "argument" else parameter.opts
-            if not getattr(parameter, "multiple", False) and sum(map(given.count, names)) > 1:
-                ctx.fail(f"{names[0]} is given twice; give it once")
+        """Parse the arguments. Of another flag given twice, the last value counts, but two data sets look like a list."""
+        if sum(argument.partition("=")[0] == DATA for argument in args) > 1:
+            ctx.fail(f"{DATA} is given twice; give it once")
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
