@@ -26,7 +26,7 @@ class Command(TyperCommand):
     """Show the flags of a command in panels, and refuse data given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Of another flag given twice, the last value counts, but two data sets look like a list."""
+        """Parse the arguments. The last value of other flags counts, but two data sets look like a list."""
         if sum(argument.partition("=")[0] == DATA for argument in args) > 1:
             ctx.fail(f"{DATA} is given twice; give it once")
         return super().parse_args(ctx, args)
