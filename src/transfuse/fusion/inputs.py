@@ -23,6 +23,7 @@ from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.class_order import class_order, in_anchor_order, with_anchor_order
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.record import Origin, origin
@@ -108,10 +109,24 @@ def open_models(
     checked = check(empty, stream)
     if stream:
         spill = TensorSpill(folder or Path(gettempdir())) if has_data else None
-        return _streamed(paths, empty, options, estimate, spill)
-    if not checked and paths:
-        check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-    return _loaded(models, options, estimate.loaded_bytes)
+        inputs = _streamed(paths, empty, options, estimate, spill)
+    else:
+        if not checked and paths:
+            check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
+        inputs = _loaded(models, options, estimate.loaded_bytes)
+    _warn_of_order(models, inputs.models, progress)
+    return inputs
+
+
+def _warn_of_order(models: Sequence[Model], opened: Sequence[PreTrainedModel], progress: Progress) -> None:
+    """Warn of each source whose head is reordered."""
+    anchor = opened[0].config
+    for number, (model, source) in enumerate(zip(models[1:], opened[1:], strict=True), 2):
+        if class_order(anchor, source.config, type(source).__name__):
+            progress.warn(
+                f"{_name(model, number)}: id2label names the anchor's classes in another order; its head is reordered"
+                " by these names"
+            )
 
 
 def check_models_given(models: Sequence[Model]) -> None:
@@ -135,7 +150,7 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
     """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
 
-    Widths may differ.
+    Widths may differ, and so may the order of classes that have names.
     """
     for model, name in zip(models[1:], names[1:], strict=True):
         if type(model) is not type(models[0]):
@@ -143,7 +158,9 @@ def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) ->
                 f"{name}: is a {type(model).__name__}, but the anchor is a {type(models[0]).__name__}; give models of"
                 " one class"
             )
-        check_same_function(models[0].config, model.config, name, type(model).__name__)
+        architecture = type(model).__name__
+        reordered = in_anchor_order(models[0].config, model.config, architecture)
+        check_same_function(models[0].config, reordered, name, architecture)
     for model in models:
         checked_declaration(model)
     for model, name in zip(models[1:], names[1:], strict=True):
@@ -153,6 +170,8 @@ def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) ->
 def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
     """Check that loaded models are compatible, and return them as networks on the chosen device.
 
+    The classes of the sources are in the anchor's order.
+
     Raises:
         TransfuseError: the models are not compatible, or a weight is not finite, or tied weights differ.
     """
@@ -160,7 +179,8 @@ def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], op
     for model, name in zip(models, names, strict=True):
         check_finite(model.state_dict(), name)
         check_ties(model, name)
-    return [network(model, options.torch_device(), name) for model, name in zip(models, names, strict=True)]
+    networks = [network(model, options.torch_device(), name) for model, name in zip(models, names, strict=True)]
+    return [with_anchor_order(network, models[0].config) for network in networks]
 
 
 def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -> Network:
@@ -213,6 +233,7 @@ def _streamed(
         stored_network(folder, model, device) if spill is None else mapped_network(folder, model, spill)
         for folder, model in zip(folders, empty, strict=True)
     ]
+    networks = [with_anchor_order(network, empty[0].config) for network in networks]
     origins = tuple(origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     return Inputs(empty, networks, rows, origins, True, estimate.loaded_bytes, needed)

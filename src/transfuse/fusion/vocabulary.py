@@ -104,7 +104,7 @@ def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreT
     spec = declaration(source)
     tensors = dict(split_fused(spec, source.state_dict()))
     for name, axes in unfused(spec).tensors().items():
-        for dimension in _token_dimensions(axes):
+        for dimension in fixed_dimensions(axes, SPACE):
             selected = tensors[name].index_select(dimension, rows.clamp_min(0))
             tensors[name] = _select_rows(rows >= 0, dimension, selected, torch.zeros_like(selected))
     recoded = type(source)(config).to(source.dtype)
@@ -120,19 +120,19 @@ def with_anchor_rows(alignment: Alignment, rows: Rows, vocab: Vocabulary) -> Ali
     from_anchor = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
     carried = dict(alignment.carried)
     for name, axes in alignment.spec.tensors().items():
-        for dimension in _token_dimensions(axes) if name in carried else ():
+        for dimension in fixed_dimensions(axes, SPACE) if name in carried else ():
             carried[name] = _select_rows(from_anchor, dimension, alignment.anchor[name], carried[name])
     return replace(alignment, carried=carried)
 
 
 def vocabulary_maps(spec: Spec) -> set[str]:
     """Return the names of the linear maps that read or write tokens."""
-    return {op.name for op in spec.linears() if any(_token_dimensions(axes) for axes in op.tensors().values())}
+    return {op.name for op in spec.linears() if any(fixed_dimensions(axes, SPACE) for axes in op.tensors().values())}
 
 
-def _token_dimensions(axes: Axes) -> list[int]:
-    """Return the dimensions of a tensor that index tokens."""
-    return [dimension for dimension, axis in enumerate(axes) if getattr(without_direction(axis), "name", "") == SPACE]
+def fixed_dimensions(axes: Axes, space: str) -> list[int]:
+    """Return the dimensions of a tensor that index the units of a fixed space, such as tokens or classes."""
+    return [dimension for dimension, axis in enumerate(axes) if getattr(without_direction(axis), "name", "") == space]
 
 
 def _select_rows(mask: Tensor, dimension: int, chosen: Tensor, otherwise: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""Classifiers whose classes have the same names in another order: reorder the rows of the source's head by name."""
+
+import copy
+import re
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from transfuse.base.lazy import Lazy
+from transfuse.fusion.vocabulary import fixed_dimensions
+from transfuse.network.model import Network, as_allocated, sharing_tensors
+
+SPACE = "class"  # the name of the fixed space of classes in every family
+GENERIC = re.compile(r"LABEL_\d+")  # a name that says nothing about its class
+
+
+def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> list[int] | None:
+    """Return, for each of the anchor's classes, the source's class of the same name.
+
+    Args:
+        architecture: the class of both models.
+
+    Returns:
+        None if the order is the same, or if names do not say which class is which: they are not the same names, a name
+        occurs twice or is generic, or the model is no classifier.
+    """
+    anchor_labels = {int(index): name for index, name in (anchor.id2label or {}).items()}
+    source_labels = {int(index): name for index, name in (source.id2label or {}).items()}
+    numbers = {name: index for index, name in source_labels.items()}
+    if "Classification" not in architecture or anchor_labels == source_labels:
+        return None
+    complete = all(sorted(labels) == list(range(len(numbers))) for labels in (anchor_labels, source_labels))
+    if not complete or set(anchor_labels.values()) != numbers.keys() or any(map(GENERIC.fullmatch, numbers)):
+        return None
+    return [numbers[anchor_labels[index]] for index in range(len(numbers))]
+
+
+def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> PretrainedConfig:
+    """Return the source's configuration with its classes in the anchor's order, if they have the same names."""
+    if class_order(anchor, source, architecture) is None:
+        return source
+    reordered = copy.deepcopy(source)
+    reordered.id2label = dict(anchor.id2label)
+    reordered.label2id = {name: index for index, name in reordered.id2label.items()}
+    return reordered
+
+
+def with_anchor_order(network: Network, anchor: PretrainedConfig) -> Network:
+    """Return a network with its classes in the anchor's order, if they have the same names.
+
+    The other tensors are shared with `network`, which is not changed.
+    """
+    architecture = type(network.model).__name__
+    order = class_order(anchor, network.model.config, architecture)
+    if order is None:
+        return network
+    tensors = Lazy.of(network.tensors)
+    for name, axes in network.spec.tensors().items():
+        for dimension in fixed_dimensions(axes, SPACE):
+            tensors.change(name, partial(_selected, dimension, torch.tensor(order)))
+    if network.streamed:  # the model has no weights
+        model = copy.deepcopy(network.model)
+    else:
+        model = sharing_tensors(network.model, tensors, lambda stored: network.materialize(as_allocated(stored)))
+    model.config = in_anchor_order(anchor, model.config, architecture)
+    return replace(network, model=model, tensors=network.materialize(tensors))
+
+
+def _selected(dimension: int, index: Tensor, values: Tensor) -> Tensor:
+    return values.index_select(dimension, index.to(values.device))
