@@ -3,6 +3,8 @@
 import hashlib
 import re
 import shutil
+from collections.abc import Collection, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,9 @@ FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds all v
 STORED_DTYPES = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, strict=True))
 
 
+_HASHES_OF_SOURCES: dict[Path, dict[str, str]] = {}  # by temporary folder
+
+
 def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
     """Return the files that `from_pretrained` reads weights from; safetensors come first, whatever `pickle` is.
 
@@ -31,7 +36,10 @@ def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
     """
     single, index = SAFETENSORS_NAMES
     if (folder / "adapter_config.json").exists():
-        raise CheckpointError(f"{folder}: holds an adapter (adapter_config.json); merge it into its base model first")
+        raise CheckpointError(
+            f"{folder}: holds a model and an adapter (adapter_config.json), so that it is unclear which is meant; merge"
+            " it into the model first, or remove one"
+        )
     if any(re.match(r"shard-\d{5}-model-", file.name) for file in folder.iterdir()):
         raise CheckpointError(f"{folder}: holds a distributed checkpoint; consolidate it into {single} first")
     if (folder / single).is_file() and (folder / index).is_file():
@@ -93,6 +101,12 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
         ) from error
 
 
+def common_dtype(dtypes: Collection[torch.dtype | None]) -> torch.dtype:
+    """Return the smallest dtype that holds all of `dtypes`, with bfloat16 for float8; float32 if there is none."""
+    floats = {torch.bfloat16 if dtype in FLOAT8_DTYPES else dtype for dtype in dtypes if dtype is not None}
+    return reduce(torch.promote_types, floats) if floats else torch.float32
+
+
 def _check_header(file: Path) -> None:
     """Raise ValueError if a key appears twice in the header of a safetensors file; the library takes the last one."""
     with file.open("rb") as stream:
@@ -100,12 +114,26 @@ def _check_header(file: Path) -> None:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256, in hexadecimal, of config.json and of each weight file in a folder, by file name."""
+    """Return the SHA-256, in hexadecimal, of config.json and of each weight file in a folder, by file name.
+
+    For a folder with a merged adapter, these are the hashes of what it was made from.
+    """
+    recorded = _HASHES_OF_SOURCES.get(folder)
+    return recorded or hash_files([folder / "config.json", *weight_files(folder, "allow")])
+
+
+def hash_files(files: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file, in hexadecimal, by file name."""
     hashes = {}
-    for file in [folder / "config.json", *weight_files(folder, "allow")]:
+    for file in files:
         with file.open("rb") as stream:
             hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return hashes
+
+
+def record_hashes(folder: Path, hashes: dict[str, str]) -> None:
+    """Let `file_hashes` of a temporary folder return the hashes of the files that it was made from."""
+    _HASHES_OF_SOURCES[folder] = hashes
 
 
 def copy_companions(source: Path, target: Path) -> list[str]:

@@ -6,7 +6,6 @@ errors, because a fused model would inherit them unnoticed.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
+from transfuse.checkpoint.adapters import ADAPTER_FILES, base_folder, is_adapter, merged_folder
 from transfuse.checkpoint.companions import HUB_PATTERNS
 from transfuse.checkpoint.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.files import (
-    FLOAT8_DTYPES,
     PICKLE_NAMES,
     SAFETENSORS_NAMES,
     PicklePolicy,
+    common_dtype,
     stored_dtypes,
     weight_files,
 )
@@ -84,19 +84,13 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
     check_counts(config.to_dict(), len(dtypes), folder)
     options = {
         "config": config,
-        "dtype": _common_dtype(dtypes.values()) if dtype is None else dtype,
+        "dtype": common_dtype(dtypes.values()) if dtype is None else dtype,
         "use_safetensors": files[0].suffix == ".safetensors",
     }
     with without_memory_limit():
         model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
     check_no_integer_weights(model, [name for name, stored in dtypes.items() if stored is None], folder)
     return _Source(architecture, folder, options), model
-
-
-def _common_dtype(dtypes: Collection[torch.dtype | None]) -> torch.dtype:
-    """Return the smallest dtype that holds all of `dtypes`, with bfloat16 for float8; float32 if there is none."""
-    floats = {torch.bfloat16 if dtype in FLOAT8_DTYPES else dtype for dtype in dtypes if dtype is not None}
-    return reduce(torch.promote_types, floats) if floats else torch.float32
 
 
 def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
@@ -109,9 +103,22 @@ def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
 def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     """Return the folder at `path`, or fetch the model of that name from the Hub if there is no such folder.
 
+    The folder of an adapter is replaced by one with the merged checkpoint.
+
     Raises:
-        CheckpointError: there is neither, or `path` is a file.
+        CheckpointError: there is neither, or `path` is a file, or an adapter cannot be merged.
     """
+    folder = _unmerged_directory(path, pickle)
+    return merged_folder(folder, _unmerged_directory) if is_adapter(folder) else folder
+
+
+def adapter_base(path: str | Path) -> Path | None:
+    """Return the folder of the base model if there is an adapter at `path`; None for an ordinary checkpoint."""
+    folder = _unmerged_directory(path, "allow")
+    return base_folder(folder, _unmerged_directory) if is_adapter(folder) else None
+
+
+def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
@@ -122,7 +129,9 @@ def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
         name.replace(".index.json", "").replace(".", "-*-of-*.") for name in names if name.endswith(".index.json")
     ]
     try:
-        return Path(snapshot_download(str(path), allow_patterns=["config.json", *names, *shards, *HUB_PATTERNS]))
+        return Path(
+            snapshot_download(str(path), allow_patterns=["config.json", *ADAPTER_FILES, *names, *shards, *HUB_PATTERNS])
+        )
     except Exception as error:  # an invalid name, an unknown repository and a missing network have the same remedy
         raise CheckpointError(
             f"{path}: no such directory, and the hub could not be reached or has no such model; check the path"

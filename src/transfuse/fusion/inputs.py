@@ -1,7 +1,7 @@
 """Open the models of a fusion, either in memory or left in their files to be read tensor by tensor."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TypeAlias
@@ -16,7 +16,7 @@ from transfuse.base.lazy import as_needed
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
-from transfuse.checkpoint.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.load import adapter_base, load_empty, load_model, local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
@@ -209,7 +209,7 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
     ]
     names = [_name(model, index) for index, model in enumerate(models, 1)]
     networks = checked_networks([loaded[0], *sources], names, options)
-    origins = tuple(origin(source, model) for source, model in zip(models, loaded, strict=True))
+    origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
     return Inputs(loaded, networks, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
 
 
@@ -233,10 +233,20 @@ def _streamed(
         stored_network(folder, model, device) if spill is None else mapped_network(folder, model, spill)
         for folder, model in zip(folders, empty, strict=True)
     ]
-    networks = [with_anchor_order(network, empty[0].config) for network in networks]
-    origins = tuple(origin(path, model) for path, model in zip(paths, empty, strict=True))
+    networks = [
+        replace(with_anchor_order(network, empty[0].config), name=path)
+        for network, path in zip(networks, paths, strict=True)
+    ]
+    origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     return Inputs(empty, networks, rows, origins, True, estimate.loaded_bytes, needed)
+
+
+def _origin(source: Model, model: PreTrainedModel) -> Origin:
+    """Return what identifies an input model; the base model of an adapter is protected from being overwritten."""
+    base = None if isinstance(source, PreTrainedModel) else adapter_base(source)
+    found = origin(source, model)
+    return found if base is None else replace(found, folder=str(base))
 
 
 def _name(model: Model, number: int) -> str:

@@ -1,0 +1,90 @@
+"""Load the base model of an adapter, with a new head if the adapter brings the weights of one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.base.libraries import quiet
+from transfuse.checkpoint.config_file import model_class, read_config
+from transfuse.checkpoint.files import common_dtype, stored_dtypes, weight_files
+from transfuse.checkpoint.shard_index import check_index
+from transfuse.errors import CheckpointError, first_line
+
+PREFIX = "base_model.model."  # of the names of an adapter's tensors
+TASKS = {  # by task_type: the class that has the mapping from a configuration to the model with this head
+    "SEQ_CLS": transformers.AutoModelForSequenceClassification,
+    "TOKEN_CLS": transformers.AutoModelForTokenClassification,
+    "QUESTION_ANS": transformers.AutoModelForQuestionAnswering,
+    "CAUSAL_LM": transformers.AutoModelForCausalLM,
+    "SEQ_2_SEQ_LM": transformers.AutoModelForSeq2SeqLM,
+}
+CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "out_proj", "classification_head.out_proj")
+
+
+def load_base(
+    folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], name: str
+) -> PreTrainedModel:
+    """Load the base model of an adapter in the precision of its files.
+
+    Args:
+        settings: the content of adapter_config.json.
+        shapes: the shapes of the adapter's tensors by name.
+        name: what to call the base model in messages.
+
+    Raises:
+        CheckpointError: a file is missing or wrong, or a tensor is in neither the base nor the adapter.
+    """
+    config = read_config(folder)
+    own_class: Any = model_class(config, folder)
+    architecture = adapted_class(config, own_class, settings)
+    classes = {shapes[key][0] for head in CLASSIFIERS if (key := f"{PREFIX}{head}.weight") in shapes}
+    if len(classes) == 1 and classes != {config.num_labels}:
+        config.num_labels = classes.pop()
+    files = weight_files(folder)
+    dtypes = {file: stored_dtypes(file) for file in files}
+    check_index(folder, dtypes)
+    dtype = common_dtype([dtype for stored in dtypes.values() for dtype in stored.values()])
+    try:
+        with quiet():
+            model, report = architecture.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except Exception as error:  # the message of transformers says what is wrong
+        raise CheckpointError(f"{name}: transformers cannot load it ({first_line(error)})") from error
+    given = {key.removeprefix(PREFIX) for key in shapes}
+    absent = {*report["missing_keys"], *(mismatch[0] for mismatch in report["mismatched_keys"])}
+    if unknown := sorted(absent - given):
+        raise CheckpointError(
+            f"{name}: neither it nor the adapter has the weights of {unknown[0]} ({architecture.__name__}); give the"
+            " model that the adapter was trained on, or an adapter saved with this module in modules_to_save"
+        )
+    if architecture is own_class and report["unexpected_keys"]:
+        first = min(report["unexpected_keys"])
+        raise CheckpointError(
+            f"{name}: tensor {first} is unexpected; its weights and config.json do not belong together"
+        )
+    return model.eval()
+
+
+def adapted_class(config: PreTrainedConfig, own_class: Any, settings: Mapping[str, Any]) -> Any:
+    """Return the class of the model that an adapter was trained on; the base's own class if nothing else is known."""
+    mapping = settings.get("auto_mapping")
+    named = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    architecture = getattr(transformers, str(named), None)
+    if isinstance(architecture, type) and getattr(architecture, "config_class", None) is type(config):
+        return architecture
+    task = settings.get("task_type")
+    if task in ("CAUSAL_LM", "SEQ_2_SEQ_LM") and getattr(own_class, "can_generate", lambda: False)():
+        return own_class
+    classes = TASKS[task]._model_mapping.get(type(config), None) if task in TASKS else None
+    candidates = classes if isinstance(classes, tuple) else (classes,)
+    return own_class if own_class in candidates or candidates[0] is None else candidates[0]
