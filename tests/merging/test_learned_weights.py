@@ -43,6 +43,7 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 def test_a_broken_model_comes_nearer_in_every_family(case):
     fused, halves = broken(case), validation_split(batches(case))
     course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * VALIDATION_INTERVAL))
+    assert course.validated == (0, VALIDATION_INTERVAL, 2 * VALIDATION_INTERVAL)
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
     again = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=1), uniform, (), 0)

@@ -44,11 +44,13 @@ class History:
             This is the loss barrier at the merged model. The first value is from before training.
         steps: number of steps taken.
         best: number of steps after which the restored weights were reached.
+        validated: number of steps before each validation.
     """
 
     excess: tuple[float, ...]
     steps: int
     best: int
+    validated: tuple[int, ...]
 
 
 def _schedule(optimizers: Sequence[Optimizer], options: LearningOptions) -> Schedule:
@@ -109,6 +111,7 @@ class TrainingLoop(ABC):
         self.schedule = _schedule(optimizers, self.options)
         self.generator = torch.Generator().manual_seed(self.seed)
         self.validation_losses = [self.excess_loss()]
+        self.validated_at = [0]
         self.best_weights = self._copy_weights()
         self.steps = 0
         self.stalled = 0  # validations without improvement since the last improvement or restart
@@ -141,11 +144,14 @@ class TrainingLoop(ABC):
                         self.save(state)
                         saved = time.monotonic()
         self.restore_best()
-        return History(tuple(self.validation_losses), self.steps, self._best_step)
+        losses = tuple(self.validation_losses)
+        best = self.validated_at[losses.index(min(losses))]
+        return History(losses, self.steps, best, tuple(self.validated_at))
 
     def validate(self) -> None:
         """Measure the current weights on the validation samples, and keep them if they are the best."""
         self.validation_losses.append(self.excess_loss())
+        self.validated_at.append(self.steps)
         if self.validation_losses[-1] < min(self.validation_losses[:-1]):
             self.best_weights = self._copy_weights()
             self.stalled = 0
@@ -184,11 +190,6 @@ class TrainingLoop(ABC):
     def excess_loss(self) -> float:
         """Return the validation loss of the merged model minus the mean validation loss of the parents."""
         return self.validation.excess_loss(self.answers_fn())
-
-    @property
-    def _best_step(self) -> int:
-        best = self.validation_losses.index(min(self.validation_losses))
-        return min(best * VALIDATION_INTERVAL, self.steps)
 
     @property
     def _lr_patience_exhausted(self) -> bool:
@@ -259,7 +260,8 @@ class TrainingLoop(ABC):
             "best_weights": self.best_weights,
             "steps": self.steps,
             "stalled": self.stalled,
-            "validation_losses": self.validation_losses,
+            "validation_losses": list(self.validation_losses),
+            "validated_at": list(self.validated_at),
             "generator": self.generator.get_state(),
             "steppers": [stepper.state_dict() for stepper in self._steppers()],
         }
@@ -272,7 +274,8 @@ class TrainingLoop(ABC):
         self.best_weights = state["best_weights"]
         self.steps = state["steps"]
         self.stalled = state["stalled"]
-        self.validation_losses = state["validation_losses"]
+        self.validation_losses = list(state["validation_losses"])
+        self.validated_at = list(state["validated_at"])
         self.generator.set_state(state["generator"])
 
     def _load_weights(self, weights: Sequence[Mapping[str, Tensor]]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import matplotlib
 
 from transfuse.alignment.interface import Alignment
-from transfuse.distillation.loop import VALIDATION_INTERVAL
 from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
@@ -124,7 +123,7 @@ def _training(facts: Facts) -> Figure | None:
     for name, key in (("maps", "learning"), ("weights", "learned_weights")):
         history = facts.record.get(key)
         if history:
-            steps = (min(index * VALIDATION_INTERVAL, history["steps"]) for index in range(len(history["excess"])))
+            steps = history.get("validated") or range(len(history["excess"]))  # records of former versions lack them
             series[name] = list(zip(steps, history["excess"], strict=True))
     if not series:
         return None
