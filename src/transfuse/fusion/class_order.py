@@ -7,9 +7,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
+from transfuse.base.progress import Progress
 from transfuse.fusion.vocabulary import fixed_dimensions
 from transfuse.network.model import Network, as_allocated, sharing_tensors
 
@@ -46,6 +47,14 @@ def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architec
     reordered.id2label = dict(anchor.id2label)
     reordered.label2id = {name: index for index, name in reordered.id2label.items()}
     return reordered
+
+
+def warn_of_order(anchor: PretrainedConfig, source: PreTrainedModel, name: str, progress: Progress) -> None:
+    """Warn the user if the head of a source is reordered."""
+    if class_order(anchor, source.config, type(source).__name__):
+        progress.warn(
+            f"{name}: id2label names the anchor's classes in another order; its head is reordered by these names"
+        )
 
 
 def with_anchor_order(network: Network, anchor: PretrainedConfig) -> Network:

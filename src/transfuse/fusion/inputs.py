@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
@@ -23,8 +23,9 @@ from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.class_order import class_order, in_anchor_order, with_anchor_order
+from transfuse.fusion.class_order import in_anchor_order, warn_of_order, with_anchor_order
 from transfuse.fusion.mapped import mapped_network
+from transfuse.fusion.padded_vocabulary import is_padded, padding_warning, resized, with_rows
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.record import Origin, origin
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
@@ -100,7 +101,11 @@ def open_models(
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
+    names = [_name(model, number) for number, model in enumerate(models, 1)]
+    padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
     obstacle = streaming_obstacle(paths, empty, options, has_data)
+    if padded and obstacle is None:
+        obstacle = f"the vocabulary of {names[padded[0]]} is padded to another number of rows"
     if stream and obstacle:
         raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:
@@ -114,19 +119,11 @@ def open_models(
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
         inputs = _loaded(models, options, estimate.loaded_bytes)
-    _warn_of_order(models, inputs.models, progress)
+    for index in padded:
+        progress.warn(padding_warning(empty[0], empty[index], names[index]))
+    for source, name in zip(empty[1:], names[1:], strict=True):
+        warn_of_order(empty[0].config, source, name, progress)
     return inputs
-
-
-def _warn_of_order(models: Sequence[Model], opened: Sequence[PreTrainedModel], progress: Progress) -> None:
-    """Warn of each source whose head is reordered."""
-    anchor = opened[0].config
-    for number, (model, source) in enumerate(zip(models[1:], opened[1:], strict=True), 2):
-        if class_order(anchor, source.config, type(source).__name__):
-            progress.warn(
-                f"{_name(model, number)}: id2label names the anchor's classes in another order; its head is reordered"
-                " by these names"
-            )
 
 
 def check_models_given(models: Sequence[Model]) -> None:
@@ -150,32 +147,40 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
     """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
 
-    Widths may differ, and so may the order of classes that have names.
+    Widths may differ, and so may the order of classes that have names, and the number of rows beyond the tokens.
     """
-    for model, name in zip(models[1:], names[1:], strict=True):
-        if type(model) is not type(models[0]):
+    anchor = models[0]
+    configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
+    for index, (model, name) in enumerate(zip(models[1:], names[1:], strict=True), 1):
+        if type(model) is not type(anchor):
             raise ConfigError(
-                f"{name}: is a {type(model).__name__}, but the anchor is a {type(models[0]).__name__}; give models of"
+                f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
                 " one class"
             )
         architecture = type(model).__name__
-        reordered = in_anchor_order(models[0].config, model.config, architecture)
-        check_same_function(models[0].config, reordered, name, architecture)
+        config = in_anchor_order(anchor.config, model.config, architecture)
+        if is_padded(models, names, index):
+            config = with_rows(config, anchor.config.vocab_size)
+        check_same_function(anchor.config, config, name, architecture)
+        configs.append(config)
     for model in models:
         checked_declaration(model)
-    for model, name in zip(models[1:], names[1:], strict=True):
-        check_same_layers(models[0].config, model.config, type(model).__name__, name)
+    for config, name in zip(configs, names[1:], strict=True):
+        check_same_layers(anchor.config, config, type(anchor).__name__, name)
 
 
 def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
     """Check that loaded models are compatible, and return them as networks on the chosen device.
 
-    The classes of the sources are in the anchor's order.
+    The sources have the anchor's order of classes, and as many rows of embeddings.
 
     Raises:
         TransfuseError: the models are not compatible, or a weight is not finite, or tied weights differ.
     """
     check_compatible(models, names)
+    models = [
+        resized(model, models[0]) if is_padded(models, names, index) else model for index, model in enumerate(models)
+    ]
     for model, name in zip(models, names, strict=True):
         check_finite(model.state_dict(), name)
         check_ties(model, name)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -96,8 +97,14 @@ def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: To
     )
 
 
-def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreTrainedModel:
-    """Return the source with the anchor's vocabulary; rows of tokens that the source does not have are zero."""
+def recode(
+    source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel, fill: Literal["zero", "mean"] = "zero"
+) -> PreTrainedModel:
+    """Return the source with the anchor's vocabulary.
+
+    Args:
+        fill: the rows of tokens that the source does not have: zero, or the mean of the other rows.
+    """
     config = copy.deepcopy(source.config)
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
@@ -106,7 +113,11 @@ def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreT
     for name, axes in unfused(spec).tensors().items():
         for dimension in fixed_dimensions(axes, SPACE):
             selected = tensors[name].index_select(dimension, rows.clamp_min(0))
-            tensors[name] = _select_rows(rows >= 0, dimension, selected, torch.zeros_like(selected))
+            others = torch.zeros_like(selected)
+            if fill == "mean":
+                present = selected.index_select(dimension, (rows >= 0).nonzero().flatten())
+                others = others + present.double().mean(dimension, keepdim=True).to(others.dtype)
+            tensors[name] = _select_rows(rows >= 0, dimension, selected, others)
     recoded = type(source)(config).to(source.dtype)
     recoded.load_state_dict(join_fused(declaration(recoded), tensors))
     return recoded.eval()
