@@ -45,8 +45,8 @@ def with_conversations(dataset: Dataset) -> Dataset:
 def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
     """Return a text as it is, and a conversation as the text that the tokenizer's chat template makes of it.
 
-    A token that starts the text is left out if the tokenizer adds it. A tokenizer without a chat template, as that of a
-    base model, gets what is said, with blank lines between the messages.
+    A token that starts the text is left out if the tokenizer adds it. A tokenizer without a chat template gets the
+    contents of the messages, with blank lines between them.
 
     Raises:
         ConfigError: the chat template does not take the conversation.
