@@ -61,7 +61,8 @@ def merged_folder(folder: Path, find: FindFolder) -> Path:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise CheckpointError(f"{folder}: holds {ADAPTER_CONFIG} without {ADAPTER_WEIGHTS}; save the adapter again")
     base = base_folder(folder, find)
-    stamps = tuple((folder / name).stat().st_mtime_ns for name in ADAPTER_FILES)
+    files = [*(folder / name for name in ADAPTER_FILES), *weight_files(base)]
+    stamps = tuple(file.stat().st_mtime_ns for file in files)
     return Path(_merge(folder.resolve(), base.resolve(), stamps, str(folder), str(settings[BASE])).name)
 
 
@@ -107,7 +108,7 @@ def _merge(folder: Path, base: Path, stamps: tuple[int, ...], shown: str, shown_
     """Merge an adapter, and return the temporary folder of the result, which is removed with this object.
 
     Args:
-        stamps: when the adapter's files were changed, so that an adapter that changed is merged again.
+        stamps: when the files of both were changed, so that a changed adapter or base is merged again.
         shown, shown_base: what to call the adapter and its base in messages.
     """
     settings = _settings(folder)
