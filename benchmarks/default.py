@@ -13,7 +13,7 @@ moved by the steps that the default took towards the same targets. All figures a
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +23,16 @@ import torch
 from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
 from texts import passages
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 from trust import KINDS
 
 from transfuse import evaluate, fuse, match
 from transfuse.alignment.interface import aligned_weights
 from transfuse.data.samples import load_samples
+from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.distillation.validation import split_with_answers
+from transfuse.distillation.validation import BatchSplit, split_with_answers
+from transfuse.fusion.match import Matched
 from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.model import with_tensors
 
@@ -84,6 +86,21 @@ def measurer(models: list[Path], tests: dict[str, Dataset]) -> Callable[[Any], d
     return measure
 
 
+def teachers(matched: Matched) -> tuple[list[PreTrainedModel], BatchSplit]:
+    """Return the parents in one basis, and the samples that they teach, in two parts."""
+    parents = [with_tensors(matched.networks[0].model, tensors) for tensors in aligned_weights(matched.alignments)]
+    return parents, split_with_answers(parents[0], matched.context.batches, "weights")
+
+
+def moved_parents(matched: Matched, steps: int | None) -> Iterator[tuple[PreTrainedModel, History]]:
+    """Yield each parent after some steps towards the targets that all of them give."""
+    parents, halves = teachers(matched)
+    learning = replace(matched.options.learning(), steps=steps)
+    for parent in parents:
+        control = deepcopy(parent)
+        yield control, learn_weights(control, parents, matched.weights, halves, learning, TEACHER_WEIGHTING["auto"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", choices=PAIRS)
@@ -111,12 +128,8 @@ def main() -> None:
         seconds = time.perf_counter() - begin
         keep(name, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
     matched = match(models, load_samples(given), processor=processor, **options)
-    parents = [with_tensors(matched.networks[0].model, tensors) for tensors in aligned_weights(matched.alignments)]
-    halves = split_with_answers(parents[0], matched.context.batches, "weights")
-    learning = replace(matched.options.learning(), steps=rows["default"]["course"]["steps"] or None)
-    for number, parent in enumerate(parents, 1):
-        control = deepcopy(parent)
-        history = learn_weights(control, parents, matched.weights, halves, learning, TEACHER_WEIGHTING["auto"])
+    steps = rows["default"]["course"]["steps"] or None
+    for number, (control, history) in enumerate(moved_parents(matched, steps), 1):
         keep(f"parent {number}, moved (control)", measure(control) | {"course": vars(history)})
 
 

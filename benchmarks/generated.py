@@ -9,22 +9,15 @@ texts by the steps that the default took on them. All figures are from the test 
 import argparse
 import json
 import time
-from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
 from common import record
-from default import PAIRS, data, measurer, processor_of
+from default import PAIRS, data, measurer, moved_parents, processor_of
 
 from transfuse import fuse, match
-from transfuse.alignment.interface import aligned_weights
 from transfuse.data.generation import GENERATED
 from transfuse.data.samples import load_samples
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.distillation.validation import split_with_answers
-from transfuse.merging.learned_weights import learn_weights
-from transfuse.network.model import with_tensors
 
 
 def main() -> None:
@@ -62,12 +55,8 @@ def main() -> None:
         seconds = time.perf_counter() - begin
         keep(name, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
     matched = match(models, GENERATED, processor=processor, **options)
-    parents = [with_tensors(matched.networks[0].model, tensors) for tensors in aligned_weights(matched.alignments)]
-    halves = split_with_answers(parents[0], matched.context.batches, "weights")
-    learning = replace(matched.options.learning(), steps=rows["default, generated"]["course"]["steps"] or None)
-    for number, parent in enumerate(parents, 1):
-        control = deepcopy(parent)
-        history = learn_weights(control, parents, matched.weights, halves, learning, TEACHER_WEIGHTING["auto"])
+    steps = rows["default, generated"]["course"]["steps"] or None
+    for number, (control, history) in enumerate(moved_parents(matched, steps), 1):
         keep(f"parent {number}, moved, generated (control)", measure(control) | {"course": vars(history)})
 
 

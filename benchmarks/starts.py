@@ -17,17 +17,14 @@ from typing import Any
 
 import torch
 from common import RESULTS, record
-from default import PAIRS, data, measurer, processor_of
+from default import PAIRS, data, measurer, processor_of, teachers
 from transformers import PreTrainedModel
 
 from transfuse import fuse, match
-from transfuse.alignment.interface import aligned_weights
 from transfuse.config.literals import LearningOptions
 from transfuse.data.samples import Samples, load_samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.distillation.validation import split_with_answers
 from transfuse.merging.learned_weights import learn_weights
-from transfuse.network.model import with_tensors
 
 FITTED, NOISE = "fitted layers", "parent 1 with noise"
 
@@ -67,8 +64,7 @@ def main() -> None:
     def run(samples: Samples, count: int, wanted: list[int]) -> None:
         """Measure every start with some samples, for every number of steps."""
         matched = match(models, samples, processor=processor, seed=args.seed, samples=count)
-        parents = [with_tensors(matched.networks[0].model, tensors) for tensors in aligned_weights(matched.alignments)]
-        halves = split_with_answers(parents[0], matched.context.batches, "weights")
+        parents, halves = teachers(matched)
         fitted = fuse(models, samples, processor=processor, seed=args.seed, samples=count, merge="least-squares").model
         starts = {FITTED: fitted} | {f"parent {number}": parent for number, parent in enumerate(parents, 1)}
         starts[NOISE] = with_noise(parents[0], fitted, args.seed)
