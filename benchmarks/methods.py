@@ -41,7 +41,11 @@ def main() -> None:
     texts = {name: SUBJECTS[name] for name in SUBJECTS if name.startswith(("sst2", "warandpeace"))}
     images = Subject(f"{args.dataset}-vit-{args.width}", lambda name: split(args.dataset, name))
     subject = texts.get(args.dataset, images)
-    pairs = {pair: over_pair(subject, pair.split(","), args.samples, args.limit) for pair in args.pairs}
+    name = f"methods-{args.dataset}" + ("-paper" if args.width == "paper" else "")
+    pairs: dict[str, list[dict[str, object]]] = {}
+    for pair in args.pairs:
+        pairs[pair] = over_pair(subject, pair.split(","), args.samples, args.limit)
+        record(name, {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
     table = Table("model", "accuracy", "loss", "barrier", "seconds")
     for rows in zip(*pairs.values(), strict=True):
         cells = [spread([row["metrics"][key] for row in rows]) for key in ("accuracy", "loss")]
@@ -50,8 +54,6 @@ def main() -> None:
         ]  # fmt: skip
         table.add_row(rows[0]["name"], *cells)
     Console(width=120).print(table)
-    name = f"methods-{args.dataset}" + ("-paper" if args.width == "paper" else "")
-    record(name, {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
 
 
 if __name__ == "__main__":
