@@ -8,6 +8,7 @@ python benchmarks/methods.py --dataset warandpeace-llama --pairs 1,2 2,1 --sampl
 
 import argparse
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from common import record, split, spread
@@ -18,7 +19,7 @@ from subjects import SUBJECTS, Judge, Subject
 from transfuse.fusion.compare import compare
 
 
-def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: int | None) -> list[dict[str, object]]:
+def over_pair(subject: Subject, seeds: list[str], samples: int | None, limit: int | None) -> list[dict[str, Any]]:
     """Return the rows of one comparison as dictionaries."""
     anchor, source = (subject.model(seed) for seed in seeds)
     judge = Judge(subject, seeds[0], "test", limit)
@@ -42,7 +43,7 @@ def main() -> None:
     images = Subject(f"{args.dataset}-vit-{args.width}", lambda name: split(args.dataset, name))
     subject = texts.get(args.dataset, images)
     name = f"methods-{args.dataset}" + ("-paper" if args.width == "paper" else "")
-    pairs: dict[str, list[dict[str, object]]] = {}
+    pairs: dict[str, list[dict[str, Any]]] = {}
     for pair in args.pairs:
         pairs[pair] = over_pair(subject, pair.split(","), args.samples, args.limit)
         record(name, {"test_samples": pairs[args.pairs[0]][0]["metrics"]["samples"], "pairs": pairs})
