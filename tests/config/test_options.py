@@ -178,6 +178,8 @@ objective: parents
 split: train
 text-column: body
 label_column: kind
+image_column: photo
+lines: true
 block-size: 64
 steps: 10
 learning-rate: 1e-3

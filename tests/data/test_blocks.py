@@ -1,5 +1,6 @@
 """Long texts for language models are cut into blocks, not cut off."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,12 @@ def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> No
     folder = saved(tmp_path / "a", build, 1)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     length = block_size or min(tokenizer.model_max_length, model.config.max_position_embeddings)
-    samples, told = load_samples(Dataset.from_dict({"text": ["number 1", LONG, "number 2"]})), Told()
+    first, last = "number 1 follows number 2", "number 2 follows number 1"
+    samples, told = load_samples(Dataset.from_dict({"text": [first, LONG, last]})), Told()
     cut = in_blocks(samples, model, folder, None, block_size, told)
     texts = cut.inputs(range(len(cut)))
     assert "".join(texts[1:-1]).strip() == LONG.strip()
-    assert (texts[0], texts[-1]) == ("number 1", "number 2")
+    assert (texts[0], texts[-1]) == (first, last)
     assert list(cut.rows) == [0, *[1] * (len(texts) - 2), 2]
     assert max(tokens(tokenizer, text) for text in texts) <= length + 1  # tokens can differ at the ends of a block
     assert told.lines == [f"1 of 3 texts are longer than {length} tokens; they are cut into blocks"]
@@ -56,6 +58,22 @@ def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
     classifier = CASES[0].build(1)
     assert in_blocks(samples, classifier, folder, None, 1, told) is samples
     assert not told.lines
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_short_texts_are_packed_into_blocks_of_the_size_asked_for(build, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", build, 1)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    texts = [f"number {row % 5}" for row in range(20)]
+    samples, told = load_samples(Dataset.from_dict({"text": texts})), Told()
+    packed = in_blocks(samples, model, folder, None, 12, told)
+    blocks = packed.inputs(range(len(packed)))
+    ends = tokenizer.eos_token or tokenizer.sep_token or "\n\n"
+    assert [text for block in blocks for text in block.split(ends)] == texts
+    counts = [tokens(tokenizer, block) for block in blocks]
+    assert max(counts) <= 12 < min(a + b for a, b in pairwise(counts))
+    assert [texts[row] for row in packed.rows] == [block.split(ends)[0] for block in blocks]
+    assert told.lines == [f"20 texts are packed into {len(packed)} blocks of at most 12 tokens"]
 
 
 def test_a_fusion_and_a_measurement_read_all_of_a_text(tmp_path: Path) -> None:

@@ -40,7 +40,22 @@ def test_two_image_columns_are_ambiguous() -> None:
     with pytest.raises(DataError) as caught:
         load_samples(data)
     assert "'image', 'mask'" in one_line(caught)
-    assert "remove_columns" in one_line(caught)
+    assert "choose one with image_column" in one_line(caught)
+    chosen = load_samples(data, image="mask")
+    assert (chosen.image, values(chosen)) == ("mask", [0, 0])
+
+
+def test_an_image_column_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "front").write_bytes(encoded(1))  # a name without a suffix
+    write_image(tmp_path / "back.png", 2)
+    rows = {"front": [str(tmp_path / "front")], "back": [str(tmp_path / "back.png")], "n": [1]}
+    data = Dataset.from_dict(rows)
+    assert values(load_samples(data)) == [2]
+    assert values(load_samples(data, image="front")) == [1]
+    with pytest.raises(DataError, match=r"no column 'side' \(image_column\); it has 'front', 'back', 'n'"):
+        load_samples(data, image="side")
+    with pytest.raises(DataError, match=r"column 'n' \(image_column\) holds no images; these do: 'front', 'back'"):
+        load_samples(data, image="n")
 
 
 def test_label_column_is_found_by_name_then_type() -> None:

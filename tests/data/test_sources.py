@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, Features, Value
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 from pictures import NAMES, one_line, pictures, values, write_image
 
@@ -108,11 +108,11 @@ def test_a_blank_cell_is_an_empty_text(tmp_path: Path) -> None:
 
 
 def test_text_file_is_one_sample_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\nthree\n")
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
     for source in (tmp_path, tmp_path / "a.txt"):
         samples = load_samples(source)
         assert (samples.text, samples.label) == ("text", None)
-        assert samples.inputs(range(3)) == ["one", "", "three"]
+        assert samples.inputs(range(3)) == ["one", "two", "three"]
 
 
 def test_saved_to_disk(tmp_path: Path) -> None:
@@ -135,9 +135,26 @@ def test_in_memory_ignores_its_format() -> None:
 
 def test_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **kwargs: None)
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: DatasetDict(train=pictures(4), test=pictures(2)))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, revision: DatasetDict(train=pictures(4), test=pictures(2))
+    )
     samples = load_samples("someone/pictures")
     assert (len(samples), samples.source) == (2, "someone/pictures (split test)")
+
+
+def test_revision_of_a_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, name, revision, timeout: asked.append((name, revision)))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: asked.append((name, revision)) or pictures(2))
+    assert load_samples("someone/pictures@v1.0").source == "someone/pictures@v1.0"
+    assert asked == [("someone/pictures", "v1.0")] * 2
+
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
+
+    monkeypatch.setattr(HfApi, "dataset_info", missing)
+    with pytest.raises(DataError, match=r"someone/pictures: the Hub has no revision 'v9' of this dataset"):
+        load_samples("someone/pictures@v9")
 
 
 @pytest.mark.parametrize("source", ["nowhere/at/all", "./nowhere", "nowhere.csv", Path("nowhere")])
@@ -165,10 +182,10 @@ def test_not_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cached_hub_dataset_is_tried_when_the_hub_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     (datasets.config.HF_DATASETS_CACHE / "someone___my_pictures").mkdir()
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: pictures(2))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: pictures(2))
     assert len(load_samples("someone/my-pictures")) == 2
 
-    def broken(name: str) -> None:
+    def broken(name: str, revision: None) -> None:
         raise ValueError("a\nb")
 
     monkeypatch.setattr(datasets, "load_dataset", broken)
@@ -273,3 +290,21 @@ def test_compressed_files(suffix, opened, tmp_path: Path) -> None:
     assert load_samples(tmp_path / f"train.jsonl{suffix}").inputs([0, 1]) == ["one", "two"]
     assert load_samples(tmp_path, "test").inputs([0]) == ["three"]
     assert load_samples(tmp_path, "train").inputs([1]) == ["two"]
+
+
+BOOK = "\n\nOnce upon\na time\n\n\nthere was\n  \nand so on\n\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines", "texts"),
+    [
+        (BOOK, False, ["Once upon\na time", "there was\n  \nand so on"]),
+        (BOOK, True, ["Once upon", "a time", "there was", "and so on"]),
+        ("one\ntwo\n\n", False, ["one", "two"]),
+        ("one\r\ntwo", False, ["one", "two"]),
+    ],
+)
+def test_texts_between_blank_lines(content: str, lines: bool, texts: list[str], tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text(content, newline="")
+    samples = load_samples(tmp_path / "book.txt", lines=lines)
+    assert samples.inputs(range(len(samples))) == texts

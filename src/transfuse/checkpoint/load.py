@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RevisionNotFoundError
 from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
@@ -103,7 +104,8 @@ def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
 def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     """Return the folder at `path`, or fetch the model of that name from the Hub if there is no such folder.
 
-    The folder of an adapter is replaced by one with the merged checkpoint.
+    A name on the Hub may end with a revision: `org/model@revision`. The folder of an adapter is replaced by one with
+    the merged checkpoint.
 
     Raises:
         CheckpointError: there is neither, or `path` is a file, or an adapter cannot be merged.
@@ -128,10 +130,12 @@ def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Pa
     shards = [
         name.replace(".index.json", "").replace(".", "-*-of-*.") for name in names if name.endswith(".index.json")
     ]
+    name, _, revision = str(path).partition("@")
+    wanted = ["config.json", *ADAPTER_FILES, *names, *shards, *HUB_PATTERNS]
     try:
-        return Path(
-            snapshot_download(str(path), allow_patterns=["config.json", *ADAPTER_FILES, *names, *shards, *HUB_PATTERNS])
-        )
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"{path}: the Hub has no revision {revision!r} of {name}; check its name") from error
     except Exception as error:  # an invalid name, an unknown repository and a missing network have the same remedy
         raise CheckpointError(
             f"{path}: no such directory, and the hub could not be reached or has no such model; check the path"

@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from transfuse.config.fields import Count, option
+from transfuse.config.fields import Count, Switch, option
 
 READING = "Reading of DATA"
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -16,12 +16,18 @@ class DataOptions(BaseModel):
     split: Name | None = option(
         None, "Split to read. Otherwise train is preferred to fuse and to train, and test to measure.", "NAME", READING
     )
-    text_column: Name | None = option(None, "Column of texts or of conversations.", "NAME", READING)
+    text_column: Name | None = option(
+        None, "Column of texts or of conversations, or two columns of pairs: premise,hypothesis.", "NAME", READING
+    )
     label_column: Name | None = option(None, "Column of labels.", "NAME", READING)
+    image_column: Name | None = option(None, "Column of images or of their file names.", "NAME", READING)
+    lines: Switch = option(
+        False, "Read each line of a .txt file as a text. Otherwise, blank lines separate texts.", panel=READING
+    )
     block_size: Count | None = option(
         None,
-        "Cut texts for a language model into blocks of at most so many tokens. Otherwise, only texts that are longer"
-        " than the model takes are cut.",
+        "Cut long texts for a language model into blocks of at most so many tokens, and pack short ones. Otherwise,"
+        " only texts that are longer than the model takes are cut.",
         "TOKENS",
         READING,
     )

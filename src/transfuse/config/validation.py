@@ -81,7 +81,7 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     if data:
         return
     for name in DataOptions.model_fields:
-        if getattr(chosen, name) is not None:
+        if getattr(chosen, name) not in (None, False):
             raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
     if chosen.merge == "least-squares":
         raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")

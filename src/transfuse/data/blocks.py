@@ -1,6 +1,6 @@
-"""Long texts cut into blocks that a language model takes, instead of being cut off."""
+"""Long texts cut into blocks that a language model takes, and short ones packed into blocks of the size asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,8 @@ def in_blocks(
 ) -> Samples:
     """Cut texts that are too long for a language model into consecutive blocks, and say so.
 
-    A block is a part of the text. Its tokens can differ from those of the whole text at both ends. Samples of other
+    A block is a part of the text. Its tokens can differ from those of the whole text at both ends. With a block size,
+    consecutive short texts are packed into one block, with the token that ends a text between them. Samples of other
     models, and those of a tokenizer that does not know the places of its tokens, are returned as they are.
 
     Args:
@@ -53,9 +54,15 @@ def in_blocks(
             blocks += parts
             cut += len(parts) > 1
             rows += [samples.rows[index]] * len(parts)
-    if not cut:
+    if cut:
+        progress.warn(f"{cut} of {len(samples)} texts are longer than {length} tokens; they are cut into blocks")
+    pieces = len(blocks)
+    if block_size is not None:
+        blocks, rows = _packed(blocks, rows, tokenizer, length)
+    if len(blocks) < pieces:
+        progress.warn(f"{pieces} texts are packed into {len(blocks)} blocks of at most {length} tokens")
+    elif not cut:
         return samples
-    progress.warn(f"{cut} of {len(samples)} texts are longer than {length} tokens; they are cut into blocks")
     return replace(samples, dataset=Dataset.from_dict({"text": blocks}), text="text", rows=rows)
 
 
@@ -70,3 +77,26 @@ def _parts(texts: Sequence[str], tokenizer: Any, length: int) -> list[list[str]]
         first = len("".join(parts[index]))
         parts[index].append(texts[index][first : ends[-1] if ends else None])
     return parts
+
+
+def _packed(texts: Sequence[str], rows: Sequence[int], tokenizer: Any, length: int) -> tuple[list[str], list[int]]:
+    """Join consecutive texts as long as they fit into a block, and return the blocks and the first row of each."""
+    separator = tokenizer.eos_token or tokenizer.sep_token or "\n\n"
+    space = length - tokenizer.num_special_tokens_to_add()
+    gap = len(tokenizer(separator, add_special_tokens=False)["input_ids"])
+    blocks: list[list[str]] = []
+    starts: list[int] = []
+    free = 0
+    for text, row, ids in zip(texts, rows, _token_ids(texts, tokenizer), strict=True):
+        if not blocks or len(ids) + gap > free:
+            blocks.append([])
+            starts.append(row)
+            free = space + gap
+        blocks[-1].append(text)
+        free -= len(ids) + gap
+    return [separator.join(parts) for parts in blocks], starts
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Any) -> Iterator[list[int]]:
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        yield from tokenizer(list(texts[start : start + TEXTS_AT_ONCE]), add_special_tokens=False)["input_ids"]

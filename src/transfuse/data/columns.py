@@ -16,37 +16,34 @@ TEXT_NAMES = ("text", "sentence", "content")
 STRINGS = ("string", "large_string")
 
 
-def with_image_feature(dataset: Dataset, folder: Path, where: str) -> Dataset:
+def with_image_feature(dataset: Dataset, folder: Path, where: str, column: str | None = None) -> Dataset:
     """Return `dataset` with its image column, if it has one, as an `Image` feature.
 
     An `Image` feature is preferred to encoded bytes, and those to file names, which are relative to `folder`.
 
     Args:
         where: source of the data, for error messages.
+        column: the image column; None: the only one that can be it. Other columns of images are dropped.
 
     Raises:
-        DataError: two columns may be the image column, or a named file is missing.
+        DataError: two columns may be the image column, the one that was asked for holds no images, or a named file is
+            missing.
     """
-    features = dataset.features
-    images = [name for name, feature in features.items() if isinstance(feature, Image)]
-    encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
-    paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
-    candidates = images or encoded or paths
-    if len(candidates) > 1:
-        raise DataError(
-            f"{where}: {_listed(candidates)} could each be the image; keep one and drop the others"
-            " (Dataset.remove_columns)"
-        )
-    if encoded and not images:
-        return dataset.cast_column(encoded[0], Image())
-    if paths and not images:
-        return _with_resolved_paths(dataset, paths[0], folder, where)
-    return dataset
+    if column is None:
+        column = _only_image_column(dataset, where)
+    else:
+        check_column(dataset, column, "image", _could_be_image, where)
+        dataset = dataset.remove_columns([name for name in _image_features(dataset) if name != column])
+    if column is None or column in _image_features(dataset):
+        return dataset
+    if is_string(dataset.features[column]):
+        return _with_resolved_paths(dataset, column, folder, where)
+    return dataset.cast_column(column, Image())
 
 
 def image_column(dataset: Dataset) -> str | None:
     """Return the column with an `Image` feature, if there is one."""
-    return next((name for name, feature in dataset.features.items() if isinstance(feature, Image)), None)
+    return next(iter(_image_features(dataset)), None)
 
 
 def label_column(dataset: Dataset) -> str | None:
@@ -160,6 +157,24 @@ def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str
     original = f"{column} as given"  # removed last: a dataset without columns has no rows
     renamed = dataset.rename_column(column, original).add_column(column, paths)
     return renamed.remove_columns(original).cast_column(column, Image())
+
+
+def _only_image_column(dataset: Dataset, where: str) -> str | None:
+    features = dataset.features
+    encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
+    paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
+    candidates = _image_features(dataset) or encoded or paths
+    if len(candidates) > 1:
+        raise DataError(f"{where}: {_listed(candidates)} could each be the image; choose one with image_column")
+    return _only(candidates)
+
+
+def _image_features(dataset: Dataset) -> list[str]:
+    return [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
+
+
+def _could_be_image(feature: Any) -> bool:
+    return isinstance(feature, Image) or _holds_bytes(feature) or is_string(feature)
 
 
 def _holds_bytes(feature: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
+from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
 
 CONVERSATION_NAMES = ("messages", "conversations", "conversation")
@@ -45,14 +46,17 @@ def with_conversations(dataset: Dataset) -> Dataset:
 def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
     """Return a text as it is, and a conversation as the text that the tokenizer's chat template makes of it.
 
-    A token that starts the text is left out if the tokenizer adds it. A tokenizer without a chat template gets the
-    contents of the messages, with blank lines between them.
+    A pair of texts becomes two lines, for models that do not read pairs. A token that starts the text is left out if
+    the tokenizer adds it. A tokenizer without a chat template gets the contents of the messages, with blank lines
+    between them.
 
     Raises:
         ConfigError: the chat template does not take the conversation.
     """
     if isinstance(value, str):
         return value
+    if is_pair(value):
+        return "\n".join(str(text) for text in value)
     messages = [_normalized(message) for message in value]
     if not getattr(tokenizer, "chat_template", None):
         return "\n\n".join(message["content"] for message in messages)

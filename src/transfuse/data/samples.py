@@ -27,8 +27,9 @@ from transfuse.data.columns import (
 )
 from transfuse.data.conversations import conversation_column, holds_messages, text_length, with_conversations
 from transfuse.data.lazy_batches import LazyBatches
-from transfuse.data.sources import open_source, root_cause
+from transfuse.data.sources import Reading, open_source, root_cause
 from transfuse.data.splits import EVALUATION, Split
+from transfuse.data.text_pairs import pair_columns, with_pairs
 from transfuse.errors import DataError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
@@ -37,7 +38,7 @@ Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a dataset, and the columns that hold the image, the text or conversation, and the label.
+    """Rows of a dataset, and the columns that hold the image, the text (or pair, or conversation), and the label.
 
     Attributes:
         dataset: the rows.
@@ -225,7 +226,8 @@ def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
     """
     if isinstance(data, Samples):
         return data
-    return load_samples(data, options.split or split, options.text_column, options.label_column)
+    columns = (options.text_column, options.label_column, options.image_column)
+    return load_samples(data, options.split or split, *columns, options.lines)
 
 
 def load_samples(
@@ -233,6 +235,8 @@ def load_samples(
     split: Split = EVALUATION,
     text: str | None = None,
     label: str | None = None,
+    image: str | None = None,
+    lines: bool = False,
 ) -> Samples:
     """Load samples from a source of any of these kinds, of which only the last needs the network:
 
@@ -242,9 +246,9 @@ def load_samples(
     * samples in memory, of any kind that `transfuse.data.in_memory.as_dataset` lists: texts, images, rows, a DataFrame
     * the name of a dataset on the Hub
 
-    Texts are one column of strings, conversations (`messages`, with `role` and `content`), or instructions (columns
-    such as `instruction`, `input` and `output`), which become conversations. The tokenizer's chat template writes
-    conversations as texts.
+    Texts are one column of strings, two columns that are read as pairs (such as `premise` and `hypothesis`),
+    conversations (`messages`, with `role` and `content`), or instructions (columns such as `instruction`, `input` and
+    `output`), which become conversations. The tokenizer's chat template writes conversations as texts.
 
     `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
     string label; integer labels have none.
@@ -252,15 +256,18 @@ def load_samples(
     Args:
         split: the split to read if there are several, by name or in order of preference: test before train to
             evaluate, train before test to calibrate.
-        text: the column of texts or conversations; None: the one that `transfuse.data.columns` finds.
+        text: the column of texts or conversations, or two columns of texts as "premise,hypothesis"; None: the one that
+            `transfuse.data.columns` finds, or a usual pair.
         label: the column of labels; None: the one that `transfuse.data.columns` finds.
+        image: the column of images, of encoded images, or of their file names; None: the only one there is.
+        lines: whether each line of a .txt file is a text; otherwise blank lines separate texts, if there are any.
 
     Raises:
         DataError: there is no such source, split or column, nothing in it can be read, it has no rows, or two columns
             may be the image column.
     """
     with quiet():
-        opened = open_source(source, split)
+        opened = open_source(source, Reading(split, image, lines))
     dataset = opened.dataset
     name = opened.name
     if len(dataset) == 0:
@@ -268,9 +275,29 @@ def load_samples(
     check_column(dataset, label, "label", could_be_label, name)
     label = label or label_column(dataset)
     names = None if label is None else class_names(dataset, label)
-    check_column(dataset, text, "text", lambda feature: is_string(feature) or holds_messages(feature), name)
-    text = text or conversation_column(dataset) or text_column(dataset, label)
-    if text is None:
-        dataset = with_conversations(dataset)
-        text = conversation_column(dataset)
+    dataset, text = _with_texts(dataset, text, label, name)
     return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names)
+
+
+def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: str) -> tuple[Dataset, str | None]:
+    """Return a dataset with one column of texts, pairs or conversations, and that column; None if there is none.
+
+    Args:
+        named: the column that was asked for, or two with a comma between them.
+    """
+    if named is not None and named not in dataset.features and named.count(",") == 1:
+        chosen = [name.strip() for name in named.split(",")]
+        for name in chosen:
+            check_column(dataset, name, "text", is_string, source)
+        return with_pairs(dataset, chosen)
+    check_column(dataset, named, "text", lambda feature: is_string(feature) or holds_messages(feature), source)
+    if named is not None:
+        return dataset, named
+    if found := conversation_column(dataset):
+        return dataset, found
+    if pair := pair_columns(dataset):
+        return with_pairs(dataset, pair)
+    if found := text_column(dataset, label):
+        return dataset, found
+    dataset = with_conversations(dataset)
+    return dataset, conversation_column(dataset)

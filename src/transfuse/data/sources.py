@@ -11,9 +11,9 @@ from typing import Any
 import datasets
 from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
+from transfuse.data.columns import IMAGE_SUFFIXES, raw_values, with_image_feature
 from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
 from transfuse.errors import DataError
@@ -33,6 +33,21 @@ READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Which part of a source is read, and how.
+
+    Attributes:
+        split: a split by name, or in order of preference.
+        image: the column of images; None: the only one that can be it.
+        lines: whether each line of a .txt file is a text, also if blank lines separate longer texts.
+    """
+
+    split: Split
+    image: str | None = None
+    lines: bool = False
+
+
+@dataclass(frozen=True)
 class NamedDataset:
     """A dataset, and its name in messages."""
 
@@ -40,22 +55,26 @@ class NamedDataset:
     name: str
 
 
-def open_source(source: Any, split: Split) -> NamedDataset:
+def open_source(source: Any, reading: Reading) -> NamedDataset:
     """Open `source`, of any kind that `load_samples` or `as_dataset` lists; only the Hub and streams need the network.
 
     Raises:
         DataError: there is no such source or split, or nothing in it can be read.
     """
     if not isinstance(source, str | Path):
-        return _from_memory(source, split, Path(), IN_MEMORY)
+        return _from_memory(source, reading, Path(), IN_MEMORY)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _from_folder(path, split)
+        return _from_folder(path, reading)
     if path.exists():
-        return _from_files(path, {"": [path]}, split)
-    if isinstance(source, Path) or kind_of(path) in READERS or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", source):
+        return _from_files(path, {"": [path]}, reading)
+    if (
+        isinstance(source, Path)
+        or kind_of(path) in READERS
+        or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?(@[\w./-]+)?", source)
+    ):
         raise DataError(f"{source}: no such file or folder; check the path")
-    return _from_hub(source, split)
+    return _from_hub(source, reading)
 
 
 def kind_of(path: Path) -> str:
@@ -71,25 +90,28 @@ def root_cause(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _from_memory(data: Any, split: Split, folder: Path, where: str) -> NamedDataset:
+def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> NamedDataset:
     splits = splits_in_memory(data)
     if not splits:
         raise DataError(f"{where}: it has no splits; nothing to read")
-    chosen = pick_split(splits, split, where)
+    chosen = pick_split(splits, reading.split, where)
     name = _with_split(where, chosen)
     dataset, part = as_dataset(splits[chosen], name)
     if part:
         name = f"{name}, {part}"
-    return NamedDataset(with_image_feature(dataset, folder, name), name)
+    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name)
 
 
 def _with_split(where: str, split: str) -> str:
     return f"{where} (split {split})" if split else where
 
 
-def _from_hub(name: str, split: Split) -> NamedDataset:
+def _from_hub(source: str, reading: Reading) -> NamedDataset:
+    name, _, revision = source.partition("@")
     try:
-        HfApi().dataset_info(name, timeout=10)
+        HfApi().dataset_info(name, revision=revision or None, timeout=10)
+    except RevisionNotFoundError as error:
+        raise DataError(f"{name}: the Hub has no revision {revision!r} of this dataset; check its name") from error
     except RepositoryNotFoundError as error:
         raise DataError(f"{name}: no such file or folder here, nor a public dataset on the Hub") from error
     except Exception as error:
@@ -98,10 +120,10 @@ def _from_hub(name: str, split: Split) -> NamedDataset:
                 f"{name}: no such file or folder here, and the Hub could not be reached ({root_cause(error)})"
             ) from error
     try:
-        data = datasets.load_dataset(name)
+        data = datasets.load_dataset(name, revision=revision or None)
     except Exception as error:
         raise DataError(f"{name}: the Hub's dataset cannot be loaded: {root_cause(error)}") from error
-    return _from_memory(data, split, Path(), name)
+    return _from_memory(data, reading, Path(), source)
 
 
 def _is_cached(name: str) -> bool:
@@ -113,10 +135,10 @@ def _without_separators(name: str) -> str:
     return re.sub(r"[_/-]", "", name).lower()
 
 
-def _from_folder(folder: Path, split: Split) -> NamedDataset:
+def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         try:
-            return _from_memory(datasets.load_from_disk(str(folder)), split, folder, str(folder))
+            return _from_memory(datasets.load_from_disk(str(folder)), reading, folder, str(folder))
         except DataError:
             raise
         except Exception as error:
@@ -127,29 +149,29 @@ def _from_folder(folder: Path, split: Split) -> NamedDataset:
     metadata = [path for path in tables if path.stem == "metadata"]
     texts = [path for path in files if kind_of(path) == ".txt"]
     if images and not tables:
-        return _from_images(folder, images, split)
+        return _from_images(folder, images, reading.split)
     chosen = metadata if images else tables or texts
     if not files or not (images or chosen):
         raise DataError(f"{folder}: no readable file in it; expected {READABLE}")
     if not chosen or len({kind_of(path) for path in chosen}) > 1:
         kinds = ", ".join(sorted({kind_of(path) for path in images[:1] + tables}))
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); name the one to read, or keep one kind")
-    return _from_files(folder, group_by_split(folder, chosen), split)
+    return _from_files(folder, group_by_split(folder, chosen), reading)
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "__")) or part in METADATA_FILES for part in path.parts)
 
 
-def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) -> NamedDataset:
-    chosen = pick_split(splits, split, str(source))
+def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading) -> NamedDataset:
+    chosen = pick_split(splits, reading.split, str(source))
     name = _with_split(str(source), chosen)
     parents = sorted({path.parent for path in splits[chosen]})
     parts = []
     for parent in parents:
         files = [path for path in splits[chosen] if path.parent == parent and path.stat().st_size > 0]
         if files:
-            parts.append(with_image_feature(_read(files), parent, name))
+            parts.append(with_image_feature(_read(files, reading.lines), parent, name, reading.image))
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
@@ -158,21 +180,36 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) ->
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
 
 
-def _read(files: list[Path]) -> Dataset:
+def _read(files: list[Path], lines: bool) -> Dataset:
     suffix = kind_of(files[0])
     if suffix not in READERS:
         raise DataError(f"{files[0]}: not a kind of file that can be read; expected {READABLE}")
     try:
-        return READERS[suffix]([escape(str(path.absolute())) for path in files])
+        if suffix == ".txt":
+            return _read_texts(files, lines)
+        return READERS[suffix](_names(files))
     except Exception as error:
         if "corresponds to no data" in str(error):  # the message of `datasets` for files without rows
             raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
         for path in files if len(files) > 1 else []:
-            _read([path])  # names the file that cannot be read, if there is one
+            _read([path], lines)  # names the file that cannot be read, if there is one
         problem = f"{files[0].parent}: cannot be read together"
         if len(files) == 1:
             problem = f"{files[0]}: cannot be read as {suffix[1:]}"
         raise DataError(f"{problem}: {root_cause(error)}; repair or remove it") from error
+
+
+def _names(files: list[Path]) -> list[str]:
+    return [escape(str(path.absolute())) for path in files]
+
+
+def _read_texts(files: list[Path], lines: bool) -> Dataset:
+    """Read the texts between blank lines, or each line if there are no blank lines, and leave out empty texts."""
+    texts = Dataset.from_text(_names(files))
+    if not lines and "\n\n" in "\n".join(raw_values(texts, "text")).strip("\n"):
+        texts = Dataset.from_text(_names(files), sample_by="paragraph")
+        texts = texts.map(lambda row: {"text": row["text"].strip("\n")}, keep_in_memory=True)
+    return texts.filter(lambda row: row["text"].strip() != "", keep_in_memory=True)
 
 
 def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.conversations import as_text
+from transfuse.data.text_pairs import is_pair
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 
@@ -62,7 +63,7 @@ def max_tokens(config: PreTrainedConfig) -> int | None:
 
 
 def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
-    """Return a function from texts, or conversations, to `input_ids` and `attention_mask` [batch, token].
+    """Return a function from texts, pairs or conversations to `input_ids` and `attention_mask` [batch, token].
 
     Texts are padded at the end. Padding at the start would move the positions of the tokens.
 
@@ -85,9 +86,10 @@ def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | N
     }
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        texts = [as_text(tokenizer, text) for text in texts]
+        pairs = bool(texts) and is_pair(texts[0])
+        parts = zip(*texts, strict=True) if pairs else ([as_text(tokenizer, text) for text in texts],)
         try:
-            batch = dict(tokenizer(texts, **settings))
+            batch = dict(tokenizer(*map(list, parts), **settings))
         except Exception as error:  # settings in a tokenizer's files can cause any error
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
@@ -158,7 +160,7 @@ def causal_preparer(tokenizer: Any, length: int | None = None, vocab_size: int |
     tokenize = text_preparer(tokenizer, length, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = tokenize(texts)
+        inputs = tokenize([as_text(tokenizer, text) for text in texts])
         following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED_LABEL)[:, 1:]
         return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=IGNORED_LABEL)}
 
@@ -175,7 +177,7 @@ def paired_preparer(tokenizer: Any, start: int, vocab_size: int | None = None) -
     tokenize = text_preparer(tokenizer, None, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = tokenize(texts)
+        inputs = tokenize([as_text(tokenizer, text) for text in texts])
         shifted = torch.nn.functional.pad(inputs["input_ids"][:, :-1], (1, 0), value=start)
         return inputs | {"decoder_input_ids": shifted}
 
