@@ -156,6 +156,7 @@ seed: 3
 device: cpu
 dtype: float16
 vocab: shared
+head: anchor
 allow-pickle: false
 spec: mine.py
 cache: kept
@@ -180,6 +181,7 @@ text-column: body
 label_column: kind
 image_column: photo
 lines: true
+stride: 32
 block-size: 64
 steps: 10
 learning-rate: 1e-3

@@ -10,8 +10,12 @@ from languages import gpt2, llama, saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from transfuse import evaluate, fuse
+from transfuse.base.batch import IGNORED_LABEL
+from transfuse.config.data_options import DataOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.samples import load_samples
+from transfuse.data.texts import causal_preparer
+from transfuse.errors import ConfigError
 
 LONG = "number 3 follows number 4 and number 1 follows number 2, and so on " * 3
 
@@ -40,7 +44,7 @@ def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> No
     length = block_size or min(tokenizer.model_max_length, model.config.max_position_embeddings)
     first, last = "number 1 follows number 2", "number 2 follows number 1"
     samples, told = load_samples(Dataset.from_dict({"text": [first, LONG, last]})), Told()
-    cut = in_blocks(samples, model, folder, None, block_size, told)
+    cut = in_blocks(samples, model, folder, None, DataOptions(block_size=block_size), told)
     texts = cut.inputs(range(len(cut)))
     assert "".join(texts[1:-1]).strip() == LONG.strip()
     assert (texts[0], texts[-1]) == (first, last)
@@ -53,10 +57,10 @@ def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", gpt2, 1)
     model = AutoModelForCausalLM.from_pretrained(folder)
     samples, told = load_samples(Dataset.from_dict({"text": ["number 1", "number 2"]})), Told()
-    short = in_blocks(samples, model, folder, None, None, told)
+    short = in_blocks(samples, model, folder, None, DataOptions(), told)
     assert short.inputs([0, 1]) == ["number 1", "number 2"]
     classifier = CASES[0].build(1)
-    assert in_blocks(samples, classifier, folder, None, 1, told) is samples
+    assert in_blocks(samples, classifier, folder, None, DataOptions(block_size=1), told) is samples
     assert not told.lines
 
 
@@ -66,7 +70,7 @@ def test_short_texts_are_packed_into_blocks_of_the_size_asked_for(build, tmp_pat
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = [f"number {row % 5}" for row in range(20)]
     samples, told = load_samples(Dataset.from_dict({"text": texts})), Told()
-    packed = in_blocks(samples, model, folder, None, 12, told)
+    packed = in_blocks(samples, model, folder, None, DataOptions(block_size=12), told)
     blocks = packed.inputs(range(len(packed)))
     ends = tokenizer.eos_token or tokenizer.sep_token or "\n\n"
     assert [text for block in blocks for text in block.split(ends)] == texts
@@ -74,6 +78,35 @@ def test_short_texts_are_packed_into_blocks_of_the_size_asked_for(build, tmp_pat
     assert max(counts) <= 12 < min(a + b for a, b in pairwise(counts))
     assert [texts[row] for row in packed.rows] == [block.split(ends)[0] for block in blocks]
     assert told.lines == [f"20 texts are packed into {len(packed)} blocks of at most 12 tokens"]
+
+
+@pytest.mark.parametrize("build", [gpt2, llama])
+def test_blocks_that_overlap_predict_every_token_once_in_context(build, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", build, 1)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=10**6)
+    samples = load_samples(Dataset.from_dict({"text": [LONG, "number 1"]}))
+    windows = in_blocks(samples, model, folder, None, DataOptions(block_size=8, stride=3))
+    batch = causal_preparer(tokenizer)(windows.inputs(range(len(windows))))
+    predicted = batch["labels"][batch["labels"] != IGNORED_LABEL].tolist()
+    whole = tokenizer(LONG)["input_ids"]
+    assert predicted == whole[1:] + tokenizer("number 1")["input_ids"][1:]
+    counts = (batch["labels"] != IGNORED_LABEL).sum(1).tolist()
+    assert counts[0] == 7
+    assert set(counts[1:-2]) == {3}
+    with pytest.raises(ConfigError, match="stride: 9 tokens are more than a block of 8"):
+        in_blocks(samples, model, folder, None, DataOptions(block_size=8, stride=9))
+    with pytest.raises(ConfigError, match=r"stride: .* is no causal language model"):
+        in_blocks(samples, CASES[0].build(1), folder, None, DataOptions(stride=9))
+
+
+def test_a_measurement_with_a_stride_counts_every_token(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", gpt2, 1)
+    data = Dataset.from_dict({"text": [LONG]})
+    plain = evaluate(folder, data, block_size=4).models[str(folder)].metrics
+    strided = evaluate(folder, data, block_size=4, stride=2).models[str(folder)].metrics
+    tokens_of = len(AutoTokenizer.from_pretrained(folder, model_max_length=10**6)(LONG)["input_ids"])
+    assert strided.samples == tokens_of - 1 > plain.samples
 
 
 def test_a_fusion_and_a_measurement_read_all_of_a_text(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ OTHERS = (
     "groups",
     "basis",
     "vocab",
+    "head",
     "objective",
     "minutes",
     "steps",

@@ -31,3 +31,10 @@ class DataOptions(BaseModel):
         "TOKENS",
         READING,
     )
+    stride: Count | None = option(
+        None,
+        "Let the blocks of a long text overlap: each predicts so many further tokens, and the tokens before them are"
+        " their context. For causal language models.",
+        "TOKENS",
+        READING,
+    )

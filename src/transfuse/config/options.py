@@ -23,6 +23,7 @@ from transfuse.config.literals import (
     Dtype,
     Effort,
     Groups,
+    Head,
     LearningOptions,
     MatchOn,
     Objective,
@@ -133,6 +134,12 @@ class Options(Settings):
         " all rows of the anchor.",
         panel="Merging",
     )
+    head: Head = option(
+        "fused",
+        "fused: models of one class and one task. anchor: fuse the trunks, and keep the head of the anchor; the others"
+        " may have other heads, other classes, or none.",
+        panel="Merging",
+    )
     groups: Groups = option(
         "all", "exact and learned: every symmetry, or permutations alone, a control.", panel=ALIGNMENT
     )
@@ -192,7 +199,8 @@ class Options(Settings):
     def merging(self, data: bool) -> str:
         """Return the merge method, with or without data."""
         if self.merge == "auto":
-            return AUTO_MERGE if data and self.align in EXACT else "mean"
+            learnable = AUTO_MERGE if self.head == "fused" else "least-squares"  # other heads predict something else
+            return learnable if data and self.align in EXACT else "mean"
         return self.merge
 
     def check_data(self, data: bool, labels: Mapping[str, str]) -> None:

@@ -78,6 +78,11 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
             f"{labels.get('teacher_weighting', 'teacher_weighting')}: it has no effect here; it needs --data, and"
             " --merge least-squares or learned, or --align learned; leave it out, or give these"
         )
+    if chosen.head == "anchor" and "learned" in (chosen.merge, chosen.align):
+        raise ConfigError(
+            "head: training follows the predictions of all parents, and with --head anchor the others have none; choose"
+            " --merge least-squares or mean"
+        )
     if data:
         return
     for name in DataOptions.model_fields:

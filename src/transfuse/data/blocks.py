@@ -8,10 +8,13 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from transfuse.base.progress import Progress, silent
+from transfuse.config.data_options import DataOptions
+from transfuse.data.context import in_context
 from transfuse.data.conversations import as_text
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, model_processor, task
 from transfuse.data.texts import MAX_LENGTH, max_tokens
+from transfuse.errors import ConfigError
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
 
@@ -21,43 +24,53 @@ def in_blocks(
     model: PreTrainedModel,
     source: Any,
     processor: Any,
-    block_size: int | None,
+    options: DataOptions,
     progress: Progress = silent,
 ) -> Samples:
     """Cut texts that are too long for a language model into consecutive blocks, and say so.
 
     A block is a part of the text. Its tokens can differ from those of the whole text at both ends. With a block size,
-    consecutive short texts are packed into one block, with the token that ends a text between them. Samples of other
-    models, and those of a tokenizer that does not know the places of its tokens, are returned as they are.
+    consecutive short texts are packed into one block, with the token that ends a text between them. With a stride, each
+    block of a long text begins with tokens of the one before, which are not predicted again. Samples of other models,
+    and those of a tokenizer that does not know the places of its tokens, are returned as they are.
 
     Args:
         model: the model, whose tensors may be empty.
         source: the model as it was passed by the user, whose tokenizer is read unless `processor` is given.
-        block_size: largest number of tokens of a block; None: what the model and its tokenizer take.
+        options: `block_size` is the largest number of tokens of a block; None: what the model and its tokenizer take.
+            `stride` is the number of tokens that a further block predicts; None: all of its tokens.
+
+    Raises:
+        ConfigError: a stride was given for a model that is no causal language model, or exceeds the block.
     """
     model_task = task(type(model).__name__)
+    if options.stride is not None and model_task is not CAUSAL_LM:
+        raise ConfigError(f"stride: {type(model).__name__} is no causal language model; leave it out")
     if model_task not in (CAUSAL_LM, MASKED_LM):
         return samples
     tokenizer = model_processor(source, model, processor)
-    limits = (block_size, max_tokens(model.config), tokenizer.model_max_length)
+    limits = (options.block_size, max_tokens(model.config), tokenizer.model_max_length)
     length = min(MAX_LENGTH, *(int(limit) for limit in limits if limit is not None))
     if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
         return samples
+    overlap = 0 if options.stride is None else length - options.stride
+    if overlap < 0:
+        raise ConfigError(f"stride: {options.stride} tokens are more than a block of {length}; give a smaller number")
     samples = model_task.samples(samples)
-    blocks: list[str] = []
+    blocks: list[Any] = []
     rows: list[int] = []
     cut = 0
     for start in range(0, len(samples), TEXTS_AT_ONCE):
         indices = range(start, min(start + TEXTS_AT_ONCE, len(samples)))
         texts = [as_text(tokenizer, value) for value in samples.inputs(indices)]
-        for index, parts in zip(indices, _parts(texts, tokenizer, length), strict=True):
+        for index, parts in zip(indices, _parts(texts, tokenizer, length, overlap), strict=True):
             blocks += parts
             cut += len(parts) > 1
             rows += [samples.rows[index]] * len(parts)
     if cut:
         progress.warn(f"{cut} of {len(samples)} texts are longer than {length} tokens; they are cut into blocks")
     pieces = len(blocks)
-    if block_size is not None:
+    if options.block_size is not None and options.stride is None:
         blocks, rows = _packed(blocks, rows, tokenizer, length)
     if len(blocks) < pieces:
         progress.warn(f"{pieces} texts are packed into {len(blocks)} blocks of at most {length} tokens")
@@ -66,16 +79,24 @@ def in_blocks(
     return replace(samples, dataset=Dataset.from_dict({"text": blocks}), text="text", rows=rows)
 
 
-def _parts(texts: Sequence[str], tokenizer: Any, length: int) -> list[list[str]]:
-    """Return the blocks of each text."""
+def _parts(texts: Sequence[str], tokenizer: Any, length: int, overlap: int) -> list[list[Any]]:
+    """Return the blocks of each text: strings, or with an overlap, their contexts too."""
     encoded = tokenizer(
-        list(texts), truncation=True, max_length=length, return_overflowing_tokens=True, return_offsets_mapping=True
+        list(texts),
+        truncation=True,
+        max_length=length,
+        stride=overlap,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
     )
-    parts: list[list[str]] = [[] for _ in texts]
+    parts: list[list[Any]] = [[] for _ in texts]
+    ends = [0] * len(texts)  # of what is in blocks, in characters
     for index, places in zip(encoded["overflow_to_sample_mapping"], encoded["offset_mapping"], strict=True):
-        ends = [end for _, end in places if end]
-        first = len("".join(parts[index]))
-        parts[index].append(texts[index][first : ends[-1] if ends else None])
+        spans = [(first, last) for first, last in places if last]
+        first, last = (spans[0][0], spans[-1][1]) if spans else (0, None)
+        block = texts[index][ends[index] : last]
+        parts[index].append(in_context(texts[index][first : ends[index]], block) if overlap else block)
+        ends[index] = last or len(texts[index])
     return parts
 
 

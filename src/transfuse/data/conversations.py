@@ -1,10 +1,11 @@
 """Conversations and instructions as texts, by the chat template of a tokenizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
+from transfuse.data.context import has_context
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
 
@@ -43,7 +44,7 @@ def with_conversations(dataset: Dataset) -> Dataset:
     return dataset.map(conversation, features=features, keep_in_memory=True)
 
 
-def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
+def as_text(tokenizer: Any, value: Any) -> str:
     """Return a text as it is, and a conversation as the text that the tokenizer's chat template makes of it.
 
     A pair of texts becomes two lines, for models that do not read pairs. A token that starts the text is left out if
@@ -55,6 +56,8 @@ def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
     """
     if isinstance(value, str):
         return value
+    if has_context(value):
+        return "".join(value.values())
     if is_pair(value):
         return "\n".join(str(text) for text in value)
     messages = [_normalized(message) for message in value]
@@ -70,9 +73,12 @@ def as_text(tokenizer: Any, value: str | Sequence[Message]) -> str:
     return text.removeprefix(start) if adds_start else text
 
 
-def text_length(value: str | Sequence[Message] | None) -> int:
+def text_length(value: Any) -> int:
     """Return the characters of a text, or about those of a conversation."""
-    return len(value) if isinstance(value, str) else sum(len(str(message)) for message in value or ())
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if has_context(value) else value or ()
+    return sum(len(str(part)) for part in parts)
 
 
 def _messages(question: str, answer: str) -> list[dict[str, str]]:

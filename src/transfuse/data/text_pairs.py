@@ -38,4 +38,4 @@ def with_pairs(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str]:
 
 def is_pair(value: Any) -> bool:
     """Return whether a sample is a pair of texts, and no conversation."""
-    return not isinstance(value, str) and len(value) == 2 and all(isinstance(text, str) for text in value)
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.context import context_length, has_context
 from transfuse.data.conversations import as_text
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import CheckpointError, ConfigError
@@ -151,8 +152,8 @@ def masked_preparer(
 def causal_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
     """Return a function that adds `labels` [batch, token]: the next token, or `IGNORED_LABEL` at the end of a text.
 
-    A tokenizer without a padding token pads with its end-of-text token; a causal model sees no padding at the end. The
-    tokenizer itself is not changed. Arguments are those of `text_preparer`.
+    The tokens of a context have no label. A tokenizer without a padding token pads with its end-of-text token; a causal
+    model sees no padding at the end. The tokenizer itself is not changed. Arguments are those of `text_preparer`.
     """
     if tokenizer.pad_token is None:
         tokenizer = copy.deepcopy(tokenizer)
@@ -160,11 +161,24 @@ def causal_preparer(tokenizer: Any, length: int | None = None, vocab_size: int |
     tokenize = text_preparer(tokenizer, length, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = tokenize([as_text(tokenizer, text) for text in texts])
-        following = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED_LABEL)[:, 1:]
+        written = [as_text(tokenizer, text) for text in texts]
+        inputs = tokenize(written)
+        measured = inputs["attention_mask"] > 0
+        if contexts := [context_length(text) for text in texts] if any(map(has_context, texts)) else []:
+            measured &= _after(tokenizer, written, contexts, measured.shape[1])
+        following = inputs["input_ids"].masked_fill(~measured, IGNORED_LABEL)[:, 1:]
         return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=IGNORED_LABEL)}
 
     return prepare
+
+
+def _after(tokenizer: Any, texts: list[str], contexts: list[int], tokens: int) -> Bool[Tensor, "text token"]:
+    """Return which tokens end after the context of their text, given in characters."""
+    places = tokenizer(texts, truncation=True, max_length=tokens, return_offsets_mapping=True)["offset_mapping"]
+    found = torch.zeros(len(texts), tokens, dtype=torch.bool)
+    for row, (spans, context) in enumerate(zip(places, contexts, strict=True)):
+        found[row, : len(spans)] = torch.tensor([last > context or not context for _, last in spans])
+    return found
 
 
 def paired_preparer(tokenizer: Any, start: int, vocab_size: int | None = None) -> TextPreparer:

@@ -104,7 +104,7 @@ def labeled_batches(
         source: where the model came from, whose directory holds the processor.
         progress: is told about texts that were cut into blocks.
     """
-    samples = in_blocks(samples, model, source, processor, options.block_size, progress)
+    samples = in_blocks(samples, model, source, processor, options, progress)
     preparer = model_preparer(source, model, processor)
     return with_model_ids(model.config, samples).batches(preparer, options.batch_size)
 

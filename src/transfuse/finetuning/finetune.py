@@ -128,7 +128,7 @@ def finetune(
     check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)), student_task)
     samples = training_samples(data, student_task, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
     samples = with_model_ids(student.config, samples)
-    samples = in_blocks(samples, student, model, processor, schedule.block_size, progress)
+    samples = in_blocks(samples, student, model, processor, schedule, progress)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
     origins = [origin(source, copied) for source, copied in zip((model, *teachers), loaded, strict=True)]

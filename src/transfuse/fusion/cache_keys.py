@@ -47,6 +47,7 @@ def cache_keys(
     shared_key = {
         "data": [digest("", batch) for batch in batches],
         "vocab": options.vocab,
+        "head": options.head,
         "transfuse": version("transfuse"),
     }
     option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)

@@ -59,7 +59,7 @@ def calibrate(
     copy_padding_token(networks)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
         samples = samples.take(options.sample_count(), options.seed)
-    samples = in_blocks(samples, model, anchor, processor, options.block_size, progress)
+    samples = in_blocks(samples, model, anchor, processor, options, progress)
     batches = _batches(samples, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")

@@ -19,6 +19,7 @@ from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
+from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.inputs import Model
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import Origin, fusion_record
@@ -161,7 +162,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     record |= request.record
     if matched.history:
         record["learning"] = asdict(matched.history)
-    if request.untouched:
+    if any(rows is not None for rows in matched.inputs.rows):
         record["shared_tokens"] = [None if rows is None else int((rows >= 0).sum()) for rows in matched.inputs.rows]
     if matched.inputs.streamed:
         record["streamed"] = True
@@ -182,13 +183,16 @@ def _method(matched: Matched) -> str:
 def _request(matched: Matched, progress: Progress) -> MergeRequest:
     """Return the input of the merge method."""
     vocabularies_differ = any(rows is not None for rows in matched.inputs.rows)
+    untouched = vocabulary_maps(declaration(matched.anchor)) if vocabularies_differ else set()
+    for borrowed in matched.inputs.borrowed:
+        untouched |= borrowed_maps(matched.anchor, borrowed)
     return MergeRequest(
         matched.networks[0],
         aligned_weights(matched.alignments),
         matched.weights,
         matched.context.batches,
         _weighting(matched),
-        vocabulary_maps(declaration(matched.anchor)) if vocabularies_differ else (),
+        untouched,
         matched.options.learning(),
         matched.options.seed,
         progress,
@@ -197,11 +201,16 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
 
 
 def _weighting(matched: Matched) -> WeightingFn:
-    """Return the method that weights the parents per sample. Models without predictions cannot be weighted."""
+    """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
     name = matched.options.teacher_weighting
-    if name == "auto" and matched.context.batches and not has_logits(matched.networks[0].model):
+    if name == "auto" and matched.context.batches and not _predict(matched):
         return uniform
     return TEACHER_WEIGHTING[name]
+
+
+def _predict(matched: Matched) -> bool:
+    """Return whether all parents have predictions of their own: a head, and not that of the anchor."""
+    return matched.options.head == "fused" and has_logits(matched.networks[0].model)
 
 
 def _finalize(

@@ -23,6 +23,7 @@ from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.class_order import in_anchor_order, warn_of_order, with_anchor_order
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning, resized, with_rows
@@ -47,6 +48,7 @@ class Inputs:
         models: the transformers models, the anchor first; streamed models have no weights.
         networks: their tensors and declarations. Sources with another vocabulary are converted to the anchor's. With
             samples, the networks of streamed models can run, with weights mapped from files.
+        borrowed: for each source, the tensors that are the anchor's, because the source's head is not fused.
         rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
         origins: path and hashes of each model.
         streamed: whether the tensors stay in their files and are read when they are needed.
@@ -56,6 +58,7 @@ class Inputs:
 
     models: Sequence[PreTrainedModel]
     networks: Sequence[Network]
+    borrowed: Sequence[frozenset[str]]
     rows: Sequence[Rows | None]
     origins: tuple[Origin, ...]
     streamed: bool
@@ -99,9 +102,10 @@ def open_models(
     options.check_data(has_data, {})
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+    names = [_name(model, number) for number, model in enumerate(models, 1)]
+    empty = with_chosen_head(empty, names, options)
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
-    names = [_name(model, number) for number, model in enumerate(models, 1)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
     obstacle = streaming_obstacle(paths, empty, options, has_data)
     if padded and obstacle is None:
@@ -144,6 +148,20 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
     return load_empty(path, pickle=options.pickle_policy())
 
 
+def with_chosen_head(
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options
+) -> list[PreTrainedModel]:
+    """Return models of the anchor's class if its head is kept, else the same models.
+
+    Raises:
+        ConfigError: the models differ in more than their heads.
+    """
+    if options.head == "fused":
+        return list(models)
+    sources = zip(models[1:], names[1:], strict=True)
+    return [models[0], *(with_anchor_class(source, models[0], name) for source, name in sources)]
+
+
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
     """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
 
@@ -153,9 +171,10 @@ def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) ->
     configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
     for index, (model, name) in enumerate(zip(models[1:], names[1:], strict=True), 1):
         if type(model) is not type(anchor):
+            advice = ", or pass --head anchor to fuse all but their heads" if is_convertible(model, anchor) else ""
             raise ConfigError(
                 f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
-                " one class"
+                f" one class{advice}"
             )
         architecture = type(model).__name__
         config = in_anchor_order(anchor.config, model.config, architecture)
@@ -208,14 +227,17 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     rows_of_sources = token_rows(models, loaded, options.vocab)
+    names = [_name(model, index) for index, model in enumerate(models, 1)]
+    fused = options.head == "fused"
+    borrowed = [frozenset() if fused else borrowed_tensors(source, loaded[0]) for source in loaded[1:]]
+    converted = with_chosen_head(loaded, names, options)
     sources = [
         source if rows is None else recode(source, rows, loaded[0])
-        for source, rows in zip(loaded[1:], rows_of_sources, strict=True)
+        for source, rows in zip(converted[1:], rows_of_sources, strict=True)
     ]
-    names = [_name(model, index) for index, model in enumerate(models, 1)]
     networks = checked_networks([loaded[0], *sources], names, options)
     origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
-    return Inputs(loaded, networks, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
+    return Inputs(loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
 
 
 def _streamed(
@@ -244,7 +266,8 @@ def _streamed(
     ]
     origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
-    return Inputs(empty, networks, rows, origins, True, estimate.loaded_bytes, needed)
+    borrowed = [frozenset[str]()] * len(rows)
+    return Inputs(empty, networks, borrowed, rows, origins, True, estimate.loaded_bytes, needed)
 
 
 def _origin(source: Model, model: PreTrainedModel) -> Origin:

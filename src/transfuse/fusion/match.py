@@ -30,6 +30,7 @@ from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import ConfigError, TransfuseError
+from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import Inputs, Model, open_models
@@ -115,7 +116,8 @@ def match(
         stores = replace(stores, joint=NO_STORE)
     if limit is not None:  # statistics may use the memory that the models do not
         context = replace(context, room=max(limit - inputs.needed_bytes, 1))
-    alignments, history = align(inputs.networks, weights, context, chosen, inputs.rows, progress, stores)
+    kept = (inputs.rows, inputs.borrowed)
+    alignments, history = align(inputs.networks, weights, context, chosen, *kept, progress, stores)
     watch.lap("aligning")
     return Matched(inputs, weights, chosen, context, data, tuple(alignments), history, stores, watch.laps, workspace)
 
@@ -160,6 +162,7 @@ def align(
     context: AlignContext,
     options: Options,
     rows: Sequence[Rows | None] = (),
+    borrowed: Sequence[frozenset[str]] = (),
     progress: Progress = silent,
     stores: CacheKeys | None = None,
 ) -> tuple[list[Alignment], History | None]:
@@ -169,6 +172,7 @@ def align(
         networks: the models, the anchor first.
         weights: one per model; they sum to one.
         rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
+        borrowed: for each source, the tensors that are the anchor's; empty: none.
         stores: the caches of this fusion; None: nothing is cached.
 
     Returns:
@@ -205,4 +209,7 @@ def align(
         alignment if source_rows is None else with_anchor_rows(alignment, source_rows, options.vocab)
         for alignment, source_rows in zip_longest(alignments, rows)
     ]
+    if borrowed:
+        pairs = zip(with_vocabulary, borrowed, strict=True)
+        with_vocabulary = [with_anchor_head(alignment, names) for alignment, names in pairs]
     return with_vocabulary, history

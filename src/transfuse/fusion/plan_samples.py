@@ -82,7 +82,7 @@ def sample_sizes(
         samples = placeholder_samples(options.sample_count())
     else:
         samples = open_samples(data, options, CALIBRATION)
-    drawn = in_blocks(samples.take(options.sample_count(), options.seed), model, source, processor, options.block_size)
+    drawn = in_blocks(samples.take(options.sample_count(), options.seed), model, source, processor, options)
     drawn = task(type(model).__name__).samples(drawn.take(options.sample_count(), options.seed))
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)

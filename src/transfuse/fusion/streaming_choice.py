@@ -30,6 +30,8 @@ def streaming_obstacle(
         return "--align learned trains on them"
     if options.vocab != "same":
         return f"--vocab {options.vocab} reorders tokens"
+    if options.head != "fused":
+        return f"--head {options.head} replaces heads"
     if len(paths) < len(models):
         return "a model is in memory already"
     for path, model in zip(paths, models, strict=True):

@@ -41,7 +41,7 @@ class MergeRequest:
         weights: one weight per model. They sum to one.
         batches: prepared calibration samples. Empty without data.
         weighting: method that weights the parents per sample.
-        untouched: names of linear maps that must stay the mean, because vocabularies differ.
+        untouched: names of linear maps that must stay the mean, because vocabularies or heads differ.
         learning: training options.
         record: entries for `transfuse.json`. The method may add some.
     """

@@ -24,6 +24,7 @@ TOKEN_ADVICE = {  # by the last name of a field's path
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
+ANCHOR_HEAD = ", or pass --head anchor to fuse all but the heads"
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
     " them"
@@ -69,7 +70,7 @@ def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, name: 
         if anchor_labels[index] != source_labels[index]:
             raise SpecError(
                 f"{name}: class {index} in id2label is {source_labels[index]!r}, the anchor's is"
-                f" {anchor_labels[index]!r}; order the classes of both models alike"
+                f" {anchor_labels[index]!r}; order the classes of both models alike{ANCHOR_HEAD}"
             )
 
 
@@ -103,6 +104,7 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         for index, (space, source_space) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
             if space.units != source_space.units and not space.free:
                 advice = SAME_HEADS if space.within else SAME_MEANING
+                advice += ANCHOR_HEAD if space.name == "class" else ""
                 raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
 
