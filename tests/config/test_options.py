@@ -157,6 +157,7 @@ device: cpu
 dtype: float16
 vocab: shared
 head: anchor
+positions: anchor
 allow-pickle: false
 spec: mine.py
 cache: kept

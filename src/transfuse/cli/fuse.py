@@ -33,6 +33,7 @@ OTHERS = (
     "basis",
     "vocab",
     "head",
+    "positions",
     "objective",
     "minutes",
     "steps",

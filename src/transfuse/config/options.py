@@ -27,6 +27,7 @@ from transfuse.config.literals import (
     LearningOptions,
     MatchOn,
     Objective,
+    Positions,
     TeacherWeighting,
     Variation,
     Vocabulary,
@@ -138,6 +139,12 @@ class Options(Settings):
         "fused",
         "fused: models of one class and one task. anchor: fuse the trunks, and keep the head of the anchor; the others"
         " may have other heads, other classes, or none.",
+        panel="Merging",
+    )
+    positions: Positions = option(
+        "same",
+        "same: images or texts of one size. anchor: the positions of other models are interpolated (images) or cut off"
+        " (texts) to the size of the anchor.",
         panel="Merging",
     )
     groups: Groups = option(

@@ -48,6 +48,7 @@ def cache_keys(
         "data": [digest("", batch) for batch in batches],
         "vocab": options.vocab,
         "head": options.head,
+        "positions": options.positions,
         "transfuse": version("transfuse"),
     }
     option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)

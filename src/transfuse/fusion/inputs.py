@@ -28,6 +28,7 @@ from transfuse.fusion.class_order import in_anchor_order, warn_of_order, with_an
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning, resized, with_rows
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.fusion.record import Origin, origin
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
@@ -103,7 +104,7 @@ def open_models(
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     names = [_name(model, number) for number, model in enumerate(models, 1)]
-    empty = with_chosen_head(empty, names, options)
+    empty = with_anchor_form(empty, names, options)
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
@@ -148,18 +149,20 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
     return load_empty(path, pickle=options.pickle_policy())
 
 
-def with_chosen_head(
+def with_anchor_form(
     models: Sequence[PreTrainedModel], names: Sequence[str], options: Options
 ) -> list[PreTrainedModel]:
-    """Return models of the anchor's class if its head is kept, else the same models.
+    """Return models with the anchor's head and the anchor's positions, where the options ask for these.
 
     Raises:
-        ConfigError: the models differ in more than their heads.
+        ConfigError: a model cannot have them.
     """
-    if options.head == "fused":
-        return list(models)
-    sources = zip(models[1:], names[1:], strict=True)
-    return [models[0], *(with_anchor_class(source, models[0], name) for source, name in sources)]
+    anchor, *sources = models
+    if options.head == "anchor":
+        sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    if options.positions == "anchor":
+        sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    return [anchor, *sources]
 
 
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
@@ -230,7 +233,7 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
     names = [_name(model, index) for index, model in enumerate(models, 1)]
     fused = options.head == "fused"
     borrowed = [frozenset() if fused else borrowed_tensors(source, loaded[0]) for source in loaded[1:]]
-    converted = with_chosen_head(loaded, names, options)
+    converted = with_anchor_form(loaded, names, options)
     sources = [
         source if rows is None else recode(source, rows, loaded[0])
         for source, rows in zip(converted[1:], rows_of_sources, strict=True)

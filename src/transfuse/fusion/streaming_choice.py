@@ -32,6 +32,8 @@ def streaming_obstacle(
         return f"--vocab {options.vocab} reorders tokens"
     if options.head != "fused":
         return f"--head {options.head} replaces heads"
+    if options.positions != "same":
+        return f"--positions {options.positions} changes tables"
     if len(paths) < len(models):
         return "a model is in memory already"
     for path, model in zip(paths, models, strict=True):

@@ -25,6 +25,8 @@ SHIFTED = "positions are counted from this number, so rows of their table are sh
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 ANCHOR_HEAD = ", or pass --head anchor to fuse all but the heads"
+ANCHOR_POSITIONS = ", or pass --positions anchor to change the tables of the other models"
+REMEDIES = {"class": ANCHOR_HEAD, "position_id": ANCHOR_POSITIONS}  # by the name of a space
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
     " them"
@@ -104,7 +106,7 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         for index, (space, source_space) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
             if space.units != source_space.units and not space.free:
                 advice = SAME_HEADS if space.within else SAME_MEANING
-                advice += ANCHOR_HEAD if space.name == "class" else ""
+                advice += REMEDIES.get(space.name, "")
                 raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
 

@@ -26,7 +26,7 @@ from transfuse.data.generation import calibration_samples
 from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError
 from transfuse.fusion.fuse import Fusion, merge
-from transfuse.fusion.inputs import check_compatible, empty_model, with_chosen_head
+from transfuse.fusion.inputs import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
@@ -126,7 +126,7 @@ def plan_job(job: Job) -> FusionPlan:
     """
     architecture, *_ = check_checkpoints(job.models, job, check_fusible)
     check_sentence_modules(job.models)
-    empty = with_chosen_head([empty_model(name, job) for name in job.models], job.models, job)
+    empty = with_anchor_form([empty_model(name, job) for name in job.models], job.models, job)
     check_compatible(empty, job.models)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(job.models, empty, job, job.data is not None)

@@ -1,0 +1,77 @@
+"""With --positions anchor, models of other image sizes, or with more positions of text, are fused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cases import BERT, GPT2, VIT
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    Dinov2Config,
+    Dinov2Model,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+import transfuse
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.network.inputs import example_inputs
+
+
+def vit(size: int, seed: int) -> ViTForImageClassification:
+    torch.manual_seed(seed)
+    model = ViTForImageClassification(ViTConfig(**VIT | {"image_size": size})).eval()
+    torch.nn.init.normal_(model.vit.embeddings.position_embeddings)
+    return model
+
+
+@pytest.mark.parametrize(("size", "other"), [(12, 16), (16, 12), (8, 20)])
+def test_positions_of_images_are_interpolated_as_transformers_does(size: int, other: int) -> None:
+    anchor, source = vit(size, 1), vit(other, 2)
+    pixels = example_inputs(anchor.config)["pixel_values"]
+    changed = with_anchor_positions(source, anchor, "source")
+    expected = source(pixels, interpolate_pos_encoding=True).logits
+    assert torch.allclose(changed(pixels).logits, expected, atol=1e-5)
+    assert source.config.image_size == other
+
+
+def test_positions_of_dinov2() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4, "num_channels": 2}
+    torch.manual_seed(1)
+    anchor, source = (Dinov2Model(Dinov2Config(**sizes, image_size=size)).eval() for size in (12, 20))
+    pixels = example_inputs(anchor.config)["pixel_values"]
+    changed = with_anchor_positions(source, anchor, "source")
+    assert torch.allclose(changed(pixels)[0], source(pixels)[0], atol=1e-5)
+
+
+def test_models_of_two_image_sizes_are_fused(tmp_path: Path) -> None:
+    anchor, source = vit(12, 1), vit(16, 2)
+    with pytest.raises(SpecError, match=r"image_size is 16, the anchor's is 12; .* or pass --positions anchor"):
+        transfuse.fuse([anchor, source])
+    fusion = transfuse.fuse([anchor, source], positions="anchor")
+    assert fusion.model.config.image_size == 12
+    assert fusion.options.positions == "anchor"
+    fusion.save(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("build", "field"),
+    [
+        (lambda sizes: GPT2LMHeadModel(GPT2Config(**GPT2 | sizes)), "n_positions"),
+        (lambda sizes: BertForMaskedLM(BertConfig(**BERT | sizes)), "max_position_embeddings"),
+    ],
+    ids=["gpt2", "bert"],
+)
+def test_positions_of_texts_are_cut_off(build, field: str) -> None:
+    torch.manual_seed(1)
+    anchor, source = build({field: 10}).eval(), build({field: 14}).eval()
+    batch = example_inputs(anchor.config)
+    changed = with_anchor_positions(source, anchor, "source")
+    assert torch.equal(changed(**batch).logits, source(**batch).logits)
+    assert getattr(transfuse.fuse([anchor, source], positions="anchor").model.config, field) == 10
+    with pytest.raises(ConfigError, match="model 2: its table has 10 positions, the anchor's 14; make this model the"):
+        transfuse.fuse([source, anchor], positions="anchor")
