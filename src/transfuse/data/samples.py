@@ -48,6 +48,7 @@ class Samples:
         rows: row of each sample in the source.
         names: class names of the data, if it has any.
         ids: the model's id of each class; None if data and model have the same ids.
+        split: the split of the source that these rows are; None if the source has no splits.
     """
 
     dataset: Dataset
@@ -58,6 +59,7 @@ class Samples:
     rows: Sequence[int]
     names: tuple[str, ...] | None = None
     ids: tuple[int, ...] | None = None
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -273,4 +275,4 @@ def load_samples(
     if text is None:
         dataset = with_conversations(dataset)
         text = conversation_column(dataset)
-    return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names)
+    return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names, split=opened.split)

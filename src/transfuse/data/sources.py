@@ -34,10 +34,11 @@ READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """A dataset, and its name in messages."""
+    """A dataset, its name in messages, and its split; None if the source has no splits."""
 
     dataset: Dataset
     name: str
+    split: str | None = None
 
 
 def open_source(source: Any, split: Split) -> NamedDataset:
@@ -80,7 +81,7 @@ def _from_memory(data: Any, split: Split, folder: Path, where: str) -> NamedData
     dataset, part = as_dataset(splits[chosen], name)
     if part:
         name = f"{name}, {part}"
-    return NamedDataset(with_image_feature(dataset, folder, name), name)
+    return NamedDataset(with_image_feature(dataset, folder, name), name, chosen or None)
 
 
 def _with_split(where: str, split: str) -> str:
@@ -153,7 +154,7 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], split: Split) ->
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
-        return NamedDataset(concatenate_datasets(parts), name)
+        return NamedDataset(concatenate_datasets(parts), name, chosen or canonical_split(source.name) or None)
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
 
@@ -191,4 +192,4 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
     name = _with_split(str(folder), chosen)
-    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name)
+    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name, chosen or None)
