@@ -1,5 +1,6 @@
 """What the tests of the command line work with."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,3 +108,11 @@ def one_line(ran: Ran, words: Sequence[str]) -> None:
     assert ran.err.endswith("\n")
     assert ran.err.count("\n") == 1, ran.err
     assert [word for word in words if word not in ran.err] == [], ran.err
+
+
+def by_path(ran: Ran) -> dict[str, dict[str, Any]]:
+    """The records that `eval --json` printed, by the path of the model."""
+    assert ran.status == 0, ran
+    records = json.loads(ran.out)
+    assert isinstance(records, list)
+    return {record["path"]: record for record in records}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
-from world import Run, one_line
+from world import Run, by_path, one_line
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
@@ -36,8 +36,7 @@ def test_fused_measured_walked_and_tuned(kind, align, tmp_path: Path, texts: Pat
     assert json.loads(fused.out)["calibration_samples"] == 24
     assert BertTokenizerFast.from_pretrained(tmp_path / "fused").get_vocab().keys() == set(WORDS)
     measured = run("eval", tmp_path / "fused", a, "--data", texts, "--json")
-    assert measured.status == 0, measured
-    hidden = json.loads(measured.out)[str(a)]["samples"]
+    hidden = by_path(measured)[str(a)]["samples"]
     assert hidden == 24 if kind is BertForSequenceClassification else 5 < hidden < 60
     assert run("path", a, b, "--data", texts, "--align", align, "--points", 3).status == 0
     tuned = run("finetune", tmp_path / "fused", "--data", texts, "--teacher", b, "-o", tmp_path / "tuned")

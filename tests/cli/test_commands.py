@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ViTForImageClassification
-from world import Run, World, one_line, vit
+from world import Run, World, by_path, one_line, vit
 
 from transfuse.fusion.match import match
 
@@ -169,13 +169,13 @@ def test_eval_measures_every_model(world: World, run: Run) -> None:
     ran = run("eval", world.a, world.b, "--data", world.images)
     assert (ran.status, ran.err) == (0, "")
     assert all(str(path) in ran.out for path in (world.a, world.b)), "a path is folded"
-    found = strict(run("eval", world.a, world.b, "--data", world.images, "--json").out)
-    assert isinstance(found, dict)
+    found = by_path(run("eval", world.a, world.b, "--data", world.images, "--json"))
     assert list(found) == [str(world.a), str(world.b)]
+    assert {(each["data"], each["split"]) for each in found.values()} == {(str(world.images), None)}
+    assert f"measured on {world.images}\n" in ran.out.replace(" \n", "\n")
     assert all(f"{each['accuracy']:.2%}" in ran.out and f"{each['loss']:.4f}" in ran.out for each in found.values())
     assert [each["samples"] for each in found.values()] == [12, 12]
-    again = strict(run("eval", world.a, world.b, "--data", world.images, "--batch-size", 5, "--json").out)
-    assert isinstance(again, dict)
+    again = by_path(run("eval", world.a, world.b, "--data", world.images, "--batch-size", 5, "--json"))
     for name, each in found.items():
         assert {measure: again[name][measure] for measure in MEASURES} == pytest.approx(
             {measure: each[measure] for measure in MEASURES}
@@ -183,14 +183,14 @@ def test_eval_measures_every_model(world: World, run: Run) -> None:
         low, high = each["intervals"]["accuracy"]
         assert low <= each["accuracy"] <= high
         assert [grades["support"] for grades in each["classes"].values()] == [6, 6]
-    (apart,) = found[str(world.a)]["against"].values()
+    (apart,) = found[str(world.a)]["against"]
+    assert apart["path"] == str(world.b)
     assert apart["loss"] == pytest.approx(found[str(world.a)]["loss"] - found[str(world.b)]["loss"])
     assert "against" not in found[str(world.b)]
     one_line(run("eval", world.a, world.a, "--data", world.images), [str(world.a), "twice"])
     classes = run("eval", world.a, "--data", world.images, "--classes").out
     assert all(name in classes and name not in ran.out for name in ("precision", "recall"))
-    some = strict(run("eval", world.a, "--data", world.images, "--limit", 3, "--json").out)
-    assert isinstance(some, dict)
+    some = by_path(run("eval", world.a, "--data", world.images, "--limit", 3, "--json"))
     assert some[str(world.a)]["samples"] == 3
 
 
@@ -200,9 +200,8 @@ def test_eval_of_what_overflows_is_still_json(world: World, run: Run) -> None:
     )
     ran = run("eval", huge, "--data", world.images, "--json")
     assert ran.status == 0, ran
-    document = strict(ran.out)
-    assert isinstance(document, dict)
-    assert document[str(huge)]["loss"] is None
+    strict(ran.out)
+    assert by_path(ran)[str(huge)]["loss"] is None
 
 
 @pytest.mark.parametrize("name", ["line.png", "line.SVG"])
@@ -217,8 +216,7 @@ def test_path_walks_and_plots(name: str, world: World, run: Run) -> None:
     assert isinstance(line, dict)
     assert line["positions"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
     assert f"barrier {line['barrier']:.4f}" in ran.out
-    alone = strict(run("eval", world.a, world.b, "--data", world.images, "--json").out)
-    assert isinstance(alone, dict)
+    alone = by_path(run("eval", world.a, world.b, "--data", world.images, "--json"))
     ends = [alone[str(path)]["loss"] for path in (world.a, world.b)]
     assert [line["points"][0]["loss"], line["points"][-1]["loss"]] == pytest.approx(ends, rel=1e-4)
 

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from world import Run, World, one_line, vit
+from world import Run, World, by_path, one_line, vit
 
 ODD = "a|b <script>alert(1)<_script> `x` \x1b[31m\n# [m](u) {{ 7 * 7 }} é\u202e"
 
@@ -86,7 +86,7 @@ def test_a_hundred_classes_with_a_sample_each(world: World, run: Run) -> None:
         (each / "config.json").write_text(json.dumps(config))
     assert run("fuse", *pair, "-o", world.here / "out", "--data", folder).status == 0
     measured = run("eval", world.here / "out", "--data", folder, "--json")
-    assert json.loads(measured.out)[str(world.here / "out")]["samples"] == 100
+    assert by_path(measured)[str(world.here / "out")]["samples"] == 100
 
 
 def test_names_that_would_break_a_page(world: World, run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from world import Run, World, one_line
+from world import Run, World, by_path, one_line
 
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model
@@ -33,7 +33,7 @@ def test_every_model_keeps_its_function_in_the_first_ones_basis(world: World, ru
     models = world.a, world.b, fused
     found = surveyed(run, *models, "--data", world.images)
     assert [each["alignment"] for each in found["models"]] == ["anchor", "aligned", "already aligned"]
-    alone = json.loads(run("eval", *models, "--data", world.images, "--json").out)
+    alone = by_path(run("eval", *models, "--data", world.images, "--json"))
     for each in found["models"]:
         assert each["metrics"]["loss"] == pytest.approx(alone[each["path"]]["loss"], rel=1e-4)
         assert each["metrics"]["samples"] == 12

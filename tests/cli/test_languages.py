@@ -14,7 +14,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-from world import Run, one_line
+from world import Run, by_path, one_line
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def test_fused_measured_walked_and_tuned(build, align, tmp_path: Path, texts: Pa
     assert "{{ messages }}" in (tmp_path / "fused" / "chat_template.jinja").read_text()
     assert GenerationConfig.from_pretrained(tmp_path / "fused").max_new_tokens == 7
     measured = run("eval", tmp_path / "fused", a, "--data", texts, "--json")
-    assert measured.status == 0, measured
-    found = json.loads(measured.out)[str(a)]
+    found = by_path(measured)[str(a)]
     assert found["perplexity"] == pytest.approx(torch.tensor(found["loss"]).exp().item(), rel=1e-4)
     assert "perplexity" in run("eval", a, "--data", texts).out
     assert run("path", a, b, "--data", texts, "--align", align, "--points", 3).status == 0
@@ -56,7 +55,7 @@ def test_fitted_layers(align, tmp_path: Path, texts: Path, run: Run) -> None:
 def test_loss_is_that_of_the_library(tmp_path: Path, texts: Path, run: Run) -> None:
     """Mean over all tokens but the first of each text, as transformers computes it from labels."""
     a = saved(tmp_path / "a", llama, 1)
-    found = json.loads(run("eval", a, "--data", texts, "--json").out)[str(a)]
+    found = by_path(run("eval", a, "--data", texts, "--json"))[str(a)]
     tokenizer, model = PreTrainedTokenizerFast.from_pretrained(a), LlamaForCausalLM.from_pretrained(a)
     inputs = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
     labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)

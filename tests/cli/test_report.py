@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, Image
 from languages import TEXTS, gpt2, saved
-from world import Run, World, one_line, vit
+from world import Run, World, by_path, one_line, vit
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -88,11 +88,11 @@ def test_a_fusion_with_its_report(world: World, run: Run) -> None:
     page, found = read(out)
     rows = {row["name"]: row for row in found["measured"]["rows"]}
     assert [row["role"] for row in rows.values()] == [*["parent"] * 2, *["control"] * 3, "fusion", "ensemble"]
-    alone = json.loads(run("eval", out, world.a, world.b, "--data", world.images, "--json").out)
+    alone = by_path(run("eval", out, world.a, world.b, "--data", world.images, "--json"))
     for name, path in (("fusion", out), (f"anchor: {world.a}", world.a), (f"model 2: {world.b}", world.b)):
         assert rows[name]["metrics"]["loss"] == pytest.approx(alone[str(path)]["loss"], rel=1e-4)
     assert found["measured"]["against"][f"model 2: {world.b}"]["loss"] == pytest.approx(
-        alone[str(out)]["against"][str(world.b)]["loss"], abs=1e-5
+        alone[str(out)]["against"][1]["loss"], abs=1e-5
     )
     assert found["verdict"] in page.shown
     assert all(name in page.shown for name in rows)

@@ -1,58 +1,70 @@
-"""The model card of a fused or fine-tuned checkpoint, and the command that makes the checkpoint again."""
+"""The model card of a fused or fine-tuned checkpoint: Markdown, with the front matter that the Hub reads."""
 
-import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-from jinja2 import Environment
+from transfuse.base.short_names import short_names
+from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
+from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
+from transfuse.checkpoint.front_matter import as_front_matter
+from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.markdown import MARKDOWN, code, text
+from transfuse.checkpoint.parent_card import differing_licenses, license_of
+from transfuse.checkpoint.pipeline_tags import pipeline_tag
 
-from transfuse.checkpoint.markdown import code, fenced, text
-from transfuse.config.options import Options
-from transfuse.config.renamed import with_current_names
-
-DATASET_IN_MEMORY = "dataset in memory"
-COMMAND = "transfuse fuse"
-MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-MARKDOWN.filters.update(text=text, code=code, fenced=fenced)
+ALIGNED = {  # how units were matched, by the name of the alignment
+    "exact": "The units of the models were matched by the exact symmetries of their architecture, on their {on}.",
+    "learned": "The units of the models were matched by the exact symmetries of their architecture, and the maps were"
+    " then trained.",
+    "flow": "The units of the models were matched by optimal transport, layer by layer, on their {on}.",
+    "none": "The units of the models were not matched.",
+}
+MERGED = {  # how matched models were merged, by the name of the method
+    "mean": "The result is the weighted mean of the models.",
+    "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
+    "learned": "All weights were then trained on the predictions of the models.",
+}
 FUSED_CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
 
 # {{ name | text }}
 
-This model was fused from {{ models | length }} models with transfuse: aligned by
-`{{ options.align }}`{{ "" if options.align == "none" else " (matched on: %s)" % match_on }}, merged by \
-`{{ merge }}`, in the basis and shape of the first model.
+This model is a fusion of {{ models | length }} models in one checkpoint of the size of the first, made with transfuse.
 
-| model | weight |
-|---|---|
+| model | weight | license |
+|---|---|---|
 {% for model in models %}
-| {{ model.path | code if model.path else "passed in memory" }}{{ " (anchor)" if loop.first else "" }} | \
-{{ "%.4g" % model.weight }} |
+| {{ names[loop.index0] | code if model.path else "passed in memory" }}{{ " (anchor)" if loop.first }} | \
+{{ "%.4g" % model.weight }} | {{ (licenses[loop.index0] or "not stated") | text }} |
 {% endfor %}
 
+{% if differing %}
+**The licenses of these models differ.** The license of this card is that of the anchor. Check that the licenses \
+permit a combined model before you share it.
+
+{% endif %}
+## How it was made
+
+* Alignment: {{ aligned }} The result has the basis and the shape of the anchor.
+* Merge: {{ merged }}
 {% if data == "generated" %}
-The samples are texts that the models generated themselves. No other data was used.
-
+* Samples: texts that the models generated themselves. No other data was used.
+{% elif data %}
+* Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}{{ data | code }}.
+{% else %}
+* Samples: none. The models were fused by their weights alone.
 {% endif %}
-{% if metrics %}
-## Measured
-
-| | accuracy | loss | samples |
-|---|---|---|---|
-{% for label in metrics %}
-| {{ label | text }} | {{ "%.4f" % metrics[label]["accuracy"] }} | {{ "%.4f" % metrics[label]["loss"] }} | \
-{{ metrics[label]["samples"] }} |
-{% endfor %}
-
+{% if version_list %}
+* Versions: {{ version_list | text }}.
 {% endif %}
+
+{{ quality }}
 ## {{ "Command" if by_command else "Call" }}
 
-{{ call | fenced }}
+{{ call | fenced("bash" if by_command else "python") }}
 
-Hashes of the inputs, versions, and diagnostics of every aligned space are in `transfuse.json`.
+Hashes of the inputs, all options, and diagnostics of every aligned space are in `transfuse.json`.
 """)
 FINETUNED_CARD = MARKDOWN.from_string("""\
 ---
@@ -77,115 +89,100 @@ Schedule, hashes of the inputs, losses and versions are in `transfuse.json`.
 """)
 
 
-def finetuned_card(name: str, record: dict[str, Any]) -> str:
-    """Return the card of a fine-tuned model: Markdown, with the front matter that the Hub reads.
+def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
+    """Return the card of a fine-tuned model.
 
     Args:
-        name: name of the checkpoint's folder.
-        record: content of its `transfuse.json`.
+        name: the name of the checkpoint's folder.
+        record: the content of its `transfuse.json`.
     """
-    base = record["finetuned"]["path"]
-    header = {
-        "library_name": "transformers",
-        **({"base_model": [base], "base_model_relation": "finetune"} if base else {}),
-        "tags": ["transfuse", *(["distillation"] if record["teachers"] else [])],
-    }
-    return FINETUNED_CARD.render(**record, name=name, header=yaml.safe_dump(header, sort_keys=False))
+    tags = ["transfuse", *(["distillation"] if record["teachers"] else [])]
+    header = _header([record["finetuned"]], "finetune", tags, record)
+    return FINETUNED_CARD.render(**record, name=name, header=as_front_matter(header))
 
 
-def model_card(name: str, record: dict[str, Any]) -> str:
-    """Return the card of a fused model: Markdown, with the front matter that the Hub reads.
+def model_card(name: str, record: Mapping[str, Any]) -> str:
+    """Return the card of a fused model.
 
     Args:
-        name: name of the checkpoint's folder.
-        record: content of its `transfuse.json`; `metrics`, if present, maps labels to accuracy, loss and samples.
+        name: the name of the checkpoint's folder.
+        record: the content of its `transfuse.json`. `metrics`, if present, maps the names of data to accuracy, loss and
+            samples. `output`, if present, is the folder that the command writes.
     """
-    bases = [model["path"] for model in record["models"] if model["path"] is not None]
-    header = {
-        "library_name": "transformers",
-        **({"base_model": bases, "base_model_relation": "merge"} if bases else {}),
-        "tags": ["transfuse", "merge", f"align-{record['options']['align']}", f"merge-{record['merge']}"],
-    }
-    call = reproducing_call(name, record)
+    models = record["models"]
+    align, merge = record["options"]["align"], record["merge"]
+    quality = given_quality(record["metrics"]) if record.get("metrics") else None
+    header = _header(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
+    fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
+    call = reproducing_call(record.get("output") or name, record)
     values = {
         "name": name,
-        "header": yaml.safe_dump(header, sort_keys=False),
+        "names": short_names([model["path"] or "" for model in models]),
+        "header": as_front_matter(header | fields),
+        "differing": differing_licenses(models),
+        "licenses": [license_of(model.get("card", {})) for model in models],
+        "aligned": _aligned(record),
+        "merged": _merged(record),
+        "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
+        "quality": quality_section(quality),
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
-    return FUSED_CARD.render(**{"metrics": None} | record | values)
+    return FUSED_CARD.render(**{"calibration_samples": 0} | dict(record) | values)
 
 
-def reproducing_call(name: str, record: Mapping[str, Any]) -> str:
-    """Return what makes the same model again: a command line, or a Python call if anything was passed in memory."""
-    in_memory = any(model["path"] is None for model in record["models"])
-    in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
-    return _python_call(name, record) if in_memory else command_line(name, record)
+def task_of(record: Mapping[str, Any]) -> str | None:
+    """Return the task of a fused model on the Hub: the one of the anchor's card, or else that of its class."""
+    anchor = record["models"][0]
+    return anchor.get("card", {}).get("pipeline_tag") or pipeline_tag(anchor.get("architecture", ""))
 
 
-def command_line(name: str, record: Mapping[str, Any]) -> str:
-    """Return the command line that makes the same model again."""
-    paths = [model["path"] for model in record["models"]]
-    if any(path.startswith("-") for path in (*paths, name)):
-        paths = [_not_a_flag(path) for path in paths]
-        name = _not_a_flag(name)
-    words = [*COMMAND.split(), *paths, "-o", name]
-    if record["data"] is not None:
-        words += ["--data", _source(record["data"])]
-    for option, value in _flat(non_default_options(record)).items():
-        flag = f"--{option.replace('_', '-')}"
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        words += [flag] if value is True else [flag, text]
-    return shlex.join(words)
+def data_name(source: str) -> str:
+    """Return a short name of samples: the last part of a path, without the split; a name on the Hub as it is."""
+    return short_names([source_of(source)])[0]
 
 
-def _python_call(name: str, record: Mapping[str, Any]) -> str:
-    """Return the call that makes the same model again, given what was passed in memory."""
-    models = ", ".join(
-        repr(model["path"]) if model["path"] else f"model_{index}" for index, model in enumerate(record["models"], 1)
-    )
-    data = record["data"]
-    source = ""
-    if data is not None:
-        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={_source(data)!r}"
-    options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
-    arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
-    return f"transfuse.fuse({arguments}).save({name!r})"
+def _aligned(record: Mapping[str, Any]) -> str:
+    """Return a sentence on the alignment."""
+    name = record["options"]["align"]
+    matched_on = "activations and weights" if record["match_on"] == "both" else record["match_on"]
+    return ALIGNED[name].format(on=matched_on) if name in ALIGNED else f"The models were aligned by {code(name)}."
 
 
-def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a record that differ from their defaults, under their current names."""
-    current, _ = with_current_names(Options, record["options"], {})
-    return _differences(current, Options().model_dump(mode="json"))
+def _merged(record: Mapping[str, Any]) -> str:
+    """Return a sentence on the merge, and one more if training the weights gained nothing."""
+    name = record["merge"]
+    sentence = MERGED.get(name, f"The aligned models were merged by {code(name)}.")
+    history = record.get("learned_weights")
+    if history and not history["best"]:
+        return f"{sentence} That gained nothing, so the result is {text(history.get('start', 'fitted layers'))}."
+    return sentence
 
 
-def _differences(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that differ from `defaults`; of nested options, those that do."""
-    different: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            if nested := _differences(value, defaults.get(name) or {}):
-                different[name] = nested
-        elif value != defaults.get(name):
-            different[name] = value
-    return different
+def _header(
+    parents: Sequence[Mapping[str, Any]], relation: str, tags: Sequence[str], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of the front matter, in the Hub's usual order. Names that are not on the Hub are left out.
 
-
-def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested options under dotted names, as flags spell them: flow.plan."""
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{nested}": setting for nested, setting in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _source(data: str) -> str:
-    """Return the source of samples, without the split that was taken from it."""
-    return re.sub(r" \(split [^()]*\)$", "", data)
-
-
-def _not_a_flag(path: str) -> str:
-    return f"./{path}" if path.startswith("-") else path
+    Args:
+        parents: the models of the record that this model derives from, the anchor first.
+        relation: what the Hub calls the derivation.
+    """
+    directory = record.get("directory", ".")
+    anchor = parents[0].get("card", {})
+    data = record["data"] if record["data"] and record["data"] != "generated" else None
+    trained_on = [name for parent in parents for name in parent.get("card", {}).get("datasets", [])]
+    datasets = [hub_name(data and source_of(data), directory), *trained_on]
+    sentences = bool(record.get("sentence_transformers"))
+    bases = [name for parent in parents if (name := hub_name(parent["path"], directory))]
+    fields = {
+        **{name: anchor.get(name) for name in ("license", "license_name", "license_link", "language")},
+        "library_name": anchor.get("library_name") or ("sentence-transformers" if sentences else "transformers"),
+        "pipeline_tag": anchor.get("pipeline_tag")
+        or ("sentence-similarity" if sentences else pipeline_tag(parents[0].get("architecture", ""))),
+        "base_model": bases,
+        "base_model_relation": relation if bases else None,
+        "datasets": list(dict.fromkeys(name for name in datasets if name)),
+        "tags": list(tags),
+    }
+    return {name: value for name, value in fields.items() if value}

@@ -41,7 +41,7 @@ COMPANION_PATTERNS = (
 EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied, but not by save_pretrained
 SENTENCE_PATTERNS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
 CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied
-HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}")
+HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}", CARD)
 """What is fetched from the Hub, besides weights and config.json."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

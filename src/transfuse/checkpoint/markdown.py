@@ -1,7 +1,9 @@
-"""Text from outside in Markdown, with all special characters escaped."""
+"""Text from outside in Markdown, with all special characters escaped, and templates that use it."""
 
 import re
 from html import escape
+
+from jinja2 import Environment
 
 from transfuse.base.printable import printable
 
@@ -16,7 +18,18 @@ def code(value: str) -> str:
     return f"<code>{escape(printable(value)).replace('|', '&#124;').replace('`', '&#96;')}</code>"
 
 
-def fenced(value: str) -> str:
+def fenced(value: str, language: str = "") -> str:
     """Return a code block, fenced by more backticks than the code holds in a row."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", value)), default=0))
-    return f"{fence}\n{value}\n{fence}"
+    return f"{fence}{language}\n{value}\n{fence}"
+
+
+def number(value: float | None) -> str:
+    """Return a count, or a number with four digits after the point; nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+MARKDOWN.filters.update(text=text, code=code, fenced=fenced, number=number)

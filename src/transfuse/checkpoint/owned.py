@@ -6,8 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.companions import (
     CARD,
@@ -19,6 +17,7 @@ from transfuse.checkpoint.companions import (
     matches_any,
     weight_names,
 )
+from transfuse.checkpoint.front_matter import front_matter
 
 REPORT_PAGE = "report.html"
 REPORT_JSON = "report.json"
@@ -127,12 +126,7 @@ def _is_record(content: Any) -> bool:
 
 def _is_card(text: str) -> bool:
     """Return whether the front matter has the tag of all cards that transfuse writes."""
-    header = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    try:
-        fields = yaml.safe_load(header[1]) if header else None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return False
-    tags = fields.get("tags") if isinstance(fields, dict) else None
+    tags = front_matter(text).get("tags")
     return isinstance(tags, list) and "transfuse" in tags
 
 

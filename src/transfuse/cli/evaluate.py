@@ -65,7 +65,7 @@ def evaluate(
 
         with memory_limit(limits.max_memory, limits.max_device_memory):
             evaluation = eval_job(models, samples, limit, eval_options, mode.progress)
-    mode.show(evaluation.as_dict(), lambda: evaluation_tables(evaluation, classes))
+    mode.show(evaluation.records(), lambda: evaluation_tables(evaluation, classes))
 
 
 @takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"])

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
@@ -46,6 +48,8 @@ OTHERS = (
     "seed",
     "max_device_memory",
     "allow_pickle",
+    "push_to_hub",
+    "private",
     "spec",
     "flow",
 )
@@ -54,6 +58,7 @@ transfuse fuse A B -o OUT --data texts.jsonl          two models, trained on tex
 transfuse fuse A B -o OUT --data D --effort quick     the best start of this training, and no training
 transfuse fuse A B -o OUT                             by their weights only
 transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
+transfuse fuse A B -o OUT --push-to-hub user/name     written to OUT and to the Hub
 """
 PLAN_EXAMPLES = """
 transfuse plan A B                     what would be matched, and the memory and disk space needed
@@ -106,7 +111,7 @@ def fuse(
     """Fuse models into one checkpoint."""
     from transfuse.cli.targets import said_how_to_continue, work_dir
     from transfuse.cli.validation import fuse_request
-    from transfuse.report.tables import fusion_summary
+    from transfuse.report.tables import fusion_summary, report_summary
 
     job = fuse_request({"models": models} | dict(flags), config)
     work = work_dir(job, resume)
@@ -115,8 +120,13 @@ def fuse(
         from transfuse.cli.jobs.fuse import fuse_job
 
         with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work):
-            path, record = fuse_job(job, work, output_mode(context).progress)
-    output_mode(context).show({"output": str(path)} | record, lambda: fusion_summary(path, record))
+            done = fuse_job(job, work, output_mode(context).progress)
+    parts: list[RenderableType] = [fusion_summary(done.output, done.record)]
+    if done.report:
+        parts += report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
+    if done.address:
+        parts.append(f"On the Hub: {done.address}")
+    output_mode(context).show(done.as_dict(), lambda: parts)
 
 
 @takes_options(

@@ -3,9 +3,9 @@
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from rich.console import Console, RenderableType
 
@@ -15,17 +15,19 @@ from transfuse.base.progress import Progress, Terminal, silent
 MAX_ERROR_LENGTH = 1000  # characters; names and messages of libraries have any length
 PIPE_WIDTH = 100_000  # columns; programs that read a pipe must not receive wrapped paths
 
+Render: TypeAlias = Callable[[], RenderableType | Sequence[RenderableType]]
+
 
 @dataclass(frozen=True)
 class OutputMode:
     """Hold how a command reports progress and results.
 
     Attributes:
-        show: takes a result as a JSON document, and a function that renders it as text.
+        show: takes a result as a JSON document, and a function that renders it as text, possibly in parts.
     """
 
     progress: Progress
-    show: Callable[[Any, Callable[[], RenderableType]], None]
+    show: Callable[[Any, Render], None]
 
 
 def console() -> Console:
@@ -34,16 +36,17 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
-def _show_text(document: Any, render: Callable[[], RenderableType]) -> None:
+def _show_text(document: Any, render: Render) -> None:
     rendered = render()
-    console().print(rendered, soft_wrap=isinstance(rendered, str))
+    for part in rendered if isinstance(rendered, list | tuple) else (rendered,):
+        console().print(part, soft_wrap=isinstance(part, str))
 
 
-def _show_json(document: Any, render: Callable[[], RenderableType]) -> None:
+def _show_json(document: Any, render: Render) -> None:
     print(json.dumps(json_values(document), indent=1, allow_nan=False))
 
 
-def _show_nothing(document: Any, render: Callable[[], RenderableType]) -> None:
+def _show_nothing(document: Any, render: Render) -> None:
     pass
 
 

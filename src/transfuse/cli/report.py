@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import FlagValues, Json, Limit, Quiet, takes_options
@@ -40,6 +39,7 @@ def report(
     """Write an HTML report about a fusion."""
     from transfuse.cli.targets import check_report
     from transfuse.cli.validation import options
+    from transfuse.report.tables import report_summary
 
     changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)
@@ -48,9 +48,9 @@ def report(
         from transfuse.cli.jobs.report import report_job
 
         progress = output_mode(context).progress
-        written, verdict = report_job(output, data, limit, folder, flags["cache"], changes, progress)
-    summary = f"{verdict}\nReport: {printable(str(written))}"
-    output_mode(context).show({"report": str(written), "verdict": verdict}, lambda: summary)
+        page, written = report_job(output, data, limit, folder, flags["cache"], changes, progress)
+    document = {"report": str(page), "verdict": written.verdict}
+    output_mode(context).show(document, lambda: report_summary(written.verdict, written.measured, page))
 
 
 def demo(

@@ -33,7 +33,8 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
         flag_values["flow"] = file_values["flow"] | flag_values["flow"]
     values = file_values | flag_values
-    job = _job(values, file_labels | flag_labels)
+    labels = file_labels | flag_labels
+    job = _job(values, labels)
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
@@ -42,6 +43,10 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     inputs = [*map(Path, job.models), *_local_paths(job.data, job.spec, config)]
     check_target(Path(job.output), overwrite_policy(job), inputs)
     check_paths(job.models)
+    if job.push_to_hub is not None:
+        from transfuse.checkpoint.push import check_push
+
+        check_push(job.push_to_hub, job.models, label=labels.get("push_to_hub", "push_to_hub"))
     return job
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from transfuse.config.data_options import DataOptions
+from transfuse.config.data_options import DataOptions, Name
 from transfuse.config.fields import Count, List, Memory, Positive, Share, Switch, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
@@ -283,9 +283,19 @@ class Job(Options, MemoryLimits):
         panel="Data and output",
     )
 
+    push_to_hub: Name | None = option(
+        None,
+        "Write the output, with its report, to this repository on the Hub too. It is created if there is none.",
+        "REPO",
+        "Data and output",
+    )
+    private: Switch = option(False, "Make a new repository on the Hub private.", panel="Data and output")
+
     def check(self, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for options that have no effect beside the others, or that lack data."""
         super().check(labels)
+        if self.private and self.push_to_hub is None:
+            raise ConfigError(f"{labels.get('private', 'private')}: only push_to_hub takes it; name a repository")
         self.check_data(self.data is not None, labels)
 
     def options(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Samples:
         rows: row of each sample in the source.
         names: class names of the data, if it has any.
         ids: the model's id of each class; None if data and model have the same ids.
+        split: the split of the source that these rows are; None if the source has no splits.
     """
 
     dataset: Dataset
@@ -59,6 +60,7 @@ class Samples:
     rows: Sequence[int]
     names: tuple[str, ...] | None = None
     ids: tuple[int, ...] | None = None
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -276,7 +278,7 @@ def load_samples(
     label = label or label_column(dataset)
     names = None if label is None else class_names(dataset, label)
     dataset, text = _with_texts(dataset, text, label, name)
-    return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names)
+    return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names, split=opened.split)
 
 
 def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: str) -> tuple[Dataset, str | None]:

@@ -49,10 +49,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """A dataset, and its name in messages."""
+    """A dataset, its name in messages, and its split; None if the source has no splits."""
 
     dataset: Dataset
     name: str
+    split: str | None = None
 
 
 def open_source(source: Any, reading: Reading) -> NamedDataset:
@@ -99,7 +100,7 @@ def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> Named
     dataset, part = as_dataset(splits[chosen], name)
     if part:
         name = f"{name}, {part}"
-    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name)
+    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name, chosen or None)
 
 
 def _with_split(where: str, split: str) -> str:
@@ -175,7 +176,7 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
-        return NamedDataset(concatenate_datasets(parts), name)
+        return NamedDataset(concatenate_datasets(parts), name, chosen or canonical_split(source.name) or None)
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
 
@@ -228,4 +229,4 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
     name = _with_split(str(folder), chosen)
-    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name)
+    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name, chosen or None)

@@ -25,20 +25,23 @@ class Evaluation:
         models: one evaluation per model, by name.
         against: the first model's metrics minus those of each other model, by name.
         measures: fields of `Metrics` that apply to such models.
+        data: the name of the data.
+        split: the split that was measured; None if the data have no splits.
     """
 
     models: Mapping[str, ModelEvaluation]
     against: Mapping[str, Difference]
     measures: Sequence[str]
+    data: str = ""
+    split: str | None = None
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Return one entry per model as values that JSON can represent. The differences are part of the first."""
-        entries = {name: self._entry(model) for name, model in self.models.items()}
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record per model as values that JSON can represent. The differences are part of the first."""
+        measured = {"data": self.data, "split": self.split}
+        records = [{"path": name} | measured | self._entry(model) for name, model in self.models.items()]
         if self.against:
-            entries[next(iter(entries))]["against"] = {
-                name: asdict(difference) for name, difference in self.against.items()
-            }
-        return entries
+            records[0]["against"] = [{"path": name} | asdict(other) for name, other in self.against.items()]
+        return records
 
     def _entry(self, model: ModelEvaluation) -> dict[str, Any]:
         measures = {measure: getattr(model.metrics, measure) for measure in self.measures}

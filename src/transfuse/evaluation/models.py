@@ -1,6 +1,7 @@
 """Evaluation of models on the same samples, and comparison of the first with each other one: `transfuse.evaluate`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.options import Settings
@@ -35,7 +37,7 @@ def evaluate_models(
     progress: Progress | bool = silent,
     **options: Any,
 ) -> Evaluation:
-    """Measure accuracy, loss and calibration of models on labeled samples, with 95 % intervals.
+    """Measure accuracy, loss and calibration of models on labeled samples, with 95% intervals.
 
     Args:
         models: one model or several: checkpoint directories, Hub names or loaded models.
@@ -87,7 +89,8 @@ def evaluate_models(
         predictions[name] = predict_answers(model, batches)
         del model, loaded  # before the next one is loaded
     measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
-    return evaluation(predictions, classes, measures, chosen.seed)
+    compared = evaluation(predictions, classes, measures, chosen.seed)
+    return replace(compared, data=source_of(rows.source), split=rows.split)
 
 
 def labeled_batches(

@@ -139,7 +139,9 @@ def finetune(
             check_same_run(checkpoints, description, resume)
         dataset = TrainingDataset(samples, prepare, schedule)
         trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
+    card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
+        "finetuned": description["finetuned"] | card,
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

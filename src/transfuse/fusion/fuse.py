@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -10,12 +11,15 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment, aligned_weights
 from transfuse.base.batch import has_targets
+from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.output import Overwrite
+from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
@@ -67,7 +71,7 @@ class Fusion:
             f"  aligned: {self.options.align}{matched_on}, in the basis of {names[0]}\n"
             f"  merged:  {self.record['merge']}{streamed}\n"
             f"  samples: {samples}\n"
-            "  next:    .save(path) writes the checkpoint; .model is the fused model"
+            "  next:    .save(path) or .push_to_hub(name) writes the checkpoint; .model is the fused model"
         )
 
     @property
@@ -99,12 +103,46 @@ class Fusion:
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        document = self.record | ({"metrics": metrics} if metrics else {})
-        card = {"README.md": model_card(Path(path).name, document)}
+        return self._write(Path(path), str(path), overwrite, metrics)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = COMMIT_MESSAGE,
+        metrics: dict[str, Any] | None = None,
+    ) -> str:
+        """Write what `save` writes to a repository on the Hub, which is created if there is none.
+
+        Args:
+            repo_id: the name of the repository, such as "user/name".
+            private: whether a new repository is private; None: as the settings of its owner say.
+            token: a token that may write there; None: the one of `hf auth login`, or HF_TOKEN.
+            commit_message: the message of the commit.
+            metrics: measured values, by name, for the card.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            ConfigError: `repo_id` is no valid name or that of a parent, or there is no token.
+            OutputError: the checkpoint cannot be written, or the Hub cannot be reached or refuses it.
+        """
+        check_push(repo_id, [origin.path for origin in self.origins], token)
+        with TemporaryDirectory() as scratch:
+            name = repo_id.rpartition("/")[2]
+            folder = self._write(Path(scratch) / name, name, "refuse", metrics)
+            return push_folder(folder, repo_id, private, token, commit_message)
+
+    def _write(self, path: Path, output: str, overwrite: Overwrite, metrics: dict[str, Any] | None) -> Path:
+        """Write and verify the checkpoint. The record and the card's command say that it was written to `output`."""
+        document = self.record | {"output": output} | ({"metrics": metrics} if metrics else {})
+        card = {"README.md": model_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
-        return save_checkpoint(Path(path), overwrite, write, paths, self.processor, document, card, folders)
+        return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders)
 
 
 def fuse(
@@ -167,6 +205,9 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     if matched.inputs.streamed:
         record["streamed"] = True
     record["stages"] = matched.seconds | watch.laps
+    if licenses := differing_licenses(record["models"]):
+        stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())
+        progress.warn(printable(f"licenses differ ({stated}); check that they permit a combined model"))
     return Fusion(fused, matched.alignments, matched.options, record, matched.inputs.origins, processor)
 
 

@@ -17,6 +17,7 @@ from transfuse.checkpoint.companions import RECORD as RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.parent_card import card_fields
 from transfuse.config.options import Options
 from transfuse.transport.solve import Match
 
@@ -33,12 +34,14 @@ class Origin:
         sha256: hashes by file name, or of the weights and the configuration of a model in memory.
         folder: the folder that a model in memory was loaded from, if known. It is protected from being overwritten
             and is not recorded.
+        card: license, language, task and data, if the model's own card states them.
     """
 
     path: str | None
     architecture: str
     sha256: dict[str, str]
     folder: str | None = field(default=None, compare=False)
+    card: dict[str, str | list[str]] = field(default_factory=dict, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of this model in the record."""
@@ -53,11 +56,15 @@ def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Orig
         model: the model, whose tensors may be empty if `source` is a path.
     """
     if not isinstance(source, PreTrainedModel):
-        return Origin(str(source), type(model).__name__, file_hashes(local_directory(source, "allow")))
+        folder = local_directory(source, "allow")
+        own = Path(source).expanduser()  # an adapter's, whose merged folder has no card
+        card = card_fields(own if own.is_dir() else folder)
+        return Origin(str(source), type(model).__name__, file_hashes(folder), card=card)
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
-    folder = str(model.name_or_path or "")
-    return Origin(None, type(model).__name__, hashes, folder if folder and Path(folder).is_dir() else None)
+    path = str(model.name_or_path or "")
+    known = path if path and Path(path).is_dir() else None
+    return Origin(None, type(model).__name__, hashes, known, card_fields(Path(known)) if known else {})
 
 
 def fusion_record(
@@ -71,7 +78,10 @@ def fusion_record(
     """Return the record of a fusion. `weights` holds one weight per model."""
     anchor = origins[0].path
     return {
-        "models": [model.as_dict() | {"weight": weight} for model, weight in zip(origins, weights, strict=True)],
+        "models": [
+            model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
+            for model, weight in zip(origins, weights, strict=True)
+        ],
         "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
         "match_on": context.match_on,

@@ -40,6 +40,7 @@ class Measurement:
         lines: paths from the anchor to each aligned model, by name.
         measures: fields of `Metrics` that apply to such models.
         source: where the samples come from.
+        split: the split of the source; None if it has no splits.
         calibrated: whether the same samples were used for the fusion.
         classes: reports of the fusion's classes; empty if it is no classifier.
     """
@@ -49,6 +50,7 @@ class Measurement:
     lines: Mapping[str, LossPath]
     measures: Sequence[str]
     source: str = ""
+    split: str | None = None
     calibrated: bool = False
     classes: Mapping[str, ClassReport] = field(default_factory=dict)
 
@@ -56,6 +58,11 @@ class Measurement:
     def has_perplexity(self) -> bool:
         """Whether the models are language models, which are judged by loss."""
         return "perplexity" in self.measures
+
+    @property
+    def unit(self) -> str:
+        """Return what was predicted, in the plural."""
+        return "tokens" if self.has_perplexity else "samples"
 
     def of(self, role: Role) -> list[Row]:
         """Return the rows with this role."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import matplotlib
 
@@ -9,10 +10,18 @@ from transfuse.alignment.interface import Alignment
 from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
+from transfuse.report.words import kind_words, space_words
 from transfuse.transport.maps import Map, Permutation
 
 ROUNDING = 1e-6  # largest deviation of an exact map
 MAX_PLANS = 3  # heat maps
+SIMILARITY, SUPPORT, DEVIATION = "cosine similarity", "support (share)", "deviation"
+CAPTIONS = {
+    SIMILARITY: "Cosine similarity: the mean over matched units of the cosine between their weights in both models, 1"
+    " for equal units and 0 for unrelated ones.",
+    SUPPORT: "Support: the share of the anchor's units that each unit is mapped to.",
+    DEVIATION: "Deviation: how far the map is from one that keeps the function. Exact maps are left out.",
+}
 
 Points = list[tuple[float, float]]
 
@@ -61,59 +70,65 @@ def _fusion_point(facts: Facts, measured: Measurement) -> Series:
 
 
 def _similarity(facts: Facts) -> Figure | None:
-    """Plot the diagnostics of the first source's spaces over the blocks."""
+    """Plot the diagnostics of the first source's spaces over the blocks, without what is constant by construction."""
     spaces = [space for space in facts.matched if space.model == 1 and space.block is not None]
-    if len({space.block for space in spaces}) < 2:
-        return None
     panels = _diagnostics_by_kind(spaces)
-    varying = {name: series for name, series in panels.items() if _is_nonzero(series)}
-    means = {kind: sum(y for _, y in curve) / len(curve) for kind, curve in panels["cosine similarity"].items()}
-    summary = ", ".join(f"mean cosine similarity of {kind} {value:.2f}" for kind, value in means.items())
-    return Figure(
-        "Matched units by depth",
-        f"By block and kind of unit: {summary}.",
-        "Cosine similarity: the mean over matched units of the cosine between their weights in both models, 1 for equal"
-        " units and 0 for unrelated ones. Support: the share of the anchor's units that each unit is mapped to."
-        " Exactness: how far the map is from one that keeps the function, 0 for exact maps (omitted if all are)."
-        + (" Only the first source is shown." if len(facts.record["alignments"]) > 1 else ""),
-        as_svg(depth_figure(varying), "depth"),
+    if len({space.block for space in spaces}) < 2 or not panels:
+        return None
+    summary = "; ".join(
+        f"{panel}: {', '.join(f'{kind} {_mean(curve):.2f} on average' for kind, curve in series.items())}"
+        for panel, series in panels.items()
     )
+    captions = " ".join(CAPTIONS[panel] for panel in panels)
+    others = " Only the first source is shown." if len(facts.record["alignments"]) > 1 else ""
+    figure = depth_figure(panels, from_zero=True)
+    return Figure("Matched units by depth", f"By block, {summary}.", captions + others, as_svg(figure, "depth"))
 
 
 def _diagnostics_by_kind(spaces: Sequence[MatchedSpace]) -> dict[str, dict[str, Points]]:
-    panels: dict[str, dict[str, Points]] = {"cosine similarity": {}, "support (share)": {}, "exactness": {}}
+    """Return the curves of each panel. Exact maps have no support to show, and their deviation is zero."""
+    soft = {space.kind for space in spaces if not is_exact(space)}
+    panels: dict[str, dict[str, Points]] = {}
     for space in spaces:
-        diagnostics = space.diagnostics
-        values = {
-            "cosine similarity": space.cosine_similarity,
-            "support (share)": diagnostics["effective_support"] / diagnostics["target_units"],
-            "exactness": diagnostics["exactness"],
-        }
-        for name, value in values.items():
+        values: dict[str, float | None] = {SIMILARITY: space.cosine_similarity}
+        if space.kind in soft:
+            values[SUPPORT] = space.diagnostics["effective_support"] / space.diagnostics["target_units"]
+            values[DEVIATION] = space.diagnostics["exactness"]
+        for panel, value in values.items():
             if value is not None:
-                panels[name].setdefault(space.kind, []).append((space.block or 0, value))
+                panels.setdefault(panel, {}).setdefault(kind_words(space.kind), []).append((space.block or 0, value))
     return panels
 
 
-def _is_nonzero(series: Mapping[str, Points]) -> bool:
-    return any(y > ROUNDING for curve in series.values() for _, y in curve)
+def is_exact(space: MatchedSpace) -> bool:
+    """Return whether the map of a space keeps the function of the network, up to rounding."""
+    return space.diagnostics["exactness"] <= ROUNDING
+
+
+def _mean(curve: Points) -> float:
+    return sum(y for _, y in curve) / len(curve)
 
 
 def _least_squares(facts: Facts) -> Figure | None:
-    series: dict[str, Points] = {}
-    for name, fit in facts.record.get("least_squares", {}).items():
-        block = BLOCK.search(name)
-        if block and fit["gain"] is not None:
-            series.setdefault(kind_name(name).split(".", 1)[-1], []).append((int(block[2]), fit["gain"]))
-    if not series:
+    """Plot what fitting gained in each layer, by the names of layers without what all of them begin with."""
+    fits = {name: fit["gain"] for name, fit in facts.record.get("least_squares", {}).items()}
+    gains = {name: gain for name, gain in fits.items() if gain is not None and BLOCK.search(name)}
+    if not gains:
         return None
-    gain, layer = max((value, name) for name, curve in series.items() for _, value in curve)
+    parents = [kind_name(name).split(".")[:-1] for name in gains]
+    shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*parents, strict=False)))
+    series: dict[str, Points] = {}
+    for name, value in gains.items():
+        block = BLOCK.search(name)
+        layer = ".".join(kind_name(name).split(".")[len(shared) :])
+        series.setdefault(layer, []).append((int(block[2]) if block else 0, value))
+    layer, gain = max(gains.items(), key=lambda item: item[1])
     return Figure(
         "Gain of least squares by layer",
         f"Gain by block and layer; the largest is {gain:.0%}, of {layer}.",
         "The share of each layer's error on held-out samples that the fit removed, compared with the mean of the"
         " aligned weights.",
-        as_svg(depth_figure({"gain": series}), "gains"),
+        as_svg(depth_figure({"gain (share)": series}, from_zero=True), "gains"),
     )
 
 
@@ -153,11 +168,12 @@ def _selected_plans(alignments: Sequence[Alignment]) -> Mapping[str, Map]:
 def _plan(name: str, map_: Map) -> Figure:
     source, target = map_.units
     support = map_.support()
+    words = space_words(name)
     return Figure(
-        f"The map of {name}",
+        f"The map of: {words}",
         f"Heat map of {source} by {target} units; each is mapped to {support:.1f} on average.",
         "Each row is a unit of the first source and shows its shares of the anchor's units (for a rotation, the squared"
         " entries). Rows are sorted so that matches are on the diagonal."
         f" Effective support: {support:.1f} of {target}.",
-        as_svg(plan_figure(map_.plan(), name), f"plan-{name.replace('.', '-')}"),
+        as_svg(plan_figure(map_.plan(), words), f"plan-{name.replace('.', '-')}"),
     )

@@ -13,6 +13,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.config.flow_options import FlowOptions
+from transfuse.data.samples import Samples
 from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path, predict_answers, predict_ensemble
@@ -23,21 +24,22 @@ from transfuse.fusion.record import data_name
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import Measurement, Role, Row
+from transfuse.report.names import IN_MEMORY, parent_name
 
 FUSION, PLAIN = "fusion", "plain average"
 PredictFn = Callable[[], Predictions]
 
 
 def measure(
-    matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], source: str, progress: Progress
+    matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], samples: Samples, progress: Progress
 ) -> Measurement:
     """Measure all models, and the straight lines from the anchor to each aligned model.
 
     Args:
         matched: the aligned models.
         fused: the fused model.
-        batches: labeled samples, prepared for the anchor.
-        source: where the samples come from.
+        batches: the samples, prepared for the anchor.
+        samples: the labeled samples.
         progress: displays progress.
     """
     anchor = matched.networks[0].model
@@ -55,9 +57,9 @@ def measure(
     against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
     lines = _lines(matched, parents, names, batches, progress)
     measures = (*task(type(anchor).__name__).measures, "calibration_error")
-    calibrated = matched.data is not None and source == data_name(matched.data)
+    calibrated = matched.data is not None and samples.source == data_name(matched.data)
     classes = predictions[FUSION].class_reports(anchor.config.id2label or {})
-    return Measurement(rows, against, lines, measures, source, calibrated, classes)
+    return Measurement(rows, against, lines, measures, samples.source, samples.split, calibrated, classes)
 
 
 def _subjects(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch]) -> list[tuple[str, Role, PredictFn]]:
@@ -90,8 +92,7 @@ def _predict_with_tensors(
 
 def parent_names(matched: Matched) -> list[str]:
     """Return the names of the parents, made of their paths, the anchor first."""
-    paths = [origin.path or "in memory" for origin in matched.inputs.origins]
-    return [f"{'anchor' if index == 1 else f'model {index}'}: {path}" for index, path in enumerate(paths, 1)]
+    return [parent_name(number, origin.path or IN_MEMORY) for number, origin in enumerate(matched.inputs.origins, 1)]
 
 
 def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:

@@ -7,11 +7,16 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from transfuse.alignment.interface import Alignment
+from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
+from transfuse.checkpoint.card import data_name
+from transfuse.checkpoint.command import source_of
 from transfuse.evaluation.statistics import Interval
 from transfuse.report.facts import Facts
-from transfuse.report.figures import figures
+from transfuse.report.figures import figures, is_exact
+from transfuse.report.names import row_labels
 from transfuse.report.tables import format_p_value
+from transfuse.report.words import kinds_in_words, space_words
 
 MAX_HEADS = 64  # in a row of a table
 
@@ -32,18 +37,30 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         "weights_hash": _weights_hash,
         "percents": _format_percents,
         "numbers": _format_numbers,
+        "short_data": _short_data,
+        "space_words": space_words,
     }
     heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
+    measured = facts.measured
     return environment.get_template("template.html").render(
         facts=facts,
+        labels=row_labels(measured) if measured else {},
+        model_names=short_names([model["path"] or "passed in memory" for model in facts.record["models"]]),
+        kinds=kinds_in_words(facts.matched),
+        all_exact=all(map(is_exact, facts.matched)),
         record=facts.record,
-        measured=facts.measured,
+        measured=measured,
         methods=methods,
         heads=heads,
         head_count=max((len(space.pairs) for space in heads), default=0),
         figures=figures(facts, alignments),
-        has_perplexity=facts.measured is not None and facts.measured.has_perplexity,
+        has_perplexity=measured is not None and measured.has_perplexity,
     )
+
+
+def _short_data(source: str) -> str:
+    """Return the name of samples without the folders that they are in, with their split."""
+    return data_name(source) + source.removeprefix(source_of(source))
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:

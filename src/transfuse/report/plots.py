@@ -51,7 +51,7 @@ def path_figure(lines: Mapping[str, LossPath], points: Series | None = None, acc
     top.set(ylabel="loss (nats)")
     bottom.set(xlabel="anchor → other")
     if accuracy:
-        bottom.set(ylabel="accuracy (%)")
+        bottom.set(ylabel="accuracy (%)", ylim=(0, None))
     for axes in {top, bottom}:
         _style_axes(axes)
     handles, names = top.get_legend_handles_labels()
@@ -59,12 +59,13 @@ def path_figure(lines: Mapping[str, LossPath], points: Series | None = None, acc
     return figure
 
 
-def depth_figure(panels: Mapping[str, Series], along: str = "block") -> Figure:
+def depth_figure(panels: Mapping[str, Series], along: str = "block", from_zero: bool = False) -> Figure:
     """Plot one panel per measure, each with one curve per kind of unit.
 
     Args:
         panels: the curves of each panel, by its title.
         along: the label of the x-axis.
+        from_zero: whether the y-axes include zero, as those of shares should.
     """
     figure, all_axes = pyplot.subplots(
         len(panels), 1, sharex=True, figsize=(6, 0.8 + 2.1 * len(panels)), layout="constrained", squeeze=False
@@ -74,6 +75,8 @@ def depth_figure(panels: Mapping[str, Series], along: str = "block") -> Figure:
         for kind, values in series.items():
             axes.plot([x for x, _ in values], [y for _, y in values], label=kind, **_curve_style(kinds.index(kind)))
         axes.set(ylabel=title)
+        if from_zero:
+            axes.set_ylim(*_with_zero(*axes.get_ylim(), min(y for values in series.values() for _, y in values)))
         axes.xaxis.get_major_locator().set_params(integer=True)
         _style_axes(axes)
     all_axes[-1, 0].set(xlabel=along)
@@ -96,7 +99,7 @@ def plan_figure(plan: Tensor, title: str) -> Figure:
     figure, axes = pyplot.subplots(figsize=(4.2, 3.6), layout="constrained")
     cells = adaptive_avg_pool2d(plan.float()[None], (height, width))[0].cpu().numpy()
     extent = (0, plan.shape[1], plan.shape[0], 0)
-    image = axes.imshow(cells, cmap="magma", interpolation="nearest", aspect="auto", extent=extent)
+    image = axes.imshow(cells, cmap="magma", interpolation="nearest", aspect="auto", extent=extent, vmin=0)
     axes.set(xlabel="anchor unit", ylabel="source unit, sorted", title=title)
     figure.colorbar(image, label="share")
     return figure
@@ -137,6 +140,11 @@ def _recolor(axes: Axes) -> None:
         text.set_color(TEXT_COLOR)
     for spine in axes.spines.values():
         spine.set_edgecolor(TEXT_COLOR)
+
+
+def _with_zero(low: float, high: float, smallest: float) -> tuple[float, float]:
+    """Return limits of an axis that include zero, given those chosen for the values and the smallest value."""
+    return (0.0 if smallest >= 0 else low), max(high, 0.0)
 
 
 def _curve_style(index: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
     from transfuse.fusion.plan_parts import DataPlan, MemoryParts
+    from transfuse.report.facts import Measurement
 
 PARTS = {  # of memory
     "program": "Python and libraries",
@@ -61,6 +62,28 @@ def _learning(history: Mapping[str, Any]) -> str:
     return f"nothing gained by learning weights, so the result is {start}, {reached}"
 
 
+LINE_STEPS = 4  # of the positions on a line that the terminal shows
+
+
+def report_summary(verdict: str, measured: Measurement | None, page: File) -> list[str | Table]:
+    """Return the verdict, the loss on the lines between the models if it was measured, and where the page is."""
+    lines = [_lines_table(measured.lines)] if measured and measured.lines else []
+    return [verdict, *lines, printable(f"Report: {page}")]
+
+
+def _lines_table(lines: Mapping[str, LossPath]) -> Table:
+    """Return a table with one row per line: the loss at some positions from the anchor to the other model."""
+    positions = next(iter(lines.values())).positions
+    shown = sorted({round(step * (len(positions) - 1) / LINE_STEPS) for step in range(LINE_STEPS + 1)})
+    title = Text("Loss on the line from the anchor (0) to the other model (1)")
+    columns = (number_column(f"{positions[index]:.2g}") for index in shown)
+    table = Table("line", *columns, number_column("barrier"), title=title, title_justify="left")
+    for name, line in lines.items():
+        losses = (f"{line.points[index].loss:.3f}" for index in shown)
+        table.add_row(Text(printable(name)), *losses, f"{line.barrier:.3f}")
+    return table
+
+
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fine-tuned model: where it is, how it was trained, and how long that took."""
     teachers = f", {len(record['teachers'])} teachers" if record["teachers"] else ""
@@ -88,6 +111,7 @@ def _left_out(record: Mapping[str, Any]) -> str:
     return "\n" + printable(" ".join(parts)) if parts else ""
 
 
+METRICS_NOTE = "[low, high]: 95% interval; ECE: expected calibration error"
 FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f", "calibration_error": ".2%"}
 
 
@@ -109,7 +133,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
         model_column(),
         *map(number_column, (*evaluation.measures, "ECE", unit)),
         caption_justify="left",
-        caption=Text("[low, high]: 95 % interval; ECE: expected calibration error"),
+        caption=Text(f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}"),
     )
     for name, model in evaluation.models.items():
         cells = []
@@ -122,6 +146,11 @@ def metrics_table(evaluation: Evaluation) -> Table:
     return table
 
 
+def _measured_on(evaluation: Evaluation) -> str:
+    """Return the data that were measured, and their split: "cifar10 (split test)", "texts.test.txt (split test)"."""
+    return printable(evaluation.data + (f" (split {evaluation.split})" if evaluation.split else ""))
+
+
 def _difference_table(first: str, against: Mapping[str, Difference]) -> Table:
     """Return a table of the first model's differences from each other model."""
     classifiers = any(difference.accuracy_p is not None for difference in against.values())
@@ -132,7 +161,7 @@ def _difference_table(first: str, against: Mapping[str, Difference]) -> Table:
         *map(number_column, columns),
         title=Text(f"{printable(first)}, compared with"),
         title_justify="left",
-        caption=Text(f"[low, high]: 95 % interval; p: {tests}"),
+        caption=Text(f"[low, high]: 95% interval; p: {tests}"),
         caption_justify="left",
     )
     for name, difference in against.items():

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transfuse.base.folders import make_folder
 from transfuse.base.libraries import quiet
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import reproducing_call
+from transfuse.checkpoint.command import reproducing_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
 from transfuse.cli.jobs.report import build_report, write_report

@@ -1,10 +1,11 @@
 """Run `transfuse fuse` and `transfuse plan`. Cheap checks come before models are loaded."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from transfuse.base.lock import file_lock, output_lock
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.output import remove_stale_folders
-from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
+from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
+from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_measure, write_report
+from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure, update_card, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job
@@ -33,8 +35,30 @@ from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
 
 
-def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Fuse the models of a job and save the result. Return the output folder and its record.
+@dataclass(frozen=True)
+class Fused:
+    """Hold what a job has written.
+
+    Attributes:
+        output: the folder of the fused model.
+        record: the content of its `transfuse.json`.
+        report: its report, if one was asked for.
+        address: the address of the repository on the Hub, if the model was written there.
+    """
+
+    output: Path
+    record: dict[str, Any]
+    report: Report | None = None
+    address: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as values that JSON can represent."""
+        report = {"report": str(self.output / REPORT_PAGE), "verdict": self.report.verdict} if self.report else {}
+        return {"output": str(self.output)} | self.record | report | ({"hub": self.address} if self.address else {})
+
+
+def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
+    """Fuse the models of a job and save the result, with a report and on the Hub if the job says so.
 
     Raises:
         TransfuseError: an input cannot be fused, or the output cannot be written.
@@ -51,23 +75,38 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
         costs: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         if job.data is None and not matched.inputs.streamed:
             costs["predicted"] = {"bytes": matched.inputs.loaded_bytes}
-        fusion = replace(fusion, record=fusion.record | {"data": job.data} | costs)
+        fusion = replace(fusion, record=fusion.record | {"data": job.data, "output": str(output)} | costs)
+        report, address = None, None
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
             if job.report:
-                _report(matched, fusion, output, test_samples, progress)
+                report = _report(matched, fusion, output, test_samples, progress)
+            if job.push_to_hub is not None:
+                address = _push(job, output)
         process_group().barrier()
-        return output, fusion.record
+        return Fused(output, fusion.record, report, address)
 
 
-def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | None, progress: Progress) -> None:
+def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | None, progress: Progress) -> Report:
     """Write the report into the output, which is kept even if the report fails."""
     try:
         fused = None if samples is None else fusion.model
         report = build_report(matched, fused, fusion.record, output.name, samples, progress)
         write_report(output, report.texts)
+        update_card(output, fusion.record, report, progress)
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
+    return report
+
+
+def _push(job: Job, output: Path) -> str:
+    """Write the output to the Hub, and return the address. The output is kept even if that fails."""
+    repo_id = str(job.push_to_hub)
+    try:
+        return push_folder(output, repo_id, private=job.private or None)
+    except TransfuseError as error:
+        again = shlex.join(["hf", "upload", repo_id, str(output)])
+        raise type(error)(f"{error}; the model is in {output}, and `{again}` writes it later") from error
 
 
 @contextmanager

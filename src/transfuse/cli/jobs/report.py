@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -12,12 +12,15 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import non_default_options, reproducing_call
-from transfuse.checkpoint.companions import RECORD
+from transfuse.checkpoint.card import task_of
+from transfuse.checkpoint.card_quality import with_quality
+from transfuse.checkpoint.command import non_default_options, reproducing_call
+from transfuse.checkpoint.companions import CARD, RECORD
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import atomic_file
+from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.output import json_values
 from transfuse.cli.targets import check_report
@@ -33,15 +36,25 @@ from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
 from transfuse.network.spec import Spec
 
+if TYPE_CHECKING:
+    from transfuse.report.facts import Measurement
+
 DEFAULT_LIMIT = 2000  # samples that a report measures on by default
 
 
 @dataclass(frozen=True)
 class Report:
-    """Hold the texts of `report.html` and `report.json`, by file name, and their verdict."""
+    """Hold a report.
+
+    Attributes:
+        texts: the texts of `report.html` and `report.json`, by file name.
+        verdict: how the fusion compares with its parents, in one or two sentences.
+        measured: the measurements; None without labeled samples.
+    """
 
     texts: Mapping[str, str]
     verdict: str
+    measured: "Measurement | None" = None
 
 
 def report_job(
@@ -52,8 +65,8 @@ def report_job(
     cache: str | None,
     changes: dict[str, Any],
     progress: Progress,
-) -> tuple[Path, str]:
-    """Write the report of a saved fusion.
+) -> tuple[Path, Report]:
+    """Write the report of a saved fusion, and its measurements into the model card.
 
     The inputs of the fusion are aligned again with the same options, and measured.
 
@@ -61,15 +74,16 @@ def report_job(
         output: the folder of the fused model.
         data: labeled samples to measure on; None: the samples of the fusion. The alignment always uses the latter.
         limit: the number of samples to measure on; None: `DEFAULT_LIMIT`.
-        folder: the folder to write to; None: `output`.
+        folder: the folder to write to; None: `output`. The model card is left as it is if this is another folder.
         cache: the cache of the fusion, if it had one.
         changes: options that do not change the alignment, such as the device.
 
     Returns:
-        The path of the page, and the verdict.
+        The path of the page, and the report.
 
     Raises:
-        TransfuseError: `output` has no fusion, or an input of the fusion is missing or has changed.
+        TransfuseError: `output` has no fusion, an input of the fusion is missing or has changed, or the folder has a
+            report with measurements and there are no labeled samples for another one.
     """
     record = read_record(output)
     paths = [_unchanged_path(model, record["directory"]) for model in record["models"]]
@@ -79,12 +93,26 @@ def report_job(
     fusion_data = record["data"] and _resolve(record["data"], record["directory"])
     test_data = fusion_data if data is None else data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
+    target = output if folder is None else folder
+    if test_samples is None:
+        _check_unmeasured(target)
     samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
     matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
-    target = output if folder is None else folder
     write_report(target, report.texts)
-    return target / "report.html", report.verdict
+    if target.resolve() == output.resolve():
+        update_card(output, record, report, progress)
+    return target / REPORT_PAGE, report
+
+
+def _check_unmeasured(folder: Path) -> None:
+    """Raise `ConfigError` if a folder has a report with measurements, which a report without any would replace."""
+    earlier = json_or_none(folder / REPORT_JSON)
+    if isinstance(earlier, dict) and earlier.get("measured"):
+        raise ConfigError(
+            f"{folder / REPORT_PAGE}: holds measurements, which a report without labeled samples would replace; give"
+            " samples with --data, or another folder with -o"
+        )
 
 
 def read_record(output: Path) -> dict[str, Any]:
@@ -174,7 +202,7 @@ def build_report(
         samples = None
     if samples is not None and fused is not None:
         batches = list(labeled_batches(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
-        measured = measure(matched, fused, batches, samples.source, progress)
+        measured = measure(matched, fused, batches, samples, progress)
     return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, measured, other_methods)
 
 
@@ -184,7 +212,7 @@ def _report(
     alignments: Sequence[Alignment],
     record: Mapping[str, Any],
     name: str,
-    measured: Any,
+    measured: "Measurement | None",
     other_methods: Sequence[Row],
 ) -> Report:
     """Write the texts of a report."""
@@ -195,11 +223,11 @@ def _report(
     title = f"{name}: {len(record['models'])} models fused"
     aligned_spec = alignment_spec(spec, options.align, options.flow, options.groups)
     spaces = matched_spaces(aligned_spec, alignments)
-    facts = Facts(title, verdict(measured), reproducing_call(name, record), record, spaces, measured)
+    command = reproducing_call(record.get("output") or name, record)
+    facts = Facts(title, verdict(measured), command, record, spaces, measured)
     document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    return Report(
-        {"report.html": page(facts, alignments, other_methods), "report.json": document + "\n"}, facts.verdict
-    )
+    texts = {REPORT_PAGE: page(facts, alignments, other_methods), REPORT_JSON: document + "\n"}
+    return Report(texts, facts.verdict, measured)
 
 
 def write_report(folder: Path, texts: Mapping[str, str]) -> None:
@@ -209,3 +237,25 @@ def write_report(folder: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         with atomic_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def update_card(output: Path, record: Mapping[str, Any], report: Report, progress: Progress) -> None:
+    """Write the measurements of a report into the model card, whose other text stays as it is.
+
+    A card without the section that transfuse wrote is left as it is, with a warning.
+
+    Raises:
+        OutputError: the card cannot be written.
+    """
+    from transfuse.report.card import report_quality
+
+    file = output / CARD
+    if report.measured is None or not is_own_file(file):
+        return
+    quality = report_quality(report.measured, report.verdict, record)
+    card = with_quality(file.read_text(encoding="utf-8"), output.resolve().name, task_of(record), quality)
+    if card is None:
+        progress.warn(f"{file}: has no section of transfuse on quality any more, so the measurements are not added")
+        return
+    with atomic_file(file) as partial:
+        partial.write_text(card, encoding="utf-8")

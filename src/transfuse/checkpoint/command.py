@@ -1,0 +1,93 @@
+"""The command, or the Python call, that makes a fused checkpoint again."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from transfuse.config.options import Options
+from transfuse.config.renamed import with_current_names
+
+DATASET_IN_MEMORY = "dataset in memory"
+COMMAND = "transfuse fuse"
+SPLIT = re.compile(r" \(split [^()]*\)$")  # at the end of the name of samples
+
+
+def reproducing_call(output: str, record: Mapping[str, Any]) -> str:
+    """Return what makes the same model again: a command line, or a Python call if anything was passed in memory.
+
+    Args:
+        output: the folder to write.
+        record: the content of `transfuse.json`.
+    """
+    in_memory = any(model["path"] is None for model in record["models"])
+    in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
+    return _python_call(output, record) if in_memory else command_line(output, record)
+
+
+def command_line(output: str, record: Mapping[str, Any]) -> str:
+    """Return the command line that makes the same model again."""
+    paths = [model["path"] for model in record["models"]]
+    if any(path.startswith("-") for path in (*paths, output)):
+        paths = [_not_a_flag(path) for path in paths]
+        output = _not_a_flag(output)
+    words = [*COMMAND.split(), *paths, "-o", output]
+    if record["data"] is not None:
+        words += ["--data", source_of(record["data"])]
+    for option, value in _flat(non_default_options(record)).items():
+        flag = f"--{option.replace('_', '-')}"
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [flag] if value is True else [flag, text]
+    return shlex.join(words)
+
+
+def _python_call(output: str, record: Mapping[str, Any]) -> str:
+    """Return the call that makes the same model again, given what was passed in memory."""
+    models = ", ".join(
+        repr(model["path"]) if model["path"] else f"model_{index}" for index, model in enumerate(record["models"], 1)
+    )
+    data = record["data"]
+    source = ""
+    if data is not None:
+        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={source_of(data)!r}"
+    options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
+    arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
+    return f"transfuse.fuse({arguments}).save({output!r})"
+
+
+def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a record that differ from their defaults, under their current names."""
+    current, _ = with_current_names(Options, record["options"], {})
+    return _differences(current, Options().model_dump(mode="json"))
+
+
+def _differences(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from `defaults`; of nested options, those that do."""
+    different: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            if nested := _differences(value, defaults.get(name) or {}):
+                different[name] = nested
+        elif value != defaults.get(name):
+            different[name] = value
+    return different
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested options under dotted names, as flags spell them: flow.plan."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{nested}": setting for nested, setting in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def source_of(data: str) -> str:
+    """Return the source of samples, without the split that was taken from it."""
+    return SPLIT.sub("", data)
+
+
+def _not_a_flag(path: str) -> str:
+    return f"./{path}" if path.startswith("-") else path

@@ -1,0 +1,39 @@
+"""The measurements of a report in the form that the model card shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transfuse.checkpoint.card import data_name
+from transfuse.checkpoint.card_quality import Quality, Result
+from transfuse.checkpoint.command import source_of
+from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.markdown import code
+from transfuse.report.facts import Measurement, Row
+from transfuse.report.names import row_labels
+
+THIS_MODEL = "this model"
+
+
+def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any]) -> Quality:
+    """Return the measurements of the fused model, first, and of the models beside it.
+
+    Args:
+        verdict: how the fused model compares with the others.
+        record: the content of `transfuse.json`.
+    """
+    (fusion,) = measured.of("fusion")
+    labels = row_labels(measured)
+    others = [row for row in measured.rows if row is not fusion]
+    rows = {THIS_MODEL: _values(measured, fusion)} | {labels[row.name]: _values(measured, row) for row in others}
+    source = source_of(measured.source)
+    samples = fusion.metrics.samples
+    split = f", split {code(measured.split)}" if measured.split else ""
+    also = ", which were also used for the fusion" if measured.calibrated else ""
+    note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}. The loss is in nats."
+    values = _values(measured, fusion)
+    result = Result(data_name(source), values, hub_name(source, record["directory"]), measured.split, samples)
+    return Quality(rows, [result], note, verdict)
+
+
+def _values(measured: Measurement, row: Row) -> dict[str, float]:
+    return {name: getattr(row.metrics, name) for name in measured.measures}

@@ -1,0 +1,21 @@
+"""Names of models in a report, whole and short."""
+
+from transfuse.base.short_names import short_names
+from transfuse.report.facts import Measurement
+
+IN_MEMORY = "in memory"
+
+
+def parent_name(number: int, path: str) -> str:
+    """Return the name of a parent: its role, and where it is. The anchor is number 1."""
+    return f"{'anchor' if number == 1 else f'model {number}'}: {path}"
+
+
+def row_labels(measured: Measurement) -> dict[str, str]:
+    """Return a short label for the name of each row, by that name: parents without the folders that they are in."""
+    labels = {row.name: row.name for row in measured.rows}
+    parents = [row.name for row in measured.of("parent")]
+    paths = [name.partition(": ")[2] for name in parents]
+    for number, (name, short) in enumerate(zip(parents, short_names(paths), strict=True), 1):
+        labels[name] = parent_name(number, short)
+    return labels

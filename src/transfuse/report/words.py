@@ -1,0 +1,89 @@
+"""Plain words for the spaces of a network, which a report shows in place of the names in declarations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from transfuse.fusion.plan import BLOCK, kind_name
+from transfuse.report.facts import MatchedSpace
+
+WORDS = {  # the name and the meaning of each kind of space, by the last part of its name in declarations
+    "stream": ("residual stream", "the vector of each token that all blocks read and add to"),
+    "token": ("token embeddings", "the vector that each token or patch starts with"),
+    "patch": ("patch embeddings", "the vector that each patch of an image starts with"),
+    "position": ("position embeddings", "the vector that each position starts with"),
+    "class_token": ("class token", "the vector that the class token starts with"),
+    "embed": ("embeddings", "the vector that the first block reads"),
+    "attention": ("attention outputs", "what the attention of a block adds to the residual stream"),
+    "middle": ("stream after attention", "the residual stream between the two halves of a block"),
+    "mlp": ("feed-forward outputs", "what the feed-forward layer of a block adds to the residual stream"),
+    "out": ("stream after the block", "the residual stream behind a block"),
+    "crossed": ("cross-attention outputs", "what the cross-attention of a block adds to the residual stream"),
+    "cross": ("stream after cross-attention", "the residual stream behind the cross-attention of a block"),
+    "head": ("attention heads", "the heads of an attention layer"),
+    "group": ("key-value groups", "the groups of heads that share keys and values"),
+    "query": ("query heads", "the heads within a group that shares keys and values"),
+    "qk": ("query-key channels", "the channels of a head that queries and keys are compared in"),
+    "v": ("value channels", "the channels of a head that values are averaged in"),
+    "plane": ("rotary planes", "the pairs of query-key channels that rotary positions turn"),
+    "rest": ("channels without positions", "the query-key channels that rotary positions do not turn"),
+    "sign": ("query-key signs", "the signs that queries and keys share in each pair of channels"),
+    "gain": ("query-key gains", "the gains that can move between the norms of queries and keys"),
+    "hidden": ("hidden units", "the units inside a feed-forward layer"),
+    "scale": ("scales of units", "the scale that can move between the layers around a unit"),
+    "expert": ("experts", "the feed-forward layers that a router chooses from"),
+    "pooled": ("pooled units", "the units between the last block and the classifier"),
+    "guess": ("prediction units", "the units between the last block and the predicted tokens"),
+    "shared": ("shared embedding", "the vector by which images and texts are compared"),
+}
+PLACES = {"vision": "image encoder", "text": "text encoder", "cross": "cross-attention"}
+
+
+@dataclass(frozen=True)
+class KindInWords:
+    """A kind of space on the page: its name, its meaning ("" if unknown), how many there are, and their units."""
+
+    name: str
+    meaning: str
+    count: int
+    units: int
+
+
+def kind_words(kind: str) -> str:
+    """Return plain words for a kind of space, such as "attention heads" or "hidden units (decoder)"."""
+    *places, last = _numberless(kind)
+    name, _ = WORDS.get(last, (last.replace("_", " "), ""))
+    number = kind.rpartition(".")[2]
+    if number.isdigit():
+        name = f"{name} {int(number) + 1}"
+    where = [PLACES.get(place, place.replace("_", " ")) for place in places]
+    return f"{name} ({', '.join(where)})" if where else name
+
+
+def space_words(name: str) -> str:
+    """Return plain words for a space, with its block: "block 0: attention heads"."""
+    block = BLOCK.search(name)
+    words = kind_words(kind_name(name))
+    return f"block {block[2]}: {words}" if block else words
+
+
+def kinds_in_words(spaces: Iterable[MatchedSpace]) -> list[KindInWords]:
+    """Return the kinds of the spaces of the first source, in their order."""
+    kinds: dict[str, list[MatchedSpace]] = {}
+    for space in spaces:
+        if space.model == 1:
+            kinds.setdefault(space.kind, []).append(space)
+    return [
+        KindInWords(
+            kind_words(kind),
+            WORDS.get(_numberless(kind)[-1], ("", ""))[1],
+            len(members),
+            int(members[0].diagnostics["target_units"]),
+        )
+        for kind, members in kinds.items()
+    ]
+
+
+def _numberless(kind: str) -> list[str]:
+    """Return the parts of the name of a kind, without the number of a second or third residual stream."""
+    parts = kind.split(".")
+    return parts[:-1] if len(parts) > 1 and parts[-1].isdigit() else parts
