@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment
 
 from transfuse.checkpoint.markdown import code, fenced, text
+from transfuse.config.layer_values import as_text
 from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 
@@ -25,6 +26,9 @@ FUSED_CARD = MARKDOWN.from_string("""\
 This model was fused from {{ models | length }} models with transfuse: aligned by
 `{{ options.align }}`{{ "" if options.align == "none" else " (matched on: %s)" % match_on }}, merged by \
 `{{ merge }}`, in the basis and shape of the first model.
+{% if base %}
+The task vectors are differences from {{ base.path | code if base.path else "a model passed in memory" }}.
+{% endif %}
 
 | model | weight |
 |---|---|
@@ -113,12 +117,12 @@ def model_card(name: str, record: dict[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
-    return FUSED_CARD.render(**{"metrics": None} | record | values)
+    return FUSED_CARD.render(**{"metrics": None, "base": None} | record | values)
 
 
 def reproducing_call(name: str, record: Mapping[str, Any]) -> str:
     """Return what makes the same model again: a command line, or a Python call if anything was passed in memory."""
-    in_memory = any(model["path"] is None for model in record["models"])
+    in_memory = any(model["path"] is None for model in (*record["models"], record.get("base", {"path": ""})))
     in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
     return _python_call(name, record) if in_memory else command_line(name, record)
 
@@ -132,9 +136,11 @@ def command_line(name: str, record: Mapping[str, Any]) -> str:
     words = [*COMMAND.split(), *paths, "-o", name]
     if record["data"] is not None:
         words += ["--data", _source(record["data"])]
+    if "base" in record:
+        words += ["--base", record["base"]["path"]]
     for option, value in _flat(non_default_options(record)).items():
         flag = f"--{option.replace('_', '-')}"
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        text = ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
     return shlex.join(words)
 
@@ -148,6 +154,8 @@ def _python_call(name: str, record: Mapping[str, Any]) -> str:
     source = ""
     if data is not None:
         source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={_source(data)!r}"
+    if "base" in record:
+        source = ", ".join(filter(None, [source, f"base={record['base']['path'] or 'base'!r}"]))
     options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({name!r})"
@@ -156,7 +164,10 @@ def _python_call(name: str, record: Mapping[str, Any]) -> str:
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a record that differ from their defaults, under their current names."""
     current, _ = with_current_names(Options, record["options"], {})
-    return _differences(current, Options().model_dump(mode="json"))
+    different = _differences(current, Options().model_dump(mode="json"))
+    if "shared_base" in record:  # not aligned by default
+        different.pop("align", None)
+    return different
 
 
 def _differences(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
