@@ -21,6 +21,12 @@ ALIGNED = {  # how units were matched, by the name of the alignment
 }
 MERGED = {  # how matched models were merged, by the name of the method
     "mean": "The result is the weighted mean of the models.",
+    "slerp": "The result lies on the arc between the tensors of the two models (SLERP).",
+    "task-arithmetic": "The task vectors of the models were added to the base.",
+    "ties": "The task vectors were trimmed, their signs were elected, and they were added to the base (TIES).",
+    "dare-linear": "Entries of the task vectors were dropped at random, and the others were added to the base (DARE).",
+    "dare-ties": "Entries of the task vectors were dropped at random, signs were elected, and the others were added to"
+    " the base (DARE, TIES).",
     "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
     "learned": "All weights were then trained on the predictions of the models.",
 }
@@ -48,6 +54,9 @@ permit a combined model before you share it.
 
 * Alignment: {{ aligned }} The result has the basis and the shape of the anchor.
 * Merge: {{ merged }}
+{% if base %}
+* Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
+{% endif %}
 {% if data == "generated" %}
 * Samples: texts that the models generated themselves. No other data was used.
 {% elif data %}
@@ -128,7 +137,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
-    return FUSED_CARD.render(**{"calibration_samples": 0} | dict(record) | values)
+    return FUSED_CARD.render(**{"calibration_samples": 0, "base": None} | dict(record) | values)
 
 
 def task_of(record: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from transfuse.config.layer_values import as_text
 from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 
@@ -20,7 +21,7 @@ def reproducing_call(output: str, record: Mapping[str, Any]) -> str:
         output: the folder to write.
         record: the content of `transfuse.json`.
     """
-    in_memory = any(model["path"] is None for model in record["models"])
+    in_memory = any(model["path"] is None for model in (*record["models"], record.get("base", {"path": ""})))
     in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
     return _python_call(output, record) if in_memory else command_line(output, record)
 
@@ -34,9 +35,11 @@ def command_line(output: str, record: Mapping[str, Any]) -> str:
     words = [*COMMAND.split(), *paths, "-o", output]
     if record["data"] is not None:
         words += ["--data", source_of(record["data"])]
+    if "base" in record:
+        words += ["--base", record["base"]["path"]]
     for option, value in _flat(non_default_options(record)).items():
         flag = f"--{option.replace('_', '-')}"
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        text = ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
     return shlex.join(words)
 
@@ -50,6 +53,8 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
     source = ""
     if data is not None:
         source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={source_of(data)!r}"
+    if "base" in record:
+        source = ", ".join(filter(None, [source, f"base={record['base']['path'] or 'base'!r}"]))
     options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({output!r})"
@@ -58,7 +63,10 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a record that differ from their defaults, under their current names."""
     current, _ = with_current_names(Options, record["options"], {})
-    return _differences(current, Options().model_dump(mode="json"))
+    different = _differences(current, Options().model_dump(mode="json"))
+    if "shared_base" in record:  # not aligned by default
+        different.pop("align", None)
+    return different
 
 
 def _differences(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

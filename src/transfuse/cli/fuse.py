@@ -20,6 +20,7 @@ EVERYDAY = (
     "data",
     "align",
     "merge",
+    "base",
     "effort",
     "teacher_weighting",
     "weights",
@@ -36,6 +37,9 @@ OTHERS = (
     "vocab",
     "head",
     "positions",
+    "density",
+    "task_scale",
+    "task_weights",
     "objective",
     "minutes",
     "steps",
@@ -58,6 +62,7 @@ transfuse fuse A B -o OUT --data texts.jsonl          two models, trained on tex
 transfuse fuse A B -o OUT --data D --effort quick     the best start of this training, and no training
 transfuse fuse A B -o OUT                             by their weights only
 transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
+transfuse fuse A B -o OUT --base BASE --merge ties    two fine-tunes of one base, by their task vectors
 transfuse fuse A B -o OUT --push-to-hub user/name     written to OUT and to the Hub
 """
 PLAN_EXAMPLES = """
@@ -65,7 +70,7 @@ transfuse plan A B                     what would be matched, and the memory and
 transfuse plan A B --max-memory 8GB    whether 8 GB suffice
 transfuse plan A B --data D            the memory for fusing with samples
 """
-PLANNED = ("data", "align", "merge", "effort", "samples", "device", "max_memory")
+PLANNED = ("data", "align", "merge", "base", "effort", "samples", "device", "max_memory")
 ALSO_PLANNED = (
     "match_on",
     "groups",
@@ -101,7 +106,10 @@ def fuse(
     ] = None,
     config: Annotated[
         Path | None,
-        Option(metavar="FILE", help="YAML file with the same names, and models and output. Flags override it."),
+        Option(
+            metavar="FILE",
+            help="YAML file with the same names, and models and output, or a file of mergekit. Flags override it.",
+        ),
     ] = None,
     resume: Resume = False,
     help_all: HelpAll = False,

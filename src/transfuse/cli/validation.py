@@ -38,11 +38,11 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
-    for name in (*job.models, job.data, job.output, job.cache):
+    for name in (*job.all_models(), job.data, job.output, job.cache):
         check_name(name or "")
-    inputs = [*map(Path, job.models), *_local_paths(job.data, job.spec, config)]
+    inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, config)]
     check_target(Path(job.output), overwrite_policy(job), inputs)
-    check_paths(job.models)
+    check_paths(job.all_models())
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
 
@@ -59,9 +59,9 @@ def plan_request(flags: FlagValues) -> Job:
     job = _job(*named_values(flags))
     if job.align == "learned":
         raise ConfigError("align: learned trains maps, whose memory is not predicted; choose none, flow or exact")
-    for name in (*job.models, job.data):
+    for name in (*job.all_models(), job.data):
         check_name(name or "")
-    check_paths(job.models)
+    check_paths(job.all_models())
     return job
 
 

@@ -1,7 +1,7 @@
 """The values that options may have. No heavy imports."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 MatchOn = Literal["activations", "weights", "both"]
 Plan = Literal["soft", "hard", "widening", "uniform"]
@@ -23,6 +23,7 @@ Effort = Literal["quick", "normal", "high"]
 Objective = Literal["parents", "labels"]
 Augment = Literal["none", "flip", "crop", "crop-flip"]
 Variation = Literal["auto", Augment]
+TaskWeights = Literal["auto", "mean", "sum"]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
@@ -52,11 +53,45 @@ class LearningOptions:
         return self.steps is not None or self.minutes > 0
 
 
+@dataclass(frozen=True)
+class LayerOptions:
+    """Numbers of each model that may change over the depth, as `config.layer_values` defines them.
+
+    Attributes:
+        weights: one per model, not normalized; None: equal.
+        densities: the share of the entries of each task vector that is kept; one per model, or one for all.
+        task_scale: a factor of the merged task vector.
+        task_weights: whether the sum of task vectors is divided by their weights; auto: as usual for the method.
+    """
+
+    weights: tuple[Any, ...] | None = None
+    densities: tuple[Any, ...] | None = None
+    task_scale: float = 1.0
+    task_weights: TaskWeights = "auto"
+
+    @property
+    def varies(self) -> bool:
+        """Whether weights change from layer to layer."""
+        return any(not isinstance(weight, float) for weight in self.weights or ())
+
+
 # The alignments by name, and whether each keeps every model's function. `alignment.methods.alignment_method` adds to
 # them.
 ALIGNMENTS = {"none": True, "flow": False, "exact": True, "learned": True}
 # The merge methods by name, and whether each needs data. `merging.methods.merge_method` adds to them.
-MERGE_METHODS = {"mean": False, "least-squares": True, "learned": True}
+MERGE_METHODS = {
+    "mean": False,
+    "least-squares": True,
+    "learned": True,
+    "slerp": False,
+    "task-arithmetic": False,
+    "ties": False,
+    "dare-linear": False,
+    "dare-ties": False,
+}
+NEED_BASE = {"task-arithmetic", "ties", "dare-linear", "dare-ties"}  # merge methods; `merge_method` adds to them too
+SPARSE = ("ties", "dare-linear", "dare-ties")  # methods that keep a share of the entries of task vectors
+DENSITY = 0.5  # the default of this share
 MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # that learning may take
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT = ("exact", "learned")  # alignments by exact symmetries

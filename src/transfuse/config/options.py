@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transfuse.config.data_options import DataOptions, Name
-from transfuse.config.fields import Count, List, Memory, Positive, Share, Switch, option
+from transfuse.config.fields import Count, List, Memory, Positive, Switch, option
 from transfuse.config.flow_options import FlowOptions
+from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
+    DENSITY,
     EXACT,
     LEARNING,
     MINUTES,
@@ -24,16 +26,18 @@ from transfuse.config.literals import (
     Effort,
     Groups,
     Head,
+    LayerOptions,
     LearningOptions,
     MatchOn,
     Objective,
     Positions,
+    TaskWeights,
     TeacherWeighting,
     Variation,
     Vocabulary,
 )
 from transfuse.config.make import make
-from transfuse.config.validation import check_data, check_together
+from transfuse.config.validation import check_base, check_data, check_together
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +105,7 @@ class Options(Settings):
     align: str = option(
         "exact",
         "Match units by the architecture's symmetries (exact), by these and then training (learned), by the paper's"
-        " transport maps (flow), or not at all (none).",
+        " transport maps (flow), or not at all (none). Models of one base are not aligned by default.",
         "none|flow|exact|learned",
         ALIGNMENT,
     )
@@ -109,8 +113,9 @@ class Options(Settings):
         "auto",
         "mean: the weighted mean. least-squares: then fit every layer to the parents' outputs on --data. learned: start"
         " from that fit or from a parent, whichever held-out samples prefer, and train all weights. auto: learned with"
-        " --data, else mean; mean for flow and none.",
-        "auto|mean|least-squares|learned",
+        " --data, else mean; mean for flow and none. slerp: the arc between two models. With --base: task-arithmetic,"
+        " ties, dare-linear, dare-ties.",
+        "auto|mean|least-squares|learned|slerp|ties|...",
         "Merging",
     )
     match_on: Literal["auto", MatchOn] = option(
@@ -119,8 +124,25 @@ class Options(Settings):
         " exact with --data and --merge mean; else weights.",
         panel=ALIGNMENT,
     )
-    weights: Annotated[tuple[Share, ...], List] | None = option(
-        None, "Weight of each model, the anchor's first. Default: equal.", "W,W,...", "Merging"
+    weights: Annotated[tuple[LayerValue, ...], List] | None = option(
+        None,
+        "Weight of each model, the anchor's first. 0.2:0.8 changes from the first layer to the last. Default: equal.",
+        "W,W,...",
+        "Merging",
+    )
+    density: Annotated[tuple[LayerValue, ...], List] | None = option(
+        None,
+        "ties, dare-linear, dare-ties: the share of the entries of each task vector that is kept, for all models or one"
+        f" by one. Default: {DENSITY}.",
+        "D,D,...",
+        "Merging",
+    )
+    task_scale: Positive = option(1.0, "With --base: factor of the merged task vector.", "NUMBER", "Merging")
+    task_weights: TaskWeights = option(
+        "auto",
+        "With --base: whether weights of task vectors count as given (sum), or relative to each other (mean). auto: sum"
+        " for task-arithmetic and dare-linear, mean for ties and dare-ties.",
+        panel="Merging",
     )
     samples: Count | None = option(
         None,
@@ -193,22 +215,53 @@ class Options(Settings):
         check_together(self, labels)
 
     def normalized_weights(self, models: int) -> list[float]:
-        """Return one weight per model; they sum to one. Raises `ConfigError` on a wrong number or a zero sum."""
-        weights = (1.0,) * models if self.weights is None else self.weights
+        """Return one weight per model, the mean over its layers; they sum to one.
+
+        Raises:
+            ConfigError: the number of weights, densities or models is wrong, or the weights are all zero.
+        """
+        weights = [1.0] * models if self.weights is None else [overall(weight) for weight in self.weights]
         if len(weights) != models:
             raise ConfigError(
                 f"weights: {len(weights)} given for {models} models; give one per model, the anchor's first"
             )
+        if self.density is not None and len(self.density) not in (1, models):
+            raise ConfigError(f"density: {len(self.density)} given for {models} models; give one, or one per model")
+        if self.merge == "slerp" and models != 2:
+            raise ConfigError(f"merge: slerp takes two models, not {models}; give two, or choose mean")
         if not 0 < sum(weights) < float("inf"):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
+    @field_validator("density")
+    @classmethod
+    def _shares(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        for share in numbers(value or ()):
+            if not 0 < share <= 1:
+                raise ValueError(f"{share} is not above 0 and at most 1")
+        return value
+
     def merging(self, data: bool) -> str:
         """Return the merge method, with or without data."""
         if self.merge == "auto":
+            aligned = self.align in EXACT or "align" not in self.model_fields_set
             learnable = AUTO_MERGE if self.head == "fused" else "least-squares"  # other heads predict something else
-            return learnable if data and self.align in EXACT else "mean"
+            return learnable if data and aligned else "mean"
         return self.merge
+
+    def without_alignment(self) -> Self:
+        """Return the options for models that need no alignment, where the user chose none."""
+        options = self.model_copy(update={"align": "none"})
+        options.model_fields_set.discard("align")  # so that the merge method stays
+        return options
+
+    def layers(self) -> LayerOptions:
+        """Return the numbers that may change over the depth."""
+        return LayerOptions(self.weights, self.density, self.task_scale, self.task_weights)
+
+    def check_base(self, base: bool, data: bool, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that need a base where there is none, or that have no use for it."""
+        check_base(self, base, data, labels)
 
     def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
         """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
@@ -261,6 +314,12 @@ class Job(Options, MemoryLimits):
     """A whole run of `transfuse fuse`, as a configuration file holds it."""
 
     models: tuple[str, ...] = ()
+    base: str | None = option(
+        None,
+        "The model that all models were fine-tuned from, for merging by task vectors.",
+        "MODEL",
+        "Merging",
+    )
     data: str | None = option(
         None,
         "Unlabeled samples that layers are fitted to: a folder of images, a text, parquet, CSV or JSON-lines file, a"
@@ -296,7 +355,12 @@ class Job(Options, MemoryLimits):
         super().check(labels)
         if self.private and self.push_to_hub is None:
             raise ConfigError(f"{labels.get('private', 'private')}: only push_to_hub takes it; name a repository")
+        self.check_base(self.base is not None, self.data is not None, labels)
         self.check_data(self.data is not None, labels)
+
+    def all_models(self) -> tuple[str, ...]:
+        """Return the models, and the base, if there is one."""
+        return self.models if self.base is None else (*self.models, self.base)
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given, as keyword arguments of `transfuse.fuse`."""

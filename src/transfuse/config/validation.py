@@ -7,14 +7,12 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from transfuse.config.data_options import DataOptions
-from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, PLUGINS
+from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, NEED_BASE, PLUGINS, SPARSE
 from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from transfuse.config.options import Options
-
-OF_ONE_BASE = ("dare_linear", "dare_ties", "linear", "slerp", "task_arithmetic", "ties")  # methods of mergekit
 
 
 def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
@@ -52,6 +50,8 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise refuse(
             "flow.max_loss", "weights are matched without samples; leave it out, or choose match_on activations"
         )
+    if "density" in given and chosen.merge not in SPARSE:
+        raise refuse("density", f"only merge {', '.join(SPARSE)} take it; leave it out, or choose one")
     if chosen.align == "flow" and chosen.match_on == "both":
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
 
@@ -64,10 +64,35 @@ def unknown_methods(chosen: Options) -> dict[str, str]:
         if name not in known:
             near = nearest(name, known)
             suggestion = f"; did you mean {near}?" if near else ""
-            if option == "merge" and name in OF_ONE_BASE:
-                suggestion = f"; {name} is for fine-tunes of one base model, which mergekit merges"
             unknown[option] = f"{name[:200]!r} is not one of {', '.join(known)}{suggestion}"
     return unknown
+
+
+def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for options that need a base model where there is none, or that have no use for it."""
+    methods = ", ".join(sorted(NEED_BASE))
+
+    def refuse(name: str, why: str) -> ConfigError:
+        return ConfigError(f"{labels.get(name, name)}: {why}")
+
+    if not base:
+        if chosen.merge in NEED_BASE:
+            raise refuse(
+                "merge",
+                f"{chosen.merge} merges differences from a base model; give --base MODEL, the model that all of these"
+                " were fine-tuned from, or choose mean or slerp, which need none",
+            )
+        for name in sorted(chosen.model_fields_set & {"task_scale", "task_weights"}):
+            raise refuse(name, f"only merge {methods} take it; leave it out, or choose one, with --base MODEL")
+        return
+    if (method := chosen.merging(data)) not in NEED_BASE | {"learned"}:
+        raise refuse("base", f"merge {method} has no use for it; leave it out, or choose merge {methods}")
+    if chosen.align not in ("none", "exact"):
+        raise refuse("base", f"align {chosen.align} has no use for it; leave it out, or choose align none or exact")
+    if chosen.basis == "common":
+        raise refuse("basis", "with a base, models are aligned to the anchor; leave basis out")
+    if chosen.vocab != "same":
+        raise refuse("vocab", "with a base, all models need one vocabulary; leave vocab out")
 
 
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
@@ -82,6 +107,12 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         raise ConfigError(
             "head: training follows the predictions of all parents, and with --head anchor the others have none; choose"
             " --merge least-squares or mean"
+        )
+    method = chosen.merging(data)
+    if chosen.layers().varies and method in ("least-squares", "learned"):
+        raise ConfigError(
+            f"{labels.get('weights', 'weights')}: merge {method} takes one weight per model, not one per layer; give"
+            " numbers, or choose merge mean"
         )
     if data:
         return

@@ -63,6 +63,7 @@ class Fusion:
         shown = [f"{name} [{model['weight']:.4g}]" for name, model in zip(names, models, strict=True)]
         more = [f"{len(shown) - 4} more"] if len(shown) > 5 else []
         matched_on = f", matched on {self.record['match_on']}" if self.options.align != "none" else ""
+        matched_on += ", as they share a base" if "shared_base" in self.record else ""
         count = self.record["calibration_samples"]
         samples = f"{count:,} of {self.record['data']}" if count else "none"
         streamed = ", tensor by tensor" if isinstance(self.fused, StreamedModel) else ""
@@ -141,6 +142,7 @@ class Fusion:
         card = {"README.md": model_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
+        folders += [self.record["base"]["path"]] if self.record.get("base", {}).get("path") else []
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
         return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders)
 
@@ -153,6 +155,7 @@ def fuse(
     cache: str | Path | None = None,
     max_memory: int | str | None = None,
     stream: bool | None = None,
+    base: Model | None = None,
     **options: Any,
 ) -> Fusion:
     """Fuse models into the basis and shape of the first one.
@@ -170,6 +173,8 @@ def fuse(
             by tensor; statistics that do not fit go to `cache`. None: models that would take more than half of the
             free memory are streamed.
         stream: whether to fuse tensor by tensor; None: only if memory requires it.
+        base: the model that all models were fine-tuned from, for merging by task vectors: a directory, a Hub name or a
+            loaded model.
         options: fields of `Options`: align, merge, match_on, weights, samples, seed, device, dtype, ...
 
     Returns:
@@ -178,7 +183,8 @@ def fuse(
     Raises:
         TransfuseError: an input cannot be fused; the message says what, where and what to do.
     """
-    return merge(match(models, data, progress, processor, cache, max_memory, stream, **options), progress, processor)
+    matched = match(models, data, progress, processor, cache, max_memory, stream, base, **options)
+    return merge(matched, progress, processor)
 
 
 def merge(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
@@ -197,6 +203,10 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         matched.inputs.origins, matched.options, matched.weights, matched.context, matched.data, matched.alignments
     )
     record["merge"] = method
+    if matched.base_correlation is not None:
+        record["shared_base"] = {"correlation": matched.base_correlation}
+    if matched.inputs.base_origin is not None:
+        record["base"] = matched.inputs.base_origin.as_dict()
     record |= request.record
     if matched.history:
         record["learning"] = asdict(matched.history)
@@ -234,6 +244,8 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         matched.context.batches,
         _weighting(matched),
         untouched,
+        matched.base,
+        matched.options.layers(),
         matched.options.learning(),
         matched.options.seed,
         progress,

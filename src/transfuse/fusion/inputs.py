@@ -55,6 +55,9 @@ class Inputs:
         streamed: whether the tensors stay in their files and are read when they are needed.
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
+        base: the model that all were fine-tuned from, as a network; None: none was given.
+        base_origin: its path and hashes.
+        base_borrowed: its tensors that are the anchor's.
     """
 
     models: Sequence[PreTrainedModel]
@@ -65,6 +68,9 @@ class Inputs:
     streamed: bool
     loaded_bytes: int
     needed_bytes: int
+    base: Network | None = None
+    base_origin: Origin | None = None
+    base_borrowed: frozenset[str] = frozenset()
 
     @property
     def anchor(self) -> PreTrainedModel:
@@ -81,6 +87,7 @@ def open_models(
     stream: bool | None = None,
     check: Callable[[Sequence[PreTrainedModel], bool], bool] = lambda models, mapped: False,
     folder: Path | None = None,
+    base: Model | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -91,6 +98,7 @@ def open_models(
         check: checks the memory for the models, whose tensors are empty and may be mapped from files, and the samples.
             It returns whether it could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
+        base: the model that all were fine-tuned from; None: none is needed.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -100,7 +108,10 @@ def open_models(
     load_families(options.spec)
     for name, reason in unknown_methods(options).items():
         raise ConfigError(f"{name}: {reason}")
+    options.check_base(base is not None, has_data, {})
     options.check_data(has_data, {})
+    if base is not None:
+        models = [*models, base]
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     names = [_name(model, number) for number, model in enumerate(models, 1)]
@@ -128,7 +139,24 @@ def open_models(
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
         warn_of_order(empty[0].config, source, name, progress)
-    return inputs
+    return inputs if base is None else _with_last_as_base(inputs)
+
+
+def _with_last_as_base(inputs: Inputs) -> Inputs:
+    """Return inputs whose last model is the base of the others."""
+    *networks, base = inputs.networks
+    *origins, base_origin = inputs.origins
+    return replace(
+        inputs,
+        models=inputs.models[:-1],
+        networks=networks,
+        borrowed=inputs.borrowed[:-1],
+        base_borrowed=inputs.borrowed[-1],
+        rows=inputs.rows[:-1],
+        origins=tuple(origins),
+        base=base,
+        base_origin=base_origin,
+    )
 
 
 def check_models_given(models: Sequence[Model]) -> None:

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.function_check import check_functions
-from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
+from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.config.literals import ALIGNMENTS, EXACT
@@ -35,6 +36,7 @@ from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import Inputs, Model, open_models
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
+from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.network.model import Network
 
@@ -53,6 +55,9 @@ class Matched:
         stores: the caches of this fusion.
         seconds: the time in seconds for loading, preparing samples and aligning.
         workspace: a temporary folder for maps of streamed models, removed with this object; None: no such folder.
+        base_correlation: how the weights of models of one base correlate, which were therefore not aligned; None: they
+            share no base, or the user chose the alignment.
+        base: the tensors of the base in the anchor's basis; None: no base was given.
     """
 
     inputs: Inputs
@@ -65,6 +70,8 @@ class Matched:
     stores: CacheKeys
     seconds: dict[str, float]
     workspace: TemporaryDirectory[str] | None = None
+    base_correlation: float | None = None
+    base: Tensors | None = None
 
     @property
     def anchor(self) -> PreTrainedModel:
@@ -85,6 +92,7 @@ def match(
     cache: str | Path | None = None,
     max_memory: int | str | None = None,
     stream: bool | None = None,
+    base: Model | None = None,
     **options: Any,
 ) -> Matched:
     """Transform models into the basis of the first one.
@@ -101,7 +109,11 @@ def match(
     watch = Stopwatch()
     check = partial(_check_memory, models, data, chosen, processor, limit, progress)
     folder = None if cache is None else Path(cache)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
+    family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
+    chosen, correlation = resolve_alignment(chosen, family)
+    if correlation is not None:
+        progress.warn(shared_base_line(correlation))
     weights = chosen.normalized_weights(len(models))
     watch.lap("loading")
     if is_generated(data):
@@ -116,10 +128,42 @@ def match(
         stores = replace(stores, joint=NO_STORE)
     if limit is not None:  # statistics may use the memory that the models do not
         context = replace(context, room=max(limit - inputs.needed_bytes, 1))
+    aligned_to = chosen if inputs.base is None else chosen.model_copy(update={"basis": "anchor"})
     kept = (inputs.rows, inputs.borrowed)
-    alignments, history = align(inputs.networks, weights, context, chosen, *kept, progress, stores)
+    alignments, history = align(inputs.networks, weights, context, aligned_to, *kept, progress, stores)
+    base_tensors = _aligned_base(inputs, alignments, context, aligned_to, progress)
     watch.lap("aligning")
-    return Matched(inputs, weights, chosen, context, data, tuple(alignments), history, stores, watch.laps, workspace)
+    return Matched(
+        inputs,
+        weights,
+        chosen,
+        context,
+        data,
+        tuple(alignments),
+        history,
+        stores,
+        watch.laps,
+        workspace,
+        correlation,
+        base_tensors,
+    )
+
+
+def _aligned_base(
+    inputs: Inputs, alignments: Sequence[Alignment], context: AlignContext, options: Options, progress: Progress
+) -> Tensors | None:
+    """Return the tensors of the base in the anchor's basis; None without a base.
+
+    Raises:
+        ConfigError: a model does not descend from the base.
+    """
+    if inputs.base is None:
+        return None
+    pair, borrowed = [inputs.networks[0], inputs.base], [inputs.base_borrowed]
+    ((alignment,), _) = align(pair, [0.5, 0.5], context, options, borrowed=borrowed, progress=progress)
+    names = [network.name for network in inputs.networks]
+    check_base(alignment.spec, alignment.carried, aligned_weights(alignments), names, inputs.base.name)
+    return alignment.carried
 
 
 def _check_memory(

@@ -64,6 +64,8 @@ class FusionPlan:
         output_bytes: size of the fused checkpoint.
         map_bytes: disk space for maps, in the cache or while the fusion runs.
         data: the prediction for a fusion with samples; None without samples.
+        base_correlation: how the weights of models of one base correlate, which will not be aligned; None: they share
+            no base, the user chose the alignment, or the files do not allow to read single tensors.
     """
 
     models: tuple[ModelHeader, ...]
@@ -75,6 +77,7 @@ class FusionPlan:
     output_bytes: int
     map_bytes: int
     data: DataPlan | None = None
+    base_correlation: float | None = None
 
 
 @dataclass(frozen=True)

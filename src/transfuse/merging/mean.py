@@ -1,6 +1,6 @@
 """The weighted mean of several models in one basis, tensor by tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor
@@ -8,12 +8,17 @@ from torch import Tensor
 from transfuse.base.lazy import Lazy, Tensors
 
 
-def mean(models: Sequence[Tensors], weights: Sequence[float]) -> Lazy:
-    """Return `sum_m weights[m] * models[m]` for every tensor. The caller normalizes the weights."""
+def mean(models: Sequence[Tensors], weights: Sequence[float] | Callable[[str], Sequence[float]]) -> Lazy:
+    """Return `sum_m weights[m] * models[m]` for every tensor. The caller normalizes the weights.
+
+    Args:
+        weights: one per model, or a function that returns these for the name of a tensor.
+    """
 
     def mean_tensor(name: str) -> Tensor:
-        total = weights[0] * models[0][name]
-        for weight, model in zip(weights[1:], models[1:], strict=True):
+        shares = weights(name) if callable(weights) else weights
+        total = shares[0] * models[0][name]
+        for weight, model in zip(shares[1:], models[1:], strict=True):
             total += weight * model[name]
         return total
 

@@ -6,7 +6,7 @@ A new method is one decorated function (see docs/adding-a-merge-method.md).
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -18,15 +18,18 @@ from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
+from transfuse.config.literals import DENSITY, NEED_BASE, LayerOptions, LearningOptions
 from transfuse.config.literals import MERGE_METHODS as NAMES
-from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import split_with_answers
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
+from transfuse.merging.per_layer import PerLayer
+from transfuse.merging.slerp import slerp
 from transfuse.merging.starts import FITTED, choose_start, saved_choice
-from transfuse.network.model import Network, declaration, with_tensors
+from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
+from transfuse.network.model import Network, declaration, tied_to, with_tensors
 from transfuse.network.outputs import answer_states
 
 
@@ -42,6 +45,8 @@ class MergeRequest:
         batches: prepared calibration samples. Empty without data.
         weighting: method that weights the parents per sample.
         untouched: names of linear maps that must stay the mean, because vocabularies or heads differ.
+        base: the tensors of the model that all parents were fine-tuned from, in the anchor's basis; None without it.
+        layers: weights and densities that may change over the depth, and options of task vectors.
         learning: training options.
         record: entries for `transfuse.json`. The method may add some.
     """
@@ -52,11 +57,22 @@ class MergeRequest:
     batches: Sequence[Batch] = ()
     weighting: WeightingFn = uniform
     untouched: Collection[str] = ()
+    base: Tensors | None = None
+    layers: LayerOptions = field(default_factory=LayerOptions)
     learning: LearningOptions = field(default_factory=LearningOptions)
     seed: int = 0
     progress: Progress = silent
     store: Store = NO_STORE
     record: dict[str, Any] = field(default_factory=dict)
+
+    def tensor_weights(self, name: str) -> Sequence[float]:
+        """Return one weight per model for a tensor. They sum to one."""
+        return self._layer_weights.normalized(name) if self.layers.varies else self.weights
+
+    @cached_property
+    def _layer_weights(self) -> PerLayer:
+        """Return the weights of every tensor, as they were given."""
+        return PerLayer.of(self.anchor, "weights", self.layers.weights or (1.0,) * len(self.parents))
 
 
 MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to, where training may follow
@@ -68,16 +84,18 @@ MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrai
 MERGE_METHODS: dict[str, MergeMethod] = {}
 
 
-def merge_method(name: str, needs_data: bool = False) -> Callable[[MergeMethod], MergeMethod]:
+def merge_method(name: str, needs_data: bool = False, needs_base: bool = False) -> Callable[[MergeMethod], MergeMethod]:
     """Register a merge method under the name that `--merge` takes.
 
     Args:
         needs_data: whether it is an error to choose the method without `--data`.
+        needs_base: whether it is an error to choose the method without `--base`.
     """
 
     def register(method: MergeMethod) -> MergeMethod:
         MERGE_METHODS[name] = method
         NAMES[name] = needs_data
+        (NEED_BASE.add if needs_base else NEED_BASE.discard)(name)
         return method
 
     return register
@@ -86,7 +104,63 @@ def merge_method(name: str, needs_data: bool = False) -> Callable[[MergeMethod],
 @merge_method("mean")
 def merge_mean(request: MergeRequest) -> Tensors:
     """Return the weighted mean of the aligned models."""
-    return mean(request.parents, request.weights)
+    return mean(request.parents, request.tensor_weights)
+
+
+@merge_method("slerp")
+def merge_slerp(request: MergeRequest) -> Tensors:
+    """Interpolate two models on the arc between their tensors; the weight of the second is the position."""
+    return slerp(request.parents[0], request.parents[1], request.tensor_weights)
+
+
+@merge_method("task-arithmetic", needs_base=True)
+def merge_task_arithmetic(request: MergeRequest) -> Tensors:
+    """Add the weighted task vectors to the base."""
+    return _merge_task_vectors(request, trim, elected=False, averaged=False, density=1.0)
+
+
+@merge_method("ties", needs_base=True)
+def merge_ties(request: MergeRequest) -> Tensors:
+    """Keep the largest entries of the task vectors, and average those that have the elected sign."""
+    return _merge_task_vectors(request, trim, elected=True, averaged=True)
+
+
+@merge_method("dare-linear", needs_base=True)
+def merge_dare_linear(request: MergeRequest) -> Tensors:
+    """Drop entries of the task vectors at random, rescale the others, and add them."""
+    return _merge_task_vectors(request, partial(drop, seed=request.seed), elected=False, averaged=False)
+
+
+@merge_method("dare-ties", needs_base=True)
+def merge_dare_ties(request: MergeRequest) -> Tensors:
+    """Drop entries of the task vectors at random, rescale the others, and average those that have the elected sign."""
+    return _merge_task_vectors(request, partial(drop, seed=request.seed), elected=True, averaged=True)
+
+
+def _merge_task_vectors(
+    request: MergeRequest, sparsify: Sparsify, elected: bool, averaged: bool, density: float = DENSITY
+) -> Tensors:
+    """Return the base plus the merged task vector.
+
+    Args:
+        averaged: whether weights are relative to each other, unless the user chose it.
+        density: of each task vector, unless the user chose it.
+    """
+    assert request.base is not None
+    layers = request.layers
+    count = len(request.parents)
+    densities = layers.densities or (density,)
+    return merge_task_vectors(
+        request.base,
+        request.parents,
+        PerLayer.of(request.anchor, "weights", layers.weights or (1.0,) * count),
+        PerLayer.of(request.anchor, "density", densities * count if len(densities) == 1 else densities),
+        sparsify,
+        add_elected if elected else add,
+        averaged if layers.task_weights == "auto" else layers.task_weights == "mean",
+        layers.task_scale,
+        tied_to(request.anchor.model),
+    )
 
 
 @merge_method("least-squares", needs_data=True)

@@ -149,3 +149,16 @@ def with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     owners = {id(parameters[stored[name]]): stored[name] for name in names}
     tied = {name for name, owner in stored.items() if owners.get(id(parameters.get(owner)), owner) != owner}
     return {*names, *tied}
+
+
+def tied_to(model: PreTrainedModel) -> dict[str, str]:
+    """Return, for every unfused tensor, the name of the first tensor that it is tied to, or its own."""
+    stored = stored_names(declaration(model))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    first: dict[object, tuple[str, str]] = {}
+    owners: dict[str, str] = {}
+    for name, location in stored.items():
+        key = id(parameters[location]) if location in parameters else location
+        first_location, first_name = first.setdefault(key, (location, name))
+        owners[name] = name if location == first_location else first_name
+    return owners

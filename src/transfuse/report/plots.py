@@ -76,7 +76,8 @@ def depth_figure(panels: Mapping[str, Series], along: str = "block", from_zero: 
             axes.plot([x for x, _ in values], [y for _, y in values], label=kind, **_curve_style(kinds.index(kind)))
         axes.set(ylabel=title)
         if from_zero:
-            axes.set_ylim(*_with_zero(*axes.get_ylim(), min(y for values in series.values() for _, y in values)))
+            low, high = axes.get_ylim()
+            axes.set_ylim(*_with_zero(low, high, min(y for values in series.values() for _, y in values)))
         axes.xaxis.get_major_locator().set_params(integer=True)
         _style_axes(axes)
     all_axes[-1, 0].set(xlabel=along)

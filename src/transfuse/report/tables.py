@@ -42,6 +42,8 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fused model: where it is, how it was made, and how long that took."""
     samples = record["calibration_samples"]
     matching = "" if record["options"]["align"] == "none" else f", matched on {record['match_on']}"
+    matching += ", as they share a base" if "shared_base" in record else ""
+    matching += f", merge {record['merge']}" if "base" in record or record["merge"] == "slerp" else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {samples} samples" if samples else ""
     if history := record.get("learned_weights"):
@@ -231,6 +233,8 @@ def plan_table(plan: FusionPlan) -> Group:
         lines[1] = f"models: {'mapped from their files' if plan.streams else 'loaded'}"
         lines[2] = f"memory by weights alone: about {memory}"
         lines += _data_lines(plan.data)
+    if plan.base_correlation is not None:
+        lines.insert(0, f"alignment: none, as the models share a base (correlation {plan.base_correlation:.3f})")
     spaces = [spaces_table(plan.spaces)] if plan.spaces else []
     parts = [_parts_table(plan.data.parts)] if plan.data else []
     return Group(models_table(plan.models), *spaces, *parts, "\n".join(lines))

@@ -32,6 +32,7 @@ from transfuse.fusion.inputs import check_compatible, empty_model, with_anchor_f
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
+from transfuse.fusion.shared_base import readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
 
 
@@ -66,11 +67,14 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
     start = time.perf_counter()
     output = Path(str(job.output))
     job.torch_device()
-    anchor, *_ = check_checkpoints(job.models, job, check_fusible)
+    anchor, *_ = check_checkpoints(job.all_models(), job, check_fusible)
     with _working_in(work, output):
         samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
-        matched = match(job.models, samples, progress, cache=work.folder, max_memory=job.max_memory, **job.options())
+        memory = job.max_memory
+        matched = match(
+            job.models, samples, progress, cache=work.folder, max_memory=memory, base=job.base, **job.options()
+        )
         fusion = merge(matched, progress)
         costs: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         if job.data is None and not matched.inputs.streamed:
@@ -163,14 +167,16 @@ def plan_job(job: Job) -> FusionPlan:
     Raises:
         TransfuseError: the models cannot be fused, the samples cannot be read, or `max_memory` bytes do not suffice.
     """
-    architecture, *_ = check_checkpoints(job.models, job, check_fusible)
-    check_sentence_modules(job.models)
-    empty = with_anchor_form([empty_model(name, job) for name in job.models], job.models, job)
-    check_compatible(empty, job.models)
+    models = job.all_models()
+    architecture, *_ = check_checkpoints(models, job, check_fusible)
+    check_sentence_modules(models)
+    empty = with_anchor_form([empty_model(name, job) for name in models], models, job)
+    check_compatible(empty, models)
+    job, correlation = resolve_alignment(job, readable_networks(models, empty))
     estimate = Estimate(empty, job)
-    obstacle = streaming_obstacle(job.models, empty, job, job.data is not None)
+    obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
-    plan = fusion_plan(job.models, estimate, obstacle is None, streams)
+    plan = replace(fusion_plan(models, estimate, obstacle is None, streams), base_correlation=correlation)
     if job.data is None:
         return plan
     samples = calibration_samples(job.data, architecture, job)

@@ -1,0 +1,96 @@
+"""A number for every layer: the same for all, a gradient over the depth, or one of both for each part of the model.
+
+A gradient is a list of numbers, evenly spaced from the first layer to the last and interpolated between them. A mapping
+takes the first entry whose name is part of a tensor's name; `*` is part of every name. mergekit's files do the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import PlainSerializer, PlainValidator
+
+Gradient: TypeAlias = float | tuple[float, ...]
+EVERYTHING = "*"
+
+
+def parse_layer_value(value: object) -> Any:
+    """Return a number, a tuple of numbers, or a mapping to these, from what a flag, a file or Python gives.
+
+    Raises:
+        ValueError: it is none of these, or a number is negative or not finite.
+    """
+    if isinstance(value, Mapping):
+        if not value:
+            raise ValueError("should have an entry for some part of the model")
+        return {str(name): _gradient(entry) for name, entry in value.items()}
+    return _gradient(value)
+
+
+def _gradient(value: object) -> Gradient:
+    if isinstance(value, str) and ":" in value:  # a flag's list
+        value = value.split(":")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) < 2:
+            raise ValueError("a gradient should have two or more numbers")
+        return tuple(map(_number, value))
+    return _number(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("should be a number")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("should be a number") from None
+    if not isfinite(number) or number < 0:
+        raise ValueError("should be a finite number that is not negative")
+    return number
+
+
+LayerValue = Annotated[Any, PlainValidator(parse_layer_value), PlainSerializer(lambda value: value)]
+
+
+def value_at(value: Any, name: str, depth: float, default: float | None = None) -> float | None:
+    """Return the number for one tensor.
+
+    Args:
+        value: as `parse_layer_value` returns it.
+        name: the tensor's name.
+        depth: from 0, the first layer and what comes before it, to 1, the last layer and what comes after it.
+        default: what a mapping without an entry for the tensor gives.
+    """
+    if isinstance(value, Mapping):
+        entry = next((entry for part, entry in value.items() if part == EVERYTHING or part in name), default)
+        return None if entry is None else value_at(entry, name, depth)
+    if isinstance(value, tuple | list):
+        position = depth * (len(value) - 1)
+        index = min(int(position), len(value) - 2)
+        share = position - index
+        return float((1 - share) * value[index] + share * value[index + 1])
+    return float(value)
+
+
+def overall(value: Any) -> float:
+    """Return the mean over the depth, and over the entries of a mapping, for what takes one number per model."""
+    if isinstance(value, Mapping):
+        return sum(map(overall, value.values())) / len(value)
+    if isinstance(value, tuple | list):
+        between = [(first + second) / 2 for first, second in pairwise(value)]
+        return sum(between) / len(between)
+    return float(value)
+
+
+def numbers(value: Any) -> list[float]:
+    """Return all numbers of a value."""
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    return [number for entry in entries for number in numbers(entry)] if entries else [float(value)]
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a flag spells it; a mapping, which no flag can hold, as YAML does."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {as_text(entry)}" for name, entry in value.items()) + "}"
+    return ":".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

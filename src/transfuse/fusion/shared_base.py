@@ -1,0 +1,127 @@
+"""Find out whether models descend from one base, so that their units correspond already and alignment is the identity.
+
+Training moves weights little compared with their size, so fine-tunes of one base have matrices that correlate entry by
+entry. Matrices of models from different seeds do not, and neither do those of a model whose units were permuted or
+rotated. A few matrices from all depths suffice to tell, and no others are read.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.base.lazy import Tensors
+from transfuse.checkpoint.load import local_directory
+from transfuse.config.options import Options
+from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.inputs import stored_network
+from transfuse.network.model import Network
+from transfuse.network.operations import Linear
+from transfuse.network.space import Axis
+from transfuse.network.spec import Spec
+
+MATRICES = 8  # that are compared, at most
+SHARED = 0.5  # correlation of every compared matrix from which the units of two models correspond
+CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
+
+
+def base_correlation(networks: Sequence[Network]) -> float | None:
+    """Return the mean correlation of the models' matrices; None unless all of them descend from one base."""
+    values: list[float] = []
+    for one, other in combinations(networks, 2):
+        found = correlations(one.spec, one.tensors, other.tensors)
+        if not found or min(found) < SHARED:
+            return None
+        values += found
+    return sum(values) / len(values) if values else None
+
+
+def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
+    """Return the correlation of each compared matrix of two models; empty if they cannot be compared.
+
+    Args:
+        spec: the declaration of both, unfused.
+    """
+    names = [op.matrix for op in spec.linears() if _is_compared(op) and op.matrix in first and op.matrix in second]
+    step = max(len(names) - 1, 1) / (MATRICES - 1)
+    chosen = dict.fromkeys(names[min(round(step * index), len(names) - 1)] for index in range(MATRICES) if names)
+    pairs = [(first[name], second[name]) for name in chosen]
+    return [correlation(*pair) for pair in pairs] if all(one.shape == other.shape for one, other in pairs) else []
+
+
+def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row column"]) -> float:
+    """Return the correlation of two matrices, from -1 to 1, without what the means of rows and columns explain."""
+    one, other = (_centered(matrix) for matrix in (first, second))
+    norms = float(torch.linalg.vector_norm(one) * torch.linalg.vector_norm(other))
+    return float((one * other).sum()) / norms if norms else 0.0
+
+
+def _centered(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+    values = matrix.float()
+    return values - values.mean(0) - values.mean(1, keepdim=True) + values.mean()
+
+
+def _is_compared(op: Linear) -> bool:
+    """Return whether the units on both sides of a linear map have no identity, so that no two models share them."""
+    return len(op.reads) == 1 and op.stacked is None and all(map(_is_free, (op.writes, op.reads[0])))
+
+
+def _is_free(axis: Axis) -> bool:
+    return any(space.free for space in axis.spaces())
+
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def resolve_alignment(options: Chosen, networks: Sequence[Network]) -> tuple[Chosen, float | None]:
+    """Return the options, without alignment where it is the identity and the user chose none.
+
+    Returns:
+        The options, and the mean correlation of models of one base; None: they share none, or the user chose.
+    """
+    if options.model_fields_set & set(CHOICES):
+        return options, None
+    found = base_correlation(networks)
+    return (options, None) if found is None else (options.without_alignment(), found)
+
+
+def readable_networks(paths: Sequence[str], models: Sequence[PreTrainedModel]) -> list[Network]:
+    """Return checkpoints as networks whose tensors are read when they are needed; empty if the files do not allow it.
+
+    Args:
+        models: the models of these checkpoints, without weights.
+    """
+    folders = [local_directory(path, "allow") for path in paths]
+    try:
+        return [stored_network(*pair, torch.device("cpu")) for pair in zip(folders, models, strict=True)]
+    except CheckpointError:
+        return []
+
+
+def shared_base_line(found: float) -> str:
+    """Return what a user is told about models of one base."""
+    return (
+        f"the models share a base (their weights correlate by {found:.3f}), so alignment is the identity and is skipped"
+        " (--align none)"
+    )
+
+
+def check_base(spec: Spec, base: Tensors, models: Sequence[Tensors], names: Sequence[str], base_name: str) -> None:
+    """Check that every model descends from a base, all in one basis.
+
+    Raises:
+        ConfigError: a model does not.
+    """
+    for name, tensors in zip(names, models, strict=True):
+        found = correlations(spec, base, tensors)
+        if not found or min(found) < SHARED:
+            mean = sum(found) / max(len(found), 1)
+            raise ConfigError(
+                f"base: {name} was not fine-tuned from {base_name} (their weights correlate by {mean:.2f}), so its"
+                " difference is no task vector; give the model that all were fine-tuned from, or leave base out and"
+                " choose merge mean"
+            )
