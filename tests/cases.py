@@ -99,6 +99,8 @@ BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "
 DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
           "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
 DISTIL_WIDTHS = ("dim", "n_heads", "hidden_dim")
+ELECTRA = BERT | {"embedding_size": 10}
+MPNET = BERT | {"pad_token_id": 1}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
                          "global_attn_every_n_layers": 2}  # fmt: skip
@@ -175,6 +177,9 @@ CASES = [
     case("Qwen3MoeForCausalLM", MOE, EXPERT_WIDTHS),
     case("T5ForConditionalGeneration", T5, ()),
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
+    case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
 ]
 
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
@@ -202,4 +207,6 @@ HEADS = [
     *others("Gemma3Text", LLAMA | TIED | TWO, ("ForSequenceClassification", "Model")),
     *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
     *others("T5", T5, ("EncoderModel",)),
+    *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
+    *others("MPNet", MPNET),
 ]  # fmt: skip

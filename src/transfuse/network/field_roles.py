@@ -16,6 +16,7 @@ from transfuse.network.families import FAMILIES
 # Sizes. Tensors show them, and `compatible.check_same_layers` decides which of them may differ.
 SIZES = (
     "hidden_size",
+    "embedding_size",
     "d_model",
     "n_embd",
     "dim",
@@ -94,7 +95,7 @@ UNDECLARED_HEADS = re.compile(
 )
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
     "t5": ("eos_token_id", "pad_token_id", "decoder_start_token_id"),
@@ -126,6 +127,7 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "bert",
     "distilbert",
     "modernbert",
+    "electra",
 )
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),

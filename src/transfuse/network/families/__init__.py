@@ -12,11 +12,13 @@ from transfuse.network.families import (
     clip,
     dinov2,
     distilbert,
+    electra,
     gemma,
     gpt2,
     gpt_neox,
     llama,
     modernbert,
+    mpnet,
     qwen3,
     t5,
     vit,
@@ -27,7 +29,12 @@ Family = Callable[[PretrainedConfig], Spec]
 
 FAMILIES: dict[str, Family] = {
     name: declare
-    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5)
+    for family in (
+        *(vit, dinov2, beit, clip),
+        *(bert, distilbert, modernbert, electra, mpnet),
+        *(gpt2, gpt_neox, llama, qwen3, gemma),
+        t5,
+    )
     for name, declare in family.ARCHITECTURES.items()
 }
 
