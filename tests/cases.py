@@ -84,7 +84,7 @@ STATES = ("last_hidden_state", "pooler_output", "encoder_last_hidden_state")
 
 def _gram(states: Tensor) -> Tensor:
     rows = states.flatten(0, -2)
-    return rows @ rows.T
+    return rows @ rows.T / rows.shape[-1]
 
 
 BLOCKS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37}
@@ -95,6 +95,8 @@ BEIT = VIT | {"use_mask_token": False, "use_absolute_position_embeddings": True,
 DINO = VIT | {"mlp_ratio": 2, "use_mask_token": False}
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
+REGISTERS = VIT | {"mlp_ratio": 2, "num_register_tokens": 3}
+DINO3 = VIT | {"hidden_size": 16, "num_attention_heads": 2, "num_register_tokens": 3, "layerscale_value": 0.5}
 BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "num_labels": 2, "pad_token_id": 0}
 DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
           "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
@@ -179,6 +181,9 @@ CASES = [
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
     case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("Dinov2WithRegistersForImageClassification", REGISTERS, WIDTHS[:2], (*K_BIAS, "mask_token")),
+    case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",)),
+    case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",), use_gated_mlp=True, key_bias=True),
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
 ]
 
@@ -208,5 +213,6 @@ HEADS = [
     *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
     *others("T5", T5, ("EncoderModel",)),
     *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
-    *others("MPNet", MPNET),
+    *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
+    *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
 ]  # fmt: skip

@@ -50,6 +50,7 @@ SIZES = (
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
+    r"|pos_embed_(shift|jitter|rescale)"
 )
 # These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
 # compares the names of classes.
@@ -91,7 +92,7 @@ REDUNDANT = (
 # Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
 UNDECLARED_HEADS = re.compile(
     r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
-    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|summary_\w+"
+    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+"
 )
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
@@ -128,6 +129,8 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "distilbert",
     "modernbert",
     "electra",
+    "dinov2_with_registers",
+    "dinov3_vit",
 )
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),

@@ -11,6 +11,7 @@ from transfuse.network.families import (
     bert,
     clip,
     dinov2,
+    dinov3,
     distilbert,
     electra,
     gemma,
@@ -30,7 +31,7 @@ Family = Callable[[PretrainedConfig], Spec]
 FAMILIES: dict[str, Family] = {
     name: declare
     for family in (
-        *(vit, dinov2, beit, clip),
+        *(vit, dinov2, dinov3, beit, clip),
         *(bert, distilbert, modernbert, electra, mpnet),
         *(gpt2, gpt_neox, llama, qwen3, gemma),
         t5,
