@@ -20,7 +20,9 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
 SLOW = (  # words in the names of tests that repeat for a close relative, for minutes in all, what other tests show
     ("ElectraForPreTraining",),
     ("DINOv3ViTModel-use_gated_mlp",),
+    ("DebertaV2ForMaskedLM-share_att_key",),
     ("test_the_anchors_shape_comes_out", "-Electra"),
+    ("test_the_anchors_shape_comes_out", "-Deberta"),
     ("test_the_anchors_shape_comes_out", "-Dinov2WithRegisters"),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows

@@ -32,6 +32,7 @@ SIZES = (
     "n_heads",
     "num_key_value_heads",
     "head_dim",
+    "attention_head_size",
     "d_kv",
     "num_hidden_layers",
     "num_layers",
@@ -45,7 +46,10 @@ SIZES = (
     "n_positions",
     "projection_dim",
     "pooler_output_size",
+    "pooler_hidden_size",
 )
+# Sizes that enter the function as well: the range of distances.
+SIZES_READ = {"deberta-v2": ("max_position_embeddings",)}
 # Only training reads these: dropout, initial values, terms of the loss.
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
@@ -129,11 +133,13 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "distilbert",
     "modernbert",
     "electra",
+    "deberta-v2",
     "dinov2_with_registers",
     "dinov3_vit",
 )
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
+    "pooler_hidden_act": ("ForSequenceClassification",),
     "classifier_pooling": ("ForSequenceClassification",),
 }
 # Fields that transformers reads from configurations that do not declare them, with the defaults that it uses.
@@ -148,7 +154,16 @@ UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
         "use_bidirectional_attention",
         "decoder_start_token_id",
     )
-) | {"is_causal": True, "token_classification_bias": True}
+) | {
+    "is_causal": True,
+    "token_classification_bias": True,
+    "position_buckets": -1,  # from here on, those of DeBERTa
+    "share_att_key": False,
+    "norm_rel_ebd": "none",
+    "conv_kernel_size": 0,
+    "conv_groups": 1,
+    "conv_act": "tanh",
+}
 FAMILIES_MODULE = "transfuse.network.families"
 CLASSIFIER = "ForSequenceClassification"
 
@@ -159,6 +174,8 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
     Args:
         reviewed: whether the code of the model was read for this file; see `is_reviewed`.
     """
+    if name in SIZES_READ.get(config.model_type, ()):
+        return True
     if name in SIZES or name in BOOKKEEPING or TRAINING.fullmatch(name):
         return False
     if name == "rope_parameters":

@@ -10,6 +10,7 @@ from transfuse.network.families import (
     beit,
     bert,
     clip,
+    deberta,
     dinov2,
     dinov3,
     distilbert,
@@ -32,7 +33,7 @@ FAMILIES: dict[str, Family] = {
     name: declare
     for family in (
         *(vit, dinov2, dinov3, beit, clip),
-        *(bert, distilbert, modernbert, electra, mpnet),
+        *(bert, distilbert, modernbert, electra, mpnet, deberta),
         *(gpt2, gpt_neox, llama, qwen3, gemma),
         t5,
     )
