@@ -84,7 +84,7 @@ STATES = ("last_hidden_state", "pooler_output", "encoder_last_hidden_state")
 
 def _gram(states: Tensor) -> Tensor:
     rows = states.flatten(0, -2)
-    return rows @ rows.T
+    return rows @ rows.T / rows.shape[-1]
 
 
 BLOCKS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 37}
@@ -95,10 +95,18 @@ BEIT = VIT | {"use_mask_token": False, "use_absolute_position_embeddings": True,
 DINO = VIT | {"mlp_ratio": 2, "use_mask_token": False}
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
+REGISTERS = VIT | {"mlp_ratio": 2, "num_register_tokens": 3}
+DINO3 = VIT | {"hidden_size": 16, "num_attention_heads": 2, "num_register_tokens": 3, "layerscale_value": 0.5}
 BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "num_labels": 2, "pad_token_id": 0}
 DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
           "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
 DISTIL_WIDTHS = ("dim", "n_heads", "hidden_dim")
+ELECTRA = BERT | {"embedding_size": 10}
+MPNET = BERT | {"pad_token_id": 1}
+DEBERTA = BERT | {"hidden_size": 18, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 4,
+                  "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2,
+                  "share_att_key": True, "norm_rel_ebd": "layer_norm", "pooler_dropout": 0.0}  # fmt: skip
+DEBERTA_OWN = DEBERTA | {"position_biased_input": True, "position_buckets": 16}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
                          "global_attn_every_n_layers": 2}  # fmt: skip
@@ -175,6 +183,15 @@ CASES = [
     case("Qwen3MoeForCausalLM", MOE, EXPERT_WIDTHS),
     case("T5ForConditionalGeneration", T5, ()),
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
+    case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("DebertaV2ForMaskedLM", DEBERTA, WIDTHS),
+    case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False),
+    case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False, norm_rel_ebd="none"),
+    case("Dinov2WithRegistersForImageClassification", REGISTERS, WIDTHS[:2], (*K_BIAS, "mask_token")),
+    case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",)),
+    case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",), use_gated_mlp=True, key_bias=True),
+    case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
 ]
 
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
@@ -202,4 +219,8 @@ HEADS = [
     *others("Gemma3Text", LLAMA | TIED | TWO, ("ForSequenceClassification", "Model")),
     *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
     *others("T5", T5, ("EncoderModel",)),
+    *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
+    *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
+    *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
+    *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
 ]  # fmt: skip

@@ -17,6 +17,14 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
     "LlamaForCausalLM",
     "Qwen3MoeForCausalLM",
 )
+SLOW = (  # words in the names of tests that repeat for a close relative, for minutes in all, what other tests show
+    ("ElectraForPreTraining",),
+    ("DINOv3ViTModel-use_gated_mlp",),
+    ("DebertaV2ForMaskedLM-share_att_key",),
+    ("test_the_anchors_shape_comes_out", "-Electra"),
+    ("test_the_anchors_shape_comes_out", "-Deberta"),
+    ("test_the_anchors_shape_comes_out", "-Dinov2WithRegisters"),
+)
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",
     "test_resume.py::test_cut_short_anywhere_it_goes_on[flow]",
@@ -43,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
+        if any(all(word in item.nodeid for word in words) for words in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ def test_folding_and_balancing_keep_the_function(case):
     assert deviation(case, fold(spec, weights(case, model)), reference) < EXACT
     gauge = canonicalize(spec, weights(case, model))
     assert deviation(case, gauge, reference) < EXACT
-    assert any((gauge[name] - values).abs().max() > 0.01 for name, values in weights(case, model).items())
+    assert any((gauge[name] - values).abs().gt(0.01).any() for name, values in weights(case, model).items())
 
 
 @with_all_heads

@@ -22,7 +22,8 @@ families = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def batches(case: Case) -> list[dict[str, torch.Tensor]]:
-    return [cast(case.inputs(case.build().config, seed), torch.float64) for seed in range(30)]
+    config = case.configure()
+    return [cast(case.inputs(config, seed), torch.float64) for seed in range(30)]
 
 
 def is_flat(case: Case) -> bool:

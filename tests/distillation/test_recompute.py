@@ -12,7 +12,8 @@ from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network import precision
 
-SAYING = [case for case in CASES if case.name != "CLIPVisionModelWithProjection"]  # which has no head
+HEADLESS = ("CLIPVisionModelWithProjection", "DINOv3ViTModel")
+SAYING = [case for case in CASES if not case.name.startswith(HEADLESS)]
 CLASSIFIERS = [
     case for case in HEADS if case.name in ("GPT2ForSequenceClassification", "LlamaForSequenceClassification")
 ]

@@ -140,9 +140,11 @@ class _Recorder:
         self.values: dict[HookPoint, dict[str, Tensor]] = {}
 
     def record(self, point: HookPoint, name: str, module: nn.Module, values: Any) -> None:
-        """Record the input or the output of one layer at a point."""
+        """Record the input or the output of one layer at a point, when it runs for the first time."""
+        if name in self.values.get(point, {}):
+            return
         values = values[0] if isinstance(values, tuple) else values  # a router also returns the chosen experts
-        values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv2d) else values
+        values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv1d | nn.Conv2d) else values
         if point.side == "output" and name in self.slices:
             values = values[..., self.slices[name].to(values.device)]
         self.values.setdefault(point, {})[name] = self._selected_tokens(point, values.detach())
@@ -161,6 +163,8 @@ class _Recorder:
 
     def _selected_tokens(self, point: HookPoint, values: Tensor) -> Tensor:
         """Return the selected tokens, [sample, token, unit], or [token, unit] if padding was removed."""
+        if values.ndim < 3 and len(values) % self.samples:  # rows of a table that all samples share
+            values = values.unsqueeze(0)
         values = values if values.ndim == 3 else values.reshape(self.samples, -1, values.shape[-1])
         values = values.expand(self.samples, -1, -1)  # position embeddings are computed once for all samples
         selected = self.select(point)(values)

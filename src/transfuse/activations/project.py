@@ -76,9 +76,11 @@ def _project(
 ) -> Moments:
     """Return the moments of the outputs, with the cross-moment computed from the inputs.
 
-    Biases do not matter, because the moments of the inputs are centered. The means of the outputs are added again.
+    Biases do not matter, because the moments of the inputs are centered. The means of the outputs are added again. Rows
+    that all samples share may have been counted once as inputs, but once per sample as outputs.
     """
     cross = source_weight.double() @ center(inputs).cross @ target_weight.double().T
+    cross *= outputs.count / max(inputs.count, 1)
     return replace(outputs, cross=cross.addr_(outputs.sum_x, outputs.sum_y, alpha=1 / max(outputs.count, 1)))
 
 

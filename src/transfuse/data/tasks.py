@@ -151,6 +151,7 @@ VISION_PREFIXES = (
     "ViT",
     "DeiT",
     "Dinov2",
+    "DINOv3",
     "Beit",
     "CLIPVision",
 )  # what the names of models that take images begin with

@@ -16,6 +16,7 @@ from transfuse.network.families import FAMILIES
 # Sizes. Tensors show them, and `compatible.check_same_layers` decides which of them may differ.
 SIZES = (
     "hidden_size",
+    "embedding_size",
     "d_model",
     "n_embd",
     "dim",
@@ -31,6 +32,7 @@ SIZES = (
     "n_heads",
     "num_key_value_heads",
     "head_dim",
+    "attention_head_size",
     "d_kv",
     "num_hidden_layers",
     "num_layers",
@@ -44,11 +46,15 @@ SIZES = (
     "n_positions",
     "projection_dim",
     "pooler_output_size",
+    "pooler_hidden_size",
 )
+# Sizes that enter the function as well: the range of distances.
+SIZES_READ = {"deberta-v2": ("max_position_embeddings",)}
 # Only training reads these: dropout, initial values, terms of the loss.
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
+    r"|pos_embed_(shift|jitter|rescale)"
 )
 # These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
 # compares the names of classes.
@@ -90,11 +96,11 @@ REDUNDANT = (
 # Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
 UNDECLARED_HEADS = re.compile(
     r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
-    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|summary_\w+"
+    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+"
 )
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
     "t5": ("eos_token_id", "pad_token_id", "decoder_start_token_id"),
@@ -126,9 +132,14 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "bert",
     "distilbert",
     "modernbert",
+    "electra",
+    "deberta-v2",
+    "dinov2_with_registers",
+    "dinov3_vit",
 )
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
+    "pooler_hidden_act": ("ForSequenceClassification",),
     "classifier_pooling": ("ForSequenceClassification",),
 }
 # Fields that transformers reads from configurations that do not declare them, with the defaults that it uses.
@@ -143,7 +154,16 @@ UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
         "use_bidirectional_attention",
         "decoder_start_token_id",
     )
-) | {"is_causal": True, "token_classification_bias": True}
+) | {
+    "is_causal": True,
+    "token_classification_bias": True,
+    "position_buckets": -1,  # from here on, those of DeBERTa
+    "share_att_key": False,
+    "norm_rel_ebd": "none",
+    "conv_kernel_size": 0,
+    "conv_groups": 1,
+    "conv_act": "tanh",
+}
 FAMILIES_MODULE = "transfuse.network.families"
 CLASSIFIER = "ForSequenceClassification"
 
@@ -154,6 +174,8 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
     Args:
         reviewed: whether the code of the model was read for this file; see `is_reviewed`.
     """
+    if name in SIZES_READ.get(config.model_type, ()):
+        return True
     if name in SIZES or name in BOOKKEEPING or TRAINING.fullmatch(name):
         return False
     if name == "rope_parameters":

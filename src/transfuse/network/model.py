@@ -8,12 +8,14 @@ from functools import partial
 import torch
 from accelerate import init_empty_weights
 from accelerate.hooks import attach_align_device_hook
+from accelerate.utils import set_module_tensor_to_device
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy, Materialize, as_needed, in_memory
 from transfuse.network.families import declare
 from transfuse.network.layout import join_fused, split_fused, stored_names, unfused
+from transfuse.network.operations import Table
 from transfuse.network.precision import as_dtype, compute_dtype, matmul_dtype
 from transfuse.network.spec import Spec
 
@@ -139,7 +141,14 @@ def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrain
     stored = join_fused(declaration(model), tensors)
     device = stored[next(name for name, values in twin.named_parameters() if values.ndim == 1)].device
     attach_align_device_hook(twin, execution_device=device, offload=True, weights_map=stored)
+    for name in _read_from_outside(declaration(model)):
+        set_module_tensor_to_device(twin, name, device, value=stored[name])
     return twin
+
+
+def _read_from_outside(spec: Spec) -> list[str]:
+    """Return the weights of modules that never run, because another module reads them, such as tables of distances."""
+    return [op.name for op in spec.ops if isinstance(op, Table) and op.name.endswith(".weight")]
 
 
 def with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:

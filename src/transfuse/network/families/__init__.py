@@ -10,13 +10,17 @@ from transfuse.network.families import (
     beit,
     bert,
     clip,
+    deberta,
     dinov2,
+    dinov3,
     distilbert,
+    electra,
     gemma,
     gpt2,
     gpt_neox,
     llama,
     modernbert,
+    mpnet,
     qwen3,
     t5,
     vit,
@@ -27,7 +31,12 @@ Family = Callable[[PretrainedConfig], Spec]
 
 FAMILIES: dict[str, Family] = {
     name: declare
-    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5)
+    for family in (
+        *(vit, dinov2, dinov3, beit, clip),
+        *(bert, distilbert, modernbert, electra, mpnet, deberta),
+        *(gpt2, gpt_neox, llama, qwen3, gemma),
+        t5,
+    )
     for name, declare in family.ARCHITECTURES.items()
 }
 

@@ -1,9 +1,18 @@
 """BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019) and XLM-R: post-norm, so gains of norms scale the stream."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head, pooler
+from transfuse.network.families.parts import (
+    Attention,
+    Config,
+    attention_with_heads,
+    feed_forward,
+    linear_head,
+    masked_head,
+    pooler,
+)
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
@@ -106,6 +115,26 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
 }
 
 
+@dataclass(frozen=True)
+class BlockNames:
+    """The names of the modules of a post-norm block, from the block on."""
+
+    query: str
+    key: str
+    value: str
+    output: str
+    norm: str
+
+
+BERT_NAMES = BlockNames(
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+)
+
+
 def _encoder(
     s: Builder, config: Config, p: str, vocabulary: Space, token: Space, *, first_token: bool = False
 ) -> Space:
@@ -114,36 +143,73 @@ def _encoder(
     Args:
         first_token: whether only the first token of the output is read.
     """
-    width = config.hidden_size
-    heads = config.num_attention_heads
-    s.tokens = Tokens(1)
+    x = embeddings(s, config, p, vocabulary, token)
+    s.post_norm(f"{p}embeddings.LayerNorm", x)
+    return blocks(s, config, f"{p}encoder.layer", x, first_token=first_token)
 
+
+def embeddings(s: Builder, config: Config, p: str, vocabulary: Space, token: Space) -> Space:
+    """Declare the embeddings of tokens, their types and learned positions, and return the stream in front of a norm."""
+    s.tokens = Tokens(1)
     s.part = "embeddings"
-    position = s.free("position", width)
+    position = s.free("position", token.units)
     s.embedding(f"{p}embeddings.word_embeddings", vocabulary, token)
     s.embedding(f"{p}embeddings.token_type_embeddings", s.fixed("type", config.type_vocab_size), token)
     s.embedding(f"{p}embeddings.position_embeddings", s.fixed("position_id", config.max_position_embeddings), position)
-    x = s.join("embed", position, token)
-    s.post_norm(f"{p}embeddings.LayerNorm", x)
+    return s.join("embed", position, token)
 
+
+def blocks(
+    s: Builder,
+    config: Config,
+    p: str,
+    x: Space,
+    names: BlockNames = BERT_NAMES,
+    head: Space | None = None,
+    *,
+    first_token: bool = False,
+) -> Space:
+    """Declare all blocks, and return the stream behind the last.
+
+    Args:
+        p: the name of the list of blocks.
+        head: the heads that all blocks share; None: each block has its own.
+        first_token: whether only the first token of the output is read.
+    """
     for i in range(config.num_hidden_layers):
-        block = f"{p}encoder.layer.{i}"
-        axes = attention(s, i, heads, width // heads)
-        attended = s.free(f"{i}.attention", width)
-        mlp = s.free(f"{i}.mlp", width)
+        heads = head or s.free(f"{i}.head", config.num_attention_heads)
+        axes = attention_with_heads(s, i, heads, config.hidden_size // config.num_attention_heads)
+        last = i == config.num_hidden_layers - 1
+        x = block(s, config, f"{p}.{i}", i, axes, x, names, first_token=first_token and last)
+    return x
 
-        s.part = "attention"
-        s.linear(f"{block}.attention.self.query", x, axes.q)
-        s.linear(f"{block}.attention.self.key", x, axes.k)
-        s.linear(f"{block}.attention.self.value", x, axes.v)
-        s.prefix_only = first_token and i == config.num_hidden_layers - 1
-        s.linear(f"{block}.attention.output.dense", axes.context, attended)
-        x = s.join(f"{i}.middle", x, attended)
-        s.post_norm(f"{block}.attention.output.LayerNorm", x)
 
-        s.part = "ffn"
-        names = (f"{block}.intermediate.dense", f"{block}.output.dense")
-        feed_forward(s, i, x, config.intermediate_size, mlp, names)
-        x = s.join(f"{i}.out", x, mlp)
-        s.post_norm(f"{block}.output.LayerNorm", x)
+def block(
+    s: Builder,
+    config: Config,
+    p: str,
+    i: int,
+    axes: Attention,
+    x: Space,
+    names: BlockNames,
+    *,
+    first_token: bool = False,
+) -> Space:
+    """Declare attention and a feed-forward network, each with a norm behind its residual addition."""
+    attended = s.free(f"{i}.attention", config.hidden_size)
+    mlp = s.free(f"{i}.mlp", config.hidden_size)
+
+    s.part = "attention"
+    s.linear(f"{p}.{names.query}", x, axes.q)
+    s.linear(f"{p}.{names.key}", x, axes.k)
+    s.linear(f"{p}.{names.value}", x, axes.v)
+    s.prefix_only = first_token
+    s.linear(f"{p}.{names.output}", axes.context, attended)
+    x = s.join(f"{i}.middle", x, attended)
+    s.post_norm(f"{p}.{names.norm}", x)
+
+    s.part = "ffn"
+    feed_forward(s, i, x, config.intermediate_size, mlp, (f"{p}.intermediate.dense", f"{p}.output.dense"))
+    x = s.join(f"{i}.out", x, mlp)
+    s.post_norm(f"{p}.output.LayerNorm", x)
     return x

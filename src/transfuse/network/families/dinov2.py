@@ -1,4 +1,6 @@
-"""DINOv2 (Oquab et al., 2023): a ViT with layer scale and, in the largest, a SwiGLU."""
+"""DINOv2 (Oquab et al., 2023): a ViT with layer scale and, in the largest, a SwiGLU. It may have register tokens."""
+
+from collections.abc import Callable
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, attention, feed_forward, gated_feed_forward
@@ -6,29 +8,44 @@ from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
 
 
-def image_classifier(config: Config) -> Spec:
-    """Dinov2ForImageClassification: the head reads the class token and the mean of the patches."""
-    s = Builder("dinov2")
-    h = _trunk(s, config, "dinov2.")
-    s.part = "head"
-    s.linear("classifier", Normed(h.space + h.space, h.norm), s.fixed("class", config.num_labels))
-    return s.build()
+def image_classifier(stem: str) -> Callable[[Config], Spec]:
+    """Dinov2ForImageClassification and its kind: the head reads the class token and the mean of the patches."""
+
+    def declare(config: Config) -> Spec:
+        s = Builder(stem)
+        h = _trunk(s, config, f"{stem}.")
+        s.part = "head"
+        s.linear("classifier", Normed(h.space + h.space, h.norm), s.fixed("class", config.num_labels))
+        return s.build()
+
+    return declare
 
 
-def model(config: Config) -> Spec:
-    """Dinov2Model."""
-    s = Builder("dinov2")
-    _trunk(s, config, "")
-    return s.build()
+def model(stem: str) -> Callable[[Config], Spec]:
+    """Dinov2Model, Dinov2WithRegistersModel."""
+
+    def declare(config: Config) -> Spec:
+        s = Builder(stem)
+        _trunk(s, config, "")
+        return s.build()
+
+    return declare
 
 
-ARCHITECTURES = {"Dinov2ForImageClassification": image_classifier, "Dinov2Model": model}
+ARCHITECTURES = {
+    "Dinov2ForImageClassification": image_classifier("dinov2"),
+    "Dinov2Model": model("dinov2"),
+    "Dinov2WithRegistersForImageClassification": image_classifier("dinov2_with_registers"),
+    "Dinov2WithRegistersModel": model("dinov2_with_registers"),
+}
 
 
 def _trunk(s: Builder, config: Config, p: str) -> Normed:
     width = config.hidden_size
-    x = patches(s, config, f"{p}embeddings.", ("cls_token",), True)
-    if config.use_mask_token:
+    has_registers = config.model_type == "dinov2_with_registers"
+    registers = config.num_register_tokens if has_registers else None
+    x = patches(s, config, f"{p}embeddings.", ("cls_token",), True, registers=registers)
+    if has_registers or config.use_mask_token:
         s.table(f"{p}embeddings.mask_token", (s.fixed("one", 1),), s.free("patch", width))
     for i in range(config.num_hidden_layers):
         block = f"{p}encoder.layer.{i}"

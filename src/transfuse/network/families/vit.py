@@ -94,17 +94,32 @@ def states(s: Builder, config: Config, h: Normed) -> None:
     pooler(s, h.space, "pooler.dense", config.pooler_output_size)
 
 
-def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positions: bool) -> Space:
-    """Declare patches and special tokens, with learned positions or without, and return the stream."""
+def patches(
+    s: Builder,
+    config: Config,
+    p: str,
+    tokens: tuple[str, ...],
+    positions: bool,
+    projection: str = "patch_embeddings.projection",
+    registers: int | None = None,
+) -> Space:
+    """Declare patches and special tokens, with learned positions or without, and return the stream.
+
+    Args:
+        p: the prefix of the names.
+        tokens: names of special tokens.
+        projection: the name of the patch convolution.
+        registers: the number of tokens without positions behind the special ones; None: there is no tensor of them.
+    """
     width = config.hidden_size
     high, wide = pair(config.image_size)
     rows, columns = pair(config.patch_size)
     count = (high // rows) * (wide // columns)
-    s.tokens = Tokens(len(tokens), high // rows, wide // columns)
+    s.tokens = Tokens(len(tokens) + (registers or 0), high // rows, wide // columns)
     s.part = "embeddings"
     one = s.fixed("one", 1)
-    x = s.free("patch", width)
-    s.linear(f"{p}patch_embeddings.projection", pixels(s, config.num_channels, (rows, columns)), x)
+    patch = x = s.free("patch", width)
+    s.linear(f"{p}{projection}", pixels(s, config.num_channels, (rows, columns)), x)
     if positions:
         position = s.free("position", width)
         s.table(f"{p}position_embeddings", (one, s.fixed("position_id", len(tokens) + count)), position)
@@ -114,6 +129,10 @@ def patches(s: Builder, config: Config, p: str, tokens: tuple[str, ...], positio
         special = s.free(name, width)
         s.table(f"{p}{token}", (one, one), special)
         x = s.concatenate("tokens" if token == tokens[-1] else f"tokens.{token}", x, special)
+    if registers is not None:
+        register = s.free("register", width) if registers else patch  # an empty tensor shows no units
+        s.table(f"{p}register_tokens", (one, s.fixed("register_id", registers)), register)
+        x = s.concatenate("tokens.register", x, register) if registers else x
     return x
 
 
