@@ -177,6 +177,26 @@ CASES = [
     case("T5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
 ]
 
+# Decoders like those above. `conftest.py` marks their longer proofs as slow.
+SMALL = IDS | {"hidden_size": 18, "intermediate_size": 13, "num_hidden_layers": 1, "num_attention_heads": 6,
+               "num_key_value_heads": 3, "head_dim": 4, "vocab_size": 31, "num_labels": 5,
+               "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
+OLMO = SMALL | {"hidden_size": 24}  # its heads have the width divided by their number
+OLMOE = OLMO | {"experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2}
+GRANITE = SMALL | {"embedding_multiplier": 3.0, "residual_multiplier": 0.3, "attention_multiplier": 0.4,
+                   "logits_scaling": 2.0}  # fmt: skip
+SMOL = SMALL | {"num_hidden_layers": 2, "no_rope_layers": [1, 0]}
+RELATIVES = [
+    case("OlmoForCausalLM", OLMO, DECODER_WIDTHS),
+    case("OlmoForCausalLM", OLMO | TIED, (), attention_bias=True),
+    case("OlmoForCausalLM", OLMO, DECODER_WIDTHS, clip_qkv=0.7),
+    case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS),
+    case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS, clip_qkv=0.7),
+    case("GraniteForCausalLM", GRANITE, DECODER_WIDTHS),
+    case("SmolLM3ForCausalLM", SMOL, DECODER_WIDTHS),
+]
+CASES += RELATIVES
+
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 TWO = {"num_labels": 2}
 
@@ -202,4 +222,5 @@ HEADS = [
     *others("Gemma3Text", LLAMA | TIED | TWO, ("ForSequenceClassification", "Model")),
     *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
     *others("T5", T5, ("EncoderModel",)),
+    *others("Olmo", OLMO | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO), *others("SmolLM3", SMOL | TWO),
 ]  # fmt: skip

@@ -85,6 +85,7 @@ REDUNDANT = (
     "sliding_window_pattern",
     "_sliding_window_pattern",
     "global_attn_every_n_layers",
+    "no_rope_layer_interval",
     "original_max_position_embeddings",
 )
 # Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
@@ -113,6 +114,8 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
     "gemma2",
     "gemma3_text",
     "olmo2",
+    "olmo",
+    "smollm3",
 )
 REVIEWED = (  # model types whose code was read to fill the tables of this file
     *LAST_TOKEN_CLASSIFIERS,
@@ -126,6 +129,8 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "bert",
     "distilbert",
     "modernbert",
+    "granite",
+    "olmoe",
 )
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),

@@ -17,6 +17,7 @@ from transfuse.network.families import (
     gpt_neox,
     llama,
     modernbert,
+    olmo,
     qwen3,
     t5,
     vit,
@@ -27,7 +28,7 @@ Family = Callable[[PretrainedConfig], Spec]
 
 FAMILIES: dict[str, Family] = {
     name: declare
-    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5)
+    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5, olmo)
     for name, declare in family.ARCHITECTURES.items()
 }
 
