@@ -182,7 +182,9 @@ SMALL = IDS | {"hidden_size": 18, "intermediate_size": 13, "num_hidden_layers": 
                "num_key_value_heads": 3, "head_dim": 4, "vocab_size": 31, "num_labels": 5,
                "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
 OLMO = SMALL | {"hidden_size": 24}  # its heads have the width divided by their number
-OLMOE = OLMO | {"experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2}
+OLMOE = {name: value for name, value in OLMO.items() if name != "head_dim"} | {
+    "experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2
+}  # fmt: skip
 GRANITE = SMALL | {"embedding_multiplier": 3.0, "residual_multiplier": 0.3, "attention_multiplier": 0.4,
                    "logits_scaling": 2.0}  # fmt: skip
 SMOL = SMALL | {"num_hidden_layers": 2, "no_rope_layers": [1, 0]}

@@ -110,7 +110,20 @@ def _modernbert(rotary: Json, config: Mapping[str, Any]) -> Json:
     return keys
 
 
-PLAIN = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "olmo2", "gemma2")
+PLAIN = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "olmo2",
+    "gemma2",
+    "olmo",
+    "olmoe",
+    "granite",
+    "smollm3",
+)
 ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLAIN, _plain) | {
     "gpt_neox": _gpt_neox,
     "phi3": _phi3,
