@@ -123,6 +123,13 @@ PLAIN = (
     "olmoe",
     "granite",
     "smollm3",
+    "gemma",
+    "starcoder2",
+    "phi",
+    "stablelm",
+    "cohere",
+    "cohere2",
+    "falcon",
 )
 ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLAIN, _plain) | {
     "gpt_neox": _gpt_neox,

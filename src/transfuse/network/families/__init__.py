@@ -18,6 +18,7 @@ from transfuse.network.families import (
     llama,
     modernbert,
     olmo,
+    parallel,
     qwen3,
     t5,
     vit,
@@ -26,11 +27,24 @@ from transfuse.network.spec import Spec
 
 Family = Callable[[PretrainedConfig], Spec]
 
-FAMILIES: dict[str, Family] = {
-    name: declare
-    for family in (vit, dinov2, beit, clip, bert, distilbert, modernbert, gpt2, gpt_neox, llama, qwen3, gemma, t5, olmo)
-    for name, declare in family.ARCHITECTURES.items()
-}
+MODULES = (
+    vit,
+    dinov2,
+    beit,
+    clip,
+    bert,
+    distilbert,
+    modernbert,
+    gpt2,
+    gpt_neox,
+    llama,
+    qwen3,
+    gemma,
+    t5,
+    olmo,
+    parallel,
+)
+FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
 
 def declare(config: PretrainedConfig, architecture: str) -> Spec:

@@ -6,6 +6,7 @@ positions.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import decoder
@@ -15,6 +16,7 @@ from transfuse.network.families.parts import (
     Readable,
     Trunk,
     declared_setting,
+    feed_forward,
     gated_feed_forward,
     gated_units,
     grouped_attention,
@@ -95,6 +97,16 @@ def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Readabl
     project(s, block, reads, rotary_heads(s, config, i), writes, "bias", None)
 
 
+def _starcoder2_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
+    bias = "bias" if config.use_bias else None
+    project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
+
+
+def _starcoder2_transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
+    names = (f"{block}.mlp.c_fc", f"{block}.mlp.c_proj")
+    feed_forward(s, i, reads, config.intermediate_size, writes, names, "bias" if config.use_bias else None)
+
+
 def _smollm3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     size = head_size(config)
     rotary = size if config.no_rope_layers[i] else 0
@@ -121,5 +133,7 @@ ARCHITECTURES = {
     **decoder.architectures("Qwen2", pre_norm(_qwen2_attend, transform)),
     **decoder.architectures("Phi3", pre_norm(_phi3_attend, _phi3_transform)),
     **decoder.architectures("Granite", pre_norm(attend, transform)),
+    **decoder.architectures("Gemma", pre_norm(attend, transform, partial(Builder.rms_norm, offset=1.0))),
+    **decoder.architectures("Starcoder2", pre_norm(_starcoder2_attend, _starcoder2_transform, Builder.norm)),
     **decoder.architectures("SmolLM3", pre_norm(_smollm3_attend, transform)),
 }

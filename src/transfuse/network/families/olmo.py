@@ -1,7 +1,7 @@
 """OLMo (Groeneveld et al., 2024) and OLMoE (Muennighoff et al., 2024); OLMo-2 is in `gemma`.
 
-The LayerNorms of OLMo have no parameters, so its stream rotates even if the head is tied. OLMoE has norms of queries and
-keys, and experts. Both may clip queries, keys and values.
+The LayerNorms of OLMo have no parameters, so its stream rotates even if the head is tied. OLMoE has norms of queries
+and keys, and experts. Both may clip queries, keys and values.
 """
 
 from transfuse.network.builder import Builder

@@ -105,6 +105,24 @@ def normed_attention(
     return axes
 
 
+def centered_attention(
+    s: Builder, name: object, heads: int, groups: int, size: int, q_norm: str, k_norm: str
+) -> Attention:
+    """Return interleaved rotary heads, each behind a LayerNorm of queries and of keys with a gain per head and channel.
+
+    A sign of each group remains as a symmetry, because such a norm subtracts the mean of the channels. The gains can be
+    scaled against each other, frequency by frequency.
+    """
+    group, query, v = _groups(s, name, heads, groups, size)
+    pair = Space(f"{name}.pair", size // 2, Group.FIXED, within=group)
+    neighbor = s.fixed("neighbor", 2)
+    scale = s.free(f"{name}.gain", 1, Group.LINEAR, within=pair)
+    s.parameter(q_norm, query, pair * neighbor * scale)
+    s.parameter(k_norm, group, pair * neighbor * ~scale)
+    channels = pair * neighbor * s.free(f"{name}.sign", 1, Group.ORTHOGONAL, within=group)
+    return Attention(query * channels, group * ~channels, group * v, query * v)
+
+
 def clipped_attention(s: Builder, name: object, heads: int, groups: int, size: int) -> Attention:
     """Return grouped rotary heads whose queries, keys and values are clipped channel by channel.
 
@@ -129,7 +147,7 @@ def _groups(
     s: Builder, name: object, heads: int, groups: int, size: int, values: Group = Group.LINEAR
 ) -> tuple[Space, Axis, Space]:
     """Return the groups of heads that share keys, the query heads within them, and the channels of the values."""
-    group = s.free(f"{name}.group", groups)
+    group = s.free(f"{name}.group", groups) if groups > 1 else s.fixed(f"{name}.group", 1)
     query: Axis = group
     if heads > groups:
         query = group * s.free(f"{name}.query", heads // groups, within=group)
@@ -204,9 +222,7 @@ def normed_output(s: Builder, trunk: Trunk) -> Readable:
     return trunk.norm(trunk.out)
 
 
-def language_head(
-    s: Builder, config: Config, trunk: Trunk, name: str = "lm_head", bias: str | None = None
-) -> None:
+def language_head(s: Builder, config: Config, trunk: Trunk, name: str = "lm_head", bias: str | None = None) -> None:
     """Declare one logit per token.
 
     If the matrix is tied to the embedding, its input is the dual of the space that the embedding writes.
