@@ -194,6 +194,49 @@ CASES = [
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
 ]
 
+# Decoders like those above. `conftest.py` marks their longer proofs as slow.
+SMALL = IDS | {"hidden_size": 18, "intermediate_size": 13, "num_hidden_layers": 1, "num_attention_heads": 6,
+               "num_key_value_heads": 3, "head_dim": 4, "vocab_size": 31, "num_labels": 5,
+               "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
+WHOLE = {name: value for name, value in SMALL.items() if name != "head_dim"} | {"hidden_size": 24}
+OLMOE = WHOLE | {"experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2}
+GRANITE = SMALL | {"embedding_multiplier": 3.0, "residual_multiplier": 0.3, "attention_multiplier": 0.4,
+                   "logits_scaling": 2.0}  # fmt: skip
+SMOL = SMALL | {"num_hidden_layers": 2, "no_rope_layers": [1, 0]}
+STARCODER = WHOLE | {"sliding_window": 5}
+PARTIAL = WHOLE | {"rope_parameters": ROPE}
+GPTJ = GPT2 | {"n_layer": 1, "n_inner": 13, "rotary_dim": 4}
+COHERE2 = WHOLE | {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5}
+FALCON = IDS | {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 6, "num_kv_heads": 3,
+                "ffn_hidden_size": 13, "vocab_size": 31, "num_labels": 5, "new_decoder_architecture": True,
+                "tie_word_embeddings": False}  # fmt: skip
+FALCON_RW = FALCON | {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "bias": True,
+                      "num_kv_heads": 6}  # fmt: skip
+FALCON_WIDTHS = ("hidden_size", "num_attention_heads", "ffn_hidden_size", "num_kv_heads")
+NOT_ROTARY = ("k_proj[1].bias",)
+RELATIVES = [
+    case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS),
+    case("OlmoForCausalLM", WHOLE | TIED, (), attention_bias=True),
+    case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS, clip_qkv=0.7),
+    case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS),
+    case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS, clip_qkv=0.7),
+    case("GraniteForCausalLM", GRANITE, DECODER_WIDTHS),
+    case("SmolLM3ForCausalLM", SMOL, DECODER_WIDTHS),
+    case("GemmaForCausalLM", SMALL | TIED, ()),
+    case("Starcoder2ForCausalLM", STARCODER, DECODER_WIDTHS),
+    case("PhiForCausalLM", PARTIAL, DECODER_WIDTHS, NOT_ROTARY),
+    case("GPTJForCausalLM", GPTJ, GPT2_WIDTHS),
+    case("StableLmForCausalLM", PARTIAL, DECODER_WIDTHS, NOT_ROTARY, use_qkv_bias=True),
+    case("StableLmForCausalLM", PARTIAL, DECODER_WIDTHS, use_parallel_residual=True),
+    case("CohereForCausalLM", WHOLE | TIED, DECODER_WIDTHS),
+    case("CohereForCausalLM", WHOLE, DECODER_WIDTHS, use_qk_norm=True),
+    case("Cohere2ForCausalLM", COHERE2, DECODER_WIDTHS),
+    case("FalconForCausalLM", FALCON, FALCON_WIDTHS),
+    case("FalconForCausalLM", FALCON, (), multi_query=True, new_decoder_architecture=False),
+    case("FalconForCausalLM", FALCON_RW, (), ("query_key_value[1].bias",), alibi=True),
+]
+CASES += RELATIVES
+
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 TWO = {"num_labels": 2}
 
@@ -223,4 +266,8 @@ HEADS = [
     *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
     *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
+    *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),
+    *others("SmolLM3", SMOL | TWO), *others("Gemma", SMALL | TIED | TWO), *others("Starcoder2", STARCODER | TWO),
+    *others("Phi", PARTIAL | TWO), *others("GPTJ", GPTJ | TWO), *others("StableLm", PARTIAL | TWO),
+    *others("Cohere", WHOLE | TWO), *others("Cohere2", COHERE2 | TWO), *others("Falcon", FALCON | TWO),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import Case
+from cases import RELATIVES, Case
 
 from transfuse.config import options
 from transfuse.distillation import loop
@@ -41,6 +41,17 @@ LONG = (  # tests of seconds that repeat, for another method or shell, what a sh
     "test_languages.py::test_fused_measured_walked_and_tuned[flow",
     "test_sinkhorn.py::test_as_pot_in_double_precision[0.02",
 )
+QUICK = (  # tests of a second or less, which run for every family; the longer ones are slow for relatives of others
+    "test_proofs.py::test_folding_and_balancing",
+    "test_proofs.py::test_symmetry",
+    "test_proofs.py::test_mutation",
+    "test_proofs.py::test_what_is_called_inert",
+    "test_proofs.py::test_completeness",
+    "test_proofs.py::test_recovery[weights",
+    "test_proofs.py::test_a_carried_source",
+    "test_proofs.py::test_widening",
+    "test_proofs.py::test_saved_and_reloaded[none",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
-        if any(all(word in item.nodeid for word in words) for words in SLOW):
+        is_long = any(all(word in item.nodeid for word in words) for words in SLOW)
+        if is_long or (any(case in RELATIVES for case in cases) and not any(name in item.nodeid for name in QUICK)):
             item.add_marker(pytest.mark.slow)
 
 

@@ -30,6 +30,7 @@ from transfuse.network.field_roles import (
 )
 from transfuse.network.layout import unfused
 from transfuse.network.outputs import model_output
+from transfuse.network.rotary_fields import COMMON_KEYS
 
 MODELS = [*CASES, *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "T5")))]
 FAMILIES = sorted({case.configure().model_type for case in MODELS})
@@ -154,7 +155,7 @@ def test_all_fields_that_the_code_reads_are_accounted_for(family):
     names = read(inspect.getfile(case.architecture), False).union(
         *(read(import_module(f"transformers.{each}").__file__, True) for each in SHARED)
     )
-    excused = {*SIZES, *BOOKKEEPING, *REDUNDANT, *PREDICTED, "json"}
+    excused = {*SIZES, *BOOKKEEPING, *REDUNDANT, *PREDICTED, "json", *COMMON_KEYS}
     left = {
         name
         for name in names.difference(excused, *map(known_fields, configs))

@@ -134,6 +134,7 @@ def _store_output(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module,
         values = values if values.requires_grad else values.detach().requires_grad_()
         values.retain_grad()
         outputs[name] = values
-        return (values, *output[1:]) if isinstance(output, tuple) else values
+        passed_on = values.clone()  # some models clip it in place
+        return (passed_on, *output[1:]) if isinstance(output, tuple) else passed_on
 
     return hook

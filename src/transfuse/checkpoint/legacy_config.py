@@ -110,7 +110,27 @@ def _modernbert(rotary: Json, config: Mapping[str, Any]) -> Json:
     return keys
 
 
-PLAIN = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "olmo2", "gemma2")
+PLAIN = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "olmo2",
+    "gemma2",
+    "olmo",
+    "olmoe",
+    "granite",
+    "smollm3",
+    "gemma",
+    "starcoder2",
+    "phi",
+    "stablelm",
+    "cohere",
+    "cohere2",
+    "falcon",
+)
 ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLAIN, _plain) | {
     "gpt_neox": _gpt_neox,
     "phi3": _phi3,

@@ -22,10 +22,12 @@ class Stage:
     Attributes:
         stream: points whose sum is the residual stream that the outputs are added to. Empty if they are not added to
             it directly.
+        factor: what the outputs are multiplied by when they are added.
     """
 
     linears: tuple[Linear, ...]
     stream: tuple[HookPoint, ...]
+    factor: float = 1.0
 
     def output_points(self) -> list[HookPoint]:
         """Return the outputs of the linear maps."""
@@ -62,12 +64,12 @@ def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> lis
         if op.name in untouched or len(op.reads) != 1 or op.stacked or sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
-        stream = tuple(_joined_stream(spec, op.writes))
+        stream, factor = _joined_stream(spec, op.writes)
         same = previous and (previous.reads, previous.norm, previous.part) == (op.reads, op.norm, op.part)
         if same and not stream and not result[-1].stream and op.part != "head":  # heads may read different tokens
             result[-1] = Stage((*result[-1].linears, op), ())
         else:
-            result.append(Stage((op,), stream))
+            result.append(Stage((op,), stream, factor))
     return result
 
 
@@ -91,34 +93,33 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
-def _joined_stream(spec: Spec, branch: Axis) -> Iterator[HookPoint]:
-    """Yield points whose sum is the stream that a branch is added to.
+def _joined_stream(spec: Spec, branch: Axis) -> tuple[tuple[HookPoint, ...], float]:
+    """Return points whose sum is the stream that a branch is added to, and the factor by which it is multiplied.
 
-    Nothing is yielded if a norm or a scale stands between the branch and the stream.
+    There are no points if a norm or a scale stands between the branch and the stream, or if nothing shows the stream.
     """
     junction = next((op for op in spec.ops if type(op) is Junction and op.branch == branch), None)
     scaled = any(op.space == branch for op in spec.ops if isinstance(op, Norm | LayerScale))
-    if junction and not scaled:
-        yield from _stream_points(spec, junction.skip)
+    if junction is None or scaled or junction.factor == 0:
+        return (), 1.0
+    return tuple(_stream_points(spec, junction.skip)), junction.factor
 
 
-def _stream_points(spec: Spec, space: Space) -> Iterator[HookPoint]:
-    """Yield a point that shows a space of the stream, or the points of its summands if nothing reads it."""
+def _stream_points(spec: Spec, space: Space) -> list[HookPoint]:
+    """Return a point that shows a space of the stream, or the points of its summands if nothing reads it."""
     for op in spec.ops:
         if isinstance(op, Norm) and op.space == space:
-            yield HookPoint(op.name, "input" if spec.readers(op) else "output", space)
-            return
+            return [HookPoint(op.name, "input" if spec.readers(op) else "output", space)]
     for op in spec.linears():
         if op.norm is None and op.reads == (space,):
-            yield HookPoint(op.name, "input", space)
-            return
+            return [HookPoint(op.name, "input", space)]
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
-            yield from _stream_points(spec, op.skip)
-            yield from _stream_points(spec, op.branch)
-            return
+            skip, branch = (_stream_points(spec, each) for each in (op.skip, op.branch))
+            return [*skip, *branch] if op.factor == 1 else []
         if isinstance(op, Linear) and op.writes == space:
-            yield HookPoint(op.name, "output", space)
+            return [HookPoint(op.name, "output", space)]
+    return []
 
 
 def _spaces(op: object) -> Iterator[Space]:

@@ -184,7 +184,7 @@ class LayerwiseFit:
         by_parent = []
         for parent in self.models[1:]:
             observed = parent.observe([*points, *stage.stream], batch)
-            drift = sum(_to_rows(observed[point]) for point in stage.stream) - fused_stream
+            drift = (sum(_to_rows(observed[point]) for point in stage.stream) - fused_stream) / stage.factor
             by_parent.append([_to_rows(observed[point]) + drift for point in points])
         samples, _ = row_positions(observed[points[0]], batch)
         row_shares = shares.to(samples.device)[:, samples]

@@ -56,7 +56,7 @@ def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     if len(heads) != 1 or not single_label or not has_logits(model):
         return None
     (head,) = heads
-    norm = next((op for op in reversed(spec.norms()) if op.space == head.reads[0]), None)
+    norm = next((op for op in reversed(spec.norms()) if op.has_gain and op.space == head.reads[0]), None)
     modules = {op.name: model.get_submodule(op.name) for op in (head, norm) if op}
     records: Records = {}
     with forward_hooks(modules.values(), _record_into(records)):

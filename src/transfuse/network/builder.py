@@ -83,6 +83,11 @@ class Builder:
         self.ops.append(Norm(name, space, centers=False, bias=None, offset=offset))
         return Normed(space, name)
 
+    def plain_norm(self, name: str, space: Axis) -> Normed:
+        """Declare a LayerNorm without gain and bias, and return its output, which rotates as the stream does."""
+        self.ops.append(Norm(name, space, bias=None, has_gain=False))
+        return Normed(space, name)
+
     def post_norm(self, name: str, space: Axis, bias: str | None = "bias") -> None:
         """Declare a LayerNorm whose output is the space itself. If `space` is a dual, gain and bias read it."""
         self.ops.append(Norm(name, space, bias=bias, part=self._norm_part()))
@@ -114,10 +119,10 @@ class Builder:
         """Declare a table of positions or a class token: one row of the stream per fixed index."""
         self.ops.append(Table(name, rows, writes, self.part))
 
-    def join(self, name: str, skip: Space, branch: Space) -> Space:
-        """Declare a residual addition, and return the stream behind it."""
+    def join(self, name: str, skip: Space, branch: Space, factor: float = 1.0) -> Space:
+        """Declare a residual addition of `factor` times the branch, and return the stream behind it."""
         joined = replace(skip, name=name)
-        self.ops.append(Junction(joined, skip, branch))
+        self.ops.append(Junction(joined, skip, branch, factor=factor))
         return joined
 
     def concatenate(self, name: str, tokens: Space, others: Space) -> Space:

@@ -24,6 +24,7 @@ SIZES = (
     "d_ff",
     "n_inner",
     "hidden_dim",
+    "ffn_hidden_size",
     "mlp_ratio",
     "moe_intermediate_size",
     "num_attention_heads",
@@ -91,6 +92,7 @@ REDUNDANT = (
     "sliding_window_pattern",
     "_sliding_window_pattern",
     "global_attn_every_n_layers",
+    "no_rope_layer_interval",
     "original_max_position_embeddings",
 )
 # Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
@@ -119,6 +121,14 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
     "gemma2",
     "gemma3_text",
     "olmo2",
+    "olmo",
+    "smollm3",
+    "gemma",
+    "starcoder2",
+    "phi",
+    "gptj",
+    "stablelm",
+    "falcon",
 )
 REVIEWED = (  # model types whose code was read to fill the tables of this file
     *LAST_TOKEN_CLASSIFIERS,
@@ -136,7 +146,14 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "deberta-v2",
     "dinov2_with_registers",
     "dinov3_vit",
+    "granite",
+    "olmoe",
+    "cohere",
+    "cohere2",
 )
+# Fields of `BOOKKEEPING` that change what these model types compute: if Falcon returns its attention weights, it adds a
+# mask of booleans to the scores (transformers 5.24).
+CHANGING = {"falcon": ("output_attentions",)}
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
     "pooler_hidden_act": ("ForSequenceClassification",),
@@ -174,7 +191,7 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
     Args:
         reviewed: whether the code of the model was read for this file; see `is_reviewed`.
     """
-    if name in SIZES_READ.get(config.model_type, ()):
+    if name in (*SIZES_READ.get(config.model_type, ()), *CHANGING.get(config.model_type, ())):
         return True
     if name in SIZES or name in BOOKKEEPING or TRAINING.fullmatch(name):
         return False
@@ -205,4 +222,5 @@ def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:
 def known_fields(config: PretrainedConfig) -> frozenset[str]:
     """Return the fields that a configuration class declares or derives, and those that transformers reads anyway."""
     declared = {field.name for field in fields(type(config))}
-    return frozenset(declared | {*vars(type(config)())} | UNDECLARED_DEFAULTS.keys())
+    changing = CHANGING.get(config.model_type, ())
+    return frozenset(declared | {*vars(type(config)()), *changing} | UNDECLARED_DEFAULTS.keys())

@@ -139,7 +139,8 @@ def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrain
     with init_empty_weights(include_buffers=False):
         twin = type(model)(copy.deepcopy(model.config)).to(compute_dtype(model.dtype)).eval()
     stored = join_fused(declaration(model), tensors)
-    device = stored[next(name for name, values in twin.named_parameters() if values.ndim == 1)].device
+    smallest, _ = min(twin.named_parameters(), key=lambda parameter: parameter[1].numel())
+    device = stored[smallest].device
     attach_align_device_hook(twin, execution_device=device, offload=True, weights_map=stored)
     for name in _read_from_outside(declaration(model)):
         set_module_tensor_to_device(twin, name, device, value=stored[name])

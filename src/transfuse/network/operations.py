@@ -69,12 +69,13 @@ class Linear:
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm over `space`, with a gain.
+    """A norm over `space`.
 
     Attributes:
         centers: whether it subtracts the mean first (LayerNorm) or not (RMSNorm).
         offset: gain minus stored gain, which is 1 in Gemma.
         is_output: whether its output is also an output of the network, so that its gain cannot be folded.
+        has_gain: whether it has a factor per unit; without one, it has no tensors at all.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Norm:
     offset: float = 0.0
     part: str = "norms"
     is_output: bool = False
+    has_gain: bool = True
 
     @property
     def gain(self) -> str:
@@ -91,7 +93,8 @@ class Norm:
         return f"{self.name}.weight"
 
     def tensors(self) -> dict[str, Axes]:
-        return {self.gain: (Diagonal(self.space),)} | ({f"{self.name}.{self.bias}": (self.space,)} if self.bias else {})
+        gain: dict[str, Axes] = {self.gain: (Diagonal(self.space),)} if self.has_gain else {}
+        return gain | ({f"{self.name}.{self.bias}": (self.space,)} if self.bias else {})
 
     def replace(self, change: Callable[[Axis], Axis]) -> Norm:
         return replace(self, space=change(self.space))
@@ -167,12 +170,13 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Junction:
-    """A residual addition `space = skip + branch`. The units of all three correspond one to one."""
+    """A residual addition `space = skip + factor * branch`. The units of all three correspond one to one."""
 
     space: Space
     skip: Space
     branch: Space
     part: str = ""
+    factor: float = 1.0
 
     def tensors(self) -> dict[str, Axes]:
         return {}

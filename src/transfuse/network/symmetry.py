@@ -26,9 +26,10 @@ from transfuse.network.spec import Spec
 def symmetric(spec: Spec) -> Spec:
     """Return the declaration with every residual stream merged into one space, which has its exact group.
 
-    The stream rotates behind norms that can be folded into their readers. Its units are only permuted, and behind
-    RMSNorm also change sign, if something reads the stream without a norm, or if the gain of a norm cannot be folded
-    because the output of the norm is the stream itself, an output of the network, or the input of a tied matrix.
+    The stream rotates behind norms without gains and behind those that can be folded into their readers. Its units are
+    only permuted, and behind RMSNorm also change sign, if something reads the stream without a norm, or if the gain of
+    a norm cannot be folded because the output of the norm is the stream itself, an output of the network, or the input
+    of a tied matrix.
     """
     roots = _roots(spec)
     names = {
@@ -57,7 +58,7 @@ def _group(spec: Spec, stream: set[str]) -> Group:
         for space in axis.spaces()
     )
     centered = any(norm.centers for norm in norms) or not norms
-    if read_without_norm or any(norm.is_output or not spec.readers(norm) for norm in norms):
+    if read_without_norm or any(norm.has_gain and (norm.is_output or not spec.readers(norm)) for norm in norms):
         return Group.PERMUTATION if centered else Group.SIGNED
     return Group.CENTERED if centered else Group.ORTHOGONAL
 
@@ -104,19 +105,27 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
-        if isinstance(op, Norm) and isinstance(op.space, Space) and spec.readers(op) and not op.is_output:
+        if isinstance(op, Norm) and _folds(op) and spec.readers(op):
             _fold_norm(op, spec.readers(op), folded)
         if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
     for op in spec.ops:
-        if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTERED:
+        if isinstance(op, Writer):
             _center(op, folded)
     return folded
 
 
+def _folds(norm: Norm) -> bool:
+    """Return whether the gain of a norm can be moved into the maps that read it."""
+    return norm.has_gain and isinstance(norm.space, Space) and not norm.is_output
+
+
 def _center(op: Writer, tensors: Lazy) -> None:
+    """Center what writes a rotating stream, and with an embedding the matrix that is tied to it."""
     for name, axes in op.tensors().items():
-        tensors.change(name, partial(_centered, axes.index(op.writes)))
+        for position, axis in enumerate(axes):
+            if isinstance(axis, Space) and axis.group is Group.CENTERED:
+                tensors.change(name, partial(_centered, position))
 
 
 def _centered(position: int, values: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def rescaled(model: PreTrainedModel, declared: Spec, factor: float, by_unit: boo
     }  # fmt: skip
     tensors: dict[str, Tensor] = dict(transform_all(spec, split_fused(declared, model.state_dict()), maps))
     for norm in spec.norms():
-        if spec.readers(norm) and not norm.is_output and isinstance(norm.space, Space):
+        if norm.has_gain and spec.readers(norm) and not norm.is_output and isinstance(norm.space, Space):
             for name in (norm.gain, *([f"{norm.name}.{norm.bias}"] if norm.bias else [])):
                 tensors[name] = tensors[name] * factor
             for reader in spec.readers(norm):

@@ -94,8 +94,9 @@ def flow(
 def _joined(op: Junction, matches: MatchStore, policy: Policy, norms: Mapping[str, ActivationNorms]) -> Match:
     """Return the match of a junction."""
     skip, branch = matches[op.skip.name], matches[op.branch.name]
-    weights = (norms.get(space.name, torch.ones(1)) for space in (op.skip, op.branch))
-    return Match(policy(skip.map, branch.map, *weights), (skip.cost + branch.cost) / 2)
+    skip_norms, branch_norms = (norms.get(space.name, torch.ones(1)) for space in (op.skip, op.branch))
+    joined = policy(skip.map, branch.map, skip_norms, abs(op.factor) * branch_norms)
+    return Match(joined, (skip.cost + branch.cost) / 2)
 
 
 def _writers(spec: Spec, axis: Axis) -> list[Writer]:

@@ -36,14 +36,14 @@ def flat_heads(spec: Spec) -> set[str]:
     """Return the names of the head spaces that only enclose channels which any invertible matrix may mix."""
     axes = [without_direction(axis) for tensor_axes in spec.tensors().values() for axis in tensor_axes]
     products = [axis for axis in axes if isinstance(axis, Product)]
-    flat = {axis.factors[0] for axis in products if _has_free_channels(axis)}
+    flat = {axis.factors[0] for axis in products if _has_free_channels(axis)}  # fixed heads are never mixed
     others = {
         space
         for axis in axes
         if not (isinstance(axis, Product) and _has_free_channels(axis))
         for space in axis.spaces()
     }
-    return {space.name for space in flat - others if isinstance(space, Space)}
+    return {space.name for space in flat - others if isinstance(space, Space) and space.free}
 
 
 def _has_free_channels(axis: Product) -> bool:

@@ -21,6 +21,8 @@ from transfuse.network.families import (
     llama,
     modernbert,
     mpnet,
+    olmo,
+    parallel,
     qwen3,
     t5,
     vit,
@@ -29,16 +31,13 @@ from transfuse.network.spec import Spec
 
 Family = Callable[[PretrainedConfig], Spec]
 
-FAMILIES: dict[str, Family] = {
-    name: declare
-    for family in (
-        *(vit, dinov2, dinov3, beit, clip),
-        *(bert, distilbert, modernbert, electra, mpnet, deberta),
-        *(gpt2, gpt_neox, llama, qwen3, gemma),
-        t5,
-    )
-    for name, declare in family.ARCHITECTURES.items()
-}
+MODULES = (
+    *(vit, dinov2, dinov3, beit, clip),
+    *(bert, distilbert, modernbert, electra, mpnet, deberta),
+    *(gpt2, gpt_neox, llama, qwen3, gemma, olmo, parallel),
+    t5,
+)
+FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
 
 def declare(config: PretrainedConfig, architecture: str) -> Spec:

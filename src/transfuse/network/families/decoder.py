@@ -13,7 +13,11 @@ MakeTrunk = Callable[[Builder, Config, str], Trunk]
 
 
 def architectures(
-    stem: str, trunk: MakeTrunk, language: str = "ForCausalLM", tokens: str = "score"
+    stem: str,
+    trunk: MakeTrunk,
+    language: str = "ForCausalLM",
+    tokens: str = "score",
+    language_bias: str | None = None,
 ) -> dict[str, Callable[[Config], Spec]]:
     """Return the declarations of a family by class name.
 
@@ -24,9 +28,10 @@ def architectures(
         trunk: declares everything but the head, with names that begin with a given prefix.
         language: the end of the class name of the language model.
         tokens: the name of the head of the token classifier.
+        language_bias: the name of the bias of the language model's head; None: there is none.
     """
     heads: dict[str, Callable[[Builder, Config, Trunk], None]] = {
-        language: language_head,
+        language: partial(language_head, bias=language_bias),
         "ForSequenceClassification": partial(_class_head, name="score", bias=None),
         "ForTokenClassification": partial(_class_head, name=tokens),
         "ForQuestionAnswering": partial(_class_head, name="qa_outputs"),

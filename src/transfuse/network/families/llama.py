@@ -1,12 +1,14 @@
 """Llama (Touvron et al., 2023), Mistral (Jiang et al., 2023), Qwen2 (Yang et al., 2024) and Phi-3 (Abdin et al., 2024).
 
 All have RMSNorm, rotary positions, keys and values shared in groups, and a SwiGLU. Qwen2 has biases on queries, keys
-and values; Phi-3 has fused projections.
+and values; Phi-3 has fused projections; Granite multiplies branches by a factor; some layers of SmolLM3 have no
+positions.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from transfuse.network.builder import Builder
+from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import (
     Attention,
@@ -14,21 +16,24 @@ from transfuse.network.families.parts import (
     Readable,
     Trunk,
     declared_setting,
+    feed_forward,
     gated_feed_forward,
     gated_units,
     grouped_attention,
     token_embedding,
 )
-from transfuse.network.space import Space
+from transfuse.network.space import Axis, Space
 
 Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder, config, layer, block, reads, writes
+DeclareNorm = Callable[[Builder, str, Axis], Normed]
 
 
-def pre_norm(attend: Branch, transform: Branch) -> decoder.MakeTrunk:
-    """Return a trunk of blocks with an RMSNorm in front of both branches."""
+def pre_norm(attend: Branch, transform: Branch, norm: DeclareNorm = Builder.rms_norm) -> decoder.MakeTrunk:
+    """Return a trunk of blocks with a norm in front of both branches."""
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
         width = config.hidden_size
+        factor = declared_setting(config, "residual_multiplier") or 1.0
         vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, width)
         x = token
         for i in range(config.num_hidden_layers):
@@ -36,12 +41,13 @@ def pre_norm(attend: Branch, transform: Branch) -> decoder.MakeTrunk:
             attended = s.free(f"{i}.attention", width)
             mlp = s.free(f"{i}.mlp", width)
             s.part = "attention"
-            attend(s, config, i, block, s.rms_norm(f"{block}.input_layernorm", x), attended)
-            x = s.join(f"{i}.middle", x, attended)
+            attend(s, config, i, block, norm(s, f"{block}.input_layernorm", x), attended)
+            x = s.join(f"{i}.middle", x, attended, factor)
             s.part = "ffn"
-            transform(s, config, i, block, s.rms_norm(f"{block}.post_attention_layernorm", x), mlp)
-            x = s.join(f"{i}.out", x, mlp)
-        return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}norm", axis))
+            transform(s, config, i, block, norm(s, f"{block}.post_attention_layernorm", x), mlp)
+            x = s.join(f"{i}.out", x, mlp, factor)
+        plain = norm is Builder.plain_norm
+        return Trunk(vocabulary, token, x, lambda axis: norm(s, f"{p}norm", axis), plain)
 
     return trunk
 
@@ -91,6 +97,24 @@ def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Readabl
     project(s, block, reads, rotary_heads(s, config, i), writes, "bias", None)
 
 
+def _starcoder2_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
+    bias = "bias" if config.use_bias else None
+    project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
+
+
+def _starcoder2_transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
+    names = (f"{block}.mlp.c_fc", f"{block}.mlp.c_proj")
+    feed_forward(s, i, reads, config.intermediate_size, writes, names, "bias" if config.use_bias else None)
+
+
+def _smollm3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
+    size = head_size(config)
+    rotary = size if config.no_rope_layers[i] else 0
+    axes = grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, rotary)
+    bias = "bias" if config.attention_bias else None
+    project(s, block, reads, axes, writes, bias, bias)
+
+
 def _phi3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     axes = rotary_heads(s, config, i)
     s.linear(f"{block}.self_attn.qkv_proj", reads, axes.q + axes.k + axes.v, bias=None)
@@ -108,4 +132,8 @@ ARCHITECTURES = {
     **decoder.architectures("Mistral", pre_norm(attend, transform)),
     **decoder.architectures("Qwen2", pre_norm(_qwen2_attend, transform)),
     **decoder.architectures("Phi3", pre_norm(_phi3_attend, _phi3_transform)),
+    **decoder.architectures("Granite", pre_norm(attend, transform)),
+    **decoder.architectures("Gemma", pre_norm(attend, transform, partial(Builder.rms_norm, offset=1.0))),
+    **decoder.architectures("Starcoder2", pre_norm(_starcoder2_attend, _starcoder2_transform, Builder.norm)),
+    **decoder.architectures("SmolLM3", pre_norm(_smollm3_attend, transform)),
 }
