@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from transformers import ViTForImageClassification
+from transformers import Trainer, ViTForImageClassification
 from world import Run, World, one_line
 
 from transfuse.base.lock import folder_lock, output_lock
@@ -53,6 +53,24 @@ def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
     (world.here / "out.checkpoints" / "checkpoint-3").mkdir(parents=True)
     one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
     one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "differs in"])
+
+
+def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Trainer._save_checkpoint
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        save(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_checkpoint", interrupted)
+        ran = run(*tuning()(world))
+    state = world.here / "out.checkpoints"
+    assert ran.status == 130
+    assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {state}\n"
+    assert not (world.here / "out").exists()
+    assert run(*tuning("--resume")(world)).status == 0
+    assert [path.name for path in world.here.iterdir()] == ["out"]
 
 
 def test_two_runs_do_not_share_a_state(world: World, run: Run) -> None:

@@ -62,7 +62,7 @@ def finetune(
     quiet: Quiet = False,
 ) -> None:
     """Train a model further, with labels, teachers, or both."""
-    from transfuse.cli.targets import training_target
+    from transfuse.cli.targets import said_how_to_continue, training_target
     from transfuse.cli.validation import limits, schedule
     from transfuse.report.tables import training_summary
 
@@ -76,6 +76,7 @@ def finetune(
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        with memory_limit(memory_limits.max_memory, memory_limits.max_device_memory):
+        limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory)
+        with limit, said_how_to_continue(target.checkpoints, pattern="checkpoint-*"):
             path, record = finetune_job(models, data, training_schedule, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -127,7 +127,8 @@ def fuse(
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
-        with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work):
+        flag = "" if work.persistent else "with --resume "
+        with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work.folder, flag):
             done = fuse_job(job, work, output_mode(context).progress)
     parts: list[RenderableType] = [fusion_summary(done.output, done.record)]
     if done.report:

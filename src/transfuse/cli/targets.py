@@ -63,15 +63,20 @@ def work_dir(job: Job, resume: bool) -> WorkDir:
 
 
 @contextmanager
-def said_how_to_continue(work: WorkDir) -> Iterator[None]:
-    """Add to an interruption how to go on, if there are intermediate results."""
+def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: str = "*") -> Iterator[None]:
+    """Add to an interruption how to go on, if there are intermediate results.
+
+    Args:
+        folder: where these are.
+        flag: what the same command needs to continue.
+        pattern: the names of these results in the folder.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        if not work.folder.exists():
+        if not any(folder.glob(pattern)):
             raise
-        how = "continues" if work.persistent else "with --resume continues"
-        raise InterruptedRunError(f"interrupted; the same command {how} from {work.folder}") from error
+        raise InterruptedRunError(f"interrupted; the same command {flag}continues from {folder}") from error
 
 
 @dataclass(frozen=True)
