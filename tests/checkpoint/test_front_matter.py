@@ -38,6 +38,7 @@ def test_a_field_is_replaced_and_others_keep_their_lines() -> None:
     assert 'license: mit  # as the parents\ntags: [transfuse, "a: b"]\nlanguage:\n- en\n' in edited
     assert edited.endswith(CARD[CARD.index("\n# A title") :])
     assert with_fields(edited, {"metrics": ["f1"]}) is not None
+    assert with_fields("---\n'a': 1\n\"b\": 2\n---\n", {"b": 3}) == "---\n'a': 1\nb: 3\n---\n"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,6 @@ def test_a_field_is_replaced_and_others_keep_their_lines() -> None:
         "# no front matter\n",
         "---\nbroken: [\n---\n",
         "---\n{metrics: [accuracy], tags: [transfuse]}\n---\n",
-        '---\n"metrics": [accuracy]\n---\n',
         "---\ntags: &names [a]\nmetrics: &others\n- b\nmore: *others\n---\n",
     ],
 )
