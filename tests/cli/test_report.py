@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, Image
+from huggingface_hub import ModelCard
 from languages import TEXTS, gpt2, saved
 from world import Run, World, by_path, one_line, vit
 
@@ -24,6 +25,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.tags: list[str] = []
         self.shown = ""
+        self.titles: set[str | None] = set()
+        self.texts: list[str] = []
         self.feed(text)
         assert not self.open, self.open
         assert len(self.ids) == len(set(self.ids)), sorted(self.ids)
@@ -44,6 +47,8 @@ class Page(HTMLParser):
 
     def _note(self, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
+            if name == "title":
+                self.titles.add(value)
             if name == "id":
                 self.ids.append(value or "")
             if name in ("src", "href", "xlink:href"):
@@ -54,6 +59,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.shown += data
+        self.texts.append(data)
 
 
 def read(folder: Path) -> tuple[Page, dict[str, Any]]:
@@ -95,7 +101,12 @@ def test_a_fusion_with_its_report(world: World, run: Run) -> None:
         alone[str(out)]["against"][1]["loss"], abs=1e-5
     )
     assert found["verdict"] in page.shown
-    assert all(name in page.shown for name in rows)
+    assert all(name in page.shown for name in rows if ":" not in name)
+    assert {f"anchor: {world.a}", f"model 2: {world.b}", str(world.images)} <= page.titles
+    assert {"anchor: a", "model 2: b", "images"} <= set(page.texts)
+    assert str(world.a) not in page.shown.replace(found["command"], "")
+    assert all(words in page.shown for words in ("residual stream", "attention heads", "hidden units"))
+    assert "push" not in page.shown
     assert {"0.head", "stream", "1.hidden"} <= {each["space"] for each in found["matched"]}
     heads = next(each for each in found["matched"] if each["space"] == "1.head")
     assert sorted(pair["source"] for pair in heads["pairs"]) == [0, 1]
@@ -189,7 +200,8 @@ def test_three_models_of_odd_names(world: World, run: Run) -> None:
     ran = run("fuse", world.a, odd, third, "-o", out, "--data", world.images, "--report", "--align", "flow")
     assert ran.status == 0, ran
     page, found = read(out)
-    assert str(odd) in page.shown
+    assert odd.name in page.shown
+    assert str(odd) in page.titles
     assert {each["model"] for each in found["matched"]} == {1, 2}
     assert len(found["measured"]["lines"]) == 3
     assert "3 times the cost" in page.shown
@@ -231,3 +243,71 @@ def test_parents_that_changed_or_went(world: World, run: Run) -> None:
     shutil.rmtree(source)
     one_line(run("report", out), [str(source)])
     assert not (out / "report.html").exists()
+
+
+def test_the_verdict_and_the_way_between_the_parents_are_printed(world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--merge", "mean", "--report")
+    assert (ran.status, ran.err) == (0, "")
+    _, found = read(out)
+    line = next(iter(found["measured"]["lines"].values()))
+    assert ran.out.index("Fused 2 models") < ran.out.index(found["verdict"]) < ran.out.index("Loss on the line")
+    shown = [f"{line['points'][index]['loss']:.3f}" for index in (0, 5, 10)]
+    assert all(text in ran.out for text in (*shown, f"{line['barrier']:.3f}", f"Report: {out / 'report.html'}"))
+    later = run("report", out)
+    assert later.out == ran.out.partition("\n")[2]
+
+
+def test_what_was_measured_stays(world: World, run: Run) -> None:
+    out = world.here / "out"
+    assert run("fuse", world.a, world.b, "-o", out).status == 0
+    assert run("report", out, "--data", world.images).status == 0
+    before = world.listing()
+    for data in ([], ["--data", world.bare]):
+        one_line(run("report", out, *data), ["report.html", "holds measurements", "--data", "-o"])
+    assert world.listing() == before
+    assert run("report", out, "-o", world.here / "there").status == 0
+    assert read(world.here / "there")[1]["measured"] is None
+
+
+def test_the_card_gets_the_measurements(world: World, run: Run) -> None:
+    out = world.here / "out"
+    assert run("fuse", world.a, world.b, "-o", out).status == 0
+    card = out / "README.md"
+    assert "Not measured yet" in card.read_text()
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    assert run("report", out, "--data", world.images).status == 0
+    text = card.read_text()
+    _, found = read(out)
+    (fusion,) = [row for row in found["measured"]["rows"] if row["role"] == "fusion"]
+    assert f"| this model | {fusion['metrics']['accuracy']:.4f} |" in text
+    assert "| anchor: a |" in text
+    assert found["verdict"] in text
+    assert "My own words." in text
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_type, result.dataset_name, result.dataset_args) == ("accuracy", "images", {"samples": 12})
+    card.write_text(text.replace("<!-- measured by transfuse: end -->", ""))
+    edited = card.read_text()
+    ran = run("report", out, "--data", world.images)
+    assert ran.status == 0
+    assert "no section of transfuse on quality" in ran.err
+    assert card.read_text() == edited
+
+
+def test_a_report_of_a_split_names_it(world: World, run: Run) -> None:
+    data = world.here / "data"
+    for split in ("train", "test"):
+        shutil.copytree(world.images, data / split)
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", data, "--merge", "mean", "--report", "--json")
+    page, found = read(out)
+    assert json.loads(ran.out)["report"] == str(out / "report.html")
+    assert json.loads(ran.out)["verdict"] == found["verdict"]
+    assert found["measured"]["split"] == "test"
+    assert "data (split test)" in page.texts
+    assert "split <code>test</code>" in (out / "README.md").read_text()
+    (record,) = json.loads(run("eval", out, "--data", data, "--json").out)
+    assert (record["path"], record["data"], record["split"]) == (str(out), str(data), "test")
+    assert f"measured on {data} (split test)" in run("eval", out, "--data", data).out
+    (record,) = json.loads(run("eval", out, "--data", data, "--split", "train", "--json").out)
+    assert record["split"] == "train"

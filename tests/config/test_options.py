@@ -161,6 +161,8 @@ positions: anchor
 allow-pickle: false
 spec: mine.py
 cache: kept
+push-to-hub: user/name
+private: true
 max-memory: 8GB
 max-device-memory: 20GB
 """,

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from transfuse.base.progress import silent
-from transfuse.cli.jobs.report import build_report, write_report
+from transfuse.cli.jobs.report import build_report
+from transfuse.cli.jobs.report_files import write_report
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 

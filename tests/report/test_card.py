@@ -1,12 +1,15 @@
 """The model card is valid and says how to make the model again, whatever the names hold."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
-from transfuse.checkpoint.card import model_card
+from transfuse.checkpoint.card import finetuned_card, model_card
+from transfuse.checkpoint.card_quality import Quality, Result, with_quality
 from transfuse.checkpoint.command import command_line
 from transfuse.config.options import Options
 
@@ -141,3 +144,112 @@ def test_metrics_are_listed_where_there_are_any() -> None:
     assert "| test | 0.5123 | 1.2500 | 400 |" in card
     assert "| items | 1.0000 | 0.0000 | 1 |" in card
     assert "Measured" not in model_card("out", record(["a", "b"]))
+
+
+def licensed(**fields: Any) -> dict[str, Any]:
+    """The record of two models whose cards state these fields; the second's license is MIT."""
+    found = record(["org/a", "org/b"], data="imdb")
+    found["models"][0]["card"] = fields
+    found["models"][1]["card"] = {"license": "mit", "datasets": ["squad", "imdb"]}
+    return found
+
+
+def test_the_anchors_card_says_license_language_and_task() -> None:
+    fields = {"license": "other", "license_name": "llama3", "license_link": "LICENSE", "language": ["en"]}
+    found = front(model_card("out", licensed(**fields, pipeline_tag="fill-mask", library_name="timm")))
+    assert {name: found[name] for name in fields} == fields
+    assert (found["pipeline_tag"], found["library_name"]) == ("fill-mask", "timm")
+    assert found["datasets"] == ["imdb", "squad"]
+    assert "license" not in front(model_card("out", record(["org/a", "org/b"])))
+
+
+def test_licenses_that_differ_are_pointed_out() -> None:
+    card = model_card("out", licensed(license="apache-2.0"))
+    assert "**The licenses of these models differ.**" in card
+    assert "| <code>org/a</code> (anchor) | 0.5 | apache-2.0 |" in card
+    assert "differ" not in model_card("out", licensed(license="mit"))
+    assert "differ" not in model_card("out", licensed())
+
+
+def test_local_names_are_not_given_to_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "images").mkdir()
+    local = record(["org/a", "b", "/models/c"], data="images") | {"directory": str(tmp_path)}
+    found = front(model_card("out", local))
+    assert found["base_model"] == ["org/a"]
+    assert "datasets" not in found
+
+
+def test_the_command_writes_where_it_was_told_to() -> None:
+    found = record(["/long/way/to/a", "/long/way/to/b"]) | {"output": "/else where/out"}
+    card = model_card("out", found)
+    assert fences(card) == ["transfuse fuse /long/way/to/a /long/way/to/b -o '/else where/out'"]
+    assert "| <code>a</code> (anchor) |" in card
+
+
+MEASURED = Quality(
+    {"this model": {"accuracy": 0.5, "loss": 1.25}, "anchor: a|b": {"accuracy": 0.625, "loss": 1.0}},
+    [Result("cifar10", {"accuracy": 0.5, "loss": 1.25}, "uoft/cifar10", "test", 2000)],
+    "Measured on *everything*.",
+    "Below the weaker parent.",
+)
+
+
+def test_measurements_come_later_and_the_rest_stays(tmp_path: Path) -> None:
+    card = model_card("out", record(["org/a", "org/b"]))
+    assert "Not measured yet" in card
+    edited = card.replace("tags:\n", "thumbnail: mine.png # mine\ntags:\n").replace(
+        "## Command", "My words.\n\n## Command"
+    )
+    measured = with_quality(edited, "out", "image-classification", MEASURED)
+    assert measured is not None
+    assert "Not measured yet" not in measured
+    assert all(words in measured for words in ("thumbnail: mine.png # mine", "My words.", "Measured on *everything*."))
+    assert "| this model | 0.5000 | 1.2500 |" in measured
+    assert "Below the weaker parent." in measured
+    found = front(measured)
+    assert found["metrics"] == ["accuracy"]
+    again = with_quality(measured, "out", "image-classification", MEASURED)
+    assert again == measured
+    (result,) = ModelCard(measured).data.eval_results
+    assert (result.task_type, result.dataset_type, result.dataset_name) == (
+        "image-classification",
+        "uoft/cifar10",
+        "cifar10",
+    )
+    assert (result.dataset_split, result.dataset_args, result.metric_value) == ("test", {"samples": 2000}, 0.5)
+
+
+def test_a_card_without_the_section_is_left_alone() -> None:
+    card = model_card("out", record(["org/a", "org/b"]))
+    for begin, end in (("measured by transfuse: begin", "mine"), ("measured by transfuse: end", "mine")):
+        assert with_quality(card.replace(begin, end), "out", None, MEASURED) is None
+    assert with_quality(card + card.partition("---\n\n")[2], "out", None, MEASURED) is None
+
+
+def test_without_a_task_the_hub_gets_no_index() -> None:
+    measured = with_quality(model_card("out", record(["org/a", "org/b"])), "out", None, MEASURED)
+    assert measured is not None
+    assert "model-index" not in front(measured)
+
+
+def test_a_method_of_the_users_own_is_named() -> None:
+    found = record(["a", "b"]) | {"merge": "mine"}
+    found["options"] = found["options"] | {"align": "{0}"}
+    card = model_card("out", found)
+    assert "merged by <code>mine</code>" in card
+    assert "aligned by <code>{0}</code>" in card
+
+
+def test_a_fine_tuned_model_keeps_license_and_base() -> None:
+    tuned = {
+        "finetuned": {"path": "org/a", "architecture": "BertForMaskedLM", "card": {"license": "mit"}},
+        "teachers": [],
+        "data": "imdb (split train)",
+        "samples": 10,
+        "steps": 2,
+        "schedule": {"teacher_weighting": "uniform"},
+    }
+    found = front(finetuned_card("out", tuned))
+    assert (found["license"], found["base_model"], found["base_model_relation"]) == ("mit", ["org/a"], "finetune")
+    assert (found["pipeline_tag"], found["datasets"]) == ("fill-mask", ["imdb"])

@@ -32,7 +32,7 @@ SECTION = MARKDOWN.from_string("""\
 {% endfor %}
 {% if quality.verdict %}
 
-{{ quality.verdict | text }}
+{{ quality.verdict }}
 {% endif %}
 {% else %}
 Not measured yet. `transfuse report` measures the model beside its parents and writes the result here.
@@ -69,7 +69,7 @@ class Quality:
         rows: values by the name of the metric, of every row of the table by its label.
         results: the measurements of the model alone.
         note: a paragraph above the table, as Markdown.
-        verdict: a paragraph below it, as plain text.
+        verdict: a paragraph below it, as Markdown.
     """
 
     rows: Mapping[str, Mapping[str, float]]

@@ -38,7 +38,7 @@ def with_fields(card: str, fields: Mapping[str, Any]) -> str | None:
         return None
     lines = block[2]
     for name in fields:
-        lines = re.sub(rf"^{re.escape(name)}:.*\n(?:(?:[ \t-].*)?\n)*", "", lines, flags=re.MULTILINE)
+        lines = re.sub(rf"^[\"']?{re.escape(name)}[\"']?:.*\n(?:(?:[ \t-].*)?\n)*", "", lines, flags=re.MULTILINE)
     present = {name: value for name, value in fields.items() if value is not None}
     lines += as_front_matter(present) if present else ""
     edited = f"{block[1]}{lines}{block[3]}{card[block.end() :]}"

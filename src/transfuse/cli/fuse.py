@@ -119,7 +119,8 @@ def fuse(
     """Fuse models into one checkpoint."""
     from transfuse.cli.targets import said_how_to_continue, work_dir
     from transfuse.cli.validation import fuse_request
-    from transfuse.report.tables import fusion_summary, report_summary
+    from transfuse.report.summary import report_summary
+    from transfuse.report.tables import fusion_summary
 
     job = fuse_request({"models": models} | dict(flags), config)
     work = work_dir(job, resume)

@@ -39,7 +39,7 @@ def report(
     """Write an HTML report about a fusion."""
     from transfuse.cli.targets import check_report
     from transfuse.cli.validation import options
-    from transfuse.report.tables import report_summary
+    from transfuse.report.summary import report_summary
 
     changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)

@@ -72,7 +72,7 @@ class Fusion:
             f"  aligned: {self.options.align}{matched_on}, in the basis of {names[0]}\n"
             f"  merged:  {self.record['merge']}{streamed}\n"
             f"  samples: {samples}\n"
-            "  next:    .save(path) or .push_to_hub(name) writes the checkpoint; .model is the fused model"
+            "  next:    .save(path) writes the checkpoint; .model is the fused model"
         )
 
     @property

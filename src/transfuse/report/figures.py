@@ -170,7 +170,7 @@ def _plan(name: str, map_: Map) -> Figure:
     support = map_.support()
     words = space_words(name)
     return Figure(
-        f"The map of: {words}",
+        f"Map: {words}",
         f"Heat map of {source} by {target} units; each is mapped to {support:.1f} on average.",
         "Each row is a unit of the first source and shows its shares of the anchor's units (for a rotation, the squared"
         " entries). Rows are sorted so that matches are on the diagonal."

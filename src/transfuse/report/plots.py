@@ -77,7 +77,8 @@ def depth_figure(panels: Mapping[str, Series], along: str = "block", from_zero: 
         axes.set(ylabel=title)
         if from_zero:
             low, high = axes.get_ylim()
-            axes.set_ylim(*_with_zero(low, high, min(y for values in series.values() for _, y in values)))
+            smallest = min(y for values in series.values() for _, y in values)
+            axes.set_ylim(0.0 if smallest >= 0 else low, max(high, 0.0))
         axes.xaxis.get_major_locator().set_params(integer=True)
         _style_axes(axes)
     all_axes[-1, 0].set(xlabel=along)
@@ -141,11 +142,6 @@ def _recolor(axes: Axes) -> None:
         text.set_color(TEXT_COLOR)
     for spine in axes.spines.values():
         spine.set_edgecolor(TEXT_COLOR)
-
-
-def _with_zero(low: float, high: float, smallest: float) -> tuple[float, float]:
-    """Return limits of an axis that include zero, given those chosen for the values and the smallest value."""
-    return (0.0 if smallest >= 0 else low), max(high, 0.0)
 
 
 def _curve_style(index: int) -> dict[str, Any]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
     from transfuse.fusion.plan_parts import DataPlan, MemoryParts
-    from transfuse.report.facts import Measurement
 
 PARTS = {  # of memory
     "program": "Python and libraries",
@@ -62,28 +61,6 @@ def _learning(history: Mapping[str, Any]) -> str:
     if history["best"]:
         return f"weights learned in {history['steps']} steps from {start}, {reached}"
     return f"nothing gained by learning weights, so the result is {start}, {reached}"
-
-
-LINE_STEPS = 4  # of the positions on a line that the terminal shows
-
-
-def report_summary(verdict: str, measured: Measurement | None, page: File) -> list[str | Table]:
-    """Return the verdict, the loss on the lines between the models if it was measured, and where the page is."""
-    lines = [_lines_table(measured.lines)] if measured and measured.lines else []
-    return [verdict, *lines, printable(f"Report: {page}")]
-
-
-def _lines_table(lines: Mapping[str, LossPath]) -> Table:
-    """Return a table with one row per line: the loss at some positions from the anchor to the other model."""
-    positions = next(iter(lines.values())).positions
-    shown = sorted({round(step * (len(positions) - 1) / LINE_STEPS) for step in range(LINE_STEPS + 1)})
-    title = Text("Loss on the line from the anchor (0) to the other model (1)")
-    columns = (number_column(f"{positions[index]:.2g}") for index in shown)
-    table = Table("line", *columns, number_column("barrier"), title=title, title_justify="left")
-    for name, line in lines.items():
-        losses = (f"{line.points[index].loss:.3f}" for index in shown)
-        table.add_row(Text(printable(name)), *losses, f"{line.barrier:.3f}")
-    return table
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:

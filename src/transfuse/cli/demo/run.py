@@ -17,7 +17,8 @@ from transfuse.base.progress import Progress
 from transfuse.checkpoint.command import reproducing_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
-from transfuse.cli.jobs.report import build_report, write_report
+from transfuse.cli.jobs.report import build_report
+from transfuse.cli.jobs.report_files import write_report
 from transfuse.cli.targets import check_demo
 from transfuse.data.samples import load_samples
 from transfuse.evaluation.evaluate import evaluate

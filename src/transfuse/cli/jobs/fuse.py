@@ -20,7 +20,8 @@ from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure, update_card, write_report
+from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
+from transfuse.cli.jobs.report_files import update_card, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job
@@ -97,7 +98,7 @@ def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | N
         fused = None if samples is None else fusion.model
         report = build_report(matched, fused, fusion.record, output.name, samples, progress)
         write_report(output, report.texts)
-        update_card(output, fusion.record, report, progress)
+        update_card(output, fusion.record, report.verdict, report.measured, progress)
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
     return report

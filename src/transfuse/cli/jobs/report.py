@@ -10,20 +10,16 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
-from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import task_of
-from transfuse.checkpoint.card_quality import with_quality
 from transfuse.checkpoint.command import non_default_options, reproducing_call
-from transfuse.checkpoint.companions import CARD, RECORD
+from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.output import atomic_file
-from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
+from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.report_files import check_unmeasured, update_card, write_report
 from transfuse.cli.output import json_values
-from transfuse.cli.targets import check_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples, is_generated
@@ -95,24 +91,14 @@ def report_job(
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
     target = output if folder is None else folder
     if test_samples is None:
-        _check_unmeasured(target)
+        check_unmeasured(target)
     samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
     matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     write_report(target, report.texts)
     if target.resolve() == output.resolve():
-        update_card(output, record, report, progress)
+        update_card(output, record, report.verdict, report.measured, progress)
     return target / REPORT_PAGE, report
-
-
-def _check_unmeasured(folder: Path) -> None:
-    """Raise `ConfigError` if a folder has a report with measurements, which a report without any would replace."""
-    earlier = json_or_none(folder / REPORT_JSON)
-    if isinstance(earlier, dict) and earlier.get("measured"):
-        raise ConfigError(
-            f"{folder / REPORT_PAGE}: holds measurements, which a report without labeled samples would replace; give"
-            " samples with --data, or another folder with -o"
-        )
 
 
 def read_record(output: Path) -> dict[str, Any]:
@@ -228,34 +214,3 @@ def _report(
     document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     texts = {REPORT_PAGE: page(facts, alignments, other_methods), REPORT_JSON: document + "\n"}
     return Report(texts, facts.verdict, measured)
-
-
-def write_report(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write the files of a report, each complete or not at all. Raise `OutputError` if one cannot be written."""
-    check_report(folder)
-    make_folder(folder)
-    for name, text in texts.items():
-        with atomic_file(folder / name) as partial:
-            partial.write_text(text, encoding="utf-8")
-
-
-def update_card(output: Path, record: Mapping[str, Any], report: Report, progress: Progress) -> None:
-    """Write the measurements of a report into the model card, whose other text stays as it is.
-
-    A card without the section that transfuse wrote is left as it is, with a warning.
-
-    Raises:
-        OutputError: the card cannot be written.
-    """
-    from transfuse.report.card import report_quality
-
-    file = output / CARD
-    if report.measured is None or not is_own_file(file):
-        return
-    quality = report_quality(report.measured, report.verdict, record)
-    card = with_quality(file.read_text(encoding="utf-8"), output.resolve().name, task_of(record), quality)
-    if card is None:
-        progress.warn(f"{file}: has no section of transfuse on quality any more, so the measurements are not added")
-        return
-    with atomic_file(file) as partial:
-        partial.write_text(card, encoding="utf-8")

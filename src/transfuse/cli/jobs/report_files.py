@@ -1,0 +1,61 @@
+"""Write a report to a folder, and its measurements into the model card there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transfuse.base.folders import make_folder
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.card import task_of
+from transfuse.checkpoint.card_quality import with_quality
+from transfuse.checkpoint.companions import CARD
+from transfuse.checkpoint.output import atomic_file
+from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
+from transfuse.cli.targets import check_report
+from transfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transfuse.report.facts import Measurement
+
+
+def check_unmeasured(folder: Path) -> None:
+    """Raise `ConfigError` if a folder has a report with measurements, which a report without any would replace."""
+    earlier = json_or_none(folder / REPORT_JSON)
+    if isinstance(earlier, dict) and earlier.get("measured"):
+        raise ConfigError(
+            f"{folder / REPORT_PAGE}: holds measurements, which a report without labeled samples would replace; give"
+            " samples with --data, or another folder with -o"
+        )
+
+
+def write_report(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write the files of a report, each complete or not at all. Raise `OutputError` if one cannot be written."""
+    check_report(folder)
+    make_folder(folder)
+    for name, text in texts.items():
+        with atomic_file(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def update_card(
+    output: Path, record: Mapping[str, Any], verdict: str, measured: "Measurement | None", progress: Progress
+) -> None:
+    """Write the measurements of a report into the model card, whose other text stays as it is.
+
+    A card without the section that transfuse wrote is left as it is, with a warning.
+
+    Raises:
+        OutputError: the card cannot be written.
+    """
+    from transfuse.report.card import report_quality
+
+    file = output / CARD
+    if measured is None or not is_own_file(file):
+        return
+    quality = report_quality(measured, verdict, record)
+    card = with_quality(file.read_text(encoding="utf-8"), output.resolve().name, task_of(record), quality)
+    if card is None:
+        progress.warn(f"{file}: has no section of transfuse on quality any more, so the measurements are not added")
+        return
+    with atomic_file(file) as partial:
+        partial.write_text(card, encoding="utf-8")
