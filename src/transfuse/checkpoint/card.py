@@ -124,7 +124,9 @@ def reproducing_call(name: str, record: Mapping[str, Any]) -> str:
     """Return what makes the same model again: a command line, or a Python call if anything was passed in memory."""
     in_memory = any(model["path"] is None for model in (*record["models"], record.get("base", {"path": ""})))
     in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
-    return _python_call(name, record) if in_memory else command_line(name, record)
+    settings = [value for option in ("weights", "density") for value in record["options"].get(option) or ()]
+    in_python = in_memory or any(isinstance(value, Mapping) for value in settings)  # no flag can hold a mapping
+    return _python_call(name, record) if in_python else command_line(name, record)
 
 
 def command_line(name: str, record: Mapping[str, Any]) -> str:
