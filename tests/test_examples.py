@@ -10,7 +10,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOK = EXAMPLES / "fuse.ipynb"
-SHARED = {"common", "residual_mlp", "slerp"}  # what examples import, and files for --spec
+SHARED = {"common", "residual_mlp", "full_norm"}  # what examples import, and files for --spec
 RULES = str.maketrans("┃│", "||")
 BOTH = {"parent 1", "parent 2"}
 

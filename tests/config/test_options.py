@@ -73,6 +73,17 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"weights": [float("nan"), 1]}, ["weights: item 1", "nan"]),
         ({"weights": [True, 1]}, ["weights: item 1", "should be a number"]),
         ({"weights": 3}, ["weights", "valid list", "3"]),
+        ({"weights": [[0.5], 1]}, ["weights: item 1", "two or more numbers"]),
+        ({"weights": [{}, 1]}, ["weights: item 1", "should have an entry"]),
+        ({"weights": "0.2:x,1"}, ["weights: item 1", "should be a number", "0.2:x"]),
+        ({"merge": "ties", "base": "c", "density": [0.5, 1.5]}, ["density", "1.5"]),
+        ({"density": [0.5]}, ["density", "only merge ties, dare-linear, dare-ties take it"]),
+        ({"merge": "ties"}, ["merge: ties", "--base MODEL"]),
+        ({"task_scale": 2}, ["task_scale", "--base MODEL"]),
+        ({"base": "c"}, ["base: merge mean has no use for it"]),
+        ({"merge": "ties", "align": "flow", "base": "c"}, ["base: align flow has no use for it"]),
+        ({"base": "c", "merge": "ties", "basis": "common"}, ["basis", "aligned to the anchor"]),
+        ({"merge": "learned", "data": "d", "weights": [[0, 1], 1]}, ["weights", "one weight per model"]),
         ({"models": "a"}, ["models", "valid list", "'a'"]),
         ({"models": ["a", 2]}, ["models: item 2", "valid string"]),
         ({"data": 5}, ["data", "valid string"]),
@@ -196,7 +207,23 @@ augment: flip
     assert support.support == 4
     assert loaded(tmp_path, "merge: learned\ndata: digits\neffort: high\n").options()["effort"] == "high"
     assert loaded(tmp_path, "merge: learned\ndata: digits\nminutes: 0.5\n").learning().minutes == 0.5
+    one_base = loaded(
+        tmp_path,
+        """\
+models: [a, b]
+base: origin
+merge: ties
+density: 0.2:0.8,1
+task-scale: 0.7
+task-weights: sum
+weights: [[0, 0.5, 1], {attention: 0.5, "*": [1, 0]}]
+""",
+    )
+    assert (one_base.density, one_base.task_scale) == (((0.2, 0.8), 1.0), 0.7)
+    assert one_base.weights == ((0.0, 0.5, 1.0), {"attention": 0.5, "*": (1.0, 0.0)})
+    assert one_base.normalized_weights(2) == [0.5, 0.5]
     given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes"}
+    given |= one_base.model_fields_set
     assert given == set(Job.model_fields), "an option that this test forgot"
     assert job.flow.model_fields_set | support.model_fields_set == set(FlowOptions.model_fields)
     assert loaded(tmp_path, "batch_size: 8").batch_size == 8

@@ -15,7 +15,7 @@ from transfuse.merging.methods import MERGE_METHODS, MergeRequest, merge_method
 from transfuse.network import registry
 
 VIT = CASES[0]
-SLERP = Path(__file__).parents[2] / "examples" / "slerp.py"
+FULL_NORM = Path(__file__).parents[2] / "examples" / "full_norm.py"
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +37,12 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def test_a_file_adds_a_method(paths: list[str], tmp_path: Path) -> None:
-    """At the ends of the arc are the aligned models; between them it is longer than the line."""
-    options = {"merge": "slerp", "spec": str(SLERP)}
-    arc = transfuse.fuse(paths, **options).model.state_dict()
+    """At the ends are the aligned models; between them it is longer than the mean."""
+    options = {"merge": "full-norm", "spec": str(FULL_NORM)}
+    longer = transfuse.fuse(paths, **options).model.state_dict()
     line = transfuse.fuse(paths, merge="mean").model.state_dict()
-    name = max(arc, key=lambda each: arc[each].numel())
-    assert arc[name].norm() > 1.05 * line[name].norm()
+    name = max(longer, key=lambda each: longer[each].numel())
+    assert longer[name].norm() > 1.05 * line[name].norm()
     transfuse.fuse(paths, **options, weights=(1, 0)).save(tmp_path / "start")
     transfuse.fuse(paths, merge="mean", weights=(1, 0)).save(tmp_path / "anchor")
     start, anchor = (load_file(tmp_path / each / "model.safetensors") for each in ("start", "anchor"))
@@ -50,7 +50,7 @@ def test_a_file_adds_a_method(paths: list[str], tmp_path: Path) -> None:
 
 
 def test_the_result_streams_as_the_mean_does(paths: list[str], tmp_path: Path) -> None:
-    options = {"merge": "slerp", "spec": str(SLERP)}
+    options = {"merge": "full-norm", "spec": str(FULL_NORM)}
     for stream in (False, True):
         transfuse.fuse(paths, **options, stream=stream).save(tmp_path / str(stream))
     loaded, streamed = (load_file(tmp_path / str(stream) / "model.safetensors") for stream in (False, True))
@@ -76,4 +76,4 @@ def test_an_unknown_method_is_refused_with_the_nearest(paths: list[str]) -> None
     with pytest.raises(ConfigError, match=r"merge: 'slurp' is not one of auto, mean, .*"):
         transfuse.fuse(paths, merge="slurp")
     with pytest.raises(ConfigError, match=r"did you mean mean\?"):
-        transfuse.fuse(paths, merge="meen", spec=str(SLERP))
+        transfuse.fuse(paths, merge="meen", spec=str(FULL_NORM))

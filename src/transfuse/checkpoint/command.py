@@ -23,7 +23,9 @@ def reproducing_call(output: str, record: Mapping[str, Any]) -> str:
     """
     in_memory = any(model["path"] is None for model in (*record["models"], record.get("base", {"path": ""})))
     in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
-    return _python_call(output, record) if in_memory else command_line(output, record)
+    settings = [value for option in ("weights", "density") for value in record["options"].get(option) or ()]
+    in_python = in_memory or any(isinstance(value, Mapping) for value in settings)  # no flag can hold a mapping
+    return _python_call(output, record) if in_python else command_line(output, record)
 
 
 def command_line(output: str, record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Turn flags and configuration files into checked options, before a model or a slow library is loaded."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_name, check_paths
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
+from transfuse.config.mergekit import is_mergekit, translate
 from transfuse.config.options import Job, MemoryLimits, Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.yaml_file import read
@@ -28,6 +29,11 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
         OutputError: the output cannot be written.
     """
     file_values, file_labels = read(config) if config else ({}, {})
+    layers = None
+    if is_mergekit(file_values):
+        translation = translate(file_values, file_labels)
+        file_values, file_labels, layers = translation.values, translation.labels, translation.layers
+        flags = _with_output(flags)
     file_values, file_labels = with_current_names(Job, file_values, file_labels)
     flag_values, flag_labels = named_values(flags)
     if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
@@ -47,7 +53,29 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
         from transfuse.checkpoint.push import check_push
 
         check_push(job.push_to_hub, job.models, label=labels.get("push_to_hub", "push_to_hub"))
+    if layers is not None:
+        _check_layers(job.models, layers)
     return job
+
+
+def _with_output(flags: FlagValues) -> FlagValues:
+    """Return the flags with the only argument as the output, as `mergekit-yaml FILE OUT` takes it."""
+    models = list(flags.get("models") or [])
+    return dict(flags) | {"models": None, "output": models[0]} if len(models) == 1 and not flags["output"] else flags
+
+
+def _check_layers(models: Sequence[str], layers: int) -> None:
+    """Raise `ConfigError` unless a file's `layer_range` has all layers of every model."""
+    from transfuse.checkpoint.config_file import read_config
+    from transfuse.checkpoint.load import local_directory
+
+    for model in models:
+        count = getattr(read_config(local_directory(model, "allow")), "num_hidden_layers", None)
+        if count != layers:
+            raise ConfigError(
+                f"slices: layer_range ends at {layers}, but {model} has {count} layers, and all are merged; write"
+                " models instead of slices"
+            )
 
 
 def plan_request(flags: FlagValues) -> Job:

@@ -90,7 +90,5 @@ def numbers(value: Any) -> list[float]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a flag spells it; a mapping, which no flag can hold, as YAML does."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {as_text(entry)}" for name, entry in value.items()) + "}"
+    """Return an item of a list as a flag spells it; of numbers that change over the depth, 0.2:0.8."""
     return ":".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -78,6 +78,7 @@ class MergeRequest:
 MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to, where training may follow
 MIN_START_SAMPLES = 500  # the same where training follows, if they take more than a share of its time
 START_SHARE = 0.15  # of the time for training, which fitting its start may take beyond that
+BASE_STARTS = ("ties",)  # merges of task vectors that training may start from, if there is a base
 FIT_PASSES = 7  # passes of all parents over the samples that take as long as fitting (benchmarks/fuse.py)
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
@@ -173,7 +174,7 @@ def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
 
 @merge_method("learned", needs_data=True)
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
-    """Start from fitted layers or from a parent, and train all weights to match the parents.
+    """Start from fitted layers, from a parent, or from merged task vectors, and train all weights to match the parents.
 
     Held-out samples choose the start and the best step.
     """
@@ -183,12 +184,14 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     count = _start_samples(request.learning, parents, split[0][0])
     samples = list(first_samples(split[0], count))
     _fit(request, fused, parents, samples, request.store.of(part="to learn from", samples=count))
-    names = [f"model {number}" for number in range(1, len(parents) + 1)]
+    starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+    if request.base is not None:
+        starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
     loop = WeightDistillation(
         fused, parents, request.weights, split, request.learning, request.weighting, request.untouched, request.seed
     )
     state = request.store.folder and request.store.folder / "weights.pt"
-    choice = saved_choice(state) or choose_start(loop, dict(zip(names, parents, strict=True)), state)
+    choice = saved_choice(state) or choose_start(loop, starts, state)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training

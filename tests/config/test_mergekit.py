@@ -1,0 +1,120 @@
+"""A file of mergekit becomes options of the same meaning, or one line says what to write instead."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from transfuse.config.make import make
+from transfuse.config.mergekit import is_mergekit, translate
+from transfuse.config.options import Job
+from transfuse.config.yaml_file import read
+from transfuse.errors import ConfigError
+
+TIES: dict[str, Any] = {
+    "merge_method": "ties",
+    "base_model": "base",
+    "models": [
+        {"model": "base"},
+        {"model": "a", "parameters": {"weight": 1.0, "density": [1, 0.7, 0.1]}},
+        {"model": "b", "parameters": {"weight": [{"filter": "mlp", "value": 0.5}, {"value": [0, 1]}]}},
+    ],
+    "parameters": {"normalize": True, "int8_mask": True},
+    "dtype": "float16",
+}
+
+
+def job(values: dict[str, Any], tmp_path: Path) -> Job:
+    """The job of a file with these values, with an output."""
+    (tmp_path / "merge.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    read_values, labels = read(tmp_path / "merge.yaml")
+    assert is_mergekit(read_values)
+    translation = translate(read_values, labels)
+    return make(Job, translation.values, translation.labels)
+
+
+def test_ties(tmp_path: Path) -> None:
+    found = job(TIES, tmp_path)
+    assert (found.merge, found.base, found.models, found.dtype) == ("ties", "base", ("a", "b"), "float16")
+    assert found.density == ((1.0, 0.7, 0.1), 1.0)
+    assert found.weights == (1.0, {"mlp": 0.5, "*": (0.0, 1.0)})
+    assert (found.task_scale, found.task_weights) == (1.0, "mean")
+
+
+@pytest.mark.parametrize(
+    ("method", "ours", "weights"),
+    [
+        ("task_arithmetic", "task-arithmetic", "sum"),
+        ("dare_linear", "dare-linear", "sum"),
+        ("dare_ties", "dare-ties", "sum"),
+    ],
+)
+def test_weights_are_added_or_averaged_as_mergekit_does(method: str, ours: str, weights: str, tmp_path: Path) -> None:
+    models = [{"model": name, "parameters": {"weight": 0.4}} for name in "ab"]
+    values = {"merge_method": method, "base_model": "base", "models": models, "parameters": {"lambda": 0.7}}
+    found = job(values, tmp_path)
+    assert (found.merge, found.task_weights, found.task_scale, found.weights) == (ours, weights, 0.7, (0.4, 0.4))
+    values["parameters"] = {"normalize": True}
+    assert job(values, tmp_path).task_weights == "mean"
+
+
+def test_slerp_starts_at_the_base(tmp_path: Path) -> None:
+    t = [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"value": 0.25}]
+    sources = [{"model": "b", "layer_range": [0, 4]}, {"model": "a", "layer_range": [0, 4]}]
+    values = {"merge_method": "slerp", "base_model": "a", "slices": [{"sources": sources}], "parameters": {"t": t}}
+    found = job(values, tmp_path)
+    assert (found.merge, found.models, found.base) == ("slerp", ("a", "b"), None)
+    assert found.weights == ({"self_attn": (1.0, 0.5, 0.0), "*": 0.75}, {"self_attn": (0.0, 0.5, 1.0), "*": 0.25})
+    assert translate(values, {}).layers == 4
+
+
+def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
+    models = [{"model": "a", "parameters": {"weight": 3}}, {"model": "b", "parameters": {"weight": 1}}]
+    values = {"merge_method": "linear", "models": models, "tokenizer_source": "union"}
+    found = job(values, tmp_path)
+    assert (found.merge, found.models, found.normalized_weights(2)) == ("mean", ("a", "b"), [0.75, 0.25])
+    based = job(values | {"base_model": "b"}, tmp_path)
+    assert (based.models, based.weights, based.base) == (("b", "a"), (1.0, 3.0), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"merge_method": "passthrough"}, ["line 1: merge_method", "passthrough has no counterpart", "stacks layers"]),
+        ({"merge_method": "della"}, ["della has no counterpart", "write one of linear, slerp"]),
+        ({"modules": {}}, ["modules", "write models"]),
+        ({"chat_template": "auto"}, ["chat_template", "leave it out"]),
+        ({"tokenizer": {"source": "base"}}, ["tokenizer", "--vocab shared"]),
+        ({"tokenizer_source": "another"}, ["tokenizer_source", "base or union"]),
+        ({"merge_methods": "x"}, ["merge_methods", "no such key", "known: "]),
+        ({"base_model": None}, ["merge_method", "needs base_model"]),
+        ({"base_model": "a+lora"}, ["base_model", "folder of the adapter"]),
+        ({"models": ["a", "b"]}, ["models: item 1", "{model: NAME"]),
+        ({"models": [{"model": "a"}, {"model": "b"}]}, ["models: item 1", "weight is missing"]),
+        ({"models": [{"model": {"path": "a"}}]}, ["models: item 1", "nothing else"]),
+        ({"models": [{"model": "a", "parameters": {"weight": -1}}]}, ["models: item 1: weight", "not negative", "-1"]),
+        ({"models": [{"model": "a", "parameters": {"gamma": 1}}]}, ["item 1: gamma has no counterpart", "density"]),
+        ({"parameters": {"rescale": True}}, ["parameters.rescale", "never rescaled"]),
+        ({"parameters": {"normalize": 1}}, ["parameters.normalize", "true or false"]),
+        ({"parameters": {"lambda": [1, 2]}}, ["parameters.lambda", "one number"]),
+        ({"dtype": "float8"}, ["dtype", "'float8' is not one of"]),
+        ({"models": None, "slices": [{}, {}]}, ["slices", "write models"]),
+        (
+            {"models": None, "slices": [{"sources": [{"model": "a", "layer_range": [4, 8]}]}]},
+            ["layer_range should be [0, LAYERS]"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_has_no_counterpart_is_named(changes: dict[str, Any], words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        job(TIES | changes, tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+    assert "merge.yaml, line" in message
+
+
+def test_a_file_of_transfuse_is_none_of_mergekit() -> None:
+    assert not is_mergekit({"models": ["a", "b"], "merge": "ties", "base": "c"})
