@@ -135,6 +135,10 @@ T5 = {"d_model": 24, "d_kv": 7, "d_ff": 37, "num_layers": 2, "num_heads": 3, "vo
       "eos_token_id": 1, "decoder_start_token_id": 0}  # fmt: skip
 T5_V1_1 = T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 T5_WIDTHS = ("d_model", "num_heads", "d_ff")
+BART = IDS | {"d_model": 18, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 3,
+              "decoder_attention_heads": 2, "encoder_ffn_dim": 37, "decoder_ffn_dim": 29, "vocab_size": 31,
+              "max_position_embeddings": 12, "num_labels": 2, "decoder_start_token_id": 2, "dropout": 0.0}  # fmt: skip
+BART_WIDTHS = ("d_model", "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim")
 CLIP_VISION = BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2, "projection_dim": 10}
 CLIP_TEXT = BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_dim": 10}
 CLIP = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 10}
@@ -186,6 +190,8 @@ CASES = [
     case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("DebertaV2ForMaskedLM", DEBERTA, WIDTHS),
+    case("BartForConditionalGeneration", BART, (), K_BIAS),
+    case("MBartForConditionalGeneration", BART, BART_WIDTHS, K_BIAS),
     case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False),
     case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False, norm_rel_ebd="none"),
     case("Dinov2WithRegistersForImageClassification", REGISTERS, WIDTHS[:2], (*K_BIAS, "mask_token")),
@@ -264,6 +270,7 @@ HEADS = [
     *others("T5", T5, ("EncoderModel",)),
     *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
     *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
+    *others("Bart", BART), *others("MBart", BART),
     *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
     *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),

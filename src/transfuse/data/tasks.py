@@ -89,7 +89,8 @@ def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], i
 def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     """Give the same text to the encoder and to the decoder."""
     start = getattr(config, "decoder_start_token_id", None)
-    return paired_preparer(tokenizer, (config.pad_token_id or 0) if start is None else start, config.vocab_size)
+    start = (config.pad_token_id or 0) if start is None else start
+    return paired_preparer(tokenizer, start, config.vocab_size, max_tokens(config))
 
 
 def _refuse_evaluation(samples: Samples) -> Samples:

@@ -181,14 +181,17 @@ def _after(tokenizer: Any, texts: list[str], contexts: list[int], tokens: int) -
     return found
 
 
-def paired_preparer(tokenizer: Any, start: int, vocab_size: int | None = None) -> TextPreparer:
+def paired_preparer(
+    tokenizer: Any, start: int, vocab_size: int | None = None, length: int | None = None
+) -> TextPreparer:
     """Return a function that gives texts to an encoder, and to its decoder as `decoder_input_ids`, without labels.
 
     Args:
         start: id of the token that the decoder starts with.
         vocab_size: number of tokens in the model's vocabulary.
+        length: largest number of tokens that the model takes; longer texts are truncated.
     """
-    tokenize = text_preparer(tokenizer, None, vocab_size)
+    tokenize = text_preparer(tokenizer, length, vocab_size)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         inputs = tokenize([as_text(tokenizer, text) for text in texts])

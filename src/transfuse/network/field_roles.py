@@ -40,6 +40,12 @@ SIZES = (
     "n_layer",
     "n_layers",
     "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
     "num_experts",
     "num_local_experts",
     "vocab_size",
@@ -53,7 +59,7 @@ SIZES = (
 SIZES_READ = {"deberta-v2": ("max_position_embeddings",)}
 # Only training reads these: dropout, initial values, terms of the loss.
 TRAINING = re.compile(
-    r"\w*dropout\w*|\w+_pdrop|drop_path_rate|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
+    r"\w*dropout\w*|\w+_pdrop|\w+_layerdrop|drop_path_rate|init_std|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
     r"|pos_embed_(shift|jitter|rescale)"
 )
@@ -105,7 +111,7 @@ TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokeni
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
-    "t5": ("eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    **dict.fromkeys(("t5", "bart", "mbart"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
     **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
 }
 LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding

@@ -110,11 +110,12 @@ def sharing_tensors(
         materialize: the policy for tensors that have to be joined.
     """
     stored = materialize(join_fused(declaration(model), tensors))
-    memo = {}
+    memo: dict[int, Tensor] = {}
     for name, parameter in model.named_parameters():
         values = stored[name].detach()
         assert values.shape == parameter.shape, name
         memo[id(parameter)] = nn.Parameter(values.to(parameter), requires_grad=False)
+    memo |= {id(buffer): stored[name].to(buffer) for name, buffer in model.named_buffers() if name in stored}
     return copy.deepcopy(model, memo).eval()
 
 
@@ -142,7 +143,8 @@ def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrain
     smallest, _ = min(twin.named_parameters(), key=lambda parameter: parameter[1].numel())
     device = stored[smallest].device
     attach_align_device_hook(twin, execution_device=device, offload=True, weights_map=stored)
-    for name in _read_from_outside(declaration(model)):
+    buffers = [name for name, _ in twin.named_buffers() if name in stored]
+    for name in (*_read_from_outside(declaration(model)), *buffers):
         set_module_tensor_to_device(twin, name, device, value=stored[name])
     return twin
 

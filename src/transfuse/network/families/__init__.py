@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError, TransfuseError
 from transfuse.network.families import (
+    bart,
     beit,
     bert,
     clip,
@@ -35,7 +36,7 @@ MODULES = (
     *(vit, dinov2, dinov3, beit, clip),
     *(bert, distilbert, modernbert, electra, mpnet, deberta),
     *(gpt2, gpt_neox, llama, qwen3, gemma, olmo, parallel),
-    t5,
+    *(t5, bart),
 )
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
