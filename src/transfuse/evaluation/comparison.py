@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions
+from transfuse.evaluation.measures import has_confidence
+from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions, metrics_dict
 from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals
 
 
@@ -24,28 +25,37 @@ class Evaluation:
     Attributes:
         models: one evaluation per model, by name.
         against: the first model's metrics minus those of each other model, by name.
-        measures: fields of `Metrics` that apply to such models.
+        measures: names of the metrics of such models.
+        compared: the model whose agreement with the others was measured, because there were no labels.
     """
 
     models: Mapping[str, ModelEvaluation]
     against: Mapping[str, Difference]
     measures: Sequence[str]
+    compared: str | None = None
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return one entry per model as values that JSON can represent. The differences are part of the first."""
         entries = {name: self._entry(model) for name, model in self.models.items()}
+        if self.compared is not None:
+            return {self.compared: {"agreement_with": entries}}
         if self.against:
             entries[next(iter(entries))]["against"] = {
-                name: asdict(difference) for name, difference in self.against.items()
+                name: self._difference(difference) for name, difference in self.against.items()
             }
         return entries
 
     def _entry(self, model: ModelEvaluation) -> dict[str, Any]:
-        measures = {measure: getattr(model.metrics, measure) for measure in self.measures}
-        entry = asdict(model.metrics) | measures | {"intervals": asdict(model.intervals)}
+        intervals = {measure: model.intervals.interval(measure) for measure in self.measures if measure != "perplexity"}
+        entry: dict[str, Any] = metrics_dict(model.metrics, self.measures) | {"intervals": intervals}
         if model.classes:
             entry["classes"] = {name: asdict(report) for name, report in model.classes.items()}
         return entry
+
+    def _difference(self, difference: Difference) -> dict[str, Any]:
+        if has_confidence(self.measures):
+            return {name: value for name, value in asdict(difference).items() if name != "scores"}
+        return {measure: asdict(difference.of(measure)) for measure in self.measures}
 
 
 def evaluation(
@@ -59,7 +69,7 @@ def evaluation(
     Args:
         predictions: predictions by the name of the model.
         classes: the class names of each model.
-        measures: fields of `Metrics` that apply to such models.
+        measures: names of the metrics of such models.
         seed: seed of the resampling.
     """
     models = {

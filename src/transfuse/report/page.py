@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from transfuse.alignment.interface import Alignment
 from transfuse.base.sizes import format_bytes
-from transfuse.evaluation.statistics import Interval
+from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.facts import Facts
 from transfuse.report.figures import figures
 from transfuse.report.tables import format_p_value
@@ -30,8 +30,9 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         "p_value": format_p_value,
         "svg": Markup,
         "weights_hash": _weights_hash,
-        "percents": _format_percents,
-        "numbers": _format_numbers,
+        "metric_title": metric_title,
+        "metric_value": metric_value,
+        "metric_interval": metric_interval,
     }
     heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
     return environment.get_template("template.html").render(
@@ -42,7 +43,8 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         heads=heads,
         head_count=max((len(space.pairs) for space in heads), default=0),
         figures=figures(facts, alignments),
-        has_perplexity=facts.measured is not None and facts.measured.has_perplexity,
+        measures=facts.measured.table_measures if facts.measured else (),
+        unit=facts.measured.unit if facts.measured else "",
     )
 
 
@@ -50,11 +52,3 @@ def _weights_hash(hashes: Mapping[str, str]) -> str:
     """Return the beginning of the hash of the weights, or of their first file."""
     digests = [digest for name, digest in sorted(hashes.items()) if not name.endswith(".json") and name != "config"]
     return digests[0][:12] if digests else ""
-
-
-def _format_percents(interval: Interval | None) -> str:
-    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-def _format_numbers(interval: Interval | None) -> str:
-    return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"

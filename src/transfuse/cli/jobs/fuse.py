@@ -18,13 +18,14 @@ from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.quality import Quality, measured_quality, quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, build_report, samples_to_measure, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job
 from transfuse.data.generation import calibration_samples
-from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError
+from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.inputs import check_compatible, empty_model
 from transfuse.fusion.match import Matched, match
@@ -54,18 +55,22 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> tuple[Path, dict[st
         fusion = replace(fusion, record=fusion.record | {"data": job.data} | costs)
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
-            if job.report:
-                _report(matched, fusion, output, test_samples, progress)
+            found = _report(matched, fusion, output, test_samples, progress) if job.report else None
+            found = found or quality(job, matched, fusion, progress)
+            fusion = replace(fusion, record=fusion.record | {"quality": found})
         process_group().barrier()
         return output, fusion.record
 
 
-def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | None, progress: Progress) -> None:
-    """Write the report into the output, which is kept even if the report fails."""
+def _report(
+    matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
+) -> Quality | None:
+    """Write the report into the output, which is kept even if the report fails. Return its measurements."""
     try:
         fused = None if samples is None else fusion.model
         report = build_report(matched, fused, fusion.record, output.name, samples, progress)
         write_report(output, report.texts)
+        return None if report.measured is None else measured_quality(report.measured)
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
 
