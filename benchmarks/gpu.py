@@ -44,7 +44,7 @@ from transfuse.config.options import Options
 from transfuse.data.tasks import task
 from transfuse.distillation.validation import split_with_answers
 from transfuse.evaluation.evaluate import ensemble
-from transfuse.evaluation.models import labeled_batches
+from transfuse.evaluation.samples import labeled_batches
 from transfuse.fusion import calibration
 from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.outputs import predict

@@ -17,6 +17,10 @@ class DataError(TransfuseError):
     """A data source that cannot be read or lacks what the model needs."""
 
 
+class NoLabelsError(DataError):
+    """A data source without labels, on which models can only be compared with each other."""
+
+
 class ConfigError(TransfuseError):
     """A configuration with an unknown key or a value of the wrong type."""
 

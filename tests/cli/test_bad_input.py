@@ -66,7 +66,7 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
         lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"],
         ["foreign", "is not supported"],
     ),
-    "unsupported, eval": (lambda w: ["eval", w.foreign, "--data", w.images], ["foreign", "cannot be measured"]),
+    "unsupported, eval": (lambda w: ["eval", w.foreign, "--data", w.images], ["images", "no text column"]),
     "unsupported, path": (lambda w: ["path", w.a, w.foreign, "--data", w.images], ["foreign", "is not supported"]),
     "no such folder": (fused_with(lambda w: w.here / "no"), ["no such directory", "check the path"]),
     "odd architectures": (

@@ -38,13 +38,15 @@ def test_strict_refuses_what_is_no_json() -> None:
         strict('{"a": NaN}')
 
 
-def test_fuse_writes_a_model_and_says_so_in_a_line(world: World, run: Run) -> None:
+def test_fuse_writes_a_model_and_says_so_in_a_line_and_how_good_it_is_in_another(world: World, run: Run) -> None:
     out = world.here / "out"
     ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--samples", 5)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.count("\n") == 1
-    assert ran.out.startswith(f"Fused 2 models into {out} (align exact, matched on weights, layers fitted by")
-    assert ran.out.endswith(" s)\n")
+    made, quality = ran.out.splitlines()
+    assert made.startswith(f"Fused 2 models into {out} (align exact, matched on weights, layers fitted by")
+    assert made.endswith(" s)")
+    assert quality.startswith("The fused model reaches ")
+    assert quality.endswith(f"% accuracy). Measured on 12 samples of {world.images}, the data of the fusion itself.")
     ViTForImageClassification.from_pretrained(out)
     record = strict((out / "transfuse.json").read_text())
     assert isinstance(record, dict)
@@ -102,7 +104,8 @@ def test_json_of_fuse_is_one_strict_document(more: list[str], world: World, run:
     assert document["options"]["align"] == (more[1] if "--align" in more else "exact")
     assert document["seconds"] > 0
     written = strict((out / "transfuse.json").read_text())
-    assert {name: value for name, value in document.items() if name != "output"} == written
+    assert document["quality"]["verdict"]
+    assert {name: value for name, value in document.items() if name not in ("output", "quality")} == written
 
 
 def test_options_reach_the_fusion(world: World, run: Run) -> None:

@@ -170,13 +170,13 @@ def test_answers_that_are_none_of_the_models_are_refused_before_it_fuses(world: 
     assert run("fuse", world.a, world.b, "-o", out, "--data", world.here / "seven").status == 0
 
 
-def test_without_answers_nothing_is_measured_but_all_is_shown(world: World, run: Run) -> None:
+def test_without_labels_models_are_compared_and_all_is_shown(world: World, run: Run) -> None:
     for arguments in (["--data", world.bare], []):
         out = world.here / f"out{len(arguments)}"
         assert run("fuse", world.a, world.b, "-o", out, *arguments, "--report").status == 0
         page, found = read(out)
-        assert found["measured"] is None
-        assert "Not measured" in page.shown
+        assert (found["measured"] is None) == (not arguments)
+        assert ("Without labels: The fused model reaches" if arguments else "Not measured") in page.shown
         assert found["matched"]
     assert found["record"]["predicted"].keys() == {"bytes"}
 

@@ -12,6 +12,7 @@ from PIL import Image
 from transfuse.base.progress import silent
 from transfuse.cli.jobs.report import build_report
 from transfuse.cli.jobs.report_files import write_report
+from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 
@@ -46,10 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = Dataset.from_dict({"image": images, "label": [0, 1] * 6}, Features({"image": Pixels(), "label": _classes()}))
     matched = match([root / "1", root / "2"], data)
     fusion = merge(matched)
-    from transfuse.data.samples import load_samples
-
+    samples = measured_samples(data, matched.options, "ViTForImageClassification", matched.anchor.config)
     record = fusion.record | {"seconds": 1.0, "peak_bytes": 10**9}
-    report = build_report(matched, fusion.model, record, "fused", load_samples(data), silent)
+    report = build_report(matched, fusion.model, record, "fused", samples, silent)
     write_report(root, report.texts)
     return root
 

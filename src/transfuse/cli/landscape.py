@@ -12,6 +12,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
 from transfuse.config.options import Job
+from transfuse.errors import DataError
 
 if TYPE_CHECKING:
     from transfuse.evaluation.landscape import Landscape
@@ -66,7 +67,9 @@ def landscape(
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context = load_for_measurement(models, data, limit, align_options)
+        networks, batches, align_context, samples = load_for_measurement(models, data, limit, align_options)
+        if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
+            raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
         measured = measure_landscape(
             models, networks, batches, points, margin, align_options, align_context, mode.progress
         )

@@ -201,6 +201,17 @@ def could_be_label(feature: Any) -> bool:
     return isinstance(feature, Value) and (feature.dtype == "bool" or "int" in feature.dtype)
 
 
+def holds_labels(feature: Any) -> bool:
+    """Return whether a column of this kind can hold labels of any model: classes, numbers, or lists of them."""
+    inner = getattr(feature, "feature", feature)
+    return could_be_label(inner) or is_number(inner) or isinstance(feature, dict)
+
+
+def is_number(feature: Any) -> bool:
+    """Return whether a column holds numbers."""
+    return isinstance(feature, Value) and feature.dtype.startswith(("bool", "int", "uint", "float", "double"))
+
+
 def _preferred(columns: Sequence[str], usual: Sequence[str]) -> str | None:
     by_lower_case = {name.lower(): name for name in columns}
     return next((by_lower_case[name] for name in usual if name in by_lower_case), None)

@@ -1,7 +1,7 @@
 """Samples of a dataset, as batches that a Hugging Face model can run on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from transfuse.data.columns import (
     class_names,
     could_be_label,
     decoded_image,
+    holds_labels,
     image_column,
     is_string,
     label_column,
@@ -30,7 +31,7 @@ from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.sources import Reading, open_source, root_cause
 from transfuse.data.splits import EVALUATION, Split
 from transfuse.data.text_pairs import pair_columns, with_pairs
-from transfuse.errors import DataError
+from transfuse.errors import DataError, NoLabelsError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
 """A function from a list of PIL images, or of texts, to the inputs of a model."""
@@ -50,6 +51,8 @@ class Samples:
         names: class names of the data, if it has any.
         ids: the model's id of each class; None if data and model have the same ids.
         split: the split of the source that these rows are; None if the source has no splits.
+        parts: column of each part of a sample, for models that read more than one image or one text.
+        chosen_label: column of labels that was asked for, of whatever kind; None: it is to be found.
     """
 
     dataset: Dataset
@@ -61,6 +64,8 @@ class Samples:
     names: tuple[str, ...] | None = None
     ids: tuple[int, ...] | None = None
     split: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    chosen_label: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -109,11 +114,13 @@ class Samples:
         return max(range(len(lengths)), key=lengths.__getitem__)
 
     def inputs(self, indices: Sequence[int]) -> list[Any]:
-        """Return the decoded images, or else the texts, of the samples at `indices`.
+        """Return the decoded images, or else the texts, of the samples at `indices`; their parts by name, if any.
 
         Raises:
             DataError: there is no image or text column, or an image cannot be decoded.
         """
+        if self.parts:
+            return self._rows_of_parts(indices)
         column = self.image or self.text
         if column is None:
             raise DataError(f"{self.source}: no image and no text column among {self._columns()}; name one 'text'")
@@ -128,10 +135,16 @@ class Samples:
         A label that is null or negative in the data becomes `IGNORED_LABEL`.
 
         Raises:
-            DataError: there is no label column, or a label is too large to be a class.
+            NoLabelsError: there is no label column.
+            DataError: a label is too large to be a class, or the column that was asked for holds no classes.
         """
+        if self.label is None and self.chosen_label is not None:
+            raise DataError(
+                f"{self.source}: column {self.chosen_label!r} (label_column) holds no classes, but the model predicts"
+                " one class of several; name a column of classes"
+            )
         if self.label is None:
-            raise DataError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
+            raise NoLabelsError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
         values = raw_values(self.dataset, self.label)
         if isinstance(next((value for value in values if value is not None), None), str):
             ids = {name: index for index, name in enumerate(self.names or ())}
@@ -208,6 +221,17 @@ class Samples:
             )
         return samples
 
+    def _rows_of_parts(self, indices: Sequence[int]) -> list[Any]:
+        """Return a row for each sample: the value of each part by its name, and the class names of the data."""
+        selected = self.dataset.select(indices)
+        columns = {part: raw_values(selected, column) for part, column in self.parts.items()}
+        if "image" in columns:
+            columns["image"] = [
+                self._decoded(value, index) for index, value in zip(indices, columns["image"], strict=True)
+            ]
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        return [row | {"names": self.names} for row in rows]
+
     def _decoded(self, value: dict[str, Any] | None, index: int) -> Any:
         try:
             return decoded_image(value, self.dataset.features[self.image])
@@ -274,11 +298,13 @@ def load_samples(
     name = opened.name
     if len(dataset) == 0:
         raise DataError(f"{name}: empty; no rows in it")
-    check_column(dataset, label, "label", could_be_label, name)
-    label = label or label_column(dataset)
+    check_column(dataset, label, "label", holds_labels, name)
+    chosen = label
+    label = label_column(dataset) if label is None else label if could_be_label(dataset.features[label]) else None
     names = None if label is None else class_names(dataset, label)
     dataset, text = _with_texts(dataset, text, label, name)
-    return Samples(dataset, image_column(dataset), text, label, name, range(len(dataset)), names, split=opened.split)
+    columns = (image_column(dataset), text, label)
+    return Samples(dataset, *columns, name, range(len(dataset)), names, split=opened.split, chosen_label=chosen)
 
 
 def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: str) -> tuple[Dataset, str | None]:

@@ -9,7 +9,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.load import local_directory
 from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.numeric_labels import (
+    indicators_of,
+    labeled_preparer,
+    numbers_of,
+    with_label_sets,
+    with_numbers,
+)
+from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
+from transfuse.data.tagged_words import with_tags, with_words, word_preparer
 from transfuse.data.texts import (
     causal_preparer,
     load_tokenizer,
@@ -18,7 +27,7 @@ from transfuse.data.texts import (
     paired_preparer,
     text_preparer,
 )
-from transfuse.errors import ConfigError, SpecError
+from transfuse.errors import ConfigError, NoLabelsError, SpecError
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Task:
         preparer: makes a function from raw samples to a batch, given a processor, a configuration and optionally a
             function that returns the current epoch.
         settings: returns a value that is equal for two processors that prepare samples alike.
-        measures: fields of `Metrics` to report.
+        measures: names of the metrics to report (`evaluation.measures`).
+        kind: what a model predicts, which decides how it is measured (`evaluation.kinds`).
     """
 
     processor: str
@@ -43,6 +53,7 @@ class Task:
     preparer: Callable[..., Prepare]
     settings: Callable[[Any], Any]
     measures: tuple[str, ...] = ("accuracy", "loss")
+    kind: str = "classes"
 
 
 def with_model_ids(config: PreTrainedConfig, samples: Samples) -> Samples:
@@ -93,8 +104,9 @@ def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], in
     return paired_preparer(tokenizer, start, config.vocab_size, max_tokens(config))
 
 
-def _refuse_evaluation(samples: Samples) -> Samples:
-    raise SpecError(NOT_MEASURED)
+def _no_labels(samples: Samples) -> Samples:
+    """Raise `NoLabelsError`, because a model without a head predicts nothing that labels could be compared with."""
+    raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
 
 
 def _pixels(processor: Any) -> Any:
@@ -110,9 +122,6 @@ def _vocabulary(tokenizer: Any) -> Any:
     return tokenizer.get_vocab(), normalizer, pre_tokenizer
 
 
-NOT_MEASURED = (
-    "this model's predictions cannot be measured; give an image classifier, a text classifier or a language model"
-)
 PERPLEXITY = ("accuracy", "loss", "perplexity")
 IMAGE_CLASSIFICATION = Task(
     "image processor",
@@ -131,11 +140,33 @@ TEXT_CLASSIFICATION = Task(
     _vocabulary,
 )
 MASKED_LM = Task(
-    "tokenizer", _texts_without_labels, _texts_without_labels, load_tokenizer, _masked_texts, _vocabulary, PERPLEXITY
+    "tokenizer",
+    _texts_without_labels,
+    _texts_without_labels,
+    load_tokenizer,
+    _masked_texts,
+    _vocabulary,
+    PERPLEXITY,
+    "tokens",
 )
-CAUSAL_LM = Task(
-    "tokenizer", _texts_without_labels, _texts_without_labels, load_tokenizer, _next_tokens, _vocabulary, PERPLEXITY
+CAUSAL_LM = replace(MASKED_LM, preparer=_next_tokens)
+TOKEN_CLASSIFICATION = replace(
+    TEXT_CLASSIFICATION,
+    samples=with_words,
+    labeled=with_tags,
+    preparer=word_preparer,
+    measures=("entity_f1", "accuracy", "loss"),
+    kind="entities",
 )
+QUESTION_ANSWERING = replace(
+    TEXT_CLASSIFICATION,
+    samples=with_questions,
+    labeled=with_answers,
+    preparer=question_preparer,
+    measures=("answer_f1", "exact_match", "loss"),
+    kind="answers",
+)
+SEQUENCE_TO_SEQUENCE = replace(TEXT_CLASSIFICATION, preparer=_both_sides, labeled=_no_labels)
 
 TASKS: dict[str, Task] = {
     "ForImageClassification": IMAGE_CLASSIFICATION,
@@ -144,10 +175,11 @@ TASKS: dict[str, Task] = {
     "ForMaskedLM": MASKED_LM,
     "ForCausalLM": CAUSAL_LM,
     "LMHeadModel": CAUSAL_LM,
-    "ForTokenClassification": replace(TEXT_CLASSIFICATION, labeled=_refuse_evaluation),
-    "ForQuestionAnswering": replace(TEXT_CLASSIFICATION, labeled=_refuse_evaluation),
-    "ForConditionalGeneration": replace(TEXT_CLASSIFICATION, preparer=_both_sides, labeled=_refuse_evaluation),
+    "ForTokenClassification": TOKEN_CLASSIFICATION,
+    "ForQuestionAnswering": QUESTION_ANSWERING,
+    "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
 }
+TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
 VISION_PREFIXES = (
     "ViT",
     "DeiT",
@@ -170,25 +202,58 @@ def task(architecture: str) -> Task:
     if architecture in ("CLIPModel", "T5Model"):
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
-    return replace(IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION, labeled=_refuse_evaluation)
+    reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
+    return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
 
 
-def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that a model predicts one class of several, or tokens.
+def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
+    """Return the task by which a model is measured: its class tells no classifier from a regression.
+
+    Raises:
+        SpecError: the class takes several kinds of data.
+    """
+    found = task(architecture)
+    if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
+        return found
+    problem = getattr(config, "problem_type", None)
+    if problem == "multi_label_classification":
+        return replace(
+            found,
+            labeled=lambda samples: with_label_sets(found.samples(samples)),
+            preparer=labeled_preparer(found.preparer, indicators_of),
+            measures=("micro_f1", "macro_f1", "accuracy", "loss"),
+            kind="label_sets",
+        )
+    if problem == "regression" or config.num_labels == 1:
+        return replace(
+            found,
+            labeled=lambda samples: with_numbers(found.samples(samples)),
+            preparer=labeled_preparer(found.preparer, numbers_of),
+            measures=("pearson", "spearman", "squared_error"),
+            kind="numbers",
+        )
+    return found
+
+
+def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
+    """Check that a model can be fine-tuned: it predicts one class of several, or tokens.
 
     Raises:
         SpecError: it has no head, or one for another task.
     """
-    if task(architecture).labeled is _refuse_evaluation:
-        raise SpecError(f"{architecture}: {NOT_MEASURED}")
-    kind = getattr(config, "problem_type", None)
-    if architecture.endswith("Classification") and (
-        config.num_labels < 2 or kind not in (None, "single_label_classification")
-    ):
+    if measured_task(architecture, config) not in TRAINABLE:
         raise SpecError(
-            f"{architecture} with {config.num_labels} labels ({kind or 'regression'}) does not choose one class of"
-            " several, and only such classifiers can be measured"
+            f"{architecture}: cannot be fine-tuned; give a model that predicts one class of several, or tokens"
         )
+
+
+def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
+    """Check that there is a way to measure a model.
+
+    Raises:
+        SpecError: there is none.
+    """
+    measured_task(architecture, config)
 
 
 def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:
@@ -209,7 +274,13 @@ def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) 
     return processor or model_task.load(local_directory(source, "allow"), model.config)
 
 
-def model_preparer(source: Any, model: PreTrainedModel, processor: Any = None) -> Prepare:
-    """Return a function that prepares samples with the processor that `model_processor` returns."""
-    model_task = task(type(model).__name__)
-    return model_task.preparer(model_processor(source, model, processor), model.config)
+def model_preparer(
+    source: Any, model: PreTrainedModel, processor: Any = None, model_task: Task | None = None
+) -> Prepare:
+    """Return a function that prepares samples with the processor that `model_processor` returns.
+
+    Args:
+        model_task: how the samples are prepared; None: as the class of the model takes them, without labels.
+    """
+    prepared = model_task or task(type(model).__name__)
+    return prepared.preparer(model_processor(source, model, processor), model.config)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions
+from transfuse.evaluation.measures import has_confidence
+from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions, metrics_dict
 from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals
 
 
@@ -24,7 +25,8 @@ class Evaluation:
     Attributes:
         models: one evaluation per model, by name.
         against: the first model's metrics minus those of each other model, by name.
-        measures: fields of `Metrics` that apply to such models.
+        measures: names of the metrics of such models.
+        compared: the model whose agreement with the others was measured, because there were no labels.
         data: the name of the data.
         split: the split that was measured; None if the data have no splits.
     """
@@ -32,23 +34,36 @@ class Evaluation:
     models: Mapping[str, ModelEvaluation]
     against: Mapping[str, Difference]
     measures: Sequence[str]
+    compared: str | None = None
     data: str = ""
     split: str | None = None
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record per model as values that JSON can represent. The differences are part of the first."""
+        """Return one record per model as values that JSON can represent. The differences are part of the first.
+
+        Without labels, there is one record of the first model, with its agreement with each other one.
+        """
         measured = {"data": self.data, "split": self.split}
-        records = [{"path": name} | measured | self._entry(model) for name, model in self.models.items()]
+        entries = {name: {"path": name} | self._entry(model) for name, model in self.models.items()}
+        if self.compared is not None:
+            return [{"path": self.compared} | measured | {"agreement_with": list(entries.values())}]
+        records = [entry | measured for entry in entries.values()]
         if self.against:
-            records[0]["against"] = [{"path": name} | asdict(other) for name, other in self.against.items()]
+            others = self.against.items()
+            records[0]["against"] = [{"path": name} | self._difference(other) for name, other in others]
         return records
 
     def _entry(self, model: ModelEvaluation) -> dict[str, Any]:
-        measures = {measure: getattr(model.metrics, measure) for measure in self.measures}
-        entry = asdict(model.metrics) | measures | {"intervals": asdict(model.intervals)}
+        intervals = {measure: model.intervals.interval(measure) for measure in self.measures if measure != "perplexity"}
+        entry: dict[str, Any] = metrics_dict(model.metrics, self.measures) | {"intervals": intervals}
         if model.classes:
             entry["classes"] = {name: asdict(report) for name, report in model.classes.items()}
         return entry
+
+    def _difference(self, difference: Difference) -> dict[str, Any]:
+        if has_confidence(self.measures):
+            return {name: value for name, value in asdict(difference).items() if name != "scores"}
+        return {measure: asdict(difference.of(measure)) for measure in self.measures}
 
 
 def evaluation(
@@ -62,7 +77,7 @@ def evaluation(
     Args:
         predictions: predictions by the name of the model.
         classes: the class names of each model.
-        measures: fields of `Metrics` that apply to such models.
+        measures: names of the metrics of such models.
         seed: seed of the resampling.
     """
     models = {

@@ -1,7 +1,7 @@
 """Evaluation of a model, of an ensemble, and of the straight line between two models."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import fitting_parts, logits_at_once
-from transfuse.evaluation.metrics import Metrics, Predictions, predictions
+from transfuse.evaluation.metrics import Metrics, Predictions, metrics_dict, predictions
 from transfuse.merging.mean import interpolate
 from transfuse.network.model import with_tensors
 from transfuse.network.outputs import predict_in_slices
@@ -28,21 +28,37 @@ class LossPath:
     Attributes:
         positions: from 0, the anchor, to 1, the aligned source.
         points: metrics at each position.
-        barrier: in nats.
+        barrier: in the unit of the loss.
+        measures: names of the metrics.
     """
 
     positions: tuple[float, ...]
     points: tuple[Metrics, ...]
     barrier: float
+    measures: tuple[str, ...] = ("accuracy", "loss")
 
     def as_dict(self) -> dict[str, object]:
         """Return the path as values that JSON can represent."""
-        return asdict(self)
+        points = [metrics_dict(point, self.measures) for point in self.points]
+        return {"positions": self.positions, "points": points, "barrier": self.barrier}
 
 
-def evaluate(model: PreTrainedModel, batches: Iterable[Batch]) -> Metrics:
-    """Return the metrics of a model on labeled batches."""
-    return predict_answers(model, batches).metrics()
+def predict_classes(models: Sequence[PreTrainedModel], batches: Iterable[Batch]) -> Predictions:
+    """Return the predictions of a classifier or a language model, or of the ensemble of several."""
+    return predict_answers(models[0], batches) if len(models) == 1 else predict_ensemble(models, batches)
+
+
+def evaluate(
+    model: PreTrainedModel,
+    batches: Iterable[Batch],
+    predict: Callable[[Sequence[PreTrainedModel], Iterable[Batch]], Predictions] = predict_classes,
+) -> Metrics:
+    """Return the metrics of a model on labeled batches.
+
+    Args:
+        predict: returns the predictions of models of this task.
+    """
+    return predict([model], batches).metrics()
 
 
 def predict_answers(model: PreTrainedModel, batches: Iterable[Batch]) -> Predictions:
@@ -80,6 +96,7 @@ def measure_path(
     batches: Iterable[Batch],
     positions: int = POSITIONS,
     on_position: Callable[[float], object] = lambda position: None,
+    predict: Callable[[Sequence[PreTrainedModel], Iterable[Batch]], Predictions] = predict_classes,
 ) -> LossPath:
     """Evaluate models along the straight line from `anchor` to `carried`.
 
@@ -91,11 +108,12 @@ def measure_path(
         batches: labeled samples.
         positions: number of points, including both ends.
         on_position: called with each position after it was evaluated.
+        predict: returns the predictions of models of this task.
     """
     steps = tuple(index / (positions - 1) for index in range(positions))
     points = []
     for step in steps:
-        points.append(evaluate(with_tensors(model, interpolate(anchor, carried, step)), batches))
+        points.append(evaluate(with_tensors(model, interpolate(anchor, carried, step)), batches, predict))
         on_position(step)
     losses = [point.loss for point in points]
     return LossPath(steps, tuple(points), barrier(steps, losses, parents[0].loss, parents[1].loss))

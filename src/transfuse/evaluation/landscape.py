@@ -22,7 +22,7 @@ from transfuse.checkpoint.provenance import provenance
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import evaluate
-from transfuse.evaluation.metrics import Metrics
+from transfuse.evaluation.metrics import Metrics, metrics_dict
 from transfuse.merging.mean import mean
 from transfuse.network.layout import stored_names
 from transfuse.network.model import Network, declaration, with_tensors
@@ -121,13 +121,13 @@ class Landscape:
         """Return all numbers, with loss and accuracy as rows of `y` by columns of `x`."""
         (x, y), lowest = self.lowest()
         return {
-            "models": [asdict(model) for model in self.models],
+            "models": [asdict(model) | {"metrics": _as_dict(model.metrics)} for model in self.models],
             "x": self.x,
             "y": self.y,
             "loss": self.values("loss"),
             "accuracy": self.values("accuracy"),
             "samples": lowest.samples,
-            "lowest": {"position": (x, y), "shares": self.plane.shares(x, y)} | asdict(lowest),
+            "lowest": {"position": (x, y), "shares": self.plane.shares(x, y)} | _as_dict(lowest),
         }
 
 
@@ -231,6 +231,10 @@ def _in_first_basis(
         canonical = canonicalize(symmetric(network.spec), network.tensors)
         return network.materialize(canonical), ANCHOR if index == 0 else ALREADY_ALIGNED
     return ALIGNMENT_METHODS[options.align](anchor, network, context).carried, ALIGNED
+
+
+def _as_dict(metrics: Metrics) -> dict[str, float]:
+    return metrics_dict(metrics, ("accuracy", "loss"))
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

@@ -1,8 +1,9 @@
 """Predictions of a model, sample by sample, and the metrics computed from them: accuracy, loss and calibration."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import exp, nan
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from torch.nn.functional import nll_loss
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, labels_of, sample_indices, split_batch, whole_batch
 from transfuse.base.budget import run_in_parts
 from transfuse.errors import DataError
+from transfuse.evaluation.measures import MEASURES, has_confidence
 
 BINS = 15  # of confidence, as in Guo et al. (2017)
 MAX_EXPONENT = 700.0  # its exponential is still finite
@@ -28,17 +30,31 @@ class Metrics:
         samples: number of predictions: images, texts, or tokens to be predicted.
         calibration_error: expected difference between confidence and accuracy (Guo et al., 1706.04599), over 15 bins
             of equal width of the highest probability.
+        scores: further metrics of models that are no classifiers, by name.
     """
 
     accuracy: float
     loss: float
     samples: int
     calibration_error: float = nan
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, measure: str) -> float:
+        """Return the metric with a name in `MEASURES`."""
+        attribute = MEASURES[measure].attribute
+        return self.scores[measure] if attribute is None else float(getattr(self, attribute))
 
     @property
     def perplexity(self) -> float:
         """The exponential of the loss."""
         return exp(min(self.loss, MAX_EXPONENT))
+
+
+def metrics_dict(metrics: Metrics, measures: Sequence[str]) -> dict[str, float]:
+    """Return the metrics with these names, the loss and the number of predictions as values that JSON can represent."""
+    values = {measure: metrics.value(measure) for measure in measures}
+    values |= {"loss": metrics.loss, "samples": metrics.samples}
+    return values | ({"calibration_error": metrics.calibration_error} if has_confidence(measures) else {})
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,23 @@ class ClassReport:
     recall: float
     f1: float
     support: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric that is a function of some numbers per sample, so that it can be computed for samples drawn anew.
+
+    Attributes:
+        columns: the numbers, each [sample].
+        of: returns the metric of columns [..., sample].
+    """
+
+    columns: Sequence[Any]
+    of: Callable[..., Any]
+
+    def value(self) -> float:
+        """Return the metric of all samples."""
+        return float(self.of(*self.columns))
 
 
 @dataclass(frozen=True)
@@ -63,6 +96,8 @@ class Predictions:
             predictions.
         predicted: the predicted class of each sample; empty if the model is no classifier.
         labels: the label of each sample; empty if the model is no classifier.
+        scores: further metrics by name.
+        reports: how well a model tells each class from the others, if `predicted` and `labels` do not say so.
     """
 
     correct: Float[Tensor, " sample"]
@@ -71,19 +106,25 @@ class Predictions:
     bins: Float[Tensor, "bin 3"]
     predicted: Int[Tensor, " sample"]
     labels: Int[Tensor, " sample"]
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    reports: Mapping[str, ClassReport] = field(default_factory=dict)
 
     def metrics(self) -> Metrics:
         """Return means over all predictions."""
         count = float(self.counts.sum())
         calibration_error = (self.bins[:, 1] - self.bins[:, 2]).abs().sum() / count
         return Metrics(
-            float(self.correct.sum()) / count, float(self.loss.sum()) / count, int(count), float(calibration_error)
+            float(self.correct.sum()) / count,
+            float(self.loss.sum()) / count,
+            int(count),
+            float(calibration_error),
+            {name: score.value() for name, score in self.scores.items()},
         )
 
     def class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
         """Return precision, recall and F1 of every class that occurs; empty if the model is no classifier."""
         if not len(self.labels):
-            return {}
+            return dict(self.reports)
         columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)
         classes = torch.cat([self.labels, self.predicted]).unique().tolist()
         return {

@@ -1,28 +1,29 @@
 """Evaluation of models on the same samples, and comparison of the first with each other one: `transfuse.evaluate`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.options import Settings
-from transfuse.data.blocks import in_blocks
-from transfuse.data.samples import Samples, open_samples
+from transfuse.data.samples import open_samples
 from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import check_measurable, model_preparer, task, with_model_ids
-from transfuse.errors import ConfigError
+from transfuse.data.tasks import check_measurable
+from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
-from transfuse.evaluation.evaluate import predict_answers
+from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.evaluation.metrics import Predictions
+from transfuse.evaluation.predictor import agreement_measures
+from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
@@ -37,7 +38,9 @@ def evaluate_models(
     progress: Progress | bool = silent,
     **options: Any,
 ) -> Evaluation:
-    """Measure accuracy, loss and calibration of models on labeled samples, with 95% intervals.
+    """Measure models by the metrics of their task on labeled samples, with 95% intervals.
+
+    Without labels, the predictions of the first model are compared with those of each other model.
 
     Args:
         models: one model or several: checkpoint directories, Hub names or loaded models.
@@ -71,45 +74,83 @@ def evaluate_models(
     empty = [source if isinstance(source, PreTrainedModel) else _load(load_empty, source, chosen) for source in sources]
     for model in empty:
         check_measurable(model.config, type(model).__name__)
-    tasks = [task(type(model).__name__) for model in empty]
     rows = open_samples(data, chosen, EVALUATION)
-    samples = [model_task.labeled(rows).take(limit, chosen.seed) for model_task in tasks]
+    samples = [
+        measured_samples(rows, chosen, type(model).__name__, model.config).take(limit, chosen.seed) for model in empty
+    ]
+    _check_same_kind(names, samples)
     device = chosen.torch_device()
     largest = max(model.num_parameters() for model in empty)
-    check_free_memory(2 * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored, and in float32
+    loaded_at_once = 1 if samples[0].labeled else 2
+    check_free_memory(2 * loaded_at_once * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored too
+    ready = partial(_loaded, options=chosen)
+    if not samples[0].labeled:
+        return _agreement(names, sources, samples[0], ready, chosen, processor, progress)
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(names, "evaluating")):
         source = sources[index]
-        loaded = source if isinstance(source, PreTrainedModel) else _load(load_model, source, chosen)
-        model = as_dtype(loaded, torch.float32).to(device)
-        classes[name] = dict(model.config.id2label or {})
+        model = ready(source)
+        classes[name] = samples[index].class_names(model.config)
         told = silent if index else progress  # all models get the same samples
-        batches = labeled_batches(samples[index], model, source, chosen, processor, told)
-        predictions[name] = predict_answers(model, batches)
-        del model, loaded  # before the next one is loaded
+        batches = samples[index].batches(model, source, chosen, processor, told)
+        predictor = samples[index].predictor(model.config, (), ())
+        predictions[name] = predictor.predict([model], batches)
+        del model  # before the next one is loaded
+    tasks = [measured.task for measured in samples]
     measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
     compared = evaluation(predictions, classes, measures, chosen.seed)
     return replace(compared, data=source_of(rows.source), split=rows.split)
 
 
-def labeled_batches(
-    samples: Samples,
-    model: PreTrainedModel,
-    source: Model,
+def _agreement(
+    names: Sequence[str],
+    sources: Sequence[Model],
+    samples: MeasuredSamples,
+    ready: Callable[[Model], PreTrainedModel],
     options: Settings,
-    processor: Any = None,
-    progress: Progress = silent,
-) -> Iterator[Batch]:
-    """Yield batches made by the model's own processor, with labels in the model's own ids, one at a time.
+    processor: Any,
+    progress: Progress,
+) -> Evaluation:
+    """Return how the first model agrees with each other one, on samples without labels.
 
-    Args:
-        source: where the model came from, whose directory holds the processor.
-        progress: is told about texts that were cut into blocks.
+    Raises:
+        DataError: there is no other model.
     """
-    samples = in_blocks(samples, model, source, processor, options, progress)
-    preparer = model_preparer(source, model, processor)
-    return with_model_ids(model.config, samples).batches(preparer, options.batch_size)
+    if len(names) < 2:
+        raise DataError(
+            f"{samples.samples.source}: it has no labels that {names[0]} could be measured on; name their column, or"
+            " give other models too, to compare their predictions"
+        )
+    first = ready(sources[0])
+    batches = list(samples.batches(first, sources[0], options, processor, progress))
+    predictions: dict[str, Predictions] = {}
+    has_head = samples.task.kind != "outputs"
+    for name, source in progress.track(list(zip(names[1:], sources[1:], strict=True)), "evaluating"):
+        other = ready(source)
+        if has_head:
+            predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
+        else:
+            own = samples.batches(other, source, options, processor)
+            predictions[name] = predict_similarity((first, other), (batches, own))
+        del other
+    measures = agreement_measures(samples.task) if has_head else ("similarity",)
+    compared = evaluation(predictions, {name: {} for name in predictions}, measures, options.seed)
+    return replace(compared, against={}, compared=names[0])
+
+
+def _check_same_kind(names: Sequence[str], samples: Sequence[MeasuredSamples]) -> None:
+    """Raise `ConfigError` if the metrics of two models differ in kind. Classifiers and language models share theirs."""
+    kinds = ["classes" if measured.task.kind == "tokens" else measured.task.kind for measured in samples]
+    for name, kind in zip(names, kinds, strict=True):
+        if kind != kinds[0]:
+            raise ConfigError(f"{name}: predicts something else than {names[0]}; measure each alone")
+
+
+def _loaded(source: Model, options: Settings) -> PreTrainedModel:
+    """Return a model in float32 on the device of the options."""
+    loaded = source if isinstance(source, PreTrainedModel) else _load(load_model, source, options)
+    return as_dtype(loaded, torch.float32).to(options.torch_device())
 
 
 def _load(load: Any, model: str | Path, options: Settings) -> PreTrainedModel:

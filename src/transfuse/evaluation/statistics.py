@@ -1,13 +1,15 @@
 """Confidence intervals of metrics, and tests of the difference between two models on the same samples."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap, permutation_test
 
-from transfuse.evaluation.metrics import Predictions
+from transfuse.evaluation.measures import MEASURES
+from transfuse.evaluation.metrics import Predictions, Score
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 50  # limits the memory
@@ -25,6 +27,29 @@ class Intervals:
 
     accuracy: Interval | None
     loss: Interval | None
+    scores: Mapping[str, Interval | None] = field(default_factory=dict)
+
+    def interval(self, measure: str) -> Interval | None:
+        """Return the interval of a metric; None for one without an interval."""
+        attribute = MEASURES[measure].attribute
+        if attribute == "perplexity":
+            return None
+        return self.scores.get(measure) if attribute is None else getattr(self, attribute, None)
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """The difference of two models in one of `Metrics.scores`.
+
+    Attributes:
+        value: the difference.
+        interval: its 95% confidence interval; None for a single sample.
+        p: p-value of a permutation test that swaps the two models' answers sample by sample.
+    """
+
+    value: float
+    interval: Interval | None
+    p: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +63,7 @@ class Difference:
         loss: difference in nats.
         loss_interval: its interval; None for a single sample.
         loss_p: p-value of the permutation test that swaps the two models' losses per sample. It is at least 2 / 2001.
+        scores: differences of further metrics, by name.
     """
 
     accuracy: float
@@ -46,13 +72,26 @@ class Difference:
     loss: float
     loss_interval: Interval | None
     loss_p: float
+    scores: Mapping[str, ScoreDifference] = field(default_factory=dict)
+
+    def of(self, measure: str) -> ScoreDifference:
+        """Return the difference of a metric. The p-value is NaN if there is no test. Perplexity is compared by loss."""
+        attribute = MEASURES[measure].attribute
+        if attribute is None:
+            return self.scores[measure]
+        if attribute == "accuracy":
+            return ScoreDifference(
+                self.accuracy, self.accuracy_interval, nan if self.accuracy_p is None else self.accuracy_p
+            )
+        return ScoreDifference(self.loss, self.loss_interval, self.loss_p)
 
 
 def intervals(model: Predictions, seed: int = 0) -> Intervals:
     """Return the confidence intervals of a model's metrics."""
     counts = model.counts.numpy()
     accuracy, loss = (_interval(_mean, (sums.numpy(), counts), seed) for sums in (model.correct, model.loss))
-    return Intervals(_wilson_interval(model) if len(model.labels) > 1 else accuracy, loss)
+    scores = {name: _interval(score.of, _arrays(score), seed) for name, score in model.scores.items()}
+    return Intervals(_wilson_interval(model) if len(model.labels) > 1 else accuracy, loss, scores)
 
 
 def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
@@ -73,7 +112,45 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         float(_difference_of_means(*loss)),
         _interval(_difference_of_means, loss, seed),
         _permutation_p(loss[0], loss[2], seed),
+        {
+            name: _score_difference(score, second.scores[name], seed)
+            for name, score in first.scores.items()
+            if name in second.scores
+        },
     )
+
+
+def _score_difference(first: Score, second: Score, seed: int) -> ScoreDifference:
+    count = len(first.columns)
+    data = (*_arrays(first), *_arrays(second))
+
+    def difference_of(*columns: Any, axis: int = -1) -> Any:
+        return first.of(*columns[:count]) - first.of(*columns[count:])
+
+    value = float(difference_of(*data))
+    return ScoreDifference(value, _interval(difference_of, data, seed), _swapping_p(difference_of, data, value, seed))
+
+
+def _swapping_p(difference_of: Any, data: Sequence[Any], value: float, seed: int) -> float:
+    """Return the p-value of the test that swaps the answers of two models sample by sample (Noreen, 1989).
+
+    Args:
+        difference_of: returns the difference of columns [..., sample]: those of the first model, then the second's.
+        value: the difference without swaps.
+    """
+    half = len(data) // 2
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
+        swap = rng.random((RESAMPLES_AT_ONCE, len(data[0]))) < 0.5
+        firsts = [np.where(swap, data[index + half], data[index]) for index in range(half)]
+        seconds = [np.where(swap, data[index], data[index + half]) for index in range(half)]
+        extreme += int((np.abs(difference_of(*firsts, *seconds)) >= abs(value) - 1e-12).sum())
+    return min(1.0, (extreme + 1) / (RESAMPLES + 1))
+
+
+def _arrays(score: Score) -> tuple[Any, ...]:
+    return tuple(np.asarray(column) for column in score.columns)
 
 
 def _mean(sums: Any, counts: Any, axis: int = -1) -> Any:
@@ -90,7 +167,7 @@ def _wilson_interval(model: Predictions) -> Interval:
 
 
 def _interval(statistic: Any, data: Sequence[Any], seed: int) -> Interval | None:
-    if len(data[0]) < 2:
+    if len(data[0]) < 2 or np.isnan(data[0]).all():
         return None
     interval = bootstrap(
         data,

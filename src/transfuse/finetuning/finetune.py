@@ -30,7 +30,7 @@ from transfuse.config.options import make
 from transfuse.data.blocks import in_blocks
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import Task, check_measurable, model_processor, task, with_model_ids
+from transfuse.data.tasks import Task, check_trainable, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
 from transfuse.finetuning.checks import check_same_run, check_teachers, describe_run
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -124,7 +124,7 @@ def finetune(
     loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
     student = loaded[0]
     student_task = task(type(student).__name__)
-    check_measurable(student.config, type(student).__name__)
+    check_trainable(student.config, type(student).__name__)
     check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)), student_task)
     samples = training_samples(data, student_task, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
     samples = with_model_ids(student.config, samples)

@@ -1,6 +1,7 @@
 """The measurements of a report in the form that the model card shows."""
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from transfuse.checkpoint.card import data_name
@@ -8,6 +9,7 @@ from transfuse.checkpoint.card_quality import Quality, Result
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import code
+from transfuse.evaluation.measures import loss_unit
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.names import row_labels
 
@@ -29,11 +31,16 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     samples = fusion.metrics.samples
     split = f", split {code(measured.split)}" if measured.split else ""
     also = ", which were also used for the fusion" if measured.calibrated else ""
-    note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}. The loss is in nats."
+    note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}."
+    if not measured.labeled:
+        note += " They have no labels, so the models are compared with the parents."
+    if loss_unit(measured.measures):
+        note += " The loss is in nats."
     values = _values(measured, fusion)
     result = Result(data_name(source), values, hub_name(source, record["directory"]), measured.split, samples)
-    return Quality(rows, [result], note, verdict)
+    return Quality(rows, [result] if measured.labeled else [], note, verdict)
 
 
 def _values(measured: Measurement, row: Row) -> dict[str, float]:
-    return {name: getattr(row.metrics, name) for name in measured.measures}
+    values = {name: row.metrics.value(name) for name in measured.measures}
+    return {name: value for name, value in values.items() if not isnan(value)}

@@ -9,6 +9,7 @@ from torch import Tensor
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
 from transfuse.evaluation.evaluate import LossPath
+from transfuse.evaluation.measures import headline, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.fusion.plan import BLOCK, kind_name
@@ -21,7 +22,7 @@ Role = Literal["parent", "control", "fusion", "ensemble"]
 
 @dataclass(frozen=True)
 class Row:
-    """The measurement of one model. `excess` is its loss minus the weighted mean of the parents' losses, in nats."""
+    """The measurement of one model. `excess` is its loss minus the weighted mean of the parents' losses."""
 
     name: str
     role: Role
@@ -38,11 +39,12 @@ class Measurement:
         rows: one row per model.
         against: the fusion's metrics minus those of each parent, by name.
         lines: paths from the anchor to each aligned model, by name.
-        measures: fields of `Metrics` that apply to such models.
+        measures: names of the metrics of such models.
         source: where the samples come from.
         split: the split of the source; None if it has no splits.
         calibrated: whether the same samples were used for the fusion.
         classes: reports of the fusion's classes; empty if it is no classifier.
+        labeled: whether the samples have labels; otherwise, models are compared with the parents.
     """
 
     rows: Sequence[Row]
@@ -53,16 +55,22 @@ class Measurement:
     split: str | None = None
     calibrated: bool = False
     classes: Mapping[str, ClassReport] = field(default_factory=dict)
+    labeled: bool = True
 
     @property
-    def has_perplexity(self) -> bool:
-        """Whether the models are language models, which are judged by loss."""
-        return "perplexity" in self.measures
+    def headline(self) -> str:
+        """The metric that the models are judged by."""
+        return headline(self.measures)
 
     @property
     def unit(self) -> str:
-        """Return what was predicted, in the plural."""
-        return "tokens" if self.has_perplexity else "samples"
+        """What the predictions are counted in."""
+        return unit(self.measures)
+
+    @property
+    def table_measures(self) -> list[str]:
+        """The metrics that have a column with intervals."""
+        return [measure for measure in self.measures if measure != "calibration_error"]
 
     def of(self, role: Role) -> list[Row]:
         """Return the rows with this role."""

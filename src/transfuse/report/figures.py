@@ -7,6 +7,7 @@ from itertools import takewhile
 import matplotlib
 
 from transfuse.alignment.interface import Alignment
+from transfuse.evaluation.measures import loss_unit
 from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
@@ -48,8 +49,9 @@ def _paths(facts: Facts) -> Figure | None:
     measured = facts.measured
     if measured is None or not measured.lines:
         return None
-    barriers = "; ".join(f"{name}: barrier {line.barrier:.3f} nats" for name, line in measured.lines.items())
-    figure = path_figure(measured.lines, _fusion_point(facts, measured), accuracy=not measured.has_perplexity)
+    unit = loss_unit(measured.measures)
+    barriers = "; ".join(f"{name}: barrier {line.barrier:.3f}{unit}" for name, line in measured.lines.items())
+    figure = path_figure(measured.lines, _fusion_point(facts, measured), accuracy=measured.headline == "accuracy")
     return Figure(
         "Loss between the models",
         f"Loss along the line between models. {barriers}.",

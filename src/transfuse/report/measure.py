@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -13,11 +14,13 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.config.flow_options import FlowOptions
-from transfuse.data.samples import Samples
-from transfuse.data.tasks import task
 from transfuse.errors import TransfuseError
-from transfuse.evaluation.evaluate import LossPath, measure_path, predict_answers, predict_ensemble
+from transfuse.evaluation.evaluate import LossPath, measure_path
+from transfuse.evaluation.measures import has_confidence
 from transfuse.evaluation.metrics import Metrics, Predictions
+from transfuse.evaluation.predictor import Predictor
+from transfuse.evaluation.references import parents_in_one_basis
+from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.match import Matched
 from transfuse.fusion.record import data_name
@@ -31,21 +34,24 @@ PredictFn = Callable[[], Predictions]
 
 
 def measure(
-    matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch], samples: Samples, progress: Progress
+    matched: Matched, fused: PreTrainedModel, samples: MeasuredSamples, progress: Progress, brief: bool = False
 ) -> Measurement:
     """Measure all models, and the straight lines from the anchor to each aligned model.
 
     Args:
         matched: the aligned models.
         fused: the fused model.
-        batches: the samples, prepared for the anchor.
-        samples: the labeled samples.
+        samples: samples with labels, or without; then models are compared with the parents.
         progress: displays progress.
+        brief: whether to measure the parents and the fused model only.
     """
     anchor = matched.networks[0].model
     seed = matched.options.seed
     names = parent_names(matched)
-    subjects = _subjects(matched, fused, batches)
+    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options))
+    parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments)
+    predictor = samples.predictor(anchor.config, parents_here, matched.weights)
+    subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
     predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}
     metrics = {name: prediction.metrics() for name, prediction in predictions.items()}
     parents = [metrics[name] for name in names]
@@ -55,39 +61,49 @@ def measure(
         for name, role, _ in subjects
     ]
     against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
-    lines = _lines(matched, parents, names, batches, progress)
-    measures = (*task(type(anchor).__name__).measures, "calibration_error")
-    calibrated = matched.data is not None and samples.source == data_name(matched.data)
-    classes = predictions[FUSION].class_reports(anchor.config.id2label or {})
-    return Measurement(rows, against, lines, measures, samples.source, samples.split, calibrated, classes)
+    lines = {} if brief else _lines(matched, parents, names, batches, predictor, progress)
+    calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
+    source = samples.samples.source
+    calibrated = matched.data is not None and source == data_name(matched.data)
+    classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
+    measures = (*predictor.measures, *calibration)
+    return Measurement(
+        rows, against, lines, measures, source, samples.samples.split, calibrated, classes, samples.labeled
+    )
 
 
-def _subjects(matched: Matched, fused: PreTrainedModel, batches: Sequence[Batch]) -> list[tuple[str, Role, PredictFn]]:
+def _subjects(
+    matched: Matched,
+    fused: PreTrainedModel,
+    parents: Sequence[PreTrainedModel],
+    predictor: Predictor,
+    batches: Sequence[Batch],
+    brief: bool,
+) -> list[tuple[str, Role, PredictFn]]:
     """Return the name and role of each model, with a function that predicts."""
-    models = [network.model for network in matched.networks]
-    anchor = models[0]
+    anchor = matched.networks[0].model
     fused = copy.deepcopy(fused).to(anchor.device, anchor.dtype)
     subjects: list[tuple[str, Role, PredictFn]] = [
-        (name, "parent", partial(predict_answers, model, batches))
-        for name, model in zip(parent_names(matched), models, strict=True)
+        (name, "parent", partial(predictor.predict, [model], batches))
+        for name, model in zip(parent_names(matched), parents, strict=True)
     ]
-    subjects += [
-        (name, "control", partial(_predict_with_tensors, anchor, tensors, batches))
-        for name, tensors in _controls(matched).items()
-    ]
-    ensemble = f"ensemble ({len(models)} times the cost)"
-    return [
-        *subjects,
-        (FUSION, "fusion", partial(predict_answers, fused, batches)),
-        (ensemble, "ensemble", partial(predict_ensemble, models, batches)),
-    ]
+    if not brief:
+        subjects += [
+            (name, "control", partial(_predict_with_tensors, anchor, tensors, predictor, batches))
+            for name, tensors in _controls(matched).items()
+        ]
+    subjects.append((FUSION, "fusion", partial(predictor.predict, [fused], batches)))
+    if not brief:
+        ensemble = f"ensemble ({len(parents)} times the cost)"
+        subjects.append((ensemble, "ensemble", partial(predictor.predict, list(parents), batches)))
+    return subjects
 
 
 def _predict_with_tensors(
-    anchor: PreTrainedModel, tensors: Mapping[str, Tensor], batches: Sequence[Batch]
+    anchor: PreTrainedModel, tensors: Mapping[str, Tensor], predictor: Predictor, batches: Sequence[Batch]
 ) -> Predictions:
     """Predict with a model that is in memory only meanwhile."""
-    return predict_answers(with_tensors(anchor, tensors), batches)
+    return predictor.predict([with_tensors(anchor, tensors)], batches)
 
 
 def parent_names(matched: Matched) -> list[str]:
@@ -113,7 +129,12 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
 
 
 def _lines(
-    matched: Matched, parents: Sequence[Metrics], names: Sequence[str], batches: Sequence[Batch], progress: Progress
+    matched: Matched,
+    parents: Sequence[Metrics],
+    names: Sequence[str],
+    batches: Sequence[Batch],
+    predictor: Predictor,
+    progress: Progress,
 ) -> dict[str, LossPath]:
     """Return paths from the anchor to each aligned source, and to the first source as it is if shapes permit."""
     anchor, *sources = matched.networks
@@ -124,9 +145,21 @@ def _lines(
     if _has_same_shapes(anchor, sources[0]) and matched.options.align != "none":
         ends["not aligned, to model 2"] = (anchor.tensors, sources[0].tensors, parents[1])
     return {
-        name: measure_path(anchor.model, start, end, (parents[0], metrics), batches)
+        name: _line(anchor.model, start, end, (parents[0], metrics), batches, predictor)
         for name, (start, end, metrics) in progress.track(list(ends.items()), "evaluating paths")
     }
+
+
+def _line(
+    model: PreTrainedModel,
+    start: Mapping[str, Tensor],
+    end: Mapping[str, Tensor],
+    parents: tuple[Metrics, Metrics],
+    batches: Sequence[Batch],
+    predictor: Predictor,
+) -> LossPath:
+    line = measure_path(model, start, end, parents, batches, predict=predictor.predict)
+    return replace(line, measures=predictor.measures)
 
 
 def _has_same_shapes(first: Network, second: Network) -> bool:

@@ -11,7 +11,7 @@ from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.card import data_name
 from transfuse.checkpoint.command import source_of
-from transfuse.evaluation.statistics import Interval
+from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.facts import Facts
 from transfuse.report.figures import figures, is_exact
 from transfuse.report.names import row_labels
@@ -35,10 +35,11 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         "p_value": format_p_value,
         "svg": Markup,
         "weights_hash": _weights_hash,
-        "percents": _format_percents,
-        "numbers": _format_numbers,
         "short_data": _short_data,
         "space_words": space_words,
+        "metric_title": metric_title,
+        "metric_value": metric_value,
+        "metric_interval": metric_interval,
     }
     heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
     measured = facts.measured
@@ -54,7 +55,7 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         heads=heads,
         head_count=max((len(space.pairs) for space in heads), default=0),
         figures=figures(facts, alignments),
-        has_perplexity=measured is not None and measured.has_perplexity,
+        measures=measured.table_measures if measured else (),
     )
 
 
@@ -67,11 +68,3 @@ def _weights_hash(hashes: Mapping[str, str]) -> str:
     """Return the beginning of the hash of the weights, or of their first file."""
     digests = [digest for name, digest in sorted(hashes.items()) if not name.endswith(".json") and name != "config"]
     return digests[0][:12] if digests else ""
-
-
-def _format_percents(interval: Interval | None) -> str:
-    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
-def _format_numbers(interval: Interval | None) -> str:
-    return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from transfuse.evaluation.evaluate import LossPath
+from transfuse.evaluation.measures import loss_unit
 from transfuse.transport.assignment import assignment
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")  # Okabe and Ito (2008)
@@ -48,7 +49,8 @@ def path_figure(lines: Mapping[str, LossPath], points: Series | None = None, acc
     for index, (name, markers) in enumerate((points or {}).items(), len(lines)):
         style = _curve_style(index) | {"label": name, "linestyle": "none", "markersize": 8}
         top.plot([x for x, _ in markers], [y for _, y in markers], **style)
-    top.set(ylabel="loss (nats)")
+    measures = next(iter(lines.values())).measures
+    top.set(ylabel=f"loss ({loss_unit(measures).strip()})" if loss_unit(measures) else "loss")
     bottom.set(xlabel="anchor → other")
     if accuracy:
         bottom.set(ylabel="accuracy (%)", ylim=(0, None))
@@ -109,7 +111,8 @@ def plan_figure(plan: Tensor, title: str) -> Figure:
 
 def save_path_plot(lines: Mapping[str, LossPath], target: File) -> None:
     """Save a plot of the lines as PNG or SVG, as the file's suffix says."""
-    figure = path_figure(lines)
+    accuracy = all("accuracy" in line.measures for line in lines.values())
+    figure = path_figure(lines, accuracy=accuracy)
     figure.savefig(target, dpi=160)
     pyplot.close(figure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from math import prod
+from math import isnan, prod
 from pathlib import Path as File
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from rich.text import Text
 
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
+from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
 
 if TYPE_CHECKING:
     from transfuse.evaluation.comparison import Evaluation
     from transfuse.evaluation.evaluate import LossPath
     from transfuse.evaluation.metrics import ClassReport
-    from transfuse.evaluation.statistics import Difference, Interval
+    from transfuse.evaluation.statistics import Interval
     from transfuse.fusion.compare import Comparison
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
     from transfuse.fusion.plan_parts import DataPlan, MemoryParts
@@ -47,10 +48,19 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     used = f", {samples} samples" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {_learning(history)}"
-    return printable(
-        f"Fused {len(record['models'])} models into {output}"
-        f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
-    ) + _left_out(record)
+    return (
+        printable(
+            f"Fused {len(record['models'])} models into {output}"
+            f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
+        )
+        + _left_out(record)
+        + _quality(record)
+    )
+
+
+def _quality(record: Mapping[str, Any]) -> str:
+    """Return a line on how good the fused model is, or on how to measure it; empty if the record has none."""
+    return "\n" + printable(record["quality"]["verdict"]) if "quality" in record else ""
 
 
 def _learning(history: Mapping[str, Any]) -> str:
@@ -90,15 +100,15 @@ def _left_out(record: Mapping[str, Any]) -> str:
     return "\n" + printable(" ".join(parts)) if parts else ""
 
 
-METRICS_NOTE = "[low, high]: 95% interval; ECE: expected calibration error"
-FORMATS = {"accuracy": ".2%", "loss": ".4f", "perplexity": ".2f", "calibration_error": ".2%"}
+METRICS_NOTE = "[low, high]: 95% interval"
+CALIBRATION_NOTE = "; ECE: expected calibration error"
 
 
 def evaluation_tables(evaluation: Evaluation, classes: bool = False) -> Group:
     """Return the metrics of all models, the first model's differences from the others, and optionally all classes."""
     tables: list[Table] = [metrics_table(evaluation)]
     if evaluation.against:
-        tables.append(_difference_table(next(iter(evaluation.models)), evaluation.against))
+        tables.append(_difference_table(next(iter(evaluation.models)), evaluation))
     if classes:
         tables += [_class_table(name, model.classes) for name, model in evaluation.models.items() if model.classes]
     return Group(*tables)
@@ -106,20 +116,23 @@ def evaluation_tables(evaluation: Evaluation, classes: bool = False) -> Group:
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """Return a table with one row per model and one column per measure, with 95% confidence intervals."""
-    measures = (*evaluation.measures, "calibration_error")
-    unit = "tokens" if "perplexity" in measures else "samples"
+    confident = has_confidence(evaluation.measures)
+    measures = (*evaluation.measures, *(["calibration_error"] if confident else []))
+    explained = CALIBRATION_NOTE if confident else ""
     table = Table(
         model_column(),
-        *map(number_column, (*evaluation.measures, "ECE", unit)),
+        *map(number_column, (*(MEASURES[measure].title for measure in measures), unit(measures))),
+        title=_compared_title(evaluation.compared),
+        title_justify="left",
         caption_justify="left",
-        caption=Text(f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}"),
+        caption=Text(f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}{explained}"),
     )
     for name, model in evaluation.models.items():
         cells = []
         for measure in measures:
-            cell = format(getattr(model.metrics, measure), FORMATS[measure])
-            if measure in ("accuracy", "loss"):
-                cell += "\n" + _format_interval(getattr(model.intervals, measure), FORMATS[measure])
+            cell = format(model.metrics.value(measure), MEASURES[measure].form)
+            if measure not in ("perplexity", "calibration_error"):
+                cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
             cells.append(Text(cell))
         table.add_row(Text(printable(name)), *cells, str(model.metrics.samples))
     return table
@@ -130,11 +143,24 @@ def _measured_on(evaluation: Evaluation) -> str:
     return printable(evaluation.data + (f" (split {evaluation.split})" if evaluation.split else ""))
 
 
-def _difference_table(first: str, against: Mapping[str, Difference]) -> Table:
+def _compared_title(name: str | None) -> Text | None:
+    """Return the title of a table of agreement with a model; None if models were measured on labels."""
+    return None if name is None else Text(f"{printable(name)}, compared without labels with")
+
+
+def _difference_table(first: str, evaluation: Evaluation) -> Table:
     """Return a table of the first model's differences from each other model."""
-    classifiers = any(difference.accuracy_p is not None for difference in against.values())
-    columns = ("accuracy", *(["p"] if classifiers else []), "loss", "p")
-    tests = "McNemar's test, permutation test" if classifiers else "permutation test"
+    against = evaluation.against
+    measures = [measure for measure in evaluation.measures if measure != "perplexity"]
+    tested = {
+        measure: any(not isnan(difference.of(measure).p) for difference in against.values()) for measure in measures
+    }
+    tests = "permutation test"
+    if has_confidence(measures) and tested["accuracy"]:
+        tests = "McNemar's test, permutation test"
+    columns = [
+        title for measure in measures for title in (MEASURES[measure].title, *(["p"] if tested[measure] else []))
+    ]
     table = Table(
         model_column(),
         *map(number_column, columns),
@@ -144,14 +170,12 @@ def _difference_table(first: str, against: Mapping[str, Difference]) -> Table:
         caption_justify="left",
     )
     for name, difference in against.items():
-        accuracy_p = "" if difference.accuracy_p is None else format_p_value(difference.accuracy_p)
-        table.add_row(
-            Text(printable(name)),
-            Text(f"{difference.accuracy:+.2%}\n{_format_interval(difference.accuracy_interval, '+.2%')}"),
-            *([accuracy_p] if classifiers else []),
-            Text(f"{difference.loss:+.4f}\n{_format_interval(difference.loss_interval, '+.4f')}"),
-            format_p_value(difference.loss_p),
-        )
+        cells: list[Text | str] = []
+        for measure in measures:
+            change, form = difference.of(measure), f"+{MEASURES[measure].form}"
+            cells.append(Text(f"{change.value:{form}}\n{_format_interval(change.interval, form)}"))
+            cells += [format_p_value(change.p)] if tested[measure] else []
+        table.add_row(Text(printable(name)), *cells)
     return table
 
 
@@ -170,6 +194,8 @@ def _class_table(name: str, classes: Mapping[str, ClassReport]) -> Table:
 
 def format_p_value(p: float) -> str:
     """Format a p-value. Values below 0.001, near the resolution of a permutation test, are not told apart."""
+    if isnan(p):
+        return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -184,11 +210,13 @@ def _format_interval(interval: Interval | None, value_format: str) -> str:
 
 def path_table(line: LossPath) -> Table:
     """Return a table with one row per position, with the barrier below."""
-    caption = f"barrier {line.barrier:.4f} nats"
-    columns = (number_column(name) for name in ("position", "accuracy", "loss"))
+    measures = [measure for measure in line.measures if measure != "perplexity"]
+    caption = f"barrier {line.barrier:.4f}{loss_unit(measures)}"
+    columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
     table = Table(*columns, caption=caption, caption_justify="left")
     for position, point in zip(line.positions, line.points, strict=True):
-        table.add_row(f"{position:.2f}", f"{point.accuracy:.2%}", f"{point.loss:.4f}")
+        cells = (format(point.value(measure), MEASURES[measure].form) for measure in measures)
+        table.add_row(f"{position:.2f}", *cells)
     return table
 
 

@@ -1,10 +1,11 @@
 """A verdict on a fused model in one or two sentences."""
 
+from transfuse.evaluation.measures import MEASURES, phrase
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
 
-UNMEASURED = "Not measured: there were no labeled samples. Pass some with --data."
+UNMEASURED = "Not measured: there were no samples that fit the models. Pass some with --data."
 
 
 def verdict(measured: Measurement | None) -> str:
@@ -14,7 +15,8 @@ def verdict(measured: Measurement | None) -> str:
     parents = sorted(measured.of("parent"), key=lambda row: _quality(measured, row))
     (fusion,) = measured.of("fusion")
     rank = _rank(measured, fusion, worst=parents[0], best=parents[-1])
-    text = f"The fused model reaches {_metric(measured, fusion)}, {rank}"
+    unlabeled = "" if measured.labeled else "Without labels: "
+    text = f"{unlabeled}The fused model reaches {_metric(measured, fusion)}, {rank}"
     plain = next((row for row in measured.rows if row.name == PLAIN), None)
     if plain is None:
         return text + "."
@@ -41,17 +43,15 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
 
 def _is_significant(measured: Measurement, difference: Difference) -> bool:
     """Return whether the confidence interval of the difference excludes zero."""
-    interval = difference.loss_interval if measured.has_perplexity else difference.accuracy_interval
+    interval = difference.of(measured.headline).interval
     return interval is not None and not interval[0] <= 0 <= interval[1]
 
 
 def _quality(measured: Measurement, row: Row) -> float:
     """Return a number that is higher for a better model."""
-    return -row.metrics.loss if measured.has_perplexity else row.metrics.accuracy
+    value = row.metrics.value(measured.headline)
+    return -value if MEASURES[measured.headline].lower_is_better else value
 
 
 def _metric(measured: Measurement, row: Row) -> str:
-    metrics = row.metrics
-    if measured.has_perplexity:
-        return f"a perplexity of {metrics.perplexity:.1f}"
-    return f"{metrics.accuracy:.1%} accuracy"
+    return phrase(measured.headline, row.metrics.value(measured.headline))

@@ -22,6 +22,7 @@ from transfuse.cli.jobs.report_files import write_report
 from transfuse.cli.targets import check_demo
 from transfuse.data.samples import load_samples
 from transfuse.evaluation.evaluate import evaluate
+from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.compare import METHODS, Row, compare
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
@@ -61,7 +62,7 @@ def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     seconds = time.perf_counter() - begin
     comparison = replace(comparison, rows=(*comparison.rows, Row(DEFAULT, evaluate(fusion.model, test), None, seconds)))
     fused_path = fusion.save(folder / "fused", "replace")
-    test_samples = load_samples(data["test"])
+    test_samples = measured_samples(data["test"], matched.options, type(anchor).__name__, anchor.config)
     report = build_report(matched, fusion.model, fusion.record, "fused", test_samples, progress, comparison.rows)
     write_report(folder, report.texts)
     console.print(comparison_table(comparison))

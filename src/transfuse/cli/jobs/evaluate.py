@@ -1,6 +1,7 @@
 """Run `transfuse eval` and `transfuse path`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from transfuse.base.budget import check_free_memory
@@ -13,6 +14,7 @@ from transfuse.data.tasks import check_measurable
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
 from transfuse.evaluation.models import evaluate_models
+from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.match import align
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 
@@ -46,20 +48,25 @@ def path_job(
     check_free_memory(
         Estimate(empty, options).loaded_bytes - STARTUP_BYTES, options.torch_device(), "aligning", progress.warn
     )
-    networks, batches, context = load_for_measurement((anchor, other), data, limit, options)
+    networks, batches, context, samples = load_for_measurement((anchor, other), data, limit, options)
     (alignment,), _ = align(networks, [0.5, 0.5], context, options, progress=progress)
-    parents = (evaluate(networks[0].model, batches), evaluate(networks[1].model, batches))
+    model = networks[0].model
+    references = parents_in_one_basis(samples.task, networks, [alignment])
+    predictor = samples.predictor(model.config, references, [0.5, 0.5])
+    parents = (evaluate(references[0], batches, predictor.predict), evaluate(references[1], batches, predictor.predict))
     steps = iter(progress.track(range(points), "measuring"))
     next(steps)
-    return measure_path(
-        networks[0].model,
+    line = measure_path(
+        model,
         alignment.anchor,
         alignment.carried,
         parents,
         batches,
         points,
         lambda position: next(steps, None),
+        predictor.predict,
     )
+    return replace(line, measures=predictor.measures)
 
 
 def save_plot(paths: Mapping[str, LossPath], target: Path) -> None:

@@ -19,7 +19,7 @@ from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.targets import TrainingTarget, interrupted_run
-from transfuse.data.tasks import check_measurable, task
+from transfuse.data.tasks import check_trainable, task
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
 
@@ -53,7 +53,7 @@ def _finetune_job(
     if target.resume is None and any(target.checkpoints.glob("checkpoint-*")):
         raise interrupted_run(target.checkpoints)
     device = schedule.torch_device()
-    architecture, *_ = check_checkpoints(models, schedule, check_measurable)
+    architecture, *_ = check_checkpoints(models, schedule, check_trainable)
     model, *teachers = models
     parameters = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
     weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])

@@ -20,14 +20,15 @@ from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.quality import measured_quality, quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
 from transfuse.cli.jobs.report_files import update_card, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.options import Job
 from transfuse.data.generation import calibration_samples
-from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError
+from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.inputs import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.match import Matched, match
@@ -86,13 +87,18 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
             fusion.save(output, overwrite_policy(job))
             if job.report:
                 report = _report(matched, fusion, output, test_samples, progress)
+            measured = None if report is None else report.measured
+            found = quality(job, matched, fusion, progress) if measured is None else measured_quality(measured)
+            fusion = replace(fusion, record=fusion.record | {"quality": found})
             if job.push_to_hub is not None:
                 address = _push(job, output)
         process_group().barrier()
         return Fused(output, fusion.record, report, address)
 
 
-def _report(matched: Matched, fusion: Fusion, output: Path, samples: Samples | None, progress: Progress) -> Report:
+def _report(
+    matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
+) -> Report:
     """Write the report into the output, which is kept even if the report fails."""
     try:
         fused = None if samples is None else fusion.model

@@ -12,10 +12,9 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
 from transfuse.data.samples import open_samples
-from transfuse.data.splits import CALIBRATION, EVALUATION
-from transfuse.data.tasks import task
+from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
-from transfuse.evaluation.models import labeled_batches
+from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.inputs import checked_networks, load
 from transfuse.fusion.vocabulary import token_rows
@@ -71,24 +70,25 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
 
 def load_for_measurement(
     models: Sequence[str], data: str, limit: int | None, options: Options
-) -> tuple[list[Network], list[Batch], AlignContext]:
-    """Load compatible models, the labeled samples to measure them on, and the context of their alignment.
+) -> tuple[list[Network], list[Batch], AlignContext, MeasuredSamples]:
+    """Load compatible models, the samples to measure them on, and the context of their alignment.
 
     Args:
         limit: the number of samples to measure on; None: all.
 
     Returns:
-        The networks, the batches to measure on, and the context with the calibration samples.
+        The networks, the batches to measure on, the context with the calibration samples, and how to measure.
 
     Raises:
         TransfuseError: a model or the data cannot be read, or the models are not compatible.
     """
     options.torch_device()
     architecture, *_ = check_checkpoints(models, options, check_fusible)
-    samples = task(architecture).labeled(open_samples(data, options, EVALUATION)).take(limit, options.seed)
+    config = read_config(local_directory(models[0], options.pickle_policy()))
+    samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
     networks = checked_networks(loaded, models, options)
-    batches = list(labeled_batches(samples, loaded[0], models[0], options))
-    return networks, batches, calibrate(networks, models[0], calibration, options)
+    batches = list(samples.batches(loaded[0], models[0], options))
+    return networks, batches, calibrate(networks, models[0], calibration, options), samples

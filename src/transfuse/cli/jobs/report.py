@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,9 @@ from transfuse.cli.output import json_values
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples, is_generated
-from transfuse.data.samples import Samples, open_samples
-from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import check_measurable, task, with_model_ids
+from transfuse.data.tasks import with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
-from transfuse.evaluation.models import labeled_batches
+from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
 from transfuse.network.spec import Spec
@@ -145,19 +143,20 @@ def _unchanged_path(model: Mapping[str, Any], directory: str) -> str:
 
 def samples_to_measure(
     data: str | None, anchor: str, architecture: str, limit: int, options: Options
-) -> Samples | None:
-    """Return labeled samples, or None if there are no labels or models of this class cannot be measured.
+) -> MeasuredSamples | None:
+    """Return samples to measure on, with labels if there are any; None without data, or if it cannot be read so.
 
     Raises:
         DataError: the labels are not classes of the anchor.
     """
     if data is None or is_generated(data):
         return None
+    config = read_config(local_directory(anchor, "allow"))
     try:
-        samples = task(architecture).labeled(open_samples(data, options, EVALUATION)).take(limit, options.seed)
+        measured = measured_samples(data, options, architecture, config).take(limit, options.seed)
     except (DataError, SpecError):
         return None
-    return with_model_ids(read_config(local_directory(anchor, "allow")), samples)
+    return replace(measured, samples=with_model_ids(config, measured.samples))
 
 
 def build_report(
@@ -165,7 +164,7 @@ def build_report(
     fused: PreTrainedModel | None,
     record: Mapping[str, Any],
     name: str,
-    samples: Samples | None,
+    samples: MeasuredSamples | None,
     progress: Progress,
     other_methods: Sequence[Row] = (),
 ) -> Report:
@@ -181,14 +180,8 @@ def build_report(
     from transfuse.report.measure import measure
 
     measured = None
-    anchor = matched.anchor
-    try:
-        check_measurable(anchor.config, type(anchor).__name__)
-    except SpecError:
-        samples = None
     if samples is not None and fused is not None:
-        batches = list(labeled_batches(samples, anchor, str(matched.inputs.origins[0].path), matched.options))
-        measured = measure(matched, fused, batches, samples, progress)
+        measured = measure(matched, fused, samples, progress)
     return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, measured, other_methods)
 
 

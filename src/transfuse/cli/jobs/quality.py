@@ -1,0 +1,66 @@
+"""Say how good a fused model is, on few samples, or which command measures it."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.config_file import read_config
+from transfuse.checkpoint.load import local_directory
+from transfuse.config.options import Job
+from transfuse.data.tasks import with_model_ids
+from transfuse.errors import TransfuseError
+from transfuse.evaluation.metrics import metrics_dict
+from transfuse.evaluation.samples import measured_samples
+from transfuse.fusion.fuse import Fusion
+from transfuse.fusion.match import Matched
+from transfuse.report.facts import Measurement
+
+QUICK_LIMIT = 200  # samples that every fusion with data is measured on
+
+Quality = dict[str, Any]
+
+
+def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Quality:
+    """Measure the parents and the fused model on a few samples of the fusion's data.
+
+    Returns:
+        The verdict, and the metrics of each model; if nothing was measured, the reason and the command that measures.
+    """
+    if matched.data is None:
+        return unmeasured(job, "there was no data")
+    if matched.inputs.streamed:
+        return unmeasured(job, "the models do not fit into memory together")
+    from transfuse.report.measure import measure
+
+    try:
+        config = read_config(local_directory(job.models[0], "allow"))
+        data = matched.data if job.data == "generated" else job.data
+        samples = measured_samples(data, matched.options, type(matched.anchor).__name__, config)
+        samples = samples.take(QUICK_LIMIT, job.seed)
+        samples = replace(samples, samples=with_model_ids(config, samples.samples))
+        measured = measure(matched, fusion.model, samples, progress, brief=True)
+    except TransfuseError as error:
+        return unmeasured(job, str(error))
+    return measured_quality(measured)
+
+
+def measured_quality(measured: Measurement) -> Quality:
+    """Return the verdict on a fused model, the samples, and the metrics of each model."""
+    from transfuse.report.verdict import verdict
+
+    count = measured.rows[0].metrics.samples
+    shared = ", the data of the fusion itself" if measured.calibrated else ""
+    return {
+        "verdict": f"{verdict(measured)} Measured on {count} {measured.unit} of {measured.source}{shared}.",
+        "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
+    }
+
+
+def unmeasured(job: Job, reason: str) -> Quality:
+    """Return why a fused model was not measured, and the command that measures it."""
+    names = [str(Path(str(job.output))), *job.models]
+    data = job.data if job.data not in (None, "generated") else "DATA"
+    command = f"transfuse eval {shlex.join(names)} --data {data if data == 'DATA' else shlex.quote(data)}"
+    return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": {}}

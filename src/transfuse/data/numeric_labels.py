@@ -1,0 +1,143 @@
+"""Samples whose labels are numbers (regression) or sets of classes (multi-label classification)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from datasets import ClassLabel
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from transfuse.data.columns import LABEL_NAMES, is_number, is_string, raw_values
+from transfuse.data.parts import class_ids, find_column, label_part, list_of, names_in_lists, require_values, with_parts
+from transfuse.data.samples import Prepare, Samples
+from transfuse.errors import DataError
+
+NUMBER_NAMES = (*LABEL_NAMES, "score", "similarity_score", "similarity", "rating", "stars", "value")
+SET_NAMES = (*LABEL_NAMES, "classes", "tags", "categories", "topics", "genres", "emotions")
+Preparer = Callable[..., Prepare]
+
+
+def with_numbers(samples: Samples) -> Samples:
+    """Return samples with one number each, or with a list of numbers, as labels.
+
+    Raises:
+        DataError: there is no column of numbers, or a sample has none.
+    """
+    column = label_part(samples, NUMBER_NAMES, _numeric, "numbers")
+    require_values(samples, column)
+    return with_parts(samples, samples.text, _inputs(samples) | {"numbers": column})
+
+
+def with_label_sets(samples: Samples) -> Samples:
+    """Return samples with any number of classes each as labels.
+
+    They are a column of lists: names or ids of classes, or a 0 or 1 for every class. Otherwise, they are columns of 0
+    and 1 that are called like the model's classes.
+
+    Raises:
+        DataError: there are no such columns, or a sample has no list.
+    """
+    features = samples.dataset.features
+    column = samples.chosen_label or find_column(samples, SET_NAMES, _is_list)
+    if column is not None and _is_list(features[column]):
+        require_values(samples, column)
+        role = "indicators" if _holds_indicators(samples, column) else "classes"
+        parts = with_parts(samples, samples.text, _inputs(samples) | {role: column})
+        return _named(parts, names_in_lists(samples, column) if role == "classes" else None)
+    columns = {f"is {name}": name for name, feature in features.items() if is_number(feature)}
+    if not columns or samples.chosen_label is not None:
+        label_part(samples, SET_NAMES, _is_list, "lists of classes")
+    return with_parts(samples, samples.text, _inputs(samples) | columns)
+
+
+def labeled_preparer(base: Preparer, labels: Callable[[Mapping[str, Any], PreTrainedConfig], list[float]]) -> Preparer:
+    """Return a task's preparer that adds `labels` [sample, label] to what `base` makes of an image or a text.
+
+    Args:
+        labels: returns the labels of a row of parts.
+    """
+
+    def preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+        prepare = base(processor, config, *epoch)
+
+        def prepare_rows(rows: list[Any]) -> Mapping[str, Tensor]:
+            inputs = prepare([row["input"] if "input" in row else row["image"] for row in rows])
+            return {**inputs, "labels": torch.tensor([labels(row, config) for row in rows], dtype=torch.float32)}
+
+        return prepare_rows
+
+    return preparer
+
+
+def numbers_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[float]:
+    """Return the numbers of a sample, as many as the model predicts.
+
+    Raises:
+        DataError: there are more or fewer.
+    """
+    value = row["numbers"]
+    numbers = [float(number) for number in (value if isinstance(value, list) else [value])]
+    if len(numbers) != config.num_labels:
+        raise DataError(f"data: {len(numbers)} numbers in a label, but the model predicts {config.num_labels}")
+    return numbers
+
+
+def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[float]:
+    """Return 1 for every class of the model that a sample has, and 0 for the others.
+
+    Raises:
+        DataError: the labels are not classes of the model.
+    """
+    count = config.num_labels
+    if "indicators" in row:
+        given = [float(value) for value in row["indicators"]]
+        if len(given) != count:
+            raise DataError(f"data: {len(given)} entries in a label, but the model has {count} classes")
+        return given
+    if "classes" in row:
+        class_id = class_ids(row["names"], config)
+        present = {class_id(value) for value in row["classes"]}
+        return [float(index in present) for index in range(count)]
+    folded = {part.removeprefix("is ").casefold(): value for part, value in row.items()}
+    classes = [config.id2label[index] for index in range(count)]
+    missing = [name for name in classes if folded.get(name.casefold()) is None]
+    if missing:
+        raise DataError(
+            f"data: no column of lists of classes, and no column {missing[0]!r} of 0 and 1; name the column of lists"
+            " 'labels', or give one column for each class of the model"
+        )
+    return [float(folded[name.casefold()]) for name in classes]
+
+
+def _inputs(samples: Samples) -> dict[str, str]:
+    """Return the part that the model reads."""
+    if samples.image is not None:
+        return {"image": samples.image}
+    assert samples.text is not None
+    return {"input": samples.text}
+
+
+def _named(samples: Samples, names: tuple[str, ...] | None) -> Samples:
+    return replace(samples, names=names)
+
+
+def _numeric(feature: Any) -> bool:
+    return not isinstance(feature, ClassLabel) and (is_number(feature) or is_number(list_of(feature)))
+
+
+def _is_list(feature: Any) -> bool:
+    inner = list_of(feature)
+    return isinstance(inner, ClassLabel) or is_string(inner) or is_number(inner)
+
+
+def _holds_indicators(samples: Samples, column: str) -> bool:
+    """Return whether lists have a 0 or 1 for every class: all have one length, and one repeats an entry."""
+    inner = list_of(samples.dataset.features[column])
+    if isinstance(inner, ClassLabel) or is_string(inner):
+        return False
+    rows = [row for row in raw_values(samples.dataset, column) if row is not None]
+    same_length = len({len(row) for row in rows}) == 1
+    repeats = any(len(set(row)) < len(row) for row in rows)
+    return same_length and repeats and {float(value) for row in rows for value in row} <= {0.0, 1.0}

@@ -1,0 +1,128 @@
+"""Find the parts of samples, such as a question and its context, by the usual names of columns."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from datasets import ClassLabel, Value
+from transformers import PreTrainedConfig
+
+from transfuse.data.columns import is_string, match_classes, raw_values
+from transfuse.data.samples import Samples
+from transfuse.errors import DataError, NoLabelsError
+
+Fits = Callable[[Any], bool]
+
+
+def find_column(samples: Samples, names: Sequence[str], fits: Fits) -> str | None:
+    """Return the column with the first of these names, without case, whose kind fits; None if there is none."""
+    by_lower_case = {name.lower(): name for name, feature in samples.dataset.features.items() if fits(feature)}
+    return next((by_lower_case[name] for name in names if name in by_lower_case), None)
+
+
+def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) -> str:
+    """Return the column of labels: the one that was asked for, or the one with a usual name.
+
+    Args:
+        what: what the column should hold, for error messages.
+
+    Raises:
+        NoLabelsError: there is no such column.
+        DataError: the column that was asked for holds something else.
+    """
+    features = samples.dataset.features
+    column = samples.chosen_label or find_column(samples, names, fits)
+    if column is None or not fits(features[column]):
+        found = "no column" if column is None else f"column {column!r} (label_column)"
+        problem = f"{found} that holds {what} among" if column is None else f"{found} does not hold {what}; there are"
+        error = NoLabelsError if samples.chosen_label is None else DataError
+        raise error(f"{samples.source}: {problem} {listed(features)}; name that column {names[0]!r}")
+    return column
+
+
+def require_values(samples: Samples, column: str) -> None:
+    """Raise `DataError` if a sample has nothing in a column."""
+    missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None]
+    if missing:
+        raise DataError(
+            f"{samples.source}: {len(missing)} of {len(samples)} samples have no {column}, the first in row"
+            f" {samples.rows[missing[0]]} (from 0); use a split with labels or remove them"
+        )
+
+
+def with_parts(samples: Samples, text: str | None, parts: Mapping[str, str]) -> Samples:
+    """Return samples with parts instead of one text and one label.
+
+    Args:
+        text: the column that tells how long a sample is; None: there is none.
+        parts: the column of each part.
+    """
+    return replace(samples, text=text, label=None, image=parts.get("image"), parts=parts)
+
+
+def list_of(feature: Any) -> Any:
+    """Return the kind of the entries of a column of lists; None if it holds no lists."""
+    return getattr(feature, "feature", None)
+
+
+def listed(features: Mapping[str, Any]) -> str:
+    """Return the names of columns for a message."""
+    return ", ".join(repr(name) for name in features)
+
+
+def names_in_lists(samples: Samples, column: str) -> tuple[str, ...] | None:
+    """Return the class names of a column of lists, as `columns.class_names` does of a column of classes."""
+    inner = list_of(samples.dataset.features[column])
+    if isinstance(inner, ClassLabel):
+        return tuple(inner.names)
+    if is_string(inner):
+        return tuple(sorted({name for names in raw_values(samples.dataset, column) for name in names or ()} - {None}))
+    return None
+
+
+def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable[[Any], int]:
+    """Return a function from a class of the data, a name or a number, to the model's id.
+
+    Raises:
+        DataError: the model lacks a class of the data. The function raises it for a number that is no class.
+    """
+    classes = tuple(sorted((config.id2label or {}).items()))
+    matched = _matched(None if names is None else tuple(names), classes)
+
+    def class_id(value: Any) -> int:
+        index = names.index(value) if isinstance(value, str) and names is not None else int(value)
+        if isinstance(value, str) and matched is None and names is not None and len(names) != len(classes):
+            raise DataError(
+                f"data: {len(names)} class names, and {len(classes)} classes without names in the model, so it is"
+                " unknown which is which; give numbers as labels, or id2label in config.json"
+            )
+        found = index if matched is None else matched[index]
+        if not 0 <= found < len(classes):
+            raise DataError(
+                f"data: label {value!r}, but the model has {len(classes)} classes; use the data, or the model, of the"
+                " other task"
+            )
+        return found
+
+    return class_id
+
+
+@lru_cache(maxsize=8)
+def _matched(names: tuple[str, ...] | None, classes: tuple[tuple[int, str], ...]) -> tuple[int, ...] | None:
+    """Return the model's id of each class of the data, or None to keep the ids."""
+    return match_classes(names, dict(classes), "data")
+
+
+def shown_classes(config: PreTrainedConfig, names: Sequence[str] | None) -> dict[int, str]:
+    """Return the class names of a model, or those of the data if the model has none and as many classes."""
+    classes = dict(config.id2label or {})
+    unnamed = all(re.fullmatch(rf"label_{index}", name, re.IGNORECASE) for index, name in classes.items())
+    return dict(enumerate(names)) if unnamed and names is not None and len(names) == len(classes) else classes
+
+
+def holds_words(feature: Any) -> bool:
+    """Return whether a column holds lists of words."""
+    inner = list_of(feature)
+    return isinstance(inner, Value) and is_string(inner)

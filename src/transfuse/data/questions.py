@@ -1,0 +1,142 @@
+"""Samples for extractive question answering: a question, a text that contains the answer, and where it is."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from transfuse.data.columns import is_string
+from transfuse.data.encoding import encode, require_offsets
+from transfuse.data.parts import find_column, label_part, require_values, with_parts
+from transfuse.data.samples import Prepare, Samples
+from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.errors import DataError, NoLabelsError
+
+QUESTION_NAMES = ("question", "query")
+CONTEXT_NAMES = ("context", "passage", "paragraph", "text", "document")
+ANSWER_NAMES = ("answers", "answer")
+Answers = list[tuple[str, int]]
+"""The texts of the correct answers, and the character of the context that each begins with."""
+
+
+def with_questions(samples: Samples) -> Samples:
+    """Return samples of questions and contexts, or of texts if there is no such pair of columns."""
+    parts = _pair(samples)
+    return samples.require_texts() if parts is None else with_parts(samples, parts["context"], parts)
+
+
+def with_answers(samples: Samples) -> Samples:
+    """Return samples of questions and contexts with their answers.
+
+    Answers are dicts of `text` and `answer_start`, as in SQuAD (Rajpurkar et al., 2016), lists of such dicts, or texts.
+
+    Raises:
+        DataError: a part is missing.
+    """
+    parts = _pair(samples)
+    if parts is None:
+        names = ", ".join(repr(name) for name in samples.dataset.column_names)
+        raise NoLabelsError(f"{samples.source}: no columns 'question' and 'context' among {names}; name them so")
+    answers = label_part(samples, ANSWER_NAMES, lambda feature: True, "answers")
+    require_values(samples, answers)
+    return with_parts(samples, parts["context"], parts | {"answers": answers})
+
+
+def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+    """Return a function from texts, or rows of questions and contexts, to the inputs of a model.
+
+    If the rows have answers, the batch has `labels` [batch, 2], the first and last token of the answer, and what the
+    metrics need: `labels_context` [batch, 1, character] and `labels_answers` [batch, answer, character] as code
+    points, 0 where a text has ended; `labels_offsets` [batch, token, 2], the characters of each token of the context.
+    The label of a question without an answer, or whose answer is cut off, is the token `labels_null` [batch], which
+    is the class token.
+    """
+    prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+
+    def prepare(rows: list[Any]) -> dict[str, Tensor]:
+        if not isinstance(rows[0], dict):
+            return prepare_texts(rows)
+        require_offsets(tokenizer, "questions and contexts")
+        # Spaces in front of a question are of no use, and many of them would leave no room for the context.
+        pairs = ([(row["question"] or "").strip() for row in rows], [row["context"] or "" for row in rows])
+        encoding = encode(tokenizer, config, *pairs, return_offsets_mapping=True)
+        offsets = encoding.pop("offset_mapping")
+        batch = dict(encoding)
+        if "answers" not in rows[0]:
+            return batch
+        is_context = torch.tensor([[part == 1 for part in encoding.sequence_ids(row)] for row in range(len(rows))])
+        offsets = offsets * is_context.unsqueeze(-1)
+        answers = [parse_answers(row["answers"], row["context"] or "") for row in rows]
+        null = _null_positions(batch["input_ids"], tokenizer.cls_token_id)
+        places = zip(answers, offsets, null.tolist(), strict=True)
+        spans = [_span(answer, offset, position) for answer, offset, position in places]
+        return batch | {
+            "labels": torch.tensor(spans),
+            "labels_context": _code_points([[row["context"] or ""] for row in rows]),
+            "labels_answers": _code_points([[text for text, _ in answer] for answer in answers]),
+            "labels_offsets": offsets,
+            "labels_null": null,
+        }
+
+    return prepare
+
+
+def parse_answers(value: Any, context: str) -> Answers:
+    """Return the texts of the answers and where they begin; none for a question without an answer."""
+    if isinstance(value, str):
+        value = {"text": [value] if value else []}
+    if isinstance(value, list):
+        texts = [answer["text"] if isinstance(answer, dict) else answer for answer in value]
+        starts: Any = [answer.get("answer_start") if isinstance(answer, dict) else None for answer in value]
+    elif isinstance(value, dict) and "text" in value:
+        texts = value["text"] if isinstance(value["text"], list) else [value["text"]]
+        starts = value.get("answer_start")
+        if starts is None:
+            starts = [None] * len(texts)
+        elif not isinstance(starts, list):
+            starts = [starts]
+    else:
+        raise DataError("data: answers should be dicts of 'text' and 'answer_start', or texts")
+    return [
+        (text, context.find(text) if start is None else int(start))
+        for text, start in zip(texts, starts, strict=True)
+        if text
+    ]
+
+
+def text_of(code_points: Tensor) -> str:
+    """Return the text that was stored as code points."""
+    return "".join(map(chr, code_points[code_points > 0].tolist()))
+
+
+def _pair(samples: Samples) -> dict[str, str] | None:
+    question = find_column(samples, QUESTION_NAMES, is_string)
+    context = find_column(samples, CONTEXT_NAMES, is_string)
+    return None if question is None or context is None else {"question": question, "context": context}
+
+
+def _null_positions(ids: Tensor, class_token: int | None) -> Tensor:
+    """Return the position of the class token of each text; 0 without such a token."""
+    return torch.zeros(len(ids), dtype=torch.long) if class_token is None else (ids == class_token).int().argmax(1)
+
+
+def _span(answers: Answers, offsets: Tensor, null: int) -> tuple[int, int]:
+    """Return the first and the last token of the first answer."""
+    for text, start in answers[:1]:
+        end = start + len(text)
+        inside = (offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 1] > offsets[:, 0])
+        tokens = inside.nonzero().flatten()
+        if start >= 0 and len(tokens) and int(offsets[:, 1].max()) >= end:
+            return int(tokens[0]), int(tokens[-1])
+    return null, null
+
+
+def _code_points(texts: list[list[str]]) -> Tensor:
+    width = max([len(text) for row in texts for text in row], default=0) + 1
+    count = max(1, *(len(row) for row in texts))
+    points = torch.zeros(len(texts), count, width, dtype=torch.int32)
+    for row, row_texts in enumerate(texts):
+        for index, text in enumerate(row_texts):
+            points[row, index, : len(text)] = torch.tensor([ord(letter) or 32 for letter in text], dtype=torch.int32)
+    return points

@@ -1,0 +1,101 @@
+"""Models without a head: the cosine between their outputs and those of another model in the same basis.
+
+Outputs in two bases cannot be compared so. What does not depend on the basis is how similar the outputs for two samples
+are, which is what embeddings are used for.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch
+from transfuse.errors import DataError
+from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, ratio, without_bins
+from transfuse.evaluation.metrics import Predictions, Score
+
+EMBEDDINGS = ("image_embeds", "text_embeds")
+MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
+
+
+def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Return the embedding of each sample [sample, unit]: that of the model, or the mean of its last states."""
+    found = outputs(model, batch)
+    for name in EMBEDDINGS:
+        if name in found:
+            return found[name].double()
+    states = found["last_hidden_state"].double()
+    if "attention_mask" not in batch:
+        return states.mean(1)
+    mask = batch["attention_mask"].to(states).unsqueeze(-1)
+    return (states * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+def columns(embeddings: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
+    """Return the embedding of each sample."""
+    nothing = embeddings.new_full((len(embeddings),), torch.nan)
+    return {"correct": nothing, "counts": torch.ones_like(nothing), "loss": nothing, "embedding": embeddings}
+
+
+def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
+    """Return no further metrics."""
+    return {}
+
+
+def agreement(embeddings: Tensor, others: Tensor, batch: Batch) -> Columns:
+    """Return the cosine between both embeddings of each sample, and its distance from 1 as the loss."""
+    cosine = (normalize(embeddings, dim=1) * normalize(others, dim=1)).sum(1)
+    nothing = torch.full_like(cosine, torch.nan)
+    return {"correct": nothing, "counts": torch.ones_like(cosine), "loss": 1 - cosine, "cosine": cosine}
+
+
+def predict_similarity(
+    models: tuple[PreTrainedModel, PreTrainedModel], batches: tuple[Iterable[Batch], Iterable[Batch]]
+) -> Predictions:
+    """Return how alike two models judge the similarity of samples, whatever their bases and widths.
+
+    For each sample, this is the correlation of its cosines with all other samples between the two models.
+
+    Args:
+        batches: the same samples, prepared for each model.
+
+    Raises:
+        DataError: there are too few samples.
+    """
+    profiles = []
+    for model, own in zip(models, batches, strict=True):
+        found = all_columns(partial(_columns_of, model), [model], own)
+        profiles.append(_cosines(found["embedding"]))
+    if len(profiles[0]) < MIN_SAMPLES:
+        raise DataError(f"nothing to measure: {len(profiles[0])} samples are too few; give {MIN_SAMPLES} or more")
+    correlation = _correlation(*profiles)
+    nothing = torch.full_like(correlation, torch.nan)
+    counts = torch.ones_like(correlation)
+    sums = {"correct": nothing, "counts": counts, "loss": 1 - correlation}
+    return without_bins(sums, {"similarity": Score((correlation, counts), ratio)})
+
+
+def _cosines(embeddings: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample other"]:
+    """Return the cosine of each sample with all others."""
+    units = normalize(embeddings, dim=1)
+    count = len(units)
+    others = ~torch.eye(count, dtype=torch.bool)
+    return (units @ units.T)[others].reshape(count, max(count - 1, 0))
+
+
+def _columns_of(model: PreTrainedModel, batch: Batch) -> Columns:
+    return columns(answers(model, batch).cpu(), batch, {})
+
+
+def _correlation(first: Tensor, second: Tensor) -> Float[Tensor, " sample"]:
+    """Return the correlation of each row with that of the other model, 0 if one is constant."""
+    pair: Sequence[Tensor] = [rows - rows.mean(1, keepdim=True) for rows in (first, second)]
+    scale = pair[0].norm(dim=1) * pair[1].norm(dim=1)
+    return (pair[0] * pair[1]).sum(1) / scale.where(scale > 0, 1.0)
+
+
+OUTPUTS = Kind(answers, arithmetic_mean, columns, scores, agreement)

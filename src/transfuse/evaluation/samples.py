@@ -1,0 +1,104 @@
+"""The samples that models are measured on, with labels or without."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress, silent
+from transfuse.config.options import Settings
+from transfuse.data.blocks import in_blocks
+from transfuse.data.parts import shown_classes
+from transfuse.data.samples import Samples, open_samples
+from transfuse.data.splits import EVALUATION
+from transfuse.data.tasks import Task, measured_task, model_preparer, task, with_model_ids
+from transfuse.errors import NoLabelsError
+from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
+
+
+@dataclass(frozen=True)
+class MeasuredSamples:
+    """Hold samples to measure models of one task on.
+
+    Attributes:
+        samples: the samples, without labels if the models are to be compared with each other.
+        task: how the samples are prepared and measured.
+        labeled: whether the samples have labels.
+    """
+
+    samples: Samples
+    task: Task
+    labeled: bool
+
+    def take(self, limit: int | None, seed: int) -> "MeasuredSamples":
+        """Return `limit` random samples; all if there are no more, or if it is None."""
+        return replace(self, samples=self.samples.take(limit, seed))
+
+    def batches(
+        self,
+        model: PreTrainedModel,
+        source: Any,
+        options: Settings,
+        processor: Any = None,
+        progress: Progress = silent,
+    ) -> Iterator[Batch]:
+        """Yield batches as `labeled_batches` does."""
+        return labeled_batches(self.samples, model, source, options, processor, progress, self.task)
+
+    def class_names(self, config: PreTrainedConfig) -> dict[int, str]:
+        """Return the names of a model's classes, or those of the data if the model has none."""
+        return shown_classes(config, self.samples.names if self.samples.parts else None)
+
+    def predictor(
+        self, config: PreTrainedConfig, references: Sequence[PreTrainedModel], weights: Sequence[float]
+    ) -> Predictor:
+        """Return how models are measured: on the labels, or by agreement with the references if there are none.
+
+        Args:
+            weights: one per reference; they sum to one.
+        """
+        if self.labeled:
+            return label_predictor(self.task, self.class_names(config))
+        return agreement_predictor(self.task, references, weights)
+
+
+def labeled_batches(
+    samples: Samples,
+    model: PreTrainedModel,
+    source: Any,
+    options: Settings,
+    processor: Any = None,
+    progress: Progress = silent,
+    model_task: Task | None = None,
+) -> Iterator[Batch]:
+    """Yield batches made by the model's own processor, with labels in the model's own ids, one at a time.
+
+    Args:
+        source: where the model came from, whose directory holds the processor.
+        progress: is told about texts that were cut into blocks.
+        model_task: how the samples are prepared; None: as the class of the model says.
+    """
+    samples = in_blocks(samples, model, source, processor, options, progress)
+    preparer = model_preparer(source, model, processor, model_task)
+    return with_model_ids(model.config, samples).batches(preparer, options.batch_size)
+
+
+def measured_samples(data: Any, options: Settings, architecture: str, config: PreTrainedConfig) -> MeasuredSamples:
+    """Return samples to measure a model on: with labels if the data has them, otherwise without.
+
+    Args:
+        architecture: name of the model's class.
+
+    Raises:
+        DataError: the data cannot be read, or its labels do not fit the model.
+    """
+    rows = open_samples(data, options, EVALUATION)
+    model_task = measured_task(architecture, config)
+    try:
+        return MeasuredSamples(model_task.labeled(rows), model_task, True)
+    except NoLabelsError:
+        reading = task(architecture)
+        samples = replace(reading.samples(rows), label=None)
+        return MeasuredSamples(samples, replace(model_task, preparer=reading.preparer), False)

@@ -1,0 +1,34 @@
+"""Values of metrics as cells of the report's tables."""
+
+from math import isnan
+
+from transfuse.evaluation.measures import IN_NATS, MEASURES
+from transfuse.evaluation.statistics import Interval
+
+
+def metric_title(measure: str) -> str:
+    """Return the title of a column, with the unit of a loss."""
+    return MEASURES[measure].title + (" (nats)" if measure in IN_NATS else "")
+
+
+def metric_value(value: float, measure: str, sign: str = "") -> str:
+    """Return a value as the report shows it; nothing for a value that is no number.
+
+    Args:
+        sign: "+" for differences.
+    """
+    if isnan(value):
+        return ""
+    if MEASURES[measure].form.endswith("%"):
+        return f"{100 * value:{sign}.1f} %"
+    return f"{value:{sign}.1f}" if measure == "perplexity" else f"{value:{sign}.3f}"
+
+
+def metric_interval(interval: Interval | None, measure: str) -> str:
+    """Return an interval in the unit of its metric; nothing for one that is not known."""
+    if interval is None:
+        return ""
+    low, high = interval
+    if MEASURES[measure].form.endswith("%"):
+        return f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return f"[{low:.3f}, {high:.3f}]"

@@ -1,0 +1,85 @@
+"""Every kind of model is fused, measured and reported by the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
+from transformers import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
+from world import Run
+
+ROWS = [{"text": text(*sentence), "score": row % 5 / 2} for row, sentence in enumerate(SENTENCES)]
+SETS = [{"text": text(*sentence), "labels": list(sentence[:2])} for sentence in SENTENCES]
+
+WORDS = [
+    {"tokens": [name, "sees", thing, "in", place], "ner_tags": ["B-PER", "O", "O", "O", "B-LOC"]}
+    for name, thing, place in SENTENCES
+]
+QUESTIONS = [
+    {
+        "question": "what",
+        "context": text(*sentence),
+        "answers": {"text": [sentence[1]], "answer_start": [text(*sentence).index(sentence[1])]},
+    }
+    for sentence in SENTENCES
+]
+
+
+def regression(folder: Path, seed: int) -> Path:
+    return bert(folder, BertForSequenceClassification, seed, num_labels=1)
+
+
+def multi_label(folder: Path, seed: int) -> Path:
+    kind = {"problem_type": "multi_label_classification"}
+    return bert(folder, BertForSequenceClassification, seed, **kind, **classes((*NAMES, *THINGS)))
+
+
+def tagger(folder: Path, seed: int) -> Path:
+    return bert(folder, BertForTokenClassification, seed, **classes(("O", "B-PER", "B-LOC")))
+
+
+def reader(folder: Path, seed: int) -> Path:
+    return bert(folder, BertForQuestionAnswering, seed)
+
+
+KINDS: dict[str, tuple[Callable[[Path, int], Path], list[dict[str, Any]], str, str]] = {
+    "regression": (regression, ROWS, "pearson", "a Pearson correlation of"),
+    "multi-label": (multi_label, SETS, "micro_f1", "a micro F1 of"),
+    "token classification": (tagger, WORDS, "entity_f1", "over entities"),
+    "question answering": (reader, QUESTIONS, "answer_f1", "over answers"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fused_measured_and_reported(tmp_path: Path, run: Run, kind: str) -> None:
+    build, rows, measure, words = KINDS[kind]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data, out = jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    ran = run("fuse", a, b, "-o", out, "--data", data, "--align", "exact", "--merge", "mean", "--report", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    quality = json.loads(ran.out)["quality"]
+    assert words in quality["verdict"]
+    report = json.loads((out / "report.json").read_text())
+    measured = json.loads(run("eval", out, a, b, "--data", data, "--json").out)
+    assert quality["models"]["fusion"][measure] == pytest.approx(measured[str(out)][measure], abs=1e-4)
+    (fused,) = (row for row in report["measured"]["rows"] if row["role"] == "fusion")
+    assert fused["metrics"]["loss"] == pytest.approx(measured[str(out)]["loss"], rel=1e-3)
+    assert words in (out / "report.html").read_text()
+    line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
+    assert line["points"][0][measure] == pytest.approx(measured[str(a)][measure], abs=1e-4)
+    assert measured[str(out)]["against"].keys() == {str(a), str(b)}
+
+
+def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) -> None:
+    a, b = (regression(tmp_path / str(seed), seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "bare")
+    command = f"transfuse eval {tmp_path / 'bare'} {a} {b} --data DATA"
+    assert ran.out.splitlines()[-1] == f"Not measured: there was no data. Measure it with: {command}"
+    plain = jsonl(tmp_path / "plain.jsonl", [{"text": row["text"]} for row in ROWS])
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", plain, "--merge", "mean")
+    assert ran.status == 0, ran
+    last = ran.out.splitlines()[-1]
+    assert last.startswith("Without labels: The fused model reaches a mean squared difference of")
+    assert last.endswith(f"Measured on 24 samples of {plain}, the data of the fusion itself.")

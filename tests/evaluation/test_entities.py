@@ -1,0 +1,102 @@
+"""Token classification: words are labeled by their first token, and entities are counted as CoNLL does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+from kinds import SENTENCES, bert, classes, tokenizer
+from sklearn.metrics import accuracy_score
+from transformers import BertConfig, BertForTokenClassification
+
+import transfuse
+from transfuse.data.samples import load_samples
+from transfuse.data.tagged_words import with_tags, word_preparer
+from transfuse.errors import DataError
+from transfuse.evaluation.kinds.entities import spans
+
+TAGS = ("O", "B-PER", "I-PER", "B-LOC")
+WORDS = [[name, "sees", thing, "in", place] for name, thing, place in SENTENCES]
+GOLD = [["B-PER", "O", "B-PER", "I-PER", "B-LOC"] for _ in WORDS]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-PER I-PER O B-LOC", [("PER", 0, 2), ("LOC", 3, 4)]),
+        ("O I-PER I-PER B-PER", [("PER", 1, 3), ("PER", 3, 4)]),  # an I without a B begins an entity, too
+        ("B-PER I-LOC", [("PER", 0, 1), ("LOC", 1, 2)]),
+        ("B-PER E-PER S-PER I-PER", [("PER", 0, 2), ("PER", 2, 3), ("PER", 3, 4)]),
+        ("B-PER L-PER U-LOC O", [("PER", 0, 2), ("LOC", 2, 3)]),
+        ("O O", []),
+    ],
+)
+def test_spans(tags: str, expected: list[tuple[str, int, int]]) -> None:
+    assert list(spans(tags.split())) == expected
+
+
+def test_without_a_scheme_each_word_counts() -> None:
+    assert list(spans(["NOUN", "NOUN", "O"], has_scheme=False)) == [("NOUN", 0, 1), ("NOUN", 1, 2)]
+
+
+def layouts() -> dict[str, Dataset]:
+    """The same tags as names, as ids of the model, as classes of the data in another order."""
+    other = sorted(TAGS)
+    features = Features({"words": List(Value("string")), "ner": List(ClassLabel(names=other))})
+    return {
+        "names": Dataset.from_dict({"tokens": WORDS, "ner_tags": GOLD}),
+        "ids": Dataset.from_dict({"tokens": WORDS, "tags": [[TAGS.index(tag) for tag in row] for row in GOLD]}),
+        "classes": Dataset.from_dict(
+            {"words": WORDS, "ner": [[other.index(tag) for tag in row] for row in GOLD]}, features
+        ),
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_metrics_by_hand(tmp_path: Path, layout: str) -> None:
+    folder = bert(tmp_path / "a", BertForTokenClassification, 3, **classes(TAGS))
+    entry = transfuse.evaluate(folder, layouts()[layout], batch_size=7).as_dict()[str(folder)]
+    inputs = tokenizer()(WORDS, is_split_into_words=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = BertForTokenClassification.from_pretrained(folder)(**inputs).logits[:, 1:-1]  # every word is a token
+    predicted = [[TAGS[index] for index in row] for row in logits.argmax(-1).tolist()]
+    labels = torch.tensor([[TAGS.index(tag) for tag in row] for row in GOLD])
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    found, gold = (
+        {(row, *span) for row, tags in enumerate(rows) for span in spans(tags)} for rows in (predicted, GOLD)
+    )
+    assert entry["entity_f1"] == pytest.approx(2 * len(found & gold) / (len(found) + len(gold)))
+    assert entry["accuracy"] == accuracy_score(*([tag for row in rows for tag in row] for rows in (GOLD, predicted)))
+    assert entry["loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert entry["samples"] == 5 * len(WORDS)
+    assert entry["classes"]["LOC"]["support"] == len(WORDS)
+
+
+def test_only_the_first_token_of_a_word_is_labeled() -> None:
+    data = load_samples(Dataset.from_dict({"tokens": [["annas", "sees"]], "ner_tags": [[1, 0]]}))
+    config = BertConfig(vocab_size=20, **classes(TAGS))
+    words = tokenizer()
+    assert words.tokenize("annas") == ["anna", "##s"]
+    (batch,) = with_tags(data).batches(word_preparer(words, config), 4)
+    assert batch["labels"].tolist() == [[-100, 1, -100, 0, -100]]
+
+
+def test_words_without_tags_and_texts_are_prepared_too() -> None:
+    prepare = word_preparer(tokenizer(), BertConfig(vocab_size=20))
+    assert "labels" not in prepare([{"words": ["anna", "sees"]}])
+    assert prepare(["anna sees"])["input_ids"].tolist() == prepare([{"words": ["anna", "sees"]}])["input_ids"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"tokens": [["anna"]], "ner_tags": [["B-PER", "O"]]}, "1 words and 2 tags"),
+        ({"tokens": [["anna"]], "ner_tags": [[9]]}, "label 9, but the model has 4 classes"),
+        ({"tokens": [["anna"]], "ner_tags": [["B-CAT"]]}, "'B-CAT' cannot be matched to the model's classes"),
+        ({"text": ["anna"]}, "no labels that"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, rows: dict[str, list[object]], message: str) -> None:
+    folder = bert(tmp_path / "a", BertForTokenClassification, 3, **classes(TAGS))
+    with pytest.raises(DataError, match=message):
+        transfuse.evaluate(folder, Dataset.from_dict(rows))

@@ -1,0 +1,129 @@
+"""Regression and multi-label classification: labels are found, and metrics are those of SciPy and scikit-learn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+from kinds import NAMES, SENTENCES, THINGS, bert, classes, text
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import BertForSequenceClassification, PreTrainedModel
+
+import transfuse
+from transfuse.errors import ConfigError, DataError
+
+TEXTS = [text(*sentence) for sentence in SENTENCES]
+LABELS = (*NAMES, *THINGS)
+NUMBERS = [float(row % 5) for row in range(len(TEXTS))]
+SETS = [[name, thing] for name, thing, _ in SENTENCES]
+MULTI = {"problem_type": "multi_label_classification", **classes(LABELS)}
+
+
+def logits(folder: Path) -> torch.Tensor:
+    from kinds import tokenizer
+
+    model: PreTrainedModel = BertForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        return model(**tokenizer()(TEXTS, return_tensors="pt", padding=True)).logits
+
+
+@pytest.mark.parametrize("column", ["label", "score", "stars"])
+def test_regression_by_hand(tmp_path: Path, column: str) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=1)
+    numbers = NUMBERS[:12]  # of sentences that differ
+    found = transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS[:12], column: numbers}), batch_size=5)
+    entry = found.as_dict()[str(model)]
+    predicted = logits(model)[:12, 0].numpy()
+    assert entry["squared_error"] == pytest.approx(float(np.mean((predicted - numbers) ** 2)), rel=1e-4)
+    assert entry["pearson"] == pytest.approx(pearsonr(predicted, numbers).statistic, rel=1e-3)
+    assert entry["spearman"] == pytest.approx(spearmanr(predicted, numbers).statistic, rel=1e-3)
+    low, high = entry["intervals"]["pearson"]
+    assert low < entry["pearson"] < high
+    assert "accuracy" not in entry
+
+
+def test_several_numbers(tmp_path: Path) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2, problem_type="regression")
+    pairs = [[number, -number] for number in NUMBERS]
+    entry = transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": pairs})).as_dict()[str(model)]
+    assert entry["squared_error"] == pytest.approx(
+        float((logits(model) - torch.tensor(pairs)).square().mean()), rel=1e-4
+    )
+    with pytest.raises(DataError, match="1 numbers in a label, but the model predicts 2"):
+        transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": NUMBERS}))
+    with pytest.raises(DataError, match="1 of 24 samples have no label, the first in row 0"):
+        transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": [None, *pairs[1:]]}))
+
+
+def layouts() -> dict[str, Dataset]:
+    """The same sets as names, as ids, as classes of the data in another order, as indicators, as columns."""
+    other = sorted(LABELS)
+    ids = [[LABELS.index(name) for name in names] for names in SETS]
+    kinds = Features({"text": Value("string"), "tags": List(ClassLabel(names=other))})
+    hot = [[float(name in names) for name in LABELS] for names in SETS]
+    return {
+        "names": Dataset.from_dict({"text": TEXTS, "labels": SETS}),
+        "ids": Dataset.from_dict({"text": TEXTS, "labels": ids}),
+        "classes": Dataset.from_dict(
+            {"text": TEXTS, "tags": [[other.index(n) for n in names] for names in SETS]}, kinds
+        ),
+        "indicators": Dataset.from_dict({"text": TEXTS, "labels": hot}),
+        "whole indicators": Dataset.from_dict({"text": TEXTS, "labels": [[int(v) for v in row] for row in hot]}),
+        "columns": Dataset.from_dict(
+            {"text": TEXTS, **{name: [int(name in names) for names in SETS] for name in LABELS}}
+        ),
+    }
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_multi_label_by_hand(tmp_path: Path, layout: str) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
+    found = transfuse.evaluate(model, layouts()[layout], batch_size=7)
+    entry = found.as_dict()[str(model)]
+    expected = np.array([[name in names for name in LABELS] for names in SETS])
+    scores = logits(model)
+    predicted = (scores > 0).numpy()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor(expected).float())
+    assert entry["loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert entry["micro_f1"] == pytest.approx(f1_score(expected, predicted, average="micro"))
+    assert entry["macro_f1"] == pytest.approx(f1_score(expected, predicted, average="macro"))
+    assert entry["accuracy"] == accuracy_score(expected, predicted)
+    assert entry["classes"]["boats"]["f1"] == pytest.approx(f1_score(expected[:, 4], predicted[:, 4]))
+    assert entry["classes"]["boats"]["support"] == expected[:, 4].sum()
+
+
+def test_a_class_that_the_model_lacks(tmp_path: Path) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
+    with pytest.raises(DataError, match="'zebra' cannot be matched to the model's classes"):
+        transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "labels": [["zebra"]] * len(TEXTS)}))
+    with pytest.raises(DataError, match="no column of lists of classes, and no column 'bert'"):
+        transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "anna": [1] * len(TEXTS)}))
+
+
+def test_without_labels_models_are_compared(tmp_path: Path) -> None:
+    plain = Dataset.from_dict({"text": TEXTS})
+    for name, changes, measure in (("one", {"num_labels": 1}, "squared_difference"), ("many", MULTI, "divergence")):
+        a, b = (bert(tmp_path / f"{name}{seed}", BertForSequenceClassification, seed, **changes) for seed in (1, 2))
+        entry: dict[str, Any] = transfuse.evaluate([a, b], plain).as_dict()[str(a)]["agreement_with"][str(b)]
+        first, second = logits(a).double(), logits(b).double()
+        if measure == "squared_difference":
+            assert entry[measure] == pytest.approx(float((first - second).square().mean()), rel=1e-4)
+            continue
+        p, q = first.sigmoid(), second.sigmoid()
+        kl = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
+        assert entry[measure] == pytest.approx(float(kl.mean()), rel=1e-3)
+        assert entry["agreement"] == pytest.approx(float(((first > 0) == (second > 0)).all(1).double().mean()))
+        with pytest.raises(DataError, match=r"no labels that .* could be measured on; name their column, or give"):
+            transfuse.evaluate(a, plain)
+    with pytest.raises(ConfigError, match="predicts something else than"):
+        transfuse.evaluate([tmp_path / "one1", tmp_path / "many1"], plain)
+
+
+def test_a_model_agrees_with_itself(tmp_path: Path) -> None:
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=3)
+    b = bert(tmp_path / "b", BertForSequenceClassification, 1, num_labels=3)
+    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).as_dict()[str(a)]["agreement_with"][str(b)]
+    assert (entry["agreement"], entry["divergence"]) == (1, pytest.approx(0, abs=1e-9))
