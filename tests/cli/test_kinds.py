@@ -63,13 +63,13 @@ def test_fused_measured_and_reported(tmp_path: Path, run: Run, kind: str) -> Non
     assert words in quality["verdict"]
     report = json.loads((out / "report.json").read_text())
     measured = json.loads(run("eval", out, a, b, "--data", data, "--json").out)
-    assert quality["models"]["fusion"][measure] == pytest.approx(measured[str(out)][measure], abs=1e-4)
+    assert quality["models"]["fusion"][measure] == pytest.approx(measured[0][measure], abs=1e-4)
     (fused,) = (row for row in report["measured"]["rows"] if row["role"] == "fusion")
-    assert fused["metrics"]["loss"] == pytest.approx(measured[str(out)]["loss"], rel=1e-3)
+    assert fused["metrics"]["loss"] == pytest.approx(measured[0]["loss"], rel=1e-3)
     assert words in (out / "report.html").read_text()
     line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
-    assert line["points"][0][measure] == pytest.approx(measured[str(a)][measure], abs=1e-4)
-    assert measured[str(out)]["against"].keys() == {str(a), str(b)}
+    assert line["points"][0][measure] == pytest.approx(measured[1][measure], abs=1e-4)
+    assert [other["path"] for other in measured[0]["against"]] == [str(a), str(b)]
 
 
 def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) -> None:

@@ -79,7 +79,7 @@ def test_other_answers_are_refused() -> None:
 
 def test_metrics_by_hand(tmp_path: Path) -> None:
     folder = bert(tmp_path / "a", BertForQuestionAnswering, 4)
-    entry = transfuse.evaluate(folder, Dataset.from_dict(ROWS), batch_size=7).as_dict()[str(folder)]
+    entry = transfuse.evaluate(folder, Dataset.from_dict(ROWS), batch_size=7).records()[0]
     words = tokenizer()
     inputs = words(ROWS["question"], CONTEXTS, return_tensors="pt")
     places = [

@@ -55,7 +55,7 @@ def layouts() -> dict[str, Dataset]:
 @pytest.mark.parametrize("layout", layouts())
 def test_metrics_by_hand(tmp_path: Path, layout: str) -> None:
     folder = bert(tmp_path / "a", BertForTokenClassification, 3, **classes(TAGS))
-    entry = transfuse.evaluate(folder, layouts()[layout], batch_size=7).as_dict()[str(folder)]
+    entry = transfuse.evaluate(folder, layouts()[layout], batch_size=7).records()[0]
     inputs = tokenizer()(WORDS, is_split_into_words=True, return_tensors="pt")
     with torch.no_grad():
         logits = BertForTokenClassification.from_pretrained(folder)(**inputs).logits[:, 1:-1]  # every word is a token

@@ -35,7 +35,7 @@ def test_regression_by_hand(tmp_path: Path, column: str) -> None:
     model = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=1)
     numbers = NUMBERS[:12]  # of sentences that differ
     found = transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS[:12], column: numbers}), batch_size=5)
-    entry = found.as_dict()[str(model)]
+    entry = found.records()[0]
     predicted = logits(model)[:12, 0].numpy()
     assert entry["squared_error"] == pytest.approx(float(np.mean((predicted - numbers) ** 2)), rel=1e-4)
     assert entry["pearson"] == pytest.approx(pearsonr(predicted, numbers).statistic, rel=1e-3)
@@ -48,7 +48,7 @@ def test_regression_by_hand(tmp_path: Path, column: str) -> None:
 def test_several_numbers(tmp_path: Path) -> None:
     model = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2, problem_type="regression")
     pairs = [[number, -number] for number in NUMBERS]
-    entry = transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": pairs})).as_dict()[str(model)]
+    entry = transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": pairs})).records()[0]
     assert entry["squared_error"] == pytest.approx(
         float((logits(model) - torch.tensor(pairs)).square().mean()), rel=1e-4
     )
@@ -82,7 +82,7 @@ def layouts() -> dict[str, Dataset]:
 def test_multi_label_by_hand(tmp_path: Path, layout: str) -> None:
     model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
     found = transfuse.evaluate(model, layouts()[layout], batch_size=7)
-    entry = found.as_dict()[str(model)]
+    entry = found.records()[0]
     expected = np.array([[name in names for name in LABELS] for names in SETS])
     scores = logits(model)
     predicted = (scores > 0).numpy()
@@ -107,7 +107,7 @@ def test_without_labels_models_are_compared(tmp_path: Path) -> None:
     plain = Dataset.from_dict({"text": TEXTS})
     for name, changes, measure in (("one", {"num_labels": 1}, "squared_difference"), ("many", MULTI, "divergence")):
         a, b = (bert(tmp_path / f"{name}{seed}", BertForSequenceClassification, seed, **changes) for seed in (1, 2))
-        entry: dict[str, Any] = transfuse.evaluate([a, b], plain).as_dict()[str(a)]["agreement_with"][str(b)]
+        entry: dict[str, Any] = transfuse.evaluate([a, b], plain).records()[0]["agreement_with"][0]
         first, second = logits(a).double(), logits(b).double()
         if measure == "squared_difference":
             assert entry[measure] == pytest.approx(float((first - second).square().mean()), rel=1e-4)
@@ -125,5 +125,5 @@ def test_without_labels_models_are_compared(tmp_path: Path) -> None:
 def test_a_model_agrees_with_itself(tmp_path: Path) -> None:
     a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=3)
     b = bert(tmp_path / "b", BertForSequenceClassification, 1, num_labels=3)
-    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).as_dict()[str(a)]["agreement_with"][str(b)]
+    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).records()[0]["agreement_with"][0]
     assert (entry["agreement"], entry["divergence"]) == (1, pytest.approx(0, abs=1e-9))
