@@ -17,6 +17,8 @@ THIS_MODEL = "this model"
 def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any]) -> Quality:
     """Return the measurements of the fused model, first, and of the models beside it.
 
+    Those on samples that were also used for the fusion are no result for the Hub, and stand in the text alone.
+
     Args:
         verdict: how the fused model compares with the others.
         record: the content of `transfuse.json`.
@@ -32,7 +34,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}. The loss is in nats."
     values = _values(measured, fusion)
     result = Result(data_name(source), values, hub_name(source, record["directory"]), measured.split, samples)
-    return Quality(rows, [result], note, verdict)
+    return Quality(rows, [] if measured.calibrated else [result], note, verdict)
 
 
 def _values(measured: Measurement, row: Row) -> dict[str, float]:
