@@ -33,7 +33,9 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     also = ", which were also used for the fusion" if measured.calibrated else ""
     note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}. The loss is in nats."
     values = _values(measured, fusion)
-    result = Result(data_name(source), values, hub_name(source, record["directory"]), measured.split, samples)
+    result = Result(
+        data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit
+    )
     return Quality(rows, [] if measured.calibrated else [result], note, verdict)
 
 
