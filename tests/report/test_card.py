@@ -1,6 +1,7 @@
 """The model card is valid and says how to make the model again, whatever the names hold."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,13 @@ def test_a_fine_tuned_model_keeps_license_and_base() -> None:
     found = front(finetuned_card("out", tuned))
     assert (found["license"], found["base_model"], found["base_model_relation"]) == ("mit", ["org/a"], "finetune")
     assert (found["pipeline_tag"], found["datasets"]) == ("fill-mask", ["imdb"])
+
+
+def test_what_is_not_finite_is_no_result() -> None:
+    broken = Quality({"this model": {"accuracy": 0.5, "perplexity": float("nan")}}, [])
+    broken = replace(broken, results=[Result("texts", broken.rows["this model"], samples=9, unit="tokens")])
+    measured = with_quality(model_card("out", record(["org/a", "org/b"])), "out", "text-generation", broken)
+    assert measured is not None
+    assert "| this model | 0.5000 | nan |" in measured
+    (result,) = ModelCard(measured).data.eval_results
+    assert (result.metric_type, result.dataset_args) == ("accuracy", {"tokens": 9})

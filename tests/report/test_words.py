@@ -1,33 +1,42 @@
 """Spaces have plain words on the page."""
 
-from cases import CASES
+import pytest
+from cases import CASES, Case
 
+from transfuse.alignment.spec_for import flow_spec
+from transfuse.config.flow_options import FlowOptions
 from transfuse.fusion.plan import kind_name
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import symmetric
 from transfuse.report.facts import MatchedSpace
-from transfuse.report.words import WORDS, kind_words, kinds_in_words, space_words
+from transfuse.report.words import kind_words, kinds_in_words, space_words
 
 
-def test_every_space_of_every_family_has_words() -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_space_has_words_of_its_own(case: Case) -> None:
     """Those of the exact symmetries, and those that the paper's flow matches."""
-    kinds = set()
-    for case in CASES:
-        spec = unfused(declaration(case.build()))
-        kinds |= {kind_name(name) for each in (spec, symmetric(spec)) for name in each.spaces()}
-    last = {[part for part in kind.split(".") if not part.isdigit()][-1] for kind in kinds}
-    assert last - WORDS.keys() == set()
-    words = [kind_words(kind) for kind in sorted(kinds)]
-    assert len(set(words)) == len(words), "two kinds have the same words"
+    spec = unfused(declaration(case.build()))
+    flows = [flow_spec(spec, FlowOptions(queries=queries)) for queries in ("separate", "shared", "joint")]
+    for each in (symmetric(spec), *flows):
+        kinds = {kind_name(name) for name in each.spaces()}
+        spaces = [MatchedSpace(1, kind, kind, None, None, (), {"target_units": 4}) for kind in kinds]
+        legend = kinds_in_words(spaces)
+        assert [kind.name for kind in legend if not kind.meaning] == []
+        assert len({kind.name for kind in legend}) == len(kinds), "two kinds have the same words"
+        assert [kind.name for kind in legend if set("_.[]") & set(kind.name)] == []
 
 
 def test_places_and_numbers() -> None:
     assert kind_words("stream") == "residual stream"
     assert kind_words("stream.1") == "residual stream 2"
     assert kind_words("decoder.cross.head") == "attention heads (decoder, cross-attention)"
+    assert kind_words("decoder.block.layer.EncDecAttention.v") == "values (decoder, cross-attention)"
+    assert kind_words("transformer.h.attn.c_attn[1]") == "keys"
+    assert kind_words("v") == "value channels"
     assert kind_words("my_own") == "my own"
     assert space_words("decoder.3.hidden") == "block 3: hidden units (decoder)"
+    assert space_words("bert.encoder.layer.3.attention.self.query") == "block 3: queries"
     assert space_words("pooled") == "pooled units"
 
 

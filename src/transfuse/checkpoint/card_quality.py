@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any
 
 from huggingface_hub import EvalResult
@@ -51,7 +52,8 @@ class Result:
         values: the values by the name of the metric.
         dataset: the name of the data on the Hub, if they are from there.
         split: the split that was measured; None if the data have no splits.
-        samples: the number of samples or tokens; None if it is unknown.
+        samples: how many the values are means over; None if it is unknown.
+        unit: what was counted, samples or tokens.
     """
 
     data: str
@@ -59,6 +61,7 @@ class Result:
     dataset: str | None = None
     split: str | None = None
     samples: int | None = None
+    unit: str = "samples"
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,13 @@ def quality_fields(name: str, task: str | None, quality: Quality | None) -> dict
             dataset_type=result.dataset or result.data,
             dataset_name=result.data,
             dataset_split=result.split,
-            dataset_args=None if result.samples is None else {"samples": result.samples},
+            dataset_args=None if result.samples is None else {result.unit: result.samples},
             metric_type=metric,
             metric_value=round(result.values[metric], DIGITS),
         )
         for result in results
         for metric in metrics
-        if task and metric in result.values
+        if task and isfinite(result.values.get(metric, nan))
     ]
     index = eval_results_to_model_index(name, entries) if entries else None
     return {"metrics": metrics or None, "model-index": index}

@@ -19,6 +19,8 @@ THIS_MODEL = "this model"
 def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any]) -> Quality:
     """Return the measurements of the fused model, first, and of the models beside it.
 
+    Those on samples that were also used for the fusion are no result for the Hub, and stand in the text alone.
+
     Args:
         verdict: how the fused model compares with the others.
         record: the content of `transfuse.json`.
@@ -37,8 +39,10 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     if loss_unit(measured.measures):
         note += " The loss is in nats."
     values = _values(measured, fusion)
-    result = Result(data_name(source), values, hub_name(source, record["directory"]), measured.split, samples)
-    return Quality(rows, [result] if measured.labeled else [], note, verdict)
+    result = Result(
+        data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit
+    )
+    return Quality(rows, [result] if measured.labeled and not measured.calibrated else [], note, verdict)
 
 
 def _values(measured: Measurement, row: Row) -> dict[str, float]:

@@ -87,7 +87,7 @@ def depth_figure(panels: Mapping[str, Series], along: str = "block", from_zero: 
     handles = {
         name: handle for axes in all_axes[:, 0] for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

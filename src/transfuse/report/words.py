@@ -1,5 +1,6 @@
 """Plain words for the spaces of a network, which a report shows in place of the names in declarations."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "position": ("position embeddings", "the vector that each position starts with"),
     "class_token": ("class token", "the vector that the class token starts with"),
     "cls_token": ("class token", "the vector that the class token starts with"),
+    "tokens.cls_token": ("tokens with the class token", "the vectors of all tokens, before positions are added"),
     "distillation_token": ("distillation token", "the vector that the distillation token starts with"),
     "tokens": ("tokens", "the vectors of all tokens, before positions are added"),
     "embed": ("embeddings", "the vector that the first block reads"),
@@ -27,6 +29,11 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "query": ("query heads", "the heads within a group that shares keys and values"),
     "qk": ("query-key channels", "the channels of a head that queries and keys are compared in"),
     "v": ("value channels", "the channels of a head that values are averaged in"),
+    "queries": ("queries", "the queries of all heads of an attention layer"),
+    "keys": ("keys", "the keys of all heads of an attention layer"),
+    "values": ("values", "the values of all heads of an attention layer"),
+    "qk.shared": ("queries and keys", "the queries and keys of all heads, which have one map"),
+    "qk.joint": ("queries beside keys", "the queries and the keys of all heads, side by side"),
     "plane": ("rotary planes", "the pairs of query-key channels that rotary positions turn"),
     "rest": ("channels without positions", "the query-key channels that rotary positions do not turn"),
     "sign": ("query-key signs", "the signs that queries and keys share in each pair of channels"),
@@ -38,7 +45,18 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "guess": ("prediction units", "the units between the last block and the predicted tokens"),
     "shared": ("shared embedding", "the vector by which images and texts are compared"),
 }
-PLACES = {"vision": "image encoder", "text": "text encoder", "cross": "cross-attention"}
+PLACES = {
+    "vision": "image encoder",
+    "vision_model": "image encoder",
+    "text": "text encoder",
+    "text_model": "text encoder",
+    "cross": "cross-attention",
+    "EncDecAttention": "cross-attention",
+}
+MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention")  # that tell layers apart
+PROJECTION = re.compile(r"(?i)attn|attention")  # a part of the names of modules with the layers below
+QUERIES, KEYS, VALUES = "queries", "keys", "values"
+LAYERS = {"q": QUERIES, "k": KEYS, "v": VALUES, "[0]": QUERIES, "[1]": KEYS, "[2]": VALUES}  # by first or last letters
 
 
 @dataclass(frozen=True)
@@ -53,8 +71,8 @@ class KindInWords:
 
 def kind_words(kind: str) -> str:
     """Return plain words for a kind of space, such as "attention heads" or "hidden units (decoder)"."""
-    *places, last = _numberless(kind)
-    name, _ = WORDS.get(last, (last.replace("_", " "), ""))
+    places, key = _places_and_key(kind)
+    name, _ = WORDS.get(key, (key.replace("_", " "), ""))
     number = kind.rpartition(".")[2]
     if number.isdigit():
         name = f"{name} {int(number) + 1}"
@@ -78,7 +96,7 @@ def kinds_in_words(spaces: Iterable[MatchedSpace]) -> list[KindInWords]:
     return [
         KindInWords(
             kind_words(kind),
-            WORDS.get(_numberless(kind)[-1], ("", ""))[1],
+            WORDS.get(_places_and_key(kind)[1], ("", ""))[1],
             len(members),
             int(members[0].diagnostics["target_units"]),
         )
@@ -86,7 +104,17 @@ def kinds_in_words(spaces: Iterable[MatchedSpace]) -> list[KindInWords]:
     ]
 
 
-def _numberless(kind: str) -> list[str]:
-    """Return the parts of the name of a kind, without the number of a second or third residual stream."""
+def _places_and_key(kind: str) -> tuple[list[str], str]:
+    """Return the parts of the network that a kind of space belongs to, and its key in `WORDS`.
+
+    The flow of transport maps names the spaces of queries, keys and values by their layers.
+    """
     parts = kind.split(".")
-    return parts[:-1] if len(parts) > 1 and parts[-1].isdigit() else parts
+    if len(parts) > 1 and parts[-1].isdigit():  # the number of a second or third residual stream
+        parts = parts[:-1]
+    *modules, last = parts
+    layer = LAYERS.get(last[-3:], LAYERS.get(last[0].lower())) if last else None
+    if layer and any(PROJECTION.search(part) for part in (*modules, last)):
+        return [part for part in dict.fromkeys((*modules[:1], *modules[-1:])) if part in MODULE_PLACES], layer
+    pair = ".".join(parts[-2:])
+    return (parts[:-2], pair) if pair in WORDS else (modules, last)
