@@ -3,9 +3,9 @@
 python benchmarks/one_base_parents.py --seeds 1 2 3
 python benchmarks/one_base.py --seeds 1 2 3
 
-Scales and densities of task vectors are chosen by the accuracy on labeled images of the validation split. All other
-methods have no option that was chosen. Least squares and learned weights see unlabeled images of the training split. All
-figures are from the test split. An interrupted run continues where it stopped.
+Scales and densities of task vectors are chosen by the accuracy on labeled images of the validation split. No other
+option was chosen. Least squares and learned weights see unlabeled images of the training split. All figures are from
+the test split. An interrupted run continues where it stopped.
 """
 
 import argparse

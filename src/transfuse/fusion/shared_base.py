@@ -2,7 +2,8 @@
 
 Training moves weights little compared with their size, so fine-tunes of one base have matrices that correlate entry by
 entry. Matrices of models from different seeds do not, and neither do those of a model whose units were permuted or
-rotated. A few matrices from all depths suffice to tell, and no others are read.
+rotated. Models that were trained apart from one random start correlate in some matrices and hardly in others, so the
+lowest correlation counts. A few matrices from all depths suffice to tell, and no others are read.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from transfuse.network.space import Axis
 from transfuse.network.spec import Spec
 
 MATRICES = 8  # that are compared, at most
-SHARED = 0.5  # correlation of every compared matrix from which the units of two models correspond
+SHARED = 0.7  # correlation of every compared matrix from which the units of two models correspond
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
 
