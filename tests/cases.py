@@ -144,6 +144,12 @@ CLIP_TEXT = BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "pr
 CLIP = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 10}
 
 
+SIGLIP_BLOCKS = BLOCKS | {"hidden_size": 18, "num_hidden_layers": 1}
+SIGLIP_VISION = SIGLIP_BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2}
+SIGLIP_TEXT = SIGLIP_BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_size": 18}
+SIGLIP = {"text_config": SIGLIP_TEXT, "vision_config": SIGLIP_VISION}
+
+
 def case(
     architecture: str, sizes: Mapping[str, Any], double: tuple[str, ...], inert: tuple[str, ...] = (), **changes: Any
 ) -> Case:
@@ -190,6 +196,7 @@ CASES = [
     case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("DebertaV2ForMaskedLM", DEBERTA, WIDTHS),
+    case("SiglipModel", SIGLIP, (*WIDTHS, "projection_size"), (*K_BIAS, "attention[1].in_proj_bias")),
     case("BartForConditionalGeneration", BART, (), K_BIAS),
     case("MBartForConditionalGeneration", BART, BART_WIDTHS, K_BIAS),
     case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False),
@@ -228,6 +235,7 @@ HEADS = [
     *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
     *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
     *others("Bart", BART), *others("MBart", BART),
+    *others("SiglipVision", SIGLIP_VISION, ("Model",)), *others("SiglipText", SIGLIP_TEXT, ("Model",)),
     *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
 ]  # fmt: skip

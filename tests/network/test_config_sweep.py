@@ -31,7 +31,10 @@ from transfuse.network.field_roles import (
 from transfuse.network.layout import unfused
 from transfuse.network.outputs import model_output
 
-MODELS = [*CASES, *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "T5")))]
+MODELS = [
+    *CASES,
+    *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "Siglip", "T5"))),
+]
 FAMILIES = sorted({case.configure().model_type for case in MODELS})
 FORM = ("return_dict", "model_type", "transformers_version", "id2label", "label2id", "architectures", "dtype")
 PATTERNS = (["sliding_attention"] * 2, ["full_attention"] * 2)

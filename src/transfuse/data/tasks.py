@@ -155,6 +155,7 @@ VISION_PREFIXES = (
     "DINOv3",
     "Beit",
     "CLIPVision",
+    "SiglipVision",
 )  # what the names of models that take images begin with
 
 
@@ -167,7 +168,7 @@ def task(architecture: str) -> Task:
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture in ("CLIPModel", "T5Model"):
+    if architecture in ("CLIPModel", "SiglipModel", "T5Model"):
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
     return replace(IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION, labeled=_refuse_evaluation)

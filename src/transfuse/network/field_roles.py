@@ -51,6 +51,7 @@ SIZES = (
     "max_position_embeddings",
     "n_positions",
     "projection_dim",
+    "projection_size",
     "pooler_output_size",
     "pooler_hidden_size",
 )
@@ -139,6 +140,9 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "distilbert",
     "modernbert",
     "electra",
+    "siglip",
+    "siglip_vision_model",
+    "siglip_text_model",
     "deberta-v2",
     "dinov2_with_registers",
     "dinov3_vit",

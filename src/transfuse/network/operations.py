@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from transfuse.network.space import Axis, Diagonal, Space
+from transfuse.network.space import Axis, Concat, Diagonal, Space
 
 Axes = tuple[Axis, ...]
 
@@ -38,6 +38,7 @@ class Linear:
         stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
         part: the name of the part of the network for users: attention, ffn, ...
         prefix_only: whether only the special tokens of its output affect the output of the network.
+        runs: whether a module of this name computes the map, so that its input and output can be observed.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Linear:
     stacked: Space | None = None
     part: str = ""
     prefix_only: bool = False
+    runs: bool = True
 
     @property
     def matrix(self) -> str:
@@ -68,6 +70,36 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Linear maps that read different values, with their matrices below each other in one tensor.
+
+    The MultiheadAttention of torch stores queries, keys and values like this, even if they read different inputs.
+
+    Attributes:
+        maps: the linear maps in the order of their rows, with equally many inputs.
+    """
+
+    name: str
+    maps: tuple[Linear, ...]
+    weight: str
+    bias: str
+    part: str = ""
+
+    @property
+    def matrix(self) -> str:
+        """The name of the parameter with all matrices."""
+        return f"{self.name}.{self.weight}"
+
+    def tensors(self) -> dict[str, Axes]:
+        writes = Concat(tuple(linear.writes for linear in self.maps))
+        reads = tuple(~axis for axis in self.maps[-1].reads)
+        return {self.matrix: (writes, *reads), f"{self.name}.{self.bias}": (writes,)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Packed:
+        return replace(self, maps=tuple(linear.replace(change) for linear in self.maps))
+
+
+@dataclass(frozen=True)
 class Norm:
     """A norm over `space`, with a gain.
 
@@ -75,6 +107,7 @@ class Norm:
         centers: whether it subtracts the mean first (LayerNorm) or not (RMSNorm).
         offset: gain minus stored gain, which is 1 in Gemma.
         is_output: whether its output is also an output of the network, so that its gain cannot be folded.
+        keeps_mean: whether the network also compares the stream itself, so that the stream cannot be centered.
     """
 
     name: str
@@ -84,6 +117,7 @@ class Norm:
     offset: float = 0.0
     part: str = "norms"
     is_output: bool = False
+    keeps_mean: bool = False
 
     @property
     def gain(self) -> str:
@@ -188,4 +222,4 @@ class Concatenation(Junction):
 
 
 Writer = Linear | Table | Embedding
-Op = Writer | Norm | LayerScale | Parameter | Junction
+Op = Writer | Packed | Norm | LayerScale | Parameter | Junction

@@ -108,8 +108,11 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
             _fold_norm(op, spec.readers(op), folded)
         if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
+    compared = {norm.space for norm in spec.norms() if norm.keeps_mean}
     for op in spec.ops:
-        if isinstance(op, Writer) and isinstance(op.writes, Space) and op.writes.group is Group.CENTERED:
+        if not isinstance(op, Writer) or not isinstance(op.writes, Space) or op.writes in compared:
+            continue
+        if op.writes.group is Group.CENTERED:
             _center(op, folded)
     return folded
 

@@ -23,6 +23,7 @@ from transfuse.network.families import (
     modernbert,
     mpnet,
     qwen3,
+    siglip,
     t5,
     vit,
 )
@@ -33,7 +34,7 @@ Family = Callable[[PretrainedConfig], Spec]
 FAMILIES: dict[str, Family] = {
     name: declare
     for family in (
-        *(vit, dinov2, dinov3, beit, clip),
+        *(vit, dinov2, dinov3, beit, clip, siglip),
         *(bert, distilbert, modernbert, electra, mpnet, deberta),
         *(gpt2, gpt_neox, llama, qwen3, gemma),
         *(t5, bart),
