@@ -85,4 +85,4 @@ def _narrower_input(op: Linear) -> HookPoint | None:
 
 def _is_observable(op: Op) -> bool:
     """Return whether a module shows what the op writes. A stack of experts is one parameter, which shows no expert."""
-    return not isinstance(op, Linear) or (op.stacked is None and op.runs)
+    return not isinstance(op, Linear) or (op.stacked is None and op.observable)

@@ -61,7 +61,8 @@ def _texts_without_labels(samples: Samples) -> Samples:
 
 
 def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
+    vision = getattr(config, "vision_config", config)
+    return image_preparer(processor, vision.num_channels, getattr(vision, "image_size", None))
 
 
 def _with_shared_padding(tokenizer: Any, config: PreTrainedConfig) -> Any:

@@ -59,7 +59,9 @@ def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> lis
     addresses = {name: values.data_ptr() for name, values in model.state_dict().items()}
     sharing = Counter(addresses.values())
     for op in spec.linears():
-        if op.name in untouched or len(op.reads) != 1 or op.stacked or not op.runs or sharing[addresses[op.matrix]] > 1:
+        if op.name in untouched or len(op.reads) != 1 or op.stacked or not op.observable:
+            continue
+        if sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
         stream = tuple(_joined_stream(spec, op.writes))

@@ -66,22 +66,21 @@ class Builder:
         weight: str = "weight",
         transposed: bool = False,
         stacked: Space | None = None,
-        runs: bool = True,
+        observable: bool = True,
     ) -> None:
         """Declare a linear map; see `Linear`. For a patch convolution, `reads` has its input axes in memory order."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads
         axes = source if isinstance(source, tuple) else (source,)
-        self.ops.append(
-            Linear(name, writes, axes, norm, bias, weight, transposed, stacked, self.part, self.prefix_only, runs)
-        )
+        kind = (weight, transposed, stacked, self.part, self.prefix_only, observable)
+        self.ops.append(Linear(name, writes, axes, norm, bias, *kind))
 
     def packed(self, name: str, maps: Sequence[tuple[Axis | Normed, Axis]], weight: str, bias: str) -> None:
         """Declare linear maps in one tensor, given what each of them reads and writes; see `Packed`."""
         inner = Builder(self.family)
         inner.part = self.part
         for number, (reads, writes) in enumerate(maps):
-            inner.linear(f"{name}[{number}]", reads, writes, bias, weight=weight, runs=False)
+            inner.linear(f"{name}[{number}]", reads, writes, bias, weight=weight, observable=False)
         linears = tuple(op for op in inner.ops if isinstance(op, Linear))
         self.ops.append(Packed(name, linears, weight, bias, self.part))
 

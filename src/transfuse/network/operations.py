@@ -38,7 +38,7 @@ class Linear:
         stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
         part: the name of the part of the network for users: attention, ffn, ...
         prefix_only: whether only the special tokens of its output affect the output of the network.
-        runs: whether a module of this name computes the map, so that its input and output can be observed.
+        observable: whether a module of this name shows the map's inputs and outputs when it first runs.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Linear:
     stacked: Space | None = None
     part: str = ""
     prefix_only: bool = False
-    runs: bool = True
+    observable: bool = True
 
     @property
     def matrix(self) -> str:

@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError, TransfuseError
 from transfuse.network.families import (
+    albert,
     bart,
     beit,
     bert,
@@ -35,7 +36,7 @@ FAMILIES: dict[str, Family] = {
     name: declare
     for family in (
         *(vit, dinov2, dinov3, beit, clip, siglip),
-        *(bert, distilbert, modernbert, electra, mpnet, deberta),
+        *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
         *(gpt2, gpt_neox, llama, qwen3, gemma),
         *(t5, bart),
     )

@@ -6,7 +6,7 @@ which is compared with that of the text. Therefore its mean counts, although its
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.clip import blocks, text_tower
-from transfuse.network.families.parts import Config, attention, feed_forward
+from transfuse.network.families.parts import Config, attention, feed_forward, linear_head
 from transfuse.network.families.vit import pair, pixels
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
@@ -23,6 +23,17 @@ def siglip(config: Config) -> Spec:
     s.linear("text_model.head", text, shared)
     s.parameter("logit_scale", s.fixed("one", 1))
     s.parameter("logit_bias", s.fixed("one", 1))
+    return s.build()
+
+
+def image_classifier(config: Config) -> Spec:
+    """SiglipForImageClassification: its head reads the mean of the patches; nothing reads the pooling head."""
+    s = Builder("siglip-vision")
+    vision = config.vision_config
+    h = _vision(s, vision, "vision_model.")
+    if vision.vision_use_head:
+        _pool(s, vision, "vision_model.", h)
+    linear_head(s, h, "classifier", config.num_labels)
     return s.build()
 
 
@@ -47,7 +58,12 @@ def text_model(config: Config) -> Spec:
     return s.build()
 
 
-ARCHITECTURES = {"SiglipModel": siglip, "SiglipVisionModel": vision_model, "SiglipTextModel": text_model}
+ARCHITECTURES = {
+    "SiglipModel": siglip,
+    "SiglipForImageClassification": image_classifier,
+    "SiglipVisionModel": vision_model,
+    "SiglipTextModel": text_model,
+}
 
 
 def _vision(s: Builder, config: Config, p: str) -> Normed:
@@ -75,7 +91,7 @@ def _pool(s: Builder, config: Config, p: str, h: Normed) -> Space:
     s.table(f"{p}head.probe", (one, one), probe)
     maps = ((probe, axes.q), (h, axes.k), (h, axes.v))
     s.packed(f"{p}head.attention", maps, "in_proj_weight", "in_proj_bias")
-    s.linear(f"{p}head.attention.out_proj", axes.context, pooled, runs=False)
+    s.linear(f"{p}head.attention.out_proj", axes.context, pooled, observable=False)
     read = s.norm(f"{p}head.layernorm", pooled, keeps_mean=True)
     feed_forward(s, "pooled", read, config.intermediate_size, mlp, (f"{p}head.mlp.fc1", f"{p}head.mlp.fc2"))
     return s.join("shared", pooled, mlp)
