@@ -1,7 +1,7 @@
 """Tiny random networks of every family; a new family joins all proofs with one line."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -102,6 +102,7 @@ DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size"
           "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
 DISTIL_WIDTHS = ("dim", "n_heads", "hidden_dim")
 ELECTRA = BERT | {"embedding_size": 10}
+ALBERT = BERT | {"embedding_size": 10, "num_hidden_layers": 3, "hidden_size": 18, "classifier_dropout_prob": 0.0}
 MPNET = BERT | {"pad_token_id": 1}
 DEBERTA = BERT | {"hidden_size": 18, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 4,
                   "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2,
@@ -142,6 +143,12 @@ BART_WIDTHS = ("d_model", "encoder_attention_heads", "decoder_attention_heads", 
 CLIP_VISION = BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2, "projection_dim": 10}
 CLIP_TEXT = BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_dim": 10}
 CLIP = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 10}
+
+
+SIGLIP_BLOCKS = BLOCKS | {"hidden_size": 18, "num_hidden_layers": 1}
+SIGLIP_VISION = SIGLIP_BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2}
+SIGLIP_TEXT = SIGLIP_BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_size": 18}
+SIGLIP = {"text_config": SIGLIP_TEXT, "vision_config": SIGLIP_VISION}
 
 
 def case(
@@ -190,6 +197,8 @@ CASES = [
     case("ElectraForMaskedLM", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("DebertaV2ForMaskedLM", DEBERTA, WIDTHS),
+    case("AlbertForMaskedLM", ALBERT, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("SiglipModel", SIGLIP, (*WIDTHS, "projection_size"), (*K_BIAS, "attention[1].in_proj_bias")),
     case("BartForConditionalGeneration", BART, (), K_BIAS),
     case("MBartForConditionalGeneration", BART, BART_WIDTHS, K_BIAS),
     case("DebertaV2ForMaskedLM", DEBERTA_OWN, WIDTHS, ("pos_key_proj.bias",), share_att_key=False),
@@ -247,6 +256,11 @@ TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestio
 TWO = {"num_labels": 2}
 
 
+def image_inputs(config: Any, seed: int = 0) -> dict[str, Tensor]:
+    """What the vision tower takes."""
+    return example_inputs(config.vision_config, seed)
+
+
 def others(stem: str, sizes: Mapping[str, Any], endings: tuple[str, ...] = TEXT_HEADS) -> list[Case]:
     """Every further class that transformers has of a family."""
     return [case(f"{stem}{ending}", sizes, ()) for ending in endings if hasattr(transformers, f"{stem}{ending}")]
@@ -271,6 +285,10 @@ HEADS = [
     *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
     *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
     *others("Bart", BART), *others("MBart", BART),
+    *(replace(each, inputs=image_inputs) for each in others("Siglip", SIGLIP, ("ForImageClassification",))),
+    *others("SiglipVision", SIGLIP_VISION, ("Model",)), *others("SiglipText", SIGLIP_TEXT, ("Model",)),
+    *others("Albert", ALBERT, TEXT_HEADS),
+    *others("Albert", ALBERT | {"num_hidden_groups": 3, "inner_group_num": 2}, ("ForMaskedLM",)),
     *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
     *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),

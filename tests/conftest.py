@@ -22,6 +22,8 @@ SLOW = (  # words in the names of tests that repeat for a close relative, for mi
     ("DINOv3ViTModel-use_gated_mlp",),
     ("DebertaV2ForMaskedLM-share_att_key",),
     ("test_the_anchors_shape_comes_out", "-Electra"),
+    ("test_the_anchors_shape_comes_out", "-Siglip"),
+    ("test_the_anchors_shape_comes_out", "-Albert"),
     ("test_recovery", "-BartFor"),
     ("test_mutation[BartFor",),
     ("test_the_anchors_shape_comes_out", "-Deberta"),

@@ -32,7 +32,10 @@ from transfuse.network.layout import unfused
 from transfuse.network.outputs import model_output
 from transfuse.network.rotary_fields import COMMON_KEYS
 
-MODELS = [*CASES, *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "T5")))]
+MODELS = [
+    *CASES,
+    *(each for each in HEADS if "ForSequence" in each.name or each.name.startswith(("CLIP", "Siglip", "T5"))),
+]
 FAMILIES = sorted({case.configure().model_type for case in MODELS})
 FORM = ("return_dict", "model_type", "transformers_version", "id2label", "label2id", "architectures", "dtype")
 PATTERNS = (["sliding_attention"] * 2, ["full_attention"] * 2)
@@ -56,7 +59,7 @@ def words(config: PretrainedConfig, architecture: str) -> dict[str, Tensor]:
     if hasattr(vision, "image_size"):
         shape = (2, vision.num_channels, vision.image_size, vision.image_size)
         found["pixel_values"] = torch.randn(shape, generator=generator).double()
-    if hasattr(text, "vocab_size") and not hasattr(config, "image_size"):
+    if hasattr(text, "vocab_size") and not hasattr(config, "image_size") and "ForImage" not in architecture:
         ids = torch.randint(3, text.vocab_size, (2, 12), generator=generator)
         if architecture == "T5ForSequenceClassification":  # it demands as many ends in every text
             ids[:, 8], ids[:, 11] = 2, 1

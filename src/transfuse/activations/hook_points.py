@@ -41,7 +41,7 @@ class HookPoint:
 
 def output_points(spec: Spec) -> list[HookPoint]:
     """Return the outputs of all linear maps, embeddings and tables, before any non-linearity."""
-    return [_output_point(op) for op in spec.ops if isinstance(op, Writer) and not _is_expert(op)]
+    return [_output_point(op) for op in spec.ops if isinstance(op, Writer) and _is_observable(op)]
 
 
 def input_points(spec: Spec) -> list[HookPoint]:
@@ -49,7 +49,7 @@ def input_points(spec: Spec) -> list[HookPoint]:
     return [
         HookPoint(op.name, "input", op.reads[0])
         for op in spec.linears()
-        if op.norm is None and len(op.reads) == 1 and not _is_expert(op)
+        if op.norm is None and len(op.reads) == 1 and _is_observable(op)
     ]
 
 
@@ -83,6 +83,6 @@ def _narrower_input(op: Linear) -> HookPoint | None:
     return None
 
 
-def _is_expert(op: Op) -> bool:
-    """Return whether the op is a stack of experts. It is one parameter, so no module shows a single expert's output."""
-    return isinstance(op, Linear) and op.stacked is not None
+def _is_observable(op: Op) -> bool:
+    """Return whether a module shows what the op writes. A stack of experts is one parameter, which shows no expert."""
+    return not isinstance(op, Linear) or (op.stacked is None and op.observable)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import Alignment
 from transfuse.base.batch import Batch, cast, without_labels
 from transfuse.errors import CheckpointError, SpecError
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 from transfuse.network.model import Network
 from transfuse.network.operations import Norm
 from transfuse.network.outputs import LOGIT_NAMES, OUTPUT_NAMES
@@ -115,7 +115,7 @@ def _check_function(network: Network, carried: PreTrainedModel) -> float | None:
     source = network.with_weights(network.tensors) if network.streamed else network.model
     deviations: list[Deviation] = []
     for draw in range(DRAWS):
-        deviation = logit_deviation(network.spec, source, carried, example_inputs(source.config, draw))
+        deviation = logit_deviation(network.spec, source, carried, model_inputs(source, draw))
         if deviation is None:
             return None
         if deviation.largest <= (limit if deviation.states <= STATE_LIMIT else limit * STRICT):

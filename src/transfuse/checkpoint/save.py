@@ -21,7 +21,7 @@ from transfuse.checkpoint.output import Overwrite, atomic_directory, write_json
 from transfuse.checkpoint.sentences import copy_sentence_files
 from transfuse.checkpoint.tensor_names import keep_tensor_names
 from transfuse.errors import CheckpointError, OutputError
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype
 
@@ -129,7 +129,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         OutputError: it does not.
     """
     dtype = torch.promote_types(model.dtype, torch.float32)  # at lower precision, attention kernels differ too much
-    inputs = cast(example_inputs(model.config), dtype)
+    inputs = cast(model_inputs(model), dtype)
     try:
         actual = _outputs(load_model(directory), dtype, inputs)
     except CheckpointError as error:

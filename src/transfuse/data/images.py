@@ -91,6 +91,7 @@ def _default_processor(config: PreTrainedConfig) -> Any:
         from transformers import ViTImageProcessorPil as VisionProcessor
     except ImportError:
         from transformers import ViTImageProcessor as VisionProcessor
+    config = getattr(config, "vision_config", config)
     size = getattr(config, "image_size", None)
     channels = getattr(config, "num_channels", 3)
     if size is None:

@@ -72,7 +72,8 @@ def _texts_without_labels(samples: Samples) -> Samples:
 
 
 def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return image_preparer(processor, config.num_channels, getattr(config, "image_size", None))
+    vision = getattr(config, "vision_config", config)
+    return image_preparer(processor, vision.num_channels, getattr(vision, "image_size", None))
 
 
 def _with_shared_padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
@@ -187,6 +188,7 @@ VISION_PREFIXES = (
     "DINOv3",
     "Beit",
     "CLIPVision",
+    "SiglipVision",
 )  # what the names of models that take images begin with
 
 
@@ -199,7 +201,7 @@ def task(architecture: str) -> Task:
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture in ("CLIPModel", "T5Model"):
+    if architecture in ("CLIPModel", "SiglipModel", "T5Model"):
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION

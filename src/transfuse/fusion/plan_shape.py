@@ -49,7 +49,7 @@ class ModelShape:
     def of(cls, model: PreTrainedModel) -> "ModelShape":
         """Return the sizes of a model, whose tensors may be empty."""
         spec = declaration(model)
-        layers = [op for op in spec.linears() if len(op.reads) == 1 and not op.stacked]
+        layers = [op for op in spec.linears() if len(op.reads) == 1 and not op.stacked and op.observable]
         blocks = [block for members in block_lists(model).values() for block in members]
         inside = [op for op in layers if op.part in ("attention", "ffn")] or layers
         widest = max(inside, key=lambda op: op.reads[0].size)

@@ -55,13 +55,15 @@ class SelectableUnits:
 def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> list[Stage]:
     """Return the linear maps in the order of the forward pass, grouped by what they read.
 
-    Maps that read pixels, share a matrix with another op, or are `untouched` are left out.
+    Maps that read pixels, share a matrix with another op, have no module, or are `untouched` are left out.
     """
     result: list[Stage] = []
     addresses = {name: values.data_ptr() for name, values in model.state_dict().items()}
     sharing = Counter(addresses.values())
     for op in spec.linears():
-        if op.name in untouched or len(op.reads) != 1 or op.stacked or sharing[addresses[op.matrix]] > 1:
+        if op.name in untouched or len(op.reads) != 1 or op.stacked or not op.observable:
+            continue
+        if sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
         stream, factor = _joined_stream(spec, op.writes)

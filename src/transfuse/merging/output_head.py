@@ -33,7 +33,7 @@ from transfuse.base.batch import (
 from transfuse.base.distributed import process_group
 from transfuse.merging.head_problem import HeadProblem, HeadSamples, OutputHead
 from transfuse.merging.split import Fit, Split
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 from transfuse.network.outputs import has_logits, predict
 from transfuse.network.spec import Spec
 
@@ -60,7 +60,7 @@ def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     modules = {op.name: model.get_submodule(op.name) for op in (head, norm) if op}
     records: Records = {}
     with forward_hooks(modules.values(), _record_into(records)):
-        predicted = predict(model, cast(example_inputs(model.config), model.dtype))
+        predicted = predict(model, cast(model_inputs(model), model.dtype))
     inputs, scores = records[modules[head.name]]
     if not torch.equal(scores.flatten(0, -2).float(), predicted):
         return None

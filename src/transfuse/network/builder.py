@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from transfuse.network.operations import (
@@ -13,6 +14,7 @@ from transfuse.network.operations import (
     Linear,
     Norm,
     Op,
+    Packed,
     Parameter,
     Table,
     Tokens,
@@ -64,18 +66,27 @@ class Builder:
         weight: str = "weight",
         transposed: bool = False,
         stacked: Space | None = None,
+        observable: bool = True,
     ) -> None:
         """Declare a linear map; see `Linear`. For a patch convolution, `reads` has its input axes in memory order."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads
         axes = source if isinstance(source, tuple) else (source,)
-        self.ops.append(
-            Linear(name, writes, axes, norm, bias, weight, transposed, stacked, self.part, self.prefix_only)
-        )
+        kind = (weight, transposed, stacked, self.part, self.prefix_only, observable)
+        self.ops.append(Linear(name, writes, axes, norm, bias, *kind))
 
-    def norm(self, name: str, space: Axis, bias: str | None = "bias") -> Normed:
+    def packed(self, name: str, maps: Sequence[tuple[Axis | Normed, Axis]], weight: str, bias: str) -> None:
+        """Declare linear maps in one tensor, given what each of them reads and writes; see `Packed`."""
+        inner = Builder(self.family)
+        inner.part = self.part
+        for number, (reads, writes) in enumerate(maps):
+            inner.linear(f"{name}[{number}]", reads, writes, bias, weight=weight, observable=False)
+        linears = tuple(op for op in inner.ops if isinstance(op, Linear))
+        self.ops.append(Packed(name, linears, weight, bias, self.part))
+
+    def norm(self, name: str, space: Axis, bias: str | None = "bias", *, keeps_mean: bool = False) -> Normed:
         """Declare a LayerNorm whose output only the following branch reads, and return that output."""
-        self.ops.append(Norm(name, space, bias=bias))
+        self.ops.append(Norm(name, space, bias=bias, keeps_mean=keeps_mean))
         return Normed(space, name)
 
     def rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> Normed:

@@ -52,11 +52,12 @@ SIZES = (
     "max_position_embeddings",
     "n_positions",
     "projection_dim",
+    "projection_size",
     "pooler_output_size",
     "pooler_hidden_size",
 )
-# Sizes that enter the function as well: the range of distances.
-SIZES_READ = {"deberta-v2": ("max_position_embeddings",)}
+# Sizes that enter the function as well: the range of distances, how often blocks run.
+SIZES_READ = {"deberta-v2": ("max_position_embeddings",), "albert": ("num_hidden_layers",)}
 # Only training reads these: dropout, initial values, terms of the loss.
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|\w+_layerdrop|drop_path_rate|init_std|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
@@ -149,6 +150,10 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "distilbert",
     "modernbert",
     "electra",
+    "albert",
+    "siglip",
+    "siglip_vision_model",
+    "siglip_text_model",
     "deberta-v2",
     "dinov2_with_registers",
     "dinov3_vit",

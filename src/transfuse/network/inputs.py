@@ -2,11 +2,18 @@
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_LENGTH = 12  # tokens of a text
 IMAGES = 2
 TEXTS = 2
+
+
+def model_inputs(model: PreTrainedModel, seed: int = 0) -> dict[str, Tensor]:
+    """Return a small random batch of the inputs that a model takes, which may be one of its configuration's towers."""
+    inputs = example_inputs(model.config, seed)
+    takes_images = model.main_input_name == "pixel_values" and "pixel_values" in inputs
+    return {"pixel_values": inputs["pixel_values"]} if takes_images else inputs
 
 
 def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from transfuse.base.lazy import Lazy
 from transfuse.network.axes import Term, axis_terms
-from transfuse.network.operations import Linear, Norm, Op, Parameter
+from transfuse.network.operations import Linear, Norm, Op, Packed, Parameter
 from transfuse.network.spec import Spec
 
 
@@ -100,12 +100,27 @@ def _unfuse(op: Op) -> list[tuple[Op, dict[str, Slice]]]:
     match op:
         case Linear():
             return _unfuse_linear(op)
+        case Packed():
+            return _unpack(op)
         case Norm(offset=offset) if offset:
             locations = {name: Slice(name, offset=offset if name == op.gain else 0.0) for name in op.tensors()}
             return [(replace(op, offset=0.0), locations)]
         case Parameter(offset=offset) if offset:
             return [(replace(op, offset=0.0), {op.name: Slice(op.name, offset=offset)})]
     return [(op, {name: Slice(name) for name in op.tensors()})]
+
+
+def _unpack(op: Packed) -> list[tuple[Op, dict[str, Slice]]]:
+    """Split a tensor into its linear maps, by rows."""
+    split: list[tuple[Op, dict[str, Slice]]] = []
+    start = 0
+    for linear in op.maps:
+        index = torch.arange(start, start + linear.writes.size)
+        locations = {linear.matrix: Slice(op.matrix, 0, index)}
+        locations[f"{linear.name}.{linear.bias}"] = Slice(f"{op.name}.{op.bias}", 0, index)
+        split.append((linear, locations))
+        start += linear.writes.size
+    return split
 
 
 def _unfuse_linear(op: Linear) -> list[tuple[Op, dict[str, Slice]]]:

@@ -151,7 +151,8 @@ def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrain
 
 def _read_from_outside(spec: Spec) -> list[str]:
     """Return the weights of modules that never run, because another module reads them, such as tables of distances."""
-    return [op.name for op in spec.ops if isinstance(op, Table) and op.name.endswith(".weight")]
+    tables = [op.name for op in spec.ops if isinstance(op, Table) and op.name.endswith(".weight")]
+    return [*tables, *(name for op in spec.linears() if not op.observable for name in op.tensors())]
 
 
 def with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from transfuse.network.space import Axis, Diagonal, Space
+from transfuse.network.space import Axis, Concat, Diagonal, Space
 
 Axes = tuple[Axis, ...]
 
@@ -38,6 +38,7 @@ class Linear:
         stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
         part: the name of the part of the network for users: attention, ffn, ...
         prefix_only: whether only the special tokens of its output affect the output of the network.
+        observable: whether a module of this name shows the map's inputs and outputs when it first runs.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Linear:
     stacked: Space | None = None
     part: str = ""
     prefix_only: bool = False
+    observable: bool = True
 
     @property
     def matrix(self) -> str:
@@ -68,6 +70,36 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Linear maps that read different values, with their matrices below each other in one tensor.
+
+    The MultiheadAttention of torch stores queries, keys and values like this, even if they read different inputs.
+
+    Attributes:
+        maps: the linear maps in the order of their rows, with equally many inputs.
+    """
+
+    name: str
+    maps: tuple[Linear, ...]
+    weight: str
+    bias: str
+    part: str = ""
+
+    @property
+    def matrix(self) -> str:
+        """The name of the parameter with all matrices."""
+        return f"{self.name}.{self.weight}"
+
+    def tensors(self) -> dict[str, Axes]:
+        writes = Concat(tuple(linear.writes for linear in self.maps))
+        reads = tuple(~axis for axis in self.maps[-1].reads)
+        return {self.matrix: (writes, *reads), f"{self.name}.{self.bias}": (writes,)}
+
+    def replace(self, change: Callable[[Axis], Axis]) -> Packed:
+        return replace(self, maps=tuple(linear.replace(change) for linear in self.maps))
+
+
+@dataclass(frozen=True)
 class Norm:
     """A norm over `space`.
 
@@ -76,6 +108,7 @@ class Norm:
         offset: gain minus stored gain, which is 1 in Gemma.
         is_output: whether its output is also an output of the network, so that its gain cannot be folded.
         has_gain: whether it has a factor per unit; without one, it has no tensors at all.
+        keeps_mean: whether the network also compares the stream itself, so that the stream cannot be centered.
     """
 
     name: str
@@ -86,6 +119,7 @@ class Norm:
     part: str = "norms"
     is_output: bool = False
     has_gain: bool = True
+    keeps_mean: bool = False
 
     @property
     def gain(self) -> str:
@@ -192,4 +226,4 @@ class Concatenation(Junction):
 
 
 Writer = Linear | Table | Embedding
-Op = Writer | Norm | LayerScale | Parameter | Junction
+Op = Writer | Packed | Norm | LayerScale | Parameter | Junction

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL, Batch, cast, without_labels
 from transfuse.errors import SpecError
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 
 OUTPUT_NAMES = (  # of a classifier, a reader of answers, two towers, a tower with a projection, a model without a head
     ("logits",),
@@ -55,7 +55,7 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
 @torch.no_grad()
 def has_logits(model: PreTrainedModel) -> bool:
     """Return whether a model has a head that scores classes, tokens, positions or pairs."""
-    inputs = cast(example_inputs(model.config), model.dtype)
+    inputs = cast(model_inputs(model), model.dtype)
     outputs = model(**{name: values.to(model.device) for name, values in inputs.items()})
     return any(name in outputs for name in LOGIT_NAMES)
 

@@ -9,7 +9,7 @@ Ainsworth et al. (2209.04836) use permutations only. Theus et al. (2506.22712) u
 al. (2401.15024) do for pruning.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -109,9 +109,10 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
             _fold_norm(op, spec.readers(op), folded)
         if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
+    compared = {norm.space for norm in spec.norms() if norm.keeps_mean}
     for op in spec.ops:
         if isinstance(op, Writer):
-            _center(op, folded)
+            _center(op, compared, folded)
     return folded
 
 
@@ -120,11 +121,15 @@ def _folds(norm: Norm) -> bool:
     return norm.has_gain and isinstance(norm.space, Space) and not norm.is_output
 
 
-def _center(op: Writer, tensors: Lazy) -> None:
-    """Center what writes a rotating stream, and with an embedding the matrix that is tied to it."""
+def _center(op: Writer, compared: Collection[object], tensors: Lazy) -> None:
+    """Center what writes a rotating stream, and with an embedding the matrix that is tied to it.
+
+    Args:
+        compared: streams that keep their mean.
+    """
     for name, axes in op.tensors().items():
         for position, axis in enumerate(axes):
-            if isinstance(axis, Space) and axis.group is Group.CENTERED:
+            if isinstance(axis, Space) and axis.group is Group.CENTERED and axis not in compared:
                 tensors.change(name, partial(_centered, position))
 
 

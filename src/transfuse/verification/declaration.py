@@ -10,7 +10,7 @@ from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
 from transfuse.checkpoint.load import with_eager_experts
 from transfuse.errors import SpecError
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.outputs import OUTPUT_NAMES, model_output
@@ -43,7 +43,7 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
     model = perturbed(model, seed)
     spec = symmetric(unfused(declared))
     tensors = fold(spec, split_fused(declared, model.state_dict()))
-    inputs = cast(example_inputs(model.config, seed), torch.float64)
+    inputs = cast(model_inputs(model, seed), torch.float64)
     reference = model_output(model, inputs)
     if OUTPUT_NAMES[-1][0] in model(**inputs):
         return 0.0

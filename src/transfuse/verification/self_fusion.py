@@ -25,7 +25,7 @@ from transfuse.fusion.calibration import prepare
 from transfuse.fusion.fuse import fuse
 from transfuse.merging.mean import mean
 from transfuse.network.axes import leaves
-from transfuse.network.inputs import example_inputs
+from transfuse.network.inputs import model_inputs
 from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.outputs import OUTPUT_NAMES, model_output
 from transfuse.network.precision import compute_dtype
@@ -176,7 +176,7 @@ def _inputs(original: Network, data: Samples | None, options: Options, processor
     """Return calibration samples, or without any a random batch, on the model's device."""
     model = original.model
     if data is None:
-        inputs: Batch = example_inputs(model.config, options.seed)
+        inputs: Batch = model_inputs(model, options.seed)
     else:
         selected = data.take(MAX_SAMPLES, options.seed)
         one_batch = options.model_copy(update={"batch_size": MAX_SAMPLES})

@@ -12,6 +12,7 @@ from transfuse.alignment.transform import transform_tensor
 from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
 from transfuse.network.axes import Mode, leaves, without_direction
+from transfuse.network.operations import Table
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, center, moments, standardize
@@ -27,10 +28,11 @@ Evidence = Callable[[Space, Mapping[str, Map]], Iterable[View]]
 def hook_points(spec: Spec) -> list[HookPoint]:
     """Return where activations are recorded: behind every norm, and at linear maps beside the residual stream."""
     stream_names = {axis.name for norm in spec.norms() for axis in norm.space.spaces()}
+    small = {op.name for op in spec.ops if isinstance(op, Table) and _shows_no_rotation(op)}
     beside = [
         point
         for point in (*output_points(spec), *input_points(spec))
-        if stream_names.isdisjoint(space.name for space in point.axis.spaces())
+        if point.name not in small and stream_names.isdisjoint(space.name for space in point.axis.spaces())
     ]
     return [*stream_points(spec), *beside]
 
@@ -145,6 +147,11 @@ def _is_permuted(axis: Axis) -> bool:
 
 def _centered(axis: Axis, stats: Moments) -> Moments:
     return standardize(stats) if _is_permuted(axis) else center(stats)
+
+
+def _shows_no_rotation(table: Table) -> bool:
+    """Return whether a table has too few rows to show how its units are rotated."""
+    return not _is_permuted(table.writes) and prod(axis.size for axis in table.rows) < table.writes.size
 
 
 def _unit_energy(stats: Moments) -> Moments:

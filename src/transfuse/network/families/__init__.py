@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError, TransfuseError
 from transfuse.network.families import (
+    albert,
     bart,
     beit,
     bert,
@@ -25,6 +26,7 @@ from transfuse.network.families import (
     olmo,
     parallel,
     qwen3,
+    siglip,
     t5,
     vit,
 )
@@ -33,8 +35,8 @@ from transfuse.network.spec import Spec
 Family = Callable[[PretrainedConfig], Spec]
 
 MODULES = (
-    *(vit, dinov2, dinov3, beit, clip),
-    *(bert, distilbert, modernbert, electra, mpnet, deberta),
+    *(vit, dinov2, dinov3, beit, clip, siglip),
+    *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
     *(gpt2, gpt_neox, llama, qwen3, gemma, olmo, parallel),
     *(t5, bart),
 )

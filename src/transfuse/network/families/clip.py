@@ -15,7 +15,7 @@ def clip(config: Config) -> Spec:
     """CLIPModel: the shared space may rotate, since both projections are normalized and compared."""
     s = Builder("clip")
     shared = s.free("shared", config.projection_dim, Group.ORTHOGONAL)
-    text = _text(s, config.text_config, "text_model.")
+    text = text_tower(s, config.text_config, "text_model.")
     vision = _vision(s, config.vision_config, "vision_model.")
     s.part = "head"
     s.linear("text_projection", text, shared, bias=None)
@@ -36,7 +36,7 @@ def vision_with_projection(config: Config) -> Spec:
 def text_with_projection(config: Config) -> Spec:
     """CLIPTextModelWithProjection."""
     s = Builder("clip-text")
-    text = _text(s, config, "text_model.")
+    text = text_tower(s, config, "text_model.")
     s.part = "head"
     s.linear("text_projection", text, s.fixed("shared", config.projection_dim), bias=None)
     return s.build()
@@ -52,7 +52,7 @@ def vision_model(config: Config) -> Spec:
 def text_model(config: Config) -> Spec:
     """CLIPTextModel."""
     s = Builder("clip-text")
-    _text(s, config, "")
+    text_tower(s, config, "")
     return s.build()
 
 
@@ -77,10 +77,11 @@ def _vision(s: Builder, config: Config, p: str) -> Normed:
     s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", 1 + grid[0] * grid[1]), position)
     x = s.join("vision.embed", position, s.concatenate("vision.tokens", patch, token))
     s.post_norm(f"{p}pre_layrnorm", x)
-    return _blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
+    return blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
 
 
-def _text(s: Builder, config: Config, p: str) -> Normed:
+def text_tower(s: Builder, config: Config, p: str) -> Normed:
+    """Declare everything from tokens to the last norm."""
     s.part = "embeddings"
     token, position = (s.free(f"text.{name}", config.hidden_size) for name in ("token", "position"))
     s.embedding(f"{p}embeddings.token_embedding", s.fixed("vocabulary", config.vocab_size), token)
@@ -88,10 +89,11 @@ def _text(s: Builder, config: Config, p: str) -> Normed:
         f"{p}embeddings.position_embedding", s.fixed("text.position_id", config.max_position_embeddings), position
     )
     x = s.join("text.embed", token, position)
-    return _blocks(s, config, f"{p}encoder.", "text", x, f"{p}final_layer_norm")
+    return blocks(s, config, f"{p}encoder.", "text", x, f"{p}final_layer_norm")
 
 
-def _blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
+def blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
+    """Declare the blocks of a tower and its last norm."""
     width = config.hidden_size
     heads = config.num_attention_heads
     for i in range(config.num_hidden_layers):
