@@ -13,7 +13,7 @@ from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION, EVALUATION
-from transfuse.data.tasks import task
+from transfuse.data.tasks import check_measurable, task
 from transfuse.errors import SpecError
 from transfuse.evaluation.models import labeled_batches
 from transfuse.fusion.calibration import calibrate
@@ -64,9 +64,17 @@ def _architecture(config: PreTrainedConfig) -> str:
 
 
 def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
-    """Raise `SpecError` unless there is a declaration for the architecture."""
-    if architecture not in FAMILIES:
+    """Raise `SpecError` unless there is a declaration for the architecture, and say which commands need none."""
+    if architecture in FAMILIES:
+        return
+    try:
         declare(config, architecture)
+    except SpecError as error:
+        try:
+            check_measurable(config, architecture)
+        except SpecError:
+            raise error from None
+        raise SpecError(f"{error}. `transfuse eval` and `transfuse finetune` take this model as it is") from None
 
 
 def load_for_measurement(
