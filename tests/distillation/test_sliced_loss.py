@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import OPTConfig, OPTForCausalLM
 
 from transfuse.base.batch import IGNORED_LABEL, cast, labels_of
 from transfuse.config.literals import LearningOptions
@@ -17,7 +18,7 @@ from transfuse.distillation.sliced_loss import mean_cross_entropy, total_cross_e
 from transfuse.distillation.targets import BatchTargets, EnsembleTargets, GivenTargets, Targets
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.merging.learned_weights import WeightDistillation
-from transfuse.network.outputs import answer_states, logits
+from transfuse.network.outputs import answer_states, logits, predict
 
 NAMES = (
     "ViTForImageClassification",
@@ -199,3 +200,19 @@ def test_slices_share_weights_that_are_rounded_once(name: str, monkeypatch) -> N
     matrix = next(name for name in due if name.endswith(("wte.weight", "word_embeddings.weight")))
     assert loss.dtype == found[matrix].dtype == torch.float32
     assert (found[matrix] - due[matrix]).norm() < 0.05 * due[matrix].norm()
+
+
+def test_a_model_that_goes_around_its_trunk_is_computed_at_once():
+    """OPT calls a part of its trunk: replaced states would not reach its head."""
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=31, hidden_size=12, ffn_dim=8, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=12
+    )
+    model = OPTForCausalLM(config).eval()
+    ids = torch.randint(3, 31, (2, 6))
+    labels = ids.clone()
+    labels[:, :2] = IGNORED_LABEL
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    answers = answer_states(model, batch)
+    torch.testing.assert_close(answers.logits(), predict(model, batch))
+    assert len(answers) == 8

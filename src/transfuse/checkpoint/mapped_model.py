@@ -91,4 +91,7 @@ def _buffers(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
             fresh = type(model)(copy.deepcopy(model.config))
     finally:
         torch.set_default_dtype(previous)
+    for module in fresh.modules():
+        if any(True for _ in module.buffers(recurse=False)):
+            fresh._init_weights(module)  # as `from_pretrained` does, for what is not stored
     return dict(fresh.named_buffers())

@@ -110,7 +110,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     """Run the trunk of a model on a batch from any device, and return what its head reads, in the order of the labels.
 
     The head is the whole rest of the model: a transform, a bias, a cap on logits. The logits of models without a
-    separate trunk, and of those with one label per sample, are computed at once.
+    separate trunk, of those that go around it, and of those with one label per sample, are computed at once.
     """
     labels = batch.get("labels")
     trunk = model.base_model
@@ -122,7 +122,12 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
     output: Any = trunk(**inputs, **options)
     states = output.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
-    return AnswerStates(states, embedding.weight.shape[0], partial(_head_logits, model, type(output), inputs))
+    head = partial(_head_logits, model, type(output), inputs)
+    with torch.no_grad():
+        if len(states) and len(head(states[:1])) != 1:  # it calls a part of its trunk instead, as OPT does
+            moved = {name: values.to(model.device) for name, values in batch.items()}
+            return given_logits(logits(model, moved, embedding))
+    return AnswerStates(states, embedding.weight.shape[0], head)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import check_measurable
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
@@ -63,9 +64,17 @@ def _architecture(config: PreTrainedConfig) -> str:
 
 
 def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
-    """Raise `SpecError` unless there is a declaration for the architecture."""
-    if architecture not in FAMILIES:
+    """Raise `SpecError` unless there is a declaration for the architecture, and say which commands need none."""
+    if architecture in FAMILIES:
+        return
+    try:
         declare(config, architecture)
+    except SpecError as error:
+        try:
+            check_measurable(config, architecture)
+        except SpecError:
+            raise error from None
+        raise SpecError(f"{error}. `transfuse eval` and `transfuse finetune` take this model as it is") from None
 
 
 def load_for_measurement(

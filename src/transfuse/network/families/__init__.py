@@ -1,7 +1,6 @@
 """The declarations of all supported architectures, by the name of the transformers class."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from transformers import PretrainedConfig
 
@@ -30,6 +29,7 @@ from transfuse.network.families import (
     t5,
     vit,
 )
+from transfuse.network.families.nearest import nearest
 from transfuse.network.spec import Spec
 
 Family = Callable[[PretrainedConfig], Spec]
@@ -50,11 +50,9 @@ def declare(config: PretrainedConfig, architecture: str) -> Spec:
         SpecError: no family declares this class, or its declaration fails.
     """
     if architecture not in FAMILIES:
-        same_stem = [name for name in FAMILIES if name.startswith(_stem(architecture))]
-        similar = same_stem or get_close_matches(architecture, FAMILIES, n=3, cutoff=0.3) or sorted(FAMILIES)
         raise SpecError(
-            f"{architecture} (model type {config.model_type}) is not supported; supported are classes such as"
-            f" {', '.join(similar[:5])}. Declare yours in a file (docs/adding-a-family.md) and pass --spec FILE"
+            f"{architecture} (model type {config.model_type}) is not supported; {nearest(config, FAMILIES)}."
+            " Or declare this class in a file (docs/adding-a-family.md), and pass --spec FILE"
         )
     try:
         spec = FAMILIES[architecture](config)
@@ -65,8 +63,3 @@ def declare(config: PretrainedConfig, architecture: str) -> Spec:
     if not isinstance(spec, Spec):
         raise SpecError(f"{architecture}: its declaration returns {spec!r}, not a Spec; end it with return s.build()")
     return spec
-
-
-def _stem(architecture: str) -> str:
-    """Return the common start of the names of related classes: `Llama` for `LlamaForX`."""
-    return architecture.partition("For")[0].removesuffix("Model") or architecture
