@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.load import local_directory
+from transfuse.data.image_texts import load_both, pair_preparer, pair_settings, with_pairs
 from transfuse.data.images import image_preparer, load_processor
 from transfuse.data.numeric_labels import (
     indicators_of,
@@ -18,13 +19,13 @@ from transfuse.data.numeric_labels import (
 )
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
+from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
 from transfuse.data.tagged_words import with_tags, with_words, word_preparer
 from transfuse.data.texts import (
     causal_preparer,
     load_tokenizer,
     masked_preparer,
     max_tokens,
-    paired_preparer,
     text_preparer,
 )
 from transfuse.errors import ConfigError, NoLabelsError, SpecError
@@ -97,12 +98,6 @@ def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], i
     return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
 
-def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    """Give the same text to the encoder and to the decoder."""
-    start = getattr(config, "decoder_start_token_id", None)
-    return paired_preparer(tokenizer, (config.pad_token_id or 0) if start is None else start, config.vocab_size)
-
-
 def _no_labels(samples: Samples) -> Samples:
     """Raise `NoLabelsError`, because a model without a head predicts nothing that labels could be compared with."""
     raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
@@ -165,7 +160,24 @@ QUESTION_ANSWERING = replace(
     measures=("answer_f1", "exact_match", "loss"),
     kind="answers",
 )
-SEQUENCE_TO_SEQUENCE = replace(TEXT_CLASSIFICATION, preparer=_both_sides, labeled=_no_labels)
+SEQUENCE_TO_SEQUENCE = replace(
+    TEXT_CLASSIFICATION,
+    samples=with_sources,
+    labeled=with_targets,
+    preparer=sequence_preparer,
+    measures=PERPLEXITY,
+    kind="tokens",
+)
+PAIRS = Task(
+    "processor",
+    with_pairs,
+    with_pairs,
+    load_both,
+    pair_preparer,
+    pair_settings,
+    ("recall_1", "image_recall_1", "image_recall_5", "text_recall_1", "text_recall_5", "loss"),
+    "pairs",
+)
 
 TASKS: dict[str, Task] = {
     "ForImageClassification": IMAGE_CLASSIFICATION,
@@ -177,6 +189,7 @@ TASKS: dict[str, Task] = {
     "ForTokenClassification": TOKEN_CLASSIFICATION,
     "ForQuestionAnswering": QUESTION_ANSWERING,
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
+    "CLIPModel": PAIRS,
 }
 TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
 VISION_PREFIXES = (
@@ -197,7 +210,7 @@ def task(architecture: str) -> Task:
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture in ("CLIPModel", "T5Model"):
+    if architecture == "T5Model":
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
