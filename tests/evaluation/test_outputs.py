@@ -9,7 +9,7 @@ from kinds import SENTENCES, SIZES, bert, text, tokenizer
 from transformers import BertConfig, BertModel
 
 import transfuse
-from transfuse.data.tasks import measured_task
+from transfuse.data.measured_tasks import measured_task
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
 from transfuse.evaluation.references import parents_in_one_basis

@@ -10,13 +10,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.checkpoint.load import local_directory
 from transfuse.data.image_texts import load_both, pair_preparer, pair_settings, with_pairs
 from transfuse.data.images import image_preparer, load_processor
-from transfuse.data.numeric_labels import (
-    indicators_of,
-    labeled_preparer,
-    numbers_of,
-    with_label_sets,
-    with_numbers,
-)
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
@@ -28,7 +21,7 @@ from transfuse.data.texts import (
     max_tokens,
     text_preparer,
 )
-from transfuse.errors import ConfigError, NoLabelsError, SpecError
+from transfuse.errors import ConfigError, NoLabelsError
 
 
 @dataclass(frozen=True)
@@ -191,7 +184,6 @@ TASKS: dict[str, Task] = {
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
     "CLIPModel": PAIRS,
 }
-TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
 VISION_PREFIXES = (
     "ViT",
     "DeiT",
@@ -202,69 +194,15 @@ VISION_PREFIXES = (
 
 
 def task(architecture: str) -> Task:
-    """Return the task of a transformers class, by its name.
-
-    Raises:
-        SpecError: the class takes several kinds of data.
-    """
+    """Return the task of a transformers class, by its name."""
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture == "T5Model":
-        raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
+    if architecture == "T5Model":  # an encoder and a decoder, which read the same text
+        reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
-
-
-def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
-    """Return the task by which a model is measured: its class tells no classifier from a regression.
-
-    Raises:
-        SpecError: the class takes several kinds of data.
-    """
-    found = task(architecture)
-    if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
-        return found
-    problem = getattr(config, "problem_type", None)
-    if problem == "multi_label_classification":
-        return replace(
-            found,
-            labeled=lambda samples: with_label_sets(found.samples(samples)),
-            preparer=labeled_preparer(found.preparer, indicators_of),
-            measures=("micro_f1", "macro_f1", "accuracy", "loss"),
-            kind="label_sets",
-        )
-    if problem == "regression" or config.num_labels == 1:
-        return replace(
-            found,
-            labeled=lambda samples: with_numbers(found.samples(samples)),
-            preparer=labeled_preparer(found.preparer, numbers_of),
-            measures=("pearson", "spearman", "squared_error"),
-            kind="numbers",
-        )
-    return found
-
-
-def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that a model can be fine-tuned: it predicts one class of several, or tokens.
-
-    Raises:
-        SpecError: it has no head, or one for another task.
-    """
-    if measured_task(architecture, config) not in TRAINABLE:
-        raise SpecError(
-            f"{architecture}: cannot be fine-tuned; give a model that predicts one class of several, or tokens"
-        )
-
-
-def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that there is a way to measure a model.
-
-    Raises:
-        SpecError: there is none.
-    """
-    measured_task(architecture, config)
 
 
 def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:

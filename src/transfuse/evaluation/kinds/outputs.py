@@ -5,6 +5,7 @@ are, which is what embeddings are used for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -67,7 +68,7 @@ def predict_similarity(
     """
     profiles = []
     for model, own in zip(models, batches, strict=True):
-        found = all_columns(lambda batch, model=model: columns(answers(model, batch).cpu(), batch, {}), [model], own)
+        found = all_columns(partial(_embedded, model), [model], own)
         profiles.append(_cosines(found["embedding"]))
     if len(profiles[0]) < MIN_SAMPLES:
         raise DataError(f"nothing to measure: {len(profiles[0])} samples are too few; give {MIN_SAMPLES} or more")
@@ -76,6 +77,10 @@ def predict_similarity(
     counts = torch.ones_like(correlation)
     sums = {"correct": nothing, "counts": counts, "loss": 1 - correlation}
     return without_bins(sums, {"similarity": Score((correlation, counts), ratio)})
+
+
+def _embedded(model: PreTrainedModel, batch: Batch) -> Columns:
+    return columns(answers(model, batch).cpu(), batch, {})
 
 
 def _cosines(embeddings: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample other"]:

@@ -44,7 +44,7 @@ def whole(found: Columns) -> Columns:
     ranks = {name: _ranks(scores) for name, scores in (("image", logits), ("text", logits.T))}
     recalls = {f"{name}_recall_{k}": (rank < k).double() for name, rank in ranks.items() for k in RECALLS}
     correct = (recalls["image_recall_1"] + recalls["text_recall_1"]) / 2
-    return {"correct": correct, "counts": found["counts"], "loss": sum(losses) / 2} | recalls
+    return {"correct": correct, "counts": found["counts"], "loss": (losses[0] + losses[1]) / 2} | recalls
 
 
 def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
