@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertTokenizer, PreTrainedModel
+from transformers import BertConfig, BertTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedModel
 
 NAMES, PLACES, THINGS = ("anna", "bert", "carl"), ("paris", "rome"), ("apples", "boats")
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NAMES, *PLACES, *THINGS, "sees", "in", "what", "who", "##s")
@@ -29,6 +29,20 @@ def bert(folder: Path, build: Callable[[BertConfig], PreTrainedModel], seed: int
     """A random model, saved with its tokenizer."""
     torch.manual_seed(seed)
     build(BertConfig(**SIZES | changes)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path, seed: int) -> Path:
+    """A random model of images and texts, saved with both of its processors."""
+    torch.manual_seed(seed)
+    sizes = {name: value for name, value in SIZES.items() if name not in ("vocab_size", "max_position_embeddings")}
+    words = {"vocab_size": len(WORDS), "max_position_embeddings": 24}
+    words |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    vision = sizes | {"image_size": 8, "patch_size": 4}
+    CLIPModel(CLIPConfig(text_config=sizes | words, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    size = {"height": 8, "width": 8}
+    CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

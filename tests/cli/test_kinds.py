@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
-from transformers import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
+import torch
+from cases import T5
+from kinds import NAMES, SENTENCES, THINGS, bert, classes, clip, jsonl, text, tokenizer
+from kinds import WORDS as VOCABULARY
+from PIL import Image
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from world import Run
 
 ROWS = [{"text": text(*sentence), "score": row % 5 / 2} for row, sentence in enumerate(SENTENCES)]
@@ -25,6 +36,8 @@ QUESTIONS = [
     }
     for sentence in SENTENCES
 ]
+TRANSLATIONS = [{"translation": {"en": text(*sentence), "de": sentence[1]}} for sentence in SENTENCES]
+IMAGES = [{"image": f"{row}.png", "text": text(*sentence)} for row, sentence in enumerate(SENTENCES[:12])]
 
 
 def regression(folder: Path, seed: int) -> Path:
@@ -44,11 +57,20 @@ def reader(folder: Path, seed: int) -> Path:
     return bert(folder, BertForQuestionAnswering, seed)
 
 
+def translator(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": len(VOCABULARY)})).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 KINDS: dict[str, tuple[Callable[[Path, int], Path], list[dict[str, Any]], str, str]] = {
     "regression": (regression, ROWS, "pearson", "a Pearson correlation of"),
     "multi-label": (multi_label, SETS, "micro_f1", "a micro F1 of"),
     "token classification": (tagger, WORDS, "entity_f1", "over entities"),
     "question answering": (reader, QUESTIONS, "answer_f1", "over answers"),
+    "sequence to sequence": (translator, TRANSLATIONS, "perplexity", "a perplexity of"),
+    "images and texts": (clip, IMAGES, "recall_1", "a recall@1 of"),
 }
 
 
@@ -57,6 +79,8 @@ def test_fused_measured_and_reported(tmp_path: Path, run: Run, kind: str) -> Non
     build, rows, measure, words = KINDS[kind]
     a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
     data, out = jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    for row, place in enumerate(each["image"] for each in rows if "image" in each):
+        Image.new("RGB", (8, 8), (20 * row, 255 - 20 * row, 9 * row)).save(tmp_path / place)
     ran = run("fuse", a, b, "-o", out, "--data", data, "--align", "exact", "--merge", "mean", "--report", "--json")
     assert (ran.status, ran.err) == (0, "")
     quality = json.loads(ran.out)["quality"]
@@ -70,6 +94,23 @@ def test_fused_measured_and_reported(tmp_path: Path, run: Run, kind: str) -> Non
     line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
     assert line["points"][0][measure] == pytest.approx(measured[1][measure], abs=1e-4)
     assert [other["path"] for other in measured[0]["against"]] == [str(a), str(b)]
+
+
+def test_models_without_a_head_are_compared_with_their_parents(tmp_path: Path, run: Run) -> None:
+    a, b = (bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2))
+    data, out = jsonl(tmp_path / "data.jsonl", [{"text": row["text"]} for row in ROWS]), tmp_path / "out"
+    ran = run("fuse", a, b, "-o", out, "--data", data, "--merge", "mean", "--report", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    quality = json.loads(ran.out)["quality"]
+    assert quality["verdict"].startswith("Without labels: The fused model reaches a mean cosine of")
+    fused = quality["models"]["fusion"]
+    assert fused["distance"] == pytest.approx(1 - fused["cosine"])
+    line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
+    assert line["points"][1]["cosine"] == pytest.approx(fused["cosine"], abs=1e-4)
+    compared = json.loads(run("eval", out, a, b, "--data", data, "--json").out)[str(out)]["agreement_with"]
+    assert all(0 < compared[str(parent)]["similarity"] < 1 for parent in (a, b))
+    assert "similarity" in run("eval", out, a, b, "--data", data).out
+    assert "There are no labels" in (out / "report.html").read_text()
 
 
 def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) -> None:

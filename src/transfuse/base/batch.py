@@ -79,6 +79,8 @@ def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
         tokens: largest number of tokens in a group, padding included; a longer text is a group of its own.
     """
     mask = batch["attention_mask"]
+    of_decoder = {name for name in batch if name.startswith("decoder_")} if "decoder_attention_mask" in batch else set()
+    uncut = of_decoder | {"labels"} if of_decoder else set()  # these have a length of their own
     positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths = (mask * positions).amax(1).clamp_min(1).cpu()
     order = lengths.argsort(stable=True)
@@ -93,7 +95,7 @@ def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
         yield (
             indices,
             {
-                name: values[:, :width] if values.shape[1:] == mask.shape[1:] else values
+                name: values[:, :width] if values.shape[1:] == mask.shape[1:] and name not in uncut else values
                 for name, values in rows.items()
             },
         )

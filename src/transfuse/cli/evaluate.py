@@ -43,7 +43,8 @@ def evaluate(
         Option(
             "--data",
             metavar="DATA",
-            help="Labeled samples (texts, for a language model); the test split if there are several.",
+            help="Samples, with labels if there are any; the test split if there are several. Without labels, the first"
+            " model is compared with the others.",
         ),
     ] = None,
     limit: Limit = None,
@@ -52,7 +53,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure accuracy, loss and calibration, and compare models."""
+    """Measure models by the metrics of their task, and compare them."""
     from transfuse.cli.validation import required_data, split_limits
     from transfuse.report.tables import evaluation_tables
 

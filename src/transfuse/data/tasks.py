@@ -8,23 +8,17 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.load import local_directory
+from transfuse.data.image_texts import load_both, pair_preparer, pair_settings, with_pairs
 from transfuse.data.images import image_preparer, load_processor
-from transfuse.data.numeric_labels import (
-    indicators_of,
-    labeled_preparer,
-    numbers_of,
-    with_label_sets,
-    with_numbers,
-)
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
+from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
 from transfuse.data.tagged_words import with_tags, with_words, word_preparer
 from transfuse.data.texts import (
     causal_preparer,
     load_tokenizer,
     masked_preparer,
     max_tokens,
-    paired_preparer,
     text_preparer,
 )
 from transfuse.errors import ConfigError, NoLabelsError, SpecError
@@ -98,13 +92,6 @@ def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], i
     return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
 
-def _both_sides(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    """Give the same text to the encoder and to the decoder."""
-    start = getattr(config, "decoder_start_token_id", None)
-    start = (config.pad_token_id or 0) if start is None else start
-    return paired_preparer(tokenizer, start, config.vocab_size, max_tokens(config))
-
-
 def _no_labels(samples: Samples) -> Samples:
     """Raise `NoLabelsError`, because a model without a head predicts nothing that labels could be compared with."""
     raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
@@ -167,7 +154,24 @@ QUESTION_ANSWERING = replace(
     measures=("answer_f1", "exact_match", "loss"),
     kind="answers",
 )
-SEQUENCE_TO_SEQUENCE = replace(TEXT_CLASSIFICATION, preparer=_both_sides, labeled=_no_labels)
+SEQUENCE_TO_SEQUENCE = replace(
+    TEXT_CLASSIFICATION,
+    samples=with_sources,
+    labeled=with_targets,
+    preparer=sequence_preparer,
+    measures=PERPLEXITY,
+    kind="tokens",
+)
+PAIRS = Task(
+    "processor",
+    with_pairs,
+    with_pairs,
+    load_both,
+    pair_preparer,
+    pair_settings,
+    ("recall_1", "image_recall_1", "image_recall_5", "text_recall_1", "text_recall_5", "loss"),
+    "pairs",
+)
 
 TASKS: dict[str, Task] = {
     "ForImageClassification": IMAGE_CLASSIFICATION,
@@ -179,8 +183,8 @@ TASKS: dict[str, Task] = {
     "ForTokenClassification": TOKEN_CLASSIFICATION,
     "ForQuestionAnswering": QUESTION_ANSWERING,
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
+    "CLIPModel": PAIRS,
 }
-TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
 VISION_PREFIXES = (
     "ViT",
     "DeiT",
@@ -201,61 +205,13 @@ def task(architecture: str) -> Task:
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture in ("CLIPModel", "SiglipModel", "T5Model"):
+    if architecture == "SiglipModel":
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
+    if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
+        reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
-
-
-def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
-    """Return the task by which a model is measured: its class tells no classifier from a regression.
-
-    Raises:
-        SpecError: the class takes several kinds of data.
-    """
-    found = task(architecture)
-    if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
-        return found
-    problem = getattr(config, "problem_type", None)
-    if problem == "multi_label_classification":
-        return replace(
-            found,
-            labeled=lambda samples: with_label_sets(found.samples(samples)),
-            preparer=labeled_preparer(found.preparer, indicators_of),
-            measures=("micro_f1", "macro_f1", "accuracy", "loss"),
-            kind="label_sets",
-        )
-    if problem == "regression" or config.num_labels == 1:
-        return replace(
-            found,
-            labeled=lambda samples: with_numbers(found.samples(samples)),
-            preparer=labeled_preparer(found.preparer, numbers_of),
-            measures=("pearson", "spearman", "squared_error"),
-            kind="numbers",
-        )
-    return found
-
-
-def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that a model can be fine-tuned: it predicts one class of several, or tokens.
-
-    Raises:
-        SpecError: it has no head, or one for another task.
-    """
-    if measured_task(architecture, config) not in TRAINABLE:
-        raise SpecError(
-            f"{architecture}: cannot be fine-tuned; give a model that predicts one class of several, or tokens"
-        )
-
-
-def check_measurable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that there is a way to measure a model.
-
-    Raises:
-        SpecError: there is none.
-    """
-    measured_task(architecture, config)
 
 
 def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:

@@ -31,6 +31,7 @@ class Kind:
         scores: returns further metrics, given the columns of all samples and the class names.
         agreement: compares answers with those of another model to the same batch: `correct`, `counts` and `loss`.
         reports: returns precision, recall and F1 by class.
+        whole: completes the columns with what only all samples together tell.
     """
 
     answers: Callable[[PreTrainedModel, Batch], Tensor]
@@ -39,6 +40,7 @@ class Kind:
     scores: Callable[[Columns, Mapping[int, str]], Mapping[str, Score]]
     agreement: Callable[[Tensor, Tensor, Batch], Columns]
     reports: Callable[[Columns, Mapping[int, str]], Mapping[str, ClassReport]] = lambda columns, names: {}
+    whole: Callable[[Columns], Columns] = lambda columns: columns
 
 
 @torch.no_grad()
@@ -112,7 +114,7 @@ def predict_kind(
         answers = kind.mean([kind.answers(model, batch) for model in models])
         return kind.columns(answers.cpu(), _on_cpu(batch), names)
 
-    found = all_columns(columns, models, batches)
+    found = kind.whole(all_columns(columns, models, batches))
     return without_bins(found, kind.scores(found, names), kind.reports(found, names))
 
 

@@ -46,6 +46,11 @@ MEASURES = {
     "squared_difference": Measure(
         "squared difference", ".4f", "a mean squared difference of {} from the parents", "loss", True
     ),
+    "recall_1": Measure("recall@1", ".2%", "a recall@1 of {}", "accuracy"),
+    "image_recall_1": Measure("of texts@1", ".2%", "a recall@1 of texts of {}"),
+    "image_recall_5": Measure("of texts@5", ".2%", "a recall@5 of texts of {}"),
+    "text_recall_1": Measure("of images@1", ".2%", "a recall@1 of images of {}"),
+    "text_recall_5": Measure("of images@5", ".2%", "a recall@5 of images of {}"),
     "cosine": Measure("cosine", ".4f", "a mean cosine of {} with the outputs of the parents"),
     "similarity": Measure("similarity", ".4f", "a correlation of similarities of {}"),
     "distance": Measure("1 - cosine", ".4f", "a distance of {}", "loss", True),

@@ -17,7 +17,6 @@ from transfuse.config.make import make
 from transfuse.config.options import Settings
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import check_measurable
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
@@ -72,8 +71,6 @@ def evaluate_models(
     if duplicate:
         raise ConfigError(f"{duplicate}: given twice; give it once")
     empty = [source if isinstance(source, PreTrainedModel) else _load(load_empty, source, chosen) for source in sources]
-    for model in empty:
-        check_measurable(model.config, type(model).__name__)
     rows = open_samples(data, chosen, EVALUATION)
     samples = [
         measured_samples(rows, chosen, type(model).__name__, model.config).take(limit, chosen.seed) for model in empty

@@ -10,10 +10,11 @@ from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
 from transfuse.config.options import Settings
 from transfuse.data.blocks import in_blocks
+from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import shown_classes
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import Task, measured_task, model_preparer, task, with_model_ids
+from transfuse.data.tasks import Task, model_preparer, task, with_model_ids
 from transfuse.errors import NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 

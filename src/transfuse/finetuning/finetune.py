@@ -28,9 +28,10 @@ from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import make
 from transfuse.data.blocks import in_blocks
+from transfuse.data.measured_tasks import check_trainable
 from transfuse.data.samples import Samples, open_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import Task, check_trainable, model_processor, task, with_model_ids
+from transfuse.data.tasks import Task, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
 from transfuse.finetuning.checks import check_same_run, check_teachers, describe_run
 from transfuse.finetuning.schedule import Schedule, check_teacher_options

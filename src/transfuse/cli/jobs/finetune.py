@@ -19,7 +19,8 @@ from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.targets import TrainingTarget, interrupted_run
-from transfuse.data.tasks import check_trainable, task
+from transfuse.data.measured_tasks import check_trainable
+from transfuse.data.tasks import task
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
 

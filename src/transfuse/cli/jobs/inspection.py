@@ -11,9 +11,9 @@ from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options, Settings
+from transfuse.data.measured_tasks import check_trainable
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import check_measurable
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
@@ -71,7 +71,7 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
         declare(config, architecture)
     except SpecError as error:
         try:
-            check_measurable(config, architecture)
+            check_trainable(config, architecture)
         except SpecError:
             raise error from None
         raise SpecError(f"{error}. `transfuse eval` and `transfuse finetune` take this model as it is") from None

@@ -7,6 +7,8 @@ from transfuse.evaluation.kinds.entities import ENTITIES
 from transfuse.evaluation.kinds.label_sets import LABEL_SETS
 from transfuse.evaluation.kinds.numbers import NUMBERS
 from transfuse.evaluation.kinds.outputs import OUTPUTS
+from transfuse.evaluation.kinds.pairs import PAIRS
+from transfuse.evaluation.kinds.tokens import TOKENS
 
 KINDS: dict[str, Kind] = {
     "classes": CLASSES,
@@ -15,4 +17,6 @@ KINDS: dict[str, Kind] = {
     "entities": ENTITIES,
     "answers": ANSWERS,
     "outputs": OUTPUTS,
+    "pairs": PAIRS,
+    "tokens": TOKENS,
 }

@@ -68,7 +68,7 @@ def predict_similarity(
     """
     profiles = []
     for model, own in zip(models, batches, strict=True):
-        found = all_columns(partial(_columns_of, model), [model], own)
+        found = all_columns(partial(_embedded, model), [model], own)
         profiles.append(_cosines(found["embedding"]))
     if len(profiles[0]) < MIN_SAMPLES:
         raise DataError(f"nothing to measure: {len(profiles[0])} samples are too few; give {MIN_SAMPLES} or more")
@@ -79,16 +79,16 @@ def predict_similarity(
     return without_bins(sums, {"similarity": Score((correlation, counts), ratio)})
 
 
+def _embedded(model: PreTrainedModel, batch: Batch) -> Columns:
+    return columns(answers(model, batch).cpu(), batch, {})
+
+
 def _cosines(embeddings: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample other"]:
     """Return the cosine of each sample with all others."""
     units = normalize(embeddings, dim=1)
     count = len(units)
     others = ~torch.eye(count, dtype=torch.bool)
     return (units @ units.T)[others].reshape(count, max(count - 1, 0))
-
-
-def _columns_of(model: PreTrainedModel, batch: Batch) -> Columns:
-    return columns(answers(model, batch).cpu(), batch, {})
 
 
 def _correlation(first: Tensor, second: Tensor) -> Float[Tensor, " sample"]:

@@ -1,0 +1,77 @@
+"""Samples for models of images and texts, such as CLIP: an image, and a text that describes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from transfuse.data.columns import is_string
+from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.parts import find_column, list_of, with_parts
+from transfuse.data.samples import Prepare, Samples
+from transfuse.data.texts import load_tokenizer, max_tokens, text_preparer
+from transfuse.errors import DataError
+
+TEXT_NAMES = ("text", "caption", "captions", "sentence", "sentences", "description", "title", "prompt", "alt_text")
+
+
+@dataclass(frozen=True)
+class ImageTextProcessor:
+    """Prepare both sides of a pair: the image processor and the tokenizer of one checkpoint."""
+
+    images: Any
+    texts: Any
+
+
+def load_both(folder: Path, config: PreTrainedConfig) -> ImageTextProcessor:
+    """Return the image processor and the tokenizer saved in a folder.
+
+    Raises:
+        CheckpointError: one cannot be read, or there is no tokenizer.
+    """
+    return ImageTextProcessor(load_processor(folder, config.vision_config), load_tokenizer(folder, config.text_config))
+
+
+def with_pairs(samples: Samples) -> Samples:
+    """Return samples of an image and a text each. If a column has several texts for an image, the first is read.
+
+    Raises:
+        DataError: there are no images or no texts.
+    """
+    image = samples.require_images().image
+    text = samples.text or find_column(samples, TEXT_NAMES, lambda kind: is_string(kind) or is_string(list_of(kind)))
+    if text is None or image is None:
+        names = ", ".join(repr(name) for name in samples.dataset.column_names)
+        raise DataError(f"{samples.source}: no column of texts that describe the images among {names}; name it 'text'")
+    return with_parts(samples, text, {"image": image, "text": text})
+
+
+def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+    """Return a function from rows of an image and a text to `pixel_values`, `input_ids` and `attention_mask`.
+
+    Args:
+        processor: an `ImageTextProcessor`, or a processor of transformers with an image processor and a tokenizer.
+    """
+    both = isinstance(processor, ImageTextProcessor)
+    images, texts = (processor.images, processor.texts) if both else (processor.image_processor, processor.tokenizer)
+    vision, language = config.vision_config, config.text_config
+    prepare_images = image_preparer(images, vision.num_channels, vision.image_size)
+    prepare_texts = text_preparer(texts, max_tokens(language), language.vocab_size)
+
+    def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
+        pixels = prepare_images([row["image"] for row in rows])
+        return {**prepare_texts([_first(row["text"]) for row in rows]), "pixel_values": pixels["pixel_values"]}
+
+    return prepare
+
+
+def pair_settings(processor: Any) -> Any:
+    """Return what determines pixels and token ids."""
+    return processor.images.to_dict(), processor.texts.get_vocab()
+
+
+def _first(text: Any) -> str:
+    return str((text[0] if text else "") if isinstance(text, list) else text or "")

@@ -1,0 +1,104 @@
+"""Samples for sequence-to-sequence models: a source, such as a document, and its target, such as a summary."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.columns import is_string
+from transfuse.data.encoding import encode
+from transfuse.data.parts import find_column, label_part, require_values, with_parts
+from transfuse.data.samples import Prepare, Samples
+from transfuse.data.texts import max_tokens, paired_preparer
+from transfuse.errors import NoLabelsError
+
+TRANSLATION = "translation"  # column of dicts from a language to a text
+SOURCE_NAMES = ("source", "input", "document", "article", "dialogue", "question", "input_text", "src", "text", "inputs")
+TARGET_NAMES = (
+    "target",
+    "output",
+    "summary",
+    "highlights",
+    "answer",
+    "target_text",
+    "tgt",
+    "targets",
+    "response",
+    "headline",
+)
+
+
+def with_sources(samples: Samples) -> Samples:
+    """Return samples of sources, or of texts if there is no column of sources."""
+    if samples.text is not None:
+        return samples.require_texts()
+    source = find_column(samples, SOURCE_NAMES, is_string)
+    if source is not None:
+        return with_parts(samples, source, {"source": source})
+    if isinstance(samples.dataset.features.get(TRANSLATION), dict):
+        return with_parts(samples, TRANSLATION, {"translation": TRANSLATION})
+    return samples.require_texts()
+
+
+def with_targets(samples: Samples) -> Samples:
+    """Return samples of sources with their targets.
+
+    The column of targets may be the one that `--label-column` names, and that of sources the one that `--text-column`
+    names. A column `translation` has dicts of two texts, the source first.
+
+    Raises:
+        NoLabelsError: there are no targets.
+        DataError: a sample has no target.
+    """
+    features = samples.dataset.features
+    if samples.chosen_label is None and isinstance(features.get(TRANSLATION), dict):
+        require_values(samples, TRANSLATION)
+        return with_parts(samples, TRANSLATION, {"translation": TRANSLATION, "target": TRANSLATION})
+    target = label_part(samples, TARGET_NAMES, is_string, "texts")
+    named = samples.text if samples.text is not None and is_string(features[samples.text]) else None
+    source = find_column(samples, SOURCE_NAMES, is_string) if named in (None, target) else named
+    if source is None or source == target:
+        raise NoLabelsError(f"{samples.source}: no column of sources besides {target!r}; name it {SOURCE_NAMES[0]!r}")
+    require_values(samples, target)
+    return with_parts(samples, source, {"source": source, "target": target})
+
+
+def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+    """Return a function from texts, or rows of sources, to the inputs of an encoder and its decoder.
+
+    If the rows have targets, these are the decoder's, with `labels` [batch, token]; otherwise the decoder gets the same
+    text as the encoder.
+    """
+    start = getattr(config, "decoder_start_token_id", None)
+    first = (config.pad_token_id or 0) if start is None else start
+    prepare_texts = paired_preparer(tokenizer, first, config.vocab_size, max_tokens(config))
+
+    def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
+        if not isinstance(rows[0], dict):
+            return prepare_texts(rows)
+        sources = [_text(row, "source", 0) for row in rows]
+        if "target" not in rows[0]:
+            return prepare_texts(sources)
+        targets = encode(tokenizer, config, [_text(row, "target", 1) for row in rows])
+        labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED_LABEL)
+        shifted = torch.nn.functional.pad(targets["input_ids"][:, :-1], (1, 0), value=first)
+        source = encode(tokenizer, config, sources)
+        return {
+            "input_ids": source["input_ids"],
+            "attention_mask": source["attention_mask"],
+            "decoder_input_ids": shifted,
+            "decoder_attention_mask": targets["attention_mask"],
+            "labels": labels,
+        }
+
+    return prepare
+
+
+def _text(row: Mapping[str, Any], part: str, index: int) -> str:
+    """Return the source or the target of a row; of a translation, the first or the second text."""
+    if "translation" in row:
+        return list(row["translation"].values())[index] or ""
+    return row[part] or ""

@@ -1,0 +1,82 @@
+"""Models without a head: cosines in one basis, and similarities of samples in any."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from kinds import SENTENCES, SIZES, bert, text, tokenizer
+from transformers import BertConfig, BertModel
+
+import transfuse
+from transfuse.data.measured_tasks import measured_task
+from transfuse.errors import DataError
+from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
+from transfuse.evaluation.references import parents_in_one_basis
+from transfuse.fusion.match import match
+
+TEXTS = [text(*sentence) for sentence in SENTENCES[:12]]
+
+
+def embeddings(folder: Path) -> torch.Tensor:
+    with torch.no_grad():
+        states = BertModel.from_pretrained(folder)(**tokenizer()(TEXTS, return_tensors="pt")).last_hidden_state
+    return states.mean(1).double()
+
+
+def test_padding_is_left_out() -> None:
+    torch.manual_seed(0)
+    words = tokenizer()
+    bare = BertModel(BertConfig(**SIZES)).eval()
+    both = words(["anna sees boats in paris", "anna"], return_tensors="pt", padding=True)
+    alone = words(["anna"], return_tensors="pt")
+    torch.testing.assert_close(answers(bare, both)[1], answers(bare, alone)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_similarity_by_hand(tmp_path: Path) -> None:
+    a, b = (bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2))
+    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).as_dict()[str(a)]["agreement_with"][str(b)]
+    profiles = []
+    for folder in (a, b):
+        units = torch.nn.functional.normalize(embeddings(folder), dim=1)
+        profiles.append(units @ units.T)
+    expected = []
+    for row in range(len(TEXTS)):
+        others = [index for index in range(len(TEXTS)) if index != row]
+        expected.append(torch.corrcoef(torch.stack([profile[row, others] for profile in profiles]))[0, 1])
+    assert entry["similarity"] == pytest.approx(float(torch.stack(expected).mean()), abs=1e-5)
+    low, high = entry["intervals"]["similarity"]
+    assert low < entry["similarity"] < high
+
+
+def test_similarity_does_not_depend_on_the_basis() -> None:
+    """Unlike the cosine, which is 1 for a model and itself only in its own basis."""
+
+    class Rows(torch.nn.Module):
+        def __init__(self, turn: torch.Tensor) -> None:
+            super().__init__()
+            self.turn, self.config, self.device = turn, BertConfig(vocab_size=9), torch.device("cpu")
+
+        def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"text_embeds": input_ids.double() @ self.turn}
+
+    rows = torch.randint(1, 9, (8, 4), generator=torch.Generator().manual_seed(0))
+    turn, _ = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    models = (Rows(torch.eye(4, dtype=torch.float64)), Rows(turn))
+    found = predict_similarity(models, ([{"input_ids": rows}], [{"input_ids": rows[:5]}, {"input_ids": rows[5:]}]))
+    assert found.metrics().scores["similarity"] == pytest.approx(1)
+    cosines = agreement(rows.double(), rows.double() @ turn, {})["cosine"]
+    assert float(cosines.abs().max()) < 0.999
+    with pytest.raises(DataError, match="3 samples are too few; give 4 or more"):
+        predict_similarity(models, ([{"input_ids": rows[:3]}], [{"input_ids": rows[:3]}]))
+
+
+def test_parents_are_compared_in_the_basis_of_the_fusion(tmp_path: Path) -> None:
+    """A model fused with itself agrees with itself whatever the basis of the copy was."""
+    a, b = (bert(tmp_path / name, BertModel, 1) for name in "ab")
+    matched = match([a, b], None)
+    task = measured_task("BertModel", matched.anchor.config)
+    first, second = parents_in_one_basis(task, matched.networks, matched.alignments)
+    batch = dict(tokenizer()(TEXTS, return_tensors="pt"))
+    cosine = agreement(answers(first, batch), answers(second, batch), batch)["cosine"]
+    assert cosine.tolist() == pytest.approx([1.0] * len(TEXTS), abs=1e-5)

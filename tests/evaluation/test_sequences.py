@@ -1,0 +1,70 @@
+"""Sequence-to-sequence models: sources and targets are found, and the loss is that of transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import T5
+from datasets import Dataset
+from kinds import SENTENCES, WORDS, text, tokenizer
+from transformers import T5Config, T5ForConditionalGeneration
+
+import transfuse
+from transfuse.base.batch import group_by_length
+from transfuse.data.samples import load_samples
+from transfuse.errors import DataError
+
+SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]
+TARGETS = [" ".join(sentence[: 1 + row % 3]) for row, sentence in enumerate(SENTENCES)]
+LAYOUTS: dict[str, dict[str, list[Any]]] = {
+    "source, target": {"source": SOURCES, "target": TARGETS},
+    "summary": {"document": SOURCES, "summary": TARGETS, "id": list(map(str, range(len(SOURCES))))},
+    "instructions": {"input": SOURCES, "output": TARGETS},
+    "translation": {"translation": [{"en": s, "de": t} for s, t in zip(SOURCES, TARGETS, strict=True)]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("t5")
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": len(WORDS)})).save_pretrained(target)
+    tokenizer().save_pretrained(target)
+    return target
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_loss_is_that_of_transformers(folder: Path, layout: str) -> None:
+    entry = transfuse.evaluate(folder, Dataset.from_dict(LAYOUTS[layout]), batch_size=7).as_dict()[str(folder)]
+    words = tokenizer()
+    inputs = words(SOURCES, return_tensors="pt", padding=True)
+    targets = words(TARGETS, return_tensors="pt", padding=True)
+    labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, -100)
+    with torch.no_grad():
+        model = T5ForConditionalGeneration.from_pretrained(folder)
+        expected = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels)
+    assert entry["loss"] == pytest.approx(float(expected.loss), rel=1e-4)
+    right = (expected.logits.argmax(-1) == labels)[labels != -100]
+    assert entry["accuracy"] == pytest.approx(float(right.double().mean()))
+    assert entry["samples"] == int((labels != -100).sum())
+
+
+def test_columns_that_are_named(folder: Path) -> None:
+    rows = Dataset.from_dict({"question": SOURCES, "hint": SOURCES[::-1], "answer": TARGETS})
+    found = transfuse.evaluate(folder, load_samples(rows, label="answer", text="question"))
+    usual = transfuse.evaluate(folder, Dataset.from_dict(LAYOUTS["source, target"]))
+    assert found.as_dict()[str(folder)]["loss"] == pytest.approx(usual.as_dict()[str(folder)]["loss"], rel=1e-5)
+    with pytest.raises(DataError, match="no labels that"):
+        transfuse.evaluate(folder, Dataset.from_dict({"text": SOURCES}))
+
+
+def test_targets_have_a_length_of_their_own() -> None:
+    """They are not cut to the length of a source that happens to be as long with its padding."""
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    batch = {"input_ids": mask, "attention_mask": mask}
+    targets = {"decoder_input_ids": mask + 4, "decoder_attention_mask": mask, "labels": mask + 5}
+    parts = dict(zip((1, 0), (part for _, part in group_by_length(batch | targets, 3)), strict=True))
+    assert parts[1]["input_ids"].shape == (1, 1)
+    assert parts[1]["labels"].shape == (1, 3)
+    assert [part["labels"].shape[1] for _, part in group_by_length(batch | {"labels": mask}, 3)] == [1, 3]
