@@ -209,7 +209,7 @@ CASES = [
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
 ]
 
-# Decoders like those above. `conftest.py` marks their longer proofs as slow.
+# Decoders like those above.
 SMALL = IDS | {"hidden_size": 18, "intermediate_size": 13, "num_hidden_layers": 1, "num_attention_heads": 6,
                "num_key_value_heads": 3, "head_dim": 4, "vocab_size": 31, "num_labels": 5,
                "max_position_embeddings": 32, "tie_word_embeddings": False}  # fmt: skip
@@ -229,7 +229,7 @@ FALCON_RW = FALCON | {"new_decoder_architecture": False, "multi_query": False, "
                       "num_kv_heads": 6}  # fmt: skip
 FALCON_WIDTHS = ("hidden_size", "num_attention_heads", "ffn_hidden_size", "num_kv_heads")
 NOT_ROTARY = ("k_proj[1].bias",)
-RELATIVES = [
+CASES += [
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS),
     case("OlmoForCausalLM", WHOLE | TIED, (), attention_bias=True),
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS, clip_qkv=0.7),
@@ -250,7 +250,6 @@ RELATIVES = [
     case("FalconForCausalLM", FALCON, (), multi_query=True, new_decoder_architecture=False),
     case("FalconForCausalLM", FALCON_RW, (), ("query_key_value[1].bias",), alibi=True),
 ]
-CASES += RELATIVES
 
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 TWO = {"num_labels": 2}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import RELATIVES, Case
+from cases import Case
 
 from transfuse.config import options
 from transfuse.distillation import loop
@@ -17,17 +17,11 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
     "LlamaForCausalLM",
     "Qwen3MoeForCausalLM",
 )
-SLOW = (  # words in the names of tests that repeat for a close relative, for minutes in all, what other tests show
-    ("ElectraForPreTraining",),
-    ("DINOv3ViTModel-use_gated_mlp",),
-    ("DebertaV2ForMaskedLM-share_att_key",),
-    ("test_the_anchors_shape_comes_out", "-Electra"),
-    ("test_the_anchors_shape_comes_out", "-Siglip"),
-    ("test_the_anchors_shape_comes_out", "-Albert"),
-    ("test_recovery", "-BartFor"),
-    ("test_mutation[BartFor",),
-    ("test_the_anchors_shape_comes_out", "-Deberta"),
-    ("test_the_anchors_shape_comes_out", "-Dinov2WithRegisters"),
+RELATIVES = (  # the longer proofs of close relatives of other families are slow; QUICK ones run for every family
+    *("DeiT", "DINOv3", "Dinov2WithRegisters", "Siglip"),
+    *("XLMRoberta", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart"),
+    *("Mistral", "Mixtral", "Qwen2", "Phi", "Gemma", "Olmo", "Granite", "SmolLM3"),
+    *("Starcoder2", "GPTJ", "StableLm", "Cohere", "Falcon"),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",
@@ -45,7 +39,7 @@ LONG = (  # tests of seconds that repeat, for another method or shell, what a sh
     "test_languages.py::test_fused_measured_walked_and_tuned[flow",
     "test_sinkhorn.py::test_as_pot_in_double_precision[0.02",
 )
-QUICK = (  # tests of a second or less, which run for every family; the longer ones are slow for relatives of others
+QUICK = (  # tests of a second or less
     "test_proofs.py::test_folding_and_balancing",
     "test_proofs.py::test_symmetry",
     "test_proofs.py::test_mutation",
@@ -66,8 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
-        is_long = any(all(word in item.nodeid for word in words) for words in SLOW)
-        if is_long or (any(case in RELATIVES for case in cases) and not any(name in item.nodeid for name in QUICK)):
+        is_relative = any(case.name.startswith(RELATIVES) for case in cases)
+        if is_relative and not any(name in item.nodeid for name in QUICK):
             item.add_marker(pytest.mark.slow)
 
 
