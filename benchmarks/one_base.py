@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import RESULTS, resumed, split, spread
+from common import RESULTS, resumed, split
 from datasets import Dataset
 from one_base_parents import HALVES, base_folder, half_folder, prepared, processor
+from one_base_table import table
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel, ViTForImageClassification
@@ -105,22 +106,6 @@ def validated(
     return score(predictions(fusion.model, images[0]), images[1])["accuracy"]
 
 
-def table(pairs: dict[str, Any]) -> str:
-    """Return a Markdown table of mean and deviation over the pairs."""
-    lines = ["| model | accuracy (%) | loss |", "|---|---|---|"]
-    found = [pair["rows"] for pair in pairs.values()]
-    parents = {
-        measure: [sum(rows[half][measure] for half in HALVES) / 2 for rows in found] for measure in ("accuracy", "loss")
-    }
-    for name in found[0]:
-        columns = {measure: [rows[name][measure] for rows in found] for measure in ("accuracy", "loss")}
-        if name == HALVES[0]:
-            name, columns = "parents, mean", parents
-        if name != HALVES[1]:
-            lines.append(f"| {name} | {spread(columns['accuracy'], 1, 100)} | {spread(columns['loss'])} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", default=["1", "2", "3"])
@@ -136,7 +121,8 @@ def main() -> None:
     rows["test"] = rows["test"].select(range(args.test))
     rows["samples"] = rows.pop("train").shuffle(seed=0).select(range(args.samples))
     run: Callable[[str], Any] = lambda seed: measure(int(seed), rows, args)  # noqa: E731
-    print(table(resumed("one-base-cifar10", args.seeds, run)))
+    resumed("one-base-cifar10", args.seeds, run)
+    print(table())
     print(RESULTS / "one-base-cifar10.json")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import default_table
 import glmc_table
+import one_base_table
 import teach_table
 from barrier_table import columns, decisions, tables
 from rows import (
@@ -52,6 +53,7 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
+    "one-base": one_base_table.table,
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,

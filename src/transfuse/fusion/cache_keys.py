@@ -34,9 +34,14 @@ def no_cache(models: int) -> CacheKeys:
 
 
 def cache_keys(
-    store: Store, origins: Sequence[Origin], specs: Sequence[Spec], options: Options, batches: Sequence[Batch]
+    store: Store,
+    origins: Sequence[Origin],
+    specs: Sequence[Spec],
+    options: Options,
+    batches: Sequence[Batch],
+    base: Origin | None = None,
 ) -> CacheKeys:
-    """Return the parts of `store` that belong to these models, samples and options."""
+    """Return the parts of `store` that belong to these models, their base, samples and options."""
     if store.folder is None:
         return no_cache(len(origins))
     declarations = [digest(repr(spec), {}) for spec in specs]
@@ -53,4 +58,5 @@ def cache_keys(
     }
     option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)
     pairs = [store.of(anchor=model_keys[0], source=source, **shared_key) for source in model_keys[1:]]
-    return CacheKeys(pairs, store.of(models=model_keys, options=option_values, **shared_key))
+    base_key = {} if base is None else {"base": sorted(base.sha256.values())}
+    return CacheKeys(pairs, store.of(models=model_keys, options=option_values, **base_key, **shared_key))

@@ -31,10 +31,13 @@ CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user 
 
 
 def base_correlation(networks: Sequence[Network]) -> float | None:
-    """Return the mean correlation of the models' matrices; None unless all of them descend from one base."""
+    """Return the mean correlation of the models' matrices; None unless all of them descend from one base.
+
+    The first matrix usually tells models that do not, and no other is read.
+    """
     values: list[float] = []
-    for one, other in combinations(networks, 2):
-        found = correlations(one.spec, one.tensors, other.tensors)
+    for name in compared_matrices(networks[0].spec, networks[0].tensors) if networks else ():
+        found = _pairwise([network.tensors[name] for network in networks if name in network.tensors])
         if not found or min(found) < SHARED:
             return None
         values += found
@@ -47,11 +50,20 @@ def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
     Args:
         spec: the declaration of both, unfused.
     """
-    names = [op.matrix for op in spec.linears() if _is_compared(op) and op.matrix in first and op.matrix in second]
+    return [value for name in compared_matrices(spec, first) for value in _pairwise([first[name], second[name]])]
+
+
+def compared_matrices(spec: Spec, tensors: Tensors) -> list[str]:
+    """Return the names of a few matrices from all depths, whose rows and columns stand for units without identity."""
+    names = [op.matrix for op in spec.linears() if _is_compared(op) and op.matrix in tensors]
     step = max(len(names) - 1, 1) / (MATRICES - 1)
-    chosen = dict.fromkeys(names[min(round(step * index), len(names) - 1)] for index in range(MATRICES) if names)
-    pairs = [(first[name], second[name]) for name in chosen]
-    return [correlation(*pair) for pair in pairs] if all(one.shape == other.shape for one, other in pairs) else []
+    return list(dict.fromkeys(names[min(round(step * index), len(names) - 1)] for index in range(MATRICES) if names))
+
+
+def _pairwise(matrices: Sequence[Tensor]) -> list[float]:
+    """Return the correlation of every two matrices; empty if their shapes differ."""
+    same = all(matrix.shape == matrices[0].shape for matrix in matrices)
+    return [correlation(*pair) for pair in combinations(matrices, 2)] if same else []
 
 
 def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row column"]) -> float:
