@@ -27,6 +27,7 @@ from transfuse.network.families import (
     siglip,
     t5,
     vit,
+    whisper,
 )
 from transfuse.network.spec import Spec
 
@@ -38,7 +39,7 @@ FAMILIES: dict[str, Family] = {
         *(vit, dinov2, dinov3, beit, clip, siglip),
         *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
         *(gpt2, gpt_neox, llama, qwen3, gemma),
-        *(t5, bart),
+        *(t5, bart, whisper),
     )
     for name, declare in family.ARCHITECTURES.items()
 }
