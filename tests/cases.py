@@ -107,7 +107,7 @@ MPNET = BERT | {"pad_token_id": 1}
 DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 4,
                   "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2,
                   "share_att_key": True, "norm_rel_ebd": "layer_norm", "pooler_dropout": 0.0}  # fmt: skip
-DEBERTA_OWN = DEBERTA | {"position_biased_input": True, "position_buckets": 16}
+DEBERTA_OWN = DEBERTA | {"position_biased_input": True, "position_buckets": 16, "num_hidden_layers": 1}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
                          "global_attn_every_n_layers": 2}  # fmt: skip

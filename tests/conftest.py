@@ -17,17 +17,20 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
     "LlamaForCausalLM",
     "Qwen3MoeForCausalLM",
 )
-SLOW = (  # words in the names of tests that repeat for a close relative, for minutes in all, what other tests show
+# Families that vary the structure of another: test_proofs.py shows them, and what else goes through all families is slow.
+RELATIVES = ("Electra", "MPNet", "Dinov2WithRegisters", "DINOv3", "Bart", "MBart")
+SLOW = (  # words in the names of tests that show for another family, or for a variant of one, what others show already
     ("ElectraForPreTraining",),
     ("DINOv3ViTModel-use_gated_mlp",),
     ("DebertaV2ForMaskedLM-share_att_key",),
-    ("test_the_anchors_shape_comes_out", "-Electra"),
-    ("test_the_anchors_shape_comes_out", "-Siglip"),
+    ("test_the_anchors_shape_comes_out", "-Deberta"),
     ("test_the_anchors_shape_comes_out", "-Albert"),
+    ("test_a_rescaled_copy_is_recovered", "Deberta"),
+    ("test_a_rescaled_copy_is_recovered", "Siglip"),
+    ("test_a_rescaled_copy_is_recovered", "Albert"),
+    ("test_a_rescaled_copy_is_recovered", "Whisper"),
     ("test_recovery", "-BartFor"),
     ("test_mutation[BartFor",),
-    ("test_the_anchors_shape_comes_out", "-Deberta"),
-    ("test_the_anchors_shape_comes_out", "-Dinov2WithRegisters"),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",
@@ -55,7 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
-        if any(all(word in item.nodeid for word in words) for words in SLOW):
+        is_relative = any(case.name.startswith(RELATIVES) for case in cases)
+        repeats = is_relative and (item.path.name != "test_proofs.py" or "test_recovery[both" in item.nodeid)
+        if repeats or any(all(word in item.nodeid for word in words) for words in SLOW):
             item.add_marker(pytest.mark.slow)
 
 
