@@ -17,7 +17,7 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
     "LlamaForCausalLM",
     "Qwen3MoeForCausalLM",
 )
-# Families that vary the structure of another: test_proofs.py shows them, and what else goes through all families is slow.
+# Families that vary another: outside of test_proofs.py, tests that go through all families are slow for them.
 RELATIVES = ("Electra", "MPNet", "Dinov2WithRegisters", "DINOv3", "Bart", "MBart")
 SLOW = (  # words in the names of tests that show for another family, or for a variant of one, what others show already
     ("ElectraForPreTraining",),
