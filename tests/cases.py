@@ -102,12 +102,12 @@ DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size"
           "num_labels": 2, "dropout": 0.0, "attention_dropout": 0.0, "qa_dropout": 0.0}  # fmt: skip
 DISTIL_WIDTHS = ("dim", "n_heads", "hidden_dim")
 ELECTRA = BERT | {"embedding_size": 10}
-ALBERT = BERT | {"embedding_size": 10, "num_hidden_layers": 3, "hidden_size": 18, "classifier_dropout_prob": 0.0}
+ALBERT = BERT | {"embedding_size": 10, "num_hidden_layers": 3, "classifier_dropout_prob": 0.0}
 MPNET = BERT | {"pad_token_id": 1}
-DEBERTA = BERT | {"hidden_size": 18, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 4,
+DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 4,
                   "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu", "type_vocab_size": 2,
                   "share_att_key": True, "norm_rel_ebd": "layer_norm", "pooler_dropout": 0.0}  # fmt: skip
-DEBERTA_OWN = DEBERTA | {"position_biased_input": True, "position_buckets": 16}
+DEBERTA_OWN = DEBERTA | {"position_biased_input": True, "position_buckets": 16, "num_hidden_layers": 1}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
                          "global_attn_every_n_layers": 2}  # fmt: skip
@@ -140,6 +140,7 @@ BART = IDS | {"d_model": 18, "encoder_layers": 1, "decoder_layers": 1, "encoder_
               "decoder_attention_heads": 2, "encoder_ffn_dim": 37, "decoder_ffn_dim": 29, "vocab_size": 31,
               "max_position_embeddings": 12, "num_labels": 2, "decoder_start_token_id": 2, "dropout": 0.0}  # fmt: skip
 BART_WIDTHS = ("d_model", "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim")
+WHISPER = BART | {"num_mel_bins": 5, "max_source_positions": 6, "max_target_positions": 12, "num_labels": 2}
 CLIP_VISION = BLOCKS | {"image_size": 12, "patch_size": 4, "num_channels": 2, "projection_dim": 10}
 CLIP_TEXT = BLOCKS | IDS | {"vocab_size": 31, "max_position_embeddings": 12, "projection_dim": 10}
 CLIP = {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 10}
@@ -198,6 +199,7 @@ CASES = [
     case("ElectraForPreTraining", ELECTRA, (*WIDTHS, "embedding_size"), ("key.bias",)),
     case("DebertaV2ForMaskedLM", DEBERTA, WIDTHS),
     case("AlbertForMaskedLM", ALBERT, (*WIDTHS, "embedding_size"), ("key.bias",)),
+    case("WhisperForConditionalGeneration", WHISPER, ()),
     case("SiglipModel", SIGLIP, (*WIDTHS, "projection_size"), (*K_BIAS, "attention[1].in_proj_bias")),
     case("BartForConditionalGeneration", BART, (), K_BIAS),
     case("MBartForConditionalGeneration", BART, BART_WIDTHS, K_BIAS),
@@ -288,6 +290,8 @@ HEADS = [
     *others("SiglipVision", SIGLIP_VISION, ("Model",)), *others("SiglipText", SIGLIP_TEXT, ("Model",)),
     *others("Albert", ALBERT, TEXT_HEADS),
     *others("Albert", ALBERT | {"num_hidden_groups": 3, "inner_group_num": 2}, ("ForMaskedLM",)),
+    *others("Whisper", WHISPER, ("Model",)),
+    *others("Whisper", WHISPER | {"tie_word_embeddings": False}, ("ForConditionalGeneration",)),
     *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
     *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),

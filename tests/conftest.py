@@ -19,9 +19,16 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
 )
 RELATIVES = (  # the longer proofs of close relatives of other families are slow; QUICK ones run for every family
     *("DeiT", "DINOv3", "Dinov2WithRegisters", "Siglip"),
-    *("XLMRoberta", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart"),
+    *("XLMRoberta", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart", "Whisper"),
     *("Mistral", "Mixtral", "Qwen2", "Phi", "Gemma", "Olmo", "Granite", "SmolLM3"),
     *("Starcoder2", "GPTJ", "StableLm", "Cohere", "Falcon"),
+)
+SLOW = (  # words in the names of tests that show for another family, or for a variant of one, what others show already
+    ("ElectraForPreTraining",),
+    ("DINOv3ViTModel-use_gated_mlp",),
+    ("DebertaV2ForMaskedLM-share_att_key",),
+    ("test_recovery", "-BartFor"),
+    ("test_mutation[BartFor",),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",
@@ -61,7 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
             item.add_marker(pytest.mark.ci)
         is_relative = any(case.name.startswith(RELATIVES) for case in cases)
-        if is_relative and not any(name in item.nodeid for name in QUICK):
+        repeats = any(all(word in item.nodeid for word in words) for words in SLOW)
+        if repeats or (is_relative and not any(name in item.nodeid for name in QUICK)):
             item.add_marker(pytest.mark.slow)
 
 

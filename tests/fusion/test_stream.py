@@ -57,6 +57,19 @@ def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     assert torch.isfinite(case.logits(reloaded.double())).all()
 
 
+def test_buffers_are_merged_too(tmp_path):
+    """A bias of the logits that no training changes."""
+    case = next(case for case in CASES if case.name == "BartForConditionalGeneration")
+    models = [case.build(seed).float() for seed in (0, 1)]
+    for seed, model in enumerate(models):
+        model.final_logits_bias.fill_(1.0 + 2 * seed)
+        model.save_pretrained(tmp_path / f"{seed}")
+    stream([str(tmp_path / f"{seed}") for seed in (0, 1)], tmp_path / "streamed")
+    transfuse.fuse(models).save(tmp_path / "loaded")
+    assert same(tmp_path / "streamed", tmp_path / "loaded")
+    assert torch.equal(stored(tmp_path / "loaded")["final_logits_bias"], torch.full((1, 31), 2.0))
+
+
 def test_shards_names_and_precision_are_the_anchors(tmp_path):
     """In several files, in half precision, an old checkpoint's names: as they were."""
     one, two = saved(VIT, tmp_path, dtype=torch.bfloat16, max_shard_size="10KB")

@@ -59,7 +59,12 @@ def words(config: PretrainedConfig, architecture: str) -> dict[str, Tensor]:
     if hasattr(vision, "image_size"):
         shape = (2, vision.num_channels, vision.image_size, vision.image_size)
         found["pixel_values"] = torch.randn(shape, generator=generator).double()
-    if hasattr(text, "vocab_size") and not hasattr(config, "image_size") and "ForImage" not in architecture:
+    if hasattr(config, "num_mel_bins"):
+        found["input_features"] = torch.randn(
+            2, config.num_mel_bins, 2 * config.max_source_positions, generator=generator
+        ).double()
+        found["decoder_input_ids"] = torch.randint(3, config.vocab_size, (2, 12), generator=generator)
+    elif hasattr(text, "vocab_size") and not hasattr(config, "image_size") and "ForImage" not in architecture:
         ids = torch.randint(3, text.vocab_size, (2, 12), generator=generator)
         if architecture == "T5ForSequenceClassification":  # it demands as many ends in every text
             ids[:, 8], ids[:, 11] = 2, 1

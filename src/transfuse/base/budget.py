@@ -232,9 +232,11 @@ def logits_at_once(model: PreTrainedModel) -> int:
 
 
 def tokens_per_sample(config: PreTrainedConfig, batch: Batch) -> int:
-    """Return the number of tokens of a sample: a text with its padding, or an image's patches and class token."""
+    """Return the number of tokens of a sample: a text's, an image's patches, or a sound's frames."""
     if "input_ids" in batch:
         return int(batch["input_ids"].shape[1])
+    if "input_features" in batch:
+        return int(batch["input_features"].shape[-1])
     patch = _largest(config, ("patch_size",))
     height, width = batch["pixel_values"].shape[-2:]
     return 1 + (height // patch) * (width // patch) if patch else 1

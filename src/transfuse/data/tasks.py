@@ -202,6 +202,8 @@ def task(architecture: str) -> Task:
     Raises:
         SpecError: the class takes several kinds of data.
     """
+    if architecture.startswith("Whisper"):
+        raise SpecError(f"{architecture} takes sound, which --data cannot give; align it by weights, without --data")
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching

@@ -67,12 +67,13 @@ class Builder:
         transposed: bool = False,
         stacked: Space | None = None,
         observable: bool = True,
+        activated: bool = False,
     ) -> None:
         """Declare a linear map; see `Linear`. For a patch convolution, `reads` has its input axes in memory order."""
         norm = reads.norm if isinstance(reads, Normed) else None
         source = reads.space if isinstance(reads, Normed) else reads
         axes = source if isinstance(source, tuple) else (source,)
-        kind = (weight, transposed, stacked, self.part, self.prefix_only, observable)
+        kind = (weight, transposed, stacked, self.part, self.prefix_only, observable, activated)
         self.ops.append(Linear(name, writes, axes, norm, bias, *kind))
 
     def packed(self, name: str, maps: Sequence[tuple[Axis | Normed, Axis]], weight: str, bias: str) -> None:

@@ -62,7 +62,7 @@ SIZES_READ = {"deberta-v2": ("max_position_embeddings",), "albert": ("num_hidden
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|\w+_layerdrop|drop_path_rate|init_std|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
-    r"|pos_embed_(shift|jitter|rescale)"
+    r"|pos_embed_(shift|jitter|rescale)|apply_spec_augment|mask_(time|feature)_\w+"
 )
 # These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
 # compares the names of classes.
@@ -88,6 +88,9 @@ BOOKKEEPING = (
     "reorder_and_upcast_attn",
     "deterministic_flash_attn",
     "tie_last_hidden_states",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "median_filter_width",
     "_attn_implementation",
     "_experts_implementation",
 )
@@ -105,14 +108,14 @@ REDUNDANT = (
 # Only heads that no family declares read these: segmentation, backbones, masked images, multiple choice.
 UNDECLARED_HEADS = re.compile(
     r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
-    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+"
+    r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+|use_weighted_layer_sum|classifier_proj_size"
 )
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
-    **dict.fromkeys(("t5", "bart", "mbart"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
+    **dict.fromkeys(("t5", "bart", "mbart", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
     **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
 }
 LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding

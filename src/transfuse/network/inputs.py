@@ -20,13 +20,15 @@ def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]
     """Return a small random batch of the inputs that a model with this configuration takes.
 
     It has `pixel_values` [2, channel, height, width], `input_ids` [text, token] without padding, or both. An encoder
-    and decoder also gets `decoder_input_ids`.
+    and decoder also gets `decoder_input_ids`, and an encoder of sound gets `input_features` [2, mel, frame].
     """
     generator = torch.Generator().manual_seed(seed)
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
         return _pixels(config.vision_config, generator) | _texts(config.text_config, generator)
     if hasattr(config, "image_size"):  # before texts, since BEiT's configuration has a vocabulary, too
         return _pixels(config, generator)
+    if hasattr(config, "num_mel_bins"):
+        return {**_sounds(config, generator), "decoder_input_ids": _texts(config, generator)["input_ids"]}
     inputs = _texts(config, generator)
     if config.is_encoder_decoder:
         inputs["decoder_input_ids"] = _texts(config, generator)["input_ids"]
@@ -40,7 +42,7 @@ def _texts(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Te
     ends = end if isinstance(end, list) else [end]
     special = {*ends}.union(*(value if isinstance(value, list) else [value] for value in (padding, beginning)))
     ordinary = torch.tensor([token for token in range(config.vocab_size) if token not in special] or [0])
-    texts = 1 if padding is None else TEXTS
+    texts = 1 if padding is None and not hasattr(config, "num_mel_bins") else TEXTS
     ids = ordinary[torch.randint(len(ordinary), (texts, length), generator=generator)]
     last = next((token for token in ends if token is not None), None)
     if last is not None and last < config.vocab_size:
@@ -52,3 +54,9 @@ def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, T
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return {"pixel_values": torch.randn(IMAGES, config.num_channels, height, width, generator=generator)}
+
+
+def _sounds(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return spectrograms of the only length that Whisper takes: the second convolution halves it."""
+    frames = 2 * config.max_source_positions
+    return {"input_features": torch.randn(TEXTS, config.num_mel_bins, frames, generator=generator)}

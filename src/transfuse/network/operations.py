@@ -38,6 +38,7 @@ class Linear:
         stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
         part: the name of the part of the network for users: attention, ffn, ...
         prefix_only: whether only the special tokens of its output affect the output of the network.
+        activated: whether a nonlinear function stands between its output and the space that it writes.
         observable: whether a module of this name shows the map's inputs and outputs when it first runs.
     """
 
@@ -52,6 +53,7 @@ class Linear:
     part: str = ""
     prefix_only: bool = False
     observable: bool = True
+    activated: bool = False
 
     @property
     def matrix(self) -> str:

@@ -29,7 +29,7 @@ def symmetric(spec: Spec) -> Spec:
     The stream rotates behind norms without gains and behind those that can be folded into their readers. Its units are
     only permuted, and behind RMSNorm also change sign, if something reads the stream without a norm, or if the gain of
     a norm cannot be folded because the output of the norm is the stream itself, an output of the network, or the input
-    of a tied matrix.
+    of a tied matrix. Its units are only permuted if something writes the stream through a nonlinear function.
     """
     roots = _roots(spec)
     names = {
@@ -57,7 +57,12 @@ def _group(spec: Spec, stream: set[str]) -> Group:
         for axis in linear.reads
         for space in axis.spaces()
     )
+    activated = any(
+        space.name in stream for linear in spec.linears() if linear.activated for space in linear.writes.spaces()
+    )
     centered = any(norm.centers for norm in norms) or not norms
+    if activated:
+        return Group.PERMUTATION
     if read_without_norm or any(norm.has_gain and (norm.is_output or not spec.readers(norm)) for norm in norms):
         return Group.PERMUTATION if centered else Group.SIGNED
     return Group.CENTERED if centered else Group.ORTHOGONAL

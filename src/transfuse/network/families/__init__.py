@@ -28,6 +28,7 @@ from transfuse.network.families import (
     siglip,
     t5,
     vit,
+    whisper,
 )
 from transfuse.network.families.nearest import nearest
 from transfuse.network.spec import Spec
@@ -38,7 +39,7 @@ MODULES = (
     *(vit, dinov2, dinov3, beit, clip, siglip),
     *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
     *(gpt2, gpt_neox, llama, qwen3, gemma, olmo, parallel),
-    *(t5, bart),
+    *(t5, bart, whisper),
 )
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
