@@ -27,7 +27,7 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.config.options import Settings
+from transfuse.config.settings import Settings
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
 

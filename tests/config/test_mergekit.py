@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
-from transfuse.config.options import Job
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 

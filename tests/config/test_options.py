@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from transfuse.config.flow_options import FlowOptions
+from transfuse.config.job import Job
 from transfuse.config.make import make
-from transfuse.config.options import Job, Options
+from transfuse.config.options import Options
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import transfuse
 from transfuse.base.progress import Silent, Terminal, as_progress, silent
 from transfuse.config.make import make
-from transfuse.config.options import Options, memory_bytes
+from transfuse.config.options import Options
+from transfuse.config.settings import memory_bytes
 from transfuse.errors import ConfigError, DataError
 from transfuse.finetuning.schedule import Schedule
 

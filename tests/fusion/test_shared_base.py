@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 import transfuse
 from transfuse.base.progress import Silent
 from transfuse.cli.jobs.fuse import plan_job
+from transfuse.config.job import Job
 from transfuse.config.make import make
-from transfuse.config.options import Job
 from transfuse.fusion.shared_base import base_correlation, correlation, correlations
 from transfuse.network.model import network
 

@@ -9,7 +9,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
-from transfuse.config.options import Job
+from transfuse.config.job import Job
 from transfuse.finetuning.schedule import Schedule
 
 EVERYDAY = ("epochs", "learning_rate", "batch_size", "distill", "teacher_weighting", "samples", "precision", "device")

@@ -10,7 +10,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import FlagValues, Json, Limit, Quiet, takes_options
 from transfuse.cli.output import console
-from transfuse.config.options import Job
+from transfuse.config.job import Job
 
 REPORT_EXAMPLES = """
 transfuse report OUT                       OUT/report.html, measured on the test split of the fusion's data

@@ -10,7 +10,7 @@ from pathlib import Path
 from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
-from transfuse.config.options import Job
+from transfuse.config.job import Job
 from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, OutputError
 
 PLOT_SUFFIXES = (".png", ".svg")

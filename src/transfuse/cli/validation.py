@@ -9,11 +9,13 @@ from typing import Any
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_name, check_paths
+from transfuse.config.job import Job
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
-from transfuse.config.options import Job, MemoryLimits, Options
+from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
+from transfuse.config.settings import MemoryLimits
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options

@@ -1,19 +1,17 @@
-"""The options of a fusion, checked: from keyword arguments, flags, or a strict YAML file with the same names.
+"""How models are fused: options, checked, from keyword arguments, flags, or a strict YAML file with the same names.
 
-Every option is declared once, here or in flow_options.py. Nothing imports torch before it has to, so that a mistyped
-option is reported at once.
+Every option is declared once: here, or in settings.py, data_options.py, flow_options.py or job.py. Nothing imports
+torch before it has to, so that a mistyped option is reported at once.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import field_validator
 
-from transfuse.config.data_options import DataOptions, Name
-from transfuse.config.fields import Count, List, Memory, Positive, Switch, option
+from transfuse.config.fields import Count, List, Positive, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
@@ -36,7 +34,7 @@ from transfuse.config.literals import (
     Variation,
     Vocabulary,
 )
-from transfuse.config.make import make
+from transfuse.config.settings import Settings
 from transfuse.config.validation import check_base, check_data, check_together
 from transfuse.errors import ConfigError
 
@@ -44,59 +42,7 @@ if TYPE_CHECKING:
     import torch
 
 AUTO_MERGE = "learned"  # with samples
-ALIGNMENT, TRAINING, RUN = "Alignment", "Training of maps or weights (learned)", "Computation"
-
-
-class Settings(DataOptions):
-    """The options that every command has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    batch_size: Count = option(100, "Samples per batch.", "COUNT", RUN)
-    seed: Annotated[int, Field(ge=0, strict=True)] = option(0, "Seed for drawing samples.", "NUMBER", RUN)
-    device: str = option("auto", "auto: cuda if there is one. Or cpu, cuda:1, mps.", "DEVICE", RUN)
-    allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
-    spec: str | None = option(
-        None,
-        "Python file that registers a family, an alignment or a merge method of your own.",
-        "FILE",
-        RUN,
-    )
-
-    @field_validator("device", "dtype", "precision", mode="before", check_fields=False)
-    @classmethod
-    def _named(cls, value: object) -> object:
-        """Return the name of a torch dtype or device. Other values stay as they are."""
-        return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
-
-    def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for options that contradict each other.
-
-        Args:
-            labels: how a message names each option.
-        """
-
-    def pickle_policy(self) -> Literal["refuse", "allow"]:
-        """Return whether pickled weights may be read."""
-        return "allow" if self.allow_pickle else "refuse"
-
-    def torch_device(self) -> torch.device:
-        """Return the device to compute on; `auto` takes CUDA if there is one.
-
-        Raises:
-            ConfigError: the device cannot be used here.
-        """
-        import torch
-
-        cuda = torch.cuda.is_available()
-        name = self.device if self.device != "auto" else _own_gpu() if cuda else "cpu"
-        try:
-            probe = torch.ones(1, device=torch.device(name))
-            probe.item()  # "meta", which holds no numbers, fails here too
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
-        return probe.device  # with its number
+ALIGNMENT, TRAINING = "Alignment", "Training of maps or weights (learned)"
 
 
 class Options(Settings):
@@ -291,87 +237,3 @@ class Options(Settings):
         import torch
 
         return None if self.dtype == "auto" else getattr(torch, self.dtype)
-
-
-class MemoryLimits(BaseModel):
-    """Limits on memory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_memory: Memory | None = option(
-        None,
-        "Memory limit of the process, such as 8GB.",
-        "SIZE",
-        RUN,
-    )
-    max_device_memory: Memory | None = option(None, "Memory limit on the GPU, such as 20GB.", "SIZE", RUN)
-
-    def check(self, labels: Mapping[str, str]) -> None:
-        """Accept any two limits."""
-
-
-class Job(Options, MemoryLimits):
-    """A whole run of `transfuse fuse`, as a configuration file holds it."""
-
-    models: tuple[str, ...] = ()
-    base: str | None = option(
-        None,
-        "The model that all models were fine-tuned from, for merging by task vectors.",
-        "MODEL",
-        "Merging",
-    )
-    data: str | None = option(
-        None,
-        "Unlabeled samples that layers are fitted to: a folder of images, a text, parquet, CSV or JSON-lines file, a"
-        " saved dataset, or a Hub name. `generated`: texts that the models, if they are causal language models,"
-        " generate themselves. Without samples, the fused model is the mean of the aligned models.",
-        "DATA",
-        "Data and output",
-    )
-    output: str | None = option(None, "Folder to write.", "OUT", "Data and output")
-    cache: str | None = option(
-        None,
-        "Keep statistics, maps and fitted layers here, and reuse those of the same models and data.",
-        "DIR",
-        "Data and output",
-    )
-    overwrite: Switch = option(False, "Replace OUT if it holds a model and nothing else.", panel="Data and output")
-    report: Switch = option(
-        False,
-        "Write OUT/report.html too; with --data, measured on the test split of DATA (at most 2000 samples).",
-        panel="Data and output",
-    )
-
-    push_to_hub: Name | None = option(
-        None,
-        "Write the output, with its report, to this repository on the Hub too. It is created if there is none.",
-        "REPO",
-        "Data and output",
-    )
-    private: Switch = option(False, "Make a new repository on the Hub private.", panel="Data and output")
-
-    def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for options that have no effect beside the others, or that lack data."""
-        super().check(labels)
-        if self.private and self.push_to_hub is None:
-            raise ConfigError(f"{labels.get('private', 'private')}: only push_to_hub takes it; name a repository")
-        self.check_base(self.base is not None, self.data is not None, labels)
-        self.check_data(self.data is not None, labels)
-
-    def all_models(self) -> tuple[str, ...]:
-        """Return the models, and the base, if there is one."""
-        return self.models if self.base is None else (*self.models, self.base)
-
-    def options(self) -> dict[str, Any]:
-        """Return the options that were given, as keyword arguments of `transfuse.fuse`."""
-        return self.model_dump(include=set(Options.model_fields), exclude_unset=True)
-
-
-def memory_bytes(limit: int | str | None) -> int | None:
-    """Return a memory limit in bytes: a number, or text such as "8GB". Raises `ConfigError`."""
-    return make(MemoryLimits, {"max_memory": limit}).max_memory
-
-
-def _own_gpu() -> str:
-    """Name the GPU of this process; with several processes on one machine, each has its own."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"

@@ -14,7 +14,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
-from transfuse.config.options import Settings
+from transfuse.config.settings import Settings
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import EVALUATION
 from transfuse.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
-from transfuse.config.options import Settings
+from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import shown_classes

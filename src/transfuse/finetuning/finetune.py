@@ -26,7 +26,7 @@ from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
-from transfuse.config.options import make
+from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.data.samples import Samples, open_samples

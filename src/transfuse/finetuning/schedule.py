@@ -9,7 +9,7 @@ from pydantic import Field
 
 from transfuse.config.fields import Count, Finite, Fraction, Positive, option
 from transfuse.config.literals import Augment, TeacherWeighting
-from transfuse.config.options import Settings
+from transfuse.config.settings import Settings
 from transfuse.errors import ConfigError
 
 Decay = Literal["cosine", "linear", "constant"]

@@ -23,7 +23,8 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
-from transfuse.config.options import Options, memory_bytes
+from transfuse.config.options import Options
+from transfuse.config.settings import memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION

@@ -9,7 +9,8 @@ from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
-from transfuse.config.options import Options, Settings
+from transfuse.config.options import Options
+from transfuse.config.settings import Settings
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
 from transfuse.evaluation.models import evaluate_models

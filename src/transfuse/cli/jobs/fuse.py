@@ -25,7 +25,7 @@ from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, sampl
 from transfuse.cli.jobs.report_files import update_card, write_report
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
-from transfuse.config.options import Job
+from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples

@@ -10,7 +10,8 @@ from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
-from transfuse.config.options import Options, Settings
+from transfuse.config.options import Options
+from transfuse.config.settings import Settings
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION

@@ -8,7 +8,7 @@ from typing import Any
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
-from transfuse.config.options import Job
+from transfuse.config.job import Job
 from transfuse.data.tasks import with_model_ids
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.metrics import metrics_dict

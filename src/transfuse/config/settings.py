@@ -1,0 +1,98 @@
+"""The options that every command has, and limits on memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from transfuse.config.data_options import DataOptions
+from transfuse.config.fields import Count, Memory, Switch, option
+from transfuse.config.make import make
+from transfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+RUN = "Computation"
+
+
+class Settings(DataOptions):
+    """The options that every command has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: Count = option(100, "Samples per batch.", "COUNT", RUN)
+    seed: Annotated[int, Field(ge=0, strict=True)] = option(0, "Seed for drawing samples.", "NUMBER", RUN)
+    device: str = option("auto", "auto: cuda if there is one. Or cpu, cuda:1, mps.", "DEVICE", RUN)
+    allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
+    spec: str | None = option(
+        None,
+        "Python file that registers a family, an alignment or a merge method of your own.",
+        "FILE",
+        RUN,
+    )
+
+    @field_validator("device", "dtype", "precision", mode="before", check_fields=False)
+    @classmethod
+    def _named(cls, value: object) -> object:
+        """Return the name of a torch dtype or device. Other values stay as they are."""
+        return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` for options that contradict each other.
+
+        Args:
+            labels: how a message names each option.
+        """
+
+    def pickle_policy(self) -> Literal["refuse", "allow"]:
+        """Return whether pickled weights may be read."""
+        return "allow" if self.allow_pickle else "refuse"
+
+    def torch_device(self) -> torch.device:
+        """Return the device to compute on; `auto` takes CUDA if there is one.
+
+        Raises:
+            ConfigError: the device cannot be used here.
+        """
+        import torch
+
+        cuda = torch.cuda.is_available()
+        name = self.device if self.device != "auto" else _own_gpu() if cuda else "cpu"
+        try:
+            probe = torch.ones(1, device=torch.device(name))
+            probe.item()  # "meta", which holds no numbers, fails here too
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
+        return probe.device  # with its number
+
+
+class MemoryLimits(BaseModel):
+    """Limits on memory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_memory: Memory | None = option(
+        None,
+        "Memory limit of the process, such as 8GB.",
+        "SIZE",
+        RUN,
+    )
+    max_device_memory: Memory | None = option(None, "Memory limit on the GPU, such as 20GB.", "SIZE", RUN)
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Accept any two limits."""
+
+
+def memory_bytes(limit: int | str | None) -> int | None:
+    """Return a memory limit in bytes: a number, or text such as "8GB". Raises `ConfigError`."""
+    return make(MemoryLimits, {"max_memory": limit}).max_memory
+
+
+def _own_gpu() -> str:
+    """Name the GPU of this process; with several processes on one machine, each has its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
