@@ -36,7 +36,7 @@ from transformers import AutoConfig, ViTConfig, ViTForImageClassification, ViTIm
 from transfuse import fuse
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
 from transfuse.fusion.plan import Estimate

@@ -17,7 +17,7 @@ from default import PAIRS, data, measurer, moved_parents, processor_of
 
 from transfuse import fuse, match
 from transfuse.data.generation import GENERATED
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 
 
 def main() -> None:

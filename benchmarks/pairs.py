@@ -9,7 +9,7 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.alignment.interface import Alignment
 from transfuse.data.images import image_preparer
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import Metrics, evaluate
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, network, with_tensors

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 
 from transfuse import fuse, match
 from transfuse.config.literals import LearningOptions
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.merging.learned_weights import learn_weights
 

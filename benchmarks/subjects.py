@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.checkpoint.load import load_model
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
 from transfuse.data.tasks import task
 from transfuse.evaluation.evaluate import Metrics, ensemble, evaluate
 

@@ -26,7 +26,7 @@ from views import both, viewed
 
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.tasks import model_processor, task
 from transfuse.distillation.teacher_weighting import by_entropy, ensemble_probabilities
 from transfuse.evaluation.evaluate import ensemble, evaluate

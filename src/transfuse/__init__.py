@@ -8,7 +8,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
     from transfuse.config.options import Options
-    from transfuse.data.samples import Samples, load_samples
+    from transfuse.data.load import load_samples
+    from transfuse.data.samples import Samples
     from transfuse.errors import (
         CheckpointError,
         ConfigError,
@@ -56,7 +57,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
     "fuse": "fusion.fuse:fuse",
-    "load_samples": "data.samples:load_samples",
+    "load_samples": "data.load:load_samples",
     "match": "fusion.match:match",
     "merge": "fusion.fuse:merge",
     "merge_method": "merging.methods:merge_method",

@@ -13,7 +13,7 @@ from transfuse import evaluate, fuse
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.config.data_options import DataOptions
 from transfuse.data.blocks import in_blocks
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.texts import causal_preparer
 from transfuse.errors import ConfigError
 

@@ -6,7 +6,7 @@ from languages import TEXTS
 
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.data.samples import open_samples
+from transfuse.data.load import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.errors import DataError
 

@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 
 

@@ -9,7 +9,7 @@ from languages import gpt2, saved
 from transformers import AutoTokenizer
 
 from transfuse.data.conversations import as_text, conversation_column
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.texts import causal_preparer, text_preparer
 from transfuse.errors import ConfigError
 

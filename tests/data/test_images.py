@@ -12,7 +12,7 @@ from pictures import one_line, picture, write_image
 from transformers import ViTConfig
 
 from transfuse.data.images import image_preparer, load_processor
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.errors import CheckpointError, DataError
 
 

@@ -13,7 +13,8 @@ from pictures import one_line, picture, pictures, values, write_image
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
 
 from transfuse.data import in_memory
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
 from transfuse.errors import DataError
 
 ROWS = [{"text": "one", "label": 1}, {"label": 0, "text": "two"}]

@@ -7,7 +7,7 @@ from pictures import encoded, pictures, values
 from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.data.images import image_preparer, load_processor
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 
 

@@ -17,7 +17,7 @@ from huggingface_hub.utils import logging as hub_logging
 from pictures import NAMES, one_line, pictures, values, write_image
 
 from transfuse.base.libraries import quiet
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 
 

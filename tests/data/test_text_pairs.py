@@ -5,7 +5,7 @@ from datasets import Dataset
 from languages import gpt2, saved
 from transformers import AutoTokenizer
 
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.text_pairs import PAIR_NAMES
 from transfuse.data.texts import causal_preparer, text_preparer
 from transfuse.errors import DataError

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from transformers import BertConfig, BertForTokenClassification
 
 import transfuse
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.tagged_words import with_tags, word_preparer
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.entities import spans

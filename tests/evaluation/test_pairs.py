@@ -11,7 +11,7 @@ from PIL import Image as Picture
 from transformers import CLIPModel
 
 import transfuse
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.tasks import PAIRS
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.pairs import columns, mean, whole

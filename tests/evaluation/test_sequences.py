@@ -12,7 +12,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 import transfuse
 from transfuse.base.batch import group_by_length
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 
 SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from transfuse import finetune
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.data.tasks import task
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
 from transfuse.errors import ConfigError, TransfuseError

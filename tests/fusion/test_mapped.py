@@ -27,7 +27,7 @@ import transfuse
 from transfuse.checkpoint.files import weight_files
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, OutputError
-from transfuse.fusion.inputs import empty_model
+from transfuse.fusion.compatible import empty_model
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.streaming_choice import loaded_bytes_with_data, mapped_bytes, needs_streaming, streaming_obstacle
 

@@ -16,7 +16,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.config.data_options import DataOptions
-from transfuse.data.samples import Samples, open_samples
+from transfuse.data.load import open_samples
+from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import CAUSAL_LM, task
 from transfuse.data.texts import max_tokens

@@ -15,7 +15,7 @@ from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.settings import Settings
-from transfuse.data.samples import open_samples
+from transfuse.data.load import open_samples
 from transfuse.data.splits import EVALUATION
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation

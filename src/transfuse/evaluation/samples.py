@@ -10,9 +10,10 @@ from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
+from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import shown_classes
-from transfuse.data.samples import Samples, open_samples
+from transfuse.data.samples import Samples
 from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import Task, model_preparer, task, with_model_ids
 from transfuse.errors import NoLabelsError

@@ -13,7 +13,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
-from transfuse.fusion.inputs import Model
+from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import Origin
 from transfuse.network.compatible import check_same_labels
 

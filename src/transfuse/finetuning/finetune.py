@@ -28,8 +28,9 @@ from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
+from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.data.samples import Samples, open_samples
+from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, model_processor, task, with_model_ids
 from transfuse.errors import ConfigError
@@ -43,7 +44,7 @@ from transfuse.finetuning.trainer import (
     optimizer_steps,
     training_arguments,
 )
-from transfuse.fusion.inputs import Model
+from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, origin
 from transfuse.network.precision import stored_as
 

@@ -16,12 +16,13 @@ from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.lazy_batches import LazyBatches
-from transfuse.data.samples import Samples, open_samples
+from transfuse.data.load import open_samples
+from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer, task, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError
-from transfuse.fusion.inputs import Model
+from transfuse.fusion.compatible import Model
 from transfuse.network.model import Network
 
 

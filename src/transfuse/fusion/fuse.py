@@ -24,7 +24,7 @@ from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
 from transfuse.fusion.anchor_head import borrowed_maps
-from transfuse.fusion.inputs import Model
+from transfuse.fusion.compatible import Model
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import Origin, fusion_record
 from transfuse.fusion.streamed import StreamedModel

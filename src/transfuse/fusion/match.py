@@ -26,7 +26,7 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
-from transfuse.data.samples import open_samples
+from transfuse.data.load import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
@@ -35,7 +35,8 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.inputs import Inputs, Model, open_models
+from transfuse.fusion.compatible import Model
+from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows

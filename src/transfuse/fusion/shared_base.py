@@ -19,7 +19,7 @@ from transfuse.base.lazy import Tensors
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.inputs import stored_network
+from transfuse.fusion.compatible import stored_network
 from transfuse.network.model import Network
 from transfuse.network.operations import Linear
 from transfuse.network.space import Axis

@@ -15,7 +15,8 @@ from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import json_or_none
 from transfuse.cli.demo.training import Recipe, train_classifier
 from transfuse.data.images import image_preparer
-from transfuse.data.samples import Samples, load_samples
+from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError
 
 SPLITS = {"train": 1097, "validation": 300, "test": 400}

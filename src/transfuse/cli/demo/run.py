@@ -20,7 +20,7 @@ from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
 from transfuse.cli.jobs.report import build_report
 from transfuse.cli.jobs.report_files import write_report
 from transfuse.cli.targets import check_demo
-from transfuse.data.samples import load_samples
+from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.compare import METHODS, Row, compare

@@ -10,11 +10,11 @@ from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.load import load_empty
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.config.options import Options
-from transfuse.data.samples import open_samples
+from transfuse.data.load import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.inputs import load
+from transfuse.fusion.compatible import load
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate, ModelHeader, SpaceKind, model_header, spaces_by_kind
 from transfuse.verification.declaration import check_declaration
 from transfuse.verification.self_fusion import Recovery, recover

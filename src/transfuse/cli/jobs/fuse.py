@@ -29,8 +29,8 @@ from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
+from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.fuse import Fusion, merge
-from transfuse.fusion.inputs import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate

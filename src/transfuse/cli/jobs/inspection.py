@@ -12,13 +12,13 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings
+from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.data.samples import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.inputs import checked_networks, load
+from transfuse.fusion.compatible import checked_networks, load
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network

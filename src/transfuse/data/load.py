@@ -1,0 +1,111 @@
+"""Load samples from a file, a folder, memory or the Hub, and find their columns."""
+
+from typing import Any
+
+from datasets import Dataset
+
+from transfuse.base.libraries import quiet
+from transfuse.config.data_options import DataOptions
+from transfuse.data.columns import (
+    check_column,
+    class_names,
+    could_be_label,
+    holds_labels,
+    image_column,
+    is_string,
+    label_column,
+    text_column,
+)
+from transfuse.data.conversations import conversation_column, holds_messages, with_conversations
+from transfuse.data.samples import Samples
+from transfuse.data.sources import Reading, open_source
+from transfuse.data.splits import EVALUATION, Split
+from transfuse.data.text_pairs import pair_columns, with_pairs
+from transfuse.errors import DataError
+
+
+def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
+    """Return `Samples` as they are, and load anything else with the split and the columns of the options.
+
+    Args:
+        split: the split to read unless the options name one, as for `load_samples`.
+    """
+    if isinstance(data, Samples):
+        return data
+    columns = (options.text_column, options.label_column, options.image_column)
+    return load_samples(data, options.split or split, *columns, options.lines)
+
+
+def load_samples(
+    source: Any,
+    split: Split = EVALUATION,
+    text: str | None = None,
+    label: str | None = None,
+    image: str | None = None,
+    lines: bool = False,
+) -> Samples:
+    """Load samples from a source of any of these kinds, of which only the last needs the network:
+
+    * a folder of images, with one subfolder per class or without labels, possibly in one folder per split
+    * a .parquet, .csv, .tsv, .json, .jsonl or .txt file, or a folder of those (with images that they name)
+    * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
+    * samples in memory, of any kind that `transfuse.data.in_memory.as_dataset` lists: texts, images, rows, a DataFrame
+    * the name of a dataset on the Hub
+
+    Texts are one column of strings, two columns that are read as pairs (such as `premise` and `hypothesis`),
+    conversations (`messages`, with `role` and `content`), or instructions (columns such as `instruction`, `input` and
+    `output`), which become conversations. The tokenizer's chat template writes conversations as texts.
+
+    `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
+    string label; integer labels have none.
+
+    Args:
+        split: the split to read if there are several, by name or in order of preference: test before train to
+            evaluate, train before test to calibrate.
+        text: the column of texts or conversations, or two columns of texts as "premise,hypothesis"; None: the one that
+            `transfuse.data.columns` finds, or a usual pair.
+        label: the column of labels; None: the one that `transfuse.data.columns` finds.
+        image: the column of images, of encoded images, or of their file names; None: the only one there is.
+        lines: whether each line of a .txt file is a text; otherwise blank lines separate texts, if there are any.
+
+    Raises:
+        DataError: there is no such source, split or column, nothing in it can be read, it has no rows, or two columns
+            may be the image column.
+    """
+    with quiet():
+        opened = open_source(source, Reading(split, image, lines))
+    dataset = opened.dataset
+    name = opened.name
+    if len(dataset) == 0:
+        raise DataError(f"{name}: empty; no rows in it")
+    check_column(dataset, label, "label", holds_labels, name)
+    chosen = label
+    label = label_column(dataset) if label is None else label if could_be_label(dataset.features[label]) else None
+    names = None if label is None else class_names(dataset, label)
+    dataset, text = _with_texts(dataset, text, label, name)
+    columns = (image_column(dataset), text, label)
+    return Samples(dataset, *columns, name, range(len(dataset)), names, split=opened.split, chosen_label=chosen)
+
+
+def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: str) -> tuple[Dataset, str | None]:
+    """Return a dataset with one column of texts, pairs or conversations, and that column; None if there is none.
+
+    Args:
+        named: the column that was asked for, or two with a comma between them.
+    """
+    if named is not None and named not in dataset.features and named.count(",") == 1:
+        chosen = [name.strip() for name in named.split(",")]
+        for name in chosen:
+            check_column(dataset, name, "text", is_string, source)
+        return with_pairs(dataset, chosen)
+    check_column(dataset, named, "text", lambda feature: is_string(feature) or holds_messages(feature), source)
+    if named is not None:
+        return dataset, named
+    if found := conversation_column(dataset):
+        return dataset, found
+    if pair := pair_columns(dataset):
+        return with_pairs(dataset, pair)
+    if found := text_column(dataset, label):
+        return dataset, found
+    dataset = with_conversations(dataset)
+    return dataset, conversation_column(dataset)

@@ -1,0 +1,121 @@
+"""Checks that models can be fused, and the conversions that make them alike before they are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.base.lazy import as_needed
+from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
+from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.ties import check_ties
+from transfuse.config.options import Options
+from transfuse.errors import CheckpointError, ConfigError
+from transfuse.fusion.anchor_head import is_convertible, with_anchor_class
+from transfuse.fusion.class_order import in_anchor_order, with_anchor_order
+from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
+from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.network.compatible import check_same_function, check_same_layers
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import Network, checked_declaration, declaration, network
+from transfuse.network.precision import compute_dtype, matmul_dtype
+
+Model: TypeAlias = str | Path | PreTrainedModel
+
+
+def check_models_given(models: Sequence[Model]) -> None:
+    """Raise `ConfigError` unless `models` is a list of two or more models or paths."""
+    if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
+        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
+    if len(models) < 2:
+        raise ConfigError("models: only one model; give two or more, the anchor first")
+
+
+def load(path: str | Path, options: Options) -> PreTrainedModel:
+    """Load one checkpoint in the precision of its files."""
+    return load_model(path, pickle=options.pickle_policy())
+
+
+def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
+    """Build the model of a checkpoint without reading its weights."""
+    return load_empty(path, pickle=options.pickle_policy())
+
+
+def with_anchor_form(
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options
+) -> list[PreTrainedModel]:
+    """Return models with the anchor's head and the anchor's positions, where the options ask for these.
+
+    Raises:
+        ConfigError: a model cannot have them.
+    """
+    anchor, *sources = models
+    if options.head == "anchor":
+        sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    if options.positions == "anchor":
+        sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    return [anchor, *sources]
+
+
+def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+    """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
+
+    Widths may differ, and so may the order of classes that have names, and the number of rows beyond the tokens.
+    """
+    anchor = models[0]
+    configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
+    for index, (model, name) in enumerate(zip(models[1:], names[1:], strict=True), 1):
+        if type(model) is not type(anchor):
+            advice = ", or pass --head anchor to fuse all but their heads" if is_convertible(model, anchor) else ""
+            raise ConfigError(
+                f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
+                f" one class{advice}"
+            )
+        architecture = type(model).__name__
+        config = in_anchor_order(anchor.config, model.config, architecture)
+        if is_padded(models, names, index):
+            config = with_rows(config, anchor.config.vocab_size)
+        check_same_function(anchor.config, config, name, architecture)
+        configs.append(config)
+    for model in models:
+        checked_declaration(model)
+    for config, name in zip(configs, names[1:], strict=True):
+        check_same_layers(anchor.config, config, type(anchor).__name__, name)
+
+
+def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
+    """Check that loaded models are compatible, and return them as networks on the chosen device.
+
+    The sources have the anchor's order of classes, and as many rows of embeddings.
+
+    Raises:
+        TransfuseError: the models are not compatible, or a weight is not finite, or tied weights differ.
+    """
+    check_compatible(models, names)
+    models = [
+        resized(model, models[0]) if is_padded(models, names, index) else model for index, model in enumerate(models)
+    ]
+    for model, name in zip(models, names, strict=True):
+        check_finite(model.state_dict(), name)
+        check_ties(model, name)
+    networks = [network(model, options.torch_device(), name) for model, name in zip(models, names, strict=True)]
+    return [with_anchor_order(network, models[0].config) for network in networks]
+
+
+def stored_network(folder: Path, model: PreTrainedModel, device: torch.device) -> Network:
+    """Return a checkpoint as a network whose tensors stay in its files.
+
+    Raises:
+        CheckpointError: the tensors are not stored one by one as safetensors.
+    """
+    locations = tensor_locations(folder, model)
+    if locations is None:
+        raise CheckpointError(
+            f"{folder}: its tensors are not stored one by one as safetensors; fuse it in memory, without streaming"
+        )
+    spec = declaration(model)
+    tensors = split_fused(spec, read_lazily(locations, model, device, compute_dtype(model.dtype), str(folder)))
+    return Network(model, unfused(spec), tensors, matmul_dtype(model.dtype), as_needed, str(folder), model.dtype)
