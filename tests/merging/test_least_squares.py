@@ -106,6 +106,25 @@ def test_a_parallel_branch_is_added_to_the_sum_of_all_before_it():
     ]  # fmt: skip
 
 
+def test_a_drift_is_corrected_by_a_branch_that_a_factor_scales():
+    """Granite adds 0.3 of each branch: a stream that is off by c is put right by an output that changes by -c / 0.3."""
+    case = next(case for case in CASES if case.name == "GraniteForCausalLM")
+    whole, broken = (case.build(1, attention_bias=True) for _ in range(2))
+    factors = {stage.linears[0].name: stage.factor for stage in stages(declaration(broken), broken)}
+    assert factors["model.layers.0.self_attn.o_proj"] == factors["model.layers.0.mlp.down_proj"] == 0.3
+    with torch.no_grad():
+        broken.model.embed_tokens.weight.add_(0.5)
+    least_squares(declaration(broken), broken, [whole], [1.0], batches(case))
+    seen = []
+    for model in (whole, broken):
+        norm = model.model.layers[0].post_attention_layernorm
+        handle = norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].mean((0, 1))))
+        case.logits(model)
+        handle.remove()
+    drift = 0.5 * broken.config.embedding_multiplier
+    assert float((seen[1] - seen[0]).abs().mean()) < 0.2 * drift
+
+
 def test_refused_without_samples():
     with pytest.raises(ConfigError, match="--data"):
         fuse([CASES[0].build(seed).float() for seed in (1, 2)], merge="least-squares")
