@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, disable_progress_bars
 from PIL import Image as Picture
-from transformers import ElectraConfig, ElectraForQuestionAnswering
+from transformers import ErnieConfig, ErnieForQuestionAnswering
 from transformers.utils import logging
 from world import Ran, Run, World, vit
 
@@ -34,10 +34,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     features = Features({"image": Image()})
     Dataset.from_dict({"image": [picture(0, generator)] * 6}, features).save_to_disk(root / "bare")
     (root / "words.jsonl").write_text("".join(json.dumps({"text": f"word {index}"}) + "\n" for index in range(4)))
-    foreign = ElectraConfig(
+    foreign = ErnieConfig(
         vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
-    ElectraForQuestionAnswering(foreign).save_pretrained(root / "foreign")
+    ErnieForQuestionAnswering(foreign).save_pretrained(root / "foreign")
     return {
         "a": vit(root / "a", 1), "b": vit(root / "b", 2), "wide": vit(root / "wide", 3, hidden_size=24),
         "deep": vit(root / "deep", 4, num_hidden_layers=3), "many": vit(root / "many", 5, num_labels=5),

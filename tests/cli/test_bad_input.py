@@ -61,7 +61,7 @@ MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "depth": (fused_with(lambda w: w.deep), ["deep", "num_hidden_layers is 3, the anchor's is 2"]),
     "classes": (fused_with(lambda w: w.many), ["num_labels", "is 5, the anchor's is 2"]),
     "image size": (fused_with(lambda w: w.large), ["image_size is 16, the anchor's is 8"]),
-    "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "ElectraForQuestionAnswering"]),
+    "other architecture": (fused_with(lambda w: w.foreign), ["foreign", "ErnieForQuestionAnswering"]),
     "unsupported alone": (
         lambda w: ["fuse", w.foreign, w.foreign, "-o", w.here / "out"],
         ["foreign", "is not supported"],

@@ -119,7 +119,7 @@ def test_where_nothing_can_be_proved(world: World, run: Run) -> None:
 
 def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     one_line(run("doctor", world.here / "nowhere"), ["nowhere", "no such directory"])
-    one_line(run("doctor", world.foreign), ["foreign", "ElectraForQuestionAnswering"])
+    one_line(run("doctor", world.foreign), ["foreign", "ErnieForQuestionAnswering"])
     one_line(run("doctor"), ["MODEL"])
     one_line(run("doctor", world.a, "--match-on", "both"), ["both", "--data"])
     one_line(run("doctor", world.a, "--data", world.words), ["words.jsonl", "no image column"])

@@ -43,7 +43,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     samples = record["calibration_samples"]
     matching = "" if record["options"]["align"] == "none" else f", matched on {record['match_on']}"
     matching += ", as they share a base" if "shared_base" in record else ""
-    matching += f", merge {record['merge']}" if "base" in record or record["merge"] == "slerp" else ""
+    matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {samples} samples" if samples else ""
     if history := record.get("learned_weights"):
