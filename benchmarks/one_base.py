@@ -9,12 +9,12 @@ the test split. An interrupted run continues where it stopped.
 """
 
 import argparse
+import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import RESULTS, resumed, split
+from common import RESULTS, record, split
 from datasets import Dataset
 from one_base_parents import HALVES, base_folder, half_folder, prepared, processor
 from one_base_table import table
@@ -26,6 +26,7 @@ from transfuse import fuse, load_samples
 from transfuse.fusion.shared_base import base_correlation
 from transfuse.network.model import network
 
+NAME = "one-base-cifar10"
 SCALES = (0.7, 1.0, 1.4)  # relative to the mean of the task vectors
 DENSITIES = (0.2, 0.5, 0.8)
 GRIDS: dict[str, list[dict[str, Any]]] = {
@@ -48,49 +49,54 @@ def score(logs: Tensor, labels: Tensor) -> dict[str, float]:
     return {"accuracy": float((logs.argmax(-1) == labels).float().mean()), "loss": float(nll_loss(logs, labels))}
 
 
-def measure(seed: int, rows: dict[str, Dataset], args: argparse.Namespace) -> dict[str, Any]:
-    """Return the scores of every method for one pair."""
+def measure(seed: int, rows: dict[str, Dataset], args: argparse.Namespace, pairs: dict[str, Any]) -> None:
+    """Measure every method for one pair, and record each at once. Those that are recorded are not measured again."""
     base, *parents = (
         ViTForImageClassification.from_pretrained(folder).eval()
         for folder in (base_folder(), *(half_folder(seed, half) for half in HALVES))
     )
     validation, test = (prepared(rows[name], processor()) for name in ("validation", "test"))
     samples = load_samples(rows["samples"].remove_columns("label"))
-    result: dict[str, Any] = {}
+    networks = [network(model, torch.device("cpu")) for model in parents]
+    pair = pairs.setdefault(str(seed), {"rows": {}, "correlation": base_correlation(networks)})
+    result: dict[str, Any] = pair["rows"]
 
     def add(name: str, logs: Tensor, **facts: Any) -> None:
         result[name] = score(logs, test[1]) | facts
         print(seed, name, result[name], flush=True)
+        record(NAME, {"pairs": pairs})
 
     def merge(name: str, **options: Any) -> None:
+        if name in result:
+            return
         begin = time.monotonic()
         fusion = fuse(parents, processor=processor(), seed=seed, **options)
         facts = {"seconds": time.monotonic() - begin}
+        facts |= {key: options[key] for key in ("task_scale", "density") if key in options}
         if learned := fusion.record.get("learned_weights"):
             facts |= {key: learned[key] for key in ("start", "starts", "steps")}
         add(name, predictions(fusion.model, test[0]), **facts)
 
-    single = [predictions(parent, test[0]) for parent in parents]
-    add("base", predictions(base, test[0]))
-    for half, logs in zip(HALVES, single, strict=True):
-        add(half, logs)
-    add("ensemble", torch.stack(single).logsumexp(0) - torch.tensor(2.0).log())
+    if "ensemble" not in result:
+        single = [predictions(parent, test[0]) for parent in parents]
+        add("base", predictions(base, test[0]))
+        for half, logs in zip(HALVES, single, strict=True):
+            add(half, logs)
+        add("ensemble", torch.stack(single).logsumexp(0) - torch.tensor(2.0).log())
     merge("mean")
     merge("exact alignment, mean", align="exact")
     merge("slerp", merge="slerp")
     for method, grid in GRIDS.items():
-        chosen = max(grid, key=lambda options: validated(method, options, base, parents, validation, seed))
-        merge(f"{method}, chosen", merge=method, base=base, task_weights="mean", **chosen)
-        result[f"{method}, chosen"]["options"] = chosen
+        if f"{method}, chosen" not in result:
+            scores = [validated(method, options, base, parents, validation, seed) for options in grid]
+            chosen = grid[scores.index(max(scores))]
+            merge(f"{method}, chosen", merge=method, base=base, task_weights="mean", **chosen)
         if method in ("ties", "dare-ties"):
             merge(method, merge=method, base=base)
     learning = {"data": samples, "samples": args.samples}
     merge("least squares", merge="least-squares", **learning)
     merge("learned", merge="learned", steps=args.steps, **learning)
     merge("learned, with base", merge="learned", steps=args.steps, base=base, **learning)
-    merge("exact alignment, learned", merge="learned", align="exact", steps=args.steps, **learning)
-    networks = [network(model, torch.device("cpu")) for model in parents]
-    return {"rows": result, "correlation": base_correlation(networks)}
 
 
 def validated(
@@ -108,7 +114,7 @@ def validated(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", default=["1", "2", "3"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--validation", type=int, default=2000, help="images that options are chosen on")
     parser.add_argument("--test", type=int, default=10_000)
     parser.add_argument("--samples", type=int, default=1000, help="unlabeled images")
@@ -120,10 +126,11 @@ def main() -> None:
     rows["validation"] = rows["validation"].select(range(args.validation))
     rows["test"] = rows["test"].select(range(args.test))
     rows["samples"] = rows.pop("train").shuffle(seed=0).select(range(args.samples))
-    run: Callable[[str], Any] = lambda seed: measure(int(seed), rows, args)  # noqa: E731
-    resumed("one-base-cifar10", args.seeds, run)
+    stored = RESULTS / f"{NAME}.json"
+    pairs = json.loads(stored.read_text())["pairs"] if stored.exists() else {}
+    for seed in args.seeds:
+        measure(seed, rows, args, pairs)
     print(table())
-    print(RESULTS / "one-base-cifar10.json")
 
 
 if __name__ == "__main__":

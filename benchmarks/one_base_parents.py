@@ -4,7 +4,7 @@ python benchmarks/one_base_parents.py --seeds 1 2 3
 
 The base sees 15,000 images of all classes. The fine-tunes see the other 30,000 images of the training split: nine
 tenths of the images of their half of the classes, and a tenth of the others. A seed draws the halves, and the order of
-the images. A base that exists is used again.
+the images. Models that exist are kept.
 """
 
 import argparse
@@ -102,6 +102,8 @@ def main() -> None:
     others = rows.select(range(BASE_IMAGES, len(rows)))
     for seed in args.seeds:
         for half, images in zip(HALVES, halves(others, seed), strict=True):
+            if half_folder(seed, half).exists():
+                continue
             model = ViTForImageClassification.from_pretrained(base_folder(), attn_implementation="eager")
             train(model, images, FINE_TUNE, seed, half_folder(seed, half))
 

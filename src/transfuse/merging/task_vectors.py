@@ -83,8 +83,8 @@ def merge_task_vectors(
     """Return the base plus the merged task vector.
 
     Args:
-        weights: returns one weight per model, given the name of a tensor.
-        densities: returns one share of kept entries per model, given the name of a tensor.
+        weights: one per model, for the name of a tensor.
+        densities: the share of entries that is kept, likewise.
         averaged: whether the sum is divided by the weights of what is added.
         scale: a factor of the merged task vector.
         owners: for tied tensors, the first of them; random entries are drawn for it.
