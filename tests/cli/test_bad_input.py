@@ -96,7 +96,6 @@ DATA: dict[str, tuple[Arguments, Sequence[str]]] = {
     "no images": (lambda w: [*fused()(w), "--data", w.words], ["words.jsonl", "no image column", "'text'"]),
     "not an image": (lambda w: [*fused()(w), "--data", broken_image(w)], ["0.png", "decoded"]),
     "unlabelled, eval": (lambda w: ["eval", w.a, "--data", w.bare], ["bare", "label"]),
-    "unlabelled, path": (lambda w: ["path", w.a, w.b, "--data", w.bare], ["bare", "label"]),
     "none for activations": (fused("--match-on", "activations"), ["activations", "--data"]),
 }
 
@@ -219,7 +218,7 @@ def test_the_damage_is_what_is_refused(world: World, run: Run) -> None:
         ),
         pytest.param(
             lambda w: ["eval", spoil(NORM, float("nan"))(w), w.foreign, "--data", w.images],
-            ["foreign"],
+            ["no text column"],
             id="kinds, then weights",
         ),
         pytest.param(

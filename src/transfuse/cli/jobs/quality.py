@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.budget import is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
@@ -43,6 +44,10 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         measured = measure(matched, fusion.model, samples, progress, brief=True)
     except TransfuseError as error:
         return unmeasured(job, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return unmeasured(job, "memory did not suffice")
     return measured_quality(measured)
 
 
