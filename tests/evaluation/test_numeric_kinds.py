@@ -118,6 +118,10 @@ def test_without_labels_models_are_compared(tmp_path: Path) -> None:
         assert entry["agreement"] == pytest.approx(float(((first > 0) == (second > 0)).all(1).double().mean()))
         with pytest.raises(DataError, match=r"no labels that .* could be measured on; name their column, or give"):
             transfuse.evaluate(a, plain)
+    other = bert(tmp_path / "other", BertForSequenceClassification, 1, num_labels=3)
+    three = bert(tmp_path / "three", BertForSequenceClassification, 1, num_labels=4)
+    with pytest.raises(ConfigError, match=r"three: its num_labels is 4, that of .* is 3; without labels, only models"):
+        transfuse.evaluate([other, three], plain)
     with pytest.raises(ConfigError, match="predicts something else than"):
         transfuse.evaluate([tmp_path / "one1", tmp_path / "many1"], plain)
 

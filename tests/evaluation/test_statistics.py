@@ -1,11 +1,13 @@
 """Intervals hold what they should, and tests tell chance from difference."""
 
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
 import torch
 
-from transfuse.evaluation.metrics import Predictions
+from transfuse.evaluation.kind import f1
+from transfuse.evaluation.metrics import Predictions, Score
 from transfuse.evaluation.statistics import difference, intervals
 
 NONE = torch.zeros(0, dtype=torch.long)
@@ -76,3 +78,20 @@ def test_of_one_sample_nothing_is_known() -> None:
     one = classifier(torch.ones(1))
     assert (intervals(one).accuracy, intervals(one).loss) == (None, None)
     assert difference(one, classifier(torch.zeros(1))).loss_p == 1
+
+
+def test_scores_are_resampled_and_swapped() -> None:
+    """A metric of counts, as F1 is: alone better on every sample it differs in, it is not by chance."""
+    right = torch.arange(60).remainder(3).clamp_max(1).double()
+    gold = torch.ones(60).double()
+    better, worse = (
+        replace(classifier(correct), scores={"micro_f1": Score((correct, gold, gold), f1)}) for correct in (gold, right)
+    )
+    assert intervals(better).scores["micro_f1"] == (1, 1)
+    low, high = intervals(worse).interval("micro_f1")
+    assert low < float(right.mean()) < high
+    change = difference(better, worse).of("micro_f1")
+    assert change.value == pytest.approx(1 - float(right.mean()))
+    assert change.interval[0] > 0
+    assert change.p < 0.001
+    assert difference(worse, worse).of("micro_f1").p == 1

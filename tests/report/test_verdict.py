@@ -1,7 +1,9 @@
 """A verdict says where the fusion stands, and what to do."""
 
+from dataclasses import replace
+
 from transfuse.evaluation.metrics import Metrics
-from transfuse.evaluation.statistics import Difference, Intervals
+from transfuse.evaluation.statistics import Difference, Intervals, ScoreDifference
 from transfuse.report.facts import Measurement, Role, Row
 from transfuse.report.verdict import UNMEASURED, verdict
 
@@ -57,3 +59,20 @@ def test_language_models_are_judged_by_loss() -> None:
 
 def test_nothing_measured() -> None:
     assert verdict(None) == UNMEASURED
+
+
+def test_each_kind_is_judged_by_its_first_metric() -> None:
+    def scored(role: Role, f1: float) -> Row:
+        return Row(role, role, Metrics(0.5, 1.0, 100, scores={"entity_f1": f1}), SURE, 0.0)
+
+    apart = Difference(0, None, None, 0, None, 1, {"entity_f1": ScoreDifference(0.1, APART, 0.01)})
+    rows = [scored("parent", 0.5), Row("b", "parent", scored("parent", 0.6).metrics, SURE, 0.0), scored("fusion", 0.7)]
+    found = Measurement(rows, {"parent": apart, "b": apart}, {}, ("entity_f1", "accuracy", "loss"))
+    assert verdict(found) == (
+        "The fused model reaches an F1 of 70.0% over entities, above the best parent (an F1 of 60.0% over entities)."
+    )
+    compared = replace(found, labeled=False, rows=[*rows[:2], scored("fusion", 0.1)])
+    assert verdict(compared) == (
+        "Without labels: The fused model reaches an F1 of 10.0% over entities,"
+        " below the weaker parent (an F1 of 50.0% over entities)."
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
@@ -25,6 +25,8 @@ from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
+
+SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of inputs and outputs
 
 Model: TypeAlias = str | Path | PreTrainedModel
 
@@ -126,6 +128,7 @@ def _agreement(
     for name, source in progress.track(list(zip(names[1:], sources[1:], strict=True)), "evaluating"):
         other = ready(source)
         if has_head:
+            _check_same_sizes(names[0], first.config, name, other.config)
             predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
         else:
             own = samples.batches(other, source, options, processor)
@@ -134,6 +137,17 @@ def _agreement(
     measures = agreement_measures(samples.task) if has_head else ("similarity",)
     compared = evaluation(predictions, {name: {} for name in predictions}, measures, options.seed)
     return replace(compared, against={}, compared=names[0])
+
+
+def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: PreTrainedConfig) -> None:
+    """Raise `ConfigError` if two models do not take the same inputs or do not predict the same classes."""
+    for size in SIZES:
+        values = [getattr(each, size, None) for each in (config, other)]
+        if values[0] != values[1]:
+            raise ConfigError(
+                f"{name}: its {size} is {values[1]}, that of {first} is {values[0]}; without labels, only models with"
+                " the same inputs and classes can be compared"
+            )
 
 
 def _check_same_kind(names: Sequence[str], samples: Sequence[MeasuredSamples]) -> None:

@@ -33,7 +33,7 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
         weaker = f"below the weaker parent ({_metric(measured, worst)})"
         if not _is_significant(measured, measured.against[worst.name]):
             return f"{weaker}; the difference is within sampling error"
-        return f"{weaker}; fine-tuning may help"
+        return f"{weaker}; fine-tuning may help" if measured.labeled else weaker
     if quality <= high:
         return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
     significant = _is_significant(measured, measured.against[best.name])

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.budget import is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
+from transfuse.config.data_options import DataOptions
 from transfuse.config.job import Job
 from transfuse.data.tasks import with_model_ids
 from transfuse.errors import TransfuseError
@@ -43,6 +45,10 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         measured = measure(matched, fusion.model, samples, progress, brief=True)
     except TransfuseError as error:
         return unmeasured(job, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return unmeasured(job, "memory did not suffice")
     return measured_quality(measured)
 
 
@@ -62,5 +68,9 @@ def unmeasured(job: Job, reason: str) -> Quality:
     """Return why a fused model was not measured, and the command that measures it."""
     names = [str(Path(str(job.output))), *job.models]
     data = job.data if job.data not in (None, "generated") else "DATA"
-    command = f"transfuse eval {shlex.join(names)} --data {data if data == 'DATA' else shlex.quote(data)}"
+    reading: list[str] = []
+    for name in DataOptions.model_fields:
+        if (value := getattr(job, name)) is not None:
+            reading += [f"--{name.replace('_', '-')}", str(value)]
+    command = shlex.join(["transfuse", "eval", *names, "--data", str(data), *reading])
     return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": {}}
