@@ -30,6 +30,8 @@ def batches(case: Case) -> list[dict[str, torch.Tensor]]:
 @families
 def test_a_layer_is_fitted_in_every_family(case):
     """One layer of a model is broken; fitted to the model as it was, it comes back, and so do the answers."""
+    if case.name.startswith("Albert"):
+        pytest.skip("its layers run several times, and are averaged instead of fitted")
     whole, broken = case.build(1), case.build(1)
     before = case.logits(whole)
     first = next(stage for stage in stages(declaration(broken), broken) if stage.linears[0].part == "attention")
