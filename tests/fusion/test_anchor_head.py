@@ -75,6 +75,14 @@ def test_a_trunk_in_another_basis_is_recovered_below_another_head(build: Any, so
     assert not torch.allclose(plain(**batch)[0], expected, atol=0.05 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize(("build", "source"), PAIRS, ids=lambda given: getattr(given, "__name__", ""))
+def test_models_of_one_base_are_not_aligned(build: Any, source: type[PreTrainedModel]) -> None:
+    anchor = build().eval()
+    other = source(copy.deepcopy(anchor.config)).eval()
+    other.base_model.load_state_dict(anchor.base_model.state_dict(), strict=False)
+    assert transfuse.fuse([anchor, other], head="anchor").record["shared_base"]["correlation"] == pytest.approx(1)
+
+
 def classifier(seed: int, classes: int) -> ViTForImageClassification:
     torch.manual_seed(seed)
     return ViTForImageClassification(ViTConfig(**VIT | {"num_labels": classes}))

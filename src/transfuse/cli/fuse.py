@@ -74,6 +74,8 @@ PLANNED = ("data", "align", "merge", "base", "effort", "samples", "device", "max
 ALSO_PLANNED = (
     "match_on",
     "groups",
+    "head",
+    "positions",
     "minutes",
     "steps",
     "objective",

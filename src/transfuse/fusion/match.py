@@ -113,7 +113,8 @@ def match(
     folder = None if cache is None else Path(cache)
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
     family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
-    chosen, correlation = resolve_alignment(chosen, family)
+    borrowed = inputs.base_borrowed.union(*inputs.borrowed)
+    chosen, correlation = resolve_alignment(chosen, family, borrowed)
     if correlation is not None:
         progress.warn(shared_base_line(correlation))
     weights = chosen.normalized_weights(len(models))

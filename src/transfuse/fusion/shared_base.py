@@ -6,7 +6,7 @@ rotated. Models that were trained apart from one random start correlate in some 
 lowest correlation counts. A few matrices from all depths suffice to tell, and no others are read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -30,13 +30,16 @@ SHARED = 0.7  # correlation of every compared matrix from which the units of two
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
 
-def base_correlation(networks: Sequence[Network]) -> float | None:
+def base_correlation(networks: Sequence[Network], borrowed: Collection[str] = ()) -> float | None:
     """Return the mean correlation of the models' matrices; None unless all of them descend from one base.
 
     The first matrix usually tells models that do not, and no other is read.
+
+    Args:
+        borrowed: tensors that some model takes from the anchor, so that they tell nothing.
     """
     values: list[float] = []
-    for name in compared_matrices(networks[0].spec, networks[0].tensors) if networks else ():
+    for name in compared_matrices(networks[0].spec, networks[0].tensors, borrowed) if networks else ():
         found = _pairwise([network.tensors[name] for network in networks if name in network.tensors])
         if not found or min(found) < SHARED:
             return None
@@ -53,9 +56,10 @@ def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
     return [value for name in compared_matrices(spec, first) for value in _pairwise([first[name], second[name]])]
 
 
-def compared_matrices(spec: Spec, tensors: Tensors) -> list[str]:
+def compared_matrices(spec: Spec, tensors: Tensors, borrowed: Collection[str] = ()) -> list[str]:
     """Return the names of a few matrices from all depths, whose rows and columns stand for units without identity."""
-    names = [op.matrix for op in spec.linears() if _is_compared(op) and op.matrix in tensors]
+    own = [op for op in spec.linears() if op.matrix in tensors and op.matrix not in borrowed]
+    names = [op.matrix for op in own if _is_compared(op)]
     step = max(len(names) - 1, 1) / (MATRICES - 1)
     return list(dict.fromkeys(names[min(round(step * index), len(names) - 1)] for index in range(MATRICES) if names))
 
@@ -90,15 +94,20 @@ def _is_free(axis: Axis) -> bool:
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-def resolve_alignment(options: Chosen, networks: Sequence[Network]) -> tuple[Chosen, float | None]:
+def resolve_alignment(
+    options: Chosen, networks: Sequence[Network], borrowed: Collection[str] = ()
+) -> tuple[Chosen, float | None]:
     """Return the options, without alignment where it is the identity and the user chose none.
+
+    Args:
+        borrowed: tensors that some model takes from the anchor.
 
     Returns:
         The options, and the mean correlation of models of one base; None: they share none, or the user chose.
     """
     if options.model_fields_set & set(CHOICES):
         return options, None
-    found = base_correlation(networks)
+    found = base_correlation(networks, borrowed)
     return (options, None) if found is None else (options.without_alignment(), found)
 
 

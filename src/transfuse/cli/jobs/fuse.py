@@ -179,7 +179,8 @@ def plan_job(job: Job) -> FusionPlan:
     check_sentence_modules(models)
     empty = with_anchor_form([empty_model(name, job) for name in models], models, job)
     check_compatible(empty, models)
-    job, correlation = resolve_alignment(job, readable_networks(models, empty))
+    networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's
+    job, correlation = resolve_alignment(job, networks)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
