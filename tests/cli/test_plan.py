@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from kinds import bert
+from transformers import BertForMaskedLM, BertForSequenceClassification
 from world import SIZES, Run, World, one_line
 
 from transfuse.base.sizes import format_bytes, parse_bytes
@@ -87,3 +89,13 @@ def test_a_missing_path_is_reported_before_slow_imports() -> None:
     )
     assert done.stdout.split() == ["2", "False"]
     assert done.stderr == "transfuse: /nowhere/one: no such directory; check the path\n"
+
+
+def test_models_with_other_heads_or_positions(world: World, run: Run, tmp_path: Path) -> None:
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2)
+    b = bert(tmp_path / "b", BertForMaskedLM, 2, max_position_embeddings=80)
+    one_line(run("plan", a, b), ["BertForMaskedLM", "with --head anchor"])
+    one_line(run("plan", a, b, "--head", "anchor"), ["max_position_embeddings is 80", "with --positions anchor"])
+    ran = run("plan", a, b, "--head", "anchor", "--positions", "anchor", "--json")
+    assert ran.status == 0, ran
+    assert "hidden" in {space["name"] for space in json.loads(ran.out)["spaces"]}

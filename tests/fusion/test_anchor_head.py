@@ -91,7 +91,7 @@ def classifier(seed: int, classes: int) -> ViTForImageClassification:
 def test_the_anchors_head_and_classes_are_kept(tmp_path: Path) -> None:
     a, b = classifier(1, 5), classifier(2, 3)
     a.config.id2label = dict(enumerate("abcde"))
-    with pytest.raises(SpecError, match=r"num_labels .* is 3, the anchor's is 5; .* or pass --head anchor"):
+    with pytest.raises(SpecError, match=r"num_labels .* is 3, the anchor's is 5; .* or fuse .* with --head anchor"):
         transfuse.fuse([a, b])
     fusion = transfuse.fuse([a, b], head="anchor", align="none", weights=(0.25, 0.75))
     fusion.save(tmp_path / "out")
@@ -108,7 +108,7 @@ def test_the_anchors_head_and_classes_are_kept(tmp_path: Path) -> None:
 def test_layers_below_the_head_are_fitted_to_samples(tmp_path: Path) -> None:
     a = saved(tmp_path / "a", gpt2, 1)
     b = saved(tmp_path / "b", lambda words: GPT2Model(GPT2Config(**GPT2 | {"vocab_size": words})), 2)
-    with pytest.raises(ConfigError, match=r"is a GPT2Model, but the anchor is a GPT2LM.* pass --head anchor"):
+    with pytest.raises(ConfigError, match=r"is a GPT2Model, but the anchor is a GPT2LM.* with --head anchor"):
         transfuse.fuse([a, b], TEXTS)
     fusion = transfuse.fuse([a, b], TEXTS, head="anchor")
     assert fusion.record["merge"] == "least-squares"

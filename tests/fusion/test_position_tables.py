@@ -50,7 +50,7 @@ def test_positions_of_dinov2() -> None:
 
 def test_models_of_two_image_sizes_are_fused(tmp_path: Path) -> None:
     anchor, source = vit(12, 1), vit(16, 2)
-    with pytest.raises(SpecError, match=r"image_size is 16, the anchor's is 12; .* or pass --positions anchor"):
+    with pytest.raises(SpecError, match=r"image_size is 16, the anchor's is 12; .* or fuse with --positions anchor"):
         transfuse.fuse([anchor, source])
     fusion = transfuse.fuse([anchor, source], positions="anchor")
     assert fusion.model.config.image_size == 12

@@ -69,7 +69,7 @@ def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) ->
     configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
     for index, (model, name) in enumerate(zip(models[1:], names[1:], strict=True), 1):
         if type(model) is not type(anchor):
-            advice = ", or pass --head anchor to fuse all but their heads" if is_convertible(model, anchor) else ""
+            advice = ", or fuse all but their heads with --head anchor" if is_convertible(model, anchor) else ""
             raise ConfigError(
                 f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
                 f" one class{advice}"

@@ -24,8 +24,8 @@ TOKEN_ADVICE = {  # by the last name of a field's path
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
-ANCHOR_HEAD = ", or pass --head anchor to fuse all but the heads"
-ANCHOR_POSITIONS = ", or pass --positions anchor to change the tables of the other models"
+ANCHOR_HEAD = ", or fuse all but the heads with --head anchor"
+ANCHOR_POSITIONS = ", or fuse with --positions anchor, which changes the tables of the other models"
 REMEDIES = {"class": ANCHOR_HEAD, "position_id": ANCHOR_POSITIONS}  # by the name of a space
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
