@@ -206,11 +206,11 @@ def test_nothing_readable(tmp_path: Path) -> None:
 def test_several_kinds_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\nx\n")
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
-    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.jsonl\)"):
+    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.jsonl\); give .*a\.csv to read it, or keep"):
         load_samples(tmp_path)
     (tmp_path / "b.jsonl").unlink()
     write_image(tmp_path / "c.png", 0)
-    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.png\)"):
+    with pytest.raises(DataError, match=r"several kinds \(\.csv, \.png\); .*images metadata\.csv"):
         load_samples(tmp_path)
 
 

@@ -51,3 +51,9 @@ def test_reading_pairs_and_instructions_shows_no_progress_bars(capfd) -> None:
     load_samples(Dataset.from_dict({"premise": ["one"], "hypothesis": ["two"]}))
     load_samples(Dataset.from_dict({"instruction": ["one"], "output": ["two"]}))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_message_lists_the_columns_of_the_data_only() -> None:
+    pairs = load_samples(Dataset.from_dict({"premise": ["one"], "hypothesis": ["two"]}))
+    with pytest.raises(DataError, match="no image column among 'premise', 'hypothesis';"):
+        pairs.require_images()

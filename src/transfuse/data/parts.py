@@ -35,10 +35,15 @@ def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) ->
     features = samples.dataset.features
     column = samples.chosen_label or find_column(samples, names, fits)
     if column is None or not fits(features[column]):
-        found = "no column" if column is None else f"column {column!r} (label_column)"
-        problem = f"{found} that holds {what} among" if column is None else f"{found} does not hold {what}; there are"
-        error = NoLabelsError if samples.chosen_label is None else DataError
-        raise error(f"{samples.source}: {problem} {listed(features)}; name that column {names[0]!r}")
+        if samples.chosen_label is None:
+            raise NoLabelsError(
+                f"{samples.source}: no column that holds {what} among {listed(features)}; name that column {names[0]!r}"
+            )
+        others = {name: feature for name, feature in features.items() if fits(feature)}
+        raise DataError(
+            f"{samples.source}: column {column!r} (label_column) does not hold {what}; these do:"
+            f" {listed(others) or 'none'}"
+        )
     return column
 
 

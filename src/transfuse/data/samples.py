@@ -166,7 +166,10 @@ class Samples:
             DataError: there is no text column.
         """
         if self.text is None:
-            raise DataError(f"{self.source}: no text column among {self._columns()}; name the one to read 'text'")
+            raise DataError(
+                f"{self.source}: no text column among {self._columns()}; choose the one to read, or two of pairs, with"
+                " text_column"
+            )
         return replace(self, image=None)
 
     def require_labels(self) -> "Samples":
@@ -229,4 +232,5 @@ class Samples:
             raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
 
     def _columns(self) -> str:
-        return ", ".join(repr(name) for name in self.dataset.column_names)
+        pair = {self.text} if self.text is not None and "," in self.text else set()  # made of two others
+        return ", ".join(repr(name) for name in self.dataset.column_names if name not in pair)

@@ -156,7 +156,8 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         raise DataError(f"{folder}: no readable file in it; expected {READABLE}")
     if not chosen or len({kind_of(path) for path in chosen}) > 1:
         kinds = ", ".join(sorted({kind_of(path) for path in images[:1] + tables}))
-        raise DataError(f"{folder}: holds files of several kinds ({kinds}); name the one to read, or keep one kind")
+        named = f"call the table that names the images metadata{kind_of(tables[0])}" if images else "keep one kind"
+        raise DataError(f"{folder}: holds files of several kinds ({kinds}); give {tables[0]} to read it, or {named}")
     return _from_files(folder, group_by_split(folder, chosen), reading)
 
 
