@@ -35,7 +35,7 @@ def test_padding_is_left_out() -> None:
 
 def test_similarity_by_hand(tmp_path: Path) -> None:
     a, b = (bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2))
-    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).as_dict()[str(a)]["agreement_with"][str(b)]
+    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).records()[0]["agreement_with"][0]
     profiles = []
     for folder in (a, b):
         units = torch.nn.functional.normalize(embeddings(folder), dim=1)

@@ -28,7 +28,7 @@ def pairs() -> Dataset:
 
 def test_metrics_by_hand(tmp_path: Path) -> None:
     folder = clip(tmp_path / "a", 1)
-    entry = transfuse.evaluate(folder, pairs(), batch_size=5).as_dict()[str(folder)]
+    entry = transfuse.evaluate(folder, pairs(), batch_size=5).records()[0]
     model = CLIPModel.from_pretrained(folder).eval()
     samples = PAIRS.labeled(load_samples(pairs()))
     (batch,) = samples.batches(PAIRS.preparer(PAIRS.load(folder, model.config), model.config), 50)

@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_loss_is_that_of_transformers(folder: Path, layout: str) -> None:
-    entry = transfuse.evaluate(folder, Dataset.from_dict(LAYOUTS[layout]), batch_size=7).as_dict()[str(folder)]
+    entry = transfuse.evaluate(folder, Dataset.from_dict(LAYOUTS[layout]), batch_size=7).records()[0]
     words = tokenizer()
     inputs = words(SOURCES, return_tensors="pt", padding=True)
     targets = words(TARGETS, return_tensors="pt", padding=True)
@@ -54,7 +54,7 @@ def test_columns_that_are_named(folder: Path) -> None:
     rows = Dataset.from_dict({"question": SOURCES, "hint": SOURCES[::-1], "answer": TARGETS})
     found = transfuse.evaluate(folder, load_samples(rows, label="answer", text="question"))
     usual = transfuse.evaluate(folder, Dataset.from_dict(LAYOUTS["source, target"]))
-    assert found.as_dict()[str(folder)]["loss"] == pytest.approx(usual.as_dict()[str(folder)]["loss"], rel=1e-5)
+    assert found.records()[0]["loss"] == pytest.approx(usual.records()[0]["loss"], rel=1e-5)
     with pytest.raises(DataError, match="no labels that"):
         transfuse.evaluate(folder, Dataset.from_dict({"text": SOURCES}))
 
