@@ -126,7 +126,7 @@ def test_no_image_text_or_label() -> None:
     numbers = load_samples(Dataset.from_dict({"n": [1, 2]}))
     with pytest.raises(DataError, match="no image column among 'n'"):
         numbers.require_images()
-    with pytest.raises(DataError, match="no text column among 'n'; .* with text_column"):
+    with pytest.raises(DataError, match=r"no text column among 'n'; .* with text_column"):
         numbers.require_texts()
     with pytest.raises(DataError, match="no class label among 'n'"):
         numbers.require_labels()

@@ -103,6 +103,20 @@ def test_a_class_that_the_model_lacks(tmp_path: Path) -> None:
         transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "anna": [1] * len(TEXTS)}))
 
 
+def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, num_labels=1)
+
+    def refused(label: Any, match: str, **options: Any) -> None:
+        rows = [{"text": text, "name": "x", "score": 1.0} for text in TEXTS]
+        rows[1]["score"] = label
+        with pytest.raises(DataError, match=match):
+            transfuse.evaluate(model, rows, **options)
+
+    refused(float("nan"), r"1 of \d+ samples have no score, the first in row 1")
+    refused(float("inf"), "the label inf is not finite; correct or remove it")
+    refused(2.0, r"column 'name' \(label_column\) does not hold numbers; these do: 'score'", label_column="name")
+
+
 def test_without_labels_models_are_compared(tmp_path: Path) -> None:
     plain = Dataset.from_dict({"text": TEXTS})
     for name, changes, measure in (("one", {"num_labels": 1}, "squared_difference"), ("many", MULTI, "divergence")):

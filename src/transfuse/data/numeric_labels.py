@@ -1,5 +1,6 @@
 """Samples whose labels are numbers (regression) or sets of classes (multi-label classification)."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -75,12 +76,14 @@ def numbers_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[float]:
     """Return the numbers of a sample, as many as the model predicts.
 
     Raises:
-        DataError: there are more or fewer.
+        DataError: there are more or fewer, or one is not finite.
     """
     value = row["numbers"]
     numbers = [float(number) for number in (value if isinstance(value, list) else [value])]
     if len(numbers) != config.num_labels:
         raise DataError(f"data: {len(numbers)} numbers in a label, but the model predicts {config.num_labels}")
+    if not all(map(math.isfinite, numbers)):
+        raise DataError(f"data: the label {value} is not finite; correct or remove it")
     return numbers
 
 

@@ -48,8 +48,8 @@ def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) ->
 
 
 def require_values(samples: Samples, column: str) -> None:
-    """Raise `DataError` if a sample has nothing in a column."""
-    missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None]
+    """Raise `DataError` if a sample has nothing in a column, or no number where numbers should be."""
+    missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None or value != value]
     if missing:
         raise DataError(
             f"{samples.source}: {len(missing)} of {len(samples)} samples have no {column}, the first in row"
