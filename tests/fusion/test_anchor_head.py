@@ -83,6 +83,21 @@ def test_models_of_one_base_are_not_aligned(build: Any, source: type[PreTrainedM
     assert transfuse.fuse([anchor, other], head="anchor").record["shared_base"]["correlation"] == pytest.approx(1)
 
 
+def test_a_base_without_the_layer_below_the_head() -> None:
+    torch.manual_seed(1)
+    base = BertForMaskedLM(BertConfig(**BERT)).eval()
+    models = []
+    for classes in (2, 3):  # each with a pooler of its own
+        model = BertForSequenceClassification(BertConfig(**BERT | {"num_labels": classes})).eval()
+        model.bert.load_state_dict(base.bert.state_dict(), strict=False)
+        model.bert.embeddings.LayerNorm.bias.data += classes
+        models.append(model)
+    fused = transfuse.fuse(models, base=base, merge="task-arithmetic", head="anchor").model
+    assert torch.equal(fused.bert.pooler.dense.weight, models[0].bert.pooler.dense.weight)
+    bias = base.bert.embeddings.LayerNorm.bias
+    assert torch.allclose(fused.bert.embeddings.LayerNorm.bias, bias + 2 + 3)  # the sum of both task vectors
+
+
 def classifier(seed: int, classes: int) -> ViTForImageClassification:
     torch.manual_seed(seed)
     return ViTForImageClassification(ViTConfig(**VIT | {"num_labels": classes}))

@@ -142,15 +142,16 @@ def open_models(
 
 
 def _with_last_as_base(inputs: Inputs) -> Inputs:
-    """Return inputs whose last model is the base of the others."""
+    """Return inputs whose last model is the base of the others. What the base lacks is the anchor's in all models."""
     *networks, base = inputs.networks
     *origins, base_origin = inputs.origins
+    *borrowed, base_borrowed = inputs.borrowed
     return replace(
         inputs,
         models=inputs.models[:-1],
         networks=networks,
-        borrowed=inputs.borrowed[:-1],
-        base_borrowed=inputs.borrowed[-1],
+        borrowed=[names | base_borrowed for names in borrowed],
+        base_borrowed=base_borrowed,
         rows=inputs.rows[:-1],
         origins=tuple(origins),
         base=base,
