@@ -79,7 +79,11 @@ def _ids(row: dict[str, Any], config: PreTrainedConfig) -> list[int]:
     """Return the model's id of the tag of each word; `IGNORED_LABEL` for a tag that is missing or negative."""
     words, tags = row["words"] or [], row["tags"] or []
     if len(words) != len(tags):
-        raise DataError(f"data: a sample has {len(words)} words and {len(tags)} tags; give one tag for each word")
+        start = " ".join(map(str, words))[:40]
+        raise DataError(
+            f"data: a sample has {len(words)} words and {len(tags)} tags, that with the words {start!r}; give one tag"
+            " for each word"
+        )
     class_id = class_ids(row["names"], config)
     ignored = [tag is None or (not isinstance(tag, str) and tag < 0) for tag in tags]
     return [IGNORED_LABEL if skip else class_id(tag) for tag, skip in zip(tags, ignored, strict=True)]
