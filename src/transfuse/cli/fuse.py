@@ -154,7 +154,7 @@ def plan(
 ) -> None:
     """Show what fusing would match, and what it requires."""
     from transfuse.cli.validation import plan_request
-    from transfuse.report.tables import plan_table
+    from transfuse.report.plan_tables import plan_table
 
     job = plan_request({"models": models} | dict(flags))
     with quiet_libraries():
