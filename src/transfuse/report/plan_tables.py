@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
     from transfuse.fusion.plan_parts import DataPlan, MemoryParts
 
-from transfuse.report.tables import number_column
+from transfuse.report.tables import model_column, number_column
 
 PARTS = {  # of memory
     "program": "Python and libraries",

@@ -1,4 +1,4 @@
-"""Results as tables and summaries for the terminal."""
+"""Summaries of results as lines for the terminal, and the columns of its tables."""
 
 from __future__ import annotations
 
