@@ -114,7 +114,7 @@ def match(
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
     family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
     borrowed = inputs.base_borrowed.union(*inputs.borrowed)
-    chosen, correlation = resolve_alignment(chosen, family, borrowed)
+    chosen, correlation = resolve_alignment(chosen, family, borrowed=borrowed)
     if correlation is not None:
         progress.warn(shared_base_line(correlation))
     weights = chosen.normalized_weights(len(models))

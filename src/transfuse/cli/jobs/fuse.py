@@ -34,7 +34,7 @@ from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
-from transfuse.fusion.shared_base import readable_networks, resolve_alignment
+from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
 
 
@@ -180,7 +180,7 @@ def plan_job(job: Job) -> FusionPlan:
     empty = with_anchor_form([empty_model(name, job) for name in models], models, job)
     check_compatible(empty, models)
     networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's
-    job, correlation = resolve_alignment(job, networks)
+    job, correlation = resolve_alignment(job, networks, MATRICES)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
