@@ -133,7 +133,8 @@ def fuse(
             done = fuse_job(job, work, output_mode(context).progress)
     parts: list[RenderableType] = [fusion_summary(done.output, done.record)]
     if done.report:
-        parts += report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
+        _verdict, *rest = report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
+        parts += rest  # the summary of the fusion ends with the verdict
     if done.address:
         parts.append(f"On the Hub: {done.address}")
     output_mode(context).show(done.as_dict(), lambda: parts)
