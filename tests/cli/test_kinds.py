@@ -21,6 +21,9 @@ from transformers import (
 )
 from world import Run
 
+from transfuse.cli.jobs.quality import unmeasured
+from transfuse.config.job import Job
+
 ROWS = [{"text": text(*sentence), "score": row % 5 / 2} for row, sentence in enumerate(SENTENCES)]
 SETS = [{"text": text(*sentence), "labels": list(sentence[:2])} for sentence in SENTENCES]
 
@@ -107,9 +110,13 @@ def test_models_without_a_head_are_compared_with_their_parents(tmp_path: Path, r
     assert fused["distance"] == pytest.approx(1 - fused["cosine"])
     line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
     assert line["points"][1]["cosine"] == pytest.approx(fused["cosine"], abs=1e-4)
-    compared = json.loads(run("eval", out, a, b, "--data", data, "--json").out)[str(out)]["agreement_with"]
-    assert all(0 < compared[str(parent)]["similarity"] < 1 for parent in (a, b))
-    assert "similarity" in run("eval", out, a, b, "--data", data).out
+    compared = json.loads(run("eval", out, a, b, "--data", data, "--json").out)[0]
+    assert (compared["path"], compared["data"]) == (str(out), str(data))
+    assert [other["path"] for other in compared["agreement_with"]] == [str(a), str(b)]
+    assert all(0 < other["similarity"] < 1 for other in compared["agreement_with"])
+    shown = run("eval", out, a, b, "--data", data).out
+    assert "similarity" in shown
+    assert f"measured on {data}" in shown
     assert "There are no labels" in (out / "report.html").read_text()
 
 
@@ -124,3 +131,19 @@ def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) 
     last = ran.out.splitlines()[-1]
     assert last.startswith("Without labels: The fused model reaches a mean squared difference of")
     assert last.endswith(f"Measured on 24 samples of {plain}, the data of the fusion itself.")
+
+
+def test_the_command_that_measures_reads_the_same_data() -> None:
+    job = Job(models=["a", "b"], output="out", data="d.txt", lines=True, block_size=8)
+    command = "transfuse eval out a b --data d.txt --lines --block-size 8"
+    assert unmeasured(job, "why")["verdict"] == f"Not measured: why. Measure it with: {command}"
+
+
+def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) -> None:
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2)
+    b = bert(tmp_path / "b", BertForSequenceClassification, 2, num_labels=3)
+    data = jsonl(tmp_path / "data.jsonl", [{"text": row["text"], "label": 2} for row in ROWS])
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--head", "anchor", "--data", data, "--merge", "mean")
+    assert "Not measured" in ran.out
+    assert "label 2 in row 0" in ran.out
+    assert ran.out.rstrip().endswith(f"transfuse eval {tmp_path / 'out'} {a} {b} --data DATA")

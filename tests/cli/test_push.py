@@ -60,7 +60,7 @@ def test_licenses_that_differ_are_told(world: World, run: Run) -> None:
     third = world.here / "third"
     other.rename(third)
     anchor = world.damaged(lambda copy: (copy / "README.md").write_text("---\nlicense: gpl-3.0\nlanguage: de\n---\n"))
-    ran = run("fuse", anchor, third, "-o", world.here / "out")
+    ran = run("fuse", anchor, third, "-o", world.here / "out", "--align", "none")
     assert ran.status == 0
     assert f"licenses differ ({anchor}: gpl-3.0, {third}: mit)" in ran.err
     assert ran.err.count("\n") == 1

@@ -45,3 +45,9 @@ def test_both_texts_reach_the_model(tokenizer) -> None:
     assert prepared["input_ids"].tolist() == expected["input_ids"]
     written = causal_preparer(tokenizer)(pairs)["input_ids"][0]
     assert tokenizer.decode(written) == "one two\nthree"
+
+
+def test_reading_pairs_and_instructions_shows_no_progress_bars(capfd) -> None:
+    load_samples(Dataset.from_dict({"premise": ["one"], "hypothesis": ["two"]}))
+    load_samples(Dataset.from_dict({"instruction": ["one"], "output": ["two"]}))
+    assert capfd.readouterr() == ("", "")

@@ -13,7 +13,7 @@ from transfuse.base.progress import Silent
 from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
-from transfuse.fusion.shared_base import base_correlation, correlation, correlations
+from transfuse.fusion.shared_base import SHARED, base_correlation, correlation, correlations
 from transfuse.network.model import network
 
 VIT = CASES[0]
@@ -59,8 +59,24 @@ def test_means_of_rows_and_columns_do_not_count() -> None:
     first, second = torch.randn(2, 40, 50, generator=generator)
     common = 10 * torch.randn(50, generator=generator) + 10 * torch.randn(40, 1, generator=generator)
     assert abs(correlation(first + common, second + common)) < 0.1
-    assert correlation(first, 0.5 * first + common) == pytest.approx(1, abs=1e-4)
+    assert correlation(first, first + common) == pytest.approx(1, abs=1e-4)
     assert correlation(first, torch.zeros(40, 50)) == 0
+
+
+def test_a_copy_of_another_size_and_one_moved_matrix_are_noticed() -> None:
+    """Weights scaled against each other, or a single layer in another order, have to be aligned."""
+    first = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    assert correlation(first, 3 * first) < SHARED < correlation(first, 1.2 * first)
+    model = next(case for case in CASES if case.name == "LlamaForCausalLM").build().float()
+    moved = copy.deepcopy(model)
+    layer = moved.model.layers[-1].mlp
+    order = torch.arange(layer.up_proj.out_features).roll(1)
+    with torch.no_grad():
+        for map_ in (layer.up_proj, layer.gate_proj):
+            map_.weight.copy_(map_.weight[order])
+        layer.down_proj.weight.copy_(layer.down_proj.weight[:, order])
+    assert base_correlation([network(each, CPU) for each in (model, copy.deepcopy(model))]) == pytest.approx(1)
+    assert base_correlation([network(each, CPU) for each in (model, moved)]) is None
 
 
 def test_they_are_not_aligned_and_the_user_is_told() -> None:

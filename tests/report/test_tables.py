@@ -8,7 +8,8 @@ from transfuse.evaluation.comparison import Evaluation, ModelEvaluation
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
-from transfuse.report.tables import evaluation_tables, fusion_summary, path_table
+from transfuse.report.evaluation_tables import evaluation_tables, path_table
+from transfuse.report.tables import fusion_summary
 
 
 def shown(table: RenderableType, width: int = 1000) -> str:

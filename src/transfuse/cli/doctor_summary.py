@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 
 from transfuse.base.printable import printable
-from transfuse.report.tables import models_table, number_column, spaces_table
+from transfuse.report.plan_tables import models_table, spaces_table
+from transfuse.report.tables import number_column
 
 if TYPE_CHECKING:
     from transfuse.cli.jobs.doctor import Examination

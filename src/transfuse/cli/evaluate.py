@@ -55,7 +55,7 @@ def evaluate(
 ) -> None:
     """Measure models by the metrics of their task, and compare them."""
     from transfuse.cli.validation import required_data, split_limits
-    from transfuse.report.tables import evaluation_tables
+    from transfuse.report.evaluation_tables import evaluation_tables
 
     eval_options, limits = split_limits(flags)
     samples = required_data(data)
@@ -94,7 +94,7 @@ def path(
     """Measure the line between two aligned models."""
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import split_limits
-    from transfuse.report.tables import path_table
+    from transfuse.report.evaluation_tables import path_table
 
     path_options, limits = split_limits({"merge": "mean"} | dict(flags))
     if plot:

@@ -131,7 +131,9 @@ def fuse(
         flag = "" if work.persistent else "with --resume "
         with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work.folder, flag):
             done = fuse_job(job, work, output_mode(context).progress)
-    parts: list[RenderableType] = [fusion_summary(done.output, done.record)]
+    told = {"quality"} if done.report and done.report.measured else ()  # by the report
+    record = {name: value for name, value in done.record.items() if name not in told}
+    parts: list[RenderableType] = [fusion_summary(done.output, record)]
     if done.report:
         _verdict, *rest = report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
         parts += rest  # the summary of the fusion ends with the verdict
@@ -155,7 +157,7 @@ def plan(
 ) -> None:
     """Show what fusing would match, and what it requires."""
     from transfuse.cli.validation import plan_request
-    from transfuse.report.tables import plan_table
+    from transfuse.report.plan_tables import plan_table
 
     job = plan_request({"models": models} | dict(flags))
     with quiet_libraries():

@@ -82,7 +82,8 @@ def load_samples(
     chosen = label
     label = label_column(dataset) if label is None else label if could_be_label(dataset.features[label]) else None
     names = None if label is None else class_names(dataset, label)
-    dataset, text = _with_texts(dataset, text, label, name)
+    with quiet():
+        dataset, text = _with_texts(dataset, text, label, name)
     columns = (image_column(dataset), text, label)
     return Samples(dataset, *columns, name, range(len(dataset)), names, split=opened.split, chosen_label=chosen)
 

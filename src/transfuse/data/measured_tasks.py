@@ -42,7 +42,9 @@ def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
     Raises:
         SpecError: it has no head, or one for another task.
     """
-    if measured_task(architecture, config) not in TRAINABLE:
-        raise SpecError(
-            f"{architecture}: cannot be fine-tuned; give a model that predicts one class of several, or tokens"
-        )
+    if measured_task(architecture, config) in TRAINABLE:
+        return
+    what = architecture
+    if task(architecture) in TRAINABLE:  # a classifier's class, with another problem
+        what += f" with {config.num_labels} labels ({getattr(config, 'problem_type', None) or 'regression'})"
+    raise SpecError(f"{what}: cannot be fine-tuned; give a model that predicts one class of several, or tokens")

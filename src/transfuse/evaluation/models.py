@@ -83,8 +83,9 @@ def evaluate_models(
     loaded_at_once = 1 if samples[0].labeled else 2
     check_free_memory(2 * loaded_at_once * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored too
     ready = partial(_loaded, options=chosen)
+    read = partial(replace, data=source_of(rows.source), split=rows.split)
     if not samples[0].labeled:
-        return _agreement(names, sources, samples[0], ready, chosen, processor, progress)
+        return read(_agreement(names, sources, samples[0], ready, chosen, processor, progress))
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(names, "evaluating")):
@@ -98,8 +99,7 @@ def evaluate_models(
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
     measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
-    compared = evaluation(predictions, classes, measures, chosen.seed)
-    return replace(compared, data=source_of(rows.source), split=rows.split)
+    return read(evaluation(predictions, classes, measures, chosen.seed))
 
 
 def _agreement(

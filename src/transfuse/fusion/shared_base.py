@@ -3,7 +3,7 @@
 Training moves weights little compared with their size, so fine-tunes of one base have matrices that correlate entry by
 entry. Matrices of models from different seeds do not, and neither do those of a model whose units were permuted or
 rotated. Models that were trained apart from one random start correlate in some matrices and hardly in others, so the
-lowest correlation counts. A few matrices from all depths suffice to tell, and no others are read.
+lowest correlation counts.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,21 @@ from transfuse.network.operations import Linear
 from transfuse.network.space import Axis
 from transfuse.network.spec import Spec
 
-MATRICES = 8  # that are compared, at most
+MATRICES = 8  # that are compared where the others need not be read
 SHARED = 0.7  # correlation of every compared matrix from which the units of two models correspond
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
 
-def base_correlation(networks: Sequence[Network]) -> float | None:
+def base_correlation(networks: Sequence[Network], count: int | None = None) -> float | None:
     """Return the mean correlation of the models' matrices; None unless all of them descend from one base.
 
     The first matrix usually tells models that do not, and no other is read.
+
+    Args:
+        count: how many matrices are compared; None: all, so that a single layer that was moved is noticed.
     """
     values: list[float] = []
-    for name in compared_matrices(networks[0].spec, networks[0].tensors) if networks else ():
+    for name in compared_matrices(networks[0].spec, networks[0].tensors, count) if networks else ():
         found = _pairwise([network.tensors[name] for network in networks if name in network.tensors])
         if not found or min(found) < SHARED:
             return None
@@ -50,14 +53,21 @@ def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
     Args:
         spec: the declaration of both, unfused.
     """
-    return [value for name in compared_matrices(spec, first) for value in _pairwise([first[name], second[name]])]
+    names = compared_matrices(spec, first, MATRICES)
+    return [value for name in names for value in _pairwise([first[name], second[name]])]
 
 
-def compared_matrices(spec: Spec, tensors: Tensors) -> list[str]:
-    """Return the names of a few matrices from all depths, whose rows and columns stand for units without identity."""
+def compared_matrices(spec: Spec, tensors: Tensors, count: int | None) -> list[str]:
+    """Return the names of matrices whose rows and columns stand for units without identity.
+
+    Args:
+        count: of these, at most so many from all depths; None: all.
+    """
     names = [op.matrix for op in spec.linears() if _is_compared(op) and op.matrix in tensors]
-    step = max(len(names) - 1, 1) / (MATRICES - 1)
-    return list(dict.fromkeys(names[min(round(step * index), len(names) - 1)] for index in range(MATRICES) if names))
+    if count is None or len(names) <= count:
+        return names
+    step = (len(names) - 1) / (count - 1)
+    return [names[round(step * index)] for index in range(count)]
 
 
 def _pairwise(matrices: Sequence[Tensor]) -> list[float]:
@@ -67,10 +77,14 @@ def _pairwise(matrices: Sequence[Tensor]) -> list[float]:
 
 
 def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row column"]) -> float:
-    """Return the correlation of two matrices, from -1 to 1, without what the means of rows and columns explain."""
+    """Return how two matrices agree, from -1 to 1, without what the means of rows and columns explain.
+
+    This is the concordance correlation (Lin, 1989): matrices of different sizes agree less than their correlation says,
+    because a copy whose weights are scaled against each other has to be aligned.
+    """
     one, other = (_centered(matrix) for matrix in (first, second))
-    norms = float(torch.linalg.vector_norm(one) * torch.linalg.vector_norm(other))
-    return float((one * other).sum()) / norms if norms else 0.0
+    squares = float(one.square().sum() + other.square().sum())
+    return 2 * float((one * other).sum()) / squares if squares else 0.0
 
 
 def _centered(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
@@ -90,15 +104,20 @@ def _is_free(axis: Axis) -> bool:
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-def resolve_alignment(options: Chosen, networks: Sequence[Network]) -> tuple[Chosen, float | None]:
+def resolve_alignment(
+    options: Chosen, networks: Sequence[Network], count: int | None = None
+) -> tuple[Chosen, float | None]:
     """Return the options, without alignment where it is the identity and the user chose none.
+
+    Args:
+        count: how many matrices are compared; None: all.
 
     Returns:
         The options, and the mean correlation of models of one base; None: they share none, or the user chose.
     """
     if options.model_fields_set & set(CHOICES):
         return options, None
-    found = base_correlation(networks)
+    found = base_correlation(networks, count)
     return (options, None) if found is None else (options.without_alignment(), found)
 
 

@@ -12,10 +12,10 @@ from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.card import data_name, shown_weights
 from transfuse.checkpoint.command import source_of
 from transfuse.report.cells import metric_interval, metric_title, metric_value
+from transfuse.report.evaluation_tables import format_p_value
 from transfuse.report.facts import Facts
 from transfuse.report.figures import figures, is_exact
 from transfuse.report.names import row_labels
-from transfuse.report.tables import format_p_value
 from transfuse.report.words import kinds_in_words, space_words
 
 MAX_HEADS = 64  # in a row of a table

@@ -26,7 +26,8 @@ from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.compare import METHODS, Row, compare
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
-from transfuse.report.tables import comparison_table, model_column, number_column
+from transfuse.report.evaluation_tables import comparison_table
+from transfuse.report.tables import model_column, number_column
 
 SEEDS = (1, 2)
 DEFAULT = "default, trained"

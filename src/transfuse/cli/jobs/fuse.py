@@ -34,7 +34,7 @@ from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
-from transfuse.fusion.shared_base import readable_networks, resolve_alignment
+from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
 
 
@@ -179,7 +179,7 @@ def plan_job(job: Job) -> FusionPlan:
     check_sentence_modules(models)
     empty = with_anchor_form([empty_model(name, job) for name in models], models, job)
     check_compatible(empty, models)
-    job, correlation = resolve_alignment(job, readable_networks(models, empty))
+    job, correlation = resolve_alignment(job, readable_networks(models, empty), MATRICES)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)

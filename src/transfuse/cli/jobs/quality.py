@@ -12,7 +12,7 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.config.data_options import DataOptions
 from transfuse.config.job import Job
 from transfuse.data.tasks import with_model_ids
-from transfuse.errors import TransfuseError
+from transfuse.errors import DataError, TransfuseError
 from transfuse.evaluation.metrics import metrics_dict
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import Fusion
@@ -43,6 +43,8 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         samples = samples.take(QUICK_LIMIT, job.seed)
         samples = replace(samples, samples=with_model_ids(config, samples.samples))
         measured = measure(matched, fusion.model, samples, progress, brief=True)
+    except DataError as error:  # other data are needed
+        return unmeasured(job.model_copy(update={"data": None}), str(error))
     except TransfuseError as error:
         return unmeasured(job, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -67,10 +69,12 @@ def measured_quality(measured: Measurement) -> Quality:
 def unmeasured(job: Job, reason: str) -> Quality:
     """Return why a fused model was not measured, and the command that measures it."""
     names = [str(Path(str(job.output))), *job.models]
-    data = job.data if job.data not in (None, "generated") else "DATA"
+    has_data = job.data not in (None, "generated")
+    data = job.data if has_data else "DATA"
     reading: list[str] = []
-    for name in DataOptions.model_fields:
-        if (value := getattr(job, name)) is not None:
-            reading += [f"--{name.replace('_', '-')}", str(value)]
+    for name in DataOptions.model_fields if has_data else ():
+        if (value := getattr(job, name)) not in (None, False):
+            flag = f"--{name.replace('_', '-')}"
+            reading += [flag] if value is True else [flag, str(value)]
     command = shlex.join(["transfuse", "eval", *names, "--data", str(data), *reading])
     return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": {}}

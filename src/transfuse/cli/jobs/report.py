@@ -89,8 +89,8 @@ def report_job(
     test_data = fusion_data if data is None else data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
     target = output if folder is None else folder
-    if test_samples is None:
-        check_unmeasured(target)
+    if test_samples is None or not test_samples.labeled:
+        check_unmeasured(target, test_samples is not None)
     samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
     matched = match(paths, samples, progress, cache=cache, base=base, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)

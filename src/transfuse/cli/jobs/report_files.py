@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from transfuse.report.facts import Measurement
 
 
-def check_unmeasured(folder: Path) -> None:
-    """Raise `ConfigError` if a folder has a report with measurements, which a report without any would replace."""
+def check_unmeasured(folder: Path, compares: bool) -> None:
+    """Raise `ConfigError` if a folder has a report with measurements, which a report without labels would replace.
+
+    Args:
+        compares: whether the report compares models without labels, so that it may replace another one that does.
+    """
     earlier = json_or_none(folder / REPORT_JSON)
-    if isinstance(earlier, dict) and earlier.get("measured"):
+    measured = earlier.get("measured") if isinstance(earlier, dict) else None
+    if measured and not (compares and measured.get("labeled") is False):
         raise ConfigError(
             f"{folder / REPORT_PAGE}: holds measurements, which a report without labeled samples would replace; give"
             " samples with --data, or another folder with -o"

@@ -1,0 +1,152 @@
+"""Tables of measurements in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Column, Table
+from rich.text import Text
+
+from transfuse.base.printable import printable
+from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
+
+if TYPE_CHECKING:
+    from transfuse.evaluation.comparison import Evaluation
+    from transfuse.evaluation.evaluate import LossPath
+    from transfuse.evaluation.metrics import ClassReport
+    from transfuse.evaluation.statistics import Interval
+    from transfuse.fusion.compare import Comparison
+
+from transfuse.report.tables import model_column, number_column
+
+METRICS_NOTE = "[low, high]: 95% interval"
+CALIBRATION_NOTE = "; ECE: expected calibration error"
+
+
+def evaluation_tables(evaluation: Evaluation, classes: bool = False) -> Group:
+    """Return the metrics of all models, the first model's differences from the others, and optionally all classes."""
+    tables: list[Table] = [metrics_table(evaluation)]
+    if evaluation.against:
+        tables.append(_difference_table(next(iter(evaluation.models)), evaluation))
+    if classes:
+        tables += [_class_table(name, model.classes) for name, model in evaluation.models.items() if model.classes]
+    return Group(*tables)
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Return a table with one row per model and one column per measure, with 95% confidence intervals."""
+    confident = has_confidence(evaluation.measures)
+    measures = (*evaluation.measures, *(["calibration_error"] if confident else []))
+    explained = CALIBRATION_NOTE if confident else ""
+    table = Table(
+        model_column(),
+        *map(number_column, (*(MEASURES[measure].title for measure in measures), unit(measures))),
+        title=_compared_title(evaluation.compared),
+        title_justify="left",
+        caption_justify="left",
+        caption=Text(f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}{explained}"),
+    )
+    for name, model in evaluation.models.items():
+        cells = []
+        for measure in measures:
+            cell = format(model.metrics.value(measure), MEASURES[measure].form)
+            if measure not in ("perplexity", "calibration_error"):
+                cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
+            cells.append(Text(cell))
+        table.add_row(Text(printable(name)), *cells, str(model.metrics.samples))
+    return table
+
+
+def _measured_on(evaluation: Evaluation) -> str:
+    """Return the data that were measured, and their split: "cifar10 (split test)", "texts.test.txt (split test)"."""
+    return printable(evaluation.data + (f" (split {evaluation.split})" if evaluation.split else ""))
+
+
+def _compared_title(name: str | None) -> Text | None:
+    """Return the title of a table of agreement with a model; None if models were measured on labels."""
+    return None if name is None else Text(f"{printable(name)}, compared without labels with")
+
+
+def _difference_table(first: str, evaluation: Evaluation) -> Table:
+    """Return a table of the first model's differences from each other model."""
+    against = evaluation.against
+    measures = [measure for measure in evaluation.measures if measure != "perplexity"]
+    tested = {
+        measure: any(not isnan(difference.of(measure).p) for difference in against.values()) for measure in measures
+    }
+    tests = "permutation test"
+    if has_confidence(measures) and tested["accuracy"]:
+        tests = "McNemar's test, permutation test"
+    columns = [
+        title for measure in measures for title in (MEASURES[measure].title, *(["p"] if tested[measure] else []))
+    ]
+    table = Table(
+        model_column(),
+        *map(number_column, columns),
+        title=Text(f"{printable(first)}, compared with"),
+        title_justify="left",
+        caption=Text(f"[low, high]: 95% interval; p: {tests}"),
+        caption_justify="left",
+    )
+    for name, difference in against.items():
+        cells: list[Text | str] = []
+        for measure in measures:
+            change, form = difference.of(measure), f"+{MEASURES[measure].form}"
+            cells.append(Text(f"{change.value:{form}}\n{_format_interval(change.interval, form)}"))
+            cells += [format_p_value(change.p)] if tested[measure] else []
+        table.add_row(Text(printable(name)), *cells)
+    return table
+
+
+def _class_table(name: str, classes: Mapping[str, ClassReport]) -> Table:
+    table = Table(
+        Column("class", overflow="fold"),
+        *map(number_column, ("precision", "recall", "F1", "samples")),
+        title=Text(printable(name)),
+        title_justify="left",
+    )
+    for label, report in classes.items():
+        shares = [f"{value:.1%}" for value in (report.precision, report.recall, report.f1)]
+        table.add_row(Text(printable(label)), *shares, str(report.support))
+    return table
+
+
+def format_p_value(p: float) -> str:
+    """Format a p-value. Values below 0.001, near the resolution of a permutation test, are not told apart."""
+    if isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _format_interval(interval: Interval | None, value_format: str) -> str:
+    """Format an interval with one digit less than its value, and without the percent sign."""
+    if interval is None:
+        return ""
+    low, high = interval if value_format.endswith("f") else (100 * end for end in interval)
+    end_format = ("+" if value_format.startswith("+") else "") + (".3f" if value_format.endswith("f") else ".1f")
+    return f"[{low:{end_format}}, {high:{end_format}}]"
+
+
+def path_table(line: LossPath) -> Table:
+    """Return a table with one row per position, with the barrier below."""
+    measures = [measure for measure in line.measures if measure != "perplexity"]
+    caption = f"barrier {line.barrier:.4f}{loss_unit(measures)}"
+    columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
+    table = Table(*columns, caption=caption, caption_justify="left")
+    for position, point in zip(line.positions, line.points, strict=True):
+        cells = (format(point.value(measure), MEASURES[measure].form) for measure in measures)
+        table.add_row(f"{position:.2f}", *cells)
+    return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return a table with one row per method and control."""
+    table = Table(model_column(), *(number_column(name) for name in ("accuracy", "loss", "barrier", "seconds")))
+    for row in comparison.rows:
+        barrier = "" if row.barrier is None else f"{row.barrier:.3f}"
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        table.add_row(row.name, f"{row.metrics.accuracy:.2%}", f"{row.metrics.loss:.4f}", barrier, seconds)
+    return table
