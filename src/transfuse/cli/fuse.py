@@ -135,8 +135,7 @@ def fuse(
     record = {name: value for name, value in done.record.items() if name not in told}
     parts: list[RenderableType] = [fusion_summary(done.output, record)]
     if done.report:
-        _verdict, *rest = report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
-        parts += rest  # the summary of the fusion ends with the verdict
+        parts += report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
     if done.address:
         parts.append(f"On the Hub: {done.address}")
     output_mode(context).show(done.as_dict(), lambda: parts)
