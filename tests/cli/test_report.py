@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset, Image
 from huggingface_hub import ModelCard
 from languages import TEXTS, gpt2, saved
+from transformers import ViTForImageClassification
 from world import Run, World, by_path, one_line, vit
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -181,6 +183,30 @@ def test_without_labels_models_are_compared_and_all_is_shown(world: World, run: 
     assert found["record"]["predicted"].keys() == {"bytes"}
 
 
+def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World, run: Run) -> None:
+    base = Path(shutil.copytree(world.a, world.here / "base"))
+    tuned = []
+    for seed in (1, 2):
+        model = ViTForImageClassification.from_pretrained(base)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(1e-3 * torch.randn(weight.shape, generator=generator))
+        tuned.append(world.here / str(seed))
+        model.save_pretrained(tuned[-1])
+    shutil.copy(base / "preprocessor_config.json", tuned[0])
+    out = world.here / "out"
+    assert run("fuse", *tuned, "-o", out, "--base", base, "--merge", "ties").status == 0
+    ran = run("report", out, "--data", world.images)
+    assert ran.status == 0, ran
+    page, found = read(out)
+    assert found["measured"]["aligned"] is False
+    assert "none, as the models share a base" in page.shown
+    assert str(base) in page.titles
+    next(base.glob("*.safetensors")).write_bytes(b"")
+    one_line(run("report", out), [str(base), "has changed since the fusion"])
+
+
 def test_tensor_by_tensor(world: World, run: Run) -> None:
     out, whole = world.here / "out", world.here / "whole"
     big = [vit(world.here / str(seed), seed, intermediate_size=1024, hidden_size=512) for seed in (1, 2)]
@@ -251,7 +277,9 @@ def test_the_verdict_and_the_way_between_the_parents_are_printed(world: World, r
     assert (ran.status, ran.err) == (0, "")
     _, found = read(out)
     line = next(iter(found["measured"]["lines"].values()))
-    assert ran.out.index("Fused 2 models") < ran.out.index(found["verdict"]) < ran.out.index("Loss on the line")
+    verdict = found["verdict"]
+    assert ran.out.count(verdict) == 1
+    assert ran.out.index("Fused 2 models") < ran.out.index(verdict) < ran.out.index("Loss on the line")
     shown = [f"{line['points'][index]['loss']:.3f}" for index in (0, 5, 10)]
     assert all(text in ran.out for text in (*shown, f"{line['barrier']:.3f}", f"Report: {out / 'report.html'}"))
     later = run("report", out)

@@ -84,6 +84,8 @@ def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
         ({"merge_method": "passthrough"}, ["line 1: merge_method", "passthrough has no counterpart", "stacks layers"]),
         ({"merge_method": "della"}, ["della has no counterpart", "write one of linear, slerp"]),
         ({"modules": {}}, ["modules", "write models"]),
+        ({"random_seed": 0}, ["random_seed", "pass --seed"]),
+        ({"name": "merged"}, ["name", "leave it out"]),
         ({"chat_template": "auto"}, ["chat_template", "leave it out"]),
         ({"tokenizer": {"source": "base"}}, ["tokenizer", "--vocab shared"]),
         ({"tokenizer_source": "another"}, ["tokenizer_source", "base or union"]),

@@ -223,6 +223,7 @@ weights: [[0, 0.5, 1], {attention: 0.5, "*": [1, 0]}]
     assert (one_base.density, one_base.task_scale) == (((0.2, 0.8), 1.0), 0.7)
     assert one_base.weights == ((0.0, 0.5, 1.0), {"attention": 0.5, "*": (1.0, 0.0)})
     assert one_base.normalized_weights(2) == [0.5, 0.5]
+    assert loaded(tmp_path, "models: [a, b]\nbase: c\nmerge: ties\ndensity: 0.3\n").density == (0.3,)
     given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes"}
     given |= one_base.model_fields_set
     assert given == set(Job.model_fields), "an option that this test forgot"

@@ -141,7 +141,9 @@ def test_a_moved_fine_tune_is_brought_back_first() -> None:
 
 def test_another_base_is_refused() -> None:
     _, parents = family()
-    with pytest.raises(ConfigError, match=r"base: model 1 was not fine-tuned from model 3 .*; give the model"):
+    with pytest.raises(
+        ConfigError, match=r"model 1 was not fine-tuned from model 3 .*, less than 0.7\), .*; give the model"
+    ):
         transfuse.fuse(parents, base=VIT.build(5).float(), merge="ties")
 
 

@@ -67,6 +67,22 @@ def fences(card: str) -> list[str]:
     return blocks
 
 
+def test_weights_of_task_vectors_and_layers_stand_there_as_given() -> None:
+    """Their shares of the whole would be numbers that the merge did not use."""
+    parents = record(["a", "b"], merge="ties", weights=[0.4, 0.3])
+    assert "(anchor) | 0.5 |" in model_card("out", parents)
+    assert "(anchor) | 0.4 |" in model_card("out", parents | {"base": {"path": "base"}})
+    gradients = model_card("out", record(["a", "b"], weights=[(0.2, 0.8), {"mlp": 1, "*": 0}]))
+    assert "(anchor) | 0.2:0.8 |" in gradients
+    assert "| by layer |" in gradients
+
+
+def test_models_of_one_base_are_said_to_share_it() -> None:
+    shared = record(["a", "b"], align="none") | {"shared_base": {"correlation": 0.9}}
+    assert "* Alignment: The models share a base" in model_card("out", shared)
+    assert "* Alignment: The units of the models were not matched." in model_card("out", record(["a"], align="none"))
+
+
 def test_front_matter_tells_the_hub_what_this_is() -> None:
     found = front(model_card("out", record(["a", "org/b"], align="flow")))
     assert found == {
@@ -133,6 +149,8 @@ def test_what_was_in_memory_is_a_call_not_a_command() -> None:
     assert fences(card) == ["transfuse.fuse([model_1, \"b's\"], align='flow', weights=[1.0, 3.0]).save('out')"]
     card = model_card("out", record(["a", "b"], data="dataset in memory (split train)"))
     assert fences(card) == ["transfuse.fuse(['a', 'b'], data=dataset).save('out')"]
+    card = model_card("out", record(["a", "b"], merge="ties") | {"base": {"path": None}})
+    assert fences(card) == ["transfuse.fuse(['a', 'b'], base=base, merge='ties').save('out')"]
     assert "base_model" not in front(model_card("out", record([None, None])))
 
 

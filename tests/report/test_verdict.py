@@ -48,6 +48,21 @@ def test_no_better_than_the_average() -> None:
     assert "the plain average (40.0% accuracy) is as good, so the alignment gained nothing here." in said
 
 
+def test_what_was_not_aligned_did_not_gain_nothing_by_alignment() -> None:
+    found = measured(row("f", "fusion", 0.4), row("plain average", "control", 0.4))
+    assert verdict(replace(found, aligned=False)).endswith("is as good, so this way of merging gained nothing here.")
+
+
+def test_a_high_perplexity_is_worse_and_not_below() -> None:
+    measures = ("perplexity", "accuracy", "loss")
+    assert "worse than the weaker parent (a perplexity of 7.4)" in verdict(
+        measured(row("f", "fusion", 0.9, 2.5), measures=measures)
+    )
+    assert "better than the best parent (a perplexity of 2.7)" in verdict(
+        measured(row("f", "fusion", 0.1, 0.5), measures=measures)
+    )
+
+
 def test_language_models_are_judged_by_loss() -> None:
     """Whatever their accuracy."""
     found = measured(row("f", "fusion", 0.9, 1.5), measures=("accuracy", "loss", "perplexity"))

@@ -11,6 +11,7 @@ from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
+from transfuse.config.layer_values import as_text
 
 ALIGNED = {  # how units were matched, by the name of the alignment
     "exact": "The units of the models were matched by the exact symmetries of their architecture, on their {on}.",
@@ -19,6 +20,7 @@ ALIGNED = {  # how units were matched, by the name of the alignment
     "flow": "The units of the models were matched by optimal transport, layer by layer, on their {on}.",
     "none": "The units of the models were not matched.",
 }
+SHARED_BASE = "The models share a base, so their units correspond already and were not matched."
 MERGED = {  # how matched models were merged, by the name of the method
     "mean": "The result is the weighted mean of the models.",
     "slerp": "The result lies on the arc between the tensors of the two models (SLERP).",
@@ -42,7 +44,7 @@ This model is a fusion of {{ models | length }} models in one checkpoint of the 
 |---|---|---|
 {% for model in models %}
 | {{ names[loop.index0] | code if model.path else "passed in memory" }}{{ " (anchor)" if loop.first }} | \
-{{ "%.4g" % model.weight }} | {{ (licenses[loop.index0] or "not stated") | text }} |
+{{ weights[loop.index0] | text }} | {{ (licenses[loop.index0] or "not stated") | text }} |
 {% endfor %}
 
 {% if differing %}
@@ -127,6 +129,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     values = {
         "name": name,
         "names": short_names([model["path"] or "" for model in models]),
+        "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
         "differing": differing_licenses(models),
         "licenses": [license_of(model.get("card", {})) for model in models],
@@ -151,8 +154,20 @@ def data_name(source: str) -> str:
     return short_names([source_of(source)])[0]
 
 
+def shown_weights(record: Mapping[str, Any]) -> list[str]:
+    """Return the weight of each model: its share, or as it was given if it is one of a task vector or of layers."""
+    given = record["options"].get("weights") or ()
+    if "base" in record or any(isinstance(weight, Mapping | list | tuple) for weight in given):
+        shown = ["by layer" if isinstance(weight, Mapping) else as_text(weight) for weight in given]
+    else:
+        shown = []
+    return shown or [f"{model['weight']:.4g}" for model in record["models"]]
+
+
 def _aligned(record: Mapping[str, Any]) -> str:
     """Return a sentence on the alignment."""
+    if "shared_base" in record:
+        return SHARED_BASE
     name = record["options"]["align"]
     matched_on = "activations and weights" if record["match_on"] == "both" else record["match_on"]
     return ALIGNED[name].format(on=matched_on) if name in ALIGNED else f"The models were aligned by {code(name)}."

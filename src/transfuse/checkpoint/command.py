@@ -56,7 +56,8 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
     if data is not None:
         source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={source_of(data)!r}"
     if "base" in record:
-        source = ", ".join(filter(None, [source, f"base={record['base']['path'] or 'base'!r}"]))
+        base = record["base"]["path"]
+        source = ", ".join(filter(None, [source, f"base={repr(base) if base else 'base'}"]))
     options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
     arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
     return f"transfuse.fuse({arguments}).save({output!r})"

@@ -36,6 +36,8 @@ INSTEAD = {
     "model_stock": "write linear with the weights that you want, or give --data and a file without merge_method",
     "modules": "write models with the models to merge",
     "tokenizer": "leave it out if all tokenizers are the same, or else pass --vocab shared",
+    "random_seed": "leave it out, and pass --seed instead",
+    "name": "leave it out; the output folder names the model",
     "chat_template": "leave it out; the template of the first model is copied",
 }
 

@@ -179,6 +179,11 @@ class Options(Settings):
             raise ConfigError("weights: their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
+    @field_validator("density", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        return (value,) if isinstance(value, int | float | Mapping) else value
+
     @field_validator("density")
     @classmethod
     def _shares(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:

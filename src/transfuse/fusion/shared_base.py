@@ -157,9 +157,9 @@ def check_base(spec: Spec, base: Tensors, models: Sequence[Tensors], names: Sequ
     for name, tensors in zip(names, models, strict=True):
         found = correlations(spec, base, tensors)
         if not found or min(found) < SHARED:
-            mean = sum(found) / max(len(found), 1)
+            lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
             raise ConfigError(
-                f"base: {name} was not fine-tuned from {base_name} (their weights correlate by {mean:.2f}), so its"
+                f"base: {name} was not fine-tuned from {base_name} ({lowest}), so its"
                 " difference is no task vector; give the model that all were fine-tuned from, or leave base out and"
                 " choose merge mean"
             )

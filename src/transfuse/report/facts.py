@@ -45,6 +45,7 @@ class Measurement:
         calibrated: whether the same samples were used for the fusion.
         classes: reports of the fusion's classes; empty if it is no classifier.
         labeled: whether the samples have labels; otherwise, models are compared with the parents.
+        aligned: whether the models were aligned before they were merged.
     """
 
     rows: Sequence[Row]
@@ -56,6 +57,7 @@ class Measurement:
     calibrated: bool = False
     classes: Mapping[str, ClassReport] = field(default_factory=dict)
     labeled: bool = True
+    aligned: bool = True
 
     @property
     def headline(self) -> str:

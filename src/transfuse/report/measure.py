@@ -68,7 +68,16 @@ def measure(
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
     measures = (*predictor.measures, *calibration)
     return Measurement(
-        rows, against, lines, measures, source, samples.samples.split, calibrated, classes, samples.labeled
+        rows,
+        against,
+        lines,
+        measures,
+        source,
+        samples.samples.split,
+        calibrated,
+        classes,
+        samples.labeled,
+        aligned=matched.options.align != "none",
     )
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from transfuse.alignment.interface import Alignment
 from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
-from transfuse.checkpoint.card import data_name
+from transfuse.checkpoint.card import data_name, shown_weights
 from transfuse.checkpoint.command import source_of
 from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.evaluation_tables import format_p_value
@@ -47,6 +47,7 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         facts=facts,
         labels=row_labels(measured) if measured else {},
         model_names=short_names([model["path"] or "passed in memory" for model in facts.record["models"]]),
+        weights=shown_weights(facts.record),
         kinds=kinds_in_words(facts.matched),
         all_exact=all(map(is_exact, facts.matched)),
         record=facts.record,

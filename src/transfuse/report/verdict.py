@@ -22,15 +22,17 @@ def verdict(measured: Measurement | None) -> str:
         return text + "."
     if _quality(measured, plain) >= _quality(measured, fusion):
         plain_metric = _metric(measured, plain)
-        return text + f"; the plain average ({plain_metric}) is as good, so the alignment gained nothing here."
+        useless = "the alignment" if measured.aligned else "this way of merging"
+        return text + f"; the plain average ({plain_metric}) is as good, so {useless} gained nothing here."
     return text + f". The plain average reaches {_metric(measured, plain)}."
 
 
 def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
     """Return a phrase that compares the fusion with its weakest and its best parent."""
     quality, low, high = (_quality(measured, row) for row in (fusion, worst, best))
+    under, over = ("worse than", "better than") if MEASURES[measured.headline].lower_is_better else ("below", "above")
     if quality < low:
-        weaker = f"below the weaker parent ({_metric(measured, worst)})"
+        weaker = f"{under} the weaker parent ({_metric(measured, worst)})"
         if not _is_significant(measured, measured.against[worst.name]):
             return f"{weaker}; the difference is within sampling error"
         return f"{weaker}; fine-tuning may help" if measured.labeled else weaker
@@ -38,7 +40,7 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
         return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
     significant = _is_significant(measured, measured.against[best.name])
     suffix = "" if significant else "; the difference is within sampling error"
-    return f"above the best parent ({_metric(measured, best)}){suffix}"
+    return f"{over} the best parent ({_metric(measured, best)}){suffix}"
 
 
 def _is_significant(measured: Measurement, difference: Difference) -> bool:

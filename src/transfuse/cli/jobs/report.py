@@ -83,7 +83,8 @@ def report_job(
     paths = [_unchanged_path(model, record["directory"]) for model in record["models"]]
     options: Options = make(Options, non_default_options(record) | changes)
     options.torch_device()
-    architecture, *_ = check_checkpoints(paths, options, check_fusible)
+    base = _unchanged_path(record["base"], record["directory"]) if "base" in record else None
+    architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
     fusion_data = record["data"] and _resolve(record["data"], record["directory"])
     test_data = fusion_data if data is None else data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
@@ -91,7 +92,7 @@ def report_job(
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
     samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
-    matched = match(paths, samples, progress, cache=cache, **options.model_dump(exclude_unset=True))
+    matched = match(paths, samples, progress, cache=cache, base=base, **options.model_dump(exclude_unset=True))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     write_report(target, report.texts)
     if target.resolve() == output.resolve():
