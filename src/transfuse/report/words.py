@@ -61,8 +61,10 @@ PLACES = {
     "text_model": "text encoder",
     "cross": "cross-attention",
     "EncDecAttention": "cross-attention",
+    "encoder_attn": "cross-attention",
 }
-MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention")  # that tell layers apart
+# Parts of the names of modules that tell layers apart:
+MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention", "encoder_attn")
 PROJECTION = re.compile(r"(?i)attn|attention")  # a part of the names of modules with the layers below
 QUERIES, KEYS, VALUES = "queries", "keys", "values"
 LAYERS = {"q": QUERIES, "k": KEYS, "v": VALUES, "[0]": QUERIES, "[1]": KEYS, "[2]": VALUES}  # by first or last letters
@@ -124,6 +126,7 @@ def _places_and_key(kind: str) -> tuple[list[str], str]:
     *modules, last = parts
     layer = LAYERS.get(last[-3:], LAYERS.get(last[0].lower())) if last else None
     if layer and any(PROJECTION.search(part) for part in (*modules, last)):
+        modules = modules[1:] if modules[:1] == ["model"] else modules
         return [part for part in dict.fromkeys((*modules[:1], *modules[-1:])) if part in MODULE_PLACES], layer
     pair = ".".join(parts[-2:])
     return (parts[:-2], pair) if pair in WORDS else (modules, last)
