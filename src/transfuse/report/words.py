@@ -16,10 +16,19 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "cls_token": ("class token", "the vector that the class token starts with"),
     "tokens.cls_token": ("tokens with the class token", "the vectors of all tokens, before positions are added"),
     "distillation_token": ("distillation token", "the vector that the distillation token starts with"),
+    "register": ("register tokens", "the vectors that the register tokens start with"),
+    "projected": ("projected embeddings", "the embeddings, projected to the width of the blocks"),
+    "sound": ("sound channels", "the channels between the convolutions that read the sound"),
+    "frame": ("sound frames", "the vector that each frame of the sound starts with"),
+    "convolution": ("convolution outputs", "what the convolution adds to the output of the first block"),
+    "convolved": ("stream after the convolution", "the residual stream behind the convolution"),
+    "relative": ("distance embeddings", "the vector of each distance between two tokens"),
+    "probe": ("pooling query", "the vector that the pooling head attends with"),
     "tokens": ("tokens", "the vectors of all tokens, before positions are added"),
     "embed": ("embeddings", "the vector that the first block reads"),
     "attention": ("attention outputs", "what the attention of a block adds to the residual stream"),
     "middle": ("stream after attention", "the residual stream between the two halves of a block"),
+    "added": ("stream after attention", "the residual stream behind the attention of a block"),
     "mlp": ("feed-forward outputs", "what the feed-forward layer of a block adds to the residual stream"),
     "out": ("stream after the block", "the residual stream behind a block"),
     "crossed": ("cross-attention outputs", "what the cross-attention of a block adds to the residual stream"),
@@ -52,8 +61,10 @@ PLACES = {
     "text_model": "text encoder",
     "cross": "cross-attention",
     "EncDecAttention": "cross-attention",
+    "encoder_attn": "cross-attention",
 }
-MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention")  # that tell layers apart
+# Parts of the names of modules that tell layers apart:
+MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention", "encoder_attn")
 PROJECTION = re.compile(r"(?i)attn|attention")  # a part of the names of modules with the layers below
 QUERIES, KEYS, VALUES = "queries", "keys", "values"
 LAYERS = {"q": QUERIES, "k": KEYS, "v": VALUES, "[0]": QUERIES, "[1]": KEYS, "[2]": VALUES}  # by first or last letters
@@ -115,6 +126,7 @@ def _places_and_key(kind: str) -> tuple[list[str], str]:
     *modules, last = parts
     layer = LAYERS.get(last[-3:], LAYERS.get(last[0].lower())) if last else None
     if layer and any(PROJECTION.search(part) for part in (*modules, last)):
+        modules = modules[1:] if modules[:1] == ["model"] else modules
         return [part for part in dict.fromkeys((*modules[:1], *modules[-1:])) if part in MODULE_PLACES], layer
     pair = ".".join(parts[-2:])
     return (parts[:-2], pair) if pair in WORDS else (modules, last)
