@@ -41,6 +41,8 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "queries": ("queries", "the queries of all heads of an attention layer"),
     "keys": ("keys", "the keys of all heads of an attention layer"),
     "values": ("values", "the values of all heads of an attention layer"),
+    "pos_key_proj": ("keys of distances", "the keys of the distances between tokens, of all heads"),
+    "pos_query_proj": ("queries of distances", "the queries of the distances between tokens, of all heads"),
     "qk.shared": ("queries and keys", "the queries and keys of all heads, which have one map"),
     "qk.joint": ("queries beside keys", "the queries and the keys of all heads, side by side"),
     "plane": ("rotary planes", "the pairs of query-key channels that rotary positions turn"),
@@ -62,10 +64,12 @@ PLACES = {
     "cross": "cross-attention",
     "EncDecAttention": "cross-attention",
     "encoder_attn": "cross-attention",
+    "head": "pooling head",
 }
 # Parts of the names of modules that tell layers apart:
-MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention", "encoder_attn")
+MODULE_PLACES = ("vision_model", "text_model", "encoder", "decoder", "EncDecAttention", "encoder_attn", "head")
 PROJECTION = re.compile(r"(?i)attn|attention")  # a part of the names of modules with the layers below
+DISTANCES = ("pos_key_proj", "pos_query_proj")  # layers of DeBERTa
 QUERIES, KEYS, VALUES = "queries", "keys", "values"
 LAYERS = {"q": QUERIES, "k": KEYS, "v": VALUES, "[0]": QUERIES, "[1]": KEYS, "[2]": VALUES}  # by first or last letters
 
@@ -124,6 +128,8 @@ def _places_and_key(kind: str) -> tuple[list[str], str]:
     if len(parts) > 1 and parts[-1].isdigit():  # the number of a second or third residual stream
         parts = parts[:-1]
     *modules, last = parts
+    if last in DISTANCES:
+        return [], last
     layer = LAYERS.get(last[-3:], LAYERS.get(last[0].lower())) if last else None
     if layer and any(PROJECTION.search(part) for part in (*modules, last)):
         modules = modules[1:] if modules[:1] == ["model"] else modules

@@ -13,6 +13,7 @@ from torch import Tensor
 from transfuse.activations.hook_points import STACK_SEPARATOR
 from transfuse.alignment.flow.heads import flat_heads, is_flat
 from transfuse.base.lazy import Lazy, Tensors
+from transfuse.errors import SpecError
 from transfuse.network.axes import without_direction
 from transfuse.network.operations import Linear, Op
 from transfuse.network.space import Dual, Product, Space
@@ -20,7 +21,12 @@ from transfuse.network.spec import Spec
 
 
 def joint_queries(spec: Spec) -> Spec:
-    """Stack each pair of projections that meet over the same channels along their output."""
+    """Stack each pair of projections that meet over the same channels along their output.
+
+    Raises:
+        SpecError: more than two projections meet over the same channels, as in DeBERTa with its own projections of
+            distances.
+    """
     heads = flat_heads(spec)
     flat = [op for op in spec.linears() if is_flat(op.writes, heads)]
     primal = {_channels(op): op for op in flat if not _is_dual(op)}
@@ -29,6 +35,11 @@ def joint_queries(spec: Spec) -> Spec:
         channels = _channels(op) if isinstance(op, Linear) else None
         if isinstance(op, Linear) and channels in primal and _is_dual(op):
             first = primal[channels]
+            if first not in ops:
+                raise SpecError(
+                    f"queries: joint takes pairs of projections, but more than two meet in {channels}; choose separate"
+                    " or shared"
+                )
             space = Space(f"{channels}.joint", first.writes.size + op.writes.size)
             ops[ops.index(first)] = replace(first, name=f"{first.name}{STACK_SEPARATOR}{op.name}", writes=space)
         else:
