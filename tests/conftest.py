@@ -28,6 +28,11 @@ SLOW = (  # words in the names of tests that show for another family, or for a v
     ("DINOv3ViTModel-use_gated_mlp",),
     ("DebertaV2ForMaskedLM-share_att_key",),
     ("test_recovery", "-BartFor"),
+    *(("test_a_broken_model_comes_nearer_in_every_family", name) for name in ("CLIP", "Beit", "Dinov2", "qkv_bias")),
+    ("test_a_broken_model_comes_nearer_in_every_family", "BertForSequenceClassification"),
+    ("test_with_samples[learned-True]",),
+    ("test_cut_short_anywhere_it_goes_on[learned weights]",),
+    ("test_cut_short_anywhere_it_goes_on[streamed",),
     ("test_mutation[BartFor",),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
