@@ -1,4 +1,4 @@
-"""Writing to the Hub: what is uploaded, and what is said when it fails. The Hub is played by a fake of its client."""
+"""Writing to the Hub: what is uploaded, and the message if it fails. A fake of its client stands for the Hub."""
 
 from pathlib import Path
 from typing import Any
