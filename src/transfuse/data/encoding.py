@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import BatchEncoding, PreTrainedConfig
 
-from transfuse.data.texts import MAX_LENGTH, max_tokens
-from transfuse.errors import CheckpointError, ConfigError
+from transfuse.data.texts import check_ids, max_tokens, require_padding, tokenized
+from transfuse.errors import ConfigError
 
 
 def encode(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: Any) -> BatchEncoding:
@@ -20,22 +20,10 @@ def encode(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: An
         ConfigError: the tokenizer has no padding token.
         CheckpointError: the texts cannot be tokenized, or a token id exceeds the model's vocabulary.
     """
-    if tokenizer.pad_token is None:
-        raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
-    length = min(max_tokens(config) or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH)
-    defaults = {"padding": True, "padding_side": "right", "truncation": True, "max_length": int(length)}
-    try:
-        encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
-    except Exception as error:  # settings in a tokenizer's files can cause any error
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+    require_padding(tokenizer)
+    encoding = tokenized(tokenizer, max_tokens(config), *texts, **settings)
     encoding["input_ids"] = encoding["input_ids"].to(torch.long)
-    largest = int(encoding["input_ids"].max()) if encoding["input_ids"].numel() else 0
-    if largest >= config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer gives token {largest}, but the model has {config.vocab_size} embeddings; use the tokenizer"
-            " that the model was trained with"
-        )
+    check_ids(encoding["input_ids"], config.vocab_size)
     return encoding
 
 

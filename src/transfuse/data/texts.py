@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.context import context_length, has_context
@@ -63,6 +63,43 @@ def max_tokens(config: PreTrainedConfig) -> int | None:
     )
 
 
+def require_padding(tokenizer: Any) -> None:
+    """Raise `ConfigError` if a tokenizer has no padding token."""
+    if tokenizer.pad_token is None:
+        raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
+
+
+def tokenized(tokenizer: Any, length: int | None, *texts: Any, **settings: Any) -> BatchEncoding:
+    """Return the encoding of a batch, padded at the end and cut to a number of tokens.
+
+    Args:
+        length: largest number of tokens that the model takes; None: no limit.
+        texts: the texts, and those that follow them if they are pairs.
+        settings: further arguments of the tokenizer.
+
+    Raises:
+        CheckpointError: the texts cannot be tokenized.
+    """
+    limit = int(min(length or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH))
+    defaults = {"padding": True, "padding_side": "right", "truncation": True, "max_length": limit}
+    try:
+        encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
+    except Exception as error:  # settings in a tokenizer's files can cause any error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+    return encoding
+
+
+def check_ids(ids: Int[Tensor, "text token"], vocab_size: int | None) -> None:
+    """Raise `CheckpointError` if a token id exceeds the number of tokens in the model's vocabulary."""
+    largest = int(ids.max()) if ids.numel() else 0
+    if vocab_size is not None and largest >= vocab_size:
+        raise CheckpointError(
+            f"the tokenizer gives token {largest}, but the model has {vocab_size} embeddings; use the tokenizer that"
+            " the model was trained with"
+        )
+
+
 def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
     """Return a function from texts, pairs or conversations to `input_ids` and `attention_mask` [batch, token].
 
@@ -76,32 +113,16 @@ def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | N
         ConfigError: the tokenizer has no padding token.
         CheckpointError: when the function is called, if texts cannot be tokenized or a token id exceeds `vocab_size`.
     """
-    if tokenizer.pad_token is None:
-        raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
-    settings = {
-        "padding": True,
-        "padding_side": "right",
-        "truncation": True,
-        "max_length": min(length or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH),
-        "return_tensors": "pt",
-    }
+    require_padding(tokenizer)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         pairs = bool(texts) and is_pair(texts[0])
         parts = zip(*texts, strict=True) if pairs else ([as_text(tokenizer, text) for text in texts],)
-        try:
-            batch = dict(tokenizer(*map(list, parts), **settings))
-        except Exception as error:  # settings in a tokenizer's files can cause any error
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+        batch = dict(tokenized(tokenizer, length, *map(list, parts)))
         if not batch["input_ids"].numel():  # empty texts are all padding, as they are beside longer ones
             padding = torch.full((len(texts), 1), tokenizer.pad_token_id)
             batch = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in batch}
-        if vocab_size is not None and batch["input_ids"].max() >= vocab_size:
-            raise CheckpointError(
-                f"the tokenizer gives token {int(batch['input_ids'].max())}, but the model has {vocab_size} embeddings;"
-                " use the tokenizer that the model was trained with"
-            )
+        check_ids(batch["input_ids"], vocab_size)
         return batch
 
     return prepare
