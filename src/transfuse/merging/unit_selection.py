@@ -29,14 +29,15 @@ def forward_selection(
     This is orthogonal least squares (Chen, Billings & Luo, 1989) by groups of columns, as a pivoted Cholesky
     factorization. The next units are selected among a pool of those with the largest gains, on the CPU, as long as none
     outside had a larger gain. Then all moments are updated by one product, so a device is not waited for unit by unit.
+    Single precision suffices, because the penalty bounds the condition of the moments.
 
     Args:
         units: the inputs that belong to each unit.
         required: inputs that are part of every solution.
     """
-    inputs = moments.inputs.clone()
+    inputs = moments.inputs.to(torch.float32, copy=True)
     inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
-    residual = Residual(inputs, moments.cross, units.to(inputs.device))
+    residual = Residual(inputs, moments.cross.float(), units.to(inputs.device))
     if len(required):
         residual.explain(required.to(inputs.device))
     selected: list[int] = []
