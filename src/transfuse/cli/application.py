@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from transfuse.cli.carry import EXAMPLES as CARRY_EXAMPLES
+from transfuse.cli.carry import carry
 from transfuse.cli.command import Command
 from transfuse.cli.completion import complete_values
 from transfuse.cli.doctor import EXAMPLES as DOCTOR_EXAMPLES
@@ -55,6 +57,7 @@ def start(
 COMMANDS = {  # in the order of --help, with the examples at the end of each help text
     "fuse": (fuse, FUSE_EXAMPLES),
     "plan": (plan, PLAN_EXAMPLES),
+    "carry": (carry, CARRY_EXAMPLES),
     "eval": (evaluate, EVAL_EXAMPLES),
     "path": (path, PATH_EXAMPLES),
     "landscape": (landscape, LANDSCAPE_EXAMPLES),

@@ -46,11 +46,7 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
-    for name in (*job.all_models(), job.data, job.output, job.cache):
-        check_name(name or "")
-    inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, config)]
-    check_target(Path(job.output), overwrite_policy(job), inputs)
-    check_paths(job.all_models())
+    _check_places(job, config)
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
 
@@ -58,6 +54,33 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if layers is not None:
         _check_layers(job.models, layers)
     return job
+
+
+def carry_request(flags: FlagValues, keep: str | None) -> Job:
+    """Return the job that the flags of `transfuse carry` describe. Its models are the new base, the base, the tuned.
+
+    Raises:
+        ConfigError: an option or a path is invalid.
+        OutputError: the output cannot be written.
+    """
+    values, labels = named_values(flags)
+    job = make(Job, {"merge": "least-squares" if "data" in values else "mean"} | values, labels)
+    if not job.output:
+        raise ConfigError("no output given; say where to write with -o OUT")
+    if keep is not None and job.data is None:
+        raise ConfigError("--keep: only layers that are fitted to samples take it; give --data, too, or leave it out")
+    check_name(keep or "")
+    _check_places(job, keep)
+    return job
+
+
+def _check_places(job: Job, *others: str | Path | None) -> None:
+    """Check the paths of a job: inputs, which may include others, must be there, and the output must be writable."""
+    for name in (*job.all_models(), job.data, job.output, job.cache):
+        check_name(name or "")
+    inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
+    check_target(Path(str(job.output)), overwrite_policy(job), inputs)
+    check_paths(job.all_models())
 
 
 def _with_output(flags: FlagValues) -> FlagValues:

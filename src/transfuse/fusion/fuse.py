@@ -250,6 +250,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         matched.options.seed,
         progress,
         matched.stores.joint,
+        matched.carry,
     )
 
 

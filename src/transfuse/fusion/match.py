@@ -40,6 +40,7 @@ from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
+from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
 
@@ -60,6 +61,7 @@ class Matched:
         base_correlation: how the weights of models of one base correlate, which were therefore not aligned; None: they
             share no base, or the user chose the alignment.
         base: the tensors of the base in the anchor's basis; None: no base was given.
+        carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
     """
 
     inputs: Inputs
@@ -74,6 +76,12 @@ class Matched:
     workspace: TemporaryDirectory[str] | None = None
     base_correlation: float | None = None
     base: Tensors | None = None
+    carry: CarryTargets | None = None
+
+    @property
+    def answer_weights(self) -> Sequence[float]:
+        """Return the weights of the models' predictions."""
+        return self.weights if self.carry is None else self.carry.answer_weights
 
     @property
     def anchor(self) -> PreTrainedModel:

@@ -32,7 +32,7 @@ from transfuse.merging.layer_groups import Stage, selectable_units, stages
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
-from transfuse.merging.split import Fit, Split
+from transfuse.merging.split import CarryTargets, Fit, Split
 from transfuse.network.spec import Spec
 
 ROWS_PER_INPUT = 16  # rows that layers are fitted to, per unit of the widest space in each parent; more gain little
@@ -49,6 +49,7 @@ def least_squares(
     untouched: Collection[str] = (),
     track: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
     store: Store = NO_STORE,
+    carry: CarryTargets | None = None,
 ) -> dict[str, Fit]:
     """Fit every linear map of `fused` in place, the output head last.
 
@@ -56,11 +57,12 @@ def least_squares(
         spec: the declaration of the tensors as they are stored.
         fused: the mean of the parents.
         parents: the parents in the basis of `fused`.
-        weights: one weight per parent. They sum to one.
+        weights: one weight per parent. They sum to one. A model with a negative weight is subtracted.
         weighting: method that weights the parents' outputs per sample.
         untouched: names of linear maps that stay the mean.
         track: iterates over the stages and displays progress.
         store: cache of fitted layers. An interrupted fit continues after the cached layers.
+        carry: other targets, where a fine-tune is carried; None: the parents' outputs and predictions.
 
     Returns:
         The result of every fit, by the name of the linear map, or of the norm in front of a shared one.
@@ -68,11 +70,13 @@ def least_squares(
     Raises:
         DataError: there are fewer than two samples, or fewer batches than processes.
     """
-    train, validation = validation_split(batches)
-    if not train or not validation:
-        raise DataError("least squares needs at least two samples, to fit on and to validate on; give more")
-    parts = [_process_part(process_group(), split) for split in (train, validation)]
-    splits = [Split(part, partial(teacher_weights, weighting, parents, weights)) for part in parts]
+    parts = _parts(batches)
+    train = parts[0]
+    splits = head_splits = [Split(part, partial(teacher_weights, weighting, parents, weights)) for part in parts]
+    if carry:
+        kept = [carry.kept_split(part) for part in _parts(carry.kept)] if carry.kept else []
+        head_splits = carry.head_splits(splits, kept)
+        splits = [split.alternating_with(other) for split, other in zip(splits, kept, strict=True)] if kept else splits
     head = output_head(spec, fused)
     head = None if head and head.linear.name in untouched else head
     todo = stages(spec, fused, {*untouched, head.linear.name} if head else untouched)
@@ -83,8 +87,16 @@ def least_squares(
     fits = _fit_stages(layerwise, spec, todo, steps, track, store)
     if head:
         layerwise.advance(len(steps))
-        fits |= _fit_head(layerwise, head, splits, store)
+        fits |= _fit_head(layerwise, head, head_splits, store)
     return fits
+
+
+def _parts(batches: Sequence[Batch]) -> list[list[Batch]]:
+    """Return this process's training and validation batches. Raises `DataError` if there are too few samples."""
+    train, validation = validation_split(batches)
+    if not train or not validation:
+        raise DataError("least squares needs at least two samples, to fit on and to validate on; give more")
+    return [_process_part(process_group(), split) for split in (train, validation)]
 
 
 def _process_part(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
@@ -167,7 +179,8 @@ def _fit_stage(
     """Fit one stage, with a selection of units if possible. Return the names of the changed layers and the results."""
     units = selectable_units(spec, stage, later)
     parents = len(layerwise.models) - 1
-    if units is None or units.inputs.numel() * parents > MAX_CANDIDATE_INPUTS:
+    has_subtracted = min(layerwise.weights) < 0  # whose units are none of the fused model's
+    if units is None or has_subtracted or units.inputs.numel() * parents > MAX_CANDIDATE_INPUTS:
         fits = layerwise.fit(stage)
         return set(fits), fits
     reading = next(other for other in later if units.reader in other.linears)

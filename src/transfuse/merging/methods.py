@@ -27,6 +27,7 @@ from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
 from transfuse.merging.slerp import slerp
+from transfuse.merging.split import CarryTargets
 from transfuse.merging.starts import FITTED, choose_start, saved_choice
 from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
 from transfuse.network.model import Network, declaration, tied_to, with_tensors
@@ -48,6 +49,7 @@ class MergeRequest:
         base: the tensors of the model that all parents were fine-tuned from, in the anchor's basis; None without it.
         layers: weights and densities that may change over the depth, and options of task vectors.
         learning: training options.
+        carry: other targets of fitted layers, where a fine-tune is carried; None: what the parents compute.
         record: entries for `transfuse.json`. The method may add some.
     """
 
@@ -63,6 +65,7 @@ class MergeRequest:
     seed: int = 0
     progress: Progress = silent
     store: Store = NO_STORE
+    carry: CarryTargets | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     def tensor_weights(self, name: str) -> Sequence[float]:
@@ -237,6 +240,15 @@ def _fit(
     """Fit the layers of `fused` in place, and record how well each was fitted."""
     track = partial(request.progress.track, description="fitting layers")
     fits = least_squares(
-        declaration(fused), fused, parents, request.weights, batches, request.weighting, request.untouched, track, store
+        declaration(fused),
+        fused,
+        parents,
+        request.weights,
+        batches,
+        request.weighting,
+        request.untouched,
+        track,
+        store,
+        request.carry,
     )
     request.record["least_squares"] = {name: asdict(fit) for name, fit in fits.items()}

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import zip_longest
 
 import torch
 
 from transfuse.base.batch import Batch
-from transfuse.distillation.teacher_weighting import Shares
+from transfuse.distillation.teacher_weighting import Shares, uniform
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,39 @@ class Split:
             total += size(self.batches[count])
             count += 1
         return replace(self, batches=self.batches[:count])
+
+    def alternating_with(self, other: "Split") -> "Split":
+        """Return the batches of both in turn, each weighed as before, so that the first batches come from both."""
+        others = {id(batch) for batch in other.batches}
+
+        def weigh(batch: Batch) -> Shares:
+            return (other if id(batch) in others else self).weigh(batch)
+
+        pairs = zip_longest(self.batches, other.batches)
+        return Split([batch for pair in pairs for batch in pair if batch is not None], weigh)
+
+
+@dataclass(frozen=True)
+class CarryTargets:
+    """What a model is fitted to where a fine-tune is carried, beside the outputs of all models.
+
+    Attributes:
+        answer_weights: weights of the models' predictions on the samples of the task, which the head is fitted to.
+        kept: samples on which the first model is to stay as it is.
+        keeps_answers: whether its predictions count there; False if it has no head of its own.
+    """
+
+    answer_weights: Sequence[float]
+    kept: Sequence[Batch] = ()
+    keeps_answers: bool = True
+
+    def kept_split(self, batches: Sequence[Batch]) -> Split:
+        """Return samples on which only the first model counts."""
+        return Split(batches, partial(uniform, (), [1.0] + [0.0] * (len(self.answer_weights) - 1)))
+
+    def head_splits(self, task: Sequence[Split], kept: Sequence[Split]) -> list[Split]:
+        """Return the samples that the head is fitted to."""
+        splits = [Split(split.batches, partial(uniform, (), self.answer_weights)) for split in task]
+        if not kept or not self.keeps_answers:
+            return splits
+        return [split.alternating_with(other) for split, other in zip(splits, kept, strict=True)]

@@ -46,6 +46,7 @@ class Measurement:
         classes: reports of the fusion's classes; empty if it is no classifier.
         labeled: whether the samples have labels; otherwise, models are compared with the parents.
         aligned: whether the models were aligned before they were merged.
+        bases_predict: whether all parents have heads of their own, where a fine-tune was carried.
     """
 
     rows: Sequence[Row]
@@ -58,6 +59,7 @@ class Measurement:
     classes: Mapping[str, ClassReport] = field(default_factory=dict)
     labeled: bool = True
     aligned: bool = True
+    bases_predict: bool = True
 
     @property
     def headline(self) -> str:

@@ -50,12 +50,12 @@ def measure(
     names = parent_names(matched)
     batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments)
-    predictor = samples.predictor(anchor.config, parents_here, matched.weights)
+    predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
     predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}
     metrics = {name: prediction.metrics() for name, prediction in predictions.items()}
     parents = [metrics[name] for name in names]
-    parents_loss = sum(weight * parent.loss for weight, parent in zip(matched.weights, parents, strict=True))
+    parents_loss = sum(weight * parent.loss for weight, parent in zip(matched.answer_weights, parents, strict=True))
     rows = [
         Row(name, role, metrics[name], intervals(predictions[name], seed), metrics[name].loss - parents_loss)
         for name, role, _ in subjects
@@ -78,6 +78,7 @@ def measure(
         classes,
         samples.labeled,
         aligned=matched.options.align != "none",
+        bases_predict=matched.carry is None or matched.carry.keeps_answers,
     )
 
 

@@ -1,6 +1,7 @@
 """Say how good a fused model is, on few samples, or which command measures it."""
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,17 @@ QUICK_LIMIT = 200  # samples that every fusion with data is measured on
 Quality = dict[str, Any]
 
 
-def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Quality:
+def quality(
+    job: Job,
+    matched: Matched,
+    fusion: Fusion,
+    progress: Progress,
+    verdict: Callable[[Measurement], str] | None = None,
+) -> Quality:
     """Measure the parents and the fused model on a few samples of the fusion's data.
+
+    Args:
+        verdict: says how good the fused model is; None: as reports do.
 
     Returns:
         The verdict, and the metrics of each model; if nothing was measured, the reason and the command that measures.
@@ -51,17 +61,18 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         if not is_out_of_memory(error):
             raise
         return unmeasured(job, "memory did not suffice")
-    return measured_quality(measured)
+    return measured_quality(measured, verdict)
 
 
-def measured_quality(measured: Measurement) -> Quality:
+def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] | None = None) -> Quality:
     """Return the verdict on a fused model, the samples, and the metrics of each model."""
-    from transfuse.report.verdict import verdict
+    from transfuse.report.verdict import verdict as verdict_of_fusion
 
     count = measured.rows[0].metrics.samples
     shared = ", the data of the fusion itself" if measured.calibrated else ""
+    text = (verdict or verdict_of_fusion)(measured)
     return {
-        "verdict": f"{verdict(measured)} Measured on {count} {measured.unit} of {measured.source}{shared}.",
+        "verdict": f"{text} Measured on {count} {measured.unit} of {measured.source}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
     }
 

@@ -1,0 +1,60 @@
+"""Define `transfuse carry`, which puts what a fine-tune learned into another base."""
+
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from transfuse.base.progress import quiet_libraries
+from transfuse.cli.command import HelpAll
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.config.job import Job
+
+EVERYDAY = ("output", "data", "samples", "device", "max_memory", "overwrite")
+OTHERS = ("match_on", "groups", "dtype", *READING, "batch_size", "seed", "max_device_memory", "allow_pickle", "spec")
+EXAMPLES = """
+transfuse carry BASE TUNED NEW -o OUT                        by their weights only
+transfuse carry BASE TUNED NEW -o OUT --data D               fitted to unlabeled samples of the task
+transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
+"""
+
+
+@takes_options(
+    (Job, [*EVERYDAY, *OTHERS]),
+    everyday=EVERYDAY,
+    helps={
+        "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file,"
+        " a saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
+        "samples": "Use at most this many samples of --data, and of --keep. Default: 2000.",
+        "max_memory": "Memory limit of the process, such as 8GB.",
+    },
+)
+def carry(
+    context: typer.Context,
+    flags: FlagValues,
+    base: Annotated[str, Argument(metavar="BASE", help="The model that was tuned.")],
+    tuned: Annotated[str, Argument(metavar="TUNED", help="A fine-tune of BASE, or its adapter.")],
+    new_base: Annotated[
+        str, Argument(metavar="NEW", help="The model that receives the change: of the same shape, trained apart.")
+    ],
+    keep: Annotated[
+        str | None,
+        Option(metavar="DATA", help="Unlabeled samples of what NEW is to keep. Read as --data is."),
+    ] = None,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry a fine-tune to another base."""
+    from transfuse.cli.validation import carry_request
+
+    job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep)
+    with quiet_libraries():
+        from transfuse.base.budget import memory_limit
+        from transfuse.cli.jobs.carry import carry_job
+        from transfuse.report.carried import carry_summary
+
+        with memory_limit(job.max_memory, job.max_device_memory):
+            done = carry_job(job, keep, output_mode(context).progress)
+    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record)])

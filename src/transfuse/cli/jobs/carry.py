@@ -1,0 +1,47 @@
+"""Run `transfuse carry`. Cheap checks come before models are loaded."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfuse.base.lock import output_lock
+from transfuse.base.progress import Progress
+from transfuse.base.timing import peak_bytes
+from transfuse.cli.jobs.fuse import Fused
+from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.quality import quality
+from transfuse.cli.validation import overwrite_policy
+from transfuse.config.job import Job
+from transfuse.data.generation import calibration_samples
+from transfuse.fusion.carry import carried, match_for_carry
+from transfuse.report.carried import carried_verdict
+
+
+def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
+    """Carry a fine-tune to another base, and save the result.
+
+    Args:
+        job: its models are the new base, the base and the tuned model.
+        keep: where the samples are on which the new base stays as it is.
+
+    Raises:
+        TransfuseError: an input cannot be used, or the output cannot be written.
+    """
+    start = time.perf_counter()
+    output = Path(str(job.output))
+    job.torch_device()
+    *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
+    new_base, base, tuned = job.models
+    with output_lock(output):
+        data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
+        matched = match_for_carry(
+            base, tuned, new_base, data, kept, progress, max_memory=job.max_memory, **job.options()
+        )
+        fusion = carried(matched, progress)
+        facts: dict[str, Any] = {"data": job.data, "keep": keep, "output": str(output)}
+        facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        fusion = replace(fusion, record=fusion.record | facts)
+        fusion.save(output, overwrite_policy(job))
+        found = quality(job, matched, fusion, progress, carried_verdict)
+    return Fused(output, fusion.record | {"quality": found})

@@ -1,0 +1,176 @@
+"""Carry a fine-tune to another base: what a tuned model learned over its base, in an independently trained base.
+
+The base is aligned to the new base by the exact symmetries, and the tuned model follows by the same maps. Then all
+three compute in one basis, and the result is `new base + tuned - base`. Without samples, these are weights (a task
+vector, as Ilharco et al. define it, 2212.04089, but carried first). With samples, they are outputs: every layer is
+fitted to what the new base computes plus the change that tuning made there, and the head to the tuned model's
+predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.alignment.exact.follow import follow
+from transfuse.alignment.function_check import check_functions
+from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.alignment.methods import ALIGNMENT_METHODS
+from transfuse.base.batch import batch_size
+from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.base.timing import Stopwatch
+from transfuse.config.make import make
+from transfuse.config.options import Options
+from transfuse.config.settings import memory_bytes
+from transfuse.errors import ConfigError
+from transfuse.fusion.cache_keys import no_cache
+from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.compatible import Model, empty_model
+from transfuse.fusion.fuse import Fusion, merge
+from transfuse.fusion.inputs import Inputs, open_models
+from transfuse.fusion.match import Matched
+from transfuse.fusion.shared_base import check_base
+from transfuse.merging.split import CarryTargets
+from transfuse.network.model import Network
+
+ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
+WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
+ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
+
+
+def carry(
+    base: Model,
+    tuned: Model,
+    new_base: Model,
+    data: Any = None,
+    keep: Any = None,
+    progress: Progress | bool = silent,
+    processor: Any = None,
+    max_memory: int | str | None = None,
+    **options: Any,
+) -> Fusion:
+    """Put what a fine-tune learned into another base of the same architecture.
+
+    Args:
+        base: the model that was tuned: a checkpoint directory, a Hub name or a loaded model.
+        tuned: a fine-tune of it, perhaps with another head, which the result then has.
+        new_base: the model that receives the change.
+        data: unlabeled samples of the task, as for `fuse`. None: the difference of the weights is added.
+        keep: unlabeled samples of what the new base is to keep: on these, layers are fitted to what it computes itself.
+        progress: shows progress; True: on the terminal. Silent by default.
+        processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
+        max_memory: memory limit, as bytes or "8GB".
+        options: fields of `Options` that apply: samples, batch_size, seed, device, dtype, match_on, ...
+
+    Returns:
+        The result; its `save` writes the checkpoint.
+
+    Raises:
+        TransfuseError: a model cannot be used; the message says which, and what to do.
+    """
+    matched = match_for_carry(base, tuned, new_base, data, keep, progress, processor, max_memory, **options)
+    return carried(matched, progress, processor)
+
+
+def carried(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
+    """Return the result of carrying, given the models in one basis."""
+    fusion = merge(matched, progress, processor)
+    roles = dict(zip(ROLES, (model["path"] for model in fusion.record["models"]), strict=True))
+    kept = sum(map(batch_size, matched.carry.kept)) if matched.carry else 0
+    return replace(fusion, record=fusion.record | {"carried": roles, "kept_samples": kept})
+
+
+def match_for_carry(
+    base: Model,
+    tuned: Model,
+    new_base: Model,
+    data: Any = None,
+    keep: Any = None,
+    progress: Progress | bool = silent,
+    processor: Any = None,
+    max_memory: int | str | None = None,
+    **options: Any,
+) -> Matched:
+    """Bring the new base, the base and the tuned model into the basis of the new base.
+
+    Args and Raises: as for `carry`.
+    """
+    progress = as_progress(progress)
+    chosen = _with_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
+    watch = Stopwatch()
+    limit = memory_bytes(max_memory)
+    opened = open_models([tuned, new_base, base], chosen, data is not None, progress, limit, stream=False)
+    inputs = _in_order(opened)
+    watch.lap("loading")
+    context, kept = (
+        calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
+    )
+    watch.lap("preparing samples")
+    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress)
+    alignments = _alignments(inputs.networks, both, inputs.borrowed)
+    names = [network.name for network in inputs.networks]
+    check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
+    watch.lap("aligning")
+    stores = no_cache(len(inputs.networks))
+    with_head = replace(inputs, borrowed=())  # the head of the tuned model is everyone's now
+    targets = CarryTargets(ANSWERS, kept.batches, keeps_answers=not any(inputs.borrowed))
+    return Matched(with_head, WEIGHTS, chosen, context, data, alignments, None, stores, watch.laps, carry=targets)
+
+
+def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
+    """Return the options of `fuse` that carrying amounts to.
+
+    Raises:
+        ConfigError: an option does not apply.
+    """
+    for name in ("weights", "align", "teacher_weighting", "head", "vocab"):
+        if name in options:
+            raise ConfigError(f"{name}: carrying takes no such option; leave it out")
+    merging = "least-squares" if has_data else "mean"
+    if options.get("merge", merging) != merging:
+        raise ConfigError(f"merge: carrying merges by {merging} {'with' if has_data else 'without'} data; leave it out")
+    if has_keep and not has_data:
+        raise ConfigError("keep: only layers that are fitted to samples take it; give data, too, or leave keep out")
+    fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
+    uniform = {"teacher_weighting": "uniform"} if has_data else {}
+    return make(Options, fixed | uniform | options)
+
+
+def _with_head(options: Options, models: Sequence[Model]) -> Options:
+    """Return options that keep the head of the tuned model, if some model has another head or other classes."""
+    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+    heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
+    return options if len(heads) == 1 else options.model_copy(update={"head": "anchor"})
+
+
+def _in_order(opened: Inputs) -> Inputs:
+    """Return the new base first, then the base and the tuned model, given the tuned model first.
+
+    All have the class of the tuned model. What a model lacks of it is in `borrowed`.
+    """
+    order = (1, 2, 0)
+    networks = [opened.networks[index] for index in order]
+    return replace(
+        opened,
+        models=[network.model for network in networks],
+        networks=networks,
+        borrowed=opened.borrowed,
+        rows=[opened.rows[1], None] if len(opened.rows) > 1 else opened.rows,
+        origins=tuple(opened.origins[index] for index in order),
+    )
+
+
+def _alignments(
+    networks: Sequence[Network], context: AlignContext, borrowed: Sequence[frozenset[str]]
+) -> tuple[Alignment, Alignment]:
+    """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
+    new_base, base, tuned = networks
+    first = ALIGNMENT_METHODS["exact"](new_base, base, context)
+    second = follow(first, base, tuned)
+    first, second = check_functions(networks, [first, second])
+    head = {name: second.carried[name] for names in borrowed for name in names}
+    if not head:
+        return first, second
+    anchor = {**first.anchor, **head}
+    return replace(first, anchor=anchor, carried={**first.carried, **head}), replace(second, anchor=anchor)

@@ -1,0 +1,49 @@
+"""What a user is told about a fine-tune that was carried to another base."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfuse.base.printable import printable
+from transfuse.evaluation.measures import MEASURES, phrase
+from transfuse.report.facts import Measurement, Row
+
+MIN_GAIN = 1e-9  # a smaller gain of tuning has no share
+
+
+def carried_verdict(measured: Measurement) -> str:
+    """Return how the carried model compares with the tuned model and the new base.
+
+    The share of the gain is the gain of the carried model over the new base, divided by that of the tuned model over
+    its base, by the headline metric.
+    """
+    new_base, base, tuned = measured.of("parent")
+    (carried,) = measured.of("fusion")
+    named = {
+        name: phrase(measured.headline, row.metrics.value(measured.headline))
+        for name, row in (("carried", carried), ("tuned", tuned), ("new base", new_base))
+    }
+    if not measured.labeled:
+        return f"Without labels, compared with the tuned model: the carried model has {named['carried']}."
+    text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
+    gain = _quality(measured, tuned) - _quality(measured, base)
+    if not measured.bases_predict or gain < MIN_GAIN:
+        return text + "."
+    share = (_quality(measured, carried) - _quality(measured, new_base)) / gain
+    return f"{text}. That is {share:.0%} of what tuning gained; the new base alone reaches {named['new base']}."
+
+
+def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
+    """Return lines on a carried fine-tune: where it is, how it was made, how long that took, and how good it is."""
+    roles = record["carried"]
+    counts = [f"{record['calibration_samples']} samples"] if record["calibration_samples"] else []
+    counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
+    how = f"layers fitted to {' and '.join(counts)}" if counts else "by weights"
+    line = f"Carried {roles['tuned']} to {roles['new base']}, into {output} ({how}, {record['seconds']:.1f} s)"
+    return f"{printable(line)}\n{printable(record['quality']['verdict'])}"
+
+
+def _quality(measured: Measurement, row: Row) -> float:
+    """Return a number that is higher for a better model."""
+    value = row.metrics.value(measured.headline)
+    return -value if MEASURES[measured.headline].lower_is_better else value
