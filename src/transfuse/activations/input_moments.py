@@ -1,6 +1,7 @@
 """Second moments of the inputs of linear layers, by which an approximation of a layer is judged by its outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -57,13 +58,13 @@ def input_moments(
         counts[name] = counts.get(name, 0) + len(rows)
         sums[name] = sums.get(name, 0) + (rows.T @ rows).double()
 
-    def hook(name: str):  # type: ignore[no-untyped-def]
-        return lambda module, arguments: add(name, arguments[0].detach())
+    def hook(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        add(name, arguments[0].detach())
 
-    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in layers]
+    handles = [model.get_submodule(name).register_forward_pre_hook(partial(hook, name)) for name in layers]
     try:
-        for batch in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
-            moved = {name: values.to(model.device) for name, values in without_labels(batch).items()}
+        for part in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
+            moved = {name: values.to(model.device) for name, values in without_labels(part).items()}
             mask = moved.get("attention_mask")
             model(**moved)
     finally:

@@ -7,6 +7,7 @@ that contains an adapted layer cannot be replaced, so its own parameters are lef
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -16,6 +17,7 @@ from transfuse.errors import ConfigError
 
 HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 """Names, by the task of an adapter, of the modules that PEFT replaces by copies in any case."""
+UNSUPPORTED = ("dinov3_vit",)  # model types whose tensors PEFT 0.21 renames when it loads an adapter
 TIED = "embed_tokens"  # the name of an input embedding whose copy PEFT can tie to that of the output embedding
 
 
@@ -46,10 +48,10 @@ def adapter_layout(model: PreTrainedModel, changed: Collection[str]) -> AdapterL
         changed: names of the changed tensors in its state dict.
 
     Raises:
-        ConfigError: the model has experts whose matrices are stored as one tensor.
+        ConfigError: PEFT cannot load an adapter of this model.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    _check_no_experts(model)
+    _check_supported(model)
     trunk = {id(module) for module in model.base_model.modules()}
     adaptable = [name for name, module in modules.items() if id(module) in trunk and _is_adaptable(name, modules)]
     task = _task(model)
@@ -69,6 +71,22 @@ def adapter_layout(model: PreTrainedModel, changed: Collection[str]) -> AdapterL
     outer = [name for name in modules if name in copied and not any(name.startswith(f"{other}.") for other in copied)]
     layers = [name for name in adaptable if not any(f"{name}.".startswith(f"{other}.") for other in outer)]
     return AdapterLayout(layers, outer, left_out, task, _is_tied(model, outer))
+
+
+def adapter_bytes(model: PreTrainedModel, rank: int) -> int:
+    """Return the size of an adapter of a model all of whose tensors change.
+
+    Raises:
+        ConfigError: PEFT cannot load an adapter of this model.
+    """
+    tensors = model.state_dict()
+    layout = adapter_layout(model, tensors)
+    factors = (
+        min(rank, *shape) * sum(shape) for shape in (tensors[f"{layer}.weight"].shape for layer in layout.layers)
+    )
+    factor_bytes = torch.promote_types(model.dtype, torch.float32).itemsize
+    copied = (values.nbytes for name in layout.copied for values in model.get_submodule(name).state_dict().values())
+    return sum(factors) * factor_bytes + sum(copied)
 
 
 def matched(names: Collection[str], modules: Collection[str]) -> list[str]:
@@ -101,13 +119,19 @@ def _is_adaptable(name: str, modules: Mapping[str, nn.Module]) -> bool:
     return isinstance(modules[name], nn.Linear | Conv1D) and not isinstance(parent, nn.MultiheadAttention)
 
 
-def _check_no_experts(model: PreTrainedModel) -> None:
+def _check_supported(model: PreTrainedModel) -> None:
+    """Raise `ConfigError` if PEFT cannot load an adapter of this model."""
+    if model.config.model_type in UNSUPPORTED:
+        raise ConfigError(
+            f"adapter-out: PEFT does not find the layers of {type(model).__name__} when it loads an adapter; leave"
+            " adapter-out out"
+        )
     for name, values in model.named_parameters():
         owner = model.get_submodule(name.rpartition(".")[0])
         if values.ndim == 3 and len(values) > 1 and not isinstance(owner, nn.Conv1d):
             raise ConfigError(
-                f"adapter-out: {name} holds the matrices of several experts in one tensor, which no adapter is written"
-                " for; leave adapter-out out"
+                f"adapter-out: {name} holds the matrices of several experts, which adapters are not written for; leave"
+                " adapter-out out"
             )
 
 

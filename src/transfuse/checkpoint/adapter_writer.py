@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transfuse.base.lazy import Tensors
 from transfuse.checkpoint.adapted_model import PREFIX
 from transfuse.checkpoint.adapter_layout import AdapterLayout, adapter_layout, is_transposed, shortened
-from transfuse.checkpoint.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE
+from transfuse.checkpoint.adapters import BASE
+from transfuse.checkpoint.companions import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from transfuse.checkpoint.low_rank import LowRank, low_rank_difference
 from transfuse.checkpoint.output import write_json
 from transfuse.errors import ConfigError
@@ -51,6 +52,7 @@ def write_adapter(
     changed: Tensors,
     rank: int,
     base_name: str | None,
+    revision: str | None = None,
     moments: Mapping[str, Tensor] = {},
 ) -> AdapterContent:
     """Write adapter_config.json and adapter_model.safetensors. Two matrices are in memory at a time, and the adapter.
@@ -62,30 +64,37 @@ def write_adapter(
         changed: the tensors of the changed model.
         rank: the largest rank of the difference of a layer.
         base_name: the path or the Hub name of the base; None if it has none.
+        revision: its revision on the Hub; None for the newest.
         moments: E[x x^T] of the inputs of layers of the base, by name. Other layers have no metric.
 
     Raises:
-        ConfigError: the rank is below 1, the models have different shapes, or no linear layer differs.
+        ConfigError: the rank is below 1, the models have different shapes, or PEFT cannot load such an adapter.
     """
     if rank < 1:
         raise ConfigError(f"adapter-out: a rank of {rank} holds nothing; give 1 or more")
+    check_shapes(base, changed)
     squares = {name: _square(name, base, changed) for name in changed}
     layout = adapter_layout(model, [name for name, square in squares.items() if square])
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     residual = {name: squares[name] for name in layout.left_out}
     for layer in layout.layers:
-        weight, bias = f"{layer}.weight", f"{layer}.bias"
-        if not squares[weight] and not squares.get(bias):
+        weight = f"{layer}.weight"
+        if not squares[weight] and not squares.get(f"{layer}.bias"):
             continue
         product = _difference(model, layer, base, changed, rank, moments.get(layer))
         residual[weight] = product.residual
         tensors |= _factors(f"{PREFIX}{layer}", product, changed[weight])
         ranks[layer] = max(product.rank, 1)
-        if bias in squares:
-            tensors[f"{PREFIX}{layer}.base_layer.bias"] = changed[bias]
-    if not ranks:
-        raise ConfigError("adapter-out: no linear layer differs from the base; leave adapter-out out")
+    if not ranks:  # PEFT requires a layer
+        first, *_ = layout.layers
+        product = _difference(model, first, base, changed, 1, None)
+        tensors |= _factors(f"{PREFIX}{first}", product, changed[f"{first}.weight"])
+        ranks[first] = 1
+    has_biases = any(squares.get(f"{layer}.bias") for layer in ranks)
+    if has_biases:
+        biased = [layer for layer in ranks if f"{layer}.bias" in squares]
+        tensors |= {f"{PREFIX}{layer}.base_layer.bias": changed[f"{layer}.bias"] for layer in biased}
     copies = {
         f"{name}.{key}": changed[f"{name}.{key}"]
         for name in layout.copied
@@ -94,8 +103,9 @@ def write_adapter(
     tensors |= {f"{PREFIX}{name}": values for name, values in copies.items()}
     owned = {name: values.cpu().clone(memory_format=torch.contiguous_format) for name, values in tensors.items()}
     save_file(owned, folder / ADAPTER_WEIGHTS, {"format": "pt"})
-    has_biases = any(squares.get(f"{layer}.bias") for layer in ranks)
-    write_json(folder / ADAPTER_CONFIG, _settings(model, layout, ranks, has_biases, base_name))
+    write_json(
+        folder / ADAPTER_CONFIG, _settings(model, layout, ranks, has_biases) | {BASE: base_name, "revision": revision}
+    )
     layers = [f"{layer}.weight" for layer in layout.layers]
     own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # tied tensors count once
     return AdapterContent(
@@ -109,23 +119,25 @@ def write_adapter(
     )
 
 
+def check_shapes(base: Tensors, changed: Tensors) -> None:
+    """Raise `ConfigError` unless the tensors of the base have the shapes of those of the changed model."""
+    for name, values in changed.items():
+        if name in base and base[name].shape != values.shape:
+            raise ConfigError(
+                f"adapter-out: {name} is {tuple(values.shape)} in the fused model and {tuple(base[name].shape)} in its"
+                " base, and an adapter changes no shapes; leave adapter-out out, or give a base of the same shape"
+            )
+
+
 def _square(name: str, base: Tensors, changed: Tensors) -> float:
-    """Return the squared norm of the difference of a tensor; 0 if it is equal up to rounding.
+    """Return the squared norm of the difference of a tensor, or of a tensor that the base lacks; 0 if there is none.
 
-    A tensor that the base lacks differs from zero.
-
-    Raises:
-        ConfigError: the base has this tensor in another shape.
+    Differences by rounding are none.
     """
     after = changed[name]
     if name not in base:
         return float(after.double().square().sum()) or 1.0
     before = base[name]
-    if before.shape != after.shape:
-        raise ConfigError(
-            f"adapter-out: {name} is {tuple(after.shape)} in the fused model and {tuple(before.shape)} in its base, and"
-            " an adapter changes no shapes; leave adapter-out out"
-        )
     if not after.is_floating_point():
         return float(not torch.equal(before, after))
     difference = after.double() - before.double()
@@ -147,7 +159,7 @@ def _difference(
 
 
 def _factors(prefix: str, product: LowRank, like: Tensor) -> dict[str, Tensor]:
-    """Return the factors of a layer by PEFT's names, in float32 or better. PEFT has no rank 0, so zeros stand for it."""
+    """Return the factors of a layer by PEFT's names, in float32 or better: zeros of rank 1 if it does not differ."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     down, up = product.down, product.up
     if not product.rank:
@@ -155,10 +167,11 @@ def _factors(prefix: str, product: LowRank, like: Tensor) -> dict[str, Tensor]:
     return {f"{prefix}.lora_A.weight": down.to(dtype), f"{prefix}.lora_B.weight": up.to(dtype)}
 
 
-def _settings(
-    model: PreTrainedModel, layout: AdapterLayout, ranks: Mapping[str, int], biases: bool, base_name: str | None
-) -> dict[str, Any]:
-    """Return the content of adapter_config.json. As lora_alpha is the rank everywhere, the products are not scaled."""
+def _settings(model: PreTrainedModel, layout: AdapterLayout, ranks: Mapping[str, int], biases: bool) -> dict[str, Any]:
+    """Return the content of adapter_config.json but for the base.
+
+    As lora_alpha is the rank of every layer, the products are not scaled.
+    """
     modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
     outside = [name for name in modules if not any(f"{name}.".startswith(f"{copy}.") for copy in layout.copied)]
     largest = max(ranks.values())
@@ -168,7 +181,6 @@ def _settings(
         "peft_type": "LORA",
         "task_type": layout.task,
         "auto_mapping": None if layout.task else own_class,
-        BASE: base_name,
         "r": largest,
         "lora_alpha": largest,
         "rank_pattern": others,
