@@ -57,6 +57,8 @@ def held_sentence(facts: Mapping[str, Any]) -> str:
         f"With rank {facts['rank']}, it holds {100 * facts['layers_held']:.3g} % of the squared difference of the"
         f" {facts['layers']} linear layers that it adapts"
     )
+    if facts["outputs_held"] is not None:
+        layers += f", and {100 * facts['outputs_held']:.3g} % of that of their outputs on the samples"
     copied = len(facts["copied"])
     modules = f"; {copied} other modules are copied in full ({format_bytes(facts['copied_bytes'])})" if copied else ""
     names = facts["left_out"]

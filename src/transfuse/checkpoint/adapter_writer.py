@@ -30,6 +30,8 @@ class AdapterContent:
         rank: the largest rank of its low-rank products.
         layers: the number of linear layers with such products.
         layers_held: the share that these hold of the squared difference of the layers' matrices.
+        outputs_held: the share that they hold of the squared difference of the layers' outputs on samples; None
+            without samples.
         held: the share that the adapter holds of the squared difference of all tensors.
         copied: the modules that are copied in full.
         copied_bytes: their size.
@@ -39,6 +41,7 @@ class AdapterContent:
     rank: int
     layers: int
     layers_held: float
+    outputs_held: float | None
     held: float
     copied: Sequence[str]
     copied_bytes: int
@@ -65,7 +68,7 @@ def write_adapter(
         rank: the largest rank of the difference of a layer.
         base_name: the path or the Hub name of the base; None if it has none.
         revision: its revision on the Hub; None for the newest.
-        moments: E[x x^T] of the inputs of layers of the base, by name. Other layers have no metric.
+        moments: E[x x^T] of the inputs of layers, by name, so that the outputs of these are approximated.
 
     Raises:
         ConfigError: the rank is below 1, the models have different shapes, or PEFT cannot load such an adapter.
@@ -77,6 +80,7 @@ def write_adapter(
     layout = adapter_layout(model, [name for name, square in squares.items() if square])
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
+    outputs = torch.zeros(2, dtype=torch.float64)  # squared differences, and what the adapter lacks of them
     residual = {name: squares[name] for name in layout.left_out}
     for layer in layout.layers:
         weight = f"{layer}.weight"
@@ -84,11 +88,12 @@ def write_adapter(
             continue
         product = _difference(model, layer, base, changed, rank, moments.get(layer))
         residual[weight] = product.residual
+        outputs += torch.tensor([product.output_square or 0.0, product.output_residual or 0.0])
         tensors |= _factors(f"{PREFIX}{layer}", product, changed[weight])
         ranks[layer] = max(product.rank, 1)
     if not ranks:  # PEFT requires a layer
         first, *_ = layout.layers
-        product = _difference(model, first, base, changed, 1, None)
+        product = _difference(model, first, base, changed, 1)
         tensors |= _factors(f"{PREFIX}{first}", product, changed[f"{first}.weight"])
         ranks[first] = 1
     has_biases = any(squares.get(f"{layer}.bias") for layer in ranks)
@@ -112,6 +117,7 @@ def write_adapter(
         max(ranks.values()),
         len(ranks),
         _share(squares, residual, layers),
+        1 - float(outputs[1] / outputs[0]) if outputs[0] else None,
         _share(squares, residual, [name for name in squares if name in own]),
         layout.copied,
         sum(values.nbytes for values in copies.values()),
@@ -146,7 +152,7 @@ def _square(name: str, base: Tensors, changed: Tensors) -> float:
 
 
 def _difference(
-    model: PreTrainedModel, layer: str, base: Tensors, changed: Tensors, rank: int, moments: Tensor | None
+    model: PreTrainedModel, layer: str, base: Tensors, changed: Tensors, rank: int, moments: Tensor | None = None
 ) -> LowRank:
     """Return the low-rank difference of a layer. Raise `ConfigError` if the base lacks the layer."""
     name = f"{layer}.weight"

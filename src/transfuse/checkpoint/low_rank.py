@@ -21,12 +21,16 @@ class LowRank:
         down: the factor that PEFT calls A. The difference is about `up @ down`.
         square: the squared norm of the whole difference.
         residual: the squared norm of what the product lacks.
+        output_square: the mean squared norm of the difference of the outputs; None without moments.
+        output_residual: that of what the product lacks.
     """
 
     up: Float[Tensor, "writes rank"]
     down: Float[Tensor, "rank reads"]
     square: float
     residual: float
+    output_square: float | None = None
+    output_residual: float | None = None
 
     @property
     def rank(self) -> int:
@@ -69,7 +73,10 @@ def low_rank_difference(
     balance = (sizes[1][own] / sizes[0][own]).sqrt()
     up, down = up[:, own] * balance, down[own] / balance.unsqueeze(1)
     residual = difference - up @ down
-    return LowRank(up, down, float(difference.square().sum()), float(residual.square().sum()))
+    squares = [float(values.square().sum()) for values in (difference, residual)]
+    if moments is not None:
+        squares += [float((values @ moments.to(values) * values).sum()) for values in (difference, residual)]
+    return LowRank(up, down, *squares)
 
 
 def _rounding(base: Tensor, changed: Tensor) -> float:

@@ -116,8 +116,8 @@ class Fusion:
         """Write the difference of the fused model from its base as a LoRA adapter, which PEFT loads onto the base.
 
         The base is the model that was passed as `base`, or else the anchor. Linear layers of the trunk are approximated
-        by products of this rank, in the metric of their inputs if there were samples. Other modules that differ are
-        copied in full.
+        by products of this rank; if there were samples and the fusion was not streamed, in the metric of their inputs
+        in the fused model. Other modules that differ are copied in full.
 
         Args:
             path: a folder, which is created or empty.
@@ -132,7 +132,7 @@ class Fusion:
             OutputError: `path` is not empty or is not writable, or the disk is full.
         """
         assert self.adapter_base is not None
-        changed = self.fused.stored() if isinstance(self.fused, StreamedModel) else self.fused.state_dict()
+        changed = self.fused.stored() if isinstance(self.fused, StreamedModel) else self.fused
         with atomic_directory(Path(path)) as folder:
             return self.adapter_base.write(folder, changed, rank, str(path), self.record)
 
@@ -187,7 +187,7 @@ class Fusion:
         (folder / ADAPTER).mkdir()
         document["adapter"] = self.adapter_base.write(
             folder / ADAPTER,
-            self.fused.state_dict() if isinstance(self.fused, PreTrainedModel) else changed or self.fused.stored(),
+            self.fused if isinstance(self.fused, PreTrainedModel) else changed or self.fused.stored(),
             self.options.adapter_out,
             f"{document['output']}/{ADAPTER}",
             document,

@@ -156,7 +156,7 @@ def match(
         workspace,
         correlation,
         base_tensors,
-        replace(adapter_base, batches=context.batches),
+        replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 
 
