@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from languages import gpt2, llama, saved
+from cases import BERT
+from languages import TEXTS, gpt2, llama, saved
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 import transfuse
 from transfuse.checkpoint.load import load_model
@@ -82,6 +83,37 @@ def test_without_a_base_it_is_the_difference_from_the_anchor(tmp_path: Path, bui
         torch.testing.assert_close(values, factors(streamed / "adapter")[name])
     record = json.loads((loaded / "transfuse.json").read_text())["adapter"]
     assert 0.1 < record["layers_held"] < 0.9
+
+
+def test_what_the_base_lacks_is_copied(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = BertForMaskedLM(BertConfig(**BERT))
+    base.save_pretrained(tmp_path / "base")
+    for labels in (4, 5):
+        model = BertForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=labels)
+        with torch.no_grad():
+            for layer in model.bert.encoder.layer:
+                layer.attention.self.query.weight[0] += 0.01 * labels
+        model.save_pretrained(tmp_path / f"labels {labels}")
+    models = [tmp_path / "labels 4", tmp_path / "labels 5"]
+    fusion = transfuse.fuse(models, base=tmp_path / "base", merge="task-arithmetic", head="anchor", adapter_out=8)
+    out = fusion.save(tmp_path / "out")
+    record = json.loads((out / "transfuse.json").read_text())["adapter"]
+    assert record["copied"] == ["bert.pooler.dense", "classifier"]
+    assert settings(out / "adapter")["target_modules"] == ["query"]
+    if importlib.util.find_spec("peft"):
+        assert_equal_models(out / "adapter", out)
+
+
+def test_in_the_metric_of_the_samples(tmp_path: Path) -> None:
+    models = [saved(tmp_path / f"model {seed}", gpt2, seed) for seed in (1, 2)]
+    plain, measured = (
+        transfuse.fuse(models, data=data, merge="mean").save_adapter(tmp_path / name, 3)
+        for name, data in (("plain", None), ("measured", TEXTS))
+    )
+    assert plain["outputs_held"] is None
+    assert measured["layers_held"] < plain["layers_held"]
+    assert measured["outputs_held"] > measured["layers_held"]
 
 
 @needs_peft

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,9 +79,10 @@ def _groups(model: nn.Module, layers: Sequence[str]) -> Iterator[list[str]]:
     group: list[str] = []
     total = 0
     for name in layers:
-        module = model.get_submodule(name)
-        reads = module.in_features if isinstance(module, nn.Linear) else module.nx  # the latter a Conv1D
-        size = FLOAT64_BYTES * int(reads) ** 2
+        module: Any = model.get_submodule(name)
+        size = (
+            FLOAT64_BYTES * (module.in_features if isinstance(module, nn.Linear) else module.nx) ** 2
+        )  # else a Conv1D
         if group and total + size > ROOM:
             yield group
             group, total = [], 0

@@ -40,12 +40,13 @@ class AdapterLayout:
     tied: bool
 
 
-def adapter_layout(model: PreTrainedModel, changed: Collection[str]) -> AdapterLayout:
+def adapter_layout(model: PreTrainedModel, changed: Collection[str], absent: Collection[str] = ()) -> AdapterLayout:
     """Return the layout of an adapter that holds the change of some tensors of a model.
 
     Args:
         model: may be on the meta device.
         changed: names of the changed tensors in its state dict.
+        absent: those of them that the base lacks, so that there is nothing to add a product to.
 
     Raises:
         ConfigError: PEFT cannot load an adapter of this model.
@@ -53,7 +54,12 @@ def adapter_layout(model: PreTrainedModel, changed: Collection[str]) -> AdapterL
     modules = dict(model.named_modules(remove_duplicate=False))
     _check_supported(model)
     trunk = {id(module) for module in model.base_model.modules()}
-    adaptable = [name for name, module in modules.items() if id(module) in trunk and _is_adaptable(name, modules)]
+    lacking = {name.rpartition(".")[0] for name in absent}
+    adaptable = [
+        name
+        for name, module in modules.items()
+        if id(module) in trunk and name not in lacking and _is_adaptable(name, modules)
+    ]
     task = _task(model)
     copied: set[str] = set()
     left_out = []

@@ -63,7 +63,7 @@ def write_adapter(
     Args:
         folder: an existing folder.
         model: a model of the class of both, possibly on the meta device.
-        base: the tensors of the base by their names in the model. Those of a head may be missing.
+        base: the tensors of the base by their names in the model. Some, such as those of a head, may be missing.
         changed: the tensors of the changed model.
         rank: the largest rank of the difference of a layer.
         base_name: the path or the Hub name of the base; None if it has none.
@@ -77,7 +77,8 @@ def write_adapter(
         raise ConfigError(f"adapter-out: a rank of {rank} holds nothing; give 1 or more")
     check_shapes(base, changed)
     squares = {name: _square(name, base, changed) for name in changed}
-    layout = adapter_layout(model, [name for name, square in squares.items() if square])
+    different = [name for name, square in squares.items() if square]
+    layout = adapter_layout(model, different, [name for name in changed if name not in base])
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     outputs = torch.zeros(2, dtype=torch.float64)  # squared differences, and what the adapter lacks of them
@@ -154,11 +155,8 @@ def _square(name: str, base: Tensors, changed: Tensors) -> float:
 def _difference(
     model: PreTrainedModel, layer: str, base: Tensors, changed: Tensors, rank: int, moments: Tensor | None = None
 ) -> LowRank:
-    """Return the low-rank difference of a layer. Raise `ConfigError` if the base lacks the layer."""
-    name = f"{layer}.weight"
-    if name not in base:
-        raise ConfigError(f"adapter-out: the base has no {name}; give a base of the same architecture with --base")
-    matrices = base[name], changed[name]
+    """Return the low-rank difference of a layer."""
+    matrices = base[f"{layer}.weight"], changed[f"{layer}.weight"]
     if is_transposed(model.get_submodule(layer)):
         matrices = matrices[0].T, matrices[1].T
     return low_rank_difference(*matrices, rank, moments)

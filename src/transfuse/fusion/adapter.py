@@ -80,7 +80,7 @@ class AdapterBase:
         return InputMoments(fused, layers, list(first_samples(self.batches, SAMPLES)))
 
     def _tensors(self) -> Tensors:
-        """Return the tensors of the base, without those of a head that it lacks."""
+        """Return the tensors of the base, without those that it lacks, such as a head."""
         if isinstance(self.source, PreTrainedModel):
             return self.source.state_dict()
         folder = adapter_base(self.source) or local_directory(self.source, "allow")
