@@ -167,6 +167,7 @@ batch-size: 8
 seed: 3
 device: cpu
 dtype: float16
+adapter-out: 16
 vocab: shared
 head: anchor
 positions: anchor

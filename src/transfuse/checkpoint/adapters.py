@@ -19,7 +19,13 @@ from transformers import PreTrainedModel
 from transfuse.base.libraries import quiet
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.adapted_model import load_base
-from transfuse.checkpoint.companions import companion_files, weight_names
+from transfuse.checkpoint.companions import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    ADAPTER_WEIGHTS,
+    companion_files,
+    weight_names,
+)
 from transfuse.checkpoint.files import (
     copy_companions,
     file_hashes,
@@ -30,9 +36,6 @@ from transfuse.checkpoint.files import (
 )
 from transfuse.errors import CheckpointError, first_line
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 BASE = "base_model_name_or_path"
 
 FindFolder = Callable[[str], Path]

@@ -10,6 +10,9 @@ from transfuse.base.unique_json import read_json
 CONFIG = "config.json"
 RECORD = "transfuse.json"
 CARD = "README.md"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
 COMPANION_PATTERNS = (
     "preprocessor_config.json",
     "processor_config.json",

@@ -135,3 +135,20 @@ def read_lazily(
             for name in model.state_dict()
         }
     )
+
+
+def stored_tensors(folder: Path, model: PreTrainedModel) -> Lazy | None:
+    """Return the tensors of a checkpoint by their names in the model, each in its own precision when it is accessed.
+
+    Tensors that the checkpoint lacks are left out. None for a checkpoint that can only be loaded as a whole.
+
+    Args:
+        model: a model of the checkpoint's class and configuration, perhaps with a head that the checkpoint lacks.
+    """
+    locations = tensor_locations(folder, model)
+    if locations is None:
+        return None
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    owners = {id(parameters[name]): name for name in locations if name in parameters}
+    stored = {name: name if name in locations else owners.get(id(parameters.get(name))) for name in model.state_dict()}
+    return Lazy({name: locations[owner].read for name, owner in stored.items() if owner})

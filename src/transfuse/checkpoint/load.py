@@ -15,8 +15,8 @@ from huggingface_hub.errors import RevisionNotFoundError
 from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.adapters import ADAPTER_FILES, base_folder, is_adapter, merged_folder
-from transfuse.checkpoint.companions import HUB_PATTERNS
+from transfuse.checkpoint.adapters import base_folder, is_adapter, merged_folder
+from transfuse.checkpoint.companions import ADAPTER_FILES, HUB_PATTERNS
 from transfuse.checkpoint.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.files import (
     PICKLE_NAMES,

@@ -8,6 +8,7 @@ from typing import Any
 
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.companions import (
+    ADAPTER_FILES,
     CARD,
     COMPANION_PATTERNS,
     CONFIG,
@@ -23,6 +24,8 @@ REPORT_PAGE = "report.html"
 REPORT_JSON = "report.json"
 GENERATOR_TAG = '<meta name="generator" content="transfuse">'  # in the head of a report
 CACHE_FOLDER = re.compile(r"[0-9a-f]{20}")  # name of a folder of finished work in a cache
+ADAPTER = "adapter"  # folder in an output that holds the difference from its base
+ADAPTER_PATHS = {f"{ADAPTER}/{name}" for name in (*ADAPTER_FILES, CARD)}
 MARKER = ".transfuse"  # file in a folder that a run created for itself and removes in the end
 RUN_FILE = "run.json"  # file that describes a fine-tuning run, beside its saved state
 RUN_STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # entries of its folder
@@ -39,6 +42,8 @@ def first_foreign_entry(folder: Path) -> str | None:
     """
     record = json_or_none(folder / RECORD)
     copied = _names_in(record, "sentence_transformers") | _names_in(record, "copied")
+    if isinstance(record, dict) and "adapter" in record:
+        copied |= ADAPTER_PATHS
     known = weight_names(folder) | {CONFIG}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
@@ -95,7 +100,7 @@ def _foreign_entry_of_subfolder(folder: Path, copied: Collection[str]) -> str | 
 
 def _is_known_path(path: str, copied: Collection[str]) -> bool:
     is_template = matches_any(path, [pattern for pattern in COMPANION_PATTERNS if "/" in pattern])
-    return is_template or (path in copied and path.endswith(f"/{CONFIG}"))
+    return is_template or (path in copied and (path.endswith(f"/{CONFIG}") or path in ADAPTER_PATHS))
 
 
 def _is_known_file(file: Path, copied: Collection[str]) -> bool:

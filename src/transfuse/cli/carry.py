@@ -12,11 +12,23 @@ from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
 from transfuse.config.job import Job
 
 EVERYDAY = ("output", "data", "samples", "device", "max_memory", "overwrite")
-OTHERS = ("match_on", "groups", "dtype", *READING, "batch_size", "seed", "max_device_memory", "allow_pickle", "spec")
+OTHERS = (
+    "adapter_out",
+    "match_on",
+    "groups",
+    "dtype",
+    *READING,
+    "batch_size",
+    "seed",
+    "max_device_memory",
+    "allow_pickle",
+    "spec",
+)
 EXAMPLES = """
 transfuse carry BASE TUNED NEW -o OUT                        by their weights only
 transfuse carry BASE TUNED NEW -o OUT --data D               fitted to unlabeled samples of the task
 transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
+transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for NEW in OUT/adapter
 """
 
 

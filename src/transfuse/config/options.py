@@ -97,6 +97,13 @@ class Options(Settings):
         "Data and output",
     )
     dtype: Dtype = option("auto", "Precision of the written weights. auto: the anchor's.", panel="Data and output")
+    adapter_out: Count | None = option(
+        None,
+        "Write OUT/adapter too: the difference of the fused model from --base, else from the anchor, as a LoRA adapter"
+        " of PEFT with at most this rank.",
+        "RANK",
+        "Data and output",
+    )
     vocab: Vocabulary = option(
         "same",
         "same: tokenizers must agree. shared: fuse the rows of the tokens that both know, by their text. anchor: keep"

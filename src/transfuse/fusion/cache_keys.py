@@ -12,7 +12,7 @@ from transfuse.fusion.record import Origin
 from transfuse.network.spec import Spec
 
 # Options that change no map and no fitted layer.
-UNRELATED_OPTIONS = {"merge", "dtype", "device", "allow_pickle", "spec"}
+UNRELATED_OPTIONS = {"merge", "dtype", "adapter_out", "device", "allow_pickle", "spec"}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.errors import ConfigError
+from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.compatible import Model, empty_model
@@ -102,6 +103,9 @@ def match_for_carry(
     limit = memory_bytes(max_memory)
     opened = open_models([tuned, new_base, base], chosen, data is not None, progress, limit, stream=False)
     inputs = _in_order(opened)
+    adapter_base = AdapterBase(new_base, inputs.anchor)
+    if chosen.adapter_out is not None:
+        adapter_base.check()
     watch.lap("loading")
     context, kept = (
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
@@ -115,7 +119,19 @@ def match_for_carry(
     stores = no_cache(len(inputs.networks))
     with_head = replace(inputs, borrowed=())  # the head of the tuned model is everyone's now
     targets = CarryTargets(ANSWERS, kept.batches, keeps_answers=not any(inputs.borrowed))
-    return Matched(with_head, WEIGHTS, chosen, context, data, alignments, None, stores, watch.laps, carry=targets)
+    return Matched(
+        with_head,
+        WEIGHTS,
+        chosen,
+        context,
+        data,
+        alignments,
+        None,
+        stores,
+        watch.laps,
+        carry=targets,
+        adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
+    )
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,13 +17,16 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.load import local_directory
-from transfuse.checkpoint.output import Overwrite
+from transfuse.checkpoint.output import Overwrite, atomic_directory
+from transfuse.checkpoint.owned import ADAPTER
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
-from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
+from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.match import Matched, match
@@ -47,6 +51,7 @@ class Fusion:
         record: the content of `transfuse.json`: inputs with hashes, options, versions, diagnostics of every space.
         origins: path and hashes of each model.
         processor: the processor that is saved with the model; None: the processor in the anchor's directory.
+        adapter_base: the model that adapters are differences from; None: there is none.
     """
 
     fused: PreTrainedModel | StreamedModel
@@ -55,6 +60,7 @@ class Fusion:
     record: dict[str, Any]
     origins: tuple[Origin, ...]
     processor: Any = None
+    adapter_base: AdapterBase | None = None
 
     def __repr__(self) -> str:
         """Return the models, how they were aligned and merged, the samples, and what to do next, in five lines."""
@@ -89,7 +95,7 @@ class Fusion:
         """Write the checkpoint, its model card and `transfuse.json`, and verify them.
 
         The written checkpoint is loaded and its outputs are compared. Of a streamed fusion, names, shapes and finite
-        values are checked instead.
+        values are checked instead. With the option `adapter_out`, the subfolder `adapter` is written too.
 
         The folder appears complete or not at all.
 
@@ -105,6 +111,30 @@ class Fusion:
                 is full.
         """
         return self._write(Path(path), str(path), overwrite, metrics)
+
+    def save_adapter(self, path: str | Path, rank: int) -> dict[str, Any]:
+        """Write the difference of the fused model from its base as a LoRA adapter, which PEFT loads onto the base.
+
+        The base is the model that was passed as `base`, or else the anchor. Linear layers of the trunk are approximated
+        by products of this rank; if there were samples and the fusion was not streamed, in the metric of their inputs
+        in the fused model. Other modules that differ are copied in full.
+
+        Args:
+            path: a folder, which is created or empty.
+            rank: the largest rank of the difference of a layer, at least 1.
+
+        Returns:
+            What the adapter holds: `layers_held`, the share of the squared difference of the linear layers; `held`,
+            that of all tensors; `copied`, the modules that were copied; `left_out`, the tensors that it lacks.
+
+        Raises:
+            ConfigError: no adapter can be written for this model, or the base has another shape.
+            OutputError: `path` is not empty or is not writable, or the disk is full.
+        """
+        assert self.adapter_base is not None
+        changed = self.fused.stored() if isinstance(self.fused, StreamedModel) else self.fused
+        with atomic_directory(Path(path)) as folder:
+            return self.adapter_base.write(folder, changed, rank, str(path), self.record)
 
     def push_to_hub(
         self,
@@ -144,7 +174,24 @@ class Fusion:
         folders = [origin.folder for origin in self.origins if origin.folder]
         folders += [self.record["base"]["path"]] if self.record.get("base", {}).get("path") else []
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
+        if self.options.adapter_out is not None:
+            write = partial(self._write_with_adapter, write, document)
         return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders)
+
+    def _write_with_adapter(self, write: Writer, document: dict[str, Any], folder: Path) -> None:
+        """Write the weights and then the adapter, from the written weights of a streamed model, and record it."""
+        write(folder)
+        assert self.adapter_base is not None
+        assert self.options.adapter_out is not None
+        changed = stored_tensors(folder, self.fused.anchor) if isinstance(self.fused, StreamedModel) else None
+        (folder / ADAPTER).mkdir()
+        document["adapter"] = self.adapter_base.write(
+            folder / ADAPTER,
+            self.fused if isinstance(self.fused, PreTrainedModel) else changed or self.fused.stored(),
+            self.options.adapter_out,
+            f"{document['output']}/{ADAPTER}",
+            document,
+        )
 
 
 def fuse(
@@ -218,7 +265,9 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     if licenses := differing_licenses(record["models"]):
         stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())
         progress.warn(printable(f"licenses differ ({stated}); check that they permit a combined model"))
-    return Fusion(fused, matched.alignments, matched.options, record, matched.inputs.origins, processor)
+    return Fusion(
+        fused, matched.alignments, matched.options, record, matched.inputs.origins, processor, matched.adapter_base
+    )
 
 
 def _method(matched: Matched) -> str:

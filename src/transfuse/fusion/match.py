@@ -32,6 +32,7 @@ from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import ConfigError, TransfuseError
+from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate
@@ -62,6 +63,7 @@ class Matched:
             share no base, or the user chose the alignment.
         base: the tensors of the base in the anchor's basis; None: no base was given.
         carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
+        adapter_base: the model that adapters are differences from: the base, or else the anchor.
     """
 
     inputs: Inputs
@@ -77,6 +79,7 @@ class Matched:
     base_correlation: float | None = None
     base: Tensors | None = None
     carry: CarryTargets | None = None
+    adapter_base: AdapterBase | None = None
 
     @property
     def answer_weights(self) -> Sequence[float]:
@@ -120,6 +123,10 @@ def match(
     check = partial(_check_memory, models, data, chosen, processor, limit, progress)
     folder = None if cache is None else Path(cache)
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
+    base_network = inputs.networks[0] if inputs.base is None else inputs.base
+    adapter_base = AdapterBase(models[0] if base is None else base, base_network.model)
+    if chosen.adapter_out is not None:
+        adapter_base.check()
     family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
     borrowed = inputs.base_borrowed.union(*inputs.borrowed)
     chosen, correlation = resolve_alignment(chosen, family, borrowed=borrowed)
@@ -157,6 +164,7 @@ def match(
         workspace,
         correlation,
         base_tensors,
+        replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 
 

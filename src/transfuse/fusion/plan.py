@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
+from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
 from transfuse.fusion.plan_parts import DataPlan
 from transfuse.network.layout import unfused
@@ -66,6 +67,7 @@ class FusionPlan:
         data: the prediction for a fusion with samples; None without samples.
         base_correlation: how the weights of models of one base correlate, which will not be aligned; None: they share
             no base, the user chose the alignment, or the files do not allow to read single tensors.
+        adapter_bytes: the largest size of the adapter; None if none is written.
     """
 
     models: tuple[ModelHeader, ...]
@@ -78,6 +80,7 @@ class FusionPlan:
     map_bytes: int
     data: DataPlan | None = None
     base_correlation: float | None = None
+    adapter_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, stre
         streamable: whether the models can stay in their files.
         streams: whether the models will stay in their files.
     """
+    rank = estimate.options.adapter_out
     plan_name = f"{estimate.options.flow.plan} plan" if estimate.options.align == "flow" else None
     block_numbers = [int(digits[0]) for name in estimate.spec.spaces() if (digits := re.findall(r"\d+", name))]
     return FusionPlan(
@@ -168,6 +172,7 @@ def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, stre
         streams=streams,
         output_bytes=estimate.output_bytes,
         map_bytes=estimate.map_bytes,
+        adapter_bytes=None if rank is None else adapter_bytes(estimate.models[0], rank),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import TensorLocation, tensor_locations
@@ -50,13 +51,20 @@ class StreamedModel:
         anchor = load_model(self.folder)
         return stored_as(self.dtype, with_tensors(as_dtype(anchor, compute_dtype(anchor.dtype)), self.tensors))
 
+    def stored(self) -> Tensors:
+        """Return the tensors by their names in the model, computed on access, in the precision to write."""
+        joined = join_fused(declaration(self.anchor), self.tensors)
+        for name in joined:
+            joined.change(name, lambda values: values.to(self.dtype))
+        return joined
+
     def write(self, folder: Path) -> None:
         """Write the weights, with the anchor's tensor names and files, and the configuration, and verify both.
 
         Raises:
             OutputError: the written tensors do not match the configuration.
         """
-        fused = join_fused(declaration(self.anchor), self.tensors)
+        fused = self.stored()
         locations = tensor_locations(self.folder, self.anchor) or {}
         names = {location.name: name for name, location in locations.items()}
         shards: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -65,7 +73,7 @@ class StreamedModel:
         ticks = iter(self.progress.track(range(len(names)), "writing"))
 
         def compute(stored_name: str) -> Tensor:
-            values = fused[names[stored_name]].to(self.dtype)
+            values = fused[names[stored_name]]
             check_finite({names[stored_name]: values}, "the fused model")
             next(ticks, None)
             return values

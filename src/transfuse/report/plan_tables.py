@@ -46,6 +46,8 @@ def plan_table(plan: FusionPlan) -> Group:
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
     ]
+    if plan.adapter_bytes is not None:
+        lines[3] += f"; adapter: at most {format_bytes(plan.adapter_bytes)}"
     if plan.data:
         lines[1] = f"models: {'mapped from their files' if plan.streams else 'loaded'}"
         lines[2] = f"memory by weights alone: about {memory}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column
 
 from transfuse.base.printable import printable
+from transfuse.checkpoint.adapter_card import held_sentence
+from transfuse.checkpoint.command import source_of
+from transfuse.checkpoint.owned import ADAPTER
 
 if TYPE_CHECKING:
     pass
@@ -32,8 +36,20 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
             f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
+        + _adapter(output, record)
         + _quality(record)
     )
+
+
+def _adapter(output: File | str, record: Mapping[str, Any]) -> str:
+    """Return a line on what the adapter holds and on how to measure it; empty if there is none."""
+    if "adapter" not in record:
+        return ""
+    folder = File(output) / ADAPTER
+    data = source_of(record["data"]) if record["data"] not in (None, "generated") else "DATA"
+    command = shlex.join(["transfuse", "eval", str(output), str(folder), "--data", data])
+    held = held_sentence(record["adapter"])
+    return "\n" + printable(f"Adapter in {folder}, for {record['adapter']['base']}. {held} Measure it with: {command}")
 
 
 def _quality(record: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from transfuse.base.folders import make_folder, remove_empty
 from transfuse.base.lock import file_lock, output_lock
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
+from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
@@ -85,6 +87,8 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         report, address = None, None
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
+            if job.adapter_out is not None:
+                fusion = replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
             if job.report:
                 report = _report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured

@@ -1,0 +1,92 @@
+"""Second moments of the inputs of linear layers, by which an approximation of a layer is judged by its outputs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from transfuse.activations.hooks import MAX_SAMPLES
+from transfuse.base.batch import Batch, split_batch, without_labels
+
+ROOM = 2**30  # bytes of moments that are collected in one pass over the samples
+FLOAT64_BYTES = 8
+
+
+class InputMoments(Mapping[str, Tensor]):
+    """Map the name of a layer to E[x x^T] of its inputs. Layers are run in groups whose moments fit in memory.
+
+    Moments of one group are in memory at a time, so layers should be asked for in order.
+    """
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[str], batches: Sequence[Batch]) -> None:
+        self.model = model
+        self.batches = batches
+        self.groups = list(_groups(model, layers))
+        self.group: Sequence[str] = ()
+        self.moments: Mapping[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Float[Tensor, "reads reads"]:
+        if name not in self.group:
+            self.group = next((group for group in self.groups if name in group), ())
+            self.moments = input_moments(self.model, self.group, self.batches)
+        return self.moments[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for group in self.groups for name in group)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups))
+
+
+@torch.no_grad()
+def input_moments(
+    model: PreTrainedModel, layers: Sequence[str], batches: Sequence[Batch]
+) -> dict[str, Float[Tensor, "reads reads"]]:
+    """Return E[x x^T] of the inputs of some layers, in float64, over all tokens but padding.
+
+    A layer that these samples never reach is left out.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    mask: Tensor | None = None
+
+    def add(name: str, inputs: Tensor) -> None:
+        rows = inputs[mask.bool()] if mask is not None and mask.shape == inputs.shape[:-1] else inputs.flatten(0, -2)
+        counts[name] = counts.get(name, 0) + len(rows)
+        sums[name] = sums.get(name, 0) + (rows.T @ rows).double()
+
+    def hook(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        add(name, arguments[0].detach())
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(partial(hook, name)) for name in layers]
+    try:
+        for part in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
+            moved = {name: values.to(model.device) for name, values in without_labels(part).items()}
+            mask = moved.get("attention_mask")
+            model(**moved)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: values / counts[name] for name, values in sums.items() if counts[name]}
+
+
+def _groups(model: nn.Module, layers: Sequence[str]) -> Iterator[list[str]]:
+    """Yield consecutive layers whose moments fit in `ROOM` bytes, at least one at a time."""
+    group: list[str] = []
+    total = 0
+    for name in layers:
+        module: Any = model.get_submodule(name)
+        size = (
+            FLOAT64_BYTES * (module.in_features if isinstance(module, nn.Linear) else module.nx) ** 2
+        )  # else a Conv1D
+        if group and total + size > ROOM:
+            yield group
+            group, total = [], 0
+        group.append(name)
+        total += size
+    if group:
+        yield group

@@ -1,0 +1,100 @@
+"""Write the difference of a fused model from its base as an adapter of PEFT."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from transfuse.activations.input_moments import InputMoments
+from transfuse.base.batch import Batch, first_samples
+from transfuse.base.lazy import Tensors
+from transfuse.checkpoint.adapter_card import adapter_card
+from transfuse.checkpoint.adapter_layout import adapter_layout
+from transfuse.checkpoint.adapter_writer import check_shapes, write_adapter
+from transfuse.checkpoint.companions import CARD
+from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.lazy_tensors import stored_tensors
+from transfuse.checkpoint.load import adapter_base, load_model, local_directory
+from transfuse.fusion.compatible import Model
+from transfuse.network.precision import as_dtype, compute_dtype
+
+CPU = torch.device("cpu")
+SAMPLES = 500  # on which the inputs of layers are measured
+
+
+@dataclass(frozen=True)
+class AdapterBase:
+    """Hold the model that the adapter of a fusion is a difference from: the base, or else the anchor.
+
+    Attributes:
+        source: its path, its Hub name, or the loaded model. An adapter stands for the model that it was trained on.
+        model: this model or one of the same shape, possibly without weights.
+        batches: the calibration samples.
+        device: runs the fused model on them.
+    """
+
+    source: Model
+    model: PreTrainedModel
+    batches: Sequence[Batch] = ()
+    device: torch.device = CPU
+
+    def check(self) -> None:
+        """Raise `ConfigError` if no adapter can be written for this model."""
+        adapter_layout(self.model, ())
+        check_shapes(self._tensors(), self.model.state_dict())
+
+    def write(
+        self, folder: Path, changed: PreTrainedModel | Tensors, rank: int, name: str, record: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write an adapter with its card to an existing folder, and return what it holds.
+
+        If there are samples, layers are approximated in the metric of their inputs in the fused model.
+
+        Args:
+            changed: the fused model, or its tensors by their names in the model if it cannot run.
+            rank: the largest rank of the difference of a layer.
+            name: what to call the adapter in its card.
+            record: the content of the fusion's `transfuse.json`.
+
+        Raises:
+            ConfigError: no adapter can be written for this model.
+        """
+        base, revision = self._name()
+        tensors = changed.state_dict() if isinstance(changed, PreTrainedModel) else changed
+        moments = self._moments(changed) if isinstance(changed, PreTrainedModel) and self.batches else {}
+        content = write_adapter(folder, self.model, self._tensors(), tensors, rank, base, revision, moments)
+        facts = {"base": base} | asdict(content)
+        (folder / CARD).write_text(adapter_card(name, facts, type(self.model).__name__, record), encoding="utf-8")
+        return facts
+
+    def _moments(self, fused: PreTrainedModel) -> InputMoments:
+        """Return the moments of the inputs of the layers of the fused model, on the first samples."""
+        layers = adapter_layout(fused, ()).layers
+        dtype = compute_dtype(fused.dtype)
+        if fused.dtype != dtype or fused.device != self.device:
+            fused = as_dtype(copy.deepcopy(fused), dtype).to(self.device)
+        return InputMoments(fused, layers, list(first_samples(self.batches, SAMPLES)))
+
+    def _tensors(self) -> Tensors:
+        """Return the tensors of the base, without those that it lacks, such as a head."""
+        if isinstance(self.source, PreTrainedModel):
+            return self.source.state_dict()
+        folder = adapter_base(self.source) or local_directory(self.source, "allow")
+        stored = stored_tensors(folder, self.model)
+        return load_model(folder, pickle="allow").state_dict() if stored is None else stored
+
+    def _name(self) -> tuple[str | None, str | None]:
+        """Return the absolute path or the Hub name of the base, None if it has neither, and its revision."""
+        if isinstance(self.source, PreTrainedModel):
+            source = str(self.source.name_or_path or "")
+        else:
+            source = str(adapter_base(self.source) or self.source)
+        folder = Path(source).expanduser()
+        if source and folder.is_dir():
+            return hub_name(str(folder.resolve())) or str(folder.resolve()), None
+        name, _, revision = source.partition("@")
+        return name or None, revision or None
