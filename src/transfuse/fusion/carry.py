@@ -23,6 +23,8 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
+from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
@@ -57,8 +59,10 @@ def carry(
         base: the model that was tuned: a checkpoint directory, a Hub name or a loaded model.
         tuned: a fine-tune of it, perhaps with another head, which the result then has.
         new_base: the model that receives the change.
-        data: unlabeled samples of the task, as for `fuse`. None: the difference of the weights is added.
+        data: unlabeled samples of the task, as for `fuse`; "generated": texts by the tuned model, if it is a causal
+            language model. None: the difference of the weights is added.
         keep: unlabeled samples of what the new base is to keep: on these, layers are fitted to what it computes itself.
+            "generated": texts by the new base.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
         max_memory: memory limit, as bytes or "8GB".
@@ -107,6 +111,11 @@ def match_for_carry(
     if chosen.adapter_out is not None:
         adapter_base.check()
     watch.lap("loading")
+    writers = (inputs.networks[2], inputs.networks[0])  # of samples that are to be generated
+    data, keep = (
+        _written(samples, writer, new_base, processor, chosen, progress)
+        for samples, writer in zip((data, keep), writers, strict=True)
+    )
     context, kept = (
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
@@ -132,6 +141,14 @@ def match_for_carry(
         carry=targets,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
+
+
+def _written(data: Any, writer: Network, new_base: Model, processor: Any, options: Options, progress: Progress) -> Any:
+    """Return the samples; if they are to be generated, texts by a model."""
+    if not is_generated(data):
+        return data
+    tokenizer = model_processor(new_base, writer.model, processor)
+    return generated_samples([writer.model], tokenizer, options.sample_count(), options.seed, progress)
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:

@@ -164,7 +164,7 @@ def match(
         workspace,
         correlation,
         base_tensors,
-        replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
+        adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 
 
