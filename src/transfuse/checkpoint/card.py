@@ -1,13 +1,13 @@
 """The model card of a fused or fine-tuned checkpoint: Markdown, with the front matter that the Hub reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
 from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
 from transfuse.checkpoint.front_matter import as_front_matter
-from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
@@ -108,7 +108,7 @@ def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
         record: the content of its `transfuse.json`.
     """
     tags = ["transfuse", *(["distillation"] if record["teachers"] else [])]
-    header = _header([record["finetuned"]], "finetune", tags, record)
+    header = header_fields([record["finetuned"]], "finetune", tags, record)
     return FINETUNED_CARD.render(**record, name=name, header=as_front_matter(header))
 
 
@@ -123,7 +123,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     models = record["models"]
     align, merge = record["options"]["align"], record["merge"]
     quality = given_quality(record["metrics"]) if record.get("metrics") else None
-    header = _header(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
+    header = header_fields(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
     fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
     call = reproducing_call(record.get("output") or name, record)
     values = {
@@ -181,32 +181,3 @@ def _merged(record: Mapping[str, Any]) -> str:
     if history and not history["best"]:
         return f"{sentence} That gained nothing, so the result is {text(history.get('start', 'fitted layers'))}."
     return sentence
-
-
-def _header(
-    parents: Sequence[Mapping[str, Any]], relation: str, tags: Sequence[str], record: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields of the front matter, in the Hub's usual order. Names that are not on the Hub are left out.
-
-    Args:
-        parents: the models of the record that this model derives from, the anchor first.
-        relation: what the Hub calls the derivation.
-    """
-    directory = record.get("directory", ".")
-    anchor = parents[0].get("card", {})
-    data = record["data"] if record["data"] and record["data"] != "generated" else None
-    trained_on = [name for parent in parents for name in parent.get("card", {}).get("datasets", [])]
-    datasets = [hub_name(data and source_of(data), directory), *trained_on]
-    sentences = bool(record.get("sentence_transformers"))
-    bases = [name for parent in parents if (name := hub_name(parent["path"], directory))]
-    fields = {
-        **{name: anchor.get(name) for name in ("license", "license_name", "license_link", "language")},
-        "library_name": anchor.get("library_name") or ("sentence-transformers" if sentences else "transformers"),
-        "pipeline_tag": anchor.get("pipeline_tag")
-        or ("sentence-similarity" if sentences else pipeline_tag(parents[0].get("architecture", ""))),
-        "base_model": bases,
-        "base_model_relation": relation if bases else None,
-        "datasets": list(dict.fromkeys(name for name in datasets if name)),
-        "tags": list(tags),
-    }
-    return {name: value for name, value in fields.items() if value}

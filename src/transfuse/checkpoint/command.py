@@ -11,6 +11,8 @@ from transfuse.config.renamed import with_current_names
 
 DATASET_IN_MEMORY = "dataset in memory"
 COMMAND = "transfuse fuse"
+CARRY = "transfuse carry"
+IMPLIED = ("merge", "head", "teacher_weighting", "match_on")  # options that carrying chooses itself
 SPLIT = re.compile(r" \(split [^()]*\)$")  # at the end of the name of samples
 
 
@@ -43,6 +45,29 @@ def command_line(output: str, record: Mapping[str, Any]) -> str:
         flag = f"--{option.replace('_', '-')}"
         text = ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
         words += [flag] if value is True else [flag, text]
+    return shlex.join(words)
+
+
+def carry_call(output: str, record: Mapping[str, Any]) -> str:
+    """Return what carries the same fine-tune again: a command line, or a Python call if anything was in memory.
+
+    Args:
+        output: the folder to write.
+        record: the content of `transfuse.json`.
+    """
+    roles = {role: record["carried"][role] for role in ("base", "tuned", "new base")}
+    samples = {name: record[name] for name in ("data", "keep") if record.get(name) is not None}
+    options = {name: value for name, value in non_default_options(record).items() if name not in IMPLIED}
+    if None in roles.values() or any(value.startswith(DATASET_IN_MEMORY) for value in samples.values()):
+        models = [repr(path) if path else role.replace(" ", "_") for role, path in roles.items()]
+        given = [
+            f"{name}={name if value.startswith(DATASET_IN_MEMORY) else repr(value)}" for name, value in samples.items()
+        ]
+        arguments = ", ".join([*models, *given, *(f"{name}={value!r}" for name, value in options.items())])
+        return f"transfuse.carry({arguments}).save({output!r})"
+    words = [*CARRY.split(), *map(_not_a_flag, roles.values()), "-o", _not_a_flag(output)]
+    for name, value in {**samples, **options}.items():
+        words += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 

@@ -33,6 +33,7 @@ from transfuse.fusion.compatible import Model, empty_model
 from transfuse.fusion.fuse import Fusion, merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
+from transfuse.fusion.record import data_name
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -82,8 +83,11 @@ def carried(matched: Matched, progress: Progress | bool = silent, processor: Any
     """Return the result of carrying, given the models in one basis."""
     fusion = merge(matched, progress, processor)
     roles = dict(zip(ROLES, (model["path"] for model in fusion.record["models"]), strict=True))
-    kept = sum(map(batch_size, matched.carry.kept)) if matched.carry else 0
-    return replace(fusion, record=fusion.record | {"carried": roles, "kept_samples": kept})
+    targets = matched.carry
+    facts = {"carried": roles, "keep": targets and targets.source, "kept_samples": 0}
+    if targets:
+        facts["kept_samples"] = sum(map(batch_size, targets.kept))
+    return replace(fusion, record=fusion.record | facts)
 
 
 def match_for_carry(
@@ -127,7 +131,7 @@ def match_for_carry(
     watch.lap("aligning")
     stores = no_cache(len(inputs.networks))
     with_head = replace(inputs, borrowed=())  # the head of the tuned model is everyone's now
-    targets = CarryTargets(ANSWERS, kept.batches, keeps_answers=not any(inputs.borrowed))
+    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(
         with_head,
         WEIGHTS,

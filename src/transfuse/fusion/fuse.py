@@ -16,6 +16,7 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import model_card
+from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.load import local_directory
@@ -169,7 +170,8 @@ class Fusion:
     def _write(self, path: Path, output: str, overwrite: Overwrite, metrics: dict[str, Any] | None) -> Path:
         """Write and verify the checkpoint. The record and the card's command say that it was written to `output`."""
         document = self.record | {"output": output} | ({"metrics": metrics} if metrics else {})
-        card = {"README.md": model_card(Path(output).name, document)}
+        write_card = carried_card if "carried" in document else model_card
+        card = {"README.md": write_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
         folders += [self.record["base"]["path"]] if self.record.get("base", {}).get("path") else []

@@ -85,11 +85,13 @@ class CarryTargets:
         answer_weights: weights of the models' predictions on the samples of the task, which the head is fitted to.
         kept: samples on which the first model is to stay as it is.
         keeps_answers: whether its predictions count there; False if it has no head of its own.
+        source: the name of these samples; None: there are none.
     """
 
     answer_weights: Sequence[float]
     kept: Sequence[Batch] = ()
     keeps_answers: bool = True
+    source: str | None = None
 
     def kept_split(self, batches: Sequence[Batch]) -> Split:
         """Return samples on which only the first model counts."""

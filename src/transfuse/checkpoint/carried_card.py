@@ -1,0 +1,74 @@
+"""The model card of a fine-tune that was carried to another base."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transfuse.base.short_names import short_names
+from transfuse.checkpoint.card_quality import given_quality, quality_section
+from transfuse.checkpoint.command import CARRY, carry_call
+from transfuse.checkpoint.front_matter import as_front_matter
+from transfuse.checkpoint.header import header_fields
+from transfuse.checkpoint.markdown import MARKDOWN
+from transfuse.checkpoint.parent_card import differing_licenses
+
+CARD = MARKDOWN.from_string("""\
+---
+{{ header }}---
+
+# {{ name | text }}
+
+What {{ names[2] | code }} learned over its base {{ names[1] | code }}, carried to {{ names[0] | code }} \
+with transfuse.
+
+{% if differing %}
+**The licenses of these models differ.** The license of this card is that of the new base. Check that the licenses \
+permit a combined model before you share it.
+
+{% endif %}
+## How it was made
+
+* The units of the base were matched with those of the new base by the exact symmetries of their architecture, on \
+their {{ "activations and weights" if match_on == "both" else match_on }}. The tuned model followed by the same maps.
+{% if least_squares %}
+* Each layer was fitted by least squares to what the new base computes plus the change that tuning made, and the head \
+to the predictions of the tuned model.
+* Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | code }}.
+{% if kept_samples %}
+* Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of {{ keep | code }}.
+{% endif %}
+{% else %}
+* The difference between the weights of both was added to the new base. No samples were used.
+{% endif %}
+
+{{ quality }}
+## {{ "Command" if by_command else "Call" }}
+
+{{ call | fenced("bash" if by_command else "python") }}
+
+Hashes of the inputs, all options, and diagnostics of every aligned space are in `transfuse.json`.
+""")
+
+
+def carried_card(name: str, record: Mapping[str, Any]) -> str:
+    """Return the card of a carried fine-tune.
+
+    Args:
+        name: the name of the checkpoint's folder.
+        record: the content of its `transfuse.json`.
+    """
+    models = record["models"]
+    quality = given_quality(record["metrics"]) if record.get("metrics") else None
+    call = carry_call(record.get("output") or name, record)
+    header = header_fields(models[:1], "finetune", ["transfuse", "carried"], record)
+    values = {
+        "name": name,
+        "names": [
+            found or "a model passed in memory" for found in short_names([each["path"] or "" for each in models])
+        ],
+        "header": as_front_matter(header),
+        "differing": differing_licenses(models),
+        "quality": quality_section(quality),
+        "call": call,
+        "by_command": call.startswith(CARRY),
+    }
+    return CARD.render(**{"least_squares": None, "keep": None} | dict(record) | values)

@@ -1,0 +1,37 @@
+"""The front matter of model cards, which the Hub reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transfuse.checkpoint.command import source_of
+from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.pipeline_tags import pipeline_tag
+
+
+def header_fields(
+    parents: Sequence[Mapping[str, Any]], relation: str, tags: Sequence[str], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of the front matter, in the Hub's usual order. Names that are not on the Hub are left out.
+
+    Args:
+        parents: the models of the record that this model derives from, the anchor first.
+        relation: what the Hub calls the derivation.
+    """
+    directory = record.get("directory", ".")
+    anchor = parents[0].get("card", {})
+    data = record["data"] if record["data"] and record["data"] != "generated" else None
+    trained_on = [name for parent in parents for name in parent.get("card", {}).get("datasets", [])]
+    datasets = [hub_name(data and source_of(data), directory), *trained_on]
+    sentences = bool(record.get("sentence_transformers"))
+    bases = [name for parent in parents if (name := hub_name(parent["path"], directory))]
+    fields = {
+        **{name: anchor.get(name) for name in ("license", "license_name", "license_link", "language")},
+        "library_name": anchor.get("library_name") or ("sentence-transformers" if sentences else "transformers"),
+        "pipeline_tag": anchor.get("pipeline_tag")
+        or ("sentence-similarity" if sentences else pipeline_tag(parents[0].get("architecture", ""))),
+        "base_model": bases,
+        "base_model_relation": relation if bases else None,
+        "datasets": list(dict.fromkeys(name for name in datasets if name)),
+        "tags": list(tags),
+    }
+    return {name: value for name, value in fields.items() if value}
