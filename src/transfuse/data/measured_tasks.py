@@ -5,15 +5,25 @@ from dataclasses import replace
 from transformers import PreTrainedConfig
 
 from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
-from transfuse.data.tasks import CAUSAL_LM, IMAGE_CLASSIFICATION, MASKED_LM, TEXT_CLASSIFICATION, Task, task
+from transfuse.data.tasks import (
+    CAUSAL_LM,
+    IMAGE_CLASSIFICATION,
+    MASKED_LM,
+    MEASURED_CAUSAL_LM,
+    TEXT_CLASSIFICATION,
+    Task,
+    task,
+)
 from transfuse.errors import SpecError
 
-TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
+TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM, MEASURED_CAUSAL_LM)
 
 
 def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
     """Return the task by which a model is measured: its class tells no classifier from a regression."""
     found = task(architecture)
+    if found is CAUSAL_LM:
+        return MEASURED_CAUSAL_LM
     if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
         return found
     problem = getattr(config, "problem_type", None)

@@ -17,7 +17,7 @@ from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
 from transfuse.evaluation.measures import has_confidence
-from transfuse.evaluation.metrics import Metrics, Predictions
+from transfuse.evaluation.metrics import Metrics, Predictions, known_measures
 from transfuse.evaluation.predictor import Predictor
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
@@ -66,7 +66,7 @@ def measure(
     source = samples.samples.source
     calibrated = matched.data is not None and source == data_name(matched.data)
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
-    measures = (*predictor.measures, *calibration)
+    measures = (*known_measures(predictor.measures, metrics.values()), *calibration)
     return Measurement(
         rows,
         against,
@@ -168,7 +168,7 @@ def _line(
     predictor: Predictor,
 ) -> LossPath:
     line = measure_path(model, start, end, parents, batches, predict=predictor.predict)
-    return replace(line, measures=predictor.measures)
+    return replace(line, measures=known_measures(predictor.measures, line.points))
 
 
 def _has_same_shapes(first: Network, second: Network) -> bool:

@@ -13,6 +13,7 @@ from transfuse.config.options import Options
 from transfuse.config.settings import Settings
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
+from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.match import align
@@ -66,7 +67,7 @@ def path_job(
         lambda position: next(steps, None),
         predictor.predict,
     )
-    return replace(line, measures=predictor.measures)
+    return replace(line, measures=known_measures(predictor.measures, line.points))
 
 
 def save_plot(paths: Mapping[str, LossPath], target: Path) -> None:

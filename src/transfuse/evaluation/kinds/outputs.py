@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.errors import DataError
-from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, ratio, without_bins
-from transfuse.evaluation.metrics import Predictions, Score
+from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, without_bins
+from transfuse.evaluation.metrics import Predictions, Score, ratio
 
 EMBEDDINGS = ("image_embeds", "text_embeds")
 MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
