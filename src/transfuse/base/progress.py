@@ -43,7 +43,10 @@ silent = Silent()
 
 
 class Terminal:
-    """Show a progress bar on stderr until the loop ends, if stderr is a terminal."""
+    """Show a progress bar on stderr until the loop ends, if stderr is a terminal, and each warning once."""
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
 
     def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
@@ -59,8 +62,10 @@ class Terminal:
                 bar.update(task, advance=1, description=current())
 
     def warn(self, line: str) -> None:
-        """Write a warning to stderr, whether or not it is a terminal."""
-        print(f"transfuse: {line}", file=sys.stderr)
+        """Write a warning to stderr, whether or not it is a terminal, unless it was written before."""
+        if line not in self._warned:
+            print(f"transfuse: {line}", file=sys.stderr)
+        self._warned.add(line)
 
 
 def as_progress(progress: Progress | bool) -> Progress:

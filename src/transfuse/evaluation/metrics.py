@@ -156,12 +156,6 @@ def ratio(sums: Float[Tensor, "*draw sample"], counts: Float[Tensor, "*draw samp
     return total
 
 
-def ratio(sums: Float[Tensor, "*draw sample"], counts: Float[Tensor, "*draw sample"], axis: int = -1) -> Tensor:
-    """Return the ratio of two sums over samples."""
-    total: Tensor = sums.sum(axis) / counts.sum(axis).clip(1e-12)
-    return total
-
-
 LogProbabilities = Float[Tensor, "answer cls"]
 PredictLog = Callable[[Batch], LogProbabilities | Iterable[LogProbabilities]]
 """Returns the log-probabilities of a batch in the order of its predictions, all at once or in parts."""

@@ -92,8 +92,7 @@ def evaluate_models(
         source = sources[index]
         model = ready(source)
         classes[name] = samples[index].class_names(model.config)
-        told = silent if index else progress  # all models get the same samples
-        batches = samples[index].batches(model, source, chosen, processor, told)
+        batches = samples[index].batches(model, source, chosen, processor, progress)
         predictor = samples[index].predictor(model.config, (), ())
         predictions[name] = predictor.predict([model], batches)
         del model  # before the next one is loaded

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
-from transfuse.base.progress import Progress
+from transfuse.base.progress import Progress, silent
 from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
@@ -48,7 +48,8 @@ def measure(
     anchor = matched.networks[0].model
     seed = matched.options.seed
     names = parent_names(matched)
-    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options))
+    told = silent if brief and matched.context.batches else progress  # these samples were told about already
+    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options, progress=told))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments)
     predictor = samples.predictor(anchor.config, parents_here, matched.weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)

@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
@@ -79,7 +80,7 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
 
 
 def load_for_measurement(
-    models: Sequence[str], data: str, limit: int | None, options: Options
+    models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress
 ) -> tuple[list[Network], list[Batch], AlignContext, MeasuredSamples]:
     """Load compatible models, the samples to measure them on, and the context of their alignment.
 
@@ -100,5 +101,5 @@ def load_for_measurement(
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
     networks = checked_networks(loaded, models, options)
-    batches = list(samples.batches(loaded[0], models[0], options))
-    return networks, batches, calibrate(networks, models[0], calibration, options), samples
+    batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
+    return networks, batches, calibrate(networks, models[0], calibration, options, progress=progress), samples
