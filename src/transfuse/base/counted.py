@@ -21,3 +21,8 @@ def plural(noun: str) -> str:
 def are(number: int) -> str:
     """Return the verb for a number of things."""
     return "is" if number == 1 else "are"
+
+
+def have(number: int) -> str:
+    """Return the verb for what a number of things have."""
+    return "has" if number == 1 else "have"

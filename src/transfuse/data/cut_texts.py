@@ -9,7 +9,7 @@ from transformers import BatchEncoding, PreTrainedModel
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.data.image_texts import ImageTextProcessor, first_text
-from transfuse.data.samples import Samples
+from transfuse.data.samples import Prepare, Samples
 from transfuse.data.tasks import PAIRS, model_processor, task
 from transfuse.data.texts import max_tokens, text_preparer
 
@@ -76,6 +76,7 @@ def warn_of_cuts(
     parts = {name: column for name, column in read.parts.items() if name in INPUTS}
     read = replace(read, parts=parts, label=None)
     cuts = Cuts()
+    prepare: Prepare
     if model_task is PAIRS:
         texts = processor.texts if isinstance(processor, ImageTextProcessor) else processor.tokenizer
         language = model.config.text_config

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
+from transfuse.base.counted import counted
 from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
 from transfuse.data.tasks import (
     CAUSAL_LM,
@@ -56,5 +57,5 @@ def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
         return
     what = architecture
     if task(architecture) in TRAINABLE:  # a classifier's class, with another problem
-        what += f" with {config.num_labels} labels ({getattr(config, 'problem_type', None) or 'regression'})"
+        what += f" with {counted(config.num_labels, 'label')} ({getattr(config, 'problem_type', None) or 'regression'})"
     raise SpecError(f"{what}: cannot be fine-tuned; give a model that predicts one class of several, or tokens")

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.base.counted import counted
 from transfuse.data.context import context_length, has_context
 from transfuse.data.conversations import as_text
 from transfuse.data.text_bytes import NO_TEXT, bytes_of_tokens, knows_places, special_ids, token_places
@@ -96,8 +97,8 @@ def check_ids(ids: Int[Tensor, "text token"], vocab_size: int | None) -> None:
     largest = int(ids.max()) if ids.numel() else 0
     if vocab_size is not None and largest >= vocab_size:
         raise CheckpointError(
-            f"the tokenizer gives token {largest}, but the model has {vocab_size} embeddings; use the tokenizer that"
-            " the model was trained with"
+            f"the tokenizer gives token {largest}, but the model has {counted(vocab_size, 'embedding')}; use the"
+            " tokenizer that the model was trained with"
         )
 
 

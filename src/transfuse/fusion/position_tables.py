@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.counted import counted
 from transfuse.errors import ConfigError
 from transfuse.fusion.vocabulary import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
@@ -85,7 +86,7 @@ def _interpolated(
 def _cut(rows: Float[Tensor, "position *other"], count: int, name: str) -> Float[Tensor, "count *other"]:
     if len(rows) < count:
         raise ConfigError(
-            f"{name}: its table has {len(rows)} positions, the anchor's {count}; make this model the anchor, because"
-            " the fused model has as many positions as the anchor"
+            f"{name}: its table has {counted(len(rows), 'position')}, the anchor's {count}; make this model the"
+            " anchor, because the fused model has as many positions as the anchor"
         )
     return rows[:count]

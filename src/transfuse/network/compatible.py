@@ -95,7 +95,8 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         raise pair.refusal(lambda spec: spec.family, families, "fuse models of one family")
     if unpaired := sorted(anchor_tensors.keys() ^ source_tensors.keys()):
         owner = "the anchor" if unpaired[0] in anchor_tensors else "this model"
-        tensors = f"only {owner} has the tensor {unpaired[0]} (and {len(unpaired) - 1} more)"
+        more = f" (and {len(unpaired) - 1} more)" if unpaired[1:] else ""
+        tensors = f"only {owner} has the tensor {unpaired[0]}{more}"
         raise pair.refusal(lambda spec: spec.tensors().keys(), tensors, SAME_TENSORS)
     for tensor in anchor_tensors:
         anchor_spaces = _spaces(anchor_spec, tensor)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching += ", as they share a base" if "shared_base" in record else ""
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
-    used = f", {samples} samples" if samples else ""
+    used = f", {counted(samples, 'sample')}" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {_learning(history)}"
     return (
         printable(
-            f"Fused {len(record['models'])} models into {output}"
+            f"Fused {counted(len(record['models']), 'model')} into {output}"
             f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
@@ -47,17 +48,17 @@ def _learning(history: Mapping[str, Any]) -> str:
     gap = min(history["excess"])
     reached = f"{abs(gap):.3f} nats {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
-        return f"weights learned in {history['steps']} steps from {start}, {reached}"
+        return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     return f"nothing gained by learning weights, so the result is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fine-tuned model: where it is, how it was trained, and how long that took."""
-    teachers = f", {len(record['teachers'])} teachers" if record["teachers"] else ""
+    teachers = f", {counted(len(record['teachers']), 'teacher')}" if record["teachers"] else ""
     first, last = (record["losses"][index][1] for index in (0, -1))
     return printable(
-        f"Fine-tuned {record['finetuned']['path']} into {output} ({record['steps']} steps on {record['samples']}"
-        f" samples{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
+        f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
+        f" {counted(record['samples'], 'sample')}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
     ) + _left_out(record)
 
 

@@ -58,10 +58,9 @@ def measured_quality(measured: Measurement) -> Quality:
     """Return the verdict on a fused model, the samples, and the metrics of each model."""
     from transfuse.report.verdict import verdict
 
-    count = measured.rows[0].metrics.samples
     shared = ", the data of the fusion itself" if measured.calibrated else ""
     return {
-        "verdict": f"{verdict(measured)} Measured on {count} {measured.unit} of {measured.source}{shared}.",
+        "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.source}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
     }
 
