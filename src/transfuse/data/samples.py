@@ -235,4 +235,6 @@ class Samples:
 
     def _columns(self) -> str:
         pair = {self.text} if self.text is not None and "," in self.text else set()  # made of two others
-        return ", ".join(repr(name) for name in self.dataset.column_names if name not in pair)
+        names = [name for name in self.dataset.column_names if name not in pair]
+        mixed = {name: type(self.dataset.features[name]).__name__ == "Json" for name in names}
+        return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)
