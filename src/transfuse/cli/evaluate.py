@@ -17,6 +17,8 @@ PATH_OPTIONS = (
     "match_on",
     "samples",
     "groups",
+    "head",
+    "positions",
     "teacher_weighting",
     "objective",
     "steps",

@@ -23,8 +23,23 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
 """
 
 
+OPTIONS = (
+    "align",
+    "match_on",
+    "samples",
+    "head",
+    "positions",
+    *READING,
+    "batch_size",
+    "seed",
+    "device",
+    "allow_pickle",
+    "spec",
+)
+
+
 @takes_options(
-    (Job, ["align", "match_on", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec"]),
+    (Job, OPTIONS),
     helps={
         "align": "exact: first transform B and C into A's basis, unless they were fused into it. none: change no model."
         " Default: exact.",
@@ -67,13 +82,20 @@ def landscape(
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context, samples = load_for_measurement(
-            models, data, limit, align_options, mode.progress
-        )
+        loaded = load_for_measurement(models, data, limit, align_options, mode.progress)
+        samples = loaded.samples
         if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
             raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
         measured = measure_landscape(
-            models, networks, batches, points, margin, align_options, align_context, mode.progress
+            models,
+            loaded.networks,
+            loaded.batches,
+            points,
+            margin,
+            align_options,
+            loaded.context,
+            mode.progress,
+            loaded.borrowed,
         )
         if plot:
             from transfuse.checkpoint.output import atomic_file

@@ -7,8 +7,8 @@ from transfuse.data.columns import IMAGE_SUFFIXES
 
 SAVE = ".save_to_disk('FOLDER')` in Python makes a folder that is read"
 INSTEAD: Mapping[str, str] = {
-    ".tar": "unpack it and give the folder; of a shard of WebDataset, `datasets.load_dataset('webdataset', data_files='{name}', split='train')"
-    + SAVE,
+    ".tar": "unpack it and give the folder; if it is a shard of WebDataset,"
+    " `datasets.load_dataset('webdataset', data_files='{name}', split='train')" + SAVE,
     ".arrow": "`datasets.Dataset.from_file('{name}')" + SAVE,
     ".feather": "`datasets.Dataset.from_pandas(pandas.read_feather('{name}'))" + SAVE,
     ".sqlite": "`datasets.Dataset.from_sql('select * from TABLE', sqlite3.connect('{name}'))" + SAVE,

@@ -16,6 +16,7 @@ from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
 from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
+from transfuse.fusion.compatible import with_anchor_form
 from transfuse.fusion.match import align
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 
@@ -46,13 +47,15 @@ def path_job(
     """
     check_checkpoints((anchor, other), options, check_fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
+    empty = with_anchor_form(empty, (anchor, other), options)
     check_free_memory(
         Estimate(empty, options).loaded_bytes - STARTUP_BYTES, options.torch_device(), "aligning", progress.warn
     )
-    networks, batches, context, samples = load_for_measurement((anchor, other), data, limit, options, progress)
-    (alignment,), _ = align(networks, [0.5, 0.5], context, options, progress=progress)
+    loaded = load_for_measurement((anchor, other), data, limit, options, progress)
+    networks, batches, samples, borrowed = loaded.networks, loaded.batches, loaded.samples, loaded.borrowed
+    (alignment,), _ = align(networks, [0.5, 0.5], loaded.context, options, borrowed=borrowed, progress=progress)
     model = networks[0].model
-    references = parents_in_one_basis(samples.task, networks, [alignment])
+    references = parents_in_one_basis(samples.task, networks, [alignment], borrowed)
     predictor = samples.predictor(model.config, references, [0.5, 0.5])
     parents = (evaluate(references[0], batches, predictor.predict), evaluate(references[1], batches, predictor.predict))
     steps = iter(progress.track(range(points), "measuring"))
