@@ -105,7 +105,7 @@ def test_both_tables_of_images_and_texts_are_changed() -> None:
     with pytest.raises(ConfigError, match="model 2: its table has 10 positions, the anchor's 14"):
         transfuse.fuse([clip(12, 14, 1), clip(12, 10, 2)], positions="anchor")
     for other in (clip(16, 10, 2), clip(12, 14, 2)):
-        with pytest.raises(SpecError, match="model 2: .* or fuse with --positions anchor"):
+        with pytest.raises(SpecError, match=r"model 2: .* or fuse with --positions anchor"):
             transfuse.fuse([anchor, other])
 
 

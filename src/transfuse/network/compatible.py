@@ -26,7 +26,11 @@ SAME_TENSORS = "fuse models of equal depth, with the same head and the same opti
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 ANCHOR_HEAD = ", or fuse all but the heads with --head anchor"
 ANCHOR_POSITIONS = ", or fuse with --positions anchor, which changes the tables of the other models"
-REMEDIES = {"class": ANCHOR_HEAD, "position_id": ANCHOR_POSITIONS, "text.position_id": ANCHOR_POSITIONS}  # by the name of a space
+REMEDIES = {
+    "class": ANCHOR_HEAD,
+    "position_id": ANCHOR_POSITIONS,
+    "text.position_id": ANCHOR_POSITIONS,
+}  # by the name of a space
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
     " them"

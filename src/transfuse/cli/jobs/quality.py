@@ -24,11 +24,11 @@ QUICK_LIMIT = 200  # samples that every fusion with data is measured on
 Quality = dict[str, Any]
 
 
-def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Quality:
+def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Measurement | Quality:
     """Measure the parents and the fused model on a few samples of the fusion's data.
 
     Returns:
-        The verdict, and the metrics of each model; if nothing was measured, the reason and the command that measures.
+        The measurement; if nothing was measured, the reason and the command that measures.
     """
     if matched.data is None:
         return unmeasured(job, "there was no data")
@@ -42,7 +42,7 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         samples = measured_samples(data, matched.options, type(matched.anchor).__name__, config)
         samples = samples.take(QUICK_LIMIT, job.seed)
         samples = replace(samples, samples=with_model_ids(config, samples.samples))
-        measured = measure(matched, fusion.model, samples, progress, brief=True)
+        return measure(matched, fusion.model, samples, progress, brief=True)
     except DataError as error:  # other data are needed
         return unmeasured(job.model_copy(update={"data": None}), str(error))
     except TransfuseError as error:
@@ -51,7 +51,6 @@ def quality(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Q
         if not is_out_of_memory(error):
             raise
         return unmeasured(job, "memory did not suffice")
-    return measured_quality(measured)
 
 
 def measured_quality(measured: Measurement) -> Quality:
