@@ -70,6 +70,7 @@ def landscape(
     quiet: Quiet = False,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
+    from transfuse.checkpoint.command import source_of
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import landscape_options
 
@@ -103,11 +104,13 @@ def landscape(
 
             with atomic_file(plot) as partial:
                 save_landscape_plot(measured, metric, partial)
-    mode.show(measured.as_dict(), lambda: _table(measured))
+    source = samples.samples.source
+    document = measured.as_dict() | {"data": source_of(source), "split": samples.samples.split}
+    mode.show(document, lambda: _table(measured, source))
 
 
-def _table(measured: "Landscape") -> Table:
-    """Return a table with one row per model; its caption gives the grid point with the lowest loss."""
+def _table(measured: "Landscape", source: str) -> Table:
+    """Return a table with one row per model; its caption names the grid point with the lowest loss and the samples."""
     from transfuse.report.tables import model_column, number_column
 
     (x, y), lowest = measured.lowest()
@@ -115,7 +118,8 @@ def _table(measured: "Landscape") -> Table:
     size = f"{len(measured.x)} x {len(measured.y)}"
     caption = f"lowest loss of {size} points: {lowest.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
     columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(model_column(), "alignment to A", *columns, caption=caption, caption_justify="left")
+    caption += f"\nmeasured on {printable(source)}"
+    table = Table(model_column(), "alignment to A", *columns, caption=Text(caption), caption_justify="left")
     for model in measured.models:
         position = [f"{value:.1f}" for value in model.position]
         metrics = [f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"]

@@ -24,7 +24,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching += ", as they share a base" if "shared_base" in record else ""
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
-    used = f", {counted(samples, 'sample')}" if samples else ""
+    used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {_learning(history)}"
     return (
@@ -35,6 +35,10 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
         + _left_out(record)
         + _quality(record)
     )
+
+
+def _of_split(split: str | None) -> str:
+    return f" of split {split}" if split else ""
 
 
 def _quality(record: Mapping[str, Any]) -> str:
@@ -55,10 +59,11 @@ def _learning(history: Mapping[str, Any]) -> str:
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fine-tuned model: where it is, how it was trained, and how long that took."""
     teachers = f", {counted(len(record['teachers']), 'teacher')}" if record["teachers"] else ""
+    samples = counted(record["samples"], "sample") + _of_split(record.get("split"))
     first, last = (record["losses"][index][1] for index in (0, -1))
     return printable(
         f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
-        f" {counted(record['samples'], 'sample')}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
+        f" {samples}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
     ) + _left_out(record)
 
 

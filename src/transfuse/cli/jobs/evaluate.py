@@ -11,6 +11,7 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings
+from transfuse.data.samples import Samples
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
 from transfuse.evaluation.metrics import known_measures
@@ -35,8 +36,8 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
 
 def path_job(
     anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
-) -> LossPath:
-    """Measure the line between two models after alignment.
+) -> tuple[LossPath, Samples]:
+    """Measure the line between two models after alignment, and return it with the samples that it was measured on.
 
     Args:
         limit: the number of samples to measure on; None: all.
@@ -70,7 +71,7 @@ def path_job(
         lambda position: next(steps, None),
         predictor.predict,
     )
-    return replace(line, measures=known_measures(predictor.measures, line.points))
+    return replace(line, measures=known_measures(predictor.measures, line.points)), samples.samples
 
 
 def save_plot(paths: Mapping[str, LossPath], target: Path) -> None:
