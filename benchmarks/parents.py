@@ -12,10 +12,10 @@ import time
 
 import torch
 from common import PARENTS, machine, split
-from datasets import Dataset
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from views import MARGIN, viewed
 
+from transfuse.cli.demo.digits import skewed
 from transfuse.cli.demo.training import Recipe, train_classifier
 
 STATISTICS = {  # channel mean and deviation of the training pixels
@@ -43,19 +43,6 @@ def build(dataset: str, size: int, labels: list[str], args: argparse.Namespace) 
     )
 
 
-def skewed(rows: Dataset, seed: int, share: float) -> Dataset:
-    """Return the images that a parent of this seed sees.
-
-    An odd seed sees `share` of the images of the first half of the classes, and `1 - share` of those of the other half.
-    An even seed sees the remaining images.
-    """
-    classes = rows.features["label"].num_classes
-    labels = torch.tensor(rows["label"][:])
-    chance = torch.where(labels < classes // 2, share, 1 - share)
-    first = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < chance
-    return rows.select((first if seed % 2 else ~first).nonzero().flatten().tolist())
-
-
 def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     mean, deviation = STATISTICS[dataset]
     if args.view:
@@ -66,7 +53,8 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     if args.view == "moved":
         held_out = viewed("moved", "validation")
     if args.share < 1:
-        rows = skewed(rows, seed, args.share)
+        draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(0)).numpy()
+        rows = skewed(rows, seed, args.share, draws)
     size = rows[0]["image"].size[0]
     processor = ViTImageProcessorPil(
         do_resize=False, image_mean=mean, image_std=deviation, size={"height": size, "width": size}

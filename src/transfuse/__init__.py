@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.evaluation.models import evaluate_models as evaluate
     from transfuse.finetuning.finetune import Finetuned, finetune
     from transfuse.finetuning.schedule import Schedule
+    from transfuse.fusion.carry import carry
     from transfuse.fusion.fuse import Fusion, fuse, merge
     from transfuse.fusion.match import Matched, match
     from transfuse.merging.methods import MergeRequest, merge_method
@@ -53,6 +54,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",
+    "carry": "fusion.carry:carry",
     "check_declaration": "verification.declaration:check_declaration",
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
@@ -86,6 +88,7 @@ __all__ = [
     "SpecError",
     "TransfuseError",
     "alignment_method",
+    "carry",
     "check_declaration",
     "evaluate",
     "finetune",

@@ -298,6 +298,16 @@ def test_what_was_measured_stays(world: World, run: Run) -> None:
     assert read(world.here / "there")[1]["measured"] is None
 
 
+def test_the_card_has_what_the_last_line_of_fuse_measured(world: World, run: Run) -> None:
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--merge", "mean", "--json")
+    quality = json.loads(ran.out)["quality"]
+    card = (out / "README.md").read_text()
+    assert "Not measured yet" not in card
+    assert f"Measured on {quality['models']['fusion']['samples']} samples of" in card
+    assert f"| this model | {quality['models']['fusion']['accuracy']:.4f} |" in card
+
+
 def test_the_card_gets_the_measurements(world: World, run: Run) -> None:
     out = world.here / "out"
     assert run("fuse", world.a, world.b, "-o", out).status == 0

@@ -50,7 +50,7 @@ def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> No
     assert (texts[0], texts[-1]) == (first, last)
     assert list(cut.rows) == [0, *[1] * (len(texts) - 2), 2]
     assert max(tokens(tokenizer, text) for text in texts) <= length + 1  # tokens can differ at the ends of a block
-    assert told.lines == [f"1 of 3 texts are longer than {length} tokens; they are cut into blocks"]
+    assert told.lines == [f"1 of 3 texts is longer than {length} tokens; it is cut into blocks"]
 
 
 def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
     short = in_blocks(samples, model, folder, None, DataOptions(), told)
     assert short.inputs([0, 1]) == ["number 1", "number 2"]
     classifier = CASES[0].build(1)
-    assert in_blocks(samples, classifier, folder, None, DataOptions(block_size=1), told) is samples
+    assert in_blocks(samples, classifier, folder, None, DataOptions(), told) is samples
     assert not told.lines
 
 

@@ -4,10 +4,13 @@ import bz2
 import gzip
 import json
 import lzma
+import sqlite3
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, Features, Value
@@ -308,3 +311,47 @@ def test_texts_between_blank_lines(content: str, lines: bool, texts: list[str], 
     (tmp_path / "book.txt").write_text(content, newline="")
     samples = load_samples(tmp_path / "book.txt", lines=lines)
     assert samples.inputs(range(len(samples))) == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one.png", "is a single image; give the folder that it is in"),
+        (
+            "shard.tar",
+            r".tar files are not read; .*load_dataset\('webdataset', data_files='shard.tar',",
+        ),
+        ("rows.db", r".db files are not read; .*from_sql\('select \* from TABLE', sqlite3.connect\('rows.db'\)\)"),
+        ("rows.zip", ".zip files are not read; unpack it"),
+        ("rows.npz", "not a kind of file that can be read; expected images, .parquet"),
+    ],
+)
+def test_other_files_are_answered_with_what_to_do(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"anything")
+    with pytest.raises(DataError, match=f"{name}: {message}"):
+        load_samples(tmp_path / name)
+
+
+def test_the_advice_for_a_database_works(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "rows.db") as database:
+        database.execute("create table rows (text, label)")
+        database.executemany("insert into rows values (?, ?)", [("a", "x"), ("b", "y")])
+    database = sqlite3.connect(tmp_path / "rows.db")
+    Dataset.from_sql("select * from rows", database).save_to_disk(tmp_path / "saved")
+    assert load_samples(tmp_path / "saved").names == ("x", "y")
+
+
+def test_what_is_wrong_with_a_table_is_said(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("text,label\nZürich,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv: cannot be read as csv: byte 1 is not UTF-8"):
+        load_samples(tmp_path / "latin.csv")
+    (tmp_path / "mixed.jsonl").write_text('{"text": "a", "label": 1}\n{"text": ["b"], "label": 2}\n')
+    samples = load_samples(tmp_path / "mixed.jsonl")
+    with pytest.raises(DataError, match=r"no text column among 'text' \(values of several kinds\), 'label'"):
+        samples.require_texts()
+    (tmp_path / "rows.jsonl.zst").write_bytes(pyarrow.compress(b'{"text": "a"}\n', codec="zstd", asbytes=True))
+    if find_spec("zstandard"):
+        assert load_samples(tmp_path / "rows.jsonl.zst").inputs([0]) == ["a"]
+    else:
+        with pytest.raises(DataError, match=r"rows.jsonl.zst: needs the package zstandard"):
+            load_samples(tmp_path / "rows.jsonl.zst")

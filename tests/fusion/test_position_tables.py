@@ -8,6 +8,10 @@ from cases import BERT, GPT2, VIT
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
     Dinov2Config,
     Dinov2Model,
     GPT2Config,
@@ -75,3 +79,41 @@ def test_positions_of_texts_are_cut_off(build, field: str) -> None:
     assert getattr(transfuse.fuse([anchor, source], positions="anchor").model.config, field) == 10
     with pytest.raises(ConfigError, match="model 2: its table has 10 positions, the anchor's 14; make this model the"):
         transfuse.fuse([source, anchor], positions="anchor")
+
+
+CLIP = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def clip(size: int, positions: int, seed: int) -> CLIPModel:
+    torch.manual_seed(seed)
+    vision = CLIP | {"image_size": size, "patch_size": 4}
+    text = CLIP | {"vocab_size": 20, "max_position_embeddings": positions, "eos_token_id": 3, "bos_token_id": 2}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+
+
+def test_both_tables_of_images_and_texts_are_changed() -> None:
+    anchor, source = clip(12, 10, 1), clip(16, 14, 2)
+    pixels, ids = torch.randn(2, 3, 12, 12), torch.tensor([[5, 7, 9, 3], [6, 3, 3, 3]])
+    changed = with_anchor_positions(source, anchor, "source")
+    with torch.no_grad():
+        found = changed(input_ids=ids, pixel_values=pixels).logits_per_image
+        expected = source(input_ids=ids, pixel_values=pixels, interpolate_pos_encoding=True).logits_per_image
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert (source.config.vision_config.image_size, source.config.text_config.max_position_embeddings) == (16, 14)
+    config = transfuse.fuse([anchor, source], positions="anchor").model.config
+    assert (config.vision_config.image_size, config.text_config.max_position_embeddings) == (12, 10)
+    with pytest.raises(ConfigError, match="model 2: its table has 10 positions, the anchor's 14"):
+        transfuse.fuse([clip(12, 14, 1), clip(12, 10, 2)], positions="anchor")
+    for other in (clip(16, 10, 2), clip(12, 14, 2)):
+        with pytest.raises(SpecError, match=r"model 2: .* or fuse with --positions anchor"):
+            transfuse.fuse([anchor, other])
+
+
+def test_positions_of_the_text_half_alone_are_cut_off() -> None:
+    sizes = CLIP | {"vocab_size": 20, "projection_dim": 8, "eos_token_id": 3}
+    anchor, source = (
+        CLIPTextModelWithProjection(CLIPTextConfig(**sizes, max_position_embeddings=count)).eval() for count in (10, 14)
+    )
+    ids = torch.tensor([[5, 7, 9, 3]])
+    changed = with_anchor_positions(source, anchor, "source")
+    assert torch.equal(changed(ids).text_embeds, source(ids).text_embeds)

@@ -16,6 +16,7 @@ from transfuse.base.progress import Silent, Terminal, as_progress, silent
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
+from transfuse.data.sources import open_source
 from transfuse.errors import ConfigError, DataError
 from transfuse.finetuning.schedule import Schedule
 
@@ -156,3 +157,19 @@ def test_wrong_types_are_one_line(
     with pytest.raises(kind, match=message) as caught:
         transfuse.fuse(paths if models is ... else models, data)
     assert "\n" not in str(caught.value)
+
+
+def test_samples_given_as_a_path_are_read_once(paths: list[Path], tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "train.txt").write_text("\n".join(TEXTS))
+    opened: list[str] = []
+
+    def counted(source: Any, *arguments: Any) -> Any:
+        opened.append(str(source))
+        return open_source(source, *arguments)
+
+    monkeypatch.setattr("transfuse.data.load.open_source", counted)
+    fusion = transfuse.fuse(paths, tmp_path, **FITTED)
+    assert opened == [str(tmp_path)]
+    assert fusion.record["data"] == str(tmp_path)
+    transfuse.fuse(paths, tmp_path, merge="mean", match_on="weights")
+    assert opened == [str(tmp_path)], "nothing reads the samples"

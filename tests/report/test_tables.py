@@ -48,7 +48,7 @@ def test_a_long_name_is_folded_not_cut() -> None:
 
 def test_a_path_ends_with_its_barrier() -> None:
     line = LossPath((0.0, 0.5, 1.0), (Metrics(0.9, 0.1, 8), Metrics(0.2, 2.0, 8), Metrics(0.8, 0.3, 8)), 1.8)
-    text = shown(path_table(line))
+    text = shown(path_table(line, "digits (split test)"))
     assert [text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")] == sorted(
         text.index(each) for each in ("0.00", "0.50", "1.00", "barrier 1.8000")
     )

@@ -20,8 +20,8 @@ def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def without_labels(batch: Batch) -> dict[str, Tensor]:
-    """Return the inputs of a batch, without its labels."""
-    return {name: values for name, values in batch.items() if name != "labels"}
+    """Return the inputs of a batch, without its labels and what belongs to them."""
+    return {name: values for name, values in batch.items() if not name.startswith("labels")}
 
 
 def labels_of(batch: Batch) -> Int[Tensor, " sample"]:

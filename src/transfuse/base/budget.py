@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length
+from transfuse.base.counted import counted
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
@@ -212,7 +213,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     free = free_bytes(model.device)
     if ALLOWED_BYTES.get() is not None and needed > free:
         raise ConfigError(
-            f"max-memory: a sample of {longest} tokens takes about {format_bytes(needed)},"
+            f"max-memory: a sample of {counted(longest, 'token')} takes about {format_bytes(needed)},"
             f" {format_bytes(free)} are left; allow more, or shorten the samples"
         )
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol, TypeVar
 
@@ -20,8 +20,11 @@ T = TypeVar("T")
 class Progress(Protocol):
     """A way to report the progress of a loop, and warnings."""
 
-    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterable[T]:
-        """Yield the items; a function as `description` is called again after each item."""
+    def track(self, items: Iterable[T], description: str | Callable[[], str]) -> Iterable[T]:
+        """Yield the items; a function as `description` is called again after each item.
+
+        If it is unknown how many there will be, the items have no length.
+        """
         ...
 
     def warn(self, line: str) -> None:
@@ -32,7 +35,7 @@ class Progress(Protocol):
 class Silent:
     """Report nothing."""
 
-    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterable[T]:
+    def track(self, items: Iterable[T], description: str | Callable[[], str]) -> Iterable[T]:
         return items
 
     def warn(self, line: str) -> None:
@@ -43,24 +46,30 @@ silent = Silent()
 
 
 class Terminal:
-    """Show a progress bar on stderr until the loop ends, if stderr is a terminal."""
+    """Show a progress bar on stderr until the loop ends, if stderr is a terminal, and each warning once."""
 
-    def track(self, items: Sequence[T], description: str | Callable[[], str]) -> Iterator[T]:
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
+    def track(self, items: Iterable[T], description: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
         if not console.is_terminal:
             yield from items
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        amount = (MofNCompleteColumn(),) if isinstance(items, Sized) else ()
+        columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeElapsedColumn())
         with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
             current = (lambda: description) if isinstance(description, str) else description
-            task = bar.add_task(current(), total=len(items))
+            task = bar.add_task(current(), total=len(items) if isinstance(items, Sized) else None)
             for item in items:
                 yield item
                 bar.update(task, advance=1, description=current())
 
     def warn(self, line: str) -> None:
-        """Write a warning to stderr, whether or not it is a terminal."""
-        print(f"transfuse: {line}", file=sys.stderr)
+        """Write a warning to stderr, whether or not it is a terminal, unless it was written before."""
+        if line not in self._warned:
+            print(f"transfuse: {line}", file=sys.stderr)
+        self._warned.add(line)
 
 
 def as_progress(progress: Progress | bool) -> Progress:

@@ -38,7 +38,8 @@ FUSED_CARD = MARKDOWN.from_string("""\
 
 # {{ name | text }}
 
-This model is a fusion of {{ models | length }} models in one checkpoint of the size of the first, made with transfuse.
+This model is a fusion of {{ models | length | counted("model") }} in one checkpoint of the size of the first, \
+made with transfuse.
 
 | model | weight | license |
 |---|---|---|
@@ -83,9 +84,10 @@ FINETUNED_CARD = MARKDOWN.from_string("""\
 
 # {{ name | text }}
 
-{{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: {{ steps }} \
-steps on {{ samples }} samples of {{ data | code }}\
-{{ ", with %d teachers (share of the loss: %.4g)" % (teachers | length, schedule.distill) if teachers else "" }}\
+{{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: \
+{{ steps | counted("step") }} on {{ samples | counted("sample") }} of {{ data | code }}\
+{{ ", with %s (share of the loss: %.4g)" % (teachers | length | counted("teacher"), schedule.distill) \
+if teachers else "" }}\
 {{ ", weighted per sample by %s" % schedule.teacher_weighting if schedule.teacher_weighting != "uniform" else "" }}.
 
 {% if teachers %}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from transfuse.base.counted import counted
 from transfuse.errors import CheckpointError
 
 
@@ -19,8 +20,8 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         tensor = tensors[bad[0]]
-        values = f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} values of {bad[0]}"
-        others = f" (and some in {len(bad) - 1} more tensors)" if bad[1:] else ""
+        values = f"{int((~tensor.isfinite()).sum())} of {counted(tensor.numel(), 'value')} of {bad[0]}"
+        others = f" (and some in {counted(len(bad) - 1, 'more tensor')})" if bad[1:] else ""
         raise CheckpointError(f"{where}: {values}{others} are NaN or infinite in {tensor.dtype}; no model can use them")
 
 

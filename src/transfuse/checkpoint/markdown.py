@@ -5,6 +5,7 @@ from html import escape
 
 from jinja2 import Environment
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 
 
@@ -32,4 +33,4 @@ def number(value: float | None) -> str:
 
 
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-MARKDOWN.filters.update(text=text, code=code, fenced=fenced, number=number)
+MARKDOWN.filters.update(text=text, code=code, fenced=fenced, number=number, counted=counted)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.report.plan_tables import models_table, spaces_table
 from transfuse.report.tables import number_column
@@ -34,7 +35,7 @@ def examination_summary(examination: Examination) -> Group:
         headless = "the effect of moving the model's own basis cannot be seen without a head"
         parts.append(f"declaration: every tensor is declared; {headless if recovery.copy is None else change}")
     if recovery is not None:
-        samples = f" of {recovery.samples} samples" if recovery.samples else ""
+        samples = f" of {counted(recovery.samples, 'sample')}" if recovery.samples else ""
         parts += [
             f"fused with a random symmetric copy of itself: matched on {recovery.match_on}{samples},"
             f" merged by {recovery.merge}",

@@ -17,6 +17,8 @@ PATH_OPTIONS = (
     "match_on",
     "samples",
     "groups",
+    "head",
+    "positions",
     "teacher_weighting",
     "objective",
     "steps",
@@ -92,6 +94,7 @@ def path(
     quiet: Quiet = False,
 ) -> None:
     """Measure the line between two aligned models."""
+    from transfuse.checkpoint.command import source_of
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import split_limits
     from transfuse.report.evaluation_tables import path_table
@@ -104,7 +107,8 @@ def path(
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
         with memory_limit(limits.max_memory, limits.max_device_memory):
-            line = path_job(anchor, other, data, limit, points, path_options, output_mode(context).progress)
+            line, samples = path_job(anchor, other, data, limit, points, path_options, output_mode(context).progress)
         if plot:
             save_plot({path_options.align: line}, plot)
-    output_mode(context).show(line.as_dict(), lambda: path_table(line))
+    document = line.as_dict() | {"data": source_of(samples.source), "split": samples.split}
+    output_mode(context).show(document, lambda: path_table(line, samples.source))

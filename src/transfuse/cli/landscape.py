@@ -23,8 +23,23 @@ transfuse landscape A B OUT --data D --plot plane.svg    the parents and their f
 """
 
 
+OPTIONS = (
+    "align",
+    "match_on",
+    "samples",
+    "head",
+    "positions",
+    *READING,
+    "batch_size",
+    "seed",
+    "device",
+    "allow_pickle",
+    "spec",
+)
+
+
 @takes_options(
-    (Job, ["align", "match_on", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec"]),
+    (Job, OPTIONS),
     helps={
         "align": "exact: first transform B and C into A's basis, unless they were fused into it. none: change no model."
         " Default: exact.",
@@ -55,6 +70,7 @@ def landscape(
     quiet: Quiet = False,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
+    from transfuse.checkpoint.command import source_of
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import landscape_options
 
@@ -67,11 +83,20 @@ def landscape(
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context, samples = load_for_measurement(models, data, limit, align_options)
+        loaded = load_for_measurement(models, data, limit, align_options, mode.progress)
+        samples = loaded.samples
         if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
             raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
         measured = measure_landscape(
-            models, networks, batches, points, margin, align_options, align_context, mode.progress
+            models,
+            loaded.networks,
+            loaded.batches,
+            points,
+            margin,
+            align_options,
+            loaded.context,
+            mode.progress,
+            loaded.borrowed,
         )
         if plot:
             from transfuse.checkpoint.output import atomic_file
@@ -79,11 +104,13 @@ def landscape(
 
             with atomic_file(plot) as partial:
                 save_landscape_plot(measured, metric, partial)
-    mode.show(measured.as_dict(), lambda: _table(measured))
+    source = samples.samples.source
+    document = measured.as_dict() | {"data": source_of(source), "split": samples.samples.split}
+    mode.show(document, lambda: _table(measured, source))
 
 
-def _table(measured: "Landscape") -> Table:
-    """Return a table with one row per model; its caption gives the grid point with the lowest loss."""
+def _table(measured: "Landscape", source: str) -> Table:
+    """Return a table with one row per model; its caption names the grid point with the lowest loss and the samples."""
     from transfuse.report.tables import model_column, number_column
 
     (x, y), lowest = measured.lowest()
@@ -91,7 +118,8 @@ def _table(measured: "Landscape") -> Table:
     size = f"{len(measured.x)} x {len(measured.y)}"
     caption = f"lowest loss of {size} points: {lowest.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
     columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(model_column(), "alignment to A", *columns, caption=caption, caption_justify="left")
+    caption += f"\nmeasured on {printable(source)}"
+    table = Table(model_column(), "alignment to A", *columns, caption=Text(caption), caption_justify="left")
     for model in measured.models:
         position = [f"{value:.1f}" for value in model.position]
         metrics = [f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"]

@@ -50,7 +50,11 @@ def _show_nothing(document: Any, render: Render) -> None:
     pass
 
 
-TEXT = OutputMode(Terminal(), _show_text)
+def text_mode() -> OutputMode:
+    """Return the mode that shows progress and prints text; each warning is written once."""
+    return OutputMode(Terminal(), _show_text)
+
+
 JSON = OutputMode(silent, _show_json)
 QUIET = OutputMode(silent, _show_nothing)
 

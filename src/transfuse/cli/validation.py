@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.counted import counted
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_name, check_paths
@@ -95,11 +96,11 @@ def _check_layers(models: Sequence[str], layers: int) -> None:
     from transfuse.checkpoint.load import local_directory
 
     for model in models:
-        count = getattr(read_config(local_directory(model, "allow")), "num_hidden_layers", None)
+        count = getattr(read_config(local_directory(model, "allow")), "num_hidden_layers", 0)
         if count != layers:
             raise ConfigError(
-                f"slices: layer_range ends at {layers}, but {model} has {count} layers, and all are merged; write"
-                " models instead of slices"
+                f"slices: layer_range ends at {layers}, but {model} has {counted(count, 'layer')}, and all are merged;"
+                " write models instead of slices"
             )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import field_validator
 
+from transfuse.base.counted import counted
 from transfuse.config.fields import Count, List, Positive, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.layer_values import LayerValue, numbers, overall
@@ -176,10 +177,12 @@ class Options(Settings):
         weights = [1.0] * models if self.weights is None else [overall(weight) for weight in self.weights]
         if len(weights) != models:
             raise ConfigError(
-                f"weights: {len(weights)} given for {models} models; give one per model, the anchor's first"
+                f"weights: {len(weights)} given for {counted(models, 'model')}; give one per model, the anchor's first"
             )
         if self.density is not None and len(self.density) not in (1, models):
-            raise ConfigError(f"density: {len(self.density)} given for {models} models; give one, or one per model")
+            raise ConfigError(
+                f"density: {len(self.density)} given for {counted(models, 'model')}; give one, or one per model"
+            )
         if self.merge == "slerp" and models != 2:
             raise ConfigError(f"merge: slerp takes two models, not {models}; give two, or choose mean")
         if not 0 < sum(weights) < float("inf"):

@@ -7,10 +7,12 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.data_options import DataOptions
 from transfuse.data.context import in_context
 from transfuse.data.conversations import as_text
+from transfuse.data.cut_texts import warn_of_cuts
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, model_processor, task
 from transfuse.data.texts import MAX_LENGTH, max_tokens
@@ -32,7 +34,8 @@ def in_blocks(
     A block is a part of the text. Its tokens can differ from those of the whole text at both ends. With a block size,
     consecutive short texts are packed into one block, with the token that ends a text between them. With a stride, each
     block of a long text begins with tokens of the one before, which are not predicted again. Samples of other models,
-    and those of a tokenizer that does not know the places of its tokens, are returned as they are.
+    and those of a tokenizer that does not know the places of its tokens, are returned as they are, and a warning says
+    how many of them the model cuts off.
 
     Args:
         model: the model, whose tensors may be empty.
@@ -41,17 +44,25 @@ def in_blocks(
             `stride` is the number of tokens that a further block predicts; None: all of its tokens.
 
     Raises:
-        ConfigError: a stride was given for a model that is no causal language model, or exceeds the block.
+        ConfigError: a stride was given for a model that is no causal language model, or exceeds the block, or a block
+            size was given for a model that is no language model.
     """
-    model_task = task(type(model).__name__)
+    architecture = type(model).__name__
+    model_task = task(architecture)
     if options.stride is not None and model_task is not CAUSAL_LM:
-        raise ConfigError(f"stride: {type(model).__name__} is no causal language model; leave it out")
+        raise ConfigError(f"stride: {architecture} is no causal language model; leave it out")
     if model_task not in (CAUSAL_LM, MASKED_LM):
+        if options.block_size is not None:
+            raise ConfigError(
+                f"block_size: {architecture} is no language model, so its samples are not cut into blocks; leave it out"
+            )
+        warn_of_cuts(samples, model, source, processor, progress)
         return samples
     tokenizer = model_processor(source, model, processor)
     limits = (options.block_size, max_tokens(model.config), tokenizer.model_max_length)
     length = min(MAX_LENGTH, *(int(limit) for limit in limits if limit is not None))
     if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
+        warn_of_cuts(samples, model, source, tokenizer, progress)
         return samples
     overlap = 0 if options.stride is None else length - options.stride
     if overlap < 0:
@@ -68,12 +79,18 @@ def in_blocks(
             cut += len(parts) > 1
             rows += [samples.rows[index]] * len(parts)
     if cut:
-        progress.warn(f"{cut} of {len(samples)} texts are longer than {length} tokens; they are cut into blocks")
+        progress.warn(
+            f"{cut} of {counted(len(samples), 'text')} {are(cut)} longer than {counted(length, 'token')};"
+            f" {'it' if cut == 1 else 'they'} {are(cut)} cut into blocks"
+        )
     pieces = len(blocks)
     if options.block_size is not None and options.stride is None:
         blocks, rows = _packed(blocks, rows, tokenizer, length)
     if len(blocks) < pieces:
-        progress.warn(f"{pieces} texts are packed into {len(blocks)} blocks of at most {length} tokens")
+        progress.warn(
+            f"{counted(pieces, 'text')} {are(pieces)} packed into {counted(len(blocks), 'block')} of at most"
+            f" {counted(length, 'token')}"
+        )
     elif not cut:
         return samples
     return replace(samples, dataset=Dataset.from_dict({"text": blocks}), text="text", rows=rows)

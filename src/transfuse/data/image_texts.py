@@ -63,7 +63,7 @@ def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prep
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         pixels = prepare_images([row["image"] for row in rows])
-        return {**prepare_texts([_first(row["text"]) for row in rows]), "pixel_values": pixels["pixel_values"]}
+        return {**prepare_texts([first_text(row["text"]) for row in rows]), "pixel_values": pixels["pixel_values"]}
 
     return prepare
 
@@ -73,5 +73,6 @@ def pair_settings(processor: Any) -> Any:
     return processor.images.to_dict(), processor.texts.get_vocab()
 
 
-def _first(text: Any) -> str:
+def first_text(text: Any) -> str:
+    """Return a text as it is, and the first of several; empty if there is none."""
     return str((text[0] if text else "") if isinstance(text, list) else text or "")

@@ -9,6 +9,7 @@ import PIL.Image
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig
 
+from transfuse.base.counted import counted
 from transfuse.errors import CheckpointError, DataError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -47,7 +48,9 @@ def image_preparer(
             one batch of that `size`.
     """
     if channels not in MODES:
-        raise DataError(f"the model expects images of {channels} channels; supported are {', '.join(map(str, MODES))}")
+        raise DataError(
+            f"the model expects images of {counted(channels, 'channel')}; supported are {', '.join(map(str, MODES))}"
+        )
     mode = MODES[channels]
 
     def prepare(images: list[Any]) -> dict[str, Tensor]:
@@ -60,7 +63,9 @@ def image_preparer(
             raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {reason}") from error
         made, *shape = inputs["pixel_values"].shape[1:]
         if made != channels:
-            raise DataError(f"the image processor makes {made} channels, the model takes {channels}; use its own")
+            raise DataError(
+                f"the image processor makes {counted(made, 'channel')}, the model takes {channels}; use its own"
+            )
         expected = shape if size is None else [size, size] if isinstance(size, int) else list(size)
         if shape != expected:
             raise DataError(

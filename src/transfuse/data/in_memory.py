@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data import Dataset as TorchDataset
 
+from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
 from transfuse.errors import DataError, first_line
 
@@ -89,7 +90,7 @@ def _first_rows(stream: IterableDataset, where: str) -> tuple[Dataset, str]:
     if rows <= MAX_ROWS and size <= MAX_BYTES:
         return dataset, ""
     dataset = dataset.select(range(min(rows, MAX_ROWS)))
-    return dataset, f"first {len(dataset):,} rows of a stream"
+    return dataset, f"first {counted(len(dataset), 'row', ',')} of a stream"
 
 
 def _from_frame(frame: pandas.DataFrame, where: str) -> Dataset:

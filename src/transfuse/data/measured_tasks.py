@@ -4,16 +4,27 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
+from transfuse.base.counted import counted
 from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
-from transfuse.data.tasks import CAUSAL_LM, IMAGE_CLASSIFICATION, MASKED_LM, TEXT_CLASSIFICATION, Task, task
+from transfuse.data.tasks import (
+    CAUSAL_LM,
+    IMAGE_CLASSIFICATION,
+    MASKED_LM,
+    MEASURED_CAUSAL_LM,
+    TEXT_CLASSIFICATION,
+    Task,
+    task,
+)
 from transfuse.errors import SpecError
 
-TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM)
+TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM, MEASURED_CAUSAL_LM)
 
 
 def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
     """Return the task by which a model is measured: its class tells no classifier from a regression."""
     found = task(architecture)
+    if found is CAUSAL_LM:
+        return MEASURED_CAUSAL_LM
     if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
         return found
     problem = getattr(config, "problem_type", None)
@@ -46,5 +57,5 @@ def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
         return
     what = architecture
     if task(architecture) in TRAINABLE:  # a classifier's class, with another problem
-        what += f" with {config.num_labels} labels ({getattr(config, 'problem_type', None) or 'regression'})"
+        what += f" with {counted(config.num_labels, 'label')} ({getattr(config, 'problem_type', None) or 'regression'})"
     raise SpecError(f"{what}: cannot be fine-tuned; give a model that predicts one class of several, or tokens")

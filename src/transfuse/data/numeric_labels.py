@@ -10,6 +10,7 @@ from datasets import ClassLabel
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from transfuse.base.counted import counted
 from transfuse.data.columns import LABEL_NAMES, is_number, is_string, raw_values
 from transfuse.data.parts import class_ids, find_column, label_part, list_of, names_in_lists, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
@@ -81,7 +82,9 @@ def numbers_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[float]:
     value = row["numbers"]
     numbers = [float(number) for number in (value if isinstance(value, list) else [value])]
     if len(numbers) != config.num_labels:
-        raise DataError(f"data: {len(numbers)} numbers in a label, but the model predicts {config.num_labels}")
+        raise DataError(
+            f"data: {counted(len(numbers), 'number')} in a label, but the model predicts {config.num_labels}"
+        )
     if not all(map(math.isfinite, numbers)):
         raise DataError(f"data: the label {value} is not finite; correct or remove it")
     return numbers
@@ -97,7 +100,9 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
     if "indicators" in row:
         given = [float(value) for value in row["indicators"]]
         if len(given) != count:
-            raise DataError(f"data: {len(given)} entries in a label, but the model has {count} classes")
+            raise DataError(
+                f"data: {counted(len(given), 'entry')} in a label, but the model has {counted(count, 'class')}"
+            )
         return given
     if "classes" in row:
         class_id = class_ids(row["names"], config)

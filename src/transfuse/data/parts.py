@@ -9,6 +9,7 @@ from typing import Any
 from datasets import ClassLabel, Value
 from transformers import PreTrainedConfig
 
+from transfuse.base.counted import counted, have
 from transfuse.data.columns import is_string, match_classes, raw_values
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError, NoLabelsError
@@ -52,8 +53,8 @@ def require_values(samples: Samples, column: str) -> None:
     missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None or value != value]
     if missing:
         raise DataError(
-            f"{samples.source}: {len(missing)} of {len(samples)} samples have no {column}, the first in row"
-            f" {samples.rows[missing[0]]} (from 0); use a split with labels or remove them"
+            f"{samples.source}: {len(missing)} of {counted(len(samples), 'sample')} {have(len(missing))} no {column},"
+            f" the first in row {samples.rows[missing[0]]} (from 0); use a split with labels or remove them"
         )
 
 
@@ -100,14 +101,14 @@ def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable
         index = names.index(value) if isinstance(value, str) and names is not None else int(value)
         if isinstance(value, str) and matched is None and names is not None and len(names) != len(classes):
             raise DataError(
-                f"data: {len(names)} class names, and {len(classes)} classes without names in the model, so it is"
-                " unknown which is which; give numbers as labels, or id2label in config.json"
+                f"data: {counted(len(names), 'class name')}, and {counted(len(classes), 'class')} without names in the"
+                " model, so it is unknown which is which; give numbers as labels, or id2label in config.json"
             )
         found = index if matched is None else matched[index]
         if not 0 <= found < len(classes):
             raise DataError(
-                f"data: label {value!r}, but the model has {len(classes)} classes; use the data, or the model, of the"
-                " other task"
+                f"data: label {value!r}, but the model has {counted(len(classes), 'class')}; use the data, or the"
+                " model, of the other task"
             )
         return found
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.base.counted import counted, have
 from transfuse.data.columns import (
     decoded_image,
     match_classes,
@@ -69,7 +70,7 @@ class Samples:
         if limit is None or limit >= len(self):
             return self
         if limit < 1:
-            raise DataError(f"{self.source}: cannot take {limit} samples; ask for 1 or more")
+            raise DataError(f"{self.source}: cannot take {counted(limit, 'sample')}; ask for 1 or more")
         return self._select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
 
     def shuffled(self, seed: int) -> "Samples":
@@ -181,8 +182,8 @@ class Samples:
         missing = (self.labels() == IGNORED_LABEL).nonzero().flatten().tolist()
         if missing:
             raise DataError(
-                f"{self.source}: {len(missing)} of {len(self)} samples have no label, the first in row"
-                f" {self.rows[missing[0]]} (from 0); use a split with labels or remove them"
+                f"{self.source}: {len(missing)} of {counted(len(self), 'sample')} {have(len(missing))} no label, the"
+                f" first in row {self.rows[missing[0]]} (from 0); use a split with labels or remove them"
             )
         return self
 
@@ -200,15 +201,16 @@ class Samples:
         sorted_names = self.names is not None and isinstance(self.dataset.features[self.label], Value)
         if samples.ids is None and sorted_names and len(self.names or ()) < len(id2label):
             raise DataError(
-                f"{self.source}: {len(self.names or ())} class names, and {len(id2label)} classes without names in the"
-                " model, so it is unknown which is which; give numbers as labels, or id2label in config.json"
+                f"{self.source}: {counted(len(self.names or ()), 'class name')}, and {counted(len(id2label), 'class')}"
+                " without names in the model, so it is unknown which is which; give numbers as labels, or id2label in"
+                " config.json"
             )
         labels = samples.labels()
         if labels.max() >= len(id2label):
             row = self.rows[int(labels.argmax())]
             raise DataError(
                 f"{self.source}: label {int(labels.max())} in row {row} (from 0), but the model has"
-                f" {len(id2label)} classes; use the data, or the model, of the other task"
+                f" {counted(len(id2label), 'class')}; use the data, or the model, of the other task"
             )
         return samples
 
@@ -233,4 +235,6 @@ class Samples:
 
     def _columns(self) -> str:
         pair = {self.text} if self.text is not None and "," in self.text else set()  # made of two others
-        return ", ".join(repr(name) for name in self.dataset.column_names if name not in pair)
+        names = [name for name in self.dataset.column_names if name not in pair]
+        mixed = {name: type(self.dataset.features[name]).__name__ == "Json" for name in names}
+        return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from transfuse.data.columns import IMAGE_SUFFIXES, raw_values, with_image_feature
 from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
+from transfuse.data.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
 from transfuse.errors import DataError
 
@@ -25,10 +27,12 @@ READERS: Mapping[str, Callable[[list[str]], Dataset]] = {
     ".tsv": partial(_csv, sep="\t"),
     ".json": Dataset.from_json,
     ".jsonl": Dataset.from_json,
+    ".ndjson": Dataset.from_json,
     ".txt": Dataset.from_text,
 }
 COMPRESSED = (".bz2", ".gz", ".xz", ".zst")  # after the kind of a file; `datasets` reads these as they are
 METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
+KNOWN = {*INSTEAD, *ALIASES} - {".md"}  # kinds of files that are not read, but with which something can be done
 READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 
@@ -85,10 +89,12 @@ def kind_of(path: Path) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the message of the first cause of `error`, in one line."""
+    """Return the message of the first cause of `error`, in one line and without a period at its end."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8 ({error.reason})"
+    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
 
 
 def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> NamedDataset:
@@ -153,6 +159,9 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         return _from_images(folder, images, reading.split)
     chosen = metadata if images else tables or texts
     if not files or not (images or chosen):
+        others = [path for path in files if kind_of(path) in KNOWN]
+        if others:
+            raise DataError(f"{others[0]}: {advice(others[0], kind_of(others[0]), READABLE)}")
         raise DataError(f"{folder}: no readable file in it; expected {READABLE}")
     if not chosen or len({kind_of(path) for path in chosen}) > 1:
         kinds = ", ".join(sorted({kind_of(path) for path in images[:1] + tables}))
@@ -185,7 +194,7 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
 def _read(files: list[Path], lines: bool) -> Dataset:
     suffix = kind_of(files[0])
     if suffix not in READERS:
-        raise DataError(f"{files[0]}: not a kind of file that can be read; expected {READABLE}")
+        raise DataError(f"{files[0]}: {advice(files[0], suffix, READABLE)}")
     try:
         if suffix == ".txt":
             return _read_texts(files, lines)
@@ -198,6 +207,8 @@ def _read(files: list[Path], lines: bool) -> Dataset:
         problem = f"{files[0].parent}: cannot be read together"
         if len(files) == 1:
             problem = f"{files[0]}: cannot be read as {suffix[1:]}"
+        if files[0].suffix.lower() == ".zst" and find_spec("zstandard") is None:
+            raise DataError(f"{files[0]}: needs the package zstandard; `pip install zstandard` adds it") from error
         raise DataError(f"{problem}: {root_cause(error)}; repair or remove it") from error
 
 

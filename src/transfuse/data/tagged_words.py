@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.base.counted import counted
 from transfuse.data.columns import is_number, is_string
 from transfuse.data.encoding import encode, require_offsets
 from transfuse.data.parts import (
@@ -81,8 +82,8 @@ def _ids(row: dict[str, Any], config: PreTrainedConfig) -> list[int]:
     if len(words) != len(tags):
         start = " ".join(map(str, words))[:40]
         raise DataError(
-            f"data: a sample has {len(words)} words and {len(tags)} tags, that with the words {start!r}; give one tag"
-            " for each word"
+            f"data: a sample has {counted(len(words), 'word')} and {counted(len(tags), 'tag')}, that with the words"
+            f" {start!r}; give one tag for each word"
         )
     class_id = class_ids(row["names"], config)
     ignored = [tag is None or (not isinstance(tag, str) and tag < 0) for tag in tags]

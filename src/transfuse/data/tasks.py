@@ -92,6 +92,10 @@ def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], i
     return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
 
+def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+    return causal_preparer(tokenizer, max_tokens(config), config.vocab_size, with_bytes=True)
+
+
 def _no_labels(samples: Samples) -> Samples:
     """Raise `NoLabelsError`, because a model without a head predicts nothing that labels could be compared with."""
     raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
@@ -138,6 +142,7 @@ MASKED_LM = Task(
     "tokens",
 )
 CAUSAL_LM = replace(MASKED_LM, preparer=_next_tokens)
+MEASURED_CAUSAL_LM = replace(CAUSAL_LM, preparer=_next_tokens_and_bytes, measures=(*PERPLEXITY, "bits_per_byte"))
 TOKEN_CLASSIFICATION = replace(
     TEXT_CLASSIFICATION,
     samples=with_words,

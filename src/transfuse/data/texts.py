@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.base.counted import counted
 from transfuse.data.context import context_length, has_context
 from transfuse.data.conversations import as_text
+from transfuse.data.text_bytes import NO_TEXT, bytes_of_tokens, knows_places, special_ids, token_places
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
@@ -95,8 +97,8 @@ def check_ids(ids: Int[Tensor, "text token"], vocab_size: int | None) -> None:
     largest = int(ids.max()) if ids.numel() else 0
     if vocab_size is not None and largest >= vocab_size:
         raise CheckpointError(
-            f"the tokenizer gives token {largest}, but the model has {vocab_size} embeddings; use the tokenizer that"
-            " the model was trained with"
+            f"the tokenizer gives token {largest}, but the model has {counted(vocab_size, 'embedding')}; use the"
+            " tokenizer that the model was trained with"
         )
 
 
@@ -170,36 +172,48 @@ def masked_preparer(
     return prepare
 
 
-def causal_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
+def causal_preparer(
+    tokenizer: Any, length: int | None = None, vocab_size: int | None = None, with_bytes: bool = False
+) -> TextPreparer:
     """Return a function that adds `labels` [batch, token]: the next token, or `IGNORED_LABEL` at the end of a text.
 
     The tokens of a context have no label. A tokenizer without a padding token pads with its end-of-text token; a causal
-    model sees no padding at the end. The tokenizer itself is not changed. Arguments are those of `text_preparer`.
+    model sees no padding at the end. The tokenizer itself is not changed. Other arguments are those of `text_preparer`.
+
+    Args:
+        with_bytes: whether to add `labels_bytes` [batch, token], the bytes of text that each label stands for, or
+            `NO_TEXT` (`data.text_bytes`). A tokenizer that does not know the places of its tokens adds none.
     """
+    with_bytes = with_bytes and knows_places(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.eos_token
     tokenize = text_preparer(tokenizer, length, vocab_size)
+    special = special_ids(tokenizer)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         written = [as_text(tokenizer, text) for text in texts]
         inputs = tokenize(written)
         measured = inputs["attention_mask"] > 0
-        if contexts := [context_length(text) for text in texts] if any(map(has_context, texts)) else []:
-            measured &= _after(tokenizer, written, contexts, measured.shape[1])
-        following = inputs["input_ids"].masked_fill(~measured, IGNORED_LABEL)[:, 1:]
-        return inputs | {"labels": torch.nn.functional.pad(following, (0, 1), value=IGNORED_LABEL)}
+        contexts = [context_length(text) for text in texts]
+        places = None
+        if with_bytes or any(map(has_context, texts)):
+            places = token_places(tokenizer, written, measured.shape[1])
+            starts = torch.tensor(contexts).unsqueeze(1)
+            measured &= (places[:, :, 1] > starts) | (starts == 0)  # tokens that end after the context
+        following = _next_of(inputs["input_ids"].masked_fill(~measured, IGNORED_LABEL), IGNORED_LABEL)
+        if places is None or not with_bytes:
+            return inputs | {"labels": following}
+        is_text = (inputs["attention_mask"] > 0) & ~torch.isin(inputs["input_ids"], special)
+        sizes = _next_of(bytes_of_tokens(written, contexts, places, is_text), NO_TEXT)
+        return inputs | {"labels": following, "labels_bytes": sizes.masked_fill(following == IGNORED_LABEL, NO_TEXT)}
 
     return prepare
 
 
-def _after(tokenizer: Any, texts: list[str], contexts: list[int], tokens: int) -> Bool[Tensor, "text token"]:
-    """Return which tokens end after the context of their text, given in characters."""
-    places = tokenizer(texts, truncation=True, max_length=tokens, return_offsets_mapping=True)["offset_mapping"]
-    found = torch.zeros(len(texts), tokens, dtype=torch.bool)
-    for row, (spans, context) in enumerate(zip(places, contexts, strict=True)):
-        found[row, : len(spans)] = torch.tensor([last > context or not context for _, last in spans])
-    return found
+def _next_of(values: Int[Tensor, "text token"], end: int) -> Int[Tensor, "text token"]:
+    """Return the value of the next token for every token, and `end` for the last."""
+    return torch.nn.functional.pad(values[:, 1:], (0, 1), value=end)
 
 
 def paired_preparer(

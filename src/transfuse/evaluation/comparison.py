@@ -62,7 +62,8 @@ class Evaluation:
 
     def _difference(self, difference: Difference) -> dict[str, Any]:
         if has_confidence(self.measures):
-            return {name: value for name, value in asdict(difference).items() if name != "scores"}
+            own = {name: value for name, value in asdict(difference).items() if name != "scores"}
+            return own | {name: asdict(score) for name, score in difference.scores.items() if name in self.measures}
         return {measure: asdict(difference.of(measure)) for measure in self.measures}
 
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, split_batch
+from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
 from transfuse.base.budget import fitting_parts, run_in_parts
 from transfuse.errors import DataError
-from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score
+from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score, ratio
 
 Columns = Mapping[str, Tensor]
 """Numbers of each sample, by name; every tensor is [sample, ...]. `correct`, `counts` and `loss` are always there."""
@@ -46,7 +46,7 @@ class Kind:
 @torch.no_grad()
 def outputs(model: PreTrainedModel, batch: Batch) -> Mapping[str, Tensor]:
     """Return the outputs of a model for a batch from any device, without its labels."""
-    inputs = {name: values.to(model.device) for name, values in batch.items() if not name.startswith("labels")}
+    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
     found: Mapping[str, Tensor] = model(**inputs)
     return found
 
@@ -59,12 +59,6 @@ def arithmetic_mean(answers: Sequence[Tensor]) -> Tensor:
 def mean_of_log_probabilities(answers: Sequence[Tensor]) -> Tensor:
     """Return the logarithm of the mean of probabilities, given as logarithms."""
     return answers[0] if len(answers) == 1 else arithmetic_mean([values.exp() for values in answers]).log()
-
-
-def ratio(sums: Float[Tensor, "*draw sample"], counts: Float[Tensor, "*draw sample"], axis: int = -1) -> Tensor:
-    """Return the ratio of two sums over samples."""
-    total: Tensor = sums.sum(axis) / counts.sum(axis).clip(1e-12)
-    return total
 
 
 def f1(right: Tensor, predicted: Tensor, labeled: Tensor, axis: int = -1) -> Tensor:

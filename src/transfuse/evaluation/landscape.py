@@ -140,6 +140,7 @@ def measure_landscape(
     options: Options,
     context: AlignContext,
     progress: Progress,
+    borrowed: Sequence[frozenset[str]] = (),
 ) -> Landscape:
     """Measure three models, and a grid on the plane through them, in the first model's basis.
 
@@ -149,6 +150,7 @@ def measure_landscape(
         batches: the labeled batches to measure on.
         points: the number of grid points per side.
         margin: how far the grid reaches beyond the models, as a fraction of its longer side.
+        borrowed: for each model after the first, its tensors that are the first one's; empty: none.
 
     Raises:
         TransfuseError: the models cannot be aligned, or they span no plane.
@@ -159,6 +161,8 @@ def measure_landscape(
     alignments: list[str] = []
     for index in range(len(names)):
         values, alignment = _in_first_basis(names, networks, index, options, context)
+        if index and borrowed:
+            values = {**values, **{name: tensors[0][name] for name in borrowed[index - 1]}}
         tensors.append(values)
         alignments.append(alignment)
     area = plane(model, tensors, names)

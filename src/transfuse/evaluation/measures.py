@@ -32,6 +32,7 @@ MEASURES = {
     "accuracy": Measure("accuracy", ".2%", "{} accuracy", "accuracy"),
     "loss": Measure("loss", ".4f", "a loss of {}", "loss", True),
     "perplexity": Measure("perplexity", ".2f", "a perplexity of {}", "perplexity", True),
+    "bits_per_byte": Measure("bits/byte", ".4f", "{} bits per byte", None, True),
     "calibration_error": Measure("ECE", ".2%", "a calibration error of {}", "calibration_error", True),
     "pearson": Measure("Pearson", ".4f", "a Pearson correlation of {}"),
     "spearman": Measure("Spearman", ".4f", "a Spearman correlation of {}"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, nan
+from math import exp, log, nan
 from typing import Any
 
 import torch
@@ -11,7 +11,16 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from transfuse.base.batch import Batch, IndexedBatch, batch_size, labels_of, sample_indices, split_batch, whole_batch
+from transfuse.base.batch import (
+    IGNORED_LABEL,
+    Batch,
+    IndexedBatch,
+    batch_size,
+    labels_of,
+    sample_indices,
+    split_batch,
+    whole_batch,
+)
 from transfuse.base.budget import run_in_parts
 from transfuse.errors import DataError
 from transfuse.evaluation.measures import MEASURES, has_confidence
@@ -48,6 +57,14 @@ class Metrics:
     def perplexity(self) -> float:
         """The exponential of the loss."""
         return exp(min(self.loss, MAX_EXPONENT))
+
+
+def known_measures(measures: Sequence[str], metrics: Iterable[Metrics]) -> tuple[str, ...]:
+    """Return the measures that all metrics have: some tokenizers do not tell which bytes a token stands for."""
+    every = list(metrics)
+    return tuple(
+        name for name in measures if MEASURES[name].attribute is not None or all(name in one.scores for one in every)
+    )
 
 
 def metrics_dict(metrics: Metrics, measures: Sequence[str]) -> dict[str, float]:
@@ -133,6 +150,12 @@ class Predictions:
         }
 
 
+def ratio(sums: Float[Tensor, "*draw sample"], counts: Float[Tensor, "*draw sample"], axis: int = -1) -> Tensor:
+    """Return the ratio of two sums over samples."""
+    total: Tensor = sums.sum(axis) / counts.sum(axis).clip(1e-12)
+    return total
+
+
 LogProbabilities = Float[Tensor, "answer cls"]
 PredictLog = Callable[[Batch], LogProbabilities | Iterable[LogProbabilities]]
 """Returns the log-probabilities of a batch in the order of its predictions, all at once or in parts."""
@@ -156,8 +179,10 @@ def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split 
     batch_columns = [_batch_columns(predict_log, batch, split, bins) for batch in batches]
     if not sum(float(columns[1].sum()) for columns in batch_columns):
         raise DataError("nothing to measure: no text has a token to predict; give longer texts")
-    correct, counts, loss, predicted, labels = (torch.cat(column) for column in zip(*batch_columns, strict=True))
-    return Predictions(correct, counts, loss, bins, predicted, labels)
+    sums = [torch.cat(column) for column in zip(*batch_columns, strict=True)]
+    correct, counts, loss, text_loss, text_bytes, predicted, labels = sums
+    scores = {"bits_per_byte": Score((text_loss / log(2), text_bytes), ratio)} if text_bytes.sum() else {}
+    return Predictions(correct, counts, loss, bins, predicted, labels, scores)
 
 
 def _batch_columns(predict_log: PredictLog, batch: Batch, split: Split, bins: Tensor) -> list[Tensor]:
@@ -184,14 +209,17 @@ def _batch_columns(predict_log: PredictLog, batch: Batch, split: Split, bins: Te
 
 
 def _part_columns(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], Tensor]:
-    """Return correct, counts, loss, predicted class and label per sample (see `Predictions`), and the bins.
+    """Return the columns of a part of a batch, and its bins.
 
-    The last two columns are empty if the model is no classifier.
+    The columns are correct, counts and loss of each sample (see `Predictions`), the loss of its tokens that are text,
+    the bytes of these, its predicted class and its label. The last two are empty if the model is no classifier. Bytes
+    are 0 if the batch does not tell them.
     """
     labels = labels_of(batch).cpu()
+    sizes = _bytes_of_labels(batch, len(labels))
     samples = sample_indices(batch, len(labels))
     bins = torch.zeros(BINS, 3, dtype=torch.float64)
-    sums = torch.zeros(3, batch_size(batch), dtype=torch.float64)
+    sums = torch.zeros(5, batch_size(batch), dtype=torch.float64)
     predicted = torch.empty_like(labels)
     log_probabilities = predict_log(batch)
     start = 0
@@ -201,11 +229,20 @@ def _part_columns(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], 
         predicted[rows] = values.argmax(-1)
         losses = nll_loss(values, targets, reduction="none")
         correct = (predicted[rows] == targets).double()
-        sums.index_add_(1, samples[rows], torch.stack([correct, torch.ones_like(correct), losses]))
+        text_losses = losses.where(sizes[rows] >= 0, 0.0)
+        columns = [correct, torch.ones_like(correct), losses, text_losses, sizes[rows].clamp_min(0)]
+        sums.index_add_(1, samples[rows], torch.stack(columns))
         _add_to_bins(bins, values, targets)
         start += len(part)
     classes = [predicted, labels] if batch["labels"].ndim == 1 else [labels[:0], labels[:0]]
     return [*sums, *classes], bins
+
+
+def _bytes_of_labels(batch: Batch, count: int) -> Float[Tensor, " answer"]:
+    """Return how many bytes of text each label of a batch stands for, or a negative number."""
+    if "labels_bytes" not in batch:
+        return torch.full((count,), -1.0, dtype=torch.float64)
+    return batch["labels_bytes"][batch["labels"] != IGNORED_LABEL].cpu().double()
 
 
 def _add_to_bins(bins: Tensor, log_probabilities: LogProbabilities, labels: Int[Tensor, " answer"]) -> None:

@@ -20,7 +20,7 @@ from transfuse.data.splits import EVALUATION
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
-from transfuse.evaluation.metrics import Predictions
+from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.network.precision import as_dtype
@@ -92,13 +92,13 @@ def evaluate_models(
         source = sources[index]
         model = ready(source)
         classes[name] = samples[index].class_names(model.config)
-        told = silent if index else progress  # all models get the same samples
-        batches = samples[index].batches(model, source, chosen, processor, told)
+        batches = samples[index].batches(model, source, chosen, processor, progress)
         predictor = samples[index].predictor(model.config, (), ())
         predictions[name] = predictor.predict([model], batches)
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
-    measures = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
+    shared = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
+    measures = known_measures(shared, [found.metrics() for found in predictions.values()])
     return read(evaluation(predictions, classes, measures, chosen.seed))
 
 

@@ -10,15 +10,21 @@ from transfuse.network.model import Network, with_tensors
 
 
 def parents_in_one_basis(
-    model_task: Task, networks: Sequence[Network], alignments: Sequence[Alignment]
+    model_task: Task,
+    networks: Sequence[Network],
+    alignments: Sequence[Alignment],
+    borrowed: Sequence[frozenset[str]] = (),
 ) -> list[PreTrainedModel]:
     """Return the parents; those without a head, whose outputs depend on the basis, as the alignment transformed them.
+
+    A parent whose head is not fused has the anchor's head, which reads the basis of the anchor.
 
     Args:
         networks: the parents, the anchor first.
         alignments: one per parent after the anchor.
+        borrowed: for each of these, its tensors that are the anchor's; empty: none.
     """
     anchor = networks[0].model
-    if model_task.kind != "outputs":
+    if model_task.kind != "outputs" and not any(borrowed):
         return [network.model for network in networks]
     return [with_tensors(anchor, tensors) for tensors in aligned_weights(alignments)]

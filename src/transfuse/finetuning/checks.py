@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from transfuse.base.counted import counted
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import RUN_FILE, json_or_none
@@ -44,7 +45,8 @@ def check_teachers(
         lengths = [getattr(model.config, "max_position_embeddings", 0) for model in (teacher, student)]
         if lengths[0] < lengths[1]:
             raise ConfigError(
-                f"{label}: takes at most {lengths[0]} tokens, but the model takes {lengths[1]}; {OTHER_TEACHER}"
+                f"{label}: takes at most {counted(lengths[0], 'token')}, but the model takes {lengths[1]};"
+                f" {OTHER_TEACHER}"
             )
         if task(type(teacher).__name__) is not student_task:
             raise ConfigError(

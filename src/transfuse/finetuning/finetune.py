@@ -144,6 +144,7 @@ def finetune(
     card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
         "finetuned": description["finetuned"] | card,
+        **({"split": samples.split} if samples.split else {}),
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

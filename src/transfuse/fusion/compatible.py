@@ -14,7 +14,7 @@ from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.anchor_head import is_convertible, with_anchor_class
+from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.class_order import in_anchor_order, with_anchor_order
 from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
@@ -58,6 +58,16 @@ def with_anchor_form(
     if options.positions == "anchor":
         sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     return [anchor, *sources]
+
+
+def borrowed_by_sources(models: Sequence[PreTrainedModel], options: Options) -> list[frozenset[str]]:
+    """Return the names of the tensors that each source takes from the anchor; none if heads are fused.
+
+    Args:
+        models: the models as they were loaded, the anchor first.
+    """
+    anchor, *sources = models
+    return [frozenset() if options.head == "fused" else borrowed_tensors(source, anchor) for source in sources]
 
 
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:

@@ -18,10 +18,10 @@ from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import ConfigError
-from transfuse.fusion.anchor_head import borrowed_tensors
 from transfuse.fusion.class_order import warn_of_order, with_anchor_order
 from transfuse.fusion.compatible import (
     Model,
+    borrowed_by_sources,
     check_compatible,
     check_models_given,
     checked_networks,
@@ -164,8 +164,7 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     rows_of_sources = token_rows(models, loaded, options.vocab)
     names = [_name(model, index) for index, model in enumerate(models, 1)]
-    fused = options.head == "fused"
-    borrowed = [frozenset() if fused else borrowed_tensors(source, loaded[0]) for source in loaded[1:]]
+    borrowed = borrowed_by_sources(loaded, options)
     converted = with_anchor_form(loaded, names, options)
     sources = [
         source if rows is None else recode(source, rows, loaded[0])

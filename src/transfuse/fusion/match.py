@@ -35,7 +35,7 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
-from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
@@ -117,8 +117,12 @@ def match(
     limit = memory_bytes(max_memory)
     if not isinstance(models, Sequence):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
-    if not isinstance(data, str | Path | Dataset | DatasetDict | None):  # converted once
-        data = open_samples(data, chosen, CALIBRATION)
+    source = data
+    named = isinstance(source, str | Path | Dataset | DatasetDict)  # the record names these as they are
+    if is_generated(data) or data is None:
+        named = False
+    elif not named or reads_samples(chosen, resolve_match_on(chosen, data)):
+        data = open_samples(data, chosen, CALIBRATION)  # once, for the check of memory and for the fusion
     watch = Stopwatch()
     check = partial(_check_memory, models, data, chosen, processor, limit, progress)
     folder = None if cache is None else Path(cache)
@@ -156,7 +160,7 @@ def match(
         weights,
         chosen,
         context,
-        data,
+        source if named else data,
         tuple(alignments),
         history,
         stores,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.counted import are, counted
 from transfuse.checkpoint.load import local_directory
 from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError
@@ -57,9 +58,9 @@ def resized(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedModel
 def padding_warning(anchor: PreTrainedModel, source: PreTrainedModel, name: str) -> str:
     """Return what to tell the user about a source that is resized."""
     rows, expected = source.config.vocab_size, anchor.config.vocab_size
-    change = f"its last {rows - expected} rows are left out"
+    change = f"its last {counted(rows - expected, 'row')} {are(rows - expected)} left out"
     if rows < expected:
-        change = f"{expected - rows} rows, the mean of its own, are added"
+        change = f"{counted(expected - rows, 'row')}, the mean of its own, {are(expected - rows)} added"
     return (
         f"{name}: vocab_size is {rows}, the anchor's is {expected}, and their tokenizers agree, so the difference is"
         f" padding; {change}"

@@ -12,6 +12,7 @@ from transfuse.activations.hook_points import HookPoint, input_points, output_po
 from transfuse.activations.hooks import ACTIVATION_BYTES, MAX_SAMPLES
 from transfuse.alignment.exact import evidence as exact
 from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_bytes, warn_if_short
+from transfuse.base.counted import counted
 from transfuse.base.sizes import format_bytes
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
@@ -239,15 +240,15 @@ def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Call
     Raises:
         ConfigError: `max_memory` bytes are less than what is needed even with the smallest batches and caches.
     """
-    count = estimate.samples.count
+    samples = counted(estimate.samples.count, "sample")
     if max_memory is not None and not estimate.on_gpu:
         used = psutil.Process().memory_info().rss
         if used + estimate.least_bytes > max_memory:
             raise ConfigError(
-                f"max-memory: fusing with {count} samples takes at least {format_bytes(used + estimate.least_bytes)};"
+                f"max-memory: fusing with {samples} takes at least {format_bytes(used + estimate.least_bytes)};"
                 " allow at least that much"
             )
         return
     parts = estimate.peak.parts
     device = estimate.options.torch_device()
-    warn_if_short(parts.total - parts.program, device, f"fusing with {count} samples", warn)
+    warn_if_short(parts.total - parts.program, device, f"fusing with {samples}", warn)

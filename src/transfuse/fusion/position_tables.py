@@ -1,7 +1,7 @@
 """Sources with another image size, or another number of positions of text: give their tables the anchor's positions.
 
 Positions of images are interpolated on the grid of patches. Positions of texts are counted from the start, so a longer
-table is cut off at the end.
+table is cut off at the end. Models of images and texts have a table of each.
 """
 
 import copy
@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.counted import counted
 from transfuse.errors import ConfigError
 from transfuse.fusion.vocabulary import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
 
 SPACE = "position_id"  # the name of the fixed space of positions in every family
+TEXT_SPACE = "text.position_id"  # its name in models of images and texts, and in the half of such a model
 SIZES = ("image_size", "max_position_embeddings", "n_positions")  # fields that a table of positions follows
 
 
@@ -33,7 +35,7 @@ def with_anchor_positions(source: PreTrainedModel, anchor: PreTrainedModel, name
         ConfigError: the source has fewer positions of text than the anchor.
     """
     config = _with_sizes(source.config, anchor.config)
-    if all(getattr(config, field, None) == getattr(source.config, field, None) for field in SIZES):
+    if _sizes(config) == _sizes(source.config):
         return source
     with torch.device(source.device):
         resized = type(source)(config).to(source.dtype).eval()
@@ -42,20 +44,32 @@ def with_anchor_positions(source: PreTrainedModel, anchor: PreTrainedModel, name
     target = unfused(declaration(resized)).tensors()
     tensors = dict(split_fused(declaration(source), source.state_dict()))
     for table, axes in target.items():
-        for dimension in fixed_dimensions(axes, SPACE):
-            rows = tensors[table].movedim(dimension, 0)
-            count = axes[dimension].size
-            changed = _interpolated(rows, source.config, config) if _is_image(config) else _cut(rows, count, name)
-            tensors[table] = changed.movedim(0, dimension)
+        for space in (SPACE, TEXT_SPACE):
+            old, new = (_part(model_config, space) for model_config in (source.config, config))
+            for dimension in fixed_dimensions(axes, space):
+                rows = tensors[table].movedim(dimension, 0)
+                changed = _interpolated(rows, old, new) if _is_image(new) else _cut(rows, axes[dimension].size, name)
+                tensors[table] = changed.movedim(0, dimension)
     resized.load_state_dict(join_fused(declaration(resized), tensors), strict=False)  # all but constants
     return resized
 
 
+def _part(config: PreTrainedConfig, space: str) -> PreTrainedConfig:
+    """Return the configuration of the half of a model that has these positions, or of the model if it has no halves."""
+    half: PreTrainedConfig = getattr(config, "text_config" if space == TEXT_SPACE else "vision_config", config)
+    return half
+
+
+def _sizes(config: PreTrainedConfig) -> list[object]:
+    return [getattr(_part(config, space), field, None) for space in (SPACE, TEXT_SPACE) for field in SIZES]
+
+
 def _with_sizes(source: PreTrainedConfig, anchor: PreTrainedConfig) -> PreTrainedConfig:
     config = copy.deepcopy(source)
-    for field in SIZES:
-        if getattr(config, field, None) is not None and getattr(anchor, field, None) is not None:
-            setattr(config, field, copy.deepcopy(getattr(anchor, field)))
+    for part, wanted in ((_part(config, space), _part(anchor, space)) for space in (SPACE, TEXT_SPACE)):
+        for field in SIZES:
+            if getattr(part, field, None) is not None and getattr(wanted, field, None) is not None:
+                setattr(part, field, copy.deepcopy(getattr(wanted, field)))
     return config
 
 
@@ -85,7 +99,7 @@ def _interpolated(
 def _cut(rows: Float[Tensor, "position *other"], count: int, name: str) -> Float[Tensor, "count *other"]:
     if len(rows) < count:
         raise ConfigError(
-            f"{name}: its table has {len(rows)} positions, the anchor's {count}; make this model the anchor, because"
-            " the fused model has as many positions as the anchor"
+            f"{name}: its table has {counted(len(rows), 'position')}, the anchor's {count}; make this model the"
+            " anchor, because the fused model has as many positions as the anchor"
         )
     return rows[:count]

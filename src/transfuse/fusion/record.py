@@ -77,6 +77,7 @@ def fusion_record(
 ) -> dict[str, Any]:
     """Return the record of a fusion. `weights` holds one weight per model."""
     anchor = origins[0].path
+    split = getattr(data, "split", None)
     return {
         "models": [
             model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
@@ -88,6 +89,7 @@ def fusion_record(
         "merge": options.merging(data is not None),
         "data": data_name(data),
         "calibration_samples": sum(map(batch_size, context.batches)),
+        **({"calibration_split": split} if split and context.batches else {}),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {

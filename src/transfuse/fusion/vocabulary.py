@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
+from transfuse.base.counted import are, counted
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import Vocabulary
 from transfuse.data.texts import vocabulary
@@ -91,8 +92,9 @@ def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: To
     example = min(dict(anchor_ids.items() ^ source_ids.items()))
     total = len(anchor_ids | source_ids)
     return (
-        f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {total} tokens ({len(shared)} are"
-        f" shared; {example!r} differs); pass --vocab shared to match rows by their tokens, or --vocab anchor to keep"
+        f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {counted(total, 'token')}"
+        f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); pass --vocab shared to match rows by their"
+        " tokens, or --vocab anchor to keep"
         " the anchor's rows"
     )
 

@@ -25,6 +25,7 @@ from transfuse.activations.token_importance import PositionWeights, token_import
 from transfuse.base.batch import VALIDATION_EVERY, Batch, batch_size, split_batch, validation_split
 from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.counted import counted
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
@@ -104,7 +105,7 @@ def _process_part(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:
     parts = [part for batch in batches for part in split_batch(batch, -(-batch_size(batch) // group.count))]
     if len(parts) < group.count:
         raise DataError(
-            f"{len(parts)} batches cannot be shared by {group.count} processes;"
+            f"{counted(len(parts), 'batch')} cannot be shared by {counted(group.count, 'process')};"
             " give more samples or start fewer processes"
         )
     return list(group.shard(parts))

@@ -26,7 +26,11 @@ SAME_TENSORS = "fuse models of equal depth, with the same head and the same opti
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 ANCHOR_HEAD = ", or fuse all but the heads with --head anchor"
 ANCHOR_POSITIONS = ", or fuse with --positions anchor, which changes the tables of the other models"
-REMEDIES = {"class": ANCHOR_HEAD, "position_id": ANCHOR_POSITIONS}  # by the name of a space
+REMEDIES = {
+    "class": ANCHOR_HEAD,
+    "position_id": ANCHOR_POSITIONS,
+    "text.position_id": ANCHOR_POSITIONS,
+}  # by the name of a space
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
     " them"
@@ -57,6 +61,7 @@ def check_same_function(
         shifted = field == "pad_token_id" and anchor.model_type in POSITIONS_AFTER_PADDING
         reason = SHIFTED if shifted else "models that compute differently cannot be fused"
         advice = f"; {TOKEN_ADVICE[field]}" if field in TOKEN_ADVICE and not shifted else ""
+        advice = ANCHOR_POSITIONS if field == "image_size" else advice
         raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
     check_same_labels(anchor, source, name)
 
@@ -95,7 +100,8 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         raise pair.refusal(lambda spec: spec.family, families, "fuse models of one family")
     if unpaired := sorted(anchor_tensors.keys() ^ source_tensors.keys()):
         owner = "the anchor" if unpaired[0] in anchor_tensors else "this model"
-        tensors = f"only {owner} has the tensor {unpaired[0]} (and {len(unpaired) - 1} more)"
+        more = f" (and {len(unpaired) - 1} more)" if unpaired[1:] else ""
+        tensors = f"only {owner} has the tensor {unpaired[0]}{more}"
         raise pair.refusal(lambda spec: spec.tensors().keys(), tensors, SAME_TENSORS)
     for tensor in anchor_tensors:
         anchor_spaces = _spaces(anchor_spec, tensor)

@@ -33,7 +33,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     samples = fusion.metrics.samples
     split = f", split {code(measured.split)}" if measured.split else ""
     also = ", which were also used for the fusion" if measured.calibrated else ""
-    note = f"Measured on {samples:,} {measured.unit} of {code(data_name(source))}{split}{also}."
+    note = f"Measured on {measured.amount} of {code(data_name(source))}{split}{also}."
     if not measured.labeled:
         note += " They have no labels, so the models are compared with the parents."
     if loss_unit(measured.measures):

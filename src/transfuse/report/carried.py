@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.evaluation.measures import MEASURES, phrase
 from transfuse.report.facts import Measurement, Row
+from transfuse.report.tables import adapter_line
 
 MIN_GAIN = 1e-9  # a smaller gain of tuning has no share
 
@@ -24,7 +26,7 @@ def carried_verdict(measured: Measurement) -> str:
         for name, row in (("carried", carried), ("tuned", tuned), ("new base", new_base))
     }
     if not measured.labeled:
-        return f"Without labels, compared with the tuned model: the carried model has {named['carried']}."
+        return f"Without labels: the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
     text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
     gain = _quality(measured, tuned) - _quality(measured, base)
     if not measured.bases_predict or gain < MIN_GAIN:
@@ -36,11 +38,11 @@ def carried_verdict(measured: Measurement) -> str:
 def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     """Return lines on a carried fine-tune: where it is, how it was made, how long that took, and how good it is."""
     roles = record["carried"]
-    counts = [f"{record['calibration_samples']} samples"] if record["calibration_samples"] else []
+    counts = [counted(record["calibration_samples"], "sample")] if record["calibration_samples"] else []
     counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
     how = f"layers fitted to {' and '.join(counts)}" if counts else "by weights"
     line = f"Carried {roles['tuned']} to {roles['new base']}, into {output} ({how}, {record['seconds']:.1f} s)"
-    return f"{printable(line)}\n{printable(record['quality']['verdict'])}"
+    return f"{printable(line)}{adapter_line(output, record)}\n{printable(record['quality']['verdict'])}"
 
 
 def _quality(measured: Measurement, row: Row) -> float:

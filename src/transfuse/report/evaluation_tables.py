@@ -130,10 +130,10 @@ def _format_interval(interval: Interval | None, value_format: str) -> str:
     return f"[{low:{end_format}}, {high:{end_format}}]"
 
 
-def path_table(line: LossPath) -> Table:
-    """Return a table with one row per position, with the barrier below."""
+def path_table(line: LossPath, source: str) -> Table:
+    """Return a table with one row per position, with the barrier below and the name of the samples."""
     measures = [measure for measure in line.measures if measure != "perplexity"]
-    caption = f"barrier {line.barrier:.4f}{loss_unit(measures)}"
+    caption = Text(f"barrier {line.barrier:.4f}{loss_unit(measures)}\nmeasured on {printable(source)}")
     columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
     table = Table(*columns, caption=caption, caption_justify="left")
     for position, point in zip(line.positions, line.points, strict=True):

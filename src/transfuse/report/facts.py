@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
+from transfuse.base.counted import counted
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.measures import headline, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
@@ -70,6 +71,11 @@ class Measurement:
     def unit(self) -> str:
         """What the predictions are counted in."""
         return unit(self.measures)
+
+    @property
+    def amount(self) -> str:
+        """The number of predictions, as "1 sample" or "2,000 tokens"."""
+        return counted(self.rows[0].metrics.samples, self.unit.removesuffix("s"), ",")
 
     @property
     def table_measures(self) -> list[str]:

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
-from transfuse.base.progress import Progress
+from transfuse.base.progress import Progress, silent
 from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
 from transfuse.evaluation.measures import has_confidence
-from transfuse.evaluation.metrics import Metrics, Predictions
+from transfuse.evaluation.metrics import Metrics, Predictions, known_measures
 from transfuse.evaluation.predictor import Predictor
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
@@ -48,8 +48,9 @@ def measure(
     anchor = matched.networks[0].model
     seed = matched.options.seed
     names = parent_names(matched)
-    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options))
-    parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments)
+    told = silent if brief and matched.context.batches else progress  # these samples were told about already
+    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options, progress=told))
+    parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments, matched.inputs.borrowed)
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
     predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}
@@ -66,7 +67,7 @@ def measure(
     source = samples.samples.source
     calibrated = matched.data is not None and source == data_name(matched.data)
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
-    measures = (*predictor.measures, *calibration)
+    measures = (*known_measures(predictor.measures, metrics.values()), *calibration)
     return Measurement(
         rows,
         against,
@@ -169,7 +170,7 @@ def _line(
     predictor: Predictor,
 ) -> LossPath:
     line = measure_path(model, start, end, parents, batches, predict=predictor.predict)
-    return replace(line, measures=predictor.measures)
+    return replace(line, measures=known_measures(predictor.measures, line.points))
 
 
 def _has_same_shapes(first: Network, second: Network) -> bool:

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from transfuse.alignment.interface import Alignment
+from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.card import data_name, shown_weights
@@ -32,6 +33,7 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
     environment = Environment(loader=PackageLoader("transfuse", "report"), autoescape=True, trim_blocks=True)
     environment.filters |= {
         "size": format_bytes,
+        "counted": counted,
         "p_value": format_p_value,
         "svg": Markup,
         "weights_hash": _weights_hash,

@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 
@@ -66,7 +67,7 @@ def _data_lines(plan: DataPlan) -> list[str]:
     else:
         peak = f"{format_bytes(plan.device_bytes)} on the GPU, {format_bytes(plan.host_bytes)} on the host"
     return [
-        f"samples: {plan.samples:,} of up to {plan.tokens:,} tokens",
+        f"samples: {plan.samples:,} of up to {counted(plan.tokens, 'token', ',')}",
         f"memory with samples: about {peak}, while {plan.stage}",
         f"at least: {format_bytes(plan.least_bytes)}, with the smallest batches and caches",
     ]

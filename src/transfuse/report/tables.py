@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column
 
+from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.checkpoint.adapter_card import held_sentence
 from transfuse.checkpoint.command import source_of
@@ -27,21 +28,21 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching += ", as they share a base" if "shared_base" in record else ""
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
-    used = f", {samples} samples" if samples else ""
+    used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {_learning(history)}"
     return (
         printable(
-            f"Fused {len(record['models'])} models into {output}"
+            f"Fused {counted(len(record['models']), 'model')} into {output}"
             f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
-        + _adapter(output, record)
+        + adapter_line(output, record)
         + _quality(record)
     )
 
 
-def _adapter(output: File | str, record: Mapping[str, Any]) -> str:
+def adapter_line(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on what the adapter holds and on how to measure it; empty if there is none."""
     if "adapter" not in record:
         return ""
@@ -50,6 +51,10 @@ def _adapter(output: File | str, record: Mapping[str, Any]) -> str:
     command = shlex.join(["transfuse", "eval", str(output), str(folder), "--data", data])
     held = held_sentence(record["adapter"])
     return "\n" + printable(f"Adapter in {folder}, for {record['adapter']['base']}. {held} Measure it with: {command}")
+
+
+def _of_split(split: str | None) -> str:
+    return f" of split {split}" if split else ""
 
 
 def _quality(record: Mapping[str, Any]) -> str:
@@ -63,17 +68,18 @@ def _learning(history: Mapping[str, Any]) -> str:
     gap = min(history["excess"])
     reached = f"{abs(gap):.3f} nats {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
-        return f"weights learned in {history['steps']} steps from {start}, {reached}"
+        return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     return f"nothing gained by learning weights, so the result is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return a line on the fine-tuned model: where it is, how it was trained, and how long that took."""
-    teachers = f", {len(record['teachers'])} teachers" if record["teachers"] else ""
+    teachers = f", {counted(len(record['teachers']), 'teacher')}" if record["teachers"] else ""
+    samples = counted(record["samples"], "sample") + _of_split(record.get("split"))
     first, last = (record["losses"][index][1] for index in (0, -1))
     return printable(
-        f"Fine-tuned {record['finetuned']['path']} into {output} ({record['steps']} steps on {record['samples']}"
-        f" samples{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
+        f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
+        f" {samples}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
     ) + _left_out(record)
 
 

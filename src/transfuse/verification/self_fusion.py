@@ -17,6 +17,7 @@ from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch, cast, without_labels
+from transfuse.base.counted import counted
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.options import Options
@@ -77,7 +78,7 @@ class Recovery:
                 " declaration is wrong"
             )
         if not self.fused <= self.tolerance:
-            hint = f", matched by {self.samples} samples; more may be needed" if self.samples else ""
+            hint = f", matched by {counted(self.samples, 'sample')}; more may be needed" if self.samples else ""
             return f"the model is not recovered: outputs are off by {self.fused:.1e} of the largest{hint}"
         if not self.plain >= CONTROL_FACTOR * self.tolerance:
             return f"nothing is proved: the outputs of the plain average are off by only {self.plain:.1e}"

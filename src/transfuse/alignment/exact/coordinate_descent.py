@@ -63,8 +63,9 @@ def coordinate_descent(
     groups = independent_groups(spec, size)
     checkpoint = _Checkpoint(store, size)
     descent = checkpoint.load() or Descent(dict(start))
+    # How many are needed is unknown.
     turns = range(descent.turns, 0 if descent.converged else MAX_ROUNDS * len(groups))
-    for turn in progress.track(turns, lambda: _status(descent, len(groups))):
+    for turn in progress.track(iter(turns), lambda: _status(descent, len(groups))):
         maps = {name: match.map for name, match in descent.matches.items()}
         descent.matches |= _solve_group(groups[turn % len(groups)], evidence, maps)
         descent.turns += 1

@@ -25,7 +25,7 @@ TOLERANCE = 1e-3  # it stops after a round that lowers the dispersion by less th
 def generalized_procrustes(
     alignments: Sequence[Alignment],
     weights: Sequence[float],
-    track: Callable[[Sequence[int]], Iterable[int]] = lambda rounds: rounds,
+    track: Callable[[Iterable[int]], Iterable[int]] = lambda rounds: rounds,
     hold: Materialize = in_memory,
 ) -> list[Alignment]:
     """Move the models within their groups towards each other.
@@ -38,7 +38,7 @@ def generalized_procrustes(
     """
     closer = list(alignments)
     before = dispersion(closer, weights)
-    for _ in track(range(MAX_ROUNDS)):
+    for _ in track(iter(range(MAX_ROUNDS))):  # how many are needed is unknown
         for index, alignment in enumerate(closer):
             others = [model for place, model in enumerate(aligned_weights(closer)) if place != index + 1]
             shares = [weight for place, weight in enumerate(weights) if place != index + 1]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from jaxtyping import Float
 from PIL import Image as Picture
 from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
@@ -50,14 +51,19 @@ def halves(data: Dataset) -> dict[str, Dataset]:
     return {"zero to four": data.select(first.tolist()), "five to nine": data.select(second.tolist())}
 
 
-def seen(data: Dataset, seed: int) -> Dataset:
-    """Return the scans that a parent sees: nine tenths of one half of the digits and a tenth of the other.
+def skewed(data: Dataset, seed: int, share: float, draws: Float[np.ndarray, " sample"]) -> Dataset:
+    """Return the images that the parent of a seed sees.
 
-    No scan is seen by two parents.
+    An odd seed sees a share of the images of the first half of the classes, and the remaining share of those of the
+    other half. An even seed sees all other images.
+
+    Args:
+        share: the share of the half that an odd seed knows well.
+        draws: a random number from 0 to 1 for each image, which decides who sees it.
     """
     labels = np.array(data["label"][:])
-    chance = np.where(labels < HALF, KNOWN_SHARE, 1 - KNOWN_SHARE)
-    first = np.random.default_rng(0).random(len(labels)) < chance
+    chance = np.where(labels < data.features["label"].num_classes // 2, share, 1 - share)
+    first = draws < chance.astype(draws.dtype)
     return data.select((first if seed % 2 else ~first).nonzero()[0].tolist())
 
 
@@ -93,7 +99,8 @@ def parent(folder: Path, data: DatasetDict, seed: int) -> ViTForImageClassificat
             label2id={name: i for i, name in enumerate(NAMES)},
         )
     )
-    scans = seen(data["train"], seed)
+    draws = np.random.default_rng(0).random(len(data["train"]))
+    scans = skewed(data["train"], seed, KNOWN_SHARE, draws)
     (batch,) = batches(load_samples(scans), len(scans))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums is fixed, so that a seed gives one parent

@@ -8,9 +8,10 @@ from typing import Any
 from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.cli.jobs.fuse import Fused
+from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.companions import RECORD
+from transfuse.cli.jobs.fuse import Fused, measure_fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import quality
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
@@ -43,5 +44,7 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
         fusion.save(output, overwrite_policy(job))
-        found = quality(job, matched, fusion, progress, carried_verdict)
+        if job.adapter_out is not None:
+            fusion = replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
+        found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
     return Fused(output, fusion.record | {"quality": found})

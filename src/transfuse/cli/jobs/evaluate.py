@@ -11,10 +11,13 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings
+from transfuse.data.samples import Samples
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
+from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
+from transfuse.fusion.compatible import with_anchor_form
 from transfuse.fusion.match import align
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 
@@ -33,8 +36,8 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
 
 def path_job(
     anchor: str, other: str, data: str, limit: int | None, points: int, options: Options, progress: Progress
-) -> LossPath:
-    """Measure the line between two models after alignment.
+) -> tuple[LossPath, Samples]:
+    """Measure the line between two models after alignment, and return it with the samples that it was measured on.
 
     Args:
         limit: the number of samples to measure on; None: all.
@@ -45,13 +48,15 @@ def path_job(
     """
     check_checkpoints((anchor, other), options, check_fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
+    empty = with_anchor_form(empty, (anchor, other), options)
     check_free_memory(
         Estimate(empty, options).loaded_bytes - STARTUP_BYTES, options.torch_device(), "aligning", progress.warn
     )
-    networks, batches, context, samples = load_for_measurement((anchor, other), data, limit, options)
-    (alignment,), _ = align(networks, [0.5, 0.5], context, options, progress=progress)
+    loaded = load_for_measurement((anchor, other), data, limit, options, progress)
+    networks, batches, samples, borrowed = loaded.networks, loaded.batches, loaded.samples, loaded.borrowed
+    (alignment,), _ = align(networks, [0.5, 0.5], loaded.context, options, borrowed=borrowed, progress=progress)
     model = networks[0].model
-    references = parents_in_one_basis(samples.task, networks, [alignment])
+    references = parents_in_one_basis(samples.task, networks, [alignment], borrowed)
     predictor = samples.predictor(model.config, references, [0.5, 0.5])
     parents = (evaluate(references[0], batches, predictor.predict), evaluate(references[1], batches, predictor.predict))
     steps = iter(progress.track(range(points), "measuring"))
@@ -66,7 +71,7 @@ def path_job(
         lambda position: next(steps, None),
         predictor.predict,
     )
-    return replace(line, measures=predictor.measures)
+    return replace(line, measures=known_measures(predictor.measures, line.points)), samples.samples
 
 
 def save_plot(paths: Mapping[str, LossPath], target: Path) -> None:

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import measured_quality, quality
+from transfuse.cli.jobs.quality import Quality, measured_quality, quick_measurement
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
 from transfuse.cli.jobs.report_files import update_card, write_report
 from transfuse.cli.targets import WorkDir
@@ -92,7 +92,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
             if job.report:
                 report = _report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured
-            found = quality(job, matched, fusion, progress) if measured is None else measured_quality(measured)
+            found = measured_quality(measured) if measured else measure_fused(job, matched, fusion, output, progress)
             fusion = replace(fusion, record=fusion.record | {"quality": found})
             if job.push_to_hub is not None:
                 address = _push(job, output)
@@ -112,6 +112,31 @@ def _report(
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
     return report
+
+
+def measure_fused(
+    job: Job,
+    matched: Matched,
+    fusion: Fusion,
+    output: Path,
+    progress: Progress,
+    verdict: Callable[[Measurement], str] = verdict,
+) -> Quality:
+    """Measure the fused model on a few samples, and write the measurements into its card.
+
+    The output is kept even if that fails.
+
+    Args:
+        verdict: says how good the fused model is.
+    """
+    found = quick_measurement(job, matched, fusion, progress)
+    if isinstance(found, dict):
+        return found
+    try:
+        update_card(output, fusion.record, verdict(found), found, progress)
+    except TransfuseError as error:
+        raise type(error)(f"{output}: the model was written, but not its measurements: {error}") from error
+    return measured_quality(found, verdict)
 
 
 def _push(job: Job, output: Path) -> str:

@@ -1,11 +1,13 @@
 """Check that checkpoints exist, can be read and have a supported architecture; load models that are measured."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
@@ -18,7 +20,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.compatible import checked_networks, load
+from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
@@ -78,16 +80,32 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
         raise SpecError(f"{error}. `transfuse eval` and `transfuse finetune` take this model as it is") from None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Hold models that are measured, and what their alignment and measurement need.
+
+    Attributes:
+        networks: the models, the first one first.
+        borrowed: for each further model, its tensors that are the first one's, because its head is not read.
+        batches: the samples to measure on.
+        context: the context of the alignment, with the calibration samples.
+        samples: how to measure.
+    """
+
+    networks: list[Network]
+    borrowed: list[frozenset[str]]
+    batches: list[Batch]
+    context: AlignContext
+    samples: MeasuredSamples
+
+
 def load_for_measurement(
-    models: Sequence[str], data: str, limit: int | None, options: Options
-) -> tuple[list[Network], list[Batch], AlignContext, MeasuredSamples]:
+    models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress
+) -> Loaded:
     """Load compatible models, the samples to measure them on, and the context of their alignment.
 
     Args:
         limit: the number of samples to measure on; None: all.
-
-    Returns:
-        The networks, the batches to measure on, the context with the calibration samples, and how to measure.
 
     Raises:
         TransfuseError: a model or the data cannot be read, or the models are not compatible.
@@ -99,6 +117,7 @@ def load_for_measurement(
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
-    networks = checked_networks(loaded, models, options)
-    batches = list(samples.batches(loaded[0], models[0], options))
-    return networks, batches, calibrate(networks, models[0], calibration, options), samples
+    networks = checked_networks(with_anchor_form(loaded, models, options), models, options)
+    batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
+    context = calibrate(networks, models[0], calibration, options, progress=progress)
+    return Loaded(networks, borrowed_by_sources(loaded, options), batches, context, samples)

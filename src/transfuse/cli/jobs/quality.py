@@ -19,26 +19,18 @@ from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import Fusion
 from transfuse.fusion.match import Matched
 from transfuse.report.facts import Measurement
+from transfuse.report.verdict import verdict
 
 QUICK_LIMIT = 200  # samples that every fusion with data is measured on
 
 Quality = dict[str, Any]
 
 
-def quality(
-    job: Job,
-    matched: Matched,
-    fusion: Fusion,
-    progress: Progress,
-    verdict: Callable[[Measurement], str] | None = None,
-) -> Quality:
+def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Measurement | Quality:
     """Measure the parents and the fused model on a few samples of the fusion's data.
 
-    Args:
-        verdict: says how good the fused model is; None: as reports do.
-
     Returns:
-        The verdict, and the metrics of each model; if nothing was measured, the reason and the command that measures.
+        The measurement; if nothing was measured, the reason and the command that measures.
     """
     if matched.data is None:
         return unmeasured(job, "there was no data")
@@ -47,12 +39,12 @@ def quality(
     from transfuse.report.measure import measure
 
     try:
-        config = read_config(local_directory(job.models[0], "allow"))
+        config = matched.anchor.config if matched.carry else read_config(local_directory(job.models[0], "allow"))
         data = matched.data if job.data == "generated" else job.data
         samples = measured_samples(data, matched.options, type(matched.anchor).__name__, config)
         samples = samples.take(QUICK_LIMIT, job.seed)
         samples = replace(samples, samples=with_model_ids(config, samples.samples))
-        measured = measure(matched, fusion.model, samples, progress, brief=True)
+        return measure(matched, fusion.model, samples, progress, brief=True)
     except DataError as error:  # other data are needed
         return unmeasured(job.model_copy(update={"data": None}), str(error))
     except TransfuseError as error:
@@ -61,18 +53,13 @@ def quality(
         if not is_out_of_memory(error):
             raise
         return unmeasured(job, "memory did not suffice")
-    return measured_quality(measured, verdict)
 
 
-def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] | None = None) -> Quality:
+def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
     """Return the verdict on a fused model, the samples, and the metrics of each model."""
-    from transfuse.report.verdict import verdict as verdict_of_fusion
-
-    count = measured.rows[0].metrics.samples
     shared = ", the data of the fusion itself" if measured.calibrated else ""
-    text = (verdict or verdict_of_fusion)(measured)
     return {
-        "verdict": f"{text} Measured on {count} {measured.unit} of {measured.source}{shared}.",
+        "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.source}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
     }
 

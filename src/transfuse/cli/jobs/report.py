@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
+from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.command import non_default_options, reproducing_call
 from transfuse.checkpoint.companions import RECORD
@@ -200,7 +201,7 @@ def _report(
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
-    title = f"{name}: {len(record['models'])} models fused"
+    title = f"{name}: {counted(len(record['models']), 'model')} fused"
     aligned_spec = alignment_spec(spec, options.align, options.flow, options.groups)
     spaces = matched_spaces(aligned_spec, alignments)
     command = reproducing_call(record.get("output") or name, record)

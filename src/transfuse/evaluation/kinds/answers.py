@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.data.questions import text_of
-from transfuse.evaluation.kind import Columns, Kind, mean_of_log_probabilities, outputs, ratio
+from transfuse.evaluation.kind import Columns, Kind, mean_of_log_probabilities, outputs
 from transfuse.evaluation.kinds.classes import divergence
-from transfuse.evaluation.metrics import Score
+from transfuse.evaluation.metrics import Score, ratio
 
 MAX_ANSWER = 30  # tokens
 

@@ -14,9 +14,10 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
+from transfuse.base.counted import are, counted
 from transfuse.errors import DataError
-from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, ratio, without_bins
-from transfuse.evaluation.metrics import Predictions, Score
+from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, without_bins
+from transfuse.evaluation.metrics import Predictions, Score, ratio
 
 EMBEDDINGS = ("image_embeds", "text_embeds")
 MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
@@ -70,8 +71,10 @@ def predict_similarity(
     for model, own in zip(models, batches, strict=True):
         found = all_columns(partial(_embedded, model), [model], own)
         profiles.append(_cosines(found["embedding"]))
-    if len(profiles[0]) < MIN_SAMPLES:
-        raise DataError(f"nothing to measure: {len(profiles[0])} samples are too few; give {MIN_SAMPLES} or more")
+    if (count := len(profiles[0])) < MIN_SAMPLES:
+        raise DataError(
+            f"nothing to measure: {counted(count, 'sample')} {are(count)} too few; give {MIN_SAMPLES} or more"
+        )
     correlation = _correlation(*profiles)
     nothing = torch.full_like(correlation, torch.nan)
     counts = torch.ones_like(correlation)

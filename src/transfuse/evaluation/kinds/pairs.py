@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.evaluation.kind import Columns, Kind, outputs, ratio
-from transfuse.evaluation.metrics import Score
+from transfuse.evaluation.kind import Columns, Kind, outputs
+from transfuse.evaluation.metrics import Score, ratio
 
 RECALLS = (1, 5)
 TIE = 1e-5  # difference of equal scores, relative to the largest; equal texts of two batches differ by rounding

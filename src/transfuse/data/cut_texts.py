@@ -1,0 +1,102 @@
+"""Count the texts that are longer than a model takes, where these are cut off and not cut into blocks."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import BatchEncoding, PreTrainedModel
+
+from transfuse.base.counted import are, counted
+from transfuse.base.progress import Progress, silent
+from transfuse.data.image_texts import ImageTextProcessor, first_text
+from transfuse.data.samples import Prepare, Samples
+from transfuse.data.tasks import PAIRS, model_processor, task
+from transfuse.data.texts import max_tokens, text_preparer
+
+TEXTS_AT_ONCE = 1000  # texts that are tokenized together
+INPUTS = ("input", "text", "words", "question", "context", "source", "target", "translation")  # parts that are read
+
+
+@dataclass
+class Cuts:
+    """Count texts.
+
+    Attributes:
+        texts: number of texts that were tokenized.
+        cut: number of those that were cut off.
+        length: number of tokens that they were cut to.
+    """
+
+    texts: int = 0
+    cut: int = 0
+    length: int = 0
+
+
+class CountingTokenizer:
+    """A tokenizer that counts the texts that it cuts off. Its settings are those of the tokenizer that it wraps."""
+
+    def __init__(self, tokenizer: Any, cuts: Cuts) -> None:
+        vars(self).update(tokenizer=tokenizer, cuts=cuts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["tokenizer"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.tokenizer, name, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CountingTokenizer":
+        return CountingTokenizer(copy.deepcopy(self.tokenizer, memo), self.cuts)
+
+    def __call__(self, *texts: Any, **settings: Any) -> BatchEncoding:
+        encoding: BatchEncoding = self.tokenizer(*texts, **settings)
+        self.cuts.texts += len(texts[0])
+        self.cuts.length = settings.get("max_length", 0)
+        if encoding.encodings is None:  # a slow tokenizer does not tell
+            rows = self.tokenizer(*texts, truncation=False, padding=False)["input_ids"]
+            self.cuts.cut += sum(len(ids) > self.cuts.length for ids in rows)
+        else:
+            self.cuts.cut += sum(bool(row.overflowing) for row in encoding.encodings)
+        return encoding
+
+
+def warn_of_cuts(
+    samples: Samples, model: PreTrainedModel, source: Any, processor: Any, progress: Progress = silent
+) -> None:
+    """Warn if texts are longer than the model takes: say how many, of how many, and at which number of tokens.
+
+    Args:
+        model: the model, whose tensors may be empty.
+        source: the model as it was passed by the user, whose processor is read unless `processor` is given.
+    """
+    model_task = task(type(model).__name__)
+    if progress is silent or model_task.processor == "image processor":
+        return
+    processor = model_processor(source, model, processor)
+    read = samples if samples.parts else model_task.samples(samples)
+    parts = {name: column for name, column in read.parts.items() if name in INPUTS}
+    read = replace(read, parts=parts, label=None)
+    cuts = Cuts()
+    prepare: Prepare
+    if model_task is PAIRS:
+        texts = processor.texts if isinstance(processor, ImageTextProcessor) else processor.tokenizer
+        language = model.config.text_config
+        prepare = text_preparer(CountingTokenizer(texts, cuts), max_tokens(language), language.vocab_size)
+    else:
+        prepare = model_task.preparer(CountingTokenizer(processor, cuts), model.config)
+    for start in range(0, len(read), TEXTS_AT_ONCE):
+        prepare(_values(read, range(start, min(start + TEXTS_AT_ONCE, len(read)))))
+    if cuts.cut:
+        progress.warn(
+            f"{samples.source}: {cuts.cut} of {counted(cuts.texts, 'text')} {are(cuts.cut)} longer than"
+            f" {counted(cuts.length, 'token')}; the model reads the beginning only"
+        )
+
+
+def _values(samples: Samples, indices: range) -> list[Any]:
+    """Return what the tokenizer reads: rows of parts, or the text of each row if it is the only part."""
+    rows = samples.inputs(indices)
+    if samples.parts.keys() == {"input"}:
+        return [row["input"] or "" for row in rows]
+    if samples.parts.keys() == {"text"}:
+        return [first_text(row["text"]) for row in rows]
+    return rows

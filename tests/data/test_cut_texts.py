@@ -1,0 +1,121 @@
+"""Texts that a model cuts off are counted, whatever it reads of a sample."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import T5
+from datasets import Dataset
+from kinds import NAMES, WORDS, bert, classes, clip, tokenizer
+from languages import gpt2, saved
+from PIL import Image
+from transformers import (
+    AutoModelForCausalLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    ByT5Tokenizer,
+    CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from transfuse import evaluate
+from transfuse.config.data_options import DataOptions
+from transfuse.data.blocks import in_blocks
+from transfuse.data.load import load_samples
+from transfuse.errors import ConfigError
+
+SHORT, LONG = "anna sees apples", "anna sees apples " * 9  # 24 tokens with the two at the ends fit
+LAST = "anna sees apples " * 7 + "anna"  # as many as fit
+REGRESSION = {"num_labels": 1}
+
+
+class Told:
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def track(self, items, description):
+        return items
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
+
+CASES: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
+    "classes": (BertForSequenceClassification, classes(NAMES), {"text": [SHORT, LONG, LAST], "label": [0, 1, 2]}),
+    "pairs": (
+        BertForSequenceClassification,
+        classes(NAMES),
+        {"premise": [SHORT, LAST, SHORT], "hypothesis": [SHORT, SHORT, "anna"], "label": [0, 1, 2]},
+    ),
+    "numbers": (BertForSequenceClassification, REGRESSION, {"text": [SHORT, LONG, LAST], "score": [0.5, 1.5, 2.0]}),
+    "words": (
+        BertForTokenClassification,
+        classes(("O", "B-PER")),
+        {"tokens": [each.split() for each in (SHORT, LONG, LAST)], "tags": [[0] * 3, [0] * 27, [0] * 22]},
+    ),
+    "answers": (
+        BertForQuestionAnswering,
+        {},
+        {"question": ["who"] * 3, "context": [SHORT, LONG, SHORT], "answers": ["anna"] * 3},
+    ),
+    "no head": (BertModel, {}, {"text": [SHORT, LONG, LAST]}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_texts_that_are_cut_off_are_counted(name: str, tmp_path: Path) -> None:
+    build, config, columns = CASES[name]
+    model, told = build.from_pretrained(bert(tmp_path / "a", build, 0, **config)), Told()
+    samples = load_samples(Dataset.from_dict(columns))
+    assert in_blocks(samples, model, tmp_path / "a", None, DataOptions(), told) is samples
+    assert told.lines == [
+        f"{samples.source}: 1 of 3 texts is longer than 24 tokens; the model reads the beginning only"
+    ]
+
+
+def test_sources_and_targets_count(tmp_path: Path) -> None:
+    model = T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": len(WORDS)}))
+    samples, told = Dataset.from_dict({"source": [SHORT, LONG], "target": [LONG, LONG]}), Told()
+    evaluate(model, samples, processor=tokenizer(), progress=told)
+    assert told.lines[0].endswith("3 of 4 texts are longer than 24 tokens; the model reads the beginning only")
+
+
+def test_captions_count_and_images_do_not(tmp_path: Path) -> None:
+    folder, told = clip(tmp_path / "a", 1), Told()
+    rows = {"image": [Image.new("RGB", (8, 8))] * 2, "caption": [LONG, SHORT]}
+    in_blocks(
+        load_samples(Dataset.from_dict(rows)), CLIPModel.from_pretrained(folder), folder, None, DataOptions(), told
+    )
+    assert [line.partition(": ")[2] for line in told.lines] == [
+        "1 of 2 texts is longer than 24 tokens; the model reads the beginning only"
+    ]
+
+
+def test_a_language_model_whose_tokenizer_cannot_cut_says_so(tmp_path: Path) -> None:
+    words, told = ByT5Tokenizer(), Told()
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_embd=8, n_layer=1, n_head=1, n_positions=32))
+    evaluate(model, ["a short text", "a long text " * 9], processor=words, progress=told)
+    assert [line.partition(": ")[2] for line in told.lines] == [
+        "1 of 2 texts is longer than 32 tokens; the model reads the beginning only"
+    ]
+
+
+@pytest.mark.parametrize("build", [BertForSequenceClassification, BertModel])
+def test_only_language_models_have_blocks(build: Callable[..., Any], tmp_path: Path) -> None:
+    model = build.from_pretrained(bert(tmp_path / "a", build, 0))
+    with pytest.raises(ConfigError, match=r"block_size: Bert\w+ is no language model, so its samples are not cut"):
+        in_blocks(load_samples([SHORT]), model, tmp_path / "a", None, DataOptions(block_size=8), Told())
+
+
+def test_blocks_are_not_counted_as_cut(tmp_path: Path) -> None:
+    model, told = AutoModelForCausalLM.from_pretrained(saved(tmp_path / "a", gpt2, 1)), Told()
+    in_blocks(load_samples(["number 1 " * 20, "number 2"]), model, tmp_path / "a", None, DataOptions(), told)
+    assert told.lines == ["1 of 2 texts is longer than 12 tokens; it is cut into blocks"]
