@@ -38,6 +38,8 @@ from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
+from transfuse.report.facts import Measurement
+from transfuse.report.verdict import verdict
 
 
 @dataclass(frozen=True)
