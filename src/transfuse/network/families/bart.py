@@ -8,18 +8,9 @@ embeddings, and therefore the basis of the stream.
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import (
-    Config,
-    Readable,
-    Trunk,
-    attention,
-    feed_forward,
-    language_head,
-    linear_head,
-    normed_output,
-    pooler,
-    token_embedding,
-)
+from transfuse.network.families.parts import Config, Readable, Trunk, feed_forward, token_embedding
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import language_head, linear_head, normed_output, pooler
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 

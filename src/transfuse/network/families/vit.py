@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, pooler
+from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import linear_head, pooler
 from transfuse.network.operations import Axes, Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
