@@ -231,6 +231,13 @@ FALCON_RW = FALCON | {"new_decoder_architecture": False, "multi_query": False, "
                       "num_kv_heads": 6}  # fmt: skip
 FALCON_WIDTHS = ("hidden_size", "num_attention_heads", "ffn_hidden_size", "num_kv_heads")
 NOT_ROTARY = ("k_proj[1].bias",)
+SINKS = SMALL | {"num_hidden_layers": 2, "sliding_window": 5, "num_local_experts": 3, "num_experts_per_tok": 2,
+                 "experts_implementation": "eager", "swiglu_limit": 0.7,
+                 "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}  # fmt: skip
+GATED = SMALL | {"head_dim": 8, "layer_types": ["full_attention"], "rope_parameters": ROPE}
+GATED_EXPERTS = GATED | {"experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2,
+                         "moe_intermediate_size": 13, "shared_expert_intermediate_size": 11}  # fmt: skip
+GATED_EXPERT_WIDTHS = (*EXPERT_WIDTHS, "shared_expert_intermediate_size")
 CASES += [
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS),
     case("OlmoForCausalLM", WHOLE | TIED, (), attention_bias=True),
@@ -251,6 +258,11 @@ CASES += [
     case("FalconForCausalLM", FALCON, FALCON_WIDTHS),
     case("FalconForCausalLM", FALCON, (), multi_query=True, new_decoder_architecture=False),
     case("FalconForCausalLM", FALCON_RW, (), ("query_key_value[1].bias",), alibi=True),
+    case("GptOssForCausalLM", SINKS, EXPERT_WIDTHS),
+    case("Qwen3NextForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
+    case("Qwen3_5ForCausalLM", GATED, DECODER_WIDTHS),
+    case("Qwen3_5ForCausalLM", GATED | TIED, DECODER_WIDTHS, attention_bias=True),
+    case("Qwen3_5MoeForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
 ]
 
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
@@ -298,4 +310,8 @@ HEADS = [
     *others("SmolLM3", SMOL | TWO), *others("Gemma", SMALL | TIED | TWO), *others("Starcoder2", STARCODER | TWO),
     *others("Phi", PARTIAL | TWO), *others("GPTJ", GPTJ | TWO), *others("StableLm", PARTIAL | TWO),
     *others("Cohere", WHOLE | TWO), *others("Cohere2", COHERE2 | TWO), *others("Falcon", FALCON | TWO),
+    *others("GptOss", SINKS | TWO), *others("Qwen3Next", GATED_EXPERTS | TWO),
+    *others("Qwen3Next", GATED | TWO | {"mlp_only_layers": [0]}, ("Model",)),
+    *others("Qwen3_5Text", GATED | TWO, ("ForSequenceClassification", "Model")),
+    *others("Qwen3_5MoeText", GATED_EXPERTS, ("Model",)),
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Attention that several families share: which maps may act on the channels of a head."""
 
 from dataclasses import dataclass
+from functools import reduce
 
 from transfuse.network.builder import Builder
 from transfuse.network.space import Axis, Group, Space
@@ -8,12 +9,17 @@ from transfuse.network.space import Axis, Group, Space
 
 @dataclass(frozen=True)
 class Attention:
-    """The axes of an attention layer: those that Q, K and V write, and the one that the output projection reads."""
+    """The axes of an attention layer: those that Q, K and V write, and the one that the output projection reads.
+
+    Attributes:
+        head: the heads of the queries.
+    """
 
     q: Axis
     k: Axis
     v: Axis
     context: Axis
+    head: Axis
 
 
 def attention(s: Builder, name: object, heads: int, size: int) -> Attention:
@@ -24,7 +30,7 @@ def attention(s: Builder, name: object, heads: int, size: int) -> Attention:
 def attention_with_heads(s: Builder, name: object, head: Space, size: int) -> Attention:
     """Return attention with a given space of heads, which other tensors or layers may share."""
     qk, v = (s.free(f"{name}.{kind}", size, Group.LINEAR, within=head) for kind in ("qk", "v"))
-    return Attention(head * qk, head * ~qk, head * v, head * v)
+    return Attention(head * qk, head * ~qk, head * v, head * v, head)
 
 
 def grouped_attention(
@@ -53,7 +59,7 @@ def grouped_attention(
     rest = s.free(f"{name}.rest", size - rotary, Group.LINEAR, within=group)
     rotated = pair * plane if interleaved else plane * pair
     channels = rest if not rotary else rotated if rotary == size else rotated + rest
-    return Attention(query * channels, group * ~channels, group * v, query * v)
+    return Attention(query * channels, group * ~channels, group * v, query * v, query)
 
 
 def normed_attention(
@@ -110,7 +116,40 @@ def centered_attention(
     s.parameter(q_norm, query, pair * neighbor * scale)
     s.parameter(k_norm, group, pair * neighbor * ~scale)
     channels = pair * neighbor * s.free(f"{name}.sign", 1, Group.ORTHOGONAL, within=group)
-    return Attention(query * channels, group * ~channels, group * v, query * v)
+    return Attention(query * channels, group * ~channels, group * v, query * v, query)
+
+
+def gated_attention(
+    s: Builder, name: object, heads: int, groups: int, size: int, rotary: int, q_norm: str, k_norm: str
+) -> Attention:
+    """Return grouped heads behind norms of queries and keys, in which Q also writes a gate for each output of a head.
+
+    A sign of each frequency, and of each channel without positions, remains as a symmetry of a group. The gains of both
+    norms, which are stored as g - 1, can be scaled against each other. A channel of the values has a gate in every
+    query head, so that these channels can be permuted and scaled. (All heads together could also permute the channels
+    without positions. This is not declared.)
+
+    Args:
+        rotary: the number of rotary channels of a head, which come first.
+    """
+    group, query, channel = _groups(s, name, heads, groups, size, Group.PERMUTATION)
+    half = s.fixed("half", 2)
+    parts: list[tuple[Axis, Axis, Axis]] = []
+    for kind, count in (("frequency", rotary // 2), ("rest", size - rotary)):
+        if count:
+            signed = Space(f"{name}.{kind}", count, Group.FIXED, within=group)
+            shared = s.fixed(f"{name}.{kind}.shared", count)
+            scale = s.free(f"{name}.{kind}.gain", 1, Group.LINEAR, within=shared)
+            axes = (
+                signed * s.free(f"{name}.{kind}.sign", 1, Group.ORTHOGONAL, within=signed),
+                *(shared * scale, shared * ~scale),
+            )
+            parts.append(tuple(half * axis for axis in axes) if kind == "frequency" else axes)
+    channels, q_gain, k_gain = (reduce(Axis.__add__, axes) for axes in zip(*parts, strict=True))
+    s.parameter(q_norm, q_gain, offset=1.0)
+    s.parameter(k_norm, k_gain, offset=1.0)
+    v = channel * s.free(f"{name}.v.scale", 1, Group.LINEAR, within=channel)
+    return Attention(query * (channels + channel), group * ~channels, group * v, query * v, query)
 
 
 def clipped_attention(s: Builder, name: object, heads: int, groups: int, size: int) -> Attention:
@@ -130,7 +169,7 @@ def _signed_heads(
     pair = Space(f"{name}.pair", size // 2, Group.FIXED, within=group)
     sign = s.free(f"{name}.sign", 1, Group.ORTHOGONAL, within=pair)
     rotated = half * pair * sign
-    return group, query, half, pair, Attention(query * rotated, group * ~rotated, group * v, query * v)
+    return group, query, half, pair, Attention(query * rotated, group * ~rotated, group * v, query * v, query)
 
 
 def _groups(
