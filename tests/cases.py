@@ -96,6 +96,9 @@ DINO = VIT | {"mlp_ratio": 2, "use_mask_token": False}
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
 REGISTERS = VIT | {"mlp_ratio": 2, "num_register_tokens": 3}
+MAE = VIT | {"mask_ratio": 0.4, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+             "decoder_num_attention_heads": 2, "decoder_intermediate_size": 21}  # fmt: skip
+MAE_WIDTHS = (*WIDTHS, "decoder_hidden_size", "decoder_num_attention_heads", "decoder_intermediate_size")
 DINO3 = VIT | {"hidden_size": 16, "num_attention_heads": 2, "num_register_tokens": 3, "layerscale_value": 0.5}
 BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "num_labels": 2, "pad_token_id": 0}
 DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
@@ -209,6 +212,7 @@ CASES = [
     case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",)),
     case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",), use_gated_mlp=True, key_bias=True),
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
+    case("ViTMAEForPreTraining", MAE, MAE_WIDTHS, K_BIAS),
 ]
 
 # Decoders like those above.
@@ -304,7 +308,8 @@ HEADS = [
     *others("Albert", ALBERT | {"num_hidden_groups": 3, "inner_group_num": 2}, ("ForMaskedLM",)),
     *others("Whisper", WHISPER, ("Model",)),
     *others("Whisper", WHISPER | {"tie_word_embeddings": False}, ("ForConditionalGeneration",)),
-    *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
+    *others("MPNet", MPNET), *others("ViTMAE", MAE, ("Model",)),
+    *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
     *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),
     *others("SmolLM3", SMOL | TWO), *others("Gemma", SMALL | TIED | TWO), *others("Starcoder2", STARCODER | TWO),

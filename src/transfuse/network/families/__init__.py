@@ -30,6 +30,7 @@ from transfuse.network.families import (
     siglip,
     t5,
     vit,
+    vit_mae,
     whisper,
 )
 from transfuse.network.families.nearest import nearest
@@ -38,7 +39,7 @@ from transfuse.network.spec import Spec
 Family = Callable[[PretrainedConfig], Spec]
 
 MODULES = (
-    *(vit, dinov2, dinov3, beit, clip, siglip),
+    *(vit, vit_mae, dinov2, dinov3, beit, clip, siglip),
     *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
     *(gpt2, gpt_neox, llama, qwen3, qwen3_next, gemma, olmo, parallel, gpt_oss),
     *(t5, bart, whisper),
