@@ -35,8 +35,9 @@ class Case:
         torch.manual_seed(seed)
         model = self.architecture(self.configure(**changes)).double().eval()
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+            for name, parameter in model.named_parameters():
+                if name not in (model._keys_to_ignore_on_save or ()):
+                    parameter.add_(0.3 * torch.randn_like(parameter))
         return model
 
     def configure(self, **changes: Any) -> Any:
@@ -213,6 +214,7 @@ CASES = [
     case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",), use_gated_mlp=True, key_bias=True),
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
     case("ViTMAEForPreTraining", MAE, MAE_WIDTHS, K_BIAS),
+    case("MarianMTModel", BART, (), K_BIAS),
 ]
 
 # Decoders like those above.

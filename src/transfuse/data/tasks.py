@@ -184,6 +184,7 @@ TASKS: dict[str, Task] = {
     "ForTokenClassification": TOKEN_CLASSIFICATION,
     "ForQuestionAnswering": QUESTION_ANSWERING,
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
+    "MTModel": SEQUENCE_TO_SEQUENCE,
     "CLIPModel": PAIRS,
 }
 VISION_PREFIXES = (
