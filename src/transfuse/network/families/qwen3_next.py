@@ -55,12 +55,14 @@ def _of_full_attention(transform: Branch) -> decoder.MakeTrunk:
     whole = pre_norm(_attend, transform, partial(Builder.rms_norm, offset=1.0))
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
-        others = [f"{i} ({kind})" for i, kind in enumerate(config.layer_types) if kind != FULL]
+        others = {i: kind for i, kind in enumerate(config.layer_types) if kind != FULL}
         if others:
-            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            layers = ", ".join(map(str, [*others][:NAMED])) + (
+                f" and {len(others) - NAMED} more" * (len(others) > NAMED)
+            )
             raise SpecError(
-                f"{s.family}: layers {', '.join(others[:NAMED])}{more} have no full attention, and only models in which"
-                " all layers have it are supported"
+                f"{s.family}: layers {layers} have {' and '.join(sorted({*others.values()}))} (layer_types), which is not"
+                " supported; models in which every layer has full_attention can be fused"
             )
         return whole(s, config, p)
 
