@@ -1,7 +1,6 @@
 """Attention that several families share: which maps may act on the channels of a head."""
 
 from dataclasses import dataclass
-from functools import reduce
 
 from transfuse.network.builder import Builder
 from transfuse.network.space import Axis, Group, Space
@@ -133,23 +132,27 @@ def gated_attention(
         rotary: the number of rotary channels of a head, which come first.
     """
     group, query, channel = _groups(s, name, heads, groups, size, Group.PERMUTATION)
-    half = s.fixed("half", 2)
-    parts: list[tuple[Axis, Axis, Axis]] = []
-    for kind, count in (("frequency", rotary // 2), ("rest", size - rotary)):
-        if count:
-            signed = Space(f"{name}.{kind}", count, Group.FIXED, within=group)
-            shared = s.fixed(f"{name}.{kind}.shared", count)
-            scale = s.free(f"{name}.{kind}.gain", 1, Group.LINEAR, within=shared)
-            axes = (
-                signed * s.free(f"{name}.{kind}.sign", 1, Group.ORTHOGONAL, within=signed),
-                *(shared * scale, shared * ~scale),
-            )
-            parts.append(tuple(half * axis for axis in axes) if kind == "frequency" else axes)
-    channels, q_gain, k_gain = (reduce(Axis.__add__, axes) for axes in zip(*parts, strict=True))
+    channels, q_gain, k_gain = _signed_channels(s, f"{name}.frequency", rotary // 2, group, s.fixed("half", 2))
+    if rotary < size:
+        rest = _signed_channels(s, f"{name}.rest", size - rotary, group, s.fixed("whole", 1))
+        channels, q_gain, k_gain = channels + rest[0], q_gain + rest[1], k_gain + rest[2]
     s.parameter(q_norm, q_gain, offset=1.0)
     s.parameter(k_norm, k_gain, offset=1.0)
     v = channel * s.free(f"{name}.v.scale", 1, Group.LINEAR, within=channel)
     return Attention(query * (channels + channel), group * ~channels, group * v, query * v, query)
+
+
+def _signed_channels(s: Builder, name: str, count: int, group: Space, repeats: Space) -> tuple[Axis, Axis, Axis]:
+    """Return channels with a sign for each in each group, and the axes of their gains for queries and for keys.
+
+    Args:
+        repeats: outer units, in each of which all channels occur with the same sign.
+    """
+    channel = Space(name, count, Group.FIXED, within=group)
+    sign = s.free(f"{name}.sign", 1, Group.ORTHOGONAL, within=channel)
+    shared = s.fixed(f"{name}.shared", count)
+    gain = s.free(f"{name}.gain", 1, Group.LINEAR, within=shared)
+    return repeats * channel * sign, repeats * shared * gain, repeats * shared * ~gain
 
 
 def clipped_attention(s: Builder, name: object, heads: int, groups: int, size: int) -> Attention:

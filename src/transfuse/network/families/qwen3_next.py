@@ -57,12 +57,12 @@ def _of_full_attention(transform: Branch) -> decoder.MakeTrunk:
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
         others = {i: kind for i, kind in enumerate(config.layer_types) if kind != FULL}
         if others:
-            layers = ", ".join(map(str, [*others][:NAMED])) + (
-                f" and {len(others) - NAMED} more" * (len(others) > NAMED)
-            )
+            named = ", ".join(map(str, [*others][:NAMED]))
+            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            kinds = " and ".join(sorted({*others.values()}))
             raise SpecError(
-                f"{s.family}: layers {layers} have {' and '.join(sorted({*others.values()}))} (layer_types), which is not"
-                " supported; models in which every layer has full_attention can be fused"
+                f"{s.family}: layers {named}{more} have {kinds} (layer_types), which is not supported;"
+                " models in which every layer has full_attention can be fused"
             )
         return whole(s, config, p)
 
