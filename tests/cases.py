@@ -271,6 +271,7 @@ CASES += [
     case("Qwen3_5MoeForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
 ]
 
+HEADLESS = ("CLIPVisionModelWithProjection", "DINOv3ViTModel", "ViTMAE")  # cases without scores of anything
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 TWO = {"num_labels": 2}
 
