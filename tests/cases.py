@@ -35,8 +35,9 @@ class Case:
         torch.manual_seed(seed)
         model = self.architecture(self.configure(**changes)).double().eval()
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+            for name, parameter in model.named_parameters():
+                if name not in (model._keys_to_ignore_on_save or ()):
+                    parameter.add_(0.3 * torch.randn_like(parameter))
         return model
 
     def configure(self, **changes: Any) -> Any:
@@ -96,6 +97,9 @@ DINO = VIT | {"mlp_ratio": 2, "use_mask_token": False}
 WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
 K_BIAS = ("k_proj.bias",)
 REGISTERS = VIT | {"mlp_ratio": 2, "num_register_tokens": 3}
+MAE = VIT | {"mask_ratio": 0.4, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+             "decoder_num_attention_heads": 2, "decoder_intermediate_size": 21}  # fmt: skip
+MAE_WIDTHS = (*WIDTHS, "decoder_hidden_size", "decoder_num_attention_heads", "decoder_intermediate_size")
 DINO3 = VIT | {"hidden_size": 16, "num_attention_heads": 2, "num_register_tokens": 3, "layerscale_value": 0.5}
 BERT = BLOCKS | NO_DROPOUT | {"vocab_size": 31, "max_position_embeddings": 14, "num_labels": 2, "pad_token_id": 0}
 DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 37, "vocab_size": 31, "max_position_embeddings": 12,
@@ -209,6 +213,8 @@ CASES = [
     case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",)),
     case("DINOv3ViTModel", DINO3, WIDTHS, ("mask_token",), use_gated_mlp=True, key_bias=True),
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
+    case("ViTMAEForPreTraining", MAE, MAE_WIDTHS, K_BIAS),
+    case("MarianMTModel", BART, (), K_BIAS),
 ]
 
 # Decoders like those above.
@@ -231,6 +237,13 @@ FALCON_RW = FALCON | {"new_decoder_architecture": False, "multi_query": False, "
                       "num_kv_heads": 6}  # fmt: skip
 FALCON_WIDTHS = ("hidden_size", "num_attention_heads", "ffn_hidden_size", "num_kv_heads")
 NOT_ROTARY = ("k_proj[1].bias",)
+SINKS = SMALL | {"num_hidden_layers": 2, "sliding_window": 5, "num_local_experts": 3, "num_experts_per_tok": 2,
+                 "experts_implementation": "eager", "swiglu_limit": 0.7,
+                 "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}  # fmt: skip
+GATED = SMALL | {"head_dim": 8, "layer_types": ["full_attention"], "rope_parameters": ROPE}
+GATED_EXPERTS = GATED | {"experts_implementation": "eager", "num_experts": 3, "num_experts_per_tok": 2,
+                         "moe_intermediate_size": 13, "shared_expert_intermediate_size": 11}  # fmt: skip
+GATED_EXPERT_WIDTHS = (*EXPERT_WIDTHS, "shared_expert_intermediate_size")
 CASES += [
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS),
     case("OlmoForCausalLM", WHOLE | TIED, (), attention_bias=True),
@@ -251,8 +264,14 @@ CASES += [
     case("FalconForCausalLM", FALCON, FALCON_WIDTHS),
     case("FalconForCausalLM", FALCON, (), multi_query=True, new_decoder_architecture=False),
     case("FalconForCausalLM", FALCON_RW, (), ("query_key_value[1].bias",), alibi=True),
+    case("GptOssForCausalLM", SINKS, EXPERT_WIDTHS),
+    case("Qwen3NextForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
+    case("Qwen3_5ForCausalLM", GATED, DECODER_WIDTHS),
+    case("Qwen3_5ForCausalLM", GATED | TIED, DECODER_WIDTHS, attention_bias=True),
+    case("Qwen3_5MoeForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
 ]
 
+HEADLESS = ("CLIPVisionModelWithProjection", "DINOv3ViTModel", "ViTMAE")  # cases without scores of anything
 TEXT_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "Model")
 TWO = {"num_labels": 2}
 
@@ -292,10 +311,15 @@ HEADS = [
     *others("Albert", ALBERT | {"num_hidden_groups": 3, "inner_group_num": 2}, ("ForMaskedLM",)),
     *others("Whisper", WHISPER, ("Model",)),
     *others("Whisper", WHISPER | {"tie_word_embeddings": False}, ("ForConditionalGeneration",)),
-    *others("MPNet", MPNET), *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
+    *others("MPNet", MPNET), *others("ViTMAE", MAE, ("Model",)),
+    *others("Dinov2WithRegisters", REGISTERS, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS | {"num_register_tokens": 0, "use_swiglu_ffn": True}, ("Model",)),
     *others("Olmo", WHOLE | TWO), *others("Olmoe", OLMOE | TWO), *others("Granite", GRANITE | TWO),
     *others("SmolLM3", SMOL | TWO), *others("Gemma", SMALL | TIED | TWO), *others("Starcoder2", STARCODER | TWO),
     *others("Phi", PARTIAL | TWO), *others("GPTJ", GPTJ | TWO), *others("StableLm", PARTIAL | TWO),
     *others("Cohere", WHOLE | TWO), *others("Cohere2", COHERE2 | TWO), *others("Falcon", FALCON | TWO),
+    *others("GptOss", SINKS | TWO), *others("Qwen3Next", GATED_EXPERTS | TWO),
+    *others("Qwen3Next", GATED | TWO | {"mlp_only_layers": [0]}, ("Model",)),
+    *others("Qwen3_5Text", GATED | TWO, ("ForSequenceClassification", "Model")),
+    *others("Qwen3_5MoeText", GATED_EXPERTS, ("Model",)),
 ]  # fmt: skip

@@ -22,6 +22,7 @@ RELATIVES = (  # the longer proofs of close relatives of other families are slow
     *("XLMRoberta", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart", "Whisper"),
     *("Mistral", "Mixtral", "Qwen2", "Phi", "Gemma", "Olmo", "Granite", "SmolLM3"),
     *("Starcoder2", "GPTJ", "StableLm", "Cohere", "Falcon"),
+    *("GptOss", "Qwen3Next", "Qwen3_5", "ViTMAE", "Marian"),
 )
 SLOW = (  # words in the names of tests that show for another family, or for a variant of one, what others show already
     ("ElectraForPreTraining",),

@@ -17,6 +17,7 @@ from transfuse.transport.cost import center
 # No layer writes as much as it reads, or only pieces of one do.
 FUSED = ("ModernBert", "Phi", "StableLm", "Falcon")
 REPEATED = ("Albert",)  # layers run several times, and are not observed
+FIXED = ("Marian",)  # nothing of a fixed stream is matched, so that there is nothing to save
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -42,4 +43,4 @@ def test_moments_follow(case: Case) -> None:
         seen, due = center(found[probe]), center(direct[probe])
         assert_close(seen.square_x, due.square_x)
         assert_close(seen.cross, due.cross, atol=1e-9 * float(due.cross.abs().max()), rtol=1e-7)
-    assert any(not probe.with_cross for probe in taken) or case.name.startswith((*FUSED, *REPEATED))
+    assert any(not probe.with_cross for probe in taken) or case.name.startswith((*FUSED, *REPEATED, *FIXED))

@@ -12,7 +12,7 @@ import torch
 from checkpoints import QUERY, as_pickle, as_shards, edit_config, edit_weights, refuses, same_weights
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, ViTForImageClassification, ViTModel
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, ViTForImageClassification, ViTModel
 from transformers.utils import logging as transformers_logging
 
 from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
@@ -34,6 +34,18 @@ def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
     BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
     model = load_model(tmp_path)
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+
+
+def test_what_only_the_pre_training_read_is_left_out_of_a_masked_language_model(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForPreTraining(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=["BertForMaskedLM"])
+    model = load_model(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    left_out = {name.split(".")[1] for name in stored.keys() - model.state_dict().keys()}
+    assert left_out == {"pooler", "seq_relationship"}
+    edit_config(tmp_path, architectures=["BertForTokenClassification"])
+    refuses(tmp_path, "unexpected", "cls.")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import T5
+from cases import CASES, T5
 from kinds import NAMES, SENTENCES, THINGS, bert, classes, clip, jsonl, text, tokenizer
 from kinds import WORDS as VOCABULARY
 from PIL import Image
@@ -147,3 +147,18 @@ def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) 
     assert "Not measured" in ran.out
     assert "label 2 in row 0" in ran.out
     assert ran.out.rstrip().endswith(f"transfuse eval {tmp_path / 'out'} {a} {b} --data DATA")
+
+
+def test_pixels_of_masked_patches_are_not_measured(tmp_path: Path, run: Run) -> None:
+    folders = [tmp_path / str(seed) for seed in (1, 2)]
+    case = next(case for case in CASES if case.name == "ViTMAEForPreTraining")
+    for seed, folder in enumerate(folders):
+        case.build(seed).float().save_pretrained(folder)
+    ran = run("fuse", *folders, "-o", tmp_path / "out")
+    assert (
+        ran.out.splitlines()[-1] == "Not measured: ViTMAEForPreTraining predicts pixels, which --data cannot measure."
+    )
+    asked = run("fuse", *folders, "-o", tmp_path / "other", "--data", tmp_path)
+    assert (asked.status, asked.err.count("\n")) == (2, 1)
+    assert "align it by weights" in asked.err
+    assert not (tmp_path / "other").exists()

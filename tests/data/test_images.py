@@ -9,9 +9,9 @@ import pytest
 import torch
 from datasets import Dataset, Features, Image
 from pictures import one_line, picture, write_image
-from transformers import ViTConfig
+from transformers import ViTConfig, ViTMAEConfig
 
-from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.images import image_preparer, load_processor, with_equal_masks
 from transfuse.data.load import load_samples
 from transfuse.errors import CheckpointError, DataError
 
@@ -25,6 +25,15 @@ def test_images_of_any_mode_are_given_the_channels_of_the_model(mode: str, chann
     assert (pixels.shape, pixels.dtype) == ((2, channels, 8, 8), torch.float32)
     assert (pixels[0] == 1).all()
     assert (pixels[1] == -1).all()
+
+
+def test_every_model_masks_the_same_patches() -> None:
+    config = ViTMAEConfig(image_size=8, patch_size=[2, 4], num_channels=1)
+    prepare = with_equal_masks(image_preparer(load_processor(None, config), 1), config)
+    first, second = (prepare([picture(value), picture(0)])["noise"] for value in (255, 7))
+    assert first.shape == (2, 8)
+    assert torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:

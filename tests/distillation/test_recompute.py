@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CASES, HEADS, Case
+from cases import CASES, HEADLESS, HEADS, Case
 from torch import Tensor
 
 from transfuse.base.batch import cast
@@ -12,7 +12,6 @@ from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network import precision
 
-HEADLESS = ("CLIPVisionModelWithProjection", "DINOv3ViTModel")
 REPEATED = ("Albert",)  # blocks that run several times are not computed again
 SAYING = [case for case in CASES if not case.name.startswith((*HEADLESS, *REPEATED))]
 CLASSIFIERS = [

@@ -28,6 +28,7 @@ from transfuse.network.field_roles import (
     UNDECLARED_HEADS,
     known_fields,
 )
+from transfuse.network.inputs import mask_noise
 from transfuse.network.layout import unfused
 from transfuse.network.outputs import model_output
 from transfuse.network.rotary_fields import COMMON_KEYS
@@ -59,6 +60,8 @@ def words(config: PretrainedConfig, architecture: str) -> dict[str, Tensor]:
     if hasattr(vision, "image_size"):
         shape = (2, vision.num_channels, vision.image_size, vision.image_size)
         found["pixel_values"] = torch.randn(shape, generator=generator).double()
+    if hasattr(vision, "mask_ratio"):
+        found["noise"] = mask_noise(vision, 2, generator)
     if hasattr(config, "num_mel_bins"):
         found["input_features"] = torch.randn(
             2, config.num_mel_bins, 2 * config.max_source_positions, generator=generator

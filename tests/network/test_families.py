@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import transformers
 
+from transfuse.errors import SpecError
 from transfuse.network.families import FAMILIES, declare
+from transfuse.network.symmetry import symmetric
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
@@ -25,3 +27,18 @@ def test_a_note_that_a_class_does_not_read_declares_nothing(name, note):
         pytest.skip("the class reads it")
     plain, noted = (declare(config(num_hidden_layers=1, **given), f"{name}ForCausalLM") for given in ({}, {note: True}))
     assert plain.tensors() == noted.tensors()
+
+
+@pytest.mark.parametrize("name", ["Qwen3Next", "Qwen3_5", "Qwen3_5Moe"])
+def test_layers_of_linear_attention_are_named(name):
+    architecture = f"{name}ForCausalLM"
+    config = getattr(transformers, architecture).config_class(num_hidden_layers=8)
+    with pytest.raises(SpecError, match=r": layers 0, 1, 2 and 3 more have linear_attention \(layer_types\)") as caught:
+        declare(config, architecture)
+    assert "\n" not in str(caught.value)
+
+
+def test_positions_that_are_not_saved_fix_the_stream():
+    spaces = symmetric(declare(transformers.MarianConfig(), "MarianMTModel")).spaces()
+    assert [name for name in spaces if "stream" in name] == []
+    assert "encoder.0.hidden" in spaces

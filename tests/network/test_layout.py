@@ -69,3 +69,29 @@ def test_a_fused_tensor_is_carried_part_by_part():
 def test_a_gain_is_stored_short_of_its_offset():
     spec = toy(HEAD * Q)
     assert torch.equal(split_fused(spec, random(spec))["norm.weight"], random(spec)["norm.weight"] + 1)
+
+
+def test_stacked_maps_with_biases_whose_outputs_alternate():
+    expert = Space("expert", 3)
+    unit = Space("unit", 5, within=expert)
+    s = Builder("toy")
+    branches = s.fixed("gate", 1) + s.fixed("up", 1)
+    s.linear("fused", IN, unit * branches, "b", weight="w", transposed=True, stacked=expert)
+    spec = s.build()
+    tensors = random(spec)
+    assert (tensors["fused.w"].shape, tensors["fused.b"].shape) == ((3, 4, 10), (3, 10))
+    parts = split_fused(spec, tensors)
+    assert torch.equal(parts["fused[1].w"], tensors["fused.w"][..., 1::2].transpose(1, 2))
+    assert torch.equal(parts["fused[1].b"], tensors["fused.b"][..., 1::2])
+    joined = join_fused(spec, parts)
+    assert all(torch.equal(joined[name], values) for name, values in tensors.items())
+
+
+def test_a_gain_of_two_kinds_of_channels_is_split():
+    s = Builder("toy")
+    s.parameter("gain", s.free("rotary", 2) + s.free("rest", 3), offset=1.0)
+    spec = s.build()
+    tensors = random(spec)
+    parts = split_fused(spec, tensors)
+    torch.testing.assert_close(parts["gain[1]"], tensors["gain"][2:] + 1)
+    torch.testing.assert_close(join_fused(spec, parts)["gain"], tensors["gain"])

@@ -40,6 +40,7 @@ TOKENS = {"mm_tokens_per_image": 4, "image_token_index": IMAGE_TOKEN, "boi_token
         ("BertForMultipleChoice", r"supported classes of the same model: BertFor"),
         ("LlavaForConditionalGeneration", r"its language model can be fused as LlamaForCausalLM, and docs/families"),
         ("Gemma3ForConditionalGeneration", r"its language model can be fused as Gemma3ForCausalLM"),
+        ("Qwen3_5ForConditionalGeneration", r"its language model is a Qwen3_5ForCausalLM, but .*linear_attention"),
     ],
 )
 def test_classes_of_the_same_kind_are_named(architecture, told):

@@ -48,8 +48,8 @@ def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLo
         model: a model of the checkpoint's class and configuration, possibly on the meta device.
 
     Returns:
-        The locations; None for a checkpoint that can only be loaded as a whole, because it is pickled or has tensors
-        that transformers splits or joins (experts).
+        The locations; None for a checkpoint that can only be loaded as a whole, because it is pickled, has tensors
+        that transformers splits or joins (experts), or lacks some that transformers computes (Marian's positions).
     """
     files = weight_files(folder, "allow")
     if files[0].suffix != ".safetensors":
@@ -65,7 +65,9 @@ def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLo
                     return None
                 if name in expected:
                     locations[name] = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
-    return locations
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found = {id(parameters[name]) for name in locations if name in parameters}
+    return locations if all(id(parameter) in found for parameter in parameters.values()) else None
 
 
 def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:

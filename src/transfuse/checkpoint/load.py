@@ -4,6 +4,7 @@ transformers fills missing tensors with random numbers and drops unexpected ones
 errors, because a fused model would inherit them unnoticed.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,9 @@ from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
 
-OBSOLETE = (".attn.masked_bias", ".attention.masked_bias")  # constants that old checkpoints hold
+OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
+# Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
+UNREAD_BY_MASKED_LM = re.compile(r"\w+\.pooler\..*|cls\.seq_relationship\..*|sop_classifier\..*")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
         raise CheckpointError(f"{folder}: transformers cannot load it ({first_line(error)})") from error
     problems = {
         "missing": report["missing_keys"],
-        "unexpected": [name for name in report["unexpected_keys"] if not name.endswith(OBSOLETE)],
+        "unexpected": [name for name in report["unexpected_keys"] if not _is_unread(name, type(model).__name__)],
         "of a wrong shape": [
             f"{name} {tuple(stored)} for {tuple(expected)}" for name, stored, expected in report["mismatched_keys"]
         ],
@@ -169,6 +172,12 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
             f"{folder}: tensors {', '.join(messages)}; weights and config.json do not belong together"
         )
     return model
+
+
+def _is_unread(name: str, architecture: str) -> bool:
+    """Return whether a tensor that a class lacks is known to have no effect on the outputs of this class."""
+    is_unread = architecture.endswith("ForMaskedLM") and UNREAD_BY_MASKED_LM.fullmatch(name)
+    return bool(is_unread or OBSOLETE.fullmatch(name))
 
 
 def _summary(problem: str, names: Collection[str]) -> str:

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig
 
 from transfuse.base.counted import counted
 from transfuse.errors import CheckpointError, DataError
+from transfuse.network.inputs import mask_noise
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MASK_SEED = 0
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -75,6 +78,18 @@ def image_preparer(
         return inputs
 
     return prepare
+
+
+def with_equal_masks(
+    prepare: Callable[[list[Any]], dict[str, Tensor]], config: PreTrainedConfig
+) -> Callable[[list[Any]], dict[str, Tensor]]:
+    """Return the same function with `noise` [image, patch], so that all models mask the same patches of a batch."""
+
+    def prepare_with_noise(images: list[Any]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(MASK_SEED)
+        return {**prepare(images), "noise": mask_noise(config, len(images), generator)}
+
+    return prepare_with_noise
 
 
 def _width_by_height(shape: Sequence[int]) -> str:

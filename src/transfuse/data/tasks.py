@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.load import local_directory
 from transfuse.data.image_texts import load_both, pair_preparer, pair_settings, with_pairs
-from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.images import image_preparer, load_processor, with_equal_masks
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
@@ -67,7 +67,8 @@ def _texts_without_labels(samples: Samples) -> Samples:
 
 def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     vision = getattr(config, "vision_config", config)
-    return image_preparer(processor, vision.num_channels, getattr(vision, "image_size", None))
+    prepare = image_preparer(processor, vision.num_channels, getattr(vision, "image_size", None))
+    return with_equal_masks(prepare, config) if hasattr(config, "mask_ratio") else prepare
 
 
 def _with_shared_padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
@@ -188,6 +189,7 @@ TASKS: dict[str, Task] = {
     "ForTokenClassification": TOKEN_CLASSIFICATION,
     "ForQuestionAnswering": QUESTION_ANSWERING,
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
+    "MTModel": SEQUENCE_TO_SEQUENCE,
     "CLIPModel": PAIRS,
 }
 VISION_PREFIXES = (
@@ -209,6 +211,8 @@ def task(architecture: str) -> Task:
     """
     if architecture.startswith("Whisper"):
         raise SpecError(f"{architecture} takes sound, which --data cannot give; align it by weights, without --data")
+    if architecture == "ViTMAEForPreTraining":
+        raise SpecError(f"{architecture} predicts pixels, which --data cannot measure; align it by weights, without it")
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching

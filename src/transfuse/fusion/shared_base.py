@@ -6,7 +6,7 @@ rotated. Models that were trained apart from one random start correlate in some 
 lowest correlation counts.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -63,12 +63,14 @@ def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
 def compared_matrices(spec: Spec, tensors: Tensors, count: int | None, borrowed: Collection[str] = ()) -> list[str]:
     """Return the names of matrices whose rows and columns stand for units without identity.
 
+    If there are none, because the stream is fixed, these are the matrices whose rows or columns do.
+
     Args:
         count: of these, at most so many from all depths; None: all.
         borrowed: names that are left out.
     """
     own = [op for op in spec.linears() if op.matrix in tensors and op.matrix not in borrowed]
-    names = [op.matrix for op in own if _is_compared(op)]
+    names = [op.matrix for op in own if _is_compared(op, all)] or [op.matrix for op in own if _is_compared(op, any)]
     if count is None or len(names) <= count:
         return names
     step = (len(names) - 1) / (count - 1)
@@ -97,9 +99,13 @@ def _centered(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"
     return values - values.mean(0) - values.mean(1, keepdim=True) + values.mean()
 
 
-def _is_compared(op: Linear) -> bool:
-    """Return whether the units on both sides of a linear map have no identity, so that no two models share them."""
-    return len(op.reads) == 1 and op.stacked is None and all(map(_is_free, (op.writes, op.reads[0])))
+def _is_compared(op: Linear, sides: Callable[[Iterable[bool]], bool]) -> bool:
+    """Return whether the units on all or any sides of a linear map have no identity, so that no two models share them.
+
+    Args:
+        sides: the function `all` or `any`.
+    """
+    return len(op.reads) == 1 and op.stacked is None and sides(map(_is_free, (op.writes, op.reads[0])))
 
 
 def _is_free(axis: Axis) -> bool:

@@ -38,7 +38,7 @@ def streaming_obstacle(
         return "a model is in memory already"
     for path, model in zip(paths, models, strict=True):
         if tensor_locations(local_directory(path, "allow"), model) is None:
-            return f"{path} does not store its tensors one by one as safetensors"
+            return f"{path} does not store all its tensors one by one as safetensors"
     return None
 
 

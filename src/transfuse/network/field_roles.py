@@ -27,6 +27,7 @@ SIZES = (
     "ffn_hidden_size",
     "mlp_ratio",
     "moe_intermediate_size",
+    "shared_expert_intermediate_size",
     "num_attention_heads",
     "num_heads",
     "n_head",
@@ -46,6 +47,10 @@ SIZES = (
     "decoder_attention_heads",
     "encoder_ffn_dim",
     "decoder_ffn_dim",
+    "decoder_hidden_size",
+    "decoder_intermediate_size",
+    "decoder_num_attention_heads",
+    "decoder_num_hidden_layers",
     "num_experts",
     "num_local_experts",
     "vocab_size",
@@ -62,7 +67,7 @@ SIZES_READ = {"deberta-v2": ("max_position_embeddings",), "albert": ("num_hidden
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|\w+_layerdrop|drop_path_rate|init_std|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
-    r"|pos_embed_(shift|jitter|rescale)|apply_spec_augment|mask_(time|feature)_\w+"
+    r"|pos_embed_(shift|jitter|rescale)|apply_spec_augment|mask_(time|feature)_\w+|norm_pix_loss"
 )
 # These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
 # compares the names of classes.
@@ -110,12 +115,15 @@ UNDECLARED_HEADS = re.compile(
     r"encoder_stride|pool_scales|use_auxiliary_head|auxiliary_\w+|semantic_loss_ignore_index|add_fpn|apply_layernorm"
     r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+|use_weighted_layer_sum|classifier_proj_size"
 )
+UNDECLARED_LAYERS = re.compile(r"linear_\w+")  # only layers of linear attention read these
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
-    **dict.fromkeys(("t5", "bart", "mbart", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
+    **dict.fromkeys(
+        ("t5", "bart", "mbart", "marian", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")
+    ),
     **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
 }
 LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding
@@ -139,11 +147,15 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
     "gptj",
     "stablelm",
     "falcon",
+    "gpt_oss",
+    "qwen3_next",
+    "qwen3_5_text",
 )
 REVIEWED = (  # model types whose code was read to fill the tables of this file
     *LAST_TOKEN_CLASSIFIERS,
     *TOKEN_IDS_READ,
     "vit",
+    "vit_mae",
     "deit",
     "dinov2",
     "beit",
@@ -164,6 +176,7 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "olmoe",
     "cohere",
     "cohere2",
+    "qwen3_5_moe_text",
 )
 # Fields of `BOOKKEEPING` that change what these model types compute: if Falcon returns its attention weights, it adds a
 # mask of booleans to the scores (transformers 5.24).
@@ -219,7 +232,8 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
         return name in TOKEN_IDS_READ.get(config.model_type, ("pad_token_id",) if reads_padding else ())
     if name in HEAD_FIELDS and architecture is not None:
         return architecture.endswith(HEAD_FIELDS[name])
-    return name not in REDUNDANT and not UNDECLARED_HEADS.fullmatch(name)
+    is_read = not UNDECLARED_HEADS.fullmatch(name) and not UNDECLARED_LAYERS.fullmatch(name)
+    return is_read and name not in REDUNDANT
 
 
 def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:

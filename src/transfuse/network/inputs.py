@@ -1,26 +1,29 @@
 """Small random batches for any model, which show whether two models compute the same."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 MAX_LENGTH = 12  # tokens of a text
 IMAGES = 2
 TEXTS = 2
+IMAGE_INPUTS = ("pixel_values", "noise")
 
 
 def model_inputs(model: PreTrainedModel, seed: int = 0) -> dict[str, Tensor]:
     """Return a small random batch of the inputs that a model takes, which may be one of its configuration's towers."""
     inputs = example_inputs(model.config, seed)
     takes_images = model.main_input_name == "pixel_values" and "pixel_values" in inputs
-    return {"pixel_values": inputs["pixel_values"]} if takes_images else inputs
+    return {name: inputs[name] for name in IMAGE_INPUTS if name in inputs} if takes_images else inputs
 
 
 def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
     """Return a small random batch of the inputs that a model with this configuration takes.
 
     It has `pixel_values` [2, channel, height, width], `input_ids` [text, token] without padding, or both. An encoder
-    and decoder also gets `decoder_input_ids`, and an encoder of sound gets `input_features` [2, mel, frame].
+    and decoder also gets `decoder_input_ids`, and an encoder of sound gets `input_features` [2, mel, frame]. A model
+    that masks patches at random also gets `noise` [2, patch], whose order decides which patches are masked.
     """
     generator = torch.Generator().manual_seed(seed)
     if hasattr(config, "vision_config") and hasattr(config, "text_config"):
@@ -53,7 +56,17 @@ def _texts(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Te
 def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    return {"pixel_values": torch.randn(IMAGES, config.num_channels, height, width, generator=generator)}
+    pixels = torch.randn(IMAGES, config.num_channels, height, width, generator=generator)
+    if not hasattr(config, "mask_ratio"):
+        return {"pixel_values": pixels}
+    return {"pixel_values": pixels, "noise": mask_noise(config, IMAGES, generator)}
+
+
+def mask_noise(config: PretrainedConfig, images: int, generator: torch.Generator) -> Float[Tensor, "image patch"]:
+    """Return random numbers whose order decides which patches of each image a model masks."""
+    sizes = (config.image_size, config.patch_size)
+    (height, width), (rows, columns) = ((n, n) if isinstance(n, int) else n for n in sizes)
+    return torch.rand(images, (height // rows) * (width // columns), generator=generator)
 
 
 def _sounds(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:

@@ -80,7 +80,8 @@ def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
                 joined = values
                 continue
             if joined is None:
-                joined = values.new_empty(shapes[stored][::-1] if transposed else shapes[stored])
+                shape = shapes[stored]
+                joined = values.new_empty([*shape[:-2], *shape[:-3:-1]] if transposed else shape)
             joined.index_copy_(location.axis, location.index.to(values.device), values)
         assert joined is not None
         return joined.transpose(-1, -2).contiguous() if transposed else joined
@@ -105,6 +106,8 @@ def _unfuse(op: Op) -> list[tuple[Op, dict[str, Slice]]]:
         case Norm(offset=offset) if offset:
             locations = {name: Slice(name, offset=offset if name == op.gain else 0.0) for name in op.tensors()}
             return [(replace(op, offset=0.0), locations)]
+        case Parameter(axes=(axis,)) if len(terms := axis_terms(axis)) > 1:
+            return _split_parameter(op, terms)
         case Parameter(offset=offset) if offset:
             return [(replace(op, offset=0.0), {op.name: Slice(op.name, offset=offset)})]
     return [(op, {name: Slice(name) for name in op.tensors()})]
@@ -121,6 +124,15 @@ def _unpack(op: Packed) -> list[tuple[Op, dict[str, Slice]]]:
         split.append((linear, locations))
         start += linear.writes.size
     return split
+
+
+def _split_parameter(op: Parameter, terms: Sequence[Term]) -> list[tuple[Op, dict[str, Slice]]]:
+    """Split a parameter with a single axis by the terms of this axis."""
+    parts = [
+        replace(op, name=f"{op.name}[{number}]", axes=(term,), offset=0.0) for number, (_, term) in enumerate(terms)
+    ]
+    slices = [Slice(op.name, 0, torch.tensor(entries), offset=op.offset) for entries, _ in terms]
+    return [(part, {part.name: location}) for part, location in zip(parts, slices, strict=True)]
 
 
 def _unfuse_linear(op: Linear) -> list[tuple[Op, dict[str, Slice]]]:
@@ -143,7 +155,7 @@ def _split_outputs(op: Linear, written: Sequence[Term]) -> list[tuple[Op, dict[s
         part = replace(op, name=f"{op.name}[{number}]", writes=term, transposed=False)
         locations = {part.matrix: Slice(op.matrix, axis, index, op.transposed)}
         if op.bias:
-            locations[f"{part.name}.{op.bias}"] = Slice(f"{op.name}.{op.bias}", 0, index)
+            locations[f"{part.name}.{op.bias}"] = Slice(f"{op.name}.{op.bias}", axis, index)
         split.append((part, locations))
     return split
 

@@ -35,7 +35,7 @@ class Linear:
         norm: the name of the norm whose output the map reads; None: it reads the stream.
         weight: the name of W within the module; empty if `name` is the parameter itself.
         transposed: whether W is stored as [reads, writes], as in GPT-2's Conv1D.
-        stacked: a space with one such map per unit, W [stacked, writes, reads], as for experts.
+        stacked: a space with one such map per unit, W [stacked, writes, reads] and b [stacked, writes], as for experts.
         part: the name of the part of the network for users: attention, ffn, ...
         prefix_only: whether only the special tokens of its output affect the output of the network.
         activated: whether a nonlinear function stands between its output and the space that it writes.
@@ -64,7 +64,8 @@ class Linear:
         axes = (self.writes, *(~axis for axis in self.reads))
         axes = axes[::-1] if self.transposed else axes
         stack = (self.stacked,) if self.stacked else ()
-        return {self.matrix: (*stack, *axes)} | ({f"{self.name}.{self.bias}": (self.writes,)} if self.bias else {})
+        bias = {f"{self.name}.{self.bias}": (*stack, self.writes)} if self.bias else {}
+        return {self.matrix: (*stack, *axes)} | bias
 
     def replace(self, change: Callable[[Axis], Axis]) -> Linear:
         stacked = change(self.stacked) if self.stacked else None

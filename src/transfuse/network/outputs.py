@@ -23,6 +23,7 @@ OUTPUT_NAMES = (  # of a classifier, a reader of answers, two towers, a tower wi
     ("text_embeds",),
     ("last_hidden_state", "pooler_output"),
 )
+PIXEL_ORDER = "ids_restore"  # an output of models whose logits are pixels, not scores
 LOGIT_NAMES = tuple(name for names in OUTPUT_NAMES[:3] for name in names)  # independent of the basis of the stream
 
 
@@ -57,7 +58,7 @@ def has_logits(model: PreTrainedModel) -> bool:
     """Return whether a model has a head that scores classes, tokens, positions or pairs."""
     inputs = cast(model_inputs(model), model.dtype)
     outputs = model(**{name: values.to(model.device) for name, values in inputs.items()})
-    return any(name in outputs for name in LOGIT_NAMES)
+    return any(name in outputs for name in LOGIT_NAMES) and PIXEL_ORDER not in outputs
 
 
 @torch.no_grad()

@@ -29,13 +29,19 @@ def symmetric(spec: Spec) -> Spec:
     The stream rotates behind norms without gains and behind those that can be folded into their readers. Its units are
     only permuted, and behind RMSNorm also change sign, if something reads the stream without a norm, or if the gain of
     a norm cannot be folded because the output of the norm is the stream itself, an output of the network, or the input
-    of a tied matrix. Its units are only permuted if something writes the stream through a nonlinear function.
+    of a tied matrix. Its units are only permuted if something writes the stream through a nonlinear function. A stream
+    that is declared as fixed stays fixed.
     """
     roots = _roots(spec)
     names = {
         root: "stream" if index == 0 else f"stream.{index}" for index, root in enumerate(dict.fromkeys(roots.values()))
     }
-    groups = {root: _group(spec, {name for name in roots if roots[name] == root}) for root in names}
+    junctions = (op for op in spec.ops if isinstance(op, Junction))
+    fixed = {roots[op.skip.name] for op in junctions if not op.skip.free}
+    groups = {
+        root: Group.FIXED if root in fixed else _group(spec, {name for name in roots if roots[name] == root})
+        for root in names
+    }
 
     def merge(space: Space) -> Axis:
         if space.name not in roots:

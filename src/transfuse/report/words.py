@@ -11,6 +11,7 @@ WORDS = {  # the name and the meaning of each kind of space, by the last part of
     "stream": ("residual stream", "the vector of each token that all blocks read and add to"),
     "token": ("token embeddings", "the vector that each token or patch starts with"),
     "patch": ("patch embeddings", "the vector that each patch of an image starts with"),
+    "mask": ("mask token", "the vector that each masked patch starts with"),
     "position": ("position embeddings", "the vector that each position starts with"),
     "class_token": ("class token", "the vector that the class token starts with"),
     "cls_token": ("class token", "the vector that the class token starts with"),

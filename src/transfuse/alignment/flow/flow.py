@@ -74,7 +74,7 @@ def flow(
     maps = LazyMaps(matches)
     for op in progress.track(spec.ops, "aligning"):
         match op:
-            case Junction() if op.space.name in matches:
+            case Junction() if op.space.name in matches or not op.space.free:
                 continue
             case Concatenation():
                 matches[op.space.name] = matches[op.skip.name]

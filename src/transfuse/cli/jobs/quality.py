@@ -12,8 +12,8 @@ from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.data_options import DataOptions
 from transfuse.config.job import Job
-from transfuse.data.tasks import with_model_ids
-from transfuse.errors import DataError, TransfuseError
+from transfuse.data.tasks import task, with_model_ids
+from transfuse.errors import DataError, SpecError, TransfuseError
 from transfuse.evaluation.metrics import metrics_dict
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import Fusion
@@ -30,8 +30,12 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
     """Measure the parents and the fused model on a few samples of the fusion's data.
 
     Returns:
-        The measurement; if nothing was measured, the reason and the command that measures.
+        The measurement; if nothing was measured, the reason and, if there is one, the command that measures.
     """
+    try:
+        task(type(matched.anchor).__name__)
+    except SpecError as error:  # no data can measure it
+        return {"verdict": f"Not measured: {str(error).partition(';')[0]}.", "models": {}}
     if matched.data is None:
         return unmeasured(job, "there was no data")
     if matched.inputs.streamed:

@@ -19,15 +19,18 @@ from transfuse.network.families import (
     gemma,
     gpt2,
     gpt_neox,
+    gpt_oss,
     llama,
     modernbert,
     mpnet,
     olmo,
     parallel,
     qwen3,
+    qwen3_next,
     siglip,
     t5,
     vit,
+    vit_mae,
     whisper,
 )
 from transfuse.network.families.nearest import nearest
@@ -36,9 +39,9 @@ from transfuse.network.spec import Spec
 Family = Callable[[PretrainedConfig], Spec]
 
 MODULES = (
-    *(vit, dinov2, dinov3, beit, clip, siglip),
+    *(vit, vit_mae, dinov2, dinov3, beit, clip, siglip),
     *(bert, distilbert, modernbert, electra, mpnet, deberta, albert),
-    *(gpt2, gpt_neox, llama, qwen3, gemma, olmo, parallel),
+    *(gpt2, gpt_neox, llama, qwen3, qwen3_next, gemma, olmo, parallel, gpt_oss),
     *(t5, bart, whisper),
 )
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.bert import embeddings
-from transfuse.network.families.parts import Config, attention, linear_head, masked_head, pooler
+from transfuse.network.families.parts import Config
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
@@ -17,10 +19,8 @@ def masked_language_model(config: Config) -> Spec:
     """AlbertForMaskedLM."""
     s, vocabulary, token, x = _encoder(config, "albert.")
     names = ("predictions.dense", "predictions.LayerNorm", "predictions.decoder")
-    masked_head(s, config, x, vocabulary, token, names, ("bias", "bias", None))
-    s.part = "head"
-    for name in ("predictions.bias", "predictions.decoder.bias"):  # two names of one parameter
-        s.table(name, (), vocabulary)
+    biases = ("predictions.bias", "predictions.decoder.bias")
+    masked_head(s, config, x, vocabulary, token, names, output_biases=biases)
     return s.build()
 
 
@@ -31,31 +31,11 @@ def sequence_classifier(config: Config) -> Spec:
     return s.build()
 
 
-def token_classifier(name: str) -> Callable[[Config], Spec]:
-    """AlbertForTokenClassification, AlbertForQuestionAnswering."""
-
-    def declare(config: Config) -> Spec:
-        s, _, _, x = _encoder(config, "albert.")
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
-
-
 def model(config: Config) -> Spec:
     """AlbertModel."""
     s, _, _, x = _encoder(config, "")
     pooler(s, x, "pooler", config.hidden_size)
     return s.build()
-
-
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "AlbertForMaskedLM": masked_language_model,
-    "AlbertForSequenceClassification": sequence_classifier,
-    "AlbertForTokenClassification": token_classifier("classifier"),
-    "AlbertForQuestionAnswering": token_classifier("qa_outputs"),
-    "AlbertModel": model,
-}
 
 
 def _encoder(config: Config, p: str) -> tuple[Builder, Space, Space, Space]:
@@ -88,3 +68,10 @@ def _block(s: Builder, config: Config, p: str, label: str, x: Space) -> None:
     s.linear(f"{p}.ffn", x, hidden, observable=once)
     s.linear(f"{p}.ffn_output", hidden, x, observable=once)
     s.post_norm(f"{p}.full_layer_layer_norm", x)
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "AlbertForMaskedLM": masked_language_model,
+    "AlbertForSequenceClassification": sequence_classifier,
+    "AlbertModel": model,
+} | token_classifiers("Albert", _encoder, "albert.")

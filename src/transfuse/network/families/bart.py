@@ -1,31 +1,24 @@
-"""BART (Lewis et al., 2020) and mBART (Liu et al., 2020): encoder and decoder with learned positions.
+"""BART (Lewis et al., 2020), mBART (Liu et al., 2020) and Marian (Junczys-Dowmunt et al., 2018): encoder and decoder.
 
 BART has its norms behind the residual additions, mBART in front of the branches and at the end of both stacks. Both
 norm the sum of the embeddings in the stream itself, so that its units can only be permuted. Both stacks share the token
-embeddings, and therefore the basis of the stream.
+embeddings, and therefore the basis of the stream. Marian is a BART with sinusoids as positions and without that first
+norm. The sinusoids are not saved, but computed whenever a model is loaded, so that they fix the basis of the stream.
 """
 
 from collections.abc import Callable
 
+from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import (
-    Config,
-    Readable,
-    Trunk,
-    attention,
-    feed_forward,
-    language_head,
-    linear_head,
-    normed_output,
-    pooler,
-    token_embedding,
-)
+from transfuse.network.families.parts import Config, Readable, Trunk, feed_forward
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import language_head, linear_head, normed_output, pooler
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 
 def conditional_generation(family: str) -> Callable[[Config], Spec]:
-    """BartForConditionalGeneration, MBartForConditionalGeneration."""
+    """BartForConditionalGeneration, MBartForConditionalGeneration, MarianMTModel."""
 
     def declare(config: Config) -> Spec:
         s = Builder(family)
@@ -83,14 +76,24 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
         "ForQuestionAnswering": question_answering,
         "Model": model,
     }.items()
-}
+} | {"MarianMTModel": conditional_generation("marian")}
 
 
 def _both(s: Builder, config: Config, p: str) -> Trunk:
-    vocabulary, token = token_embedding(s, f"{p}shared", config, config.d_model)
+    if s.family == "marian" and not config.share_encoder_decoder_embeddings:
+        raise SpecError("share_encoder_decoder_embeddings is false, which is not supported in Marian")
+    s.part = "embeddings"
+    vocabulary = s.fixed("vocabulary", config.vocab_size)
+    token = _stream(s, "token", config.d_model)
+    s.embedding(f"{p}shared", vocabulary, token)
     encoder = Trunk(vocabulary, token, _stack(s, config, p, "encoder", token), _last_norm(s, f"{p}encoder"))
     x = _stack(s, config, p, "decoder", token, normed_output(s, encoder))
     return Trunk(vocabulary, token, x, _last_norm(s, f"{p}decoder"))
+
+
+def _stream(s: Builder, name: str, width: int) -> Space:
+    """Return a space of what is added to the stream."""
+    return (s.fixed if s.family == "marian" else s.free)(name, width)
 
 
 def _last_norm(s: Builder, p: str) -> Callable[..., Readable]:
@@ -102,12 +105,14 @@ def _stack(s: Builder, config: Config, p: str, name: str, token: Space, memory: 
     """Declare blocks of self-attention, of attention to `memory` if given, and of a feed-forward network."""
     stack = f"{p}{name}"
     heads, layers, units = (getattr(config, f"{name}_{size}") for size in ("attention_heads", "layers", "ffn_dim"))
-    position = s.free(f"{name}.position", config.d_model)
+    position = _stream(s, f"{name}.position", config.d_model)
     s.embedding(f"{stack}.embed_tokens", s.fixed("vocabulary", config.vocab_size), token)
-    rows = s.fixed("position_id", config.max_position_embeddings + 2)
+    is_marian = s.family == "marian"
+    rows = s.fixed("position_id", config.max_position_embeddings + (0 if is_marian else 2))
     s.embedding(f"{stack}.embed_positions", rows, position)
     x = s.join(f"{name}.embed", token, position)
-    s.post_norm(f"{stack}.layernorm_embedding", x)
+    if not is_marian:
+        s.post_norm(f"{stack}.layernorm_embedding", x)
     for i in range(layers):
         block = f"{stack}.layers.{i}"
         label = f"{name}.{i}"
@@ -116,7 +121,7 @@ def _stack(s: Builder, config: Config, p: str, name: str, token: Space, memory: 
         if memory is not None:
             x = _attend(s, block, "encoder_attn", f"{label}.cross", heads, x, memory)
         s.part = "ffn"
-        mlp = s.free(f"{label}.mlp", config.d_model)
+        mlp = _stream(s, f"{label}.mlp", config.d_model)
         h = _read(s, f"{block}.final_layer_norm", x)
         feed_forward(s, label, h, units, mlp, (f"{block}.fc1", f"{block}.fc2"))
         x = _add(s, f"{block}.final_layer_norm", f"{label}.out", x, mlp)
@@ -129,7 +134,7 @@ def _attend(
     """Declare attention of the stream to itself, or to `memory`, and return the stream behind it."""
     p = f"{block}.{module}"
     axes = attention(s, label, heads, x.units // heads)
-    attended = s.free(f"{label}.attention", x.units)
+    attended = _stream(s, f"{label}.attention", x.units)
     h = _read(s, f"{p}_layer_norm", x)
     s.linear(f"{p}.q_proj", h, axes.q)
     s.linear(f"{p}.k_proj", memory or h, axes.k)
@@ -144,8 +149,8 @@ def _read(s: Builder, norm: str, x: Space) -> Readable:
 
 
 def _add(s: Builder, norm: str, name: str, x: Space, branch: Space) -> Space:
-    """Declare a residual addition, in BART with a norm behind it."""
+    """Declare a residual addition, in BART and Marian with a norm behind it."""
     x = s.join(name, x, branch)
-    if s.family == "bart":
+    if s.family != "mbart":
         s.post_norm(norm, x)
     return x

@@ -1,7 +1,9 @@
 """BEiT (Bao et al., 2022): a ViT with layer scale and a bias for each head and relative position."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention_with_heads, feed_forward, linear_head
+from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts_attention import attention_with_heads
+from transfuse.network.families.parts_heads import linear_head
 from transfuse.network.families.vit import pair, patches
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec

@@ -2,17 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import (
-    Attention,
-    Config,
-    attention_with_heads,
-    feed_forward,
-    linear_head,
-    masked_head,
-    pooler,
-)
+from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts_attention import Attention, attention_with_heads
+from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
@@ -41,27 +36,24 @@ def roberta_masked_language_model(config: Config) -> Spec:
 
 
 def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
-    s = Builder(prefix)
-    vocabulary = s.fixed("vocabulary", config.vocab_size)
-    token = s.free("token", config.hidden_size)
-    x = _encoder(s, config, f"{prefix}.", vocabulary, token)
-    masked_head(s, config, x, vocabulary, token, (*transform, decoder), ("bias", "bias", None))
-    s.part = "head"
-    for name in biases:  # two names of one parameter
-        s.table(name, (), vocabulary)
+    s, vocabulary, token, x = _trunk(config, f"{prefix}.", prefix)
+    masked_head(s, config, x, vocabulary, token, (*transform, decoder), output_biases=biases)
     return s.build()
 
 
-def _trunk(config: Config, prefix: str, family: str, *, first_token: bool = False) -> tuple[Builder, Space]:
+def _trunk(
+    config: Config, prefix: str, family: str, *, first_token: bool = False
+) -> tuple[Builder, Space, Space, Space]:
+    """Declare the encoder. Return the builder, and the spaces of vocabulary, token embeddings and output."""
     s = Builder(family)
     vocabulary = s.fixed("vocabulary", config.vocab_size)
     token = s.free("token", config.hidden_size)
-    return s, _encoder(s, config, prefix, vocabulary, token, first_token=first_token)
+    return s, vocabulary, token, _encoder(s, config, prefix, vocabulary, token, first_token=first_token)
 
 
 def sequence_classifier(config: Config) -> Spec:
     """BertForSequenceClassification."""
-    s, x = _trunk(config, "bert.", "bert", first_token=True)
+    s, *_, x = _trunk(config, "bert.", "bert", first_token=True)
     pooled = pooler(s, x, "bert.pooler.dense", config.hidden_size)
     linear_head(s, pooled, "classifier", config.num_labels)
     return s.build()
@@ -69,27 +61,16 @@ def sequence_classifier(config: Config) -> Spec:
 
 def roberta_sequence_classifier(config: Config) -> Spec:
     """RobertaForSequenceClassification, XLMRobertaForSequenceClassification."""
-    s, x = _trunk(config, "roberta.", "roberta", first_token=True)
+    s, *_, x = _trunk(config, "roberta.", "roberta", first_token=True)
     linear_head(s, pooler(s, x, "classifier.dense", config.hidden_size), "classifier.out_proj", config.num_labels)
     return s.build()
-
-
-def token_classifier(prefix: str, name: str = "classifier") -> Callable[[Config], Spec]:
-    """BertForTokenClassification, BertForQuestionAnswering and similar classes: logits for every token."""
-
-    def declare(config: Config) -> Spec:
-        s, x = _trunk(config, f"{prefix}.", prefix)
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
 
 
 def model(family: str) -> Callable[[Config], Spec]:
     """BertModel, RobertaModel, XLMRobertaModel."""
 
     def declare(config: Config) -> Spec:
-        s, x = _trunk(config, "", family)
+        s, *_, x = _trunk(config, "", family)
         pooler(s, x, "pooler.dense", config.hidden_size)
         return s.build()
 
@@ -99,20 +80,16 @@ def model(family: str) -> Callable[[Config], Spec]:
 ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
     "BertForMaskedLM": masked_language_model,
     "BertForSequenceClassification": sequence_classifier,
-    "BertForTokenClassification": token_classifier("bert"),
-    "BertForQuestionAnswering": token_classifier("bert", "qa_outputs"),
+    **token_classifiers("Bert", partial(_trunk, family="bert"), "bert."),
     "BertModel": model("bert"),
-} | {
-    f"{stem}{ending}": declare
-    for stem in ("Roberta", "XLMRoberta")
-    for ending, declare in {
-        "ForMaskedLM": roberta_masked_language_model,
-        "ForSequenceClassification": roberta_sequence_classifier,
-        "ForTokenClassification": token_classifier("roberta"),
-        "ForQuestionAnswering": token_classifier("roberta", "qa_outputs"),
-        "Model": model("roberta"),
-    }.items()
 }
+for stem in ("Roberta", "XLMRoberta"):
+    ARCHITECTURES |= {
+        f"{stem}ForMaskedLM": roberta_masked_language_model,
+        f"{stem}ForSequenceClassification": roberta_sequence_classifier,
+        **token_classifiers(stem, partial(_trunk, family="roberta"), "roberta."),
+        f"{stem}Model": model("roberta"),
+    }
 
 
 @dataclass(frozen=True)

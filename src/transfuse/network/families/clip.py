@@ -4,7 +4,8 @@ The stream of the vision tower begins with a norm, whose gain allows only permut
 """
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention, feed_forward
+from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.vit import pair, pixels
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space

@@ -11,15 +11,9 @@ from collections.abc import Callable
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families.bert import BlockNames, block
-from transfuse.network.families.parts import (
-    Attention,
-    Config,
-    Readable,
-    attention,
-    linear_head,
-    masked_head,
-    token_embedding,
-)
+from transfuse.network.families.parts import Config, Readable, token_embedding
+from transfuse.network.families.parts_attention import Attention, attention
+from transfuse.network.families.parts_heads import masked_head, token_classifiers
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -40,10 +34,7 @@ def masked_language_model(config: Config) -> Spec:
     s, vocabulary, token, x = _encoder(config, "deberta.")
     p = "cls.predictions"
     names = (f"{p}.transform.dense", f"{p}.transform.LayerNorm", f"{p}.decoder")
-    masked_head(s, config, x, vocabulary, token, names, ("bias", "bias", None))
-    s.part = "head"
-    for name in (f"{p}.bias", f"{p}.decoder.bias"):  # two names of one parameter
-        s.table(name, (), vocabulary)
+    masked_head(s, config, x, vocabulary, token, names, output_biases=(f"{p}.bias", f"{p}.decoder.bias"))
     return s.build()
 
 
@@ -58,29 +49,9 @@ def sequence_classifier(config: Config) -> Spec:
     return s.build()
 
 
-def token_classifier(name: str) -> Callable[[Config], Spec]:
-    """DebertaV2ForTokenClassification, DebertaV2ForQuestionAnswering."""
-
-    def declare(config: Config) -> Spec:
-        s, _, _, x = _encoder(config, "deberta.")
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
-
-
 def model(config: Config) -> Spec:
     """DebertaV2Model."""
     return _encoder(config, "")[0].build()
-
-
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "DebertaV2ForMaskedLM": masked_language_model,
-    "DebertaV2ForSequenceClassification": sequence_classifier,
-    "DebertaV2ForTokenClassification": token_classifier("classifier"),
-    "DebertaV2ForQuestionAnswering": token_classifier("qa_outputs"),
-    "DebertaV2Model": model,
-}
 
 
 def _encoder(config: Config, p: str, *, first_token: bool = False) -> tuple[Builder, Space, Space, Space]:
@@ -164,3 +135,10 @@ def _convolution(s: Builder, config: Config, p: str, embedded: Space, x: Space) 
     x = s.join("convolved", x, branch)
     s.post_norm(f"{p}.LayerNorm", x)
     return x
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "DebertaV2ForMaskedLM": masked_language_model,
+    "DebertaV2ForSequenceClassification": sequence_classifier,
+    "DebertaV2Model": model,
+} | token_classifiers("DebertaV2", _encoder, "deberta.")

@@ -6,7 +6,8 @@ from functools import partial
 import transformers
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Trunk, language_head, linear_head, normed_output
+from transfuse.network.families.parts import Config, Trunk
+from transfuse.network.families.parts_heads import language_head, linear_head, normed_output
 from transfuse.network.spec import Spec
 
 MakeTrunk = Callable[[Builder, Config, str], Trunk]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, attention, feed_forward, gated_feed_forward
+from transfuse.network.families.parts import Config, feed_forward, gated_feed_forward
+from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
 

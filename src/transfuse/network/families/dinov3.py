@@ -1,7 +1,8 @@
 """DINOv3 (Siméoni et al., 2025): a ViT with layer scale, register tokens, and rotary positions of the patches."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward, gated_feed_forward, grouped_attention
+from transfuse.network.families.parts import Config, feed_forward, gated_feed_forward
+from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
 

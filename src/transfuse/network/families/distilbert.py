@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head, masked_head, token_embedding
+from transfuse.network.families.parts import Config, feed_forward, token_embedding
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import masked_head, token_classifiers
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -11,8 +13,7 @@ from transfuse.network.spec import Spec
 
 def masked_language_model(config: Config) -> Spec:
     """DistilBertForMaskedLM."""
-    s = Builder("distilbert")
-    vocabulary, token, x = _encoder(s, config, "distilbert.")
+    s, vocabulary, token, x = _encoder(config, "distilbert.")
     names = ("vocab_transform", "vocab_layer_norm", "vocab_projector")
     masked_head(s, config, x, vocabulary, token, names, ("bias", "bias", "bias"))
     return s.build()
@@ -20,8 +21,7 @@ def masked_language_model(config: Config) -> Spec:
 
 def sequence_classifier(config: Config) -> Spec:
     """DistilBertForSequenceClassification: units in front of the head may be scaled, since they go through a ReLU."""
-    s = Builder("distilbert")
-    _, _, x = _encoder(s, config, "distilbert.")
+    s, *_, x = _encoder(config, "distilbert.")
     pooled = s.free("pooled", config.dim)
     scaled = pooled * s.free("pooled.scale", 1, Group.POSITIVE, within=pooled)
     s.part = "head"
@@ -30,36 +30,14 @@ def sequence_classifier(config: Config) -> Spec:
     return s.build()
 
 
-def token_classifier(name: str) -> Callable[[Config], Spec]:
-    """DistilBertForTokenClassification, DistilBertForQuestionAnswering."""
-
-    def declare(config: Config) -> Spec:
-        s = Builder("distilbert")
-        _, _, x = _encoder(s, config, "distilbert.")
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
-
-
 def model(config: Config) -> Spec:
     """DistilBertModel."""
+    return _encoder(config, "")[0].build()
+
+
+def _encoder(config: Config, p: str) -> tuple[Builder, Space, Space, Space]:
+    """Declare the encoder. Return the builder, and the spaces of vocabulary, token embeddings and output."""
     s = Builder("distilbert")
-    _encoder(s, config, "")
-    return s.build()
-
-
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "DistilBertForMaskedLM": masked_language_model,
-    "DistilBertForSequenceClassification": sequence_classifier,
-    "DistilBertForTokenClassification": token_classifier("classifier"),
-    "DistilBertForQuestionAnswering": token_classifier("qa_outputs"),
-    "DistilBertModel": model,
-}
-
-
-def _encoder(s: Builder, config: Config, p: str) -> tuple[Space, Space, Space]:
-    """Declare the encoder. Return the spaces of its vocabulary, of its token embeddings and of its output."""
     width = config.dim
     heads = config.n_heads
     s.tokens = Tokens(1)
@@ -84,4 +62,11 @@ def _encoder(s: Builder, config: Config, p: str) -> tuple[Space, Space, Space]:
         feed_forward(s, i, x, config.hidden_dim, mlp, (f"{block}.ffn.lin1", f"{block}.ffn.lin2"))
         x = s.join(f"{i}.out", x, mlp)
         s.post_norm(f"{block}.output_layer_norm", x)
-    return vocabulary, token, x
+    return s, vocabulary, token, x
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "DistilBertForMaskedLM": masked_language_model,
+    "DistilBertForSequenceClassification": sequence_classifier,
+    "DistilBertModel": model,
+} | token_classifiers("DistilBert", _encoder, "distilbert.")

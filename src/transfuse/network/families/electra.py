@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.bert import blocks, embeddings
-from transfuse.network.families.parts import Config, linear_head, masked_head
+from transfuse.network.families.parts import Config
+from transfuse.network.families.parts_heads import masked_head, token_classifiers
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
@@ -35,30 +36,9 @@ def sequence_classifier(config: Config) -> Spec:
     return s.build()
 
 
-def token_classifier(name: str) -> Callable[[Config], Spec]:
-    """ElectraForTokenClassification, ElectraForQuestionAnswering."""
-
-    def declare(config: Config) -> Spec:
-        s, _, _, x = _encoder(config, "electra.")
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
-
-
 def model(config: Config) -> Spec:
     """ElectraModel."""
     return _encoder(config, "")[0].build()
-
-
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "ElectraForMaskedLM": masked_language_model,
-    "ElectraForPreTraining": pre_training,
-    "ElectraForSequenceClassification": sequence_classifier,
-    "ElectraForTokenClassification": token_classifier("classifier"),
-    "ElectraForQuestionAnswering": token_classifier("qa_outputs"),
-    "ElectraModel": model,
-}
 
 
 def _hidden_head(s: Builder, config: Config, x: Space, first: str, second: str, units: int) -> None:
@@ -82,3 +62,11 @@ def _encoder(config: Config, p: str, *, first_token: bool = False) -> tuple[Buil
         x = s.free("projected", config.hidden_size)
         s.linear(f"{p}embeddings_project", h, x)
     return s, vocabulary, token, blocks(s, config, f"{p}encoder.layer", x, first_token=first_token)
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "ElectraForMaskedLM": masked_language_model,
+    "ElectraForPreTraining": pre_training,
+    "ElectraForSequenceClassification": sequence_classifier,
+    "ElectraModel": model,
+} | token_classifiers("Electra", _encoder, "electra.")

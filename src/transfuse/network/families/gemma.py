@@ -10,7 +10,8 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import head_size, project, rotary_heads, transform
-from transfuse.network.families.parts import Attention, Config, Trunk, normed_attention, token_embedding
+from transfuse.network.families.parts import Config, Trunk, token_embedding
+from transfuse.network.families.parts_attention import Attention, normed_attention
 
 Queries = Callable[[Builder, Config, int, str], Attention]
 

@@ -2,7 +2,8 @@
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, attention, token_embedding
+from transfuse.network.families.parts import Config, Trunk, token_embedding
+from transfuse.network.families.parts_attention import attention
 
 
 def trunk(s: Builder, config: Config, p: str) -> Trunk:

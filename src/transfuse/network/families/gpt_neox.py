@@ -8,7 +8,8 @@ from operator import add
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, feed_forward, grouped_attention, token_embedding
+from transfuse.network.families.parts import Config, Trunk, feed_forward, token_embedding
+from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.space import Axis, Product
 
 

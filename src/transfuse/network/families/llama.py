@@ -11,7 +11,6 @@ from functools import partial
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import (
-    Attention,
     Config,
     Readable,
     Trunk,
@@ -19,9 +18,9 @@ from transfuse.network.families.parts import (
     feed_forward,
     gated_feed_forward,
     gated_units,
-    grouped_attention,
     token_embedding,
 )
+from transfuse.network.families.parts_attention import Attention, grouped_attention
 from transfuse.network.space import Axis, Space
 
 Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder, config, layer, block, reads, writes

@@ -6,17 +6,9 @@ The stream begins with a norm of the token embeddings, whose gain allows only pe
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import (
-    Config,
-    Readable,
-    Trunk,
-    gated_units,
-    grouped_attention,
-    linear_head,
-    masked_head,
-    normed_output,
-    token_embedding,
-)
+from transfuse.network.families.parts import Config, Readable, Trunk, gated_units, token_embedding
+from transfuse.network.families.parts_attention import grouped_attention
+from transfuse.network.families.parts_heads import linear_head, masked_head, normed_output
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.bert import BlockNames, blocks
-from transfuse.network.families.parts import Config, linear_head, masked_head, pooler, token_embedding
+from transfuse.network.families.parts import Config, token_embedding
+from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
@@ -18,10 +19,8 @@ def masked_language_model(config: Config) -> Spec:
     """MPNetForMaskedLM."""
     s, vocabulary, token, x = _encoder(config, "mpnet.")
     names = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
-    masked_head(s, config, x, vocabulary, token, names, ("bias", "bias", None))
-    s.part = "head"
-    for name in ("lm_head.bias", "lm_head.decoder.bias"):  # two names of one parameter
-        s.table(name, (), vocabulary)
+    biases = ("lm_head.bias", "lm_head.decoder.bias")
+    masked_head(s, config, x, vocabulary, token, names, output_biases=biases)
     return s.build()
 
 
@@ -32,31 +31,11 @@ def sequence_classifier(config: Config) -> Spec:
     return s.build()
 
 
-def token_classifier(name: str) -> Callable[[Config], Spec]:
-    """MPNetForTokenClassification, MPNetForQuestionAnswering."""
-
-    def declare(config: Config) -> Spec:
-        s, _, _, x = _encoder(config, "mpnet.")
-        linear_head(s, x, name, config.num_labels)
-        return s.build()
-
-    return declare
-
-
 def model(config: Config) -> Spec:
     """MPNetModel."""
     s, _, _, x = _encoder(config, "")
     pooler(s, x, "pooler.dense", config.hidden_size)
     return s.build()
-
-
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "MPNetForMaskedLM": masked_language_model,
-    "MPNetForSequenceClassification": sequence_classifier,
-    "MPNetForTokenClassification": token_classifier("classifier"),
-    "MPNetForQuestionAnswering": token_classifier("qa_outputs"),
-    "MPNetModel": model,
-}
 
 
 def _encoder(config: Config, p: str, *, first_token: bool = False) -> tuple[Builder, Space, Space, Space]:
@@ -73,3 +52,10 @@ def _encoder(config: Config, p: str, *, first_token: bool = False) -> tuple[Buil
     distance = s.fixed("distance", config.relative_attention_num_buckets)
     s.parameter(f"{p}encoder.relative_attention_bias.weight", distance, head)
     return s, vocabulary, token, blocks(s, config, f"{p}encoder.layer", x, NAMES, head, first_token=first_token)
+
+
+ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
+    "MPNetForMaskedLM": masked_language_model,
+    "MPNetForSequenceClassification": sequence_classifier,
+    "MPNetModel": model,
+} | token_classifiers("MPNet", _encoder, "mpnet.")

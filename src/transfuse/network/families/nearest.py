@@ -1,10 +1,12 @@
 """The supported classes that are nearest to one that is not: of the same kind, with the most settings in common."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 
 from transformers import CONFIG_MAPPING, PretrainedConfig
 from transformers.models.auto import modeling_auto as auto
+
+from transfuse.errors import SpecError
 
 CLOSEST = 4  # classes that a message names
 # The kinds of models, with the classes of transformers for each model type. The first kind that has the type counts.
@@ -28,13 +30,17 @@ FIELDS = (  # what the fields of a configuration say of a model type that is in 
 LANGUAGE_MODEL = "docs/families.md#language-models-inside-multimodal-checkpoints"
 
 
-def nearest(config: PretrainedConfig, supported: Collection[str]) -> str:
+def nearest(config: PretrainedConfig, supported: Mapping[str, Callable[[PretrainedConfig], object]]) -> str:
     """Return the end of a sentence "this class is not supported; ..." that names supported classes close to it.
 
     Args:
-        supported: the names of all supported classes.
+        supported: the declarations of all supported classes.
     """
     if inner := _language_model(config, supported):
+        try:
+            supported[inner](config.text_config)
+        except SpecError as error:
+            return f"its language model is a {inner}, but {error}"
         return f"its language model can be fused as {inner}, and {LANGUAGE_MODEL} shows how"
     if siblings := sorted(name for name in supported if name in _classes(config.model_type)):
         return f"supported classes of the same model: {', '.join(siblings[:CLOSEST])}"

@@ -13,17 +13,12 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.gpt_neox import head_major
 from transfuse.network.families.llama import Branch, DeclareNorm, head_size, project, rotary_heads, transform
-from transfuse.network.families.parts import (
+from transfuse.network.families.parts import Config, Readable, Trunk, declared_setting, feed_forward, token_embedding
+from transfuse.network.families.parts_attention import (
     Attention,
-    Config,
-    Readable,
-    Trunk,
     attention_with_heads,
     centered_attention,
-    declared_setting,
-    feed_forward,
     grouped_attention,
-    token_embedding,
 )
 from transfuse.network.space import Space
 

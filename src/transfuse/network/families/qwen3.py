@@ -7,7 +7,8 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend as llama_attend
 from transfuse.network.families.llama import head_size, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable, gated_units, normed_attention
+from transfuse.network.families.parts import Config, Readable, gated_units
+from transfuse.network.families.parts_attention import normed_attention
 from transfuse.network.space import Space
 
 

@@ -6,7 +6,9 @@ which is compared with that of the text. Therefore its mean counts, although its
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.clip import blocks, text_tower
-from transfuse.network.families.parts import Config, attention, feed_forward, linear_head
+from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import linear_head
 from transfuse.network.families.vit import pair, pixels
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space

@@ -8,17 +8,9 @@ through a ReLU.
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import (
-    Config,
-    Readable,
-    Trunk,
-    attention_with_heads,
-    gated_feed_forward,
-    language_head,
-    linear_head,
-    normed_output,
-    token_embedding,
-)
+from transfuse.network.families.parts import Config, Readable, Trunk, gated_feed_forward, token_embedding
+from transfuse.network.families.parts_attention import attention_with_heads
+from transfuse.network.families.parts_heads import language_head, linear_head, normed_output
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 

@@ -5,15 +5,9 @@ positions of the encoder are sinusoids, but they are stored like learned ones, a
 """
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import (
-    Config,
-    Readable,
-    Trunk,
-    attention,
-    feed_forward,
-    language_head,
-    normed_output,
-)
+from transfuse.network.families.parts import Config, Readable, Trunk, feed_forward
+from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_heads import language_head, normed_output
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
