@@ -15,7 +15,7 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length
+from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
@@ -276,7 +276,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _has_token_labels(batch: Batch) -> bool:
-    return "labels" in batch and batch["labels"].ndim == 2
+    return not is_labeled_per_sample(batch)
 
 
 def _vocabulary_size(model: PreTrainedModel) -> int:

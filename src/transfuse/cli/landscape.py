@@ -67,7 +67,9 @@ def landscape(
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape
 
-        networks, batches, align_context, samples = load_for_measurement(models, data, limit, align_options)
+        networks, batches, align_context, samples = load_for_measurement(
+            models, data, limit, align_options, mode.progress
+        )
         if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
             raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
         measured = measure_landscape(

@@ -48,7 +48,7 @@ def path_job(
     check_free_memory(
         Estimate(empty, options).loaded_bytes - STARTUP_BYTES, options.torch_device(), "aligning", progress.warn
     )
-    networks, batches, context, samples = load_for_measurement((anchor, other), data, limit, options)
+    networks, batches, context, samples = load_for_measurement((anchor, other), data, limit, options, progress)
     (alignment,), _ = align(networks, [0.5, 0.5], context, options, progress=progress)
     model = networks[0].model
     references = parents_in_one_basis(samples.task, networks, [alignment])

@@ -20,7 +20,6 @@ from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.data.tasks import task
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
 
@@ -56,10 +55,11 @@ def _finetune_job(
     device = schedule.torch_device()
     architecture, *_ = check_checkpoints(models, schedule, check_trainable)
     model, *teachers = models
-    parameters = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
+    empty = [load_empty(name, pickle=schedule.pickle_policy()) for name in models]
+    parameters = [each.num_parameters() for each in empty]
     weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])
     check_free_memory(FLOAT_BYTES * weights, device, "fine-tuning", progress.warn)
-    samples = training_samples(data, task(architecture), schedule, bool(teachers))
+    samples, _ = training_samples(data, architecture, empty[0].config, schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
     try:

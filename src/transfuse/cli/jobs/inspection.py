@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.load import local_directory
@@ -18,6 +19,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.class_order import warn_of_order
 from transfuse.fusion.compatible import checked_networks, load
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
@@ -79,12 +81,13 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
 
 
 def load_for_measurement(
-    models: Sequence[str], data: str, limit: int | None, options: Options
+    models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress = silent
 ) -> tuple[list[Network], list[Batch], AlignContext, MeasuredSamples]:
     """Load compatible models, the samples to measure them on, and the context of their alignment.
 
     Args:
         limit: the number of samples to measure on; None: all.
+        progress: is told about classes that were reordered, and contexts that were cut.
 
     Returns:
         The networks, the batches to measure on, the context with the calibration samples, and how to measure.
@@ -99,6 +102,8 @@ def load_for_measurement(
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
+    for name, source in zip(models[1:], loaded[1:], strict=True):
+        warn_of_order(loaded[0].config, source, name, progress)
     networks = checked_networks(loaded, models, options)
-    batches = list(samples.batches(loaded[0], models[0], options))
+    batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
     return networks, batches, calibrate(networks, models[0], calibration, options), samples
