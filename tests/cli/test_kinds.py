@@ -147,3 +147,40 @@ def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) 
     assert "Not measured" in ran.out
     assert "label 2 in row 0" in ran.out
     assert ran.out.rstrip().endswith(f"transfuse eval {tmp_path / 'out'} {a} {b} --data DATA")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_comes_nearer_to_its_parents(tmp_path: Path, run: Run, kind: str) -> None:
+    build, rows, _, _ = KINDS[kind]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data, out = jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    for row, place in enumerate(each["image"] for each in rows if "image" in each):
+        Image.new("RGB", (8, 8), (20 * row, 255 - 20 * row, 9 * row)).save(tmp_path / place)
+    ran = run("fuse", a, b, "-o", out, "--data", data, "--steps", 25, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    history = json.loads(ran.out)["learned_weights"]
+    assert min(history["excess"]) < history["excess"][0]
+    assert history["unit"] == ("of the parents' loss" if kind in ("regression", "images and texts") else "nats")
+
+
+def test_weights_by_confidence_of_numbers_are_even_and_say_so(tmp_path: Path, run: Run) -> None:
+    build, rows, _, _ = KINDS["regression"]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data = jsonl(tmp_path / "data.jsonl", rows)
+    shared = ("fuse", a, b, "--data", data, "--merge", "least-squares")
+    ran = run(*shared, "-o", tmp_path / "out", "--teacher-weighting", "confidence")
+    assert ran.status == 0
+    assert ran.err.splitlines() == [
+        "transfuse: --teacher-weighting confidence: the models predict numbers or embeddings, which have no confidence;"
+        " their weights are the same for all samples"
+    ]
+
+
+def test_numbers_are_learned_from_labels(tmp_path: Path, run: Run) -> None:
+    build, rows, _, _ = KINDS["regression"]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data = jsonl(tmp_path / "data.jsonl", rows)
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", data, "--steps", 50, "--objective", "labels", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    models = json.loads(ran.out)["quality"]["models"]
+    assert models["fusion"]["loss"] < min(models[str(path)]["loss"] for path in (a, b))

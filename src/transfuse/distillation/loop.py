@@ -46,7 +46,7 @@ class History:
         steps: number of steps taken.
         best: number of steps after which the restored weights were reached.
         validated: number of steps before each validation.
-        unit: "nats", or "of the variance" for a squared error relative to the variance of its targets.
+        unit: "nats", or "of the parents' loss" for squared errors, which are relative to it.
     """
 
     excess: tuple[float, ...]

@@ -14,6 +14,7 @@ from transfuse.errors import NO_TARGETS, DataError, SpecError
 from transfuse.network.outputs import AnswerStates, has_logits
 
 AnswersFn = Callable[[Batch], AnswerStates]
+MIN_SCALE = 1e-3  # smallest loss of parents that others are divided by, relative to the variance of the targets
 BatchSplit = tuple[Sequence[Batch], Sequence[Batch]]  # training and validation batches
 
 
@@ -48,8 +49,8 @@ class Validation:
     """Measure a model by its validation loss in excess of the parents' loss.
 
     Attributes:
-        scale: what losses are divided by: the variance of the targets, for a loss that is relative to it, and 1
-            otherwise.
+        scale: what losses are divided by: the parents' loss, for squared errors, which have no unit of their own, so
+            that they count as much as nats do where parents disagree; 1 otherwise.
     """
 
     def __init__(
@@ -58,17 +59,20 @@ class Validation:
         """Measure the parents: the weighted mean of their validation losses."""
         self.batches = batches
         self.targets = targets
-        self.scale = self._variance() if targets.loss.is_relative else 1.0
+        self.scale = 1.0
         pairs = zip(weights, parents, strict=True)
         self.parents_loss = sum(weight * self.loss(partial(targets.loss.answers, parent)) for weight, parent in pairs)
+        if targets.loss.is_relative:
+            self.scale = max(self.parents_loss, MIN_SCALE * self._variance()) or 1.0
+            self.parents_loss /= self.scale
 
     def excess_loss(self, answers_fn: AnswersFn) -> float:
-        """Return the loss of a model minus the mean loss of the parents, in nats or relative to the variance."""
+        """Return the loss of a model minus the mean loss of the parents, in nats or relative to that of the parents."""
         return self.loss(answers_fn) - self.parents_loss
 
     @torch.no_grad()
     def loss(self, answers_fn: AnswersFn) -> float:
-        """Return the mean loss over all answers of the validation batches, in nats or relative to the variance."""
+        """Return the mean loss over all answers of the validation batches, in nats or relative to the parents'."""
         total = 0.0
         count = 0
         for batch in self.batches:
@@ -79,9 +83,9 @@ class Validation:
 
     @torch.no_grad()
     def _variance(self) -> float:
-        """Return the variance of the targets, as mean over their entries; 1 if they are all the same."""
+        """Return the variance of the targets, as mean over their entries."""
         targets = [self.targets.of_batch(batch)[:].double() for batch in self.batches]
         count = sum(map(len, targets))
         mean = torch.stack([values.sum(0) for values in targets]).sum(0) / count
         squares = torch.stack([(values - mean).square().sum(0) for values in targets]).sum(0) / count
-        return float(squares.mean()) or 1.0
+        return float(squares.mean())

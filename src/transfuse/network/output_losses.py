@@ -34,7 +34,7 @@ class OutputLoss:
         drawn_gradients: returns the gradients of the losses against labels that are drawn from the predictions.
         entropies: returns the entropy of each prediction in nats; None: predictions are no distributions.
         answers: returns the outputs of a model for a batch.
-        is_relative: whether a loss is shown, and added to others, relative to the variance of its targets.
+        is_relative: whether a loss is shown, and added to others, relative to that of the models that teach.
     """
 
     predictions: Callable[[Outputs], Tensor]
@@ -48,7 +48,7 @@ class OutputLoss:
     @property
     def unit(self) -> str:
         """Return the unit of the loss for sentences."""
-        return "of the variance" if self.is_relative else "nats"
+        return "of the parents' loss" if self.is_relative else "nats"
 
 
 def problem_type(config: PreTrainedConfig) -> Problem:

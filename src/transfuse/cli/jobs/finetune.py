@@ -18,6 +18,7 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
+from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
@@ -34,7 +35,7 @@ def finetune_job(
     The training state is removed after the model is written.
 
     Returns:
-        The output folder and its record.
+        The output folder and its record, with `quality`: how good the model is, before and after.
 
     Raises:
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
@@ -72,6 +73,7 @@ def _finetune_job(
     if PartialState().is_main_process:
         replace(finetuned, record=record).save(target.output, target.overwrite)
         _remove_state(state)
+        record |= {"quality": training_quality(str(target.output), model, data, samples.split, schedule, progress)}
     return target.output, record
 
 
