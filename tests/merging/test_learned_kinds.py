@@ -16,6 +16,7 @@ from transfuse.fusion.fuse import Fusion
 
 WORDS = (*NAMES, *THINGS, "in", "sees")
 VALUES = torch.tensor([1.0, -0.5, 0.3, -1.2, 0.7, 0.2, -0.4])
+STEPS = 100
 LABELS: tuple[str, ...] = (*NAMES, *THINGS)
 
 
@@ -37,20 +38,22 @@ def names(words: list[int]) -> list[str]:
 def trained(seed: int, **changes: Any) -> BertForSequenceClassification:
     """A model that has learned to sum the values of words, or to name them."""
     torch.manual_seed(seed)
-    config = BertConfig(**SIZES | {"initializer_range": 0.1, "hidden_size": 24, "num_hidden_layers": 2} | changes)
+    shape = {"initializer_range": 0.1, "hidden_size": 24, "num_hidden_layers": 2}
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = BertConfig(**SIZES | shape | no_dropout | changes)
     model = BertForSequenceClassification(config)
-    rows = sentences(600, seed)
+    rows = sentences(STEPS * 32, seed)
     batch = tokenizer()([" ".join(WORDS[word] for word in row) for row in rows], return_tensors="pt")
     numeric = config.num_labels == 1
     sets = [[float(name in names(row)) for name in LABELS] for row in rows]
     labels = torch.tensor([[number(row)] for row in rows]) if numeric else torch.tensor(sets)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    for step in range(150):
-        part = slice(32 * step % 576, 32 * step % 576 + 32)
+    for step in range(STEPS):
+        part = slice(32 * step, 32 * step + 32)
         optimizer.zero_grad()
         model(**{name: values[part] for name, values in batch.items()}, labels=labels[part]).loss.backward()
         optimizer.step()
-        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 150)
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / STEPS)
     return model.eval()
 
 
@@ -79,7 +82,7 @@ def test_learned_weights_are_better_than_fitted_ones(column: str) -> None:
     def fused(**options: Any) -> Fusion:
         return transfuse.fuse(parents, calibration, processor=tokenizer(), seed=0, **options)
 
-    learned = fused(merge="learned", steps=100)
+    learned = fused(merge="learned", steps=75)
     losses = {name: loss(fused(merge=name).model, test) for name in ("mean", "least-squares")}
     reached = loss(learned.model, test)
     assert learned.record["learned_weights"]["unit"] == ("of the parents' loss" if column == "score" else "nats")
