@@ -208,7 +208,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     longest = tokens_per_sample(model.config, example)
     needed = longest * token_bytes(model.config, longest, gradients)
     if _has_token_labels(example):
-        needed += LOGIT_COPIES * FLOAT_BYTES * longest * _vocabulary_size(model)
+        needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)
     if ALLOWED_BYTES.get() is not None and needed > free:
         raise ConfigError(
@@ -222,7 +222,7 @@ def samples_at_once(model: PreTrainedModel, example: Batch, requested: int, grad
     longest = tokens_per_sample(model.config, example)
     count = tokens_at_once(model, longest, gradients) // longest
     if _has_token_labels(example):
-        count = min(count, MAX_LOGITS // (longest * _vocabulary_size(model)))
+        count = min(count, MAX_LOGITS // (longest * _outputs_per_token(model)))
     return max(1, min(requested, count))
 
 
@@ -279,7 +279,10 @@ def _has_token_labels(batch: Batch) -> bool:
     return not is_labeled_per_sample(batch)
 
 
-def _vocabulary_size(model: PreTrainedModel) -> int:
+def _outputs_per_token(model: PreTrainedModel) -> int:
+    """Return how many logits a token has: one per token of the vocabulary, or one per class."""
+    if model.get_output_embeddings() is None:
+        return max(model.config.num_labels, 1)
     return max(_largest(model.config, ("vocab_size",)), 1)
 
 

@@ -66,7 +66,7 @@ def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> lis
         if sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
-        stream, factor = _joined_stream(spec, op.writes)
+        stream, factor = _joined_stream(spec, op)
         same = previous and (previous.reads, previous.norm, previous.part) == (op.reads, op.norm, op.part)
         if same and not stream and not result[-1].stream and op.part != "head":  # heads may read different tokens
             result[-1] = Stage((*result[-1].linears, op), ())
@@ -95,29 +95,40 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
-def _joined_stream(spec: Spec, branch: Axis) -> tuple[tuple[HookPoint, ...], float]:
+def _joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], float]:
     """Return points whose sum is the stream that a branch is added to, and the factor by which it is multiplied.
 
     There are no points if a norm or a scale stands between the branch and the stream, or if nothing shows the stream.
+
+    Args:
+        writer: the linear map that writes the branch.
     """
+    branch = writer.writes
     junction = next((op for op in spec.ops if type(op) is Junction and op.branch == branch), None)
     scaled = any(op.space == branch for op in spec.ops if isinstance(op, Norm | LayerScale))
     if junction is None or scaled or junction.factor == 0:
         return (), 1.0
-    return tuple(_stream_points(spec, junction.skip)), junction.factor
+    return tuple(_stream_points(spec, junction.skip, spec.ops.index(writer))), junction.factor
 
 
-def _stream_points(spec: Spec, space: Space) -> list[HookPoint]:
-    """Return a point that shows a space of the stream, or the points of its summands if nothing reads it."""
-    for op in spec.ops:
-        if isinstance(op, Norm) and op.space == space:
-            return [HookPoint(op.name, "input" if spec.readers(op) else "output", space)]
+def _stream_points(spec: Spec, space: Space, end: int) -> list[HookPoint]:
+    """Return a point that shows a space of the stream, or the points of its summands if nothing reads it.
+
+    An encoder and a decoder begin with the same space, that of the tokens, so the last norm before a writer shows its
+    stream.
+
+    Args:
+        end: the place of the writer in the declaration.
+    """
+    norms = [(index, op) for index, op in enumerate(spec.ops) if isinstance(op, Norm) and op.space == space]
+    for _, op in [entry for entry in norms if entry[0] < end][-1:] or norms[:1]:
+        return [HookPoint(op.name, "input" if spec.readers(op) else "output", space)]
     for op in spec.linears():
         if op.norm is None and op.reads == (space,):
             return [HookPoint(op.name, "input", space)]
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
-            skip, branch = (_stream_points(spec, each) for each in (op.skip, op.branch))
+            skip, branch = (_stream_points(spec, each, end) for each in (op.skip, op.branch))
             return [*skip, *branch] if op.factor == 1 else []
         if isinstance(op, Linear) and op.writes == space:
             return [HookPoint(op.name, "output", space)]
