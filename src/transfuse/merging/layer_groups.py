@@ -121,8 +121,9 @@ def _stream_points(spec: Spec, space: Space, end: int) -> list[HookPoint]:
         end: the place of the writer in the declaration.
     """
     norms = [(index, op) for index, op in enumerate(spec.ops) if isinstance(op, Norm) and op.space == space]
-    for _, op in [entry for entry in norms if entry[0] < end][-1:] or norms[:1]:
-        return [HookPoint(op.name, "input" if spec.readers(op) else "output", space)]
+    if norms:
+        norm = next((norm for index, norm in reversed(norms) if index < end), norms[0][1])
+        return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]
     for op in spec.linears():
         if op.norm is None and op.reads == (space,):
             return [HookPoint(op.name, "input", space)]
