@@ -124,9 +124,9 @@ def _stream_points(spec: Spec, space: Space, end: int) -> list[HookPoint]:
     if norms:
         norm = next((norm for index, norm in reversed(norms) if index < end), norms[0][1])
         return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]
-    for op in spec.linears():
-        if op.norm is None and op.reads == (space,):
-            return [HookPoint(op.name, "input", space)]
+    for linear in spec.linears():
+        if linear.norm is None and linear.reads == (space,):
+            return [HookPoint(linear.name, "input", space)]
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
             skip, branch = (_stream_points(spec, each, end) for each in (op.skip, op.branch))
