@@ -38,20 +38,21 @@ def check_teachers(source: Model, student: PreTrainedModel, teachers: Sequence[t
     for path, teacher in teachers:
         label = teacher_name(path)
         reordered = in_anchor_order(student.config, teacher.config, type(teacher).__name__)
+        if task(type(teacher).__name__) is not student_task:
+            raise ConfigError(
+                f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
+            )
         check_same_labels(student.config, reordered, label)
         for name in SIZES:
             sizes = [getattr(model.config, name, 0) for model in (teacher, student)]
             if sizes[0] != sizes[1]:
                 raise ConfigError(f"{label}: its {name} is {sizes[0]}, the model's is {sizes[1]}; {OTHER_TEACHER}")
+        if output_loss(teacher) is not output_loss(student):
+            raise ConfigError(f"{label}: its problem_type is not that of the model; {OTHER_TEACHER}")
         lengths = [getattr(model.config, "max_position_embeddings", 0) for model in (teacher, student)]
         if lengths[0] < lengths[1]:
             raise ConfigError(
                 f"{label}: takes at most {lengths[0]} tokens, but the model takes {lengths[1]}; {OTHER_TEACHER}"
-            )
-        same_kind = output_loss(teacher) is output_loss(student)
-        if task(type(teacher).__name__) is not student_task or not same_kind:
-            raise ConfigError(
-                f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
             )
         if not isinstance(path, PreTrainedModel) and not isinstance(source, PreTrainedModel):
             _check_processors(label, (source, student), (path, teacher), student_task)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from jaxtyping import Int
@@ -108,32 +109,38 @@ def _joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], f
     scaled = any(op.space == branch for op in spec.ops if isinstance(op, Norm | LayerScale))
     if junction is None or scaled or junction.factor == 0:
         return (), 1.0
-    return tuple(_stream_points(spec, junction.skip, spec.ops.index(writer))), junction.factor
+    return tuple(_stream_points(spec, junction.skip, writer.name)), junction.factor
 
 
-def _stream_points(spec: Spec, space: Space, end: int) -> list[HookPoint]:
+def _stream_points(spec: Spec, space: Space, writer: str) -> list[HookPoint]:
     """Return a point that shows a space of the stream, or the points of its summands if nothing reads it.
 
-    An encoder and a decoder begin with the same space, that of the tokens, so the last norm before a writer shows its
-    stream.
+    An encoder and a decoder begin with the same space, that of the tokens. The norm whose name is most like that of the
+    writer is in its stack, and shows its stream.
 
     Args:
-        end: the place of the writer in the declaration.
+        writer: the name of the linear map whose output is added to the stream.
     """
-    norms = [(index, op) for index, op in enumerate(spec.ops) if isinstance(op, Norm) and op.space == space]
+    norms = [op for op in spec.ops if isinstance(op, Norm) and op.space == space]
     if norms:
-        norm = next((norm for index, norm in reversed(norms) if index < end), norms[0][1])
+        norm = max(norms, key=lambda norm: _shared_parts(norm.name, writer))  # the first of several
         return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]
     for linear in spec.linears():
         if linear.norm is None and linear.reads == (space,):
             return [HookPoint(linear.name, "input", space)]
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
-            skip, branch = (_stream_points(spec, each, end) for each in (op.skip, op.branch))
+            skip, branch = (_stream_points(spec, each, writer) for each in (op.skip, op.branch))
             return [*skip, *branch] if op.factor == 1 else []
         if isinstance(op, Linear) and op.writes == space:
             return [HookPoint(op.name, "output", space)]
     return []
+
+
+def _shared_parts(first: str, second: str) -> int:
+    """Return how many parts of two names are the same from the start."""
+    pairs = zip(first.split("."), second.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spaces(op: object) -> Iterator[Space]:
