@@ -28,7 +28,7 @@ from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import model_processor, task
-from transfuse.distillation.teacher_weighting import by_entropy, ensemble_probabilities
+from transfuse.distillation.teacher_weighting import by_entropy, ensemble_predictions
 from transfuse.evaluation.evaluate import ensemble, evaluate
 from transfuse.evaluation.metrics import predictions
 from transfuse.fusion.fuse import fuse
@@ -101,7 +101,7 @@ def over_pair(kind: Kind, seeds: list[str], samples: int, batch_size: int) -> di
     found["ensemble"] = {part: ensemble(models, batches) for part, batches in tests.items()}
     found["ensemble, trust confidence"] = {
         part: predictions(
-            lambda batch: ensemble_probabilities(by_entropy, models, (0.5, 0.5), batch).clamp_min(1e-12).log(), batches
+            lambda batch: ensemble_predictions(by_entropy, models, (0.5, 0.5), batch).clamp_min(1e-12).log(), batches
         ).metrics()
         for part, batches in tests.items()
     }

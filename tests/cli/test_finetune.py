@@ -117,7 +117,7 @@ def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None
         ),
         (tuning("--device", "cuda:1"), ["--device", "CUDA_VISIBLE_DEVICES"]),
         (lambda w: [*tuning("--teacher", w.many)(w)], ["many", "num_labels"]),
-        (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot be fine-tuned"]),
+        (lambda w: [*tuning("--teacher", w.foreign)(w)], ["foreign", "cannot teach"]),
         (lambda w: [*tuning("--teacher", "/no/model")(w)], ["/no/model"]),
         (lambda w: ["finetune", w.a, "--data", w.bare, "-o", w.here / "out"], ["label"]),
         (lambda w: ["finetune", w.a, "--data", w.words, "-o", w.here / "out"], ["image"]),

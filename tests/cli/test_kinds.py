@@ -19,7 +19,7 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from world import Run
+from world import Run, one_line
 
 from transfuse.cli.jobs.quality import unmeasured
 from transfuse.config.job import Job
@@ -162,3 +162,84 @@ def test_pixels_of_masked_patches_are_not_measured(tmp_path: Path, run: Run) -> 
     assert (asked.status, asked.err.count("\n")) == (2, 1)
     assert "align it by weights" in asked.err
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_comes_nearer_to_its_parents(tmp_path: Path, run: Run, kind: str) -> None:
+    build, rows, _, _ = KINDS[kind]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data, out = jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    for row, place in enumerate(each["image"] for each in rows if "image" in each):
+        Image.new("RGB", (8, 8), (20 * row, 255 - 20 * row, 9 * row)).save(tmp_path / place)
+    ran = run("fuse", a, b, "-o", out, "--data", data, "--merge", "learned", "--steps", 25, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    history = json.loads(ran.out)["learned_weights"]
+    assert min(history["excess"]) < history["excess"][0]
+    assert history["unit"] == ("of the parents' loss" if kind in ("regression", "images and texts") else "nats")
+
+
+def test_weights_by_confidence_of_numbers_are_even_and_say_so(tmp_path: Path, run: Run) -> None:
+    build, rows, _, _ = KINDS["regression"]
+    a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
+    data = jsonl(tmp_path / "data.jsonl", rows)
+    shared = ("fuse", a, b, "--data", data, "--merge", "least-squares")
+    ran = run(*shared, "-o", tmp_path / "out", "--teacher-weighting", "confidence")
+    assert ran.status == 0
+    assert ran.err.splitlines() == [
+        "transfuse: --teacher-weighting confidence: the models predict numbers or embeddings, which have no confidence;"
+        " their weights are the same for all samples"
+    ]
+
+
+def test_numbers_are_learned_from_labels(tmp_path: Path, run: Run) -> None:
+    a, b = (regression(tmp_path / str(seed), seed) for seed in (1, 2))
+    rows = [{"text": text(*sentence), "score": 3.0 + NAMES.index(sentence[0])} for sentence in SENTENCES]
+    data = jsonl(tmp_path / "data.jsonl", rows)
+    learned = ("--merge", "learned", "--steps", 50, "--objective", "labels")
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", data, *learned, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    models = json.loads(ran.out)["quality"]["models"]
+    assert models["fusion"]["loss"] < 0.5 * min(entry["loss"] for name, entry in models.items() if name != "fusion")
+
+
+LABELED = [kind for kind in KINDS if kind != "images and texts"]  # pairs have no labels
+
+
+@pytest.mark.parametrize("kind", LABELED)
+def test_every_kind_is_fine_tuned_with_labels(tmp_path: Path, run: Run, kind: str) -> None:
+    build, rows, measure, words = KINDS[kind]
+    model, data, out = build(tmp_path / "model", 1), jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    quick = ("--epochs", 12, "--learning-rate", 1e-2, "--batch-size", 8)
+    ran = run("finetune", model, "--data", data, "-o", out, *quick, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    quality = json.loads(ran.out)["quality"]
+    assert words in quality["verdict"]
+    assert quality["verdict"].endswith(f"of {data}, the data of the training itself.")
+    after, before = (quality["models"][str(path)] for path in (out, model))
+    assert after["loss"] < 0.7 * before["loss"]
+    measured = json.loads(run("eval", out, "--data", data, "--json").out)
+    assert measured[0][measure] == pytest.approx(after[measure], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", LABELED)
+def test_every_kind_learns_from_teachers(tmp_path: Path, run: Run, kind: str) -> None:
+    build, rows, _, _ = KINDS[kind]
+    model, *teachers = (build(tmp_path / str(seed), seed) for seed in range(3))
+    data, out = jsonl(tmp_path / "data.jsonl", rows), tmp_path / "out"
+    given = [argument for teacher in teachers for argument in ("--teacher", teacher)]
+    quick = ("--epochs", 6, "--learning-rate", 1e-2, "--batch-size", 8, "--distill", 1)
+    ran = run("finetune", model, "--data", data, "-o", out, *given, *quick, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    losses = [loss for _, loss in json.loads(ran.out)["losses"]]
+    assert losses[-1] < losses[0]
+
+
+def test_options_without_a_meaning_for_numbers_are_refused(tmp_path: Path, run: Run) -> None:
+    model, teacher = (regression(tmp_path / str(seed), seed) for seed in (1, 2))
+    data = jsonl(tmp_path / "data.jsonl", ROWS)
+    shared = ("finetune", model, "--data", data, "-o", tmp_path / "out", "--teacher", teacher)
+    one_line(run(*shared, "--temperature", 2), ["temperature", "numbers, not probabilities"])
+    one_line(run(*shared, "--label-smoothing", 0.1), ["label_smoothing", "one class of several"])
+    one_line(run("finetune", clip(tmp_path / "c", 1), "--data", data, "-o", tmp_path / "out"), ["CLIPModel", "labels"])
+    sets = multi_label(tmp_path / "sets", 1)
+    one_line(run(*shared, "--teacher", sets), ["num_labels"])

@@ -14,9 +14,9 @@ from transformers import OPTConfig, OPTForCausalLM
 from transfuse.base.batch import IGNORED_LABEL, cast, labels_of
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import sliced_loss
-from transfuse.distillation.sliced_loss import mean_cross_entropy, total_cross_entropy
+from transfuse.distillation.sliced_loss import mean_loss, total_loss
 from transfuse.distillation.targets import BatchTargets, EnsembleTargets, GivenTargets, Targets
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network.outputs import answer_states, logits, predict
 
@@ -62,20 +62,20 @@ def test_slices_give_the_loss_and_the_gradients_of_the_whole(case: Case, how: st
     expected, targets = labels_of(batch), GivenTargets(labels_of(batch))
     if how != "hard labels":
         weighting = TEACHER_WEIGHTING[how]
-        expected = ensemble_probabilities(weighting, parents, weights, batch)
+        expected = ensemble_predictions(weighting, parents, weights, batch)
         options = LearningOptions(steps=1)
         targets = EnsembleTargets(*parents_and_shares(Targets(parents, weights, options, weighting, []), batch))
         torch.testing.assert_close(Targets(parents, weights, options, weighting, []).of_batch(batch)[:], expected)
     whole = cross_entropy(logits(model, batch, model.get_output_embeddings()), expected)
     due = gradients(model, whole)
-    found = mean_cross_entropy(answer_states(model, batch), targets, model.parameters())
+    found = mean_loss(answer_states(model, batch), targets, model.parameters())
     torch.testing.assert_close(found, whole.float(), atol=1e-5, rtol=1e-5)
     seen = gradients(model, found)
     assert seen.keys() == due.keys()
     for name, values in due.items():
         torch.testing.assert_close(seen[name], values, atol=1e-6, rtol=1e-4, msg=lambda text, name=name: name + text)
     with torch.no_grad():
-        total = total_cross_entropy(answer_states(model, batch), targets)
+        total = total_loss(answer_states(model, batch), targets)
     torch.testing.assert_close(total / len(targets), whole.float(), atol=1e-5, rtol=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_gradients_are_read_once() -> None:
     case = MODELS[0]
     model = case.build(1)
     batch = labeled(case, model)
-    loss = mean_cross_entropy(answer_states(model, batch), GivenTargets(batch["labels"]), model.parameters())
+    loss = mean_loss(answer_states(model, batch), GivenTargets(batch["labels"]), model.parameters())
     loss.backward(retain_graph=True)
     with pytest.raises(TypeError):
         loss.backward()
@@ -193,9 +193,9 @@ def test_slices_share_weights_that_are_rounded_once(name: str, monkeypatch) -> N
     targets = Targets(
         [case.build(2).float()], [1.0], LearningOptions(steps=1), TEACHER_WEIGHTING["labels"], []
     ).of_batch(batch)
-    due = gradients(model, mean_cross_entropy(answer_states(model, batch), targets, model.parameters()))
+    due = gradients(model, mean_loss(answer_states(model, batch), targets, model.parameters()))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = mean_cross_entropy(answer_states(model, batch), targets, model.parameters())
+        loss = mean_loss(answer_states(model, batch), targets, model.parameters())
     found = gradients(model, loss)
     matrix = next(name for name in due if name.endswith(("wte.weight", "word_embeddings.weight")))
     assert loss.dtype == found[matrix].dtype == torch.float32

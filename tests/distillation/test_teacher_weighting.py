@@ -5,7 +5,7 @@ import torch
 from cases import CASES
 
 from transfuse.base.batch import IGNORED_LABEL, sample_indices
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities, teacher_weights
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions, teacher_weights
 from transfuse.network.outputs import predict
 
 BY_NAME = {case.name: case for case in CASES}
@@ -25,7 +25,7 @@ def test_shares_of_every_sample_sum_to_one(how):
         shares = teacher_weights(TEACHER_WEIGHTING[how], models, [0.5, 0.5], batch)
         assert shares.shape == (2, 2)
         torch.testing.assert_close(shares.sum(0), torch.ones(2))
-        said = ensemble_probabilities(TEACHER_WEIGHTING[how], models, [0.5, 0.5], batch)
+        said = ensemble_predictions(TEACHER_WEIGHTING[how], models, [0.5, 0.5], batch)
         torch.testing.assert_close(said.sum(1), torch.ones(len(said)))
 
 
@@ -40,7 +40,7 @@ def test_who_is_sure_is_believed_and_who_is_right():
     said = [predict(model, batch) for model in (doubtful, sure)]
     assert (TEACHER_WEIGHTING["confidence"]([[logits] for logits in said], [0.5, 0.5], batch)[1] > 0.9).all()
     torch.testing.assert_close(
-        ensemble_probabilities(TEACHER_WEIGHTING["confidence"], [doubtful, sure], [0.5, 0.5], batch),
+        ensemble_predictions(TEACHER_WEIGHTING["confidence"], [doubtful, sure], [0.5, 0.5], batch),
         said[1].softmax(-1),
         atol=0.1,
         rtol=0,
@@ -55,4 +55,4 @@ def test_who_is_sure_is_believed_and_who_is_right():
 def test_scores_belong_to_the_samples_they_are_about():
     words = torch.tensor([[IGNORED_LABEL, 5, 6], [IGNORED_LABEL, IGNORED_LABEL, 7]])
     assert sample_indices({"input_ids": words, "labels": words}, 3).tolist() == [0, 0, 1]
-    assert sample_indices({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 1, 2, 0, 1, 2]
+    assert sample_indices({"pixel_values": torch.zeros(3, 1)}, 6).tolist() == [0, 0, 1, 1, 2, 2]

@@ -1,5 +1,7 @@
 """Question answering: answers are found in the context, and compared as SQuAD does."""
 
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from kinds import SENTENCES, bert, text, tokenizer
 from transformers import BertConfig, BertForQuestionAnswering
 
 import transfuse
-from transfuse.data.questions import parse_answers, question_preparer, text_of
+from transfuse.base.progress import Silent
+from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.answers import best_span, normalized, word_f1
 
@@ -36,10 +39,8 @@ def test_f1_of_words() -> None:
 def test_the_best_answer_is_in_the_context_and_not_reversed() -> None:
     offsets = torch.tensor([[0, 0], [0, 0], [0, 4], [5, 9], [0, 0]])
     scores = torch.tensor([[0.0, 9.0, -1.0, -0.5, 9.0], [0.0, 9.0, -0.2, -3.0, 9.0]])
-    assert best_span(scores - 20, offsets, 0) is None  # no answer is as probable as the class token's
-    scores[:, 0] = -30
-    assert best_span(scores, offsets, 0) == (0, 4)  # from the third to the second would score more
-    assert best_span(scores, torch.zeros_like(offsets), 0) is None
+    assert best_span(scores, offsets) == (pytest.approx(-1.2), 0, 4)  # from the third to the second would score more
+    assert best_span(scores, torch.zeros_like(offsets)) == (-math.inf, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +57,8 @@ def test_labels_are_the_tokens_of_the_answer(answers: list[Any]) -> None:
         for q, c, a in zip(ROWS["question"], CONTEXTS, answers, strict=True)
     ]
     words = tokenizer()
-    batch = question_preparer(words, BertConfig(vocab_size=len(words)))(rows)
-    for row, (start, end) in enumerate(batch["labels"].tolist()):
+    batch = window_preparer(words, BertConfig(vocab_size=len(words)))(rows)
+    for row, (start, end) in enumerate(batch["labels_span"].tolist()):
         assert words.decode(batch["input_ids"][row, start : end + 1]) == THINGS[row]
         first, last = int(batch["labels_offsets"][row, start, 0]), int(batch["labels_offsets"][row, end, 1])
         assert text_of(batch["labels_context"][row, 0])[first:last] == text_of(batch["labels_answers"][row, 0])
@@ -66,10 +67,85 @@ def test_labels_are_the_tokens_of_the_answer(answers: list[Any]) -> None:
 def test_a_question_without_an_answer_has_the_class_token() -> None:
     rows = [{"question": "what", "context": "anna sees boats", "answers": {"text": [], "answer_start": []}}]
     words = tokenizer()
-    batch = question_preparer(words, BertConfig(vocab_size=len(words)))(rows)
-    assert batch["labels"].tolist() == [[0, 0]]
-    cut = {"question": "what", "context": "in " * 40 + "paris", "answers": {"text": ["paris"], "answer_start": [120]}}
-    assert question_preparer(words, BertConfig(vocab_size=len(words)))([cut])["labels"].tolist() == [[0, 0]]
+    for preparer in (question_preparer, window_preparer):
+        assert preparer(words, BertConfig(vocab_size=len(words)))(rows)["labels_span"].tolist() == [[0, 0]]
+
+
+LONG: dict[str, Any] = {
+    "question": "what",
+    "context": "in " * 40 + "paris sees rome",
+    "answers": {"text": ["paris"], "answer_start": [120]},
+}
+
+
+def test_a_long_context_is_read_in_windows() -> None:
+    """Each window has the question; all tokens of the context are in one or more; two repeat some."""
+    words = tokenizer()
+    batch = window_preparer(words, BertConfig(vocab_size=len(words)))([LONG, {**LONG, "context": "anna in paris"}])
+    assert batch["labels_first"].tolist() == [1, 0, 0, 0, 1]
+    assert (batch["input_ids"][:, :3] == torch.tensor(words("what")["input_ids"])).all()
+    offsets = batch["labels_offsets"]
+    seen = [{tuple(span) for span in window.tolist() if span[1]} for window in offsets[:4]]
+    assert len(set.union(*seen)) == 43
+    assert all(first & second for first, second in pairwise(seen))
+    for row, (start, end) in enumerate(batch["labels_span"][:4].tolist()):
+        has_answer = (120, 125) in seen[row]
+        answer = LONG["context"][offsets[row, start, 0] : offsets[row, end, 1]]
+        assert answer == ("paris" if has_answer else "")
+
+
+def test_training_reads_the_window_that_has_the_answer() -> None:
+    words = tokenizer()
+    batch = question_preparer(words, BertConfig(vocab_size=len(words)))([LONG, {**LONG, "context": "anna in paris"}])
+    assert set(batch) == {"input_ids", "token_type_ids", "attention_mask", "labels_span"}
+    start, end = batch["labels_span"][0].tolist()
+    assert words.decode(batch["input_ids"][0, start : end + 1]) == "paris"
+
+
+class Told(Silent):
+    """Keep the lines that the user is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_the_best_answer_of_all_windows_counts(tmp_path: Path) -> None:
+    """As in transformers' pipeline: the answer with the highest score, unless no answer scores more in every window."""
+    folder = bert(tmp_path / "a", BertForQuestionAnswering, 4)
+    data = [{**LONG, "context": f"{name} in " * 15 + LONG["context"]} for name in ("anna", "bert", "carl")]
+    for row in data:
+        row["answers"] = {"text": ["sees rome"], "answer_start": [row["context"].index("sees rome")]}
+    told = Told()
+    evaluation = transfuse.evaluate(folder, Dataset.from_list(data), progress=told)
+    assert told.lines == ["3 of 3 contexts are longer than the model takes; they are read in windows"]
+    words, model = tokenizer(), BertForQuestionAnswering.from_pretrained(folder).eval()
+    overlaps = []
+    for row in data:
+        encoded = words(
+            row["question"], row["context"], max_length=24, truncation="only_second", stride=10, padding="max_length",
+            return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="pt",
+        )  # fmt: skip
+        with torch.no_grad():
+            found = model(**{name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids")})
+        start, end = (
+            values.masked_fill(encoded["attention_mask"] == 0, -torch.inf).log_softmax(-1).tolist()
+            for values in (found.start_logits, found.end_logits)
+        )
+        candidates = [
+            (start[window][i] + end[window][j], places[i][0], places[j][1])
+            for window, places in enumerate(encoded["offset_mapping"].tolist())
+            for i in range(3, 24)
+            for j in range(i, 24)
+            if places[i][1] and places[j][1]
+        ]
+        nothing = min(start[window][0] + end[window][0] for window in range(len(start)))
+        score, first, last = max(candidates)
+        overlaps.append(word_f1("" if nothing > score else row["context"][first:last], "sees rome"))
+    assert len(start) > 3
+    assert evaluation.records()[0]["answer_f1"] == pytest.approx(sum(overlaps) / len(overlaps))
 
 
 def test_other_answers_are_refused() -> None:

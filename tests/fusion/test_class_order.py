@@ -20,6 +20,9 @@ from transformers import (
 )
 
 import transfuse
+from transfuse.base.progress import Silent
+from transfuse.cli.jobs.evaluate import path_job
+from transfuse.config.options import Options
 from transfuse.errors import SpecError
 from transfuse.fusion.class_order import class_order
 
@@ -165,3 +168,38 @@ def test_models_without_a_classifier_have_no_order() -> None:
     assert class_order(*configs, "ViTForImageClassification") == [2, 0, 1]
     assert class_order(*configs, "ViTModel") is None
     assert class_order(configs[0], configs[0], "ViTForImageClassification") is None
+
+
+class Lines(Silent):
+    """Keep the lines that the user is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_teachers_are_reordered(tmp_path: Path) -> None:
+    ordered, reordered = pairs(tmp_path)
+    options: dict[str, Any] = {"epochs": 2, "distill": 1.0, "batch_size": 4, "device": "cpu"}
+    told, data = Lines(), pictures(tmp_path)
+    expected, actual = (
+        transfuse.finetune(student, data, [teacher], progress=told, **options).model.state_dict()
+        for student, teacher in (ordered, reordered)
+    )
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], msg=name)
+    assert told.lines == [
+        f"{reordered[1]}: id2label names the model's classes in another order; its head is reordered by these names"
+    ]
+
+
+def test_a_path_between_models_with_other_orders(tmp_path: Path) -> None:
+    ordered, reordered = pairs(tmp_path)
+    told, data = Lines(), pictures(tmp_path)
+    lines = [path_job(*models, data, None, 3, Options(), told).as_dict() for models in (ordered, reordered)]
+    assert lines[0]["barrier"] == pytest.approx(lines[1]["barrier"], abs=1e-6)
+    assert told.lines == [
+        f"{reordered[1]}: id2label names the anchor's classes in another order; its head is reordered by these names"
+    ]

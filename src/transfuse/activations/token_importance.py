@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import fitting_parts
-from transfuse.base.draw import draw_classes
 from transfuse.errors import NO_TARGETS, DataError
 from transfuse.network.operations import Linear
+from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits, logits
 
 MAX_SAMPLES = 100  # largest number of calibration samples that are used
@@ -86,15 +86,8 @@ def _squared_gradients(
         scores = logits(model, batch, head)
         if not len(scores):
             return {}
-        scores.backward(_sampled_gradient(scores.detach(), generator))
+        scores.backward(output_loss(model).drawn_gradients(scores.detach(), generator))
     return {name: _sum_by_position(values.grad, batch) for name, values in outputs.items() if values.grad is not None}
-
-
-def _sampled_gradient(scores: Float[Tensor, "answer cls"], generator: torch.Generator) -> Float[Tensor, "answer cls"]:
-    """Return the gradient of the negative log-likelihood of classes that are drawn from the predictions."""
-    gradient = scores.softmax(-1)
-    drawn = draw_classes(gradient, generator).unsqueeze(1)
-    return gradient.scatter_add_(1, drawn, gradient.new_full(drawn.shape, -1.0))
 
 
 def _sum_by_position(gradient: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,16 @@ def without_labels(batch: Batch) -> dict[str, Tensor]:
     return {name: values for name, values in batch.items() if not name.startswith("labels")}
 
 
-def labels_of(batch: Batch) -> Int[Tensor, " sample"]:
-    """Return the label of each sample; for token labels [batch, token], those that are not ignored, flattened."""
+def labels_of(batch: Batch) -> Tensor:
+    """Return the label of each answer: of each sample, or of each token whose label is not ignored.
+
+    Labels of samples are classes [sample] or numbers [sample, number]; those of answers in texts are the first and the
+    last token of each, one after the other.
+    """
+    if "labels_span" in batch:
+        return batch["labels_span"].flatten()
     labels = batch["labels"]
-    return labels if labels.ndim == 1 else labels[labels != IGNORED_LABEL]
+    return labels if is_labeled_per_sample(batch) else labels[labels != IGNORED_LABEL]
 
 
 def has_targets(batch: Batch) -> bool:
@@ -36,8 +42,13 @@ def has_targets(batch: Batch) -> bool:
 
 
 def is_labeled_per_sample(batch: Batch) -> bool:
-    """Return whether a model makes one prediction per sample, as a classifier does, not one per labeled token."""
-    return "labels" not in batch or batch["labels"].ndim == 1
+    """Return whether predictions are those of samples, as a classifier's are, not one per labeled token."""
+    return "labels" not in batch or batch["labels"].ndim == 1 or batch["labels"].is_floating_point()
+
+
+def output_mask(batch: Batch) -> Tensor | None:
+    """Return the mask of the tokens that a model has outputs for, which are its decoder's if it has one."""
+    return batch.get("decoder_attention_mask", batch.get("attention_mask"))
 
 
 def batch_size(batch: Batch) -> int:
@@ -103,13 +114,18 @@ def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
 
 
 def sample_indices(batch: Batch, count: int) -> Int[Tensor, " answer"]:
-    """Return the index of the sample that each of `count` rows of logits belongs to.
+    """Return the index of the sample that each of `count` rows of outputs belongs to.
 
-    Rows are one per sample, or several passes over all samples, or one per token whose label is not ignored.
+    Rows are one per sample, or as many for each, or one per token whose label, or whose mask, is not ignored. Those of
+    a sample are consecutive.
     """
-    if is_labeled_per_sample(batch):
-        return torch.arange(count) % batch_size(batch)
-    return (batch["labels"] != IGNORED_LABEL).nonzero()[:, 0].cpu()
+    if not is_labeled_per_sample(batch):
+        return (batch["labels"] != IGNORED_LABEL).nonzero()[:, 0].cpu()
+    mask = output_mask(batch)
+    samples = batch_size(batch)
+    if mask is not None and count != samples and count == int(mask.sum()):
+        return mask.nonzero()[:, 0].cpu()
+    return torch.arange(count) // max(1, count // samples)
 
 
 def row_positions(

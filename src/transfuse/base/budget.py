@@ -15,7 +15,7 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length
+from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.counted import counted
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
@@ -209,7 +209,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     longest = tokens_per_sample(model.config, example)
     needed = longest * token_bytes(model.config, longest, gradients)
     if _has_token_labels(example):
-        needed += LOGIT_COPIES * FLOAT_BYTES * longest * _vocabulary_size(model)
+        needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)
     if ALLOWED_BYTES.get() is not None and needed > free:
         raise ConfigError(
@@ -223,7 +223,7 @@ def samples_at_once(model: PreTrainedModel, example: Batch, requested: int, grad
     longest = tokens_per_sample(model.config, example)
     count = tokens_at_once(model, longest, gradients) // longest
     if _has_token_labels(example):
-        count = min(count, MAX_LOGITS // (longest * _vocabulary_size(model)))
+        count = min(count, MAX_LOGITS // (longest * _outputs_per_token(model)))
     return max(1, min(requested, count))
 
 
@@ -277,10 +277,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _has_token_labels(batch: Batch) -> bool:
-    return "labels" in batch and batch["labels"].ndim == 2
+    return not is_labeled_per_sample(batch)
 
 
-def _vocabulary_size(model: PreTrainedModel) -> int:
+def _outputs_per_token(model: PreTrainedModel) -> int:
+    """Return how many logits a token has: one per token of the vocabulary, or one per class."""
+    if model.get_output_embeddings() is None:
+        return max(model.config.num_labels, 1)
     return max(_largest(model.config, ("vocab_size",)), 1)
 
 

@@ -1,33 +1,43 @@
-"""The task by which a model is measured, which depends on its configuration too, and whether it can be fine-tuned."""
+"""The task by which a model is measured and trained on labels, which depends on its configuration too."""
 
 from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
-from transfuse.base.counted import counted
 from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
+from transfuse.data.questions import window_preparer
 from transfuse.data.tasks import (
     CAUSAL_LM,
     IMAGE_CLASSIFICATION,
-    MASKED_LM,
     MEASURED_CAUSAL_LM,
+    QUESTION_ANSWERING,
     TEXT_CLASSIFICATION,
     Task,
     task,
 )
 from transfuse.errors import SpecError
+from transfuse.network.output_losses import problem_type
 
-TRAINABLE = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, MASKED_LM, CAUSAL_LM, MEASURED_CAUSAL_LM)
+UNTRAINABLE = ("outputs", "pairs")  # kinds whose outputs have no labels
 
 
 def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
-    """Return the task by which a model is measured: its class tells no classifier from a regression."""
-    found = task(architecture)
+    """Return the task by which a model is measured.
+
+    Contexts that are too long are read in windows, and the bytes of texts are counted.
+    """
+    found = labeled_task(architecture, config)
     if found is CAUSAL_LM:
         return MEASURED_CAUSAL_LM
+    return replace(found, preparer=window_preparer) if found is QUESTION_ANSWERING else found
+
+
+def labeled_task(architecture: str, config: PreTrainedConfig) -> Task:
+    """Return the task by which a model is trained on labels: its class tells no classifier from a regression."""
+    found = task(architecture)
     if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
         return found
-    problem = getattr(config, "problem_type", None)
+    problem = problem_type(config)
     if problem == "multi_label_classification":
         return replace(
             found,
@@ -36,7 +46,7 @@ def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
             measures=("micro_f1", "macro_f1", "accuracy", "loss"),
             kind="label_sets",
         )
-    if problem == "regression" or config.num_labels == 1:
+    if problem == "regression":
         return replace(
             found,
             labeled=lambda samples: with_numbers(found.samples(samples)),
@@ -48,14 +58,10 @@ def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
 
 
 def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
-    """Check that a model can be fine-tuned: it predicts one class of several, or tokens.
+    """Check that a model can be fine-tuned: it predicts something that labels can state.
 
     Raises:
-        SpecError: it has no head, or one for another task.
+        SpecError: it has no head, or compares images and texts.
     """
-    if measured_task(architecture, config) in TRAINABLE:
-        return
-    what = architecture
-    if task(architecture) in TRAINABLE:  # a classifier's class, with another problem
-        what += f" with {counted(config.num_labels, 'label')} ({getattr(config, 'problem_type', None) or 'regression'})"
-    raise SpecError(f"{what}: cannot be fine-tuned; give a model that predicts one class of several, or tokens")
+    if task(architecture).kind in UNTRAINABLE:
+        raise SpecError(f"{architecture}: cannot be fine-tuned; give a model with a head that labels can train")

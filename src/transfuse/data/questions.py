@@ -7,10 +7,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.data.columns import is_string
-from transfuse.data.encoding import encode, require_offsets
+from transfuse.data.encoding import require_offsets
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.data.windows import Windows, encode_windows
 from transfuse.errors import DataError, NoLabelsError
 
 QUESTION_NAMES = ("question", "query")
@@ -46,11 +47,9 @@ def with_answers(samples: Samples) -> Samples:
 def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
     """Return a function from texts, or rows of questions and contexts, to the inputs of a model.
 
-    If the rows have answers, the batch has `labels` [batch, 2], the first and last token of the answer, and what the
-    metrics need: `labels_context` [batch, 1, character] and `labels_answers` [batch, answer, character] as code
-    points, 0 where a text has ended; `labels_offsets` [batch, token, 2], the characters of each token of the context.
-    The label of a question without an answer, or whose answer is cut off, is the token `labels_null` [batch], which
-    is the class token.
+    A context that is too long is cut off. If the rows have answers, the batch has `labels_span` [batch, 2], the first
+    and the last token of each answer, and a context that is too long is read in the window that has the answer. The
+    label of a question without an answer is the class token.
     """
     prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
@@ -58,25 +57,40 @@ def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
         if not isinstance(rows[0], dict):
             return prepare_texts(rows)
         require_offsets(tokenizer, "questions and contexts")
-        # Spaces in front of a question are of no use, and many of them would leave no room for the context.
-        pairs = ([(row["question"] or "").strip() for row in rows], [row["context"] or "" for row in rows])
-        encoding = encode(tokenizer, config, *pairs, return_offsets_mapping=True)
-        offsets = encoding.pop("offset_mapping")
-        batch = dict(encoding)
         if "answers" not in rows[0]:
-            return batch
-        is_context = torch.tensor([[part == 1 for part in encoding.sequence_ids(row)] for row in range(len(rows))])
-        offsets = offsets * is_context.unsqueeze(-1)
-        answers = [parse_answers(row["answers"], row["context"] or "") for row in rows]
-        null = _null_positions(batch["input_ids"], tokenizer.cls_token_id)
-        places = zip(answers, offsets, null.tolist(), strict=True)
-        spans = [_span(answer, offset, position) for answer, offset, position in places]
-        return batch | {
-            "labels": torch.tensor(spans),
-            "labels_context": _code_points([[row["context"] or ""] for row in rows]),
-            "labels_answers": _code_points([[text for text, _ in answer] for answer in answers]),
-            "labels_offsets": offsets,
-            "labels_null": null,
+            return dict(encode_windows(tokenizer, config, rows, in_windows=False).inputs)
+        windows = encode_windows(tokenizer, config, rows)
+        spans = _spans(windows, rows, tokenizer.cls_token_id)
+        answered = spans[:, 0] != _null_positions(windows.inputs["input_ids"], tokenizer.cls_token_id)
+        chosen = [
+            max(windows.rows_of(sample), key=lambda row: (bool(answered[row]), -row)) for sample in range(len(rows))
+        ]
+        return {name: values[chosen] for name, values in windows.inputs.items()} | {"labels_span": spans[chosen]}
+
+    return prepare
+
+
+def window_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+    """Return a function from rows of questions, contexts and answers to what models are measured on.
+
+    A context that is too long is read in overlapping windows, which are consecutive rows of the batch. `labels_first`
+    [row] is 1 for the first of a sample, else 0. A window has `labels_span`, as in `question_preparer`, and what the
+    metrics need: `labels_context` [row, 1, character] and `labels_answers` [row, answer, character] as code points, 0
+    where a text has ended; `labels_offsets` [row, token, 2], the characters of each token of the context; and
+    `labels_null` [row], the place of the class token, which stands for no answer.
+    """
+
+    def prepare(rows: list[Any]) -> dict[str, Tensor]:
+        require_offsets(tokenizer, "questions and contexts")
+        windows = encode_windows(tokenizer, config, rows)
+        answers = [[text for text, _ in parse_answers(row["answers"], row["context"] or "")] for row in rows]
+        return windows.inputs | {
+            "labels_span": _spans(windows, rows, tokenizer.cls_token_id),
+            "labels_first": windows.first.long(),
+            "labels_context": _code_points([[row["context"] or ""] for row in rows])[windows.sample],
+            "labels_answers": _code_points(answers)[windows.sample],
+            "labels_offsets": windows.offsets,
+            "labels_null": _null_positions(windows.inputs["input_ids"], tokenizer.cls_token_id),
         }
 
     return prepare
@@ -121,13 +135,23 @@ def _null_positions(ids: Tensor, class_token: int | None) -> Tensor:
     return torch.zeros(len(ids), dtype=torch.long) if class_token is None else (ids == class_token).int().argmax(1)
 
 
-def _span(answers: Answers, offsets: Tensor, null: int) -> tuple[int, int]:
-    """Return the first and the last token of the first answer."""
+def _spans(windows: Windows, rows: list[Any], class_token: int | None) -> Tensor:
+    """Return the first and the last token of the first answer to each question, in each window [row, 2]."""
+    answers = [parse_answers(row["answers"], row["context"] or "") for row in rows]
+    null = _null_positions(windows.inputs["input_ids"], class_token)
+    places = zip(windows.sample.tolist(), windows.offsets, null.tolist(), windows.first.tolist(), strict=True)
+    return torch.tensor([_span(answers[sample], offsets, place, first) for sample, offsets, place, first in places])
+
+
+def _span(answers: Answers, offsets: Tensor, null: int, first: bool) -> tuple[int, int]:
+    """Return the first and the last token of the first answer; `null` if the window does not have all of it."""
     for text, start in answers[:1]:
         end = start + len(text)
-        inside = (offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 1] > offsets[:, 0])
+        is_context = offsets[:, 1] > offsets[:, 0]
+        inside = (offsets[:, 1] > start) & (offsets[:, 0] < end) & is_context
         tokens = inside.nonzero().flatten()
-        if start >= 0 and len(tokens) and int(offsets[:, 1].max()) >= end:
+        begins = first or int(offsets[is_context][0, 0]) <= start
+        if start >= 0 and len(tokens) and begins and int(offsets[:, 1].max()) >= end:
             return int(tokens[0]), int(tokens[-1])
     return null, null
 

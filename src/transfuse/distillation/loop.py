@@ -23,6 +23,7 @@ from transfuse.distillation.schedule import FixedSteps, Schedule, UntilFlat
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
+from transfuse.network.output_losses import OutputLoss
 
 VALIDATION_INTERVAL = 25  # steps between two validations
 SAVE_SECONDS = 60  # smallest time between two saved states
@@ -40,17 +41,19 @@ class History:
     """The history of one training run.
 
     Attributes:
-        excess: validation loss of the merged model minus the mean loss of the parents, in nats, at every validation.
+        excess: validation loss of the merged model minus the mean loss of the parents, in `unit`, at every validation.
             This is the loss barrier at the merged model. The first value is from before training.
         steps: number of steps taken.
         best: number of steps after which the restored weights were reached.
         validated: number of steps before each validation.
+        unit: "nats", or "of the parents' loss" for squared errors, which are relative to it.
     """
 
     excess: tuple[float, ...]
     steps: int
     best: int
     validated: tuple[int, ...]
+    unit: str = "nats"
 
 
 def _schedule(optimizers: Sequence[Optimizer], options: LearningOptions) -> Schedule:
@@ -85,6 +88,7 @@ class TrainingLoop(ABC):
         options: LearningOptions,
         weighting: WeightingFn = uniform,
         seed: int = 0,
+        output_loss: OutputLoss | None = None,
     ) -> None:
         """Validate the untrained weights.
 
@@ -94,6 +98,7 @@ class TrainingLoop(ABC):
             weights: one weight per parent. They sum to one.
             batches: training and validation batches.
             weighting: method that weights the parents per sample.
+            output_loss: the loss of what the models put out; None: that of their class.
         """
         self.modules = modules
         self.parents = parents
@@ -101,7 +106,9 @@ class TrainingLoop(ABC):
         self.options = options
         self.seed = seed
         self.train_batches, self.validation_batches = batches
-        self.targets = Targets(parents, weights, options, weighting, [*self.train_batches, *self.validation_batches])
+        recurring = [*self.train_batches, *self.validation_batches]
+        self.targets = Targets(parents, weights, options, weighting, recurring, output_loss)
+        self.output_loss = self.targets.loss
         self.validation = Validation(parents, weights, self.validation_batches, self.targets)
         self.restart(optimizers)
 
@@ -146,7 +153,7 @@ class TrainingLoop(ABC):
         self.restore_best()
         losses = tuple(self.validation_losses)
         best = self.validated_at[losses.index(min(losses))]
-        return History(losses, self.steps, best, tuple(self.validated_at))
+        return History(losses, self.steps, best, tuple(self.validated_at), self.output_loss.unit)
 
     def validate(self) -> None:
         """Measure the current weights on the validation samples, and keep them if they are the best."""
@@ -239,9 +246,8 @@ class TrainingLoop(ABC):
     def _status(self, subject: str) -> str:
         """Return the progress line."""
         losses = self.validation_losses
-        return (
-            f"learning {subject}, step {self.steps}: {losses[-1]:.3f} nats above the parents (at first {losses[0]:.3f})"
-        )
+        reached = f"{losses[-1]:.3f} {self.output_loss.unit} above the parents (at first {losses[0]:.3f})"
+        return f"learning {subject}, step {self.steps}: {reached}"
 
     def _resume(self, path: Path | None) -> None:
         """Load the state of an interrupted run, if there is one."""

@@ -1,4 +1,4 @@
-"""Cross-entropy over large vocabularies, slice by slice.
+"""The loss of all answers of a batch, over large vocabularies slice by slice.
 
 All logits of a batch of texts take more memory than the model. So the logits of a few answers at a time are compared
 with their targets, turned into gradients, and dropped. Gradients are computed along with the loss, so that the backward
@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy
 
+from transfuse.network.output_losses import SOFTMAX, OutputLoss
 from transfuse.network.outputs import AnswerStates
 
 CPU_SLICE = 2**23  # largest number of logits computed at once; one answer at least
@@ -21,7 +21,7 @@ GPU_SLICE = 2**25  # the same on a GPU, whose many cores need more of them
 
 
 class SlicedTargets(Protocol):
-    """Labels [answer] or probabilities [answer, class], of which slices can be read."""
+    """Labels [answer], or probabilities or numbers [answer, entry], of which slices can be read."""
 
     def __len__(self) -> int:
         """Return the number of answers."""
@@ -38,30 +38,31 @@ def slice_entries(device: torch.device) -> int:
 
 
 @torch.no_grad()
-def total_cross_entropy(answers: AnswerStates, targets: SlicedTargets) -> Float[Tensor, ""]:
-    """Return the sum of the cross-entropies of all answers, in nats."""
+def total_loss(answers: AnswerStates, targets: SlicedTargets, loss: OutputLoss = SOFTMAX) -> Float[Tensor, ""]:
+    """Return the sum of the losses of all answers."""
     slices = answers.slices(slice_entries(answers.states.device))
-    return torch.stack([cross_entropy(answers.logits(rows), targets[rows], reduction="sum") for rows in slices]).sum()
+    return torch.stack([loss.losses(answers.logits(rows), targets[rows], reduction="sum") for rows in slices]).sum()
 
 
-def mean_cross_entropy(
-    answers: AnswerStates, targets: SlicedTargets, parameters: Iterable[nn.Parameter]
+def mean_loss(
+    answers: AnswerStates, targets: SlicedTargets, parameters: Iterable[nn.Parameter], loss: OutputLoss = SOFTMAX
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of all answers in nats. Its gradients can be read once.
+    """Return the mean loss of all answers. Its gradients can be read once.
 
     Args:
         parameters: trained parameters. Those that the head does not use are ignored.
+        loss: the loss of such answers.
     """
     if not torch.is_grad_enabled():
-        return total_cross_entropy(answers, targets) / len(answers)
+        return total_loss(answers, targets, loss) / len(answers)
     state_gradients = torch.empty_like(answers.states)
     gradients: dict[Tensor, Tensor | None] = dict.fromkeys(
         parameter for parameter in parameters if parameter.requires_grad
     )
     total = torch.zeros((), device=answers.states.device)
     for rows in answers.slices(slice_entries(answers.states.device)):
-        loss, state_gradients[rows], *parts = _slice_gradients(answers, rows, targets, list(gradients))
-        total += loss
+        part_loss, state_gradients[rows], *parts = _slice_gradients(answers, rows, targets, list(gradients), loss)
+        total += part_loss
         gradients = {
             parameter: part if sum_so_far is None else sum_so_far.add_(part)
             for (parameter, sum_so_far), part in zip(gradients.items(), parts, strict=True)
@@ -74,33 +75,19 @@ def mean_cross_entropy(
 
 
 def _slice_gradients(
-    answers: AnswerStates, rows: slice, targets: SlicedTargets, parameters: Sequence[Tensor]
+    answers: AnswerStates, rows: slice, targets: SlicedTargets, parameters: Sequence[Tensor], loss: OutputLoss
 ) -> tuple[Tensor, ...]:
-    """Return the sum of the cross-entropies of some answers, and its gradients.
+    """Return the sum of the losses of some answers, and its gradients.
 
     The gradients are those of the states and of `parameters`, where None means that the head does not use one.
     """
     expected = targets[rows]
     states = answers.states[rows].detach().requires_grad_()
     logits = answers.head(states)
-    loss, logit_gradients = _total_and_gradients(logits.detach(), expected)
+    total, logit_gradients = loss.gradients(logits.detach(), expected)
     del expected
     gradients = torch.autograd.grad(logits, [states, *parameters], logit_gradients, allow_unused=True)
-    return loss, *gradients
-
-
-def _total_and_gradients(
-    logits: Float[Tensor, "answer cls"], targets: Tensor
-) -> tuple[Float[Tensor, ""], Float[Tensor, "answer cls"]]:
-    """Return the sum of the cross-entropies, and its gradients with respect to the logits."""
-    log_probabilities = logits.log_softmax(-1)
-    if targets.is_floating_point():
-        loss = -targets.flatten().dot(log_probabilities.flatten())  # which autocast leaves in float32
-        return loss, log_probabilities.exp_().mul_(targets.sum(-1, keepdim=True)).sub_(targets)
-    loss = -log_probabilities.gather(1, targets.unsqueeze(1)).sum()
-    return loss, log_probabilities.exp_().scatter_add_(
-        1, targets.unsqueeze(1), targets.new_full((len(targets), 1), -1, dtype=logits.dtype)
-    )
+    return total, *gradients
 
 
 class _WithGradients(torch.autograd.Function):

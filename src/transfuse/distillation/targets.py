@@ -1,4 +1,4 @@
-"""Training targets of a merged model: the parents' mean predictions, or the labels.
+"""Training targets of a merged model: what the parents predict on average, or the labels.
 
 The parents' probabilities of a large vocabulary are not kept. What their heads read is kept instead, which is a
 hundred times smaller, and the probabilities are computed slice by slice.
@@ -19,12 +19,13 @@ from transfuse.config.literals import LearningOptions
 from transfuse.distillation.sliced_loss import slice_entries
 from transfuse.distillation.target_cache import TargetCache
 from transfuse.distillation.teacher_weighting import Shares, WeightingFn, weighted_rows
-from transfuse.network.outputs import AnswerStates, answer_states
+from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
+from transfuse.network.outputs import AnswerStates
 
 
 @dataclass(frozen=True)
 class GivenTargets:
-    """Labels [answer] or probabilities [answer, class]."""
+    """Labels [answer], or probabilities, numbers or embeddings [answer, entry]."""
 
     values: Tensor
 
@@ -50,22 +51,25 @@ class GivenTargets:
 
 @dataclass(frozen=True)
 class EnsembleTargets:
-    """The parents' mean probabilities, computed when they are read.
+    """The mean of what the parents predict, computed when it is read.
 
     Attributes:
         parents: what the head of each parent reads.
         shares: weight of each parent for each answer.
+        loss: the loss of their outputs.
     """
 
     parents: Sequence[AnswerStates]
     shares: Float[Tensor, "model answer"]
+    loss: OutputLoss = SOFTMAX
 
     def __len__(self) -> int:
         return len(self.parents[0])
 
     @torch.no_grad()
     def __getitem__(self, rows: slice) -> Float[Tensor, "answer cls"]:
-        return weighted_rows(self.shares[:, rows], (parent.logits(rows).softmax(-1) for parent in self.parents))
+        predictions = self.loss.predictions
+        return weighted_rows(self.shares[:, rows], (predictions(parent.logits(rows)) for parent in self.parents))
 
     def slices(self) -> list[slice]:
         """Return the slices in which the targets are best read."""
@@ -95,13 +99,16 @@ class Targets:
         options: LearningOptions,
         weighting: WeightingFn,
         recurring: Iterable[Batch],
+        loss: OutputLoss | None = None,
     ) -> None:
         """
         Args:
             weights: one weight per parent. They sum to one.
             weighting: method that weights the parents per sample.
             recurring: batches whose targets are cached. Augmented batches are not among them.
+            loss: the loss of the outputs that are trained; None: that of the models' class.
         """
+        self.loss = loss or output_loss(parents[0])
         self.parents = parents
         self.weights = weights
         self.weighting = weighting
@@ -116,14 +123,14 @@ class Targets:
     def of_answers(self, answers: Sequence[AnswerStates], batch: Batch) -> tuple[BatchTargets, Shares]:
         """Return the targets of a batch, given what the parents' heads read, and the weights of the parents."""
         slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
-        shares = self.weighting(slices, self.weights, batch).to(answers[0].states.device, torch.float32)
+        shares = self.weighting(slices, self.weights, batch, self.loss).to(answers[0].states.device, torch.float32)
         if self.from_labels:
             return GivenTargets(labels_of(batch)), shares
         samples = sample_indices(batch, len(answers[0])).to(shares.device)
-        ensemble = EnsembleTargets(answers, shares[:, samples])
+        ensemble = EnsembleTargets(answers, shares[:, samples], self.loss)
         is_large = sum(parent.states.shape[1] for parent in answers) < answers[0].classes
         return ensemble if is_large else GivenTargets(ensemble[:]), shares
 
     @torch.no_grad()
     def _ensemble(self, batch: Batch) -> BatchTargets:
-        return self.of_answers([answer_states(parent, batch) for parent in self.parents], batch)[0]
+        return self.of_answers([self.loss.answers(parent, batch) for parent in self.parents], batch)[0]

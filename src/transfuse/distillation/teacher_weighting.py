@@ -2,21 +2,22 @@
 
 A model is of little use on data that it has not seen, and so is a plain mean of models that have seen different data.
 Without labels, the confidence of a prediction (its low entropy) indicates that a model knows a sample, although a
-confident model may be wrong. With labels, the likelihood of the label shows it.
+confident model may be wrong. With labels, the likelihood of the label shows it. Numbers and embeddings are no
+distributions, so models that predict these are weighted alike.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of, mean_per_sample, sample_indices
 from transfuse.base.budget import logits_at_once
 from transfuse.config.literals import TeacherWeighting
+from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
 from transfuse.network.outputs import predict, predict_in_slices
 
 SHARPNESS = 4.0  # one more nat of entropy, or of loss, divides the weight of a model by exp(4)
@@ -24,27 +25,70 @@ SHARPNESS = 4.0  # one more nat of entropy, or of loss, divides the weight of a 
 Shares = Float[Tensor, "model sample"]  # weight of each model for each sample; those of a sample sum to one
 Logits = Float[Tensor, "answer cls"]
 LogitSlices = Iterable[Logits]  # the logits of one model, in slices of consecutive answers
-WeightingFn = Callable[[Sequence[LogitSlices], Sequence[float], Batch], Shares]
 
 
-def uniform(logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch) -> Shares:
+class WeightingFn(Protocol):
+    """Return the weight of each model for each sample."""
+
+    def __call__(
+        self, logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+    ) -> Shares:
+        """Return the weights.
+
+        Args:
+            logits: outputs of each model.
+            weights: one weight per model. They sum to one.
+            loss: the loss of such outputs.
+        """
+        ...
+
+
+def uniform(
+    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+) -> Shares:
     """Return the given weights for every sample. They sum to one, and `logits` is ignored."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
-def by_entropy(logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch) -> Shares:
-    """Return weights[m] * exp(-SHARPNESS * entropy of model m's prediction), normalized for every sample."""
-    return _shares([torch.cat([_entropies(part) for part in slices]) for slices in logits], weights, batch)
+def by_entropy(
+    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+) -> Shares:
+    """Return weights[m] * exp(-SHARPNESS * entropy of model m's prediction), normalized for every sample.
+
+    The given weights are returned if predictions are no distributions.
+    """
+    if loss.entropies is None:
+        return uniform(logits, weights, batch)
+    return _shares([torch.cat([*map(loss.entropies, slices)]) for slices in logits], weights, batch)
 
 
-def by_likelihood(logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch) -> Shares:
-    """Return weights[m] * exp(-SHARPNESS * mean loss of model m on the labels), normalized for every sample."""
-    return _shares([_losses(slices, labels_of(batch)) for slices in logits], weights, batch)
+def by_likelihood(
+    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+) -> Shares:
+    """Return weights[m] * exp(-SHARPNESS * mean loss of model m on the labels), normalized for every sample.
+
+    The given weights are returned if predictions are no distributions.
+    """
+    if loss.entropies is None:
+        return uniform(logits, weights, batch)
+    return _shares([_losses(slices, labels_of(batch), loss) for slices in logits], weights, batch)
 
 
-def automatic(logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch) -> Shares:
+def automatic(
+    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+) -> Shares:
     """Return weights by likelihood for texts, whose tokens are their labels, and by entropy for anything else."""
-    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch)
+    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch, loss)
+
+
+def ineffective_weighting(name: str, loss: OutputLoss) -> str | None:
+    """Return a line for the user if a weighting that was asked for has no effect on such outputs."""
+    if loss.entropies is not None or name not in ("confidence", "labels"):
+        return None
+    return (
+        f"--teacher-weighting {name}: the models predict numbers or embeddings, which have no confidence; their weights"
+        " are the same for all samples"
+    )
 
 
 TEACHER_WEIGHTING: dict[Literal["auto", TeacherWeighting], WeightingFn] = {
@@ -60,27 +104,29 @@ def teacher_weights(
     weighting: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
 ) -> Shares:
     """Return the weight of each model for each sample. Uniform weighting runs no model."""
-    return weighting([predict_in_slices(model, batch, logits_at_once(model)) for model in models], weights, batch)
+    slices = [predict_in_slices(model, batch, logits_at_once(model)) for model in models]
+    return weighting(slices, weights, batch, output_loss(models[0]))
 
 
 @torch.no_grad()
-def ensemble_probabilities(
+def ensemble_predictions(
     weighting: WeightingFn,
     models: Sequence[PreTrainedModel],
     weights: Sequence[float],
     batch: Batch,
     temperature: float = 1.0,
 ) -> Float[Tensor, "answer cls"]:
-    """Return the weighted mean of the models' probabilities.
+    """Return the weighted mean of what the models predict: probabilities, or numbers.
 
     Args:
         weights: one weight per model. They sum to one.
         temperature: divides the logits of the mean, but not those that `weighting` reads.
     """
+    loss = output_loss(models[0])
     logits = [predict(model, batch) for model in models]
-    shares = weighting([[model_logits] for model_logits in logits], weights, batch).to(logits[0])
+    shares = weighting([[model_logits] for model_logits in logits], weights, batch, loss).to(logits[0])
     samples = sample_indices(batch, len(logits[0])).to(shares.device)
-    return weighted_rows(shares[:, samples], ((model_logits / temperature).softmax(-1) for model_logits in logits))
+    return weighted_rows(shares[:, samples], (loss.predictions(model_logits / temperature) for model_logits in logits))
 
 
 def weighted_rows(
@@ -105,17 +151,12 @@ def _shares(penalties: Sequence[Float[Tensor, " answer"]], weights: Sequence[flo
     return (torch.tensor(weights, device=means.device).log().unsqueeze(1) - SHARPNESS * means).softmax(0)
 
 
-def _entropies(logits: Logits) -> Float[Tensor, " answer"]:
-    """Return the entropy of each answer's prediction in nats: one class, or several positions or tokens."""
-    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-
-
-def _losses(slices: LogitSlices, labels: Int[Tensor, " answer"]) -> Float[Tensor, " answer"]:
+def _losses(slices: LogitSlices, labels: Tensor, loss: OutputLoss) -> Float[Tensor, " answer"]:
     """Return the loss of each answer in nats."""
     losses: list[Tensor] = []
     start = 0
     for part in slices:
         targets = labels[start : start + len(part)].to(part.device)
-        losses.append(cross_entropy(part, targets, reduction="none"))
+        losses.append(loss.losses(part, targets, reduction="none"))
         start += len(part)
     return torch.cat(losses)

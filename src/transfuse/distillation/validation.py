@@ -2,32 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, has_targets, validation_split
-from transfuse.distillation.sliced_loss import total_cross_entropy
+from transfuse.distillation.sliced_loss import total_loss
 from transfuse.distillation.targets import Targets
 from transfuse.errors import NO_TARGETS, DataError, SpecError
-from transfuse.network.outputs import AnswerStates, answer_states, has_logits
+from transfuse.network.outputs import AnswerStates, has_logits
 
 AnswersFn = Callable[[Batch], AnswerStates]
+MIN_SCALE = 1e-3  # smallest loss of parents that others are divided by, relative to the variance of the targets
 BatchSplit = tuple[Sequence[Batch], Sequence[Batch]]  # training and validation batches
 
 
 def split_with_answers(
-    model: PreTrainedModel, batches: Sequence[Batch], subject: str
+    model: PreTrainedModel, batches: Sequence[Batch], subject: Literal["maps", "weights"]
 ) -> tuple[list[Batch], list[Batch]]:
     """Return training and validation batches, without those that have no answer to predict.
 
     Args:
         model: any of the parents.
-        subject: what is trained, for the error messages.
+        subject: what is trained. Maps need predictions, since they change the basis that embeddings are in.
 
     Raises:
         DataError: no batch has an answer to predict, or there are fewer than two samples.
-        SpecError: the model has no prediction head.
+        SpecError: the model has no prediction head, and maps are trained.
     """
     answered = [batch for batch in batches if has_targets(batch)]
     if batches and not answered:
@@ -35,16 +37,21 @@ def split_with_answers(
     train, validation = validation_split(answered)
     if not train or not validation:
         raise DataError(f"learning {subject} needs at least two samples, to train on and to validate on; give more")
-    if not has_logits(model):
+    if subject == "maps" and not has_logits(model):
         raise SpecError(
             f"{type(model).__name__} has no prediction head, which learning {subject} needs;"
-            " choose other values for align and merge"
+            " choose another value for align"
         )
     return train, validation
 
 
 class Validation:
-    """Measure a model by its validation loss in excess of the parents' loss."""
+    """Measure a model by its validation loss in excess of the parents' loss.
+
+    Attributes:
+        scale: what losses are divided by: the parents' loss, for squared errors, which have no unit of their own, so
+            that they count as much as nats do where parents disagree; 1 otherwise.
+    """
 
     def __init__(
         self, parents: Sequence[PreTrainedModel], weights: Sequence[float], batches: Sequence[Batch], targets: Targets
@@ -52,20 +59,33 @@ class Validation:
         """Measure the parents: the weighted mean of their validation losses."""
         self.batches = batches
         self.targets = targets
+        self.scale = 1.0
         pairs = zip(weights, parents, strict=True)
-        self.parents_loss = sum(weight * self.loss(partial(answer_states, parent)) for weight, parent in pairs)
+        self.parents_loss = sum(weight * self.loss(partial(targets.loss.answers, parent)) for weight, parent in pairs)
+        if targets.loss.is_relative:
+            self.scale = max(self.parents_loss, MIN_SCALE * self._variance()) or 1.0
+            self.parents_loss /= self.scale
 
     def excess_loss(self, answers_fn: AnswersFn) -> float:
-        """Return the loss of a model minus the mean loss of the parents, in nats."""
+        """Return the loss of a model minus the mean loss of the parents, in nats or relative to that of the parents."""
         return self.loss(answers_fn) - self.parents_loss
 
     @torch.no_grad()
     def loss(self, answers_fn: AnswersFn) -> float:
-        """Return the mean cross-entropy over all answers of the validation batches, in nats."""
+        """Return the mean loss over all answers of the validation batches, in nats or relative to the parents'."""
         total = 0.0
         count = 0
         for batch in self.batches:
             targets = self.targets.of_batch(batch)
-            total += float(total_cross_entropy(answers_fn(batch), targets))
+            total += float(total_loss(answers_fn(batch), targets, self.targets.loss))
             count += len(targets)
-        return total / count
+        return total / count / self.scale
+
+    @torch.no_grad()
+    def _variance(self) -> float:
+        """Return the variance of the targets, as mean over their entries."""
+        targets = [self.targets.of_batch(batch)[:].double() for batch in self.batches]
+        count = sum(map(len, targets))
+        mean = torch.stack([values.sum(0) for values in targets]).sum(0) / count
+        squares = torch.stack([(values - mean).square().sum(0) for values in targets]).sum(0) / count
+        return float(squares.mean())

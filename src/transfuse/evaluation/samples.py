@@ -84,7 +84,20 @@ def labeled_batches(
     """
     samples = in_blocks(samples, model, source, processor, options, progress)
     preparer = model_preparer(source, model, processor, model_task)
-    return with_model_ids(model.config, samples).batches(preparer, options.batch_size)
+    batches = with_model_ids(model.config, samples).batches(preparer, options.batch_size)
+    return _counting_windows(batches, len(samples), progress)
+
+
+def _counting_windows(batches: Iterator[Batch], contexts: int, progress: Progress) -> Iterator[Batch]:
+    """Yield the batches, and then tell how many contexts are read in windows."""
+    cut = 0
+    for batch in batches:
+        if "labels_first" in batch:
+            windows = (batch["labels_first"].cumsum(0) - 1).bincount()
+            cut += int((windows > 1).sum())
+        yield batch
+    if cut:
+        progress.warn(f"{cut} of {contexts} contexts are longer than the model takes; they are read in windows")
 
 
 def measured_samples(data: Any, options: Settings, architecture: str, config: PreTrainedConfig) -> MeasuredSamples:

@@ -1,4 +1,4 @@
-"""Check that teachers fit the student, and that a resumed run has the options of the interrupted one."""
+"""Check that teachers and options fit the student, and that a resumed run has the options of the interrupted one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
+from transfuse.fusion.class_order import in_anchor_order
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import Origin
 from transfuse.network.compatible import check_same_labels
+from transfuse.network.output_losses import SOFTMAX, output_loss
 
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # sizes of inputs and outputs
 OTHER_TEACHER = "choose another teacher"
 
 
-def check_teachers(
-    source: Model, student: PreTrainedModel, teachers: Sequence[tuple[Model, PreTrainedModel]], student_task: Task
-) -> None:
-    """Check that teachers take the student's inputs and predict its classes.
+def check_teachers(source: Model, student: PreTrainedModel, teachers: Sequence[tuple[Model, PreTrainedModel]]) -> None:
+    """Check that teachers take the student's inputs and predict its classes, whose order may be another one.
 
     Args:
         source: the path of the student, or the student.
@@ -35,25 +35,43 @@ def check_teachers(
         ConfigError: a teacher has other classes, tokens, images or a shorter maximum length, or prepares samples
             differently.
     """
+    student_task = task(type(student).__name__)
     for path, teacher in teachers:
-        label = "a teacher" if isinstance(path, PreTrainedModel) else str(path)
-        check_same_labels(student.config, teacher.config, label)
+        label = teacher_name(path)
+        reordered = in_anchor_order(student.config, teacher.config, type(teacher).__name__)
+        if task(type(teacher).__name__) is not student_task:
+            raise ConfigError(
+                f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
+            )
+        check_same_labels(student.config, reordered, label)
         for name in SIZES:
             sizes = [getattr(model.config, name, 0) for model in (teacher, student)]
             if sizes[0] != sizes[1]:
                 raise ConfigError(f"{label}: its {name} is {sizes[0]}, the model's is {sizes[1]}; {OTHER_TEACHER}")
+        if output_loss(teacher) is not output_loss(student):
+            raise ConfigError(f"{label}: its problem_type is not that of the model; {OTHER_TEACHER}")
         lengths = [getattr(model.config, "max_position_embeddings", 0) for model in (teacher, student)]
         if lengths[0] < lengths[1]:
             raise ConfigError(
                 f"{label}: takes at most {counted(lengths[0], 'token')}, but the model takes {lengths[1]};"
                 f" {OTHER_TEACHER}"
             )
-        if task(type(teacher).__name__) is not student_task:
-            raise ConfigError(
-                f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
-            )
         if not isinstance(path, PreTrainedModel) and not isinstance(source, PreTrainedModel):
             _check_processors(label, (source, student), (path, teacher), student_task)
+
+
+def teacher_name(source: Model) -> str:
+    """Return what to call a teacher in messages."""
+    return "a teacher" if isinstance(source, PreTrainedModel) else str(source)
+
+
+def check_loss_options(schedule: Schedule, student: PreTrainedModel) -> None:
+    """Raise `ConfigError` for options that have no meaning for what a model predicts."""
+    loss = output_loss(student)
+    if schedule.label_smoothing and loss is not SOFTMAX:
+        raise ConfigError("label_smoothing: the model does not predict one class of several; leave this option out")
+    if schedule.temperature != 1 and loss.entropies is None:
+        raise ConfigError("temperature: the model predicts numbers, not probabilities; leave this option out")
 
 
 def _check_processors(

@@ -4,7 +4,7 @@ import copy
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PrinterCallback, TrainerState
+from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.base.libraries import quiet
@@ -29,12 +29,13 @@ from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
-from transfuse.data.measured_tasks import check_trainable
+from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import Task, model_processor, task, with_model_ids
-from transfuse.errors import ConfigError
-from transfuse.finetuning.checks import check_same_run, check_teachers, describe_run
+from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, model_processor, task, with_model_ids
+from transfuse.distillation.teacher_weighting import ineffective_weighting
+from transfuse.errors import ConfigError, NoLabelsError
+from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
 from transfuse.finetuning.trainer import (
     DistillationTrainer,
@@ -44,8 +45,10 @@ from transfuse.finetuning.trainer import (
     optimizer_steps,
     training_arguments,
 )
+from transfuse.fusion.class_order import warn_of_order, with_ordered_logits
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, origin
+from transfuse.network.output_losses import output_loss
 from transfuse.network.precision import stored_as
 
 MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much memory
@@ -105,8 +108,8 @@ def finetune(
         model: a checkpoint directory, a Hub name or a loaded model, which is not changed.
         data: training samples: a path, a `datasets.Dataset` or `Samples`. They must be labeled, unless `distill` is 1
             and `teacher_weighting` is not `labels`.
-        teachers: models of the same task and classes. The model learns their weighted mean probabilities (Hinton et
-            al., arXiv:1503.02531).
+        teachers: models of the same task and classes, in any order. The model learns the weighted mean of what they
+            predict (Hinton et al., arXiv:1503.02531).
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares the samples; None: the processor in the model's directory.
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
@@ -125,11 +128,16 @@ def finetune(
     check_sentence_modules([model])
     loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
     student = loaded[0]
-    student_task = task(type(student).__name__)
     check_trainable(student.config, type(student).__name__)
-    check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)), student_task)
-    samples = training_samples(data, student_task, schedule, bool(teachers)).take(schedule.samples, schedule.seed)
-    samples = with_model_ids(student.config, samples)
+    check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)))
+    check_loss_options(schedule, student)
+    for source, teacher in zip(teachers, loaded[1:], strict=True):
+        warn_of_order(student.config, teacher, teacher_name(source), progress, "the model")
+        with_ordered_logits(student.config, teacher)
+    if teachers and (line := ineffective_weighting(schedule.teacher_weighting, output_loss(student))):
+        progress.warn(line)
+    samples, student_task = training_samples(data, type(student).__name__, student.config, schedule, bool(teachers))
+    samples = with_model_ids(student.config, samples.take(schedule.samples, schedule.seed))
     samples = in_blocks(samples, student, model, processor, schedule, progress)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
@@ -225,16 +233,28 @@ def _train(
     return stored_as(dtype, trained.to("cpu")).eval(), trainer.state
 
 
-def training_samples(data: Any, student_task: Task, schedule: Schedule, has_teachers: bool) -> Samples:
-    """Return the training samples, with labels only if the loss uses them.
+def training_samples(
+    data: Any, architecture: str, config: PreTrainedConfig, schedule: Schedule, has_teachers: bool
+) -> tuple[Samples, Task]:
+    """Return the training samples, with labels only if the loss uses them, and how they are prepared.
+
+    What a decoder should write is read if the data have it, since teachers predict it too.
+
+    Args:
+        architecture: name of the student's class.
 
     Raises:
         DataError: the samples cannot be read, or they have no labels and the loss needs them.
     """
     samples = open_samples(data, schedule, CALIBRATION)
-    if has_teachers and schedule.distill == 1 and schedule.teacher_weighting != "labels":
-        return replace(student_task.samples(samples), label=None)
-    return student_task.labeled(samples)
+    labeled = labeled_task(architecture, config)
+    if not has_teachers or schedule.distill < 1 or schedule.teacher_weighting == "labels":
+        return labeled.labeled(samples), labeled
+    if labeled is SEQUENCE_TO_SEQUENCE:
+        with suppress(NoLabelsError):
+            return labeled.labeled(samples), labeled
+    unlabeled = task(architecture)
+    return replace(unlabeled.samples(samples), label=None), unlabeled
 
 
 def _load_copy(source: Model, schedule: Schedule) -> PreTrainedModel:

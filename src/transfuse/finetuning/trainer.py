@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
@@ -17,8 +16,9 @@ from transfuse.base.batch import Batch, labels_of
 from transfuse.base.budget import cache_bytes
 from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_probabilities
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
 from transfuse.finetuning.schedule import Schedule
+from transfuse.network.output_losses import OutputLoss, output_loss
 from transfuse.network.outputs import logits
 
 
@@ -31,7 +31,7 @@ class TrainingDataset(Dataset[int]):
         self.prepare = preparer(lambda: self.epoch)
         self.labels = samples.labels() if samples.label else None
         self.epoch = 0
-        self.prepared_images: dict[int, Tensor] = {}
+        self.prepared_images: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -44,7 +44,8 @@ class TrainingDataset(Dataset[int]):
         if self.samples.image is None:
             batch = dict(self.prepare(self.samples.inputs(indices)))
         else:
-            batch = {"pixel_values": self._augment(self._images(indices), indices)}
+            batch = self._images(indices)
+            batch["pixel_values"] = self._augment(batch["pixel_values"], indices)
         if self.labels is not None:
             batch["labels"] = self.labels[list(indices)]
         return batch
@@ -55,22 +56,24 @@ class TrainingDataset(Dataset[int]):
         generator = torch.Generator().manual_seed(seed)
         return augment(images, self.schedule.augment, generator)
 
-    def _images(self, indices: Sequence[int]) -> Tensor:
-        """Return prepared images, from the cache if they are in it."""
+    def _images(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return prepared images, and their labels if the preparer makes them, from the cache if they are in it."""
         missing = [index for index in indices if index not in self.prepared_images]
-        prepared: dict[int, Tensor] = {}
+        prepared: dict[int, dict[str, Tensor]] = {}
         if missing:
-            pixels = self.prepare(self.samples.inputs(missing))["pixel_values"]
-            prepared = dict(zip(missing, pixels, strict=True))
-        cached = self.prepared_images
-        images = torch.stack([prepared[index] if index in prepared else cached[index] for index in indices])
-        if images[0].nbytes * len(self) <= cache_bytes("prepared images"):
+            batch = self.prepare(self.samples.inputs(missing))
+            prepared = {
+                index: {name: values[row] for name, values in batch.items()} for row, index in enumerate(missing)
+            }
+        known = self.prepared_images | prepared
+        images = {name: torch.stack([known[index][name] for index in indices]) for name in known[indices[0]]}
+        if images["pixel_values"][0].nbytes * len(self) <= cache_bytes("prepared images"):
             self.prepared_images |= prepared
         return images
 
 
 class DistillationTrainer(Trainer):
-    """Minimize the cross-entropy with the labels, with the teachers' mean probabilities, or a mixture of both."""
+    """Minimize the loss of the model's outputs against labels, the mean of the teachers' predictions, or both."""
 
     def __init__(self, teachers: Sequence[PreTrainedModel], schedule: Schedule, **options: Any) -> None:
         super().__init__(**options)
@@ -82,26 +85,32 @@ class DistillationTrainer(Trainer):
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the mean loss of a batch, and the logits too if `return_outputs` is set."""
-        predicted = logits(model, inputs, self.accelerator.unwrap_model(model).get_output_embeddings())
+        unwrapped = self.accelerator.unwrap_model(model)
+        predicted = logits(model, inputs, unwrapped.get_output_embeddings())
+        kind = output_loss(unwrapped)
         share = self.schedule.distill if self.teachers else 0.0
         loss = predicted.new_zeros(())
         if share < 1:
             smoothing = self.schedule.label_smoothing
-            loss = loss + (1 - share) * cross_entropy(predicted, labels_of(inputs), label_smoothing=smoothing)
+            smoothed = {"label_smoothing": smoothing} if smoothing else {}
+            loss = loss + (1 - share) * kind.losses(predicted, labels_of(inputs), **smoothed)
         if share > 0:
-            loss = loss + share * self._distillation_loss(predicted, inputs)
+            loss = loss + share * self._distillation_loss(predicted, inputs, kind)
         return (loss, {"logits": predicted}) if return_outputs else loss
 
-    def _distillation_loss(self, predicted: Float[Tensor, "sample cls"], inputs: Batch) -> Float[Tensor, ""]:
-        """Return the cross-entropy with the teachers' weighted mean probabilities at the temperature.
+    def _distillation_loss(
+        self, predicted: Float[Tensor, "sample cls"], inputs: Batch, kind: OutputLoss
+    ) -> Float[Tensor, ""]:
+        """Return the loss against the weighted mean of the teachers' predictions at the temperature.
 
         The factor of the squared temperature keeps the size of the gradients (Hinton et al., section 2).
         """
         temperature = self.schedule.temperature
         weighting = TEACHER_WEIGHTING[self.schedule.teacher_weighting]
         equal_weights = [1 / len(self.teachers)] * len(self.teachers)
-        targets = ensemble_probabilities(weighting, self.teachers, equal_weights, inputs, temperature)
-        return temperature**2 * cross_entropy(predicted / temperature, targets)
+        targets = ensemble_predictions(weighting, self.teachers, equal_weights, inputs, temperature)
+        loss: Tensor = temperature**2 * kind.losses(predicted / temperature, targets)
+        return loss
 
 
 class ProgressCallback(TrainerCallback):

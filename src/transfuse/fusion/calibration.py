@@ -1,6 +1,7 @@
 """Prepare the calibration samples of a fusion, and decide whether units are matched on weights or activations."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +18,12 @@ from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.load import open_samples
+from transfuse.data.measured_tasks import UNTRAINABLE, labeled_task
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer, task, with_model_ids
+from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, model_preparer, task, with_model_ids
 from transfuse.distillation.validation import split_with_answers
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, NoLabelsError
 from transfuse.fusion.compatible import Model
 from transfuse.network.model import Network
 
@@ -55,8 +57,7 @@ def calibrate(
     model = networks[0].model
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
-    if options.needs_labels():
-        samples = with_model_ids(model.config, task(type(model).__name__).labeled(samples))
+    samples = _labeled(samples, model, options)
     copy_padding_token(networks)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
         samples = samples.take(options.sample_count(), options.seed)
@@ -65,6 +66,23 @@ def calibrate(
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
     return AlignContext(match_on, batches, options.flow, options.groups)
+
+
+def _labeled(samples: Samples, model: PreTrainedModel, options: Options) -> Samples:
+    """Return the samples with labels, if these are needed, or if a decoder can be trained on what it should write.
+
+    Raises:
+        DataError: labels are needed, and there are none.
+    """
+    model_task = labeled_task(type(model).__name__, model.config)
+    if options.needs_labels():
+        if model_task.kind in UNTRAINABLE:
+            raise ConfigError(f"{type(model).__name__} has no labels; leave out the option that needs them")
+        return with_model_ids(model.config, model_task.labeled(samples))
+    if model_task is SEQUENCE_TO_SEQUENCE and options.learns:
+        with suppress(NoLabelsError):
+            return model_task.labeled(samples)
+    return samples
 
 
 def reads_samples(options: Options, match_on: MatchOn) -> bool:
@@ -122,8 +140,9 @@ def prepare(
 
     A batch of long samples has fewer of them than `options.batch_size`.
     """
-    preparer = model_preparer(source, model, processor)
-    readable = task(type(model).__name__).samples(samples)
+    model_task = labeled_task(type(model).__name__, model.config) if samples.parts else task(type(model).__name__)
+    preparer = model_preparer(source, model, processor, model_task)
+    readable = samples if samples.parts else model_task.samples(samples)
     example = preparer(readable.inputs([readable.longest_index()]))
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)

@@ -4,6 +4,7 @@ import copy
 import re
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +50,34 @@ def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architec
     return reordered
 
 
-def warn_of_order(anchor: PretrainedConfig, source: PreTrainedModel, name: str, progress: Progress) -> None:
-    """Warn the user if the head of a source is reordered."""
+def warn_of_order(
+    anchor: PretrainedConfig, source: PreTrainedModel, name: str, progress: Progress, other: str = "the anchor"
+) -> None:
+    """Warn the user if the head of a source is reordered.
+
+    Args:
+        other: what to call the model whose order counts.
+    """
     if class_order(anchor, source.config, type(source).__name__):
         progress.warn(
-            f"{name}: id2label names the anchor's classes in another order; its head is reordered by these names"
+            f"{name}: id2label names {other}'s classes in another order; its head is reordered by these names"
         )
+
+
+def with_ordered_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> PreTrainedModel:
+    """Return `source`, whose logits are from now on in the order of the anchor's classes, if these have the same names.
+
+    Its weights are left alone, so that this works for models of any class.
+    """
+    order = class_order(anchor, source.config, type(source).__name__)
+    if order is not None:
+        source.register_forward_hook(partial(_reordered, order))
+    return source
+
+
+def _reordered(order: list[int], module: object, inputs: object, output: Any) -> Any:
+    output["logits"] = output["logits"][..., order]
+    return output
 
 
 def with_anchor_order(network: Network, anchor: PretrainedConfig) -> Network:

@@ -26,7 +26,7 @@ from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
 from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, uniform
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.compatible import Model
@@ -36,6 +36,7 @@ from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS, MergeRequest
 from transfuse.network.model import declaration, with_tensors
+from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 
@@ -245,7 +246,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     progress = as_progress(progress)
     watch = Stopwatch()
     request = _request(matched, progress)
-    method = _method(matched)
+    method = _method(matched, progress)
     fused = _finalize(matched, MERGE_METHODS[method](request), progress)
     watch.lap("merging")
     record = fusion_record(
@@ -272,13 +273,12 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     )
 
 
-def _method(matched: Matched) -> str:
-    """Return the merge method. Models or samples that cannot be learned from are fitted, unless learning was chosen."""
+def _method(matched: Matched, progress: Progress) -> str:
+    """Return the merge method. Samples that cannot be learned from are fitted, unless learning was chosen."""
     method = matched.options.merging(matched.data is not None)
-    batches = matched.context.batches
-    if method == "learned" and matched.options.merge == "auto":
-        learnable = has_logits(matched.networks[0].model) and any(has_targets(batch) for batch in batches)
-        return method if learnable else "least-squares"
+    if method == "learned" and matched.options.merge == "auto" and not any(map(has_targets, matched.context.batches)):
+        progress.warn("no sample has an output to learn from; layers are fitted by least squares instead")
+        return "least-squares"
     return method
 
 
@@ -293,7 +293,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         aligned_weights(matched.alignments),
         matched.weights,
         matched.context.batches,
-        _weighting(matched),
+        _weighting(matched, progress),
         untouched,
         matched.base,
         matched.options.layers(),
@@ -305,10 +305,14 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
     )
 
 
-def _weighting(matched: Matched) -> WeightingFn:
+def _weighting(matched: Matched, progress: Progress) -> WeightingFn:
     """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
     name = matched.options.teacher_weighting
-    if name == "auto" and matched.context.batches and not _predict(matched):
+    if not matched.context.batches:
+        return TEACHER_WEIGHTING[name]
+    if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
+        progress.warn(line)
+    if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
         return uniform
     return TEACHER_WEIGHTING[name]
 

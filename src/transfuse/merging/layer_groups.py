@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from jaxtyping import Int
@@ -66,7 +67,7 @@ def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> lis
         if sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
-        stream, factor = _joined_stream(spec, op.writes)
+        stream, factor = _joined_stream(spec, op)
         same = previous and (previous.reads, previous.norm, previous.part) == (op.reads, op.norm, op.part)
         if same and not stream and not result[-1].stream and op.part != "head":  # heads may read different tokens
             result[-1] = Stage((*result[-1].linears, op), ())
@@ -95,33 +96,51 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
-def _joined_stream(spec: Spec, branch: Axis) -> tuple[tuple[HookPoint, ...], float]:
+def _joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], float]:
     """Return points whose sum is the stream that a branch is added to, and the factor by which it is multiplied.
 
     There are no points if a norm or a scale stands between the branch and the stream, or if nothing shows the stream.
+
+    Args:
+        writer: the linear map that writes the branch.
     """
+    branch = writer.writes
     junction = next((op for op in spec.ops if type(op) is Junction and op.branch == branch), None)
     scaled = any(op.space == branch for op in spec.ops if isinstance(op, Norm | LayerScale))
     if junction is None or scaled or junction.factor == 0:
         return (), 1.0
-    return tuple(_stream_points(spec, junction.skip)), junction.factor
+    return tuple(_stream_points(spec, junction.skip, writer.name)), junction.factor
 
 
-def _stream_points(spec: Spec, space: Space) -> list[HookPoint]:
-    """Return a point that shows a space of the stream, or the points of its summands if nothing reads it."""
-    for op in spec.ops:
-        if isinstance(op, Norm) and op.space == space:
-            return [HookPoint(op.name, "input" if spec.readers(op) else "output", space)]
-    for op in spec.linears():
-        if op.norm is None and op.reads == (space,):
-            return [HookPoint(op.name, "input", space)]
+def _stream_points(spec: Spec, space: Space, writer: str) -> list[HookPoint]:
+    """Return a point that shows a space of the stream, or the points of its summands if nothing reads it.
+
+    An encoder and a decoder begin with the same space, that of the tokens. The norm whose name is most like that of the
+    writer is in its stack, and shows its stream.
+
+    Args:
+        writer: the name of the linear map whose output is added to the stream.
+    """
+    norms = [op for op in spec.ops if isinstance(op, Norm) and op.space == space]
+    if norms:
+        norm = max(norms, key=lambda norm: _shared_parts(norm.name, writer))  # the first of several
+        return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]
+    for linear in spec.linears():
+        if linear.norm is None and linear.reads == (space,):
+            return [HookPoint(linear.name, "input", space)]
     for op in spec.ops:
         if isinstance(op, Junction) and op.space == space:
-            skip, branch = (_stream_points(spec, each) for each in (op.skip, op.branch))
+            skip, branch = (_stream_points(spec, each, writer) for each in (op.skip, op.branch))
             return [*skip, *branch] if op.factor == 1 else []
         if isinstance(op, Linear) and op.writes == space:
             return [HookPoint(op.name, "output", space)]
     return []
+
+
+def _shared_parts(first: str, second: str) -> int:
+    """Return how many parts of two names are the same from the start."""
+    pairs = zip(first.split("."), second.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spaces(op: object) -> Iterator[Space]:

@@ -1,10 +1,11 @@
 """Distillation of several parents into the weights of a fused model.
 
 The fused model is trained to match two things: the mean of what the parents' blocks write into the residual stream, and
-the mean of the parents' predictions (or the labels). The parents are aligned, so their streams share one basis and can
-be averaged. The streams are the richer signal, with thousands of numbers per sample. FitNets (Romero et al., 1412.6550)
-match one teacher's layers through learned maps. Here teachers and student share a basis, so no map is needed. The last
-block is trained by the predictions alone, because its output may differ as long as the predictions agree.
+the mean of the parents' predictions (or the labels), by the loss of their kind (`network.output_losses`). The parents
+are aligned, so their streams share one basis and can be averaged. The streams are the richer signal, with thousands of
+numbers per sample. FitNets (Romero et al., 1412.6550) match one teacher's layers through learned maps. Here teachers
+and student share a basis, so no map is needed. The last block is trained by the predictions alone, because its output
+may differ as long as the predictions agree.
 
 Training starts from fitted layers (`least_squares`). Every tensor has a learning rate relative to its own size, so one
 rate suits all widths. Muon trains the matrices of the blocks, because it gets further than Adam in half the steps
@@ -42,7 +43,7 @@ from transfuse.distillation.image_variants import ImageVariants
 from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
 from transfuse.distillation.optimizers import block_optimizers
 from transfuse.distillation.recompute import needs_recomputation, recomputed
-from transfuse.distillation.sliced_loss import mean_cross_entropy
+from transfuse.distillation.sliced_loss import mean_loss
 from transfuse.distillation.streams import mean_rows, relative_error, unpadded_rows
 from transfuse.distillation.target_cache import TargetCache
 from transfuse.distillation.targets import BatchTargets
@@ -50,7 +51,8 @@ from transfuse.distillation.teacher_weighting import WeightingFn, by_likelihood,
 from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import Variants
-from transfuse.network.outputs import AnswerStates, answer_states
+from transfuse.network.output_losses import output_loss
+from transfuse.network.outputs import AnswerStates
 from transfuse.network.precision import compute_dtype, training_precision
 
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
@@ -138,7 +140,8 @@ class WeightDistillation(TrainingLoop):
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
         optimizers = block_optimizers(fused, untouched, self.learning_rate)
-        super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed)
+        loss = output_loss(parents[0], in_one_basis=True)
+        super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed, loss)
         self.cache = TargetCache(train, cache_bytes("parent activations"), fused.device)
         first = self.cache.get_or_compute(train[0], self._parent_means)
         self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
@@ -195,7 +198,8 @@ class WeightDistillation(TrainingLoop):
         with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
             answers, outputs = self._forward(self.fused, batch)
         with training_precision(self.fused.device):
-            prediction_loss = mean_cross_entropy(answers, means.targets, self.fused.parameters())
+            loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
+            prediction_loss = loss / self.validation.scale
         errors = [
             relative_error(unpadded_rows(output, batch), stream)
             for output, stream in zip(outputs, means.streams, strict=True)
@@ -203,7 +207,7 @@ class WeightDistillation(TrainingLoop):
         return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
 
     def answers_fn(self) -> AnswersFn:
-        return partial(answer_states, self.fused)
+        return partial(self.output_loss.answers, self.fused)
 
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:
@@ -221,7 +225,7 @@ class WeightDistillation(TrainingLoop):
 
         blocks = [model.get_submodule(name) for name in self.matched_names]
         with forward_hooks(blocks, append_output), training_precision(model.device):
-            answers = answer_states(model, batch)
+            answers = self.output_loss.answers(model, batch)
         return answers, [values.to(compute_dtype(values.dtype)) for values in outputs]
 
 

@@ -31,7 +31,7 @@ from transfuse.merging.split import CarryTargets
 from transfuse.merging.starts import FITTED, choose_start, saved_choice
 from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
 from transfuse.network.model import Network, declaration, tied_to, with_tensors
-from transfuse.network.outputs import answer_states
+from transfuse.network.output_losses import output_loss
 
 
 @dataclass(frozen=True)
@@ -216,9 +216,10 @@ def _start_samples(learning: LearningOptions, parents: Sequence[PreTrainedModel]
     """
     if learning.steps is not None or not learning.trains:
         return MAX_FITTED_SAMPLES
+    answers = output_loss(parents[0], in_one_basis=True).answers
     begin = time.monotonic()
     for parent in parents:
-        answer_states(parent, batch)
+        answers(parent, batch)
     seconds = FIT_PASSES * MAX_FITTED_SAMPLES * (time.monotonic() - begin) / batch_size(batch)
     seconds = process_group().all_gather(seconds)[0]
     return MAX_FITTED_SAMPLES if seconds <= START_SHARE * 60 * learning.minutes else MIN_START_SAMPLES

@@ -34,7 +34,8 @@ from transfuse.base.distributed import process_group
 from transfuse.merging.head_problem import HeadProblem, HeadSamples, OutputHead
 from transfuse.merging.split import Fit, Split
 from transfuse.network.inputs import model_inputs
-from transfuse.network.outputs import has_logits, predict
+from transfuse.network.output_losses import SOFTMAX, output_loss
+from transfuse.network.outputs import answer_rows, has_logits, predict
 from transfuse.network.spec import Spec
 
 RIDGE_PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -49,11 +50,10 @@ Records = dict[nn.Module, tuple[Tensor, Tensor]]  # last input and output of eac
 def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
     """Return the head of a model, or None if it cannot be fitted.
 
-    The scores must be the unmodified output of one linear map, and every sample must belong to one class.
+    The scores must be the unmodified output of one linear map, and each must be that of one class of several.
     """
     heads = [op for op in spec.linears() if not any(space.free for space in op.writes.spaces())]
-    single_label = getattr(model.config, "problem_type", None) in (None, "single_label_classification")
-    if len(heads) != 1 or not single_label or not has_logits(model):
+    if len(heads) != 1 or output_loss(model) is not SOFTMAX or not has_logits(model):
         return None
     (head,) = heads
     norm = next((op for op in reversed(spec.norms()) if op.has_gain and op.space == head.reads[0]), None)
@@ -122,7 +122,7 @@ def _collect_samples(head: OutputHead, models: Sequence[PrefixCache], split: Spl
         thinned, rows = _thinned(batch, step, index % step)
         with forward_hooks([module], _record_into(records)), models[0].replay(batch):
             count, classes = predict(models[0].model, thinned).shape
-        inputs = records[module][0].flatten(0, -2)[rows].float()
+        inputs = answer_rows(records[module][0], thinned)[rows].float()
         sample = sample_indices(thinned, count)[rows].to(inputs.device)
         targets = inputs.new_zeros(len(inputs), classes)
         for parent, share in zip(models[1:], shares.to(inputs), strict=True):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, cast, without_labels
+from transfuse.base.batch import IGNORED_LABEL, Batch, cast, is_labeled_per_sample, output_mask, without_labels
 from transfuse.errors import SpecError
 from transfuse.network.inputs import model_inputs
 
@@ -25,10 +25,14 @@ OUTPUT_NAMES = (  # of a classifier, a reader of answers, two towers, a tower wi
 )
 PIXEL_ORDER = "ids_restore"  # an output of models whose logits are pixels, not scores
 LOGIT_NAMES = tuple(name for names in OUTPUT_NAMES[:3] for name in names)  # independent of the basis of the stream
+EMBEDDING_NAMES = ("image_embeds", "text_embeds")
+NEVER = -1e9  # logit of a position that is padding
 
 
 def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tensor, "sample cls"]:
-    """Return the logits of every sample or, for a language model, of the tokens that have a label.
+    """Return the logits of every sample, or of every token that has a label, or that is not padding.
+
+    Those of a start and of an end of an answer are two rows for each sample.
 
     Args:
         model: may be wrapped; `batch` is on its device.
@@ -37,8 +41,7 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
     Raises:
         SpecError: the model has no head, so it has no logits.
     """
-    labels = batch.get("labels")
-    labeled = labels != IGNORED_LABEL if labels is not None and labels.ndim == 2 else None
+    labeled = None if is_labeled_per_sample(batch) else batch["labels"] != IGNORED_LABEL
     hook = None
     if head is not None and labeled is not None:
         hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][labeled],))
@@ -50,7 +53,26 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
     scores = [outputs[name] for name in LOGIT_NAMES if name in outputs]
     if not scores:
         raise SpecError(f"{type(model).__name__} has no head, so it has no logits to compare or to evaluate")
-    return torch.cat([values if values.ndim == 2 else values.flatten(0, 1) for values in scores]).float()
+    if len(scores) == 2:
+        return _spans(scores[0], scores[1], batch).float()
+    return answer_rows(scores[0], batch).float()
+
+
+def answer_rows(values: Float[Tensor, "*answers unit"], batch: Batch) -> Float[Tensor, "answer unit"]:
+    """Return the rows of values of tokens that have a label, or that are not padding if none has; others unchanged."""
+    if values.ndim != 3:
+        return values
+    mask = output_mask(batch) if is_labeled_per_sample(batch) else batch["labels"] != IGNORED_LABEL
+    is_mask = mask is not None and mask.shape == values.shape[:2]
+    return values[mask.bool().to(values.device)] if mask is not None and is_mask else values.flatten(0, 1)
+
+
+def _spans(starts: Tensor, ends: Tensor, batch: Batch) -> Float[Tensor, "answer token"]:
+    """Return the logits of the first and the last token of each answer, one after the other."""
+    both = torch.stack([starts, ends], 1)
+    if "attention_mask" in batch:
+        both = both.masked_fill(batch["attention_mask"].to(both.device).unsqueeze(1) == 0, NEVER)
+    return both.flatten(0, 1)
 
 
 @torch.no_grad()
@@ -113,22 +135,30 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     The head is the whole rest of the model: a transform, a bias, a cap on logits. The logits of models without a
     separate trunk, of those that go around it, and of those with one label per sample, are computed at once.
     """
-    labels = batch.get("labels")
     trunk = model.base_model
     embedding = model.get_output_embeddings()
-    if labels is None or labels.ndim == 1 or trunk is model or embedding is None:
+    if is_labeled_per_sample(batch) or trunk is model or embedding is None:
         moved = {name: values.to(model.device) for name, values in batch.items()}
         return given_logits(logits(model, moved, embedding))
     inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
     options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
     output: Any = trunk(**inputs, **options)
-    states = output.last_hidden_state[(labels != IGNORED_LABEL).to(model.device)]
+    states = output.last_hidden_state[(batch["labels"] != IGNORED_LABEL).to(model.device)]
     head = partial(_head_logits, model, type(output), inputs)
     with torch.no_grad():
         if len(states) and len(head(states[:1])) != 1:  # it calls a part of its trunk instead, as OPT does
             moved = {name: values.to(model.device) for name, values in batch.items()}
             return given_logits(logits(model, moved, embedding))
     return AnswerStates(states, embedding.weight.shape[0], head)
+
+
+def embedding_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
+    """Return the embeddings of a batch from any device: two of each pair, one of each sample, or one of each token."""
+    outputs = model(**{name: values.to(model.device) for name, values in without_labels(batch).items()})
+    embeddings = [outputs[name] for name in EMBEDDING_NAMES if outputs.get(name) is not None]
+    if embeddings:
+        return given_logits(torch.stack(embeddings, 1).flatten(0, 1).float())
+    return given_logits(answer_rows(outputs["last_hidden_state"], batch).float())
 
 
 @torch.no_grad()

@@ -137,17 +137,20 @@ def _least_squares(facts: Facts) -> Figure | None:
 def _training(facts: Facts) -> Figure | None:
     """Plot the validation losses of learned maps, of learned weights, or of both."""
     series: dict[str, Points] = {}
+    unit = "nats"
     for name, key in (("maps", "learning"), ("weights", "learned_weights")):
         history = facts.record.get(key)
         if history:
+            unit = history.get("unit", unit)
             steps = history.get("validated") or range(len(history["excess"]))  # records of former versions lack them
             series[name] = list(zip(steps, history["excess"], strict=True))
     if not series:
         return None
+    shown = "in nats" if unit == "nats" else "relative to it"
     changes = (f"{name} from {curve[0][1]:.3f} to {min(y for _, y in curve):.3f}" for name, curve in series.items())
     return Figure(
         "Validation loss in training",
-        f"Validation loss minus the parents' loss, in nats: {', '.join(changes)}.",
+        f"Validation loss minus the parents' loss, {shown}: {', '.join(changes)}.",
         "The loss on held-out samples against the training targets, minus the mean loss of the parents. The step with"
         " the lowest loss was selected.",
         as_svg(depth_figure({"excess loss": series}, "step"), "training"),

@@ -58,7 +58,7 @@ def _of_split(split: str | None) -> str:
 
 
 def _quality(record: Mapping[str, Any]) -> str:
-    """Return a line on how good the fused model is, or on how to measure it; empty if the record has none."""
+    """Return a line on how good the model is, or on how to measure it; empty if the record has none."""
     return "\n" + printable(record["quality"]["verdict"]) if "quality" in record else ""
 
 
@@ -66,21 +66,23 @@ def _learning(history: Mapping[str, Any]) -> str:
     """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
     start = history.get("start", "fitted layers")
     gap = min(history["excess"])
-    reached = f"{abs(gap):.3f} nats {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
+    unit = history.get("unit", "nats")
+    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     return f"nothing gained by learning weights, so the result is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
-    """Return a line on the fine-tuned model: where it is, how it was trained, and how long that took."""
+    """Return lines on the fine-tuned model: where it is, how it was trained, how long that took, and how good it is."""
     teachers = f", {counted(len(record['teachers']), 'teacher')}" if record["teachers"] else ""
     samples = counted(record["samples"], "sample") + _of_split(record.get("split"))
     first, last = (record["losses"][index][1] for index in (0, -1))
-    return printable(
+    summary = printable(
         f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
         f" {samples}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
-    ) + _left_out(record)
+    )
+    return summary + _left_out(record) + _quality(record)
 
 
 def _left_out(record: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from transformers import PreTrainedModel
 
@@ -102,7 +101,7 @@ class GroupDescent(TrainingLoop):
     def loss(self, batch: Batch) -> Tensor:
         noisy = [weight * (1 + WEIGHT_NOISE * (2 * self._random() - 1)) for weight in self.weights]
         merged = self._merged([weight / sum(noisy) for weight in noisy])
-        return cross_entropy(merged(batch), self.targets.of_batch(batch)[:])
+        return self.output_loss.losses(merged(batch), self.targets.of_batch(batch)[:]) / self.validation.scale
 
     def answers_fn(self) -> AnswersFn:
         merged = self._merged(self.weights)

@@ -12,10 +12,11 @@ from transfuse.base.batch import Batch, batch_size, first_samples, without_label
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
-from transfuse.distillation.teacher_weighting import ensemble_probabilities, uniform
+from transfuse.distillation.teacher_weighting import ensemble_predictions, uniform
 from transfuse.errors import NO_TARGETS, DataError
 from transfuse.merging.mean import mean
 from transfuse.network.model import with_tensors
+from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits, model_output, predict
 
 MAX_SAMPLES = 1000  # calibration samples on which candidates are compared
@@ -31,7 +32,7 @@ def disagreement(
 ) -> dict[str, float]:
     """Return how much the mean of the anchor and each candidate disagrees with the parents, per prediction.
 
-    The measure is the cross-entropy in nats against the mean of the parents' probabilities. For models without a head,
+    The measure is the loss of their kind against the mean of what the parents predict. For models without a head,
     it is the squared distance from the mean of the outputs of the anchor and of the candidate. Only one candidate at a
     time is in memory.
 
@@ -58,10 +59,11 @@ def disagreement(
 
 
 class EnsembleDisagreement:
-    """Cross-entropy of a merged model against the mean of its parents' probabilities, which are cached."""
+    """Loss of a merged model against the mean of what its parents predict, which is cached."""
 
     def __init__(self, anchor: PreTrainedModel, source: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.parents = (anchor, source)
+        self.loss = output_loss(anchor)
         self.batches = batches
         self.cache = BatchCache(batches, cache_bytes("candidate predictions"))
 
@@ -69,14 +71,14 @@ class EnsembleDisagreement:
         total, count = 0.0, 0
         for batch in self.batches:
             targets = self.cache.get_or_compute(batch, self._targets)
-            total -= float((targets * predict(merged, batch).log_softmax(-1)).sum())
+            total += float(self.loss.losses(predict(merged, batch), targets, reduction="sum"))
             count += len(targets)
         if not count:
             raise DataError(NO_TARGETS)
         return total / count
 
     def _targets(self, batch: Batch) -> Float[Tensor, "answer cls"]:
-        return ensemble_probabilities(uniform, self.parents, (0.5, 0.5), batch)
+        return ensemble_predictions(uniform, self.parents, (0.5, 0.5), batch)
 
 
 def _output_distance(

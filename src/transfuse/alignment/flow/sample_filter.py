@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, first_samples, labels_of, mean_per_sample
 from transfuse.errors import DataError
+from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import predict
 
 
@@ -43,5 +43,5 @@ def _selected(
 
 def sample_losses(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " sample"]:
     """Return the cross-entropy of each sample, which for a text is the mean over its masked tokens."""
-    losses = cross_entropy(predict(model, batch).cpu(), labels_of(batch).cpu(), reduction="none")
+    losses = output_loss(model).losses(predict(model, batch).cpu(), labels_of(batch).cpu(), reduction="none")
     return mean_per_sample(losses, batch).nan_to_num(torch.inf)  # a text without masked tokens is never selected

@@ -18,9 +18,9 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
+from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.data.tasks import task
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.schedule import Schedule
 
@@ -35,7 +35,7 @@ def finetune_job(
     The training state is removed after the model is written.
 
     Returns:
-        The output folder and its record.
+        The output folder and its record, with `quality`: how good the model is, before and after.
 
     Raises:
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
@@ -56,10 +56,11 @@ def _finetune_job(
     device = schedule.torch_device()
     architecture, *_ = check_checkpoints(models, schedule, check_trainable)
     model, *teachers = models
-    parameters = [load_empty(name, pickle=schedule.pickle_policy()).num_parameters() for name in models]
+    empty = [load_empty(name, pickle=schedule.pickle_policy()) for name in models]
+    parameters = [each.num_parameters() for each in empty]
     weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])
     check_free_memory(FLOAT_BYTES * weights, device, "fine-tuning", progress.warn)
-    samples = training_samples(data, task(architecture), schedule, bool(teachers))
+    samples, _ = training_samples(data, architecture, empty[0].config, schedule, bool(teachers))
     state = target.checkpoints
     options = schedule.model_dump(exclude_unset=True)
     try:
@@ -72,6 +73,7 @@ def _finetune_job(
     if PartialState().is_main_process:
         replace(finetuned, record=record).save(target.output, target.overwrite)
         _remove_state(state)
+        record |= {"quality": training_quality(str(target.output), model, data, samples.split, schedule, progress)}
     return target.output, record
 
 

@@ -20,6 +20,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.class_order import warn_of_order
 from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
@@ -106,6 +107,7 @@ def load_for_measurement(
 
     Args:
         limit: the number of samples to measure on; None: all.
+        progress: is told about classes that were reordered, and contexts that were cut.
 
     Raises:
         TransfuseError: a model or the data cannot be read, or the models are not compatible.
@@ -117,6 +119,8 @@ def load_for_measurement(
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
     token_rows(models, loaded, "same")
+    for name, source in zip(models[1:], loaded[1:], strict=True):
+        warn_of_order(loaded[0].config, source, name, progress)
     networks = checked_networks(with_anchor_form(loaded, models, options), models, options)
     batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
     context = calibrate(networks, models[0], calibration, options, progress=progress)

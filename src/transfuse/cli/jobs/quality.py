@@ -1,4 +1,4 @@
-"""Say how good a fused model is, on few samples, or which command measures it."""
+"""Say how good a fused or a fine-tuned model is, on few samples, or which command measures it."""
 
 import shlex
 from collections.abc import Callable
@@ -12,9 +12,12 @@ from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.data_options import DataOptions
 from transfuse.config.job import Job
+from transfuse.config.settings import Settings
 from transfuse.data.tasks import task, with_model_ids
 from transfuse.errors import DataError, SpecError, TransfuseError
+from transfuse.evaluation.measures import headline, phrase, unit
 from transfuse.evaluation.metrics import metrics_dict
+from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import Fusion
 from transfuse.fusion.match import Matched
@@ -66,6 +69,35 @@ def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str
         "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.source}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
     }
+
+
+def training_quality(
+    output: str, model: str, data: str, trained_split: str | None, options: Settings, progress: Progress
+) -> Quality:
+    """Measure a fine-tuned model beside the model that it was, on a few samples of the training's data.
+
+    Args:
+        trained_split: the split that was trained on; None: the data have no splits.
+
+    Returns:
+        A sentence, and the metrics of both models; if nothing was measured, the reason and the command that measures.
+    """
+    command = shlex.join(["transfuse", "eval", output, model, "--data", data])
+    shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+    try:
+        found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **shared)
+    except TransfuseError as error:
+        return {"verdict": f"Not measured: {str(error).rstrip('.')}. Measure it with: {command}", "models": {}}
+    if found.compared is not None:
+        return {"verdict": f"Not measured: there were no labels. Measure it with: {command}", "models": {}}
+    measure = headline(found.measures)
+    after, before = (phrase(measure, found.models[name].metrics.value(measure)) for name in (output, model))
+    count = found.models[output].metrics.samples
+    split = "" if found.split is None else f" ({found.split})"
+    shared_data = ", the data of the training itself" if found.split == trained_split else ""
+    measured = f"Measured on {count} {unit(found.measures)} of {data}{split}{shared_data}."
+    models = {name: metrics_dict(entry.metrics, found.measures) for name, entry in found.models.items()}
+    return {"verdict": f"The model reaches {after}; before, {before}. {measured}", "models": models}
 
 
 def unmeasured(job: Job, reason: str) -> Quality:

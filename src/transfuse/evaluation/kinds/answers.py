@@ -1,5 +1,9 @@
-"""Extractive question answering: exact match and F1 over the words of answers (Rajpurkar et al., 2016)."""
+"""Extractive question answering: exact match and F1 over the words of answers (Rajpurkar et al., 2016).
 
+A context that is too long is read in several windows, of which the one with the most probable answer counts.
+"""
+
+import math
 import re
 import string
 from collections import Counter
@@ -27,18 +31,51 @@ def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def columns(log_probabilities: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
-    """Return whether the answer to each question is exact, its F1, and the mean cross-entropy of start and end."""
-    labels = batch["labels"]
-    losses = -log_probabilities.gather(2, labels.unsqueeze(2)).squeeze(2).mean(1)
-    exact, overlap = [], []
-    for row in range(len(labels)):
+    """Return the best answer of each window: its score, whether it is exact, and its F1; the same of no answer.
+
+    The loss of a window is the mean cross-entropy of start and end.
+    """
+    spans = batch["labels_span"]
+    losses = -log_probabilities.gather(2, spans.unsqueeze(2)).squeeze(2).mean(1)
+    nothing = log_probabilities.gather(2, batch["labels_null"][:, None, None].expand(-1, 2, 1)).sum((1, 2))
+    found: list[list[float]] = []
+    for row, offsets in enumerate(batch["labels_offsets"]):
         golds = [text for text in map(text_of, batch["labels_answers"][row]) if text] or [""]
-        span = best_span(log_probabilities[row], batch["labels_offsets"][row], int(batch["labels_null"][row]))
-        answer = "" if span is None else text_of(batch["labels_context"][row, 0])[slice(*span)]
-        exact.append(max(float(normalized(answer) == normalized(gold)) for gold in golds))
-        overlap.append(max(word_f1(answer, gold) for gold in golds))
-    counts = torch.ones(len(labels), dtype=torch.float64)
-    return {"correct": torch.tensor(exact), "counts": counts, "loss": losses, "f1": torch.tensor(overlap)}
+        score, first, last = best_span(log_probabilities[row], offsets)
+        answer = text_of(batch["labels_context"][row, 0])[first:last]
+        found.append([score, *_compared(answer, golds), *_compared("", golds)])
+    values = torch.tensor(found, dtype=torch.float64)
+    return {
+        "correct": values[:, 1],
+        "counts": torch.ones(len(spans), dtype=torch.float64),
+        "loss": losses,
+        "f1": values[:, 2],
+        "score": values[:, 0],
+        "nothing": torch.stack([nothing.double(), values[:, 3], values[:, 4]], 1),
+        "answered": (spans != batch["labels_null"].unsqueeze(1)).any(1),
+        "first": batch["labels_first"],
+    }
+
+
+def whole(found: Columns) -> Columns:
+    """Return the columns of each context: those of the window with the best answer, or of no answer if it scores more.
+
+    No answer scores as in the window where it is least probable. The loss is that of the first window that has the
+    answer, or of the first window.
+    """
+    sample = found["first"].cumsum(0) - 1
+    rows = [group.tolist() for group in torch.arange(len(sample)).split(sample.bincount().tolist())]
+    scores, nothing = found["score"], found["nothing"]
+    best = torch.tensor([max(group, key=lambda row: float(scores[row])) for group in rows])
+    least = torch.tensor([min(group, key=lambda row: float(nothing[row, 0])) for group in rows])
+    labeled = torch.tensor([max(group, key=lambda row: (bool(found["answered"][row]), -row)) for group in rows])
+    is_empty = nothing[least, 0] > scores[best]
+    return {
+        "correct": torch.where(is_empty, nothing[best, 1], found["correct"][best]),
+        "counts": found["counts"][best],
+        "loss": found["loss"][labeled],
+        "f1": torch.where(is_empty, nothing[best, 2], found["f1"][best]),
+    }
 
 
 def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
@@ -52,24 +89,28 @@ def agreement(log_probabilities: Tensor, others: Tensor, batch: Batch) -> Column
     return {"correct": same, "counts": torch.ones_like(same), "loss": divergence(log_probabilities, others).mean(1)}
 
 
-def best_span(scores: Tensor, offsets: Tensor, null: int) -> tuple[int, int] | None:
-    """Return the first character of the most probable answer and the one after its last; None for no answer.
+def best_span(scores: Tensor, offsets: Tensor) -> tuple[float, int, int]:
+    """Return the score of the most probable answer, its first character and the one after its last.
 
     Args:
         scores: logarithms of the probabilities of start and end [2, token].
-        offsets: characters of each token of the context [token, 2]; empty for other tokens.
-        null: token that stands for no answer.
+        offsets: characters of each token of the context [token, 2]; empty for other tokens. If all are empty, there is
+            no answer, whose score is minus infinity.
     """
     places = (offsets[:, 1] > offsets[:, 0]).nonzero().flatten()
     if not len(places):
-        return None
+        return -math.inf, 0, 0
     sums = scores[0, places].unsqueeze(1) + scores[1, places].unsqueeze(0)
     distance = places.unsqueeze(0) - places.unsqueeze(1)
     sums = sums.masked_fill((distance < 0) | (distance >= MAX_ANSWER), -torch.inf)
     start, end = divmod(int(sums.argmax()), len(places))
-    if scores[0, null] + scores[1, null] > sums[start, end]:
-        return None
-    return int(offsets[places[start], 0]), int(offsets[places[end], 1])
+    return float(sums[start, end]), int(offsets[places[start], 0]), int(offsets[places[end], 1])
+
+
+def _compared(answer: str, golds: list[str]) -> tuple[float, float]:
+    """Return whether an answer is one of the correct ones, and its largest F1."""
+    exact = max(float(normalized(answer) == normalized(gold)) for gold in golds)
+    return exact, max(word_f1(answer, gold) for gold in golds)
 
 
 def normalized(answer: str) -> str:
@@ -87,4 +128,4 @@ def word_f1(answer: str, gold: str) -> float:
     return 2 * common / (len(words) + len(expected))
 
 
-ANSWERS = Kind(answers, mean_of_log_probabilities, columns, scores, agreement)
+ANSWERS = Kind(answers, mean_of_log_probabilities, columns, scores, agreement, whole=whole)
