@@ -1,29 +1,29 @@
-"""A fine-tune is carried to another base: exactly where the new base is a symmetric copy, and better than by addition."""
+"""A fine-tune is carried to another base, exactly where the new base is a symmetric copy of the base."""
 
 import copy
-import json
-from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from cases import CASES, Case
-from safetensors.torch import load_file
+from cases import BERT, CASES, VIT, Case
+from PIL import Image
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
-    GPT2LMHeadModel,
     PreTrainedModel,
+    ViTConfig,
     ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.errors import ConfigError
+from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import declaration, network, with_tensors
+from transfuse.network.model import declaration, with_tensors
 from transfuse.network.symmetry import fold, symmetric
 
 
@@ -54,3 +54,71 @@ def test_to_a_symmetric_copy_it_is_exact(case: Case) -> None:
     expected, before = case.logits(tuned), case.logits(base)
     change = (expected - before).abs().max()
     assert (case.logits(carried) - expected).abs().max() < 1e-3 * change + 1e-5 * expected.abs().max()
+
+
+def bert(architecture: type[PreTrainedModel], seed: int, **sizes: int) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    model = architecture(BertConfig(**{**BERT, "initializer_range": 0.2, **sizes})).eval()  # type: ignore[call-arg]
+    return model
+
+
+def with_trunk(model: PreTrainedModel, trunk: PreTrainedModel) -> PreTrainedModel:
+    """A model with the trunk of another, slightly changed, below its own head."""
+    model.base_model.load_state_dict(tuned_copy(trunk).base_model.state_dict(), strict=False)
+    return model
+
+
+def test_a_new_head_is_carried_too() -> None:
+    base = bert(BertForMaskedLM, 1)
+    tuned = with_trunk(bert(BertForSequenceClassification, 2, num_labels=3), base)
+    carried = transfuse.carry(base, tuned, moved(base)).model
+    assert type(carried) is BertForSequenceClassification
+    batch = example_inputs(tuned.config)
+    expected = tuned(**batch).logits.detach()
+    assert torch.allclose(carried(**batch).logits, expected, atol=1e-3 * float(expected.abs().max()))
+
+
+def images(seed: int, count: int = 60) -> list[Image.Image]:
+    generator = np.random.default_rng(seed)
+    return [Image.fromarray(generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)) for _ in range(count)]
+
+
+def vit(seed: int) -> ViTForImageClassification:
+    torch.manual_seed(seed)
+    return ViTForImageClassification(
+        ViTConfig(**{**VIT, "num_channels": 3, "image_size": 8, "initializer_range": 0.2})
+    ).eval()
+
+
+def distance(model: PreTrainedModel, other: PreTrainedModel, samples: list[Image.Image]) -> float:
+    """How far the logits of a model are from those of another, relative to the latter's variance."""
+    pixels = PROCESSOR(samples, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        found, expected = (each(pixel_values=pixels).logits for each in (model, other))
+    return float((found - expected).square().sum() / (expected - expected.mean(0)).square().sum())
+
+
+PROCESSOR = ViTImageProcessorPil(size={"height": 8, "width": 8})
+
+
+def test_samples_bring_it_nearer_to_the_tuned_model_and_to_what_is_kept() -> None:
+    base, new_base = vit(1), vit(2)
+    tuned = tuned_copy(base, 0.2)
+    task, old, unseen = images(1), images(2), images(3)
+    by_weights = transfuse.carry(base, tuned, new_base).model
+    fitted = transfuse.carry(base, tuned, new_base, task, processor=PROCESSOR, samples=60).model
+    keeping = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60)
+    assert distance(fitted, tuned, unseen) < 0.9 * distance(by_weights, tuned, unseen)
+    assert distance(keeping.model, new_base, old) < 0.9 * distance(fitted, new_base, old)
+    assert (keeping.record["calibration_samples"], keeping.record["kept_samples"]) == (60, 60)
+    assert [model["weight"] for model in keeping.record["models"]] == [1.0, -1.0, 1.0]
+
+
+def test_what_cannot_be_carried_is_refused() -> None:
+    base, other = vit(1), vit(2)
+    with pytest.raises(ConfigError, match="was not fine-tuned from"):
+        transfuse.carry(base, vit(3), other)
+    with pytest.raises(ConfigError, match="keep"):
+        transfuse.carry(base, tuned_copy(base), other, keep=images(1))
+    with pytest.raises(ConfigError, match="weights"):
+        transfuse.carry(base, tuned_copy(base), other, weights=(1, 2, 3))

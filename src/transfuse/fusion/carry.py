@@ -36,10 +36,12 @@ from transfuse.fusion.match import Matched
 from transfuse.fusion.record import data_name
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
+from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
+SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
 
 
@@ -203,6 +205,8 @@ def _alignments(
 ) -> tuple[Alignment, Alignment]:
     """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
     new_base, base, tuned = networks
+    for model in (base, tuned):
+        check_same_widths(new_base, model, "exact", SAME_SHAPES)
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
     second = follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])

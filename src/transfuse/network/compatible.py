@@ -116,14 +116,19 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
                 raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
 
-def check_same_widths(anchor: Network, source: Network, method: str) -> None:
-    """Raise `SpecError` unless every space has the same size in both networks."""
+def check_same_widths(anchor: Network, source: Network, method: str, advice: str = "") -> None:
+    """Raise `SpecError` unless every space has the same size in both networks.
+
+    Args:
+        advice: what to do; empty: as for this alignment.
+    """
     source_spaces = source.spec.spaces()
     for name, space in anchor.spec.spaces().items():
         if source_spaces[name].units != space.units:
             pair = _Pair.of(anchor, source, unfused)
             shapes = _shapes(anchor.spec, source.spec, _tensor_with(anchor.spec, name))
-            raise pair.refusal(_free_units, shapes, SAME_WIDTHS.format(method=METHODS.get(method, method)))
+            advice = advice or SAME_WIDTHS.format(method=METHODS.get(method, method))
+            raise pair.refusal(_free_units, shapes, advice)
 
 
 def check_same_nested(anchor: Network, source: Network, prepare: Callable[[Spec], Spec]) -> None:

@@ -1,0 +1,59 @@
+"""`transfuse carry` on the command line."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForImageClassification
+from world import Run, World, one_line
+
+
+def tuned(world: World) -> Path:
+    """A fine-tune of the first model of the world, saved."""
+    model = AutoModelForImageClassification.from_pretrained(world.a)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * parameter.std(correction=0) * torch.randn_like(parameter))
+    model.save_pretrained(world.here / "tuned")
+    return world.here / "tuned"
+
+
+def test_by_weights(world: World, run: Run) -> None:
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out")
+    assert (ran.status, ran.err) == (0, "")
+    first, last = ran.out.splitlines()
+    assert first.startswith(f"Carried {world.here}/tuned to {world.b}, into {world.here}/out (by weights, ")
+    assert last.startswith("Not measured: there was no data.")
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["carried"] == {"new base": str(world.b), "base": str(world.a), "tuned": str(world.here / "tuned")}
+    card = (world.here / "out" / "README.md").read_text()
+    assert "The difference between the weights of both was added to the new base." in card
+    assert f"transfuse carry {world.a} {world.here}/tuned {world.b} -o {world.here}/out" in card
+    assert AutoModelForImageClassification.from_pretrained(world.here / "out").config.num_labels == 2
+
+
+def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--keep", world.bare, "--adapter-out", 4)
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    first, adapter, last = ran.out.splitlines()
+    assert "(layers fitted to 12 samples and 6 to keep, " in first
+    assert adapter.startswith(f"Adapter in {world.here}/out/adapter, for {world.b}.")
+    assert last.startswith("The carried model reaches ")
+    assert "accuracy, and the tuned model " in last
+    assert (world.here / "out" / "adapter" / "adapter_model.safetensors").exists()
+    card = (world.here / "out" / "README.md").read_text()
+    assert f"--data {world.images} --keep {world.bare} --adapter-out 4" in card
+    assert "The carried model reaches" in card
+
+
+def test_mistakes_are_one_line(world: World, run: Run) -> None:
+    out, fine_tune = world.here / "out", tuned(world)
+    one_line(run("carry", world.a, world.b, fine_tune, "-o", out), [str(world.b), "not fine-tuned from", str(world.a)])
+    one_line(run("carry", world.a, fine_tune, world.wide, "-o", out), ["hidden_size", "of one shape"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--keep", world.bare), ["--keep", "--data"])
+    one_line(run("carry", world.a, fine_tune, world.b), ["-o OUT"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", world.b), ["input"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--data", world.here / "none"), ["none"])
+    assert not out.exists()
