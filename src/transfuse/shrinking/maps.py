@@ -1,0 +1,63 @@
+"""Maps from the units of a large model to those of a smaller one."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transfuse.transport.maps import Matrix, Permutation
+
+
+@dataclass(frozen=True, eq=False)
+class Truncation(Matrix):
+    """A rotation of the residual stream of which only some directions are kept.
+
+    A norm divides by the root of the mean square, so the smaller stream is scaled by the root of the ratio of the
+    widths: then its norm gives what the norm of the large stream gives in the kept directions, times that scale.
+    Equal gains stay equal.
+    """
+
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        weights = self.forward * self.backward
+        return values @ (weights / weights.sum(0)).to(values)
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        """Map gains in front of a matrix that is tied to one that writes the stream, and so has its scale twice."""
+        return self.scale(values) * (self.backward.square().sum() / self.forward.square().sum()).sqrt().to(values)
+
+
+def truncation(directions: Float[Tensor, "source kept"], target: int, centered: bool) -> Truncation:
+    """Return the map that keeps orthonormal directions of a stream.
+
+    Args:
+        target: the width of the smaller stream: the number of directions, and one more if the stream is centered.
+        centered: whether the directions sum to zero, and have to in the smaller stream too.
+    """
+    basis = centered_basis(target) if centered else torch.eye(target, dtype=torch.float64)
+    matrix = directions.double() @ basis.to(directions.device).T
+    factor = (target / len(directions)) ** 0.5
+    return Truncation(factor * matrix, matrix / factor)
+
+
+def centered_basis(units: int) -> Float[Tensor, "units kept"]:
+    """Return an orthonormal basis of the vectors that sum to zero."""
+    ones = torch.ones(units, 1, dtype=torch.float64)
+    eye = torch.eye(units, dtype=torch.float64)[:, 1:]
+    return torch.linalg.qr(torch.cat([ones, eye], 1))[0][:, 1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(Permutation):
+    """A choice of units: target unit j is source unit `index[j]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class NestedSelection(Matrix):
+    """A choice of units within each unit of an outer space, as of the query heads in each group."""
+
+
+def nested_selection(index: Int[Tensor, "within target"], source: int) -> NestedSelection:
+    """Return the map to the units `index[i]` within the i-th unit of the outer space."""
+    matrix = torch.nn.functional.one_hot(index, source).transpose(-1, -2).double().contiguous()
+    return NestedSelection(matrix, matrix)
