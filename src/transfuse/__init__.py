@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
     from transfuse.network.space import Group
+    from transfuse.shrinking.shrink import Shrunk, shrink
     from transfuse.verification.declaration import check_declaration
 
 PUBLIC = {  # every public name, and the module and name where it is defined
@@ -50,6 +51,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "OutputError": "errors:OutputError",
     "Samples": "data.samples:Samples",
     "Schedule": "finetuning.schedule:Schedule",
+    "Shrunk": "shrinking.shrink:Shrunk",
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",
@@ -62,6 +64,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "merge": "fusion.fuse:merge",
     "merge_method": "merging.methods:merge_method",
     "register": "network.registry:register",
+    "shrink": "shrinking.shrink:shrink",
     "with_tensors": "network.model:with_tensors",
 }
 __all__ = [
@@ -83,6 +86,7 @@ __all__ = [
     "OutputError",
     "Samples",
     "Schedule",
+    "Shrunk",
     "SpecError",
     "TransfuseError",
     "alignment_method",
@@ -95,6 +99,7 @@ __all__ = [
     "merge",
     "merge_method",
     "register",
+    "shrink",
     "with_tensors",
 ]
 

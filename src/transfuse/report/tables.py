@@ -61,13 +61,48 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     ) + _left_out(record)
 
 
+def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
+    """Return lines on the small model: where it is, its sizes, how it was made, and how good it is."""
+    parameters = record["parameters"]
+    share = parameters["small"] / parameters["large"]
+    made = ["layers fitted by least squares"]
+    if history := record.get("learned_weights"):
+        gained = f"weights trained in {history['best']} steps" if history["best"] else "nothing gained by training"
+        made.append(f"{gained}, {min(history['excess']):.3f} nats above the large model on held-out samples")
+    return (
+        printable(
+            f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
+            f" parameters, {share:.0%}; {changed_sizes(record)}; {', '.join(made)}, {record['calibration_samples']}"
+            f" samples, {record['seconds']:.1f} s)"
+        )
+        + _left_out(record)
+        + _quality(record)
+    )
+
+
+def plan_of_sizes(model: str, plan: Mapping[str, Any]) -> str:
+    """Return lines on the sizes that a small model would have."""
+    parameters = plan["parameters"]
+    share = parameters["small"] / parameters["large"]
+    return printable(
+        f"{model} would have {parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}):"
+        f" {changed_sizes(plan)}"
+    )
+
+
+def changed_sizes(record: Mapping[str, Any]) -> str:
+    """Return every size that changes, as `layers 12 to 6`."""
+    large, small = (record["sizes"][name] for name in ("large", "small"))
+    return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)
+
+
 def _left_out(record: Mapping[str, Any]) -> str:
     """Return a second line on the anchor's files that were not copied; empty if there are none."""
     parts = []
     names = record.get("left_out", [])
     dropped_keys = {key: files for key in ("auto_map", "custom_pipelines") if (files := record.get(f"{key}_dropped"))}
     if names:
-        anchor = record["finetuned"] if "finetuned" in record else record["models"][0]
+        anchor = record.get("finetuned") or record.get("shrunk") or record["models"][0]
         more = f" and {record['left_out_count'] - MAX_FILES} more" if record["left_out_count"] > MAX_FILES else ""
         parts.append(f"Not copied from {anchor['path']}: {', '.join(names[:MAX_FILES])}{more}.")
     if dropped_keys:

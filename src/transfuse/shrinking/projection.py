@@ -98,9 +98,7 @@ class Projection:
                 return [(factor / start.factor, other) for factor, other in [*behind, *before]]
         return [(1.0, replace(point, name=self.large_name(point.name)))]
 
-    def observed(
-        self, activations: Mapping[HookPoint, Tensor], points: Sequence[HookPoint]
-    ) -> dict[HookPoint, Tensor]:
+    def observed(self, activations: Mapping[HookPoint, Tensor], points: Sequence[HookPoint]) -> dict[HookPoint, Tensor]:
         """Return what points of the small model stand for, given the large model's activations."""
         result = {}
         for point in points:

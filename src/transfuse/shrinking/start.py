@@ -133,5 +133,3 @@ def _write(tensors: dict[str, Tensor], fitted: Fitted, projection: Projection) -
         tensors[linear.matrix] = values[:reads].T
         if linear.bias:
             tensors[f"{name}.{linear.bias}"] = values[reads]
-
-

@@ -66,14 +66,16 @@ def choices(projection: Projection, changed: Mapping[str, int]) -> list[Choice]:
         SpecError: units of such a space cannot be chosen.
     """
     spaces = projection.cut.spaces()
-    fixed = {space.name: space for axes in projection.cut.tensors().values() for axis in axes for space in axis.spaces()}
+    every = [space for axes in projection.cut.tensors().values() for axis in axes for space in axis.spaces()]
+    fixed = {space.name: space for space in every}
     roots = dict.fromkeys((spaces.get(name) or fixed[name]).root.name for name in changed)
     result = []
     for name in roots:
         root = spaces.get(name) or fixed[name]
         nested = [spaces[other] for other in changed if other in spaces and spaces[other].within == root]
         if len(nested) > 1 or any(space.root == root and space.within not in (None, root) for space in nested):
-            raise SpecError(f"{projection.cut.family}: units within {name} cannot be chosen; leave their number as it is")
+            family = projection.cut.family
+            raise SpecError(f"{family}: units within {name} cannot be chosen; leave their number as it is")
         result.append(_choice(projection, root, nested[0] if nested else None))
     return result
 
