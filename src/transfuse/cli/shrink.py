@@ -62,10 +62,11 @@ def shrink(
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.shrink import plan_job, shrink_job
 
-        if dry_run:
-            sizes = plan_job(request)
-            output_mode(context).show(sizes, lambda: plan_of_sizes(model, sizes))
-            return
-        with memory_limit(memory.max_memory, memory.max_device_memory):
-            path, record = shrink_job(request, output_mode(context).progress)
-    output_mode(context).show({"output": str(path)} | record, lambda: shrinking_summary(path, record))
+        sizes = plan_job(request) if dry_run else {}
+        if not dry_run:
+            with memory_limit(memory.max_memory, memory.max_device_memory):
+                path, record = shrink_job(request, output_mode(context).progress)
+    if dry_run:
+        output_mode(context).show(sizes, lambda: plan_of_sizes(model, sizes))
+    else:
+        output_mode(context).show({"output": str(path)} | record, lambda: shrinking_summary(path, record))

@@ -22,7 +22,11 @@ Square = Float[Tensor, "entry entry"]
 
 
 def forward_selection(
-    moments: GramMatrix, units: Int[Tensor, "unit entry"], count: int, required: Int[Tensor, " entry"]
+    moments: GramMatrix,
+    units: Int[Tensor, "unit entry"],
+    count: int,
+    required: Int[Tensor, " entry"],
+    ridge: float = RIDGE,
 ) -> list[int]:
     """Return `count` units, each of which reduces the remaining error most when it is added.
 
@@ -33,9 +37,10 @@ def forward_selection(
     Args:
         units: the inputs that belong to each unit.
         required: inputs that are part of every solution.
+        ridge: penalty, relative to the mean square of the inputs. Units that differ by less count as equal.
     """
     inputs = moments.inputs.clone()
-    inputs.diagonal().add_(RIDGE * inputs.diagonal().mean())
+    inputs.diagonal().add_(ridge * inputs.diagonal().mean())
     residual = Residual(inputs, moments.cross, units.to(inputs.device))
     if len(required):
         residual.explain(required.to(inputs.device))

@@ -41,10 +41,14 @@ def truncation(directions: Float[Tensor, "source kept"], target: int, centered: 
 
 
 def centered_basis(units: int) -> Float[Tensor, "units kept"]:
-    """Return an orthonormal basis of the vectors that sum to zero."""
-    ones = torch.ones(units, 1, dtype=torch.float64)
-    eye = torch.eye(units, dtype=torch.float64)[:, 1:]
-    return torch.linalg.qr(torch.cat([ones, eye], 1))[0][:, 1:]
+    """Return an orthonormal basis of the vectors that sum to zero, each near a single unit.
+
+    These are the columns of the reflection that exchanges the first unit and the vector of ones, without the first.
+    """
+    normal = torch.full((units,), -(units**-0.5), dtype=torch.float64)
+    normal[0] += 1
+    eye = torch.eye(units, dtype=torch.float64)
+    return (eye - 2 * torch.outer(normal, normal) / normal.square().sum().clamp_min(1e-30))[:, 1:]
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def shrink(
     large = network(loaded, chosen.torch_device(), name)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
-    small, facts = _shrunk(large, sizes, batches, chosen, progress, watch)
+    small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch)
     small = stored_as(chosen.torch_dtype() or loaded.dtype, small.to("cpu"))
     check_finite(small.state_dict(), "the small model")
     source = origin(model, loaded)
@@ -222,10 +222,14 @@ def _batches(
     return samples, list(prepare(samples.take(options.samples, options.seed), model, source, options, processor))
 
 
-def _shrunk(
+def shrunk_model(
     large: Network, sizes: Sizes, batches: Sequence[Batch], options: ShrinkOptions, progress: Progress, watch: Stopwatch
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Return the small model, and facts for the record."""
+    """Return the small model, and facts for the record.
+
+    Raises:
+        ConfigError: there are fewer than two samples.
+    """
     train, validation = _split(batches)
     blocks = _blocks(large.model, sizes, train, progress)
     watch.lap("choosing blocks")

@@ -20,6 +20,8 @@ from transfuse.shrinking.maps import Selection, centered_basis, truncation
 from transfuse.shrinking.observe import Observation
 from transfuse.transport.maps import Map
 
+SELECTION_RIDGE = 1e-6  # penalty while units are chosen, relative to the mean square of the stream
+
 
 def stream_map(stream: Space, width: int, observation: Observation) -> Map:
     """Return the map of a stream to a narrower one.
@@ -31,8 +33,12 @@ def stream_map(stream: Space, width: int, observation: Observation) -> Map:
     spec = observation.projection.cut
     norms = [norm for norm in spec.norms() if without_direction(norm.space) == stream]
     if rotates(spec, stream):
-        covariance = _covariance(norms, observation)
-        return _leading_directions(covariance, width, any(norm.centers for norm in norms))
+        centered = any(norm.centers for norm in norms)
+        directions = _leading_directions(_covariance(norms, observation), width, centered)
+        for norm in norms:
+            if isinstance(norm.space, Dual) and norm.has_gain:
+                directions = _along_gains(directions, observation.projection.large.state_dict()[norm.gain])
+        return truncation(directions, width, centered)
     return Selection(_chosen_units(norms, stream, width, observation))
 
 
@@ -73,16 +79,22 @@ def normalize(rows: Float[Tensor, "row unit"], norm: Norm) -> Float[Tensor, "row
     return centered / centered.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
-def _leading_directions(covariance: Float[Tensor, "unit unit"], width: int, centered: bool) -> Map:
-    """Return the map to the directions with the largest moments."""
-    if centered:
-        basis = centered_basis(len(covariance)).to(covariance)
-        _, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
-        directions = basis @ vectors[:, -(width - 1) :]
-    else:
-        _, vectors = torch.linalg.eigh(covariance)
-        directions = vectors[:, -width:]
-    return truncation(directions.flip(1), width, centered)
+def _leading_directions(
+    covariance: Float[Tensor, "unit unit"], width: int, centered: bool
+) -> Float[Tensor, "unit kept"]:
+    """Return the directions with the largest moments; one fewer than the width if all must sum to zero."""
+    if not centered:
+        return torch.linalg.eigh(covariance)[1][:, -width:].flip(1)
+    basis = centered_basis(len(covariance)).to(covariance)
+    _, vectors = torch.linalg.eigh(basis.T @ covariance @ basis)
+    return (basis @ vectors[:, len(vectors) - (width - 1) :]).flip(1)
+
+
+def _along_gains(directions: Float[Tensor, "unit kept"], gains: Float[Tensor, " unit"]) -> Float[Tensor, "unit kept"]:
+    """Return directions of the same span in which the gains that cannot be folded are still one per direction."""
+    gains = gains.to(directions)
+    _, vectors = torch.linalg.eigh(directions.T @ (gains.unsqueeze(1) * directions))
+    return directions @ vectors
 
 
 def _chosen_units(norms: list[Norm], stream: Space, width: int, observation: Observation) -> Tensor:
@@ -94,5 +106,5 @@ def _chosen_units(norms: list[Norm], stream: Space, width: int, observation: Obs
             moments = accumulate(moments, gram_matrix(rows, [rows], weights))
     assert moments is not None
     units = torch.arange(stream.units).unsqueeze(1)
-    chosen = forward_selection(moments, units, width, torch.tensor([stream.units]))
+    chosen = forward_selection(moments, units, width, torch.tensor([stream.units]), SELECTION_RIDGE)
     return torch.tensor(sorted(chosen))

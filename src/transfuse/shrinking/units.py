@@ -27,6 +27,7 @@ from transfuse.shrinking.projection import Projection
 from transfuse.transport.maps import Map
 
 RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # penalties of the fitted layer, relative to the mean square of its inputs
+SELECTION_RIDGE = 1e-6  # the same while units are chosen, so that a repeated unit is not preferred to a weak one
 DOUBLE_BYTES = 8
 
 
@@ -166,7 +167,7 @@ def _maps(choice: Choice, sizes: Mapping[str, int], moments: GramMatrix) -> dict
     index = torch.arange(root.units)
     maps: dict[str, Map] = {}
     if count < root.units:
-        index = torch.tensor(sorted(forward_selection(moments, units, count, bias)))
+        index = torch.tensor(sorted(forward_selection(moments, units, count, bias, SELECTION_RIDGE)))
         maps[root.name] = Selection(index)
     if choice.nested is not None:
         nested = [_chosen_within(choice, units[unit], sizes, moments) for unit in index.tolist()]
@@ -183,7 +184,7 @@ def _chosen_within(
     inner = prod(space.units for space in spaces[spaces.index(choice.nested) + 1 :])
     local = torch.arange(len(entries)).reshape(choice.nested.units, inner)
     own = moments.select_inputs(torch.cat([entries, torch.tensor([choice.axis.size])]))
-    chosen = forward_selection(own, local, sizes[choice.nested.name], torch.tensor([len(entries)]))
+    chosen = forward_selection(own, local, sizes[choice.nested.name], torch.tensor([len(entries)]), SELECTION_RIDGE)
     return torch.tensor(sorted(chosen))
 
 
