@@ -1,4 +1,4 @@
-"""What was made larger without a change of its function comes back: units twice, a turned stream, blocks without effect."""
+"""What was made larger without a change of its function comes back: units twice, a turned stream, idle blocks."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, network, with_tensors
 from transfuse.network.space import Group
 from transfuse.network.symmetry import fold, symmetric
-from transfuse.shrinking.maps import Truncation, centered_basis, truncation
+from transfuse.shrinking.maps import Truncation, centered_basis, truncation, with_ones
 from transfuse.shrinking.shrink import shrunk_model
 from transfuse.shrinking.sizes import Sizes, sizes_of, target_sizes
 from transfuse.transport.maps import Map, from_plan
@@ -53,7 +53,8 @@ def turned(narrow: int, wide: int, centered: bool) -> Truncation:
     generator = torch.Generator().manual_seed(3)
     basis = centered_basis(wide) if centered else torch.eye(wide, dtype=torch.float64)
     random = torch.randn(basis.shape[1], narrow - centered, generator=generator, dtype=torch.float64)
-    back = truncation(basis @ torch.linalg.qr(random)[0], narrow, centered)
+    directions = basis @ torch.linalg.qr(random)[0]
+    back = truncation(with_ones(directions) if centered else directions)
     return Truncation(back.backward.T, back.forward.T)
 
 
@@ -90,7 +91,7 @@ def test_what_was_widened_comes_back(name: str, turns: bool) -> None:
     assert close(case.logits(wide), reference), "the test itself must widen exactly"
     small = shrunk(case, wide, sizes_of(model.config))
     assert small.num_parameters() == model.num_parameters()
-    assert close(case.logits(small), reference)
+    assert close(case.logits(small), reference, 1e-3 if name.startswith("Modern") else 1e-4)
 
 
 def with_idle_blocks(case: Case, places: Sequence[int]) -> tuple[PreTrainedModel, PreTrainedModel]:
@@ -128,7 +129,7 @@ def test_blocks_without_effect_are_removed(name: str, places: tuple[int, ...]) -
 
 
 def test_a_tied_matrix_keeps_its_gains_in_a_turned_stream() -> None:
-    """Behind RMSNorm, exactly; a plain choice of directions would mix the gains."""
+    """Behind RMSNorm, exactly. Any other directions of the same span would mix the gains."""
     case = next(case for case in CASES if case.name.startswith("LlamaForCausalLM-attention_bias"))
     model, wide = widened(case, turns=False)
     assert close(case.logits(shrunk(case, wide, sizes_of(model.config))), case.logits(model))

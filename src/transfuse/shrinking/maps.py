@@ -27,17 +27,22 @@ class Truncation(Matrix):
         return self.scale(values) * (self.backward.square().sum() / self.forward.square().sum()).sqrt().to(values)
 
 
-def truncation(directions: Float[Tensor, "source kept"], target: int, centered: bool) -> Truncation:
-    """Return the map that keeps orthonormal directions of a stream.
+def truncation(directions: Float[Tensor, "source target"]) -> Truncation:
+    """Return the map that keeps orthonormal directions of a stream."""
+    source, target = directions.shape
+    factor = (target / source) ** 0.5
+    return Truncation(factor * directions.double(), directions.double() / factor)
+
+
+def with_ones(directions: Float[Tensor, "source kept"]) -> Float[Tensor, "source target"]:
+    """Return orthonormal directions that map vectors of equal entries to such vectors, as LayerNorm needs it.
 
     Args:
-        target: the width of the smaller stream: the number of directions, and one more if the stream is centered.
-        centered: whether the directions sum to zero, and have to in the smaller stream too.
+        directions: orthonormal, each with entries that sum to zero; the result has one more.
     """
-    basis = centered_basis(target) if centered else torch.eye(target, dtype=torch.float64)
-    matrix = directions.double() @ basis.to(directions.device).T
-    factor = (target / len(directions)) ** 0.5
-    return Truncation(factor * matrix, matrix / factor)
+    source, kept = directions.shape
+    ones = directions.new_full((source, 1), source**-0.5)
+    return directions @ centered_basis(kept + 1).to(directions).T + ones * (kept + 1) ** -0.5
 
 
 def centered_basis(units: int) -> Float[Tensor, "units kept"]:
@@ -49,6 +54,25 @@ def centered_basis(units: int) -> Float[Tensor, "units kept"]:
     normal[0] += 1
     eye = torch.eye(units, dtype=torch.float64)
     return (eye - 2 * torch.outer(normal, normal) / normal.square().sum().clamp_min(1e-30))[:, 1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction(Matrix):
+    """A choice of units of a stream; what reads the others reads what the chosen ones tell of them."""
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        """Map gains in front of a matrix that is tied to one that writes the stream: chosen units count for others."""
+        return self.scale(values) * self.backward.square().sum(0).to(values)
+
+
+def reconstruction(index: Int[Tensor, " target"], from_chosen: Float[Tensor, "source target"]) -> Reconstruction:
+    """Return the map to the units `index`.
+
+    Args:
+        from_chosen: the factors with which the chosen units give all units best.
+    """
+    chosen = torch.nn.functional.one_hot(index, len(from_chosen)).T.to(from_chosen)
+    return Reconstruction(chosen, from_chosen)
 
 
 @dataclass(frozen=True, eq=False)

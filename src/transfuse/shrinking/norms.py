@@ -7,7 +7,7 @@ from torch import Tensor
 from transfuse.activations.hook_points import HookPoint
 from transfuse.network.operations import Norm
 from transfuse.network.space import Space
-from transfuse.shrinking.maps import Selection
+from transfuse.shrinking.maps import Reconstruction
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.stream import normalize
 
@@ -21,7 +21,7 @@ def fitted_norms(observation: Observation) -> dict[str, Tensor]:
         for norm in projection.cut.norms()
         if norm.has_gain
         and isinstance(norm.space, Space)
-        and isinstance(projection.maps.get(norm.space.name), Selection)
+        and isinstance(projection.maps.get(norm.space.name), Reconstruction)
     ]
     sums: dict[str, Float[Tensor, "5 unit"]] = {}
     for norm in norms:  # one at a time, so that input and output of one module are compared

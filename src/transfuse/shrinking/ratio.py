@@ -43,7 +43,8 @@ def sizes_for_ratio(architecture: type[PreTrainedModel], config: PretrainedConfi
 
 def _candidates(config: PretrainedConfig, old: Sizes) -> Iterator[tuple[float, Sizes]]:
     """Yield every number of heads, with the width that belongs to it, and the factor of both."""
-    assert old.heads and old.hidden_size
+    assert old.heads is not None
+    assert old.hidden_size is not None
     served = old.heads // (old.kv_heads or old.heads)
     for heads in range(served, old.heads + 1, served):
         factor = heads / old.heads

@@ -72,7 +72,8 @@ def sizes_of(config: PretrainedConfig) -> Sizes:
 def head_size(config: PretrainedConfig) -> int:
     """Return the number of channels of a head."""
     sizes = sizes_of(config)
-    assert sizes.hidden_size and sizes.heads
+    assert sizes.hidden_size is not None
+    assert sizes.heads is not None
     return _head_field(config)[1] or sizes.hidden_size // sizes.heads
 
 
@@ -116,7 +117,8 @@ def target_sizes(config: PretrainedConfig, wanted: Sizes, name: str = "the model
 
 def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> dict[str, int]:
     """Return the heads of the smaller model."""
-    assert old.hidden_size and old.heads
+    assert old.hidden_size is not None
+    assert old.heads is not None
     size = head_size(config)
     heads = wanted.heads or old.heads
     if heads_make_width(config) and (wanted.hidden_size or wanted.heads):
@@ -142,7 +144,8 @@ def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> di
 
 def _kv_heads(old: Sizes, heads: int, wanted: Sizes, name: str) -> int:
     """Return the heads of keys and values. Each serves at most as many query heads as before."""
-    assert old.heads and old.kv_heads
+    assert old.heads is not None
+    assert old.kv_heads is not None
     served = old.heads // old.kv_heads
     if wanted.kv_heads:
         if heads % wanted.kv_heads or heads // wanted.kv_heads > served:

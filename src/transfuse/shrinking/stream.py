@@ -11,16 +11,16 @@ from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
-from transfuse.merging.unit_selection import forward_selection
 from transfuse.network.axes import without_direction
 from transfuse.network.operations import Norm
 from transfuse.network.space import Dual, Space
 from transfuse.network.spec import Spec
-from transfuse.shrinking.maps import Selection, centered_basis, truncation
+from transfuse.shrinking.maps import centered_basis, reconstruction, truncation, with_ones
 from transfuse.shrinking.observe import Observation
+from transfuse.shrinking.selection import chosen_units
 from transfuse.transport.maps import Map
 
-SELECTION_RIDGE = 1e-6  # penalty while units are chosen, relative to the mean square of the stream
+RIDGE = 1e-6  # penalty of the factors by which chosen units tell the others, relative to the mean square
 
 
 def stream_map(stream: Space, width: int, observation: Observation) -> Map:
@@ -38,8 +38,8 @@ def stream_map(stream: Space, width: int, observation: Observation) -> Map:
         for norm in norms:
             if isinstance(norm.space, Dual) and norm.has_gain:
                 directions = _along_gains(directions, observation.projection.large.state_dict()[norm.gain])
-        return truncation(directions, width, centered)
-    return Selection(_chosen_units(norms, stream, width, observation))
+        return truncation(with_ones(directions) if centered else directions)
+    return _chosen_units(norms, stream, width, observation)
 
 
 def rotates(spec: Spec, stream: Space) -> bool:
@@ -97,8 +97,8 @@ def _along_gains(directions: Float[Tensor, "unit kept"], gains: Float[Tensor, " 
     return directions @ vectors
 
 
-def _chosen_units(norms: list[Norm], stream: Space, width: int, observation: Observation) -> Tensor:
-    """Return the units that explain the whole stream best, in their order."""
+def _chosen_units(norms: list[Norm], stream: Space, width: int, observation: Observation) -> Map:
+    """Return the map to the units that explain the whole stream best."""
     moments: GramMatrix | None = None
     points = [HookPoint(norm.name, "output", norm.space) for norm in norms if not isinstance(norm.space, Dual)]
     for batch_rows in observation.rows(points, [[]] * len(points)):
@@ -106,5 +106,6 @@ def _chosen_units(norms: list[Norm], stream: Space, width: int, observation: Obs
             moments = accumulate(moments, gram_matrix(rows, [rows], weights))
     assert moments is not None
     units = torch.arange(stream.units).unsqueeze(1)
-    chosen = forward_selection(moments, units, width, torch.tensor([stream.units]), SELECTION_RIDGE)
-    return torch.tensor(sorted(chosen))
+    index = chosen_units(moments, units, width)
+    chosen = moments.select_inputs(index)
+    return reconstruction(index, chosen.solve(RIDGE, torch.zeros_like(chosen.cross)).T)

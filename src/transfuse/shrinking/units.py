@@ -17,17 +17,16 @@ from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
 from transfuse.merging.layer_groups import entries_by_unit, root_space
-from transfuse.merging.unit_selection import forward_selection
 from transfuse.network.axes import leaves
 from transfuse.network.operations import Linear
 from transfuse.network.space import Axis, Space
 from transfuse.shrinking.maps import Selection, nested_selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.selection import chosen_units
 from transfuse.transport.maps import Map
 
 RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # penalties of the fitted layer, relative to the mean square of its inputs
-SELECTION_RIDGE = 1e-6  # the same while units are chosen, so that a repeated unit is not preferred to a weak one
 DOUBLE_BYTES = 8
 
 
@@ -162,12 +161,11 @@ def _maps(choice: Choice, sizes: Mapping[str, int], moments: GramMatrix) -> dict
     root = choice.root
     units = entries_by_unit(root, choice.axis)
     assert units is not None
-    bias = torch.tensor([choice.axis.size])
     count = sizes.get(root.name, root.units)
     index = torch.arange(root.units)
     maps: dict[str, Map] = {}
     if count < root.units:
-        index = torch.tensor(sorted(forward_selection(moments, units, count, bias, SELECTION_RIDGE)))
+        index = chosen_units(moments, units, count)
         maps[root.name] = Selection(index)
     if choice.nested is not None:
         nested = [_chosen_within(choice, units[unit], sizes, moments) for unit in index.tolist()]
@@ -184,8 +182,7 @@ def _chosen_within(
     inner = prod(space.units for space in spaces[spaces.index(choice.nested) + 1 :])
     local = torch.arange(len(entries)).reshape(choice.nested.units, inner)
     own = moments.select_inputs(torch.cat([entries, torch.tensor([choice.axis.size])]))
-    chosen = forward_selection(own, local, sizes[choice.nested.name], torch.tensor([len(entries)]), SELECTION_RIDGE)
-    return torch.tensor(sorted(chosen))
+    return chosen_units(own, local, sizes[choice.nested.name])
 
 
 def _columns(choice: Choice, projection: Projection) -> Int[Tensor, " chosen"]:
