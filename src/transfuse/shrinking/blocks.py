@@ -94,6 +94,8 @@ def block_ends(spec: Spec, blocks: Blocks, count: int) -> list[BlockEnd | None]:
         spec: a declaration with junctions.
         blocks: tells which block a name belongs to.
     """
+    if not blocks.stack:
+        return []
     places = [None if isinstance(op, Junction) else blocks.number(op.name) for op in spec.ops]
     return [_block_end(spec, places, number) for number in range(count)]
 

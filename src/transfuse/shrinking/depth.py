@@ -30,12 +30,20 @@ def choose_blocks(
         batches: samples, of which the first ones are used.
     """
     depth = len(_members(model, stack))
+    outputs = _log_probabilities if has_logits(model) else _raw_output
     samples = list(first_samples(batches, SAMPLES))
-    whole = [_outputs(model, batch) for batch in samples]
+    whole = [outputs(model, batch) for batch in samples]
+
+    def damage(kept: Sequence[int]) -> float:
+        """Return how far the outputs are from those of the whole model if only some blocks run."""
+        with only_blocks(model, stack, kept):
+            pairs = [(outputs(model, batch), expected) for batch, expected in zip(samples, whole, strict=True)]
+        return sum(float(_distance(found, expected)) for found, expected in pairs)
+
     kept = list(range(depth))
     for _ in progress.track(range(depth - count), "choosing blocks"):
-        damage = {number: _damage(model, stack, [k for k in kept if k != number], samples, whole) for number in kept}
-        kept.remove(min(damage, key=lambda number: damage[number]))
+        losses = {number: damage([other for other in kept if other != number]) for number in kept}
+        kept.remove(min(losses, key=lambda number: losses[number]))
     return Blocks(stack, depth, tuple(kept))
 
 
@@ -43,15 +51,6 @@ def _members(model: PreTrainedModel, stack: str) -> nn.ModuleList:
     members = model.get_submodule(stack)
     assert isinstance(members, nn.ModuleList)
     return members
-
-
-def _damage(
-    model: PreTrainedModel, stack: str, kept: Sequence[int], samples: Sequence[Batch], whole: Sequence[Tensor]
-) -> float:
-    """Return how far the outputs are from those of the whole model if only some blocks run."""
-    with only_blocks(model, stack, kept):
-        pairs = [(_outputs(model, batch), expected) for batch, expected in zip(samples, whole, strict=True)]
-    return sum(float(_distance(found, expected)) for found, expected in pairs)
 
 
 @contextmanager
@@ -67,13 +66,15 @@ def only_blocks(model: PreTrainedModel, stack: str, kept: Sequence[int]) -> Iter
         setattr(parent, name, members)
 
 
-def _outputs(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return log-probabilities [answer, class], or the outputs of a model without a head."""
-    if not has_logits(model):
-        moved = {name: values.to(model.device) for name, values in without_labels(batch).items()}
-        return model_output(model, moved)
+def _log_probabilities(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Return log-probabilities, [answer, class]."""
     scores = predict(model, batch)
     return scores[:: max(1, len(scores) // MAX_ANSWERS)].log_softmax(-1)
+
+
+def _raw_output(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Return the outputs of a model without a head, as one vector."""
+    return model_output(model, {name: values.to(model.device) for name, values in without_labels(batch).items()})
 
 
 def _distance(found: Tensor, expected: Tensor) -> Tensor:

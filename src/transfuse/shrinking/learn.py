@@ -25,7 +25,7 @@ class ProjectedDistillation(WeightDistillation):
     @torch.no_grad()
     def _parent_outputs(self, parent: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
         projection = self.projection
-        large_names = [projection.blocks.large_name(f"{name}.", at_end=True)[:-1] for name in self.matched_names]
+        large_names = [projection.blocks.large_name(name, at_end=True) for name in self.matched_names]
         answers, outputs = self._forward(parent, batch, large_names)
         writers = [_stream_writer(projection, name) for name in self.matched_names]
         pairs = zip(outputs, writers, strict=True)

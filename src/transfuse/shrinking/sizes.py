@@ -15,7 +15,7 @@ FIELDS = {  # possible names of each size in config.json
     "layers": LAYERS,
     "intermediate_size": HIDDEN,
     "heads": HEADS,
-    "kv_heads": ("num_key_value_heads",),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
 }
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 

@@ -56,7 +56,8 @@ def start(
     tensors = _cut_tensors(projection, cut)
     extra: Fitted = {}
     if changed:
-        importance = projection.importance(projection.cut.linears(), batches[0]) if batches[0] else {}
+        shown = [op for op in projection.cut.linears() if op.observable and not op.stacked]
+        importance = projection.importance(shown, batches[0])
         train, validation = (Observation(projection, sufficient(part, projection), importance) for part in batches)
         projection, extra = _with_maps(changed, train, validation, progress)
     carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
@@ -104,6 +105,8 @@ def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tens
         module = norms.get(name)
         large_module = projection.large_name(module) if module else ""
         large_name = name.replace(module, large_module, 1) if module else projection.blocks.large_name(name)
+        if large_name not in stored:  # a module that only the first or the last block has
+            raise SpecError(f"{projection.cut.family}: block {large_name} cannot take another place; leave out layers")
         result[name] = stored[large_name]
     return result
 
