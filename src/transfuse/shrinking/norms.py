@@ -25,7 +25,7 @@ def fitted_norms(observation: Observation) -> dict[str, Tensor]:
     ]
     sums: dict[str, Float[Tensor, "5 unit"]] = {}
     for norm in norms:  # one at a time, so that input and output of one module are compared
-        points = [HookPoint(norm.name, side, norm.space) for side in ("input", "output")]  # type: ignore[arg-type]
+        points = [HookPoint(norm.name, side, norm.space) for side in ("input", "output")]
         for (inputs, weights), (outputs, _) in observation.rows(points, [[], []]):
             small = projection.project(inputs, norm.name, "input")
             x, y = normalize(small, norm).double(), projection.project(outputs, norm.name, "output").double()

@@ -47,7 +47,7 @@ from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import parameter_count, sizes_for_ratio
 from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.start import changed_sizes, start
+from transfuse.shrinking.start import check_changes, start
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def planned_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions)
         _check_pooling(model)
     cut = resized(config, Sizes(layers=sizes.layers))
     specs = (declare(each, architecture.__name__) for each in (cut, resized(config, sizes)))
-    changed_sizes(*specs)
+    check_changes(*specs)
     return sizes
 
 

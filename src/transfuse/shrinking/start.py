@@ -51,8 +51,8 @@ def start(
     if changed:  # norms are folded, so that streams can rotate
         large = with_tensors(large, fold(symmetric(network.spec), network.tensors))
     ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
-    specs = (symmetric(declaration(model)) for model in (cut, small))
-    projection = Projection(large, blocks, ends, *specs, {})
+    cut_spec, small_spec = (symmetric(declaration(model)) for model in (cut, small))
+    projection = Projection(large, blocks, ends, cut_spec, small_spec, {})
     tensors = _cut_tensors(projection, cut)
     extra: Fitted = {}
     if changed:
@@ -64,6 +64,16 @@ def start(
     _write(carried, extra, projection)
     carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
     return with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()}), projection
+
+
+def check_changes(cut: Spec, small: Spec) -> None:
+    """Raise `SpecError` unless a model of the large widths can be brought to the shape of the small one."""
+    changed = changed_sizes(cut, small)
+    choices(symmetric(cut), {name: units for name, units in changed.items() if not _is_stream(name)})
+
+
+def _is_stream(name: str) -> bool:
+    return name == "stream" or name.startswith("stream.")
 
 
 def changed_sizes(cut: Spec, small: Spec) -> dict[str, int]:
@@ -117,13 +127,13 @@ def _with_maps(
     """Return the projection with a map for every space whose size differs, and the layers fitted to chosen units."""
     projection = train.projection
     spaces = projection.cut.spaces()
-    streams = [name for name in changed if name == "stream" or name.startswith("stream.")]
+    streams = [name for name in changed if _is_stream(name)]
     maps: dict[str, Map] = {name: stream_map(spaces[name], changed[name], train) for name in streams}
     projection = replace(projection, maps=maps)
     others = {name: units for name, units in changed.items() if name not in maps}
-    todo = choices(projection, others)
-    observations = (replace(each, projection=projection) for each in (train, validation))
-    unit_maps, fitted = choose_units(todo, others, *observations, progress)
+    todo = choices(projection.cut, others)
+    train, validation = (replace(each, projection=projection) for each in (train, validation))
+    unit_maps, fitted = choose_units(todo, others, train, validation, progress)
     return replace(projection, maps=maps | unit_maps), fitted
 
 

@@ -20,6 +20,7 @@ from transfuse.merging.layer_groups import entries_by_unit, root_space
 from transfuse.network.axes import leaves
 from transfuse.network.operations import Linear
 from transfuse.network.space import Axis, Space
+from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import Selection, nested_selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
@@ -56,39 +57,33 @@ Fitted = dict[str, Float[Tensor, "inputs writes"]]
 """The fitted maps, with the bias as the last row, by the name of the linear map."""
 
 
-def choices(projection: Projection, changed: Mapping[str, int]) -> list[Choice]:
+def choices(cut: Spec, changed: Mapping[str, int]) -> list[Choice]:
     """Return the choices to be made, in the order of the forward pass.
 
     Args:
+        cut: the symmetric declaration of a model of the large widths.
         changed: the units of every space in the small model whose size differs, by name, without streams.
 
     Raises:
         SpecError: units of such a space cannot be chosen.
     """
-    spaces = projection.cut.spaces()
-    every = [space for axes in projection.cut.tensors().values() for axis in axes for space in axis.spaces()]
-    fixed = {space.name: space for space in every}
-    roots = dict.fromkeys((spaces.get(name) or fixed[name]).root.name for name in changed)
+    every = [space for axes in cut.tensors().values() for axis in axes for space in axis.spaces()]
+    spaces = {level.name: level for space in every for level in (*space.ancestors(), space)}
     result = []
-    for name in roots:
-        root = spaces.get(name) or fixed[name]
-        nested = [spaces[other] for other in changed if other in spaces and spaces[other].within == root]
-        if len(nested) > 1 or any(space.root == root and space.within not in (None, root) for space in nested):
-            family = projection.cut.family
-            raise SpecError(f"{family}: units within {name} cannot be chosen; leave their number as it is")
-        result.append(_choice(projection, root, nested[0] if nested else None))
+    for root in dict.fromkeys(spaces[name].root for name in changed):
+        nested = [spaces[name] for name in changed if spaces[name].root == root and spaces[name] != root]
+        if len(nested) > 1 or any(space.within != root for space in nested):
+            raise SpecError(f"{cut.family}: units within {root.name} cannot be chosen; leave their number as it is")
+        result.append(_choice(cut, root, nested[0] if nested else None))
     return result
 
 
-def _choice(projection: Projection, root: Space, nested: Space | None) -> Choice:
-    linears = projection.cut.linears()
+def _choice(cut: Spec, root: Space, nested: Space | None) -> Choice:
+    linears = cut.linears()
     readers = [op for op in linears if len(op.reads) == 1 and root_space(op.reads[0]) == root]
     writers = [op for op in linears if root in op.writes.spaces()]
-    if any(op.stacked for op in (*readers, *writers)) or not writers:
-        raise SpecError(
-            f"{projection.cut.family}: the units of {root.name} belong to experts, which shrink does not choose yet;"
-            " leave their number as it is"
-        )
+    if any(op.stacked == root for op in linears) or not writers:
+        raise SpecError(f"{cut.family}: the hidden units of experts cannot be chosen yet; leave their number as it is")
     if len(readers) == 1 and readers[0].norm is None and readers[0].observable:
         return Choice(root, nested, readers[0], "input")
     return Choice(root, nested, writers[0], "output")
