@@ -53,7 +53,7 @@ def weight_norms(tensors: Mapping[str, Tensor], projection: Projection, name: st
         values = tensors[tensor].double().reshape([space.units for space in flat])
         for dim, space in enumerate(flat):
             if space.name == name:
-                total += values.square().movedim(dim, 0).flatten(1).sum(1)
+                total += values.square().movedim(dim, 0).reshape(units, -1).sum(1)
     return total
 
 
