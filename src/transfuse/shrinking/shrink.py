@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
+from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import shrunk_card
@@ -134,6 +135,8 @@ def shrink(
             "data: shrinking needs samples to measure what matters; give --data (for a causal language model, --data"
             " generated will do)"
         )
+    if process_group().count > 1:
+        raise ConfigError("shrinking runs in one process; start it without torchrun")
     load_families(chosen.spec)
     watch = Stopwatch()
     loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=chosen.pickle_policy())
