@@ -34,6 +34,7 @@ from transfuse.data.tasks import model_processor
 from transfuse.network.axes import leaves
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, network
+from transfuse.shrinking import plan as planning
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking import start as starting
 from transfuse.shrinking.learn import ProjectedDistillation
@@ -107,9 +108,9 @@ class Subject:
 
     def start(self, sizes: Sizes) -> tuple[PreTrainedModel, Projection]:
         """Return the small model before its layers are fitted."""
-        train, validation = shrinking._split(self.batches)
+        train, validation = shrinking.split(self.batches)
         blocks = shrinking._blocks(self.large.model, sizes, train, silent)
-        configs = shrinking.configurations(self.large.model.config, sizes, blocks)
+        configs = planning.configurations(self.large.model.config, sizes, blocks)
         return starting.start(self.large, blocks, configs, (train, validation), silent)
 
     def scratch(self, small: PreTrainedModel) -> PreTrainedModel:
@@ -143,7 +144,7 @@ def compare(subject: Subject, sizes: Sizes) -> list[dict[str, Any]]:
         print(rows[-1], flush=True)
         return model
 
-    batches = shrinking._split(subject.batches)
+    batches = shrinking.split(subject.batches)
     chosen = starting._with_maps
     ways = {"shrink": chosen, "norms": partial(chosen_by, weight_norms), "random units": partial(chosen_by, at_random)}
     first: tuple[PreTrainedModel, Projection] | None = None
@@ -190,7 +191,8 @@ def main() -> None:
         if not results:
             results["large"] = {"parameters": subject.loaded.num_parameters(), **subject.measure(subject.loaded)}
             print(results["large"], flush=True)
-        sizes = shrinking.planned_sizes(str(model), subject.loaded, options)
+        possible = planning.possible_sizes(str(model), subject.loaded, options)
+        sizes, _ = planning.choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
         results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes)}
         record(args.name, {"split": args.split, "samples": args.samples, "steps": args.steps, "results": results})
 

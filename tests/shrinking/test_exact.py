@@ -40,7 +40,7 @@ by_name = {case.name: case for case in CASES}
 
 
 def batches(case: Case) -> list[dict[str, Tensor]]:
-    return [cast(case.inputs(case.configure(), seed), torch.float64) for seed in range(24)]
+    return [cast(case.inputs(case.configure(), seed), torch.float64) for seed in range(40)]
 
 
 def shrunk(case: Case, large: PreTrainedModel, wanted: Sizes) -> PreTrainedModel:

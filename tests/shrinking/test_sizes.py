@@ -13,11 +13,12 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
-from transfuse.shrinking.ratio import parameter_count, sizes_for_ratio
-from transfuse.shrinking.shrink import planned_sizes
+from transfuse.shrinking.plan import possible_sizes
+from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
 from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
 
 VIT = ViTConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, image_size=16)
@@ -69,7 +70,7 @@ def test_what_is_not_supported_is_refused(name: str) -> None:
     """Two stacks, a block that runs several times, experts."""
     model = by_name[name].build()
     with pytest.raises((SpecError, ConfigError)) as caught:
-        planned_sizes(model, model, make(ShrinkOptions, {"layers": 1, "intermediate_size": 9}))
+        possible_sizes(model, model, make(ShrinkOptions, {"layers": 1, "intermediate_size": 9}))
     assert "\n" not in str(caught.value)
 
 
@@ -81,10 +82,20 @@ def test_what_is_not_supported_is_refused(name: str) -> None:
 )
 def test_a_share_of_the_parameters(architecture: Any, config: Any, ratio: float) -> None:
     whole = parameter_count(architecture, config)
-    sizes = target_sizes(config, sizes_for_ratio(architecture, config, ratio))
-    assert sizes.layers == sizes_of(config).layers
-    found = parameter_count(architecture, resized(config, sizes))
-    assert ratio - 0.1 < found / whole <= ratio
+    found = candidates(architecture, config, ratio)
+    assert found
+    for sizes in found:
+        assert sizes.layers == sizes_of(config).layers
+        share = parameter_count(architecture, resized(config, target_sizes(config, sizes))) / whole
+        assert ratio - 0.2 < share <= ratio
+    widths = [sizes.given()["hidden_size"] for sizes in found]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_best_sizes_are_taken_and_worse_ones_end_the_search() -> None:
+    sizes = [Sizes(hidden_size=width) for width in (6, 5, 4, 3, 2, 1)]
+    damage = dict(zip(sizes, [3.0, 1.0, 2.0, 1.5, 0.1, 0.0], strict=True))
+    assert best_candidate(sizes, damage.__getitem__, silent) == (sizes[1], [3.0, 1.0, 2.0, 1.5])
 
 
 def test_settings_of_single_blocks_follow_those_that_stay() -> None:

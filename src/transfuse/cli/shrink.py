@@ -62,11 +62,11 @@ def shrink(
         from transfuse.base.budget import memory_limit
         from transfuse.cli.jobs.shrink import plan_job, shrink_job
 
-        sizes = plan_job(request) if dry_run else {}
+        planned = plan_job(request) if dry_run else {}
         if not dry_run:
             with memory_limit(memory.max_memory, memory.max_device_memory):
                 path, record = shrink_job(request, output_mode(context).progress)
     if dry_run:
-        output_mode(context).show(sizes, lambda: plan_of_sizes(model, sizes))
+        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
     else:
         output_mode(context).show({"output": str(path)} | record, lambda: shrinking_summary(path, record))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +80,19 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     )
 
 
-def plan_of_sizes(model: str, plan: Mapping[str, Any]) -> str:
-    """Return lines on the sizes that a small model would have."""
-    parameters = plan["parameters"]
-    share = parameters["small"] / parameters["large"]
-    return printable(
-        f"{model} would have {parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}):"
-        f" {changed_sizes(plan)}"
-    )
+def plan_of_sizes(model: str, possible: Sequence[Mapping[str, Any]]) -> str:
+    """Return lines on the sizes that a small model would have, or on those among which samples decide."""
+    lines = []
+    for plan in possible:
+        parameters = plan["parameters"]
+        share = parameters["small"] / parameters["large"]
+        lines.append(
+            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {changed_sizes(plan)}"
+        )
+    if len(lines) == 1:
+        return printable(f"{model} would have {lines[0]}")
+    head = f"{model} would have one of these, whichever changes the predictions least on some samples:"
+    return "\n".join(map(printable, [head, *lines]))
 
 
 def changed_sizes(record: Mapping[str, Any]) -> str:

@@ -1,14 +1,21 @@
-"""Sizes that keep a given share of a model's parameters."""
+"""Sizes that keep a given share of a model's parameters.
 
-from collections.abc import Iterator
+Hidden units are often worth less than the width of the stream and the heads, but not in every model. So several sizes
+with the same number of parameters are tried, from all heads and few hidden units to few heads and all hidden units.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
 from transfuse.shrinking.sizes import Sizes, head_size, heads_make_width, resized, sizes_of
 
 ROUNDING = 8  # widths are multiples of this, if they were before
+MIN_SHARE = 0.9  # of the asked number of parameters that a candidate has
+MAX_CANDIDATES = 8
 
 
 def parameter_count(architecture: type[PreTrainedModel], config: PretrainedConfig) -> int:
@@ -17,45 +24,60 @@ def parameter_count(architecture: type[PreTrainedModel], config: PretrainedConfi
         return int(architecture(config).num_parameters())
 
 
-def sizes_for_ratio(architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float) -> Sizes:
-    """Return sizes with about this share of the parameters, and not more.
+def candidates(architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float) -> list[Sizes]:
+    """Return sizes with about this share of the parameters, and not more. All blocks stay.
 
-    All blocks stay. The width, the heads and the hidden units shrink by factors that are as similar as heads allow.
+    The first has the widest stream and the most heads, and the last the most hidden units.
 
     Raises:
         ConfigError: even one head has more parameters.
     """
     target = ratio * parameter_count(architecture, config)
     old = sizes_of(config)
-    best: tuple[float, Sizes] | None = None
-    for factor, sizes in _candidates(config, old):
-        hidden = _intermediate_size(architecture, config, sizes, old, target)
-        if hidden is None:
+    found: list[Sizes] = []
+    for sizes in _widths(config, old):
+        units = _intermediate_size(architecture, config, sizes, old, target)
+        if units is None:
             continue
-        fitted = Sizes(**(sizes.given() | ({"intermediate_size": hidden} if old.intermediate_size else {})))
-        mismatch = abs(hidden / old.intermediate_size - factor) if old.intermediate_size else -factor
-        if best is None or mismatch < best[0]:
-            best = (mismatch, fitted)
-    if best is None:
+        fitted = Sizes(**(sizes.given() | ({"intermediate_size": units} if old.intermediate_size else {})))
+        large = parameter_count(architecture, resized(config, fitted)) >= MIN_SHARE * target
+        if large or not found:
+            found.append(fitted)
+        if not large:
+            break  # narrower ones are smaller still
+    if not found:
         raise ConfigError(f"ratio: no widths keep {ratio:g} of the parameters or less; give more, or use layers")
-    return best[1]
+    step = -(-len(found) // MAX_CANDIDATES)
+    return found[::step]
 
 
-def _candidates(config: PretrainedConfig, old: Sizes) -> Iterator[tuple[float, Sizes]]:
-    """Yield every number of heads, with the width that belongs to it, and the factor of both."""
+def best_candidate(
+    sizes: Sequence[Sizes], damage: Callable[[Sizes], float], progress: Progress
+) -> tuple[Sizes, list[float]]:
+    """Return the sizes with the least damage, and the damage of all that were tried.
+
+    The search stops at the second sizes in a row that do more damage than the best so far.
+    """
+    losses: list[float] = []
+    for candidate in progress.track(sizes, "choosing sizes"):
+        if len(losses) - 1 - (losses.index(min(losses)) if losses else -1) < 2:
+            losses.append(damage(candidate))
+    return sizes[losses.index(min(losses))], losses
+
+
+def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:
+    """Yield every number of heads, from the old one down, with the width that belongs to it."""
     assert old.heads is not None
     assert old.hidden_size is not None
     served = old.heads // (old.kv_heads or old.heads)
-    for heads in range(served, old.heads + 1, served):
-        factor = heads / old.heads
+    for heads in range(old.heads, 0, -served):
         if heads_make_width(config):
             width = heads * head_size(config)
         else:
-            width = max(1, round(old.hidden_size * factor))
             step = ROUNDING if old.hidden_size % ROUNDING == 0 else 1
-            width = max(step, width // step * step)
+            width = max(step, round(old.hidden_size * heads / old.heads) // step * step)
         given = old.given() | {"heads": heads, "hidden_size": width}
-        yield factor, Sizes(**(given | ({"kv_heads": heads // served} if old.kv_heads else {})))
+        yield Sizes(**(given | ({"kv_heads": heads // served} if old.kv_heads else {})))
 
 
 def _intermediate_size(
@@ -69,6 +91,6 @@ def _intermediate_size(
         for units in (1, 2)
     )
     units = int((target - one) // (two - one)) + 1
-    if units > ROUNDING and old.intermediate_size % ROUNDING == 0:
+    if old.intermediate_size % ROUNDING == 0:
         units = units // ROUNDING * ROUNDING
     return min(units, old.intermediate_size) if units >= 1 else None

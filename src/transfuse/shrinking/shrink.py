@@ -8,47 +8,44 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import shrunk_card
-from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
-from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.make import make
-from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
+from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
 from transfuse.data.load import open_samples
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
-from transfuse.errors import CheckpointError, ConfigError
+from transfuse.errors import ConfigError
 from transfuse.fusion.calibration import prepare
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
-from transfuse.network.families import declare
 from transfuse.network.model import Network, declaration, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
-from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
+from transfuse.shrinking.blocks import Blocks, all_blocks
 from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.learn import ProjectedDistillation
+from transfuse.shrinking.plan import choose_sizes, configurations, plan, possible_sizes
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.ratio import parameter_count, sizes_for_ratio
-from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.start import check_changes, start
+from transfuse.shrinking.sizes import Sizes, sizes_of
+from transfuse.shrinking.start import start
 
 
 @dataclass(frozen=True)
@@ -141,12 +138,14 @@ def shrink(
     watch = Stopwatch()
     loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=chosen.pickle_policy())
     name = "the model" if isinstance(model, PreTrainedModel) else str(model)
-    sizes = planned_sizes(model, loaded, chosen)
+    possible = possible_sizes(model, loaded, chosen)
     check_finite(loaded.state_dict(), name)
     check_ties(loaded, name)
     large = network(loaded, chosen.torch_device(), name)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
+    sizes, tried = choose_sizes(large, possible, split(batches), progress)
+    watch.lap("choosing sizes")
     small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch)
     small = stored_as(chosen.torch_dtype() or loaded.dtype, small.to("cpu"))
     check_finite(small.state_dict(), "the small model")
@@ -155,8 +154,8 @@ def shrink(
         "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
         "directory": str(Path.cwd()),
         "options": chosen.model_dump(mode="json"),
-        "sizes": {"large": sizes_of(loaded.config).given(), "small": sizes.given()},
-        "parameters": {"large": loaded.num_parameters(), "small": small.num_parameters()},
+        **plan(loaded, sizes),
+        **({"tried_sizes": tried} if tried else {}),
         "data": GENERATED if is_generated(data) else data_name(data),
         "calibration_samples": sum(map(batch_size, batches)),
         **facts,
@@ -165,52 +164,6 @@ def shrink(
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
     return Shrunk(small, record, source, processor, samples)
-
-
-def planned_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions) -> Sizes:
-    """Return the sizes that the options ask for, once they are known to be possible.
-
-    Args:
-        loaded: the model, whose tensors may be empty.
-
-    Raises:
-        ConfigError: the sizes are not possible.
-        SpecError: models of this family cannot be made smaller in this way.
-    """
-    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
-    config, architecture = loaded.config, type(loaded)
-    own = sizes_of(config)
-    if options.ratio is not None:
-        wanted = sizes_for_ratio(architecture, config, options.ratio)
-    elif options.like is not None:
-        other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
-        wanted = Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})
-    else:
-        wanted = Sizes(**{role: getattr(options, role) for role in SIZE_NAMES})
-    sizes = target_sizes(config, wanted, name)
-    if sizes.layers != own.layers:
-        check_removable(loaded, name, own.layers)
-    if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
-        _check_pooling(model)
-    cut = resized(config, Sizes(layers=sizes.layers))
-    specs = (declare(each, architecture.__name__) for each in (cut, resized(config, sizes)))
-    check_changes(*specs)
-    return sizes
-
-
-def _check_pooling(model: str | Path) -> None:
-    """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterwards."""
-    if any(module.kind in POOLING for module in read_modules(local_directory(model, "allow"))):
-        raise CheckpointError(
-            f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"
-            " modules.json"
-        )
-
-
-def parameters_of(loaded: PreTrainedModel, sizes: Sizes) -> dict[str, int]:
-    """Return the number of parameters before and after."""
-    small = parameter_count(type(loaded), resized(loaded.config, sizes))
-    return {"large": loaded.num_parameters(), "small": small}
 
 
 def _batches(
@@ -233,7 +186,7 @@ def shrunk_model(
     Raises:
         ConfigError: there are fewer than two samples.
     """
-    train, validation = _split(batches)
+    train, validation = split(batches)
     blocks = _blocks(large.model, sizes, train, progress)
     watch.lap("choosing blocks")
     configs = configurations(large.model.config, sizes, blocks)
@@ -261,13 +214,7 @@ def fit_layers(
     return {name: asdict(fit) for name, fit in fits.items()}
 
 
-def configurations(config: PretrainedConfig, sizes: Sizes, blocks: Blocks) -> tuple[PretrainedConfig, PretrainedConfig]:
-    """Return the configurations of a model of the large widths with the blocks that stay, and of the small model."""
-    cut = Sizes(layers=sizes.layers)
-    return resized(config, cut, blocks.kept), resized(config, sizes, blocks.kept)
-
-
-def _split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Return training and validation batches, without those that have nothing to predict.
 
     Raises:

@@ -21,14 +21,14 @@ from transfuse.errors import TransfuseError
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.measures import headline, phrase, unit
 from transfuse.evaluation.models import evaluate_models
-from transfuse.shrinking.shrink import Shrunk, parameters_of, planned_sizes, shrink
-from transfuse.shrinking.sizes import sizes_of
+from transfuse.shrinking.plan import plan, possible_sizes
+from transfuse.shrinking.shrink import Shrunk, shrink
 
 COPIES = 3  # of the large model's weights: as it was loaded, with folded norms, and room for the small one
 
 
 def plan_job(request: ShrinkRequest) -> dict[str, Any]:
-    """Return the sizes and the number of parameters before and after.
+    """Return the sizes and the number of parameters before and after; for a ratio, those that would be tried.
 
     Raises:
         TransfuseError: the model cannot be read, or a size is impossible.
@@ -36,11 +36,7 @@ def plan_job(request: ShrinkRequest) -> dict[str, Any]:
     options = request.options
     check_checkpoints([request.model], options, check_fusible)
     empty = load_empty(request.model, pickle=options.pickle_policy())
-    sizes = planned_sizes(request.model, empty, options)
-    return {
-        "sizes": {"large": sizes_of(empty.config).given(), "small": sizes.given()},
-        "parameters": parameters_of(empty, sizes),
-    }
+    return {"possible": [plan(empty, sizes) for sizes in possible_sizes(request.model, empty, options)]}
 
 
 def shrink_job(request: ShrinkRequest, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -56,7 +52,7 @@ def shrink_job(request: ShrinkRequest, progress: Progress) -> tuple[Path, dict[s
         device = options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
         empty = load_empty(request.model, pickle=options.pickle_policy())
-        planned_sizes(request.model, empty, options)
+        possible_sizes(request.model, empty, options)
         check_free_memory(COPIES * FLOAT_BYTES * empty.num_parameters(), device, "shrinking", progress.warn)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
