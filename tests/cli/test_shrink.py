@@ -1,9 +1,12 @@
 """`transfuse shrink` as a user runs it: an ordinary checkpoint of the sizes that were asked for, or one line."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, ViTForImageClassification
+from languages import TEXTS, gpt2, llama, saved
+from transformers import AutoConfig, PreTrainedModel, ViTForImageClassification
 from world import Run, World, one_line
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
@@ -82,3 +85,30 @@ def test_samples_and_an_output_are_needed(world: World, run: Run) -> None:
     one_line(run("shrink", world.a, "-o", world.here / "out", "--layers", 1), ["--data", "needs samples"])
     one_line(run("shrink", world.a, "--data", world.images, "--layers", 1), ["no output", "-o"])
     one_line(run("shrink", world.foreign, "--data", world.images, "-o", world.here / "o", "--layers", 1), ["foreign"])
+
+
+@pytest.mark.parametrize(
+    ("build", "sizes"),
+    [
+        (gpt2, {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}),
+        (llama, {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 20}),
+    ],
+)
+def test_a_language_model_writes_its_own_samples(
+    build: Callable[[int], PreTrainedModel], sizes: dict[str, int], tmp_path: Path, run: Run
+) -> None:
+    names = {"num_attention_heads": "heads", "num_key_value_heads": "kv-heads", "num_hidden_layers": "layers"}
+    flags = [
+        text for name, size in sizes.items() for text in (f"--{names.get(name, name).replace('_', '-')}", str(size))
+    ]
+    model = saved(tmp_path / "large", build, 1)
+    ran = run("shrink", model, "--data", "generated", "--samples", 20, "-o", tmp_path / "small", *flags, *QUICK)
+    assert ran.status == 0, ran
+    assert "the texts that it was fitted to" in ran.out
+    config = AutoConfig.from_pretrained(tmp_path / "small")
+    assert {name: getattr(config, name) for name in sizes} == sizes
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    assert run("eval", tmp_path / "small", "--data", tmp_path / "texts.jsonl").status == 0
+    assert (tmp_path / "small" / "tokenizer.json").is_file()
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "texts that the model generated itself" in card

@@ -15,7 +15,7 @@ from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 EVERYDAY = (*SIZE_NAMES, "ratio", "like", "effort", "samples", "device")
 OTHERS = ("minutes", "steps", "learning_rate", "dtype", *READING, "batch_size", "seed", "allow_pickle", "spec")
 EXAMPLES = """
-transfuse shrink MODEL -o OUT --data D --ratio 0.5                            half the parameters, all blocks
+transfuse shrink MODEL -o OUT --data D --ratio 0.5                            half the parameters
 transfuse shrink MODEL -o OUT --data D --layers 6                             fewer blocks
 transfuse shrink MODEL -o OUT --data D --hidden-size 256 --intermediate-size 1024
 transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL                     the sizes of another model
