@@ -32,7 +32,10 @@ class ShrinkOptions(Settings):
     )
     like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
     ratio: Ratio | None = option(
-        None, "Keep about this share of the parameters, and all blocks. Samples decide which widths shrink.", "PART", SIZES
+        None,
+        "Keep about this share of the parameters, and all blocks. Samples decide which widths shrink.",
+        "PART",
+        SIZES,
     )
     samples: Count = option(2000, "Use at most this many samples.", "COUNT", "Data and output")
     dtype: Dtype = option("auto", "Precision of the written weights. auto: that of MODEL.", panel="Data and output")

@@ -82,8 +82,10 @@ def _choice(cut: Spec, root: Space, nested: Space | None) -> Choice:
     linears = cut.linears()
     readers = [op for op in linears if len(op.reads) == 1 and root_space(op.reads[0]) == root]
     writers = [op for op in linears if root in op.writes.spaces()]
-    if any(op.stacked == root for op in linears) or not writers:
-        raise SpecError(f"{cut.family}: the hidden units of experts cannot be chosen yet; leave their number as it is")
+    if any(op.stacked == root for op in linears):
+        raise SpecError(f"{cut.family}: the hidden units of experts cannot be chosen; leave their number as it is")
+    if not writers:
+        raise SpecError(f"{cut.family}: the units of {root.name} cannot be chosen; leave hidden_size as it is")
     if len(readers) == 1 and readers[0].norm is None and readers[0].observable:
         return Choice(root, nested, readers[0], "input")
     return Choice(root, nested, writers[0], "output")
