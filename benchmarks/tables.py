@@ -15,6 +15,7 @@ from pathlib import Path
 import default_table
 import glmc_table
 import one_base_table
+import shrink_table
 import teach_table
 from barrier_table import columns, decisions, tables
 from rows import (
@@ -54,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
     "one-base": one_base_table.table,
+    "shrink-vit": partial(shrink_table.table, "shrink-vit"),
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
     from transfuse.network.space import Group
+    from transfuse.shrinking.shrink import Shrunk, shrink
     from transfuse.verification.declaration import check_declaration
 
 PUBLIC = {  # every public name, and the module and name where it is defined
@@ -51,6 +52,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "OutputError": "errors:OutputError",
     "Samples": "data.samples:Samples",
     "Schedule": "finetuning.schedule:Schedule",
+    "Shrunk": "shrinking.shrink:Shrunk",
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",
@@ -64,6 +66,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "merge": "fusion.fuse:merge",
     "merge_method": "merging.methods:merge_method",
     "register": "network.registry:register",
+    "shrink": "shrinking.shrink:shrink",
     "with_tensors": "network.model:with_tensors",
 }
 __all__ = [
@@ -85,6 +88,7 @@ __all__ = [
     "OutputError",
     "Samples",
     "Schedule",
+    "Shrunk",
     "SpecError",
     "TransfuseError",
     "alignment_method",
@@ -98,6 +102,7 @@ __all__ = [
     "merge",
     "merge_method",
     "register",
+    "shrink",
     "with_tensors",
 ]
 

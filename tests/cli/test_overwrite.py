@@ -21,6 +21,10 @@ COMMANDS: Commands = {
         *("finetune", w.a, "--data", w.images, "-o", w.here / "out", "--epochs", 1, "--batch-size", 6),
         *("--device", "cpu", "--overwrite"),
     ],
+    "shrink": lambda w: [
+        *("shrink", w.a, "--data", w.images, "-o", w.here / "out", "--layers", 1, "--effort", "quick"),
+        *("--device", "cpu", "--batch-size", 6, "--overwrite"),
+    ],
 }  # fmt: skip
 THEIRS = ["checkpoint-100/optimizer.pt", "runs/events", "notes.txt", "training_args.bin", ".git/HEAD", "model.py"]
 

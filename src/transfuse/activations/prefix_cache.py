@@ -53,7 +53,7 @@ class PrefixCache:
             outputs = self.outputs[id(batch)] | (new_outputs if new_modules and new_outputs else {})
             self.outputs[id(batch)] = {key: outputs[key] for key in remaining}
         self.length = length
-        self.watch([], [], length)
+        PrefixCache.watch(self, [], [], length)  # a subclass may count steps of its own
 
     def watch(self, once: Iterable[HookPoint], repeatedly: Iterable[HookPoint], length: int) -> None:
         """Announce the points that will be observed, once or repeatedly, before `length` steps are cached."""

@@ -100,6 +100,46 @@ if teachers else "" }}\
 {% endif %}
 Schedule, hashes of the inputs, losses and versions are in `transfuse.json`.
 """)
+SHRUNK_CARD = MARKDOWN.from_string("""\
+---
+{{ header }}---
+
+# {{ name | text }}
+
+{{ shrunk.path | code if shrunk.path else "A model passed in memory" }} made smaller with transfuse: \
+{{ "{:,}".format(parameters.small) }} of {{ "{:,}".format(parameters.large) }} parameters.
+
+| size | before | after |
+|---|---|---|
+{% for size, value in sizes.small.items() %}
+| {{ size | code }} | {{ sizes.large[size] }} | {{ value }} |
+{% endfor %}
+
+## How it was made
+
+The residual stream was rotated, where the architecture allows it, and its leading directions were kept. Hidden units \
+and heads were chosen by least squares, blocks by the damage of their removal, and every layer was fitted to what \
+the large model computes.
+{% if learned_weights %}
+All weights were then trained on the streams and predictions of the large model, for {{ learned_weights.best }} steps.
+{% endif %}
+
+* Samples: {{ "{:,}".format(calibration_samples) }} \
+{{ "texts that the model generated itself" if data == "generated" else "of " ~ (data | code) }}. No labels were used.
+
+All options, hashes of the input and versions are in `transfuse.json`.
+""")
+
+
+def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
+    """Return the card of a model that was made smaller.
+
+    Args:
+        name: the name of the checkpoint's folder.
+        record: the content of its `transfuse.json`.
+    """
+    header = header_fields([record["shrunk"]], "finetune", ["transfuse", "pruning"], record)
+    return SHRUNK_CARD.render(**{"learned_weights": None} | dict(record), name=name, header=as_front_matter(header))
 
 
 def finetuned_card(name: str, record: Mapping[str, Any]) -> str:

@@ -111,6 +111,9 @@ def _is_known_file(file: Path, copied: Collection[str]) -> bool:
     return matches_any(file.name, COMPANION_PATTERNS)
 
 
+MADE = ("models", "finetuned", "shrunk")  # what a record is about: models that were fused, trained, or made smaller
+
+
 def is_own_file(file: Path) -> bool:
     """Return whether transfuse wrote a model card, a record or a file of a report; False for any other name."""
     if file.name == RECORD:
@@ -126,7 +129,7 @@ def is_own_file(file: Path) -> bool:
 
 
 def _is_record(content: Any) -> bool:
-    return isinstance(content, dict) and "versions" in content and ("models" in content or "finetuned" in content)
+    return isinstance(content, dict) and "versions" in content and not content.keys().isdisjoint(MADE)
 
 
 def _is_card(text: str) -> bool:

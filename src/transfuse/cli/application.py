@@ -21,6 +21,8 @@ from transfuse.cli.landscape import EXAMPLES as LANDSCAPE_EXAMPLES
 from transfuse.cli.landscape import landscape
 from transfuse.cli.output import fail
 from transfuse.cli.report import DEMO_EXAMPLES, REPORT_EXAMPLES, demo, report
+from transfuse.cli.shrink import EXAMPLES as SHRINK_EXAMPLES
+from transfuse.cli.shrink import shrink
 from transfuse.config.renamed import flag_name
 from transfuse.config.synonyms import nearest
 from transfuse.errors import InterruptedRunError, TransfuseError
@@ -62,6 +64,7 @@ COMMANDS = {  # in the order of --help, with the examples at the end of each hel
     "path": (path, PATH_EXAMPLES),
     "landscape": (landscape, LANDSCAPE_EXAMPLES),
     "finetune": (finetune, FINETUNE_EXAMPLES),
+    "shrink": (shrink, SHRINK_EXAMPLES),
     "report": (report, REPORT_EXAMPLES),
     "demo": (demo, DEMO_EXAMPLES),
     "doctor": (doctor, DOCTOR_EXAMPLES),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transfuse.config.mergekit import is_mergekit, translate
 from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
+from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -191,3 +193,43 @@ def schedule(flags: FlagValues) -> Schedule:
     training_schedule = make(Schedule, values, labels)
     check_teacher_options(values, teachers, labels)
     return training_schedule
+
+
+@dataclass(frozen=True)
+class ShrinkRequest:
+    """What `transfuse shrink` was asked for. Without data and output, only sizes are planned."""
+
+    model: str
+    options: ShrinkOptions
+    data: str
+    output: Path
+    overwrite: Overwrite
+
+
+def shrink_request(
+    model: str, flags: FlagValues, data: str | None, output: str | None, replace: bool, plans: bool
+) -> ShrinkRequest:
+    """Return what the flags of `transfuse shrink` describe.
+
+    Args:
+        plans: whether only the sizes are shown, so that no data and no output are needed.
+
+    Raises:
+        ConfigError: an option or a name is invalid, or the data or the output are missing.
+        OutputError: the output cannot be written.
+    """
+    options = make(ShrinkOptions, *named_values(flags))
+    for name in (model, data, output, options.like):
+        check_name(name or "")
+    overwrite: Overwrite = "replace" if replace else "refuse"
+    if not plans:
+        if data is None:
+            raise ConfigError(
+                "--data: shrinking needs samples to measure what matters; give --data DATA (for a causal language"
+                " model, --data generated will do)"
+            )
+        if not output:
+            raise ConfigError("no output given; say where to write with -o OUT")
+        check_target(Path(output), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)])
+    check_paths([model, *([options.like] if options.like else [])])
+    return ShrinkRequest(model, options, data or "", Path(output or ""), overwrite)

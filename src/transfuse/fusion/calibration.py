@@ -15,6 +15,7 @@ from transfuse.base.budget import cache_bytes, check_sample, samples_at_once
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
+from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.load import open_samples
@@ -131,7 +132,7 @@ def resolve_match_on(options: Options, data: Any) -> MatchOn:
 
 
 def prepare(
-    samples: Samples, model: PreTrainedModel, source: Model, options: Options, processor: Any = None
+    samples: Samples, model: PreTrainedModel, source: Model, options: Settings, processor: Any = None
 ) -> LazyBatches:
     """Return batches on the model's device.
 

@@ -67,7 +67,7 @@ def stages(spec: Spec, model: nn.Module, untouched: Collection[str] = ()) -> lis
         if sharing[addresses[op.matrix]] > 1:
             continue
         previous = result[-1].linears[0] if result else None
-        stream, factor = _joined_stream(spec, op)
+        stream, factor = joined_stream(spec, op)
         same = previous and (previous.reads, previous.norm, previous.part) == (op.reads, op.norm, op.part)
         if same and not stream and not result[-1].stream and op.part != "head":  # heads may read different tokens
             result[-1] = Stage((*result[-1].linears, op), ())
@@ -82,7 +82,7 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     Args:
         later: the stages after this one, among which the reader must be.
     """
-    root = _root(stage.linears[0].writes)
+    root = root_space(stage.linears[0].writes)
     if root is None or root.group not in (Group.PERMUTATION, Group.SIGNED):
         return None
     users = [op for op in spec.ops if any(root in (space, *space.ancestors()) for space in _spaces(op))]
@@ -90,13 +90,13 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     reader = next((linear for other in later for linear in other.linears if [linear] == others), None)
     if reader is None or reader.norm or len(users) < len(stage.linears) + 1:
         return None
-    inputs = _entries_by_unit(root, reader.reads[0])
-    outputs = {linear.name: _entries_by_unit(root, linear.writes) for linear in stage.linears}
+    inputs = entries_by_unit(root, reader.reads[0])
+    outputs = {linear.name: entries_by_unit(root, linear.writes) for linear in stage.linears}
     complete = all(entries is not None for entries in (inputs, *outputs.values()))
     return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
-def _joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], float]:
+def joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], float]:
     """Return points whose sum is the stream that a branch is added to, and the factor by which it is multiplied.
 
     There are no points if a norm or a scale stands between the branch and the stream, or if nothing shows the stream.
@@ -153,14 +153,14 @@ def _spaces(op: object) -> Iterator[Space]:
                 yield from axis.spaces()
 
 
-def _root(axis: Axis) -> Space | None:
+def root_space(axis: Axis) -> Space | None:
     """Return the outermost space of an axis, or None if its terms have different ones."""
     roots = {leaves(term)[0][0] for _, term in axis_terms(axis)}
     return roots.pop() if len(roots) == 1 else None
 
 
-def _entries_by_unit(root: Space, axis: Axis) -> Int[Tensor, "unit entry"] | None:
+def entries_by_unit(root: Space, axis: Axis) -> Int[Tensor, "unit entry"] | None:
     """Return the entries along an axis that belong to each unit of `root`, or None if some belong to no unit."""
-    if _root(axis) != root:
+    if root_space(axis) != root:
         return None
     return torch.cat([torch.tensor(entries).reshape(root.units, -1) for entries, _ in axis_terms(axis)], 1)

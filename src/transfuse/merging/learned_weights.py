@@ -196,7 +196,7 @@ class WeightDistillation(TrainingLoop):
         means = self.cache.get_or_compute(batch, self._parent_means)
         blocks = [self.fused.get_submodule(name) for name in self.block_names]
         with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
-            answers, outputs = self._forward(self.fused, batch)
+            answers, outputs = self._forward(self.fused, batch, self.matched_names)
         with training_precision(self.fused.device):
             loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
             prediction_loss = loss / self.validation.scale
@@ -211,19 +211,25 @@ class WeightDistillation(TrainingLoop):
 
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:
-        answers, outputs = zip(*(self._forward(parent, batch) for parent in self.parents), strict=True)
+        answers, outputs = zip(*(self._parent_outputs(parent, batch) for parent in self.parents), strict=True)
         with training_precision(self.fused.device):
             targets, shares = self.targets.of_answers(answers, batch)
         return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
-    def _forward(self, model: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
-        """Return what the head of a model reads, and the outputs of the blocks that are matched."""
+    def _parent_outputs(self, parent: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
+        """Return what the head of a parent reads, and the outputs of its blocks in the basis of the fused model."""
+        return self._forward(parent, batch, self.matched_names)
+
+    def _forward(
+        self, model: PreTrainedModel, batch: Batch, block_names: Sequence[str]
+    ) -> tuple[AnswerStates, list[Tensor]]:
+        """Return what the head of a model reads, and the outputs of some of its blocks."""
         outputs: list[Tensor] = []
 
         def append_output(block: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
-        blocks = [model.get_submodule(name) for name in self.matched_names]
+        blocks = [model.get_submodule(name) for name in block_names]
         with forward_hooks(blocks, append_output), training_precision(model.device):
             answers = self.output_loss.answers(model, batch)
         return answers, [values.to(compute_dtype(values.dtype)) for values in outputs]

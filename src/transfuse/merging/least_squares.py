@@ -16,6 +16,7 @@ last layer is fitted to the parents' predictions (`output_head`).
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from typing import Protocol
 
 from transformers import PreTrainedModel
 
@@ -34,10 +35,23 @@ from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
 from transfuse.merging.split import CarryTargets, Fit, Split
+from transfuse.network.operations import Linear
 from transfuse.network.spec import Spec
 
 ROWS_PER_INPUT = 16  # rows that layers are fitted to, per unit of the widest space in each parent; more gain little
 MAX_CANDIDATE_INPUTS = 8192  # largest number of inputs that units are selected from; their moments take 0.5 GB
+
+
+class ParentView(Protocol):
+    """A parent of another shape, shown as if it had the shape of the model that is fitted."""
+
+    def cache(self, batches: Sequence[Batch], steps: Sequence[Step], room: int) -> PrefixCache:
+        """Return the parent's activations in the shape of the fitted model; arguments are as for `PrefixCache`."""
+        ...
+
+    def importance(self, linears: Sequence[Linear], batches: Sequence[Batch]) -> dict[str, PositionWeights]:
+        """Return what `token_importance` returns, by the names of the fitted model."""
+        ...
 
 
 def least_squares(
@@ -51,6 +65,7 @@ def least_squares(
     track: Callable[[Sequence[Stage]], Iterable[Stage]] = lambda stages: stages,
     store: Store = NO_STORE,
     carry: CarryTargets | None = None,
+    view: ParentView | None = None,
 ) -> dict[str, Fit]:
     """Fit every linear map of `fused` in place, the output head last.
 
@@ -64,6 +79,7 @@ def least_squares(
         track: iterates over the stages and displays progress.
         store: cache of fitted layers. An interrupted fit continues after the cached layers.
         carry: other targets, where a fine-tune is carried; None: the parents' outputs and predictions.
+        view: shows the only parent in the shape of `fused`, so that no units are selected; None: it has this shape.
 
     Returns:
         The result of every fit, by the name of the linear map, or of the norm in front of a shared one.
@@ -81,11 +97,13 @@ def least_squares(
     head = output_head(spec, fused)
     head = None if head and head.linear.name in untouched else head
     todo = stages(spec, fused, {*untouched, head.linear.name} if head else untouched)
-    importance = _importance(store, parents, todo, train)
+    importance = _importance(store, parents, todo, train, view)
     layer_splits = _layer_splits(splits, fused, todo, len(parents))
-    steps, models = _prefix_caches(fused, parents, todo, [batch for split in layer_splits for batch in split.batches])
+    fitted_on = [batch for split in layer_splits for batch in split.batches]
+    steps, models = _prefix_caches(fused, parents, todo, fitted_on, view)
     layerwise = LayerwiseFit(models, weights, layer_splits, importance)
-    fits = _fit_stages(layerwise, spec, todo, steps, track, store)
+    max_candidates = MAX_CANDIDATE_INPUTS if view is None else 0
+    fits = _fit_stages(layerwise, spec, todo, steps, track, store, max_candidates)
     if head:
         layerwise.advance(len(steps))
         fits |= _fit_head(layerwise, head, head_splits, store)
@@ -123,29 +141,39 @@ def _layer_splits(
 
 
 def _importance(
-    store: Store, parents: Sequence[PreTrainedModel], todo: Sequence[Stage], batches: Sequence[Batch]
+    store: Store,
+    parents: Sequence[PreTrainedModel],
+    todo: Sequence[Stage],
+    batches: Sequence[Batch],
+    view: ParentView | None,
 ) -> dict[str, PositionWeights]:
     """Return the token importance from the cache, or compute and cache it."""
     entry = store.load("sensitivities")
     if entry is not None:
         return {name: values for name, values in entry.tensors.items() if name}
-    importance = token_importance(parents, [linear for stage in todo for linear in stage.linears], batches)
+    linears = [linear for stage in todo for linear in stage.linears]
+    importance = token_importance(parents, linears, batches) if view is None else view.importance(linears, batches)
     store.keep("sensitivities", importance)
     return importance
 
 
 def _prefix_caches(
-    fused: PreTrainedModel, parents: Sequence[PreTrainedModel], todo: Sequence[Stage], batches: Sequence[Batch]
+    fused: PreTrainedModel,
+    parents: Sequence[PreTrainedModel],
+    todo: Sequence[Stage],
+    batches: Sequence[Batch],
+    view: ParentView | None,
 ) -> tuple[list[Step], list[PrefixCache]]:
     """Return the steps that can be cached, and a cache for the fused model and each parent."""
     linear_names = [linear.name for stage in todo for linear in stage.linears]
     samples = sum(map(batch_size, batches)) * (1 + len(parents))
     steps = steps_within_budget(execution_steps(fused, batches[0], linear_names), samples, cache_bytes("block outputs"))
     room = cache_bytes("parent activations") // len(parents)
-    return steps, [
-        PrefixCache(fused, batches, steps),
-        *(PrefixCache(parent, batches, steps, room) for parent in parents),
-    ]
+    if view is None:
+        caches = [PrefixCache(parent, batches, steps, room) for parent in parents]
+    else:
+        caches = [view.cache(batches, steps, room)]
+    return steps, [PrefixCache(fused, batches, steps), *caches]
 
 
 def _fit_stages(
@@ -155,6 +183,7 @@ def _fit_stages(
     steps: Sequence[Step],
     track: Callable[[Sequence[Stage]], Iterable[Stage]],
     store: Store,
+    max_candidates: int,
 ) -> dict[str, Fit]:
     """Fit all stages in order, or restore them from the cache."""
     lengths = prefix_lengths(steps, [stage.module_names() for stage in todo])
@@ -168,20 +197,20 @@ def _fit_stages(
         layerwise.advance(length)
         group = [other for other, other_length in zip(todo, lengths, strict=True) if other_length == length]
         layerwise.watch(group, min((other for other in lengths if other > length), default=len(steps)))
-        changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :])
+        changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :], max_candidates)
         save_layers(store, f"stage {index}", submodules(layerwise.fused, changed), stage_fits)
         fits |= stage_fits
     return fits
 
 
 def _fit_stage(
-    layerwise: LayerwiseFit, spec: Spec, stage: Stage, later: Sequence[Stage]
+    layerwise: LayerwiseFit, spec: Spec, stage: Stage, later: Sequence[Stage], max_candidates: int
 ) -> tuple[set[str], dict[str, Fit]]:
     """Fit one stage, with a selection of units if possible. Return the names of the changed layers and the results."""
     units = selectable_units(spec, stage, later)
     parents = len(layerwise.models) - 1
     has_subtracted = min(layerwise.weights) < 0  # whose units are none of the fused model's
-    if units is None or has_subtracted or units.inputs.numel() * parents > MAX_CANDIDATE_INPUTS:
+    if units is None or has_subtracted or units.inputs.numel() * parents > max_candidates:
         fits = layerwise.fit(stage)
         return set(fits), fits
     reading = next(other for other in later if units.reader in other.linears)

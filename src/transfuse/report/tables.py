@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +85,53 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return summary + _left_out(record) + _quality(record)
 
 
+def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
+    """Return lines on the small model: where it is, its sizes, how it was made, and how good it is."""
+    parameters = record["parameters"]
+    share = parameters["small"] / parameters["large"]
+    made = ["layers fitted by least squares"]
+    if history := record.get("learned_weights"):
+        gained = f"weights trained in {history['best']} steps" if history["best"] else "nothing gained by training"
+        made.append(f"{gained}, {min(history['excess']):.3f} nats above the large model on held-out samples")
+    return (
+        printable(
+            f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
+            f" parameters, {share:.0%}; {changed_sizes(record)}; {', '.join(made)}, {record['calibration_samples']}"
+            f" samples, {record['seconds']:.1f} s)"
+        )
+        + _left_out(record)
+        + _quality(record)
+    )
+
+
+def plan_of_sizes(model: str, possible: Sequence[Mapping[str, Any]]) -> str:
+    """Return lines on the sizes that a small model would have, or on those among which samples decide."""
+    lines = []
+    for plan in possible:
+        parameters = plan["parameters"]
+        share = parameters["small"] / parameters["large"]
+        lines.append(
+            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {changed_sizes(plan)}"
+        )
+    if len(lines) == 1:
+        return printable(f"{model} would have {lines[0]}")
+    head = f"{model} would have one of these, whichever changes the predictions least on some samples:"
+    return "\n".join(map(printable, [head, *lines]))
+
+
+def changed_sizes(record: Mapping[str, Any]) -> str:
+    """Return every size that changes, as `layers 12 to 6`."""
+    large, small = (record["sizes"][name] for name in ("large", "small"))
+    return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)
+
+
 def _left_out(record: Mapping[str, Any]) -> str:
     """Return a second line on the anchor's files that were not copied; empty if there are none."""
     parts = []
     names = record.get("left_out", [])
     dropped_keys = {key: files for key in ("auto_map", "custom_pipelines") if (files := record.get(f"{key}_dropped"))}
     if names:
-        anchor = record["finetuned"] if "finetuned" in record else record["models"][0]
+        anchor = record.get("finetuned") or record.get("shrunk") or record["models"][0]
         more = f" and {record['left_out_count'] - MAX_FILES} more" if record["left_out_count"] > MAX_FILES else ""
         parts.append(f"Not copied from {anchor['path']}: {', '.join(names[:MAX_FILES])}{more}.")
     if dropped_keys:

@@ -119,6 +119,8 @@ def read_record(output: Path) -> dict[str, Any]:
         raise CheckpointError(f"{output / RECORD}: cannot be read ({error}); fuse again") from error
     if isinstance(record, dict) and "finetuned" in record:
         raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
+    if isinstance(record, dict) and "shrunk" in record:
+        raise ConfigError(f"{output}: was made smaller, not fused; measure it with transfuse eval")
     fields = {"models": list, "options": dict, "versions": dict, "alignments": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in fields.items()):
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")

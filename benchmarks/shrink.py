@@ -1,0 +1,201 @@
+"""Make a model smaller, beside controls of the same size.
+
+python benchmarks/shrink.py --model MODEL --data cifar10 --name shrink-vit --ratios 0.75 0.5 0.25 --steps 200
+python benchmarks/shrink.py --model tinyshakespeare-gpt2-96-1 --data text --name shrink-gpt2 --steps 200
+
+MODEL is a folder, or the name of a parent. `shrink` is measured after its layers are fitted, and after training. The
+controls: units chosen by the norm of their weights, or at random, then fitted and trained in the same way; a random
+start that is trained on the large model in the same way; and the same size trained on the labels alone, by AdamW, with
+as many steps. Everything is fitted to the same samples of the training split, and measured on others: the validation
+split, or the test split with `--split test`.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import DATA, PARENTS, record, split
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import transfuse
+from transfuse.base.progress import Progress, silent
+from transfuse.base.timing import Stopwatch
+from transfuse.checkpoint.load import load_model
+from transfuse.config.make import make
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.data.tasks import model_processor
+from transfuse.network.axes import leaves
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import declaration, network
+from transfuse.shrinking import plan as planning
+from transfuse.shrinking import shrink as shrinking
+from transfuse.shrinking import start as starting
+from transfuse.shrinking.learn import ProjectedDistillation
+from transfuse.shrinking.maps import Selection
+from transfuse.shrinking.observe import Observation
+from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.sizes import Sizes
+
+Score = Callable[[Mapping[str, Tensor], Projection, str, int], Tensor]
+
+
+def weight_norms(tensors: Mapping[str, Tensor], projection: Projection, name: str, units: int) -> Tensor:
+    """Return the squared norm of all weights of each unit of a space."""
+    total = torch.zeros(units, dtype=torch.float64)
+    for tensor, axes in unfused(projection.cut).tensors().items():
+        flat = [space for axis in axes for space, _ in leaves(axis)]
+        values = tensors[tensor].double().reshape([space.units for space in flat])
+        for dim, space in enumerate(flat):
+            if space.name == name:
+                total += values.square().movedim(dim, 0).reshape(units, -1).sum(1)
+    return total
+
+
+def at_random(tensors: Mapping[str, Tensor], projection: Projection, name: str, units: int) -> Tensor:
+    """Return random numbers."""
+    return torch.rand(units, generator=torch.Generator().manual_seed(len(name) + units))
+
+
+def chosen_by(
+    score: Score, changed: Mapping[str, int], train: Observation, validation: Observation, progress: Progress
+) -> tuple[Projection, dict[str, Tensor]]:
+    """Return a projection to the units with the largest scores; nothing is rotated."""
+    projection = train.projection
+    spaces = {name: space for name, space in projection.cut.spaces().items() if name in changed}
+    large = projection.large
+    tensors = split_fused(declaration(large), {name: values.detach() for name, values in large.state_dict().items()})
+    maps = {}
+    for name, units in changed.items():
+        scores = score(tensors, projection, name, spaces[name].units)
+        maps[name] = Selection(scores.topk(units).indices.sort().values)
+    return Projection(large, projection.blocks, projection.ends, projection.cut, projection.small, maps), {}
+
+
+def trained(small: PreTrainedModel, projection: Projection, batches: Any, options: ShrinkOptions) -> PreTrainedModel:
+    """Train a model in place to do what the large one does."""
+    ProjectedDistillation(small, projection, batches, options.learning(), options.seed).run("weights")
+    return small
+
+
+def randomly_started(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Return an untrained model of the same shape."""
+    torch.manual_seed(seed)
+    return type(model)(copy.deepcopy(model.config)).eval()
+
+
+class Subject:
+    """A large model with the samples that it is made smaller by, and those that all are measured on."""
+
+    def __init__(self, model: Path, data: str, options: ShrinkOptions, measured: str, limit: int) -> None:
+        self.model, self.options, self.limit = str(model), options, limit
+        self.fitted_on, self.measured_on = _samples(data, measured)
+        self.loaded = load_model(self.model)
+        self.processor = model_processor(self.model, self.loaded, None)
+        self.large = network(self.loaded, options.torch_device())
+        _, self.batches = shrinking._batches(self.large.model, self.model, self.fitted_on, options, None, silent)
+
+    def measure(self, model: PreTrainedModel) -> dict[str, float]:
+        """Return loss and accuracy on samples that nothing was fitted to."""
+        found = transfuse.evaluate([model], self.measured_on, self.limit, self.processor).models["model 1"].metrics
+        return {"loss": found.loss, "accuracy": found.accuracy}
+
+    def start(self, sizes: Sizes) -> tuple[PreTrainedModel, Projection]:
+        """Return the small model before its layers are fitted."""
+        train, validation = shrinking.split(self.batches)
+        blocks = shrinking._blocks(self.large.model, sizes, train, silent)
+        configs = planning.configurations(self.large.model.config, sizes, blocks)
+        return starting.start(self.large, blocks, configs, (train, validation), silent)
+
+    def scratch(self, small: PreTrainedModel) -> PreTrainedModel:
+        """Train an untrained model of this shape on labels, with as many steps of 100 samples."""
+        count = self.options.samples
+        epochs = self.options.steps * 100 / count if self.options.steps else 1.0
+        options = {"epochs": epochs, "batch_size": 100, "learning_rate": 1e-3, "samples": count, "distill": 0.0}
+        untrained = randomly_started(small, 1)
+        options.pop("distill")
+        return transfuse.finetune(untrained, self.fitted_on, processor=self.processor, **options).model
+
+
+def _samples(data: str, measured: str) -> tuple[Any, Any]:
+    """Return training samples, and others to measure on."""
+    if data == "text":
+        folder = DATA / "text"
+        return str(folder / "tinyshakespeare.train.txt"), str(folder / f"tinyshakespeare.{measured}.txt")
+    parts: list[Dataset] = [split(data, name) for name in ("train", measured)]
+    return parts[0], parts[1]
+
+
+def compare(subject: Subject, sizes: Sizes) -> list[dict[str, Any]]:
+    """Return a row for each way to a model of the given sizes."""
+    rows: list[dict[str, Any]] = []
+
+    def add(name: str, made: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        begin = time.perf_counter()
+        model = made()
+        seconds = time.perf_counter() - begin
+        rows.append({"name": name, "parameters": model.num_parameters(), "seconds": seconds, **subject.measure(model)})
+        print(rows[-1], flush=True)
+        return model
+
+    batches = shrinking.split(subject.batches)
+    chosen = starting._with_maps
+    ways = {"shrink": chosen, "norms": partial(chosen_by, weight_norms), "random units": partial(chosen_by, at_random)}
+    first: tuple[PreTrainedModel, Projection] | None = None
+    for name, maps in ways.items():
+        starting._with_maps = maps  # type: ignore[assignment]
+        try:
+            small, projection = subject.start(sizes)
+        finally:
+            starting._with_maps = chosen
+        add(f"{name}, fitted", partial(_fitted, small, projection, batches[0]))
+        add(f"{name}, trained", partial(trained, small, projection, batches, subject.options))
+        first = first or (small, projection)
+    assert first is not None
+    small, projection = first
+    add("random start, trained", lambda: trained(randomly_started(small, 1), projection, batches, subject.options))
+    add("labels alone", lambda: subject.scratch(small))
+    return rows
+
+
+def _fitted(small: PreTrainedModel, projection: Projection, batches: Any) -> PreTrainedModel:
+    shrinking.fit_layers(small, projection, batches, silent)
+    return small
+
+
+def main() -> None:
+    """Measure all ways at every share of the parameters."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.75, 0.5, 0.25])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--limit", type=int, default=2000)
+    args = parser.parse_args()
+    model = Path(args.model) if Path(args.model).is_dir() else PARENTS / args.model
+    results: dict[str, Any] = {}
+    for ratio in args.ratios:
+        options = make(ShrinkOptions, {"ratio": ratio, "steps": args.steps, "samples": args.samples})
+        watch = Stopwatch()
+        subject = Subject(model, args.data, options, args.split, args.limit)
+        watch.lap("preparing")
+        if not results:
+            results["large"] = {"parameters": subject.loaded.num_parameters(), **subject.measure(subject.loaded)}
+            print(results["large"], flush=True)
+        possible = planning.possible_sizes(str(model), subject.loaded, options)
+        sizes, _ = planning.choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
+        results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes)}
+        record(args.name, {"split": args.split, "samples": args.samples, "steps": args.steps, "results": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Make the tables of models that were made smaller, beside their controls."""
+
+from math import exp
+
+from rows import load, markdown
+
+NAMES = {
+    "shrink, fitted": "**`shrink --effort quick`**",
+    "shrink, trained": "**`shrink`**, then trained",
+    "norms, fitted": "units with the largest weights, layers fitted",
+    "norms, trained": "the same, then trained",
+    "random units, fitted": "random units, layers fitted",
+    "random units, trained": "the same, then trained",
+    "random start, trained": "random start, trained on the large model",
+    "labels alone": "random start, trained on labels",
+}
+
+
+def table(name: str, perplexity: bool = False) -> str:
+    """Return loss, and accuracy or perplexity, of every way to a smaller model."""
+    results = load(name)["results"]
+    large = results.pop("large")
+
+    def cells(row: dict[str, float]) -> list[str]:
+        quality = f"{exp(row['loss']):.1f}" if perplexity else f"{100 * row['accuracy']:.1f} %"
+        return [f"{row['loss']:.3f}", f"{row['loss'] - large['loss']:+.3f}", quality]
+
+    rows = [["the large model", "100 %", *cells(large)]]
+    for result in results.values():
+        share = f"{100 * result['rows'][0]['parameters'] / large['parameters']:.0f} %"
+        rows += [[NAMES[row["name"]], share, *cells(row)] for row in result["rows"]]
+    return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy"], rows)

@@ -1,0 +1,72 @@
+"""Define `transfuse shrink`."""
+
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from transfuse.base.progress import quiet_libraries
+from transfuse.cli.command import HelpAll
+from transfuse.cli.context import output_mode
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.config.job import Job
+from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
+
+EVERYDAY = (*SIZE_NAMES, "ratio", "like", "effort", "samples", "device")
+OTHERS = ("minutes", "steps", "learning_rate", "dtype", *READING, "batch_size", "seed", "allow_pickle", "spec")
+EXAMPLES = """
+transfuse shrink MODEL -o OUT --data D --ratio 0.5                            half the parameters
+transfuse shrink MODEL -o OUT --data D --layers 6                             fewer blocks
+transfuse shrink MODEL -o OUT --data D --hidden-size 256 --intermediate-size 1024
+transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL                     the sizes of another model
+transfuse shrink MODEL --ratio 0.5 --dry-run                                  the sizes, and nothing is written
+"""
+
+
+@takes_options(
+    (Job, ["output"]),
+    (ShrinkOptions, [*EVERYDAY, *OTHERS]),
+    (Job, ["max_memory", "max_device_memory", "overwrite"]),
+    everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
+    helps={"max_memory": "Memory limit of the process, as 8GB."},
+)
+def shrink(
+    context: typer.Context,
+    flags: FlagValues,
+    model: Annotated[str, Argument(metavar="MODEL", help="The model to make smaller: a folder or a Hub name.")],
+    data: Annotated[
+        str | None,
+        Option(
+            "--data",
+            metavar="DATA",
+            help="Unlabeled samples of what MODEL is for: images, texts, a table, a Hub name. `generated`: texts by"
+            " MODEL itself, if it is a causal language model.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show the sizes and the number of parameters only.")] = False,
+    help_all: HelpAll = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a model smaller, with fewer or narrower layers that do what it did."""
+    from transfuse.cli.validation import limits, shrink_request
+    from transfuse.report.tables import plan_of_sizes, shrinking_summary
+
+    beside = ("output", "overwrite", "max_memory", "max_device_memory")
+    options = {name: value for name, value in flags.items() if name not in beside}
+    request = shrink_request(
+        model, options, data, None if dry_run else flags["output"], bool(flags["overwrite"]), dry_run
+    )
+    memory = limits(flags)
+    with quiet_libraries():
+        from transfuse.base.budget import memory_limit
+        from transfuse.cli.jobs.shrink import plan_job, shrink_job
+
+        planned = plan_job(request) if dry_run else {}
+        if not dry_run:
+            with memory_limit(memory.max_memory, memory.max_device_memory):
+                path, record = shrink_job(request, output_mode(context).progress)
+    if dry_run:
+        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
+    else:
+        output_mode(context).show({"output": str(path)} | record, lambda: shrinking_summary(path, record))

@@ -1,0 +1,93 @@
+"""Declare the options of shrinking: the sizes of the smaller model, and how long it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from transfuse.config.fields import Count, Finite, Positive, option
+from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
+from transfuse.config.settings import Settings
+from transfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+SIZES, TRAINING = "Sizes", "Training"
+SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads")
+Ratio = Annotated[Finite, Field(gt=0, lt=1)]
+
+
+class ShrinkOptions(Settings):
+    """How a model is made smaller."""
+
+    hidden_size: Count | None = option(None, "Width of the residual stream.", "NUMBER", SIZES)
+    layers: Count | None = option(None, "Number of blocks.", "NUMBER", SIZES)
+    intermediate_size: Count | None = option(None, "Hidden units of each feed-forward network.", "NUMBER", SIZES)
+    heads: Count | None = option(None, "Attention heads of each block. They keep their size.", "NUMBER", SIZES)
+    kv_heads: Count | None = option(
+        None, "Heads of keys and values of each block. Default: as many queries share one as before.", "NUMBER", SIZES
+    )
+    like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
+    ratio: Ratio | None = option(
+        None,
+        "Keep about this share of the parameters, and all blocks. Samples decide which widths shrink.",
+        "PART",
+        SIZES,
+    )
+    samples: Count = option(2000, "Use at most this many samples.", "COUNT", "Data and output")
+    dtype: Dtype = option("auto", "Precision of the written weights. auto: that of MODEL.", panel="Data and output")
+    effort: Effort = option(
+        "normal",
+        "How long the smaller model is trained to do what MODEL does: quick fits layers and does not train; normal, 5"
+        " minutes; high, 30.",
+        panel=TRAINING,
+    )
+    minutes: Positive | None = option(
+        None, "The same in minutes. Training ends earlier if held-out samples stop improving.", "NUMBER", TRAINING
+    )
+    steps: Count | None = option(None, "Take this many training steps instead.", "COUNT", TRAINING)
+    learning_rate: Positive | None = option(
+        None,
+        "Initial learning rate, relative to the size of the weights. Default: 0.02 for models of texts, else 0.01.",
+        "NUMBER",
+        TRAINING,
+    )
+
+    def check(self, labels: Mapping[str, str]) -> None:
+        """Raise `ConfigError` unless the sizes are given in one way, and the length of the training too."""
+        given = [name for name in (*SIZE_NAMES, "like", "ratio") if getattr(self, name) is not None]
+        if not given:
+            raise ConfigError(
+                "no size given; say how small the model should be, with --ratio, --like, --hidden-size, --layers,"
+                " --intermediate-size or --heads"
+            )
+        for name in ("like", "ratio"):
+            others = [other for other in given if other != name]
+            if name in given and others:
+                other = others[0]
+                raise ConfigError(
+                    f"{labels.get(name, name)}: {labels.get(other, other)} says how small the model should be, too;"
+                    " give one of them"
+                )
+        set_here = self.model_fields_set
+        lengths = [name for name in ("steps", "minutes", "effort") if name in set_here and getattr(self, name)]
+        if len(lengths) > 1:
+            first, other = (labels.get(name, name) for name in lengths[:2])
+            raise ConfigError(f"{other}: {first} already says how long to train; give one of them")
+        if self.learning_rate is not None and not self.learning().trains:
+            label = labels.get("learning_rate", "learning_rate")
+            raise ConfigError(f"{label}: --effort quick does not train; leave it out, or choose another effort")
+
+    def learning(self) -> LearningOptions:
+        """Return the options of training."""
+        minutes = MINUTES[self.effort] if self.minutes is None else self.minutes
+        return LearningOptions(steps=self.steps, minutes=minutes, learning_rate=self.learning_rate)
+
+    def torch_dtype(self) -> torch.dtype | None:
+        """Return the dtype to write; None for that of the model."""
+        import torch
+
+        return None if self.dtype == "auto" else getattr(torch, self.dtype)

@@ -1,0 +1,112 @@
+"""The sizes of the small model: those that are asked for, checked, or the best of several with as many parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.base.batch import Batch, first_samples
+from transfuse.base.progress import Progress, silent
+from transfuse.checkpoint.config_file import read_config
+from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.sentences import POOLING, read_modules
+from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
+from transfuse.errors import CheckpointError
+from transfuse.fusion.compatible import Model
+from transfuse.network.families import declare
+from transfuse.network.model import Network
+from transfuse.network.outputs import has_logits
+from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
+from transfuse.shrinking.damage import Damage
+from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
+from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
+from transfuse.shrinking.start import check_changes, start
+
+CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
+
+
+def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions) -> list[Sizes]:
+    """Return the sizes that the options ask for, once they are known to be possible; for a ratio, several.
+
+    Args:
+        loaded: the model, whose tensors may be empty.
+
+    Raises:
+        ConfigError: the sizes are not possible.
+        SpecError: models of this family cannot be made smaller in this way.
+    """
+    config, architecture = loaded.config, type(loaded)
+    own = sizes_of(config)
+    if options.ratio is not None:
+        wanted = candidates(architecture, config, options.ratio)
+    elif options.like is not None:
+        other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
+        wanted = [Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})]
+    else:
+        wanted = [Sizes(**{role: getattr(options, role) for role in SIZE_NAMES})]
+    return [_checked(model, loaded, sizes) for sizes in wanted]
+
+
+def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
+    """Return all sizes of the small model, if it is possible."""
+    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
+    config, architecture = loaded.config, type(loaded)
+    own = sizes_of(config)
+    sizes = target_sizes(config, wanted, name)
+    if sizes.layers != own.layers:
+        check_removable(loaded, name, own.layers)
+    if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
+        _check_pooling(model)
+    cut = resized(config, Sizes(layers=sizes.layers))
+    check_changes(*(declare(each, architecture.__name__) for each in (cut, resized(config, sizes))))
+    return sizes
+
+
+def _check_pooling(model: str | Path) -> None:
+    """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterwards."""
+    if any(module.kind in POOLING for module in read_modules(local_directory(model, "allow"))):
+        raise CheckpointError(
+            f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"
+            " modules.json"
+        )
+
+
+def choose_sizes(
+    large: Network, sizes: Sequence[Sizes], split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+) -> tuple[Sizes, list[dict[str, Any]]]:
+    """Return the sizes with which the predictions change least before layers are fitted, and all that were tried.
+
+    Args:
+        sizes: possible sizes that keep all blocks. Of a model without predictions, the first are taken.
+        split: training and validation samples, of which the first ones are used.
+    """
+    if len(sizes) == 1 or not has_logits(large.model):
+        return sizes[0], []
+    train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
+    damage = Damage(large.model, validation)
+    blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
+
+    def measured(candidate: Sizes) -> float:
+        """Return the divergence from the large model's predictions."""
+        configs = configurations(large.model.config, candidate, blocks)
+        return damage.of(start(large, blocks, configs, (train, validation), silent)[0])
+
+    best, losses = best_candidate(sizes, measured, progress)
+    tried = zip(sizes, losses, strict=False)
+    return best, [candidate.given() | {"divergence": loss} for candidate, loss in tried]
+
+
+def configurations(config: PretrainedConfig, sizes: Sizes, blocks: Blocks) -> tuple[PretrainedConfig, PretrainedConfig]:
+    """Return the configurations of a model of the large widths with the blocks that stay, and of the small model."""
+    cut = Sizes(layers=sizes.layers)
+    return resized(config, cut, blocks.kept), resized(config, sizes, blocks.kept)
+
+
+def plan(loaded: PreTrainedModel, sizes: Sizes) -> dict[str, Any]:
+    """Return the sizes and the number of parameters before and after."""
+    small = parameter_count(type(loaded), resized(loaded.config, sizes))
+    return {
+        "sizes": {"large": sizes_of(loaded.config).given(), "small": sizes.given()},
+        "parameters": {"large": loaded.num_parameters(), "small": small},
+    }

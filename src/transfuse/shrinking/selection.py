@@ -1,0 +1,25 @@
+"""Selection of units by what they explain, with the smallest penalty that rounding allows."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from transfuse.merging.gram import GramMatrix
+from transfuse.merging.unit_selection import forward_selection
+
+RIDGES = (1e-6, 1e-4, 1e-2)  # relative to the mean square; a small one does not prefer a repeated unit to a weak one
+
+
+def chosen_units(moments: GramMatrix, units: Int[Tensor, "unit entry"], count: int) -> Int[Tensor, " chosen"]:
+    """Return the units from which, with a bias, the targets of the moments are explained best, in their own order.
+
+    Args:
+        units: the inputs that belong to each unit.
+    """
+    bias = torch.tensor([len(moments.inputs) - 1])
+    for ridge in RIDGES:
+        try:
+            return torch.tensor(sorted(forward_selection(moments, units, count, bias, ridge)))
+        except torch.linalg.LinAlgError:  # inputs that repeat each other are not told apart from rounding
+            continue
+    raise torch.linalg.LinAlgError("units cannot be told apart")

@@ -1,0 +1,235 @@
+"""Make a model smaller: fewer blocks, heads and hidden units, and a narrower residual stream."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
+from transfuse.base.distributed import process_group
+from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.base.timing import Stopwatch
+from transfuse.checkpoint.card import shrunk_card
+from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.leftovers import file_record
+from transfuse.checkpoint.load import load_model, local_directory
+from transfuse.checkpoint.output import Overwrite
+from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.ties import check_ties
+from transfuse.config.make import make
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.data.blocks import in_blocks
+from transfuse.data.generation import GENERATED, generated_samples, is_generated
+from transfuse.data.load import open_samples
+from transfuse.data.samples import Samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import model_processor
+from transfuse.errors import ConfigError
+from transfuse.fusion.calibration import prepare
+from transfuse.fusion.compatible import Model
+from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
+from transfuse.merging.least_squares import least_squares
+from transfuse.merging.methods import MAX_FITTED_SAMPLES
+from transfuse.network.model import Network, declaration, network
+from transfuse.network.outputs import has_logits
+from transfuse.network.precision import stored_as
+from transfuse.network.registry import load_families
+from transfuse.shrinking.blocks import Blocks, all_blocks
+from transfuse.shrinking.depth import choose_blocks
+from transfuse.shrinking.learn import ProjectedDistillation
+from transfuse.shrinking.plan import choose_sizes, configurations, plan, possible_sizes
+from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.sizes import Sizes, sizes_of
+from transfuse.shrinking.start import start
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Hold a model that was made smaller, and the record of how it was made.
+
+    Attributes:
+        model: the small model in evaluation mode, on the CPU.
+        record: the content of `transfuse.json`: the model with hashes, sizes, options, data, versions.
+        origin: path and hashes of the large model.
+        processor: the processor that is saved with the model; None: the processor in the model's directory.
+        data: the samples, as they were read.
+    """
+
+    model: PreTrainedModel
+    record: dict[str, Any]
+    origin: Origin
+    processor: Any = None
+    data: Any = None
+
+    def __repr__(self) -> str:
+        """Return the sizes before and after, and what to do next."""
+        parameters = self.record["parameters"]
+        large, small = (self.record["sizes"][name] for name in ("large", "small"))
+        changed = [f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size]
+        return (
+            f"Shrunk {self.origin.architecture}: {parameters['small']:,} of {parameters['large']:,} parameters\n"
+            f"  sizes: {', '.join(changed)}\n"
+            "  next:  .save(path) writes the checkpoint; .model is the small model"
+        )
+
+    def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
+        """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
+
+        The folder appears complete or not at all.
+
+        Args:
+            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
+                is full.
+        """
+        card = {"README.md": shrunk_card(Path(path).name, self.record)}
+        write = model_writer(self.model, self.origin.path)
+        protected = [self.origin.folder] if self.origin.folder else []
+        inputs = [self.origin.path]
+        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card, protected)
+
+
+def shrink(
+    model: Model,
+    data: Any = None,
+    progress: Progress | bool = silent,
+    processor: Any = None,
+    **options: Any,
+) -> Shrunk:
+    """Make a model smaller.
+
+    Args:
+        model: a checkpoint directory, a Hub name or a loaded model, which is not changed.
+        data: unlabeled samples: a path, a list of texts, of PIL images or of dicts, a pandas `DataFrame`, a dataset of
+            `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
+        progress: shows progress; True: on the terminal. Silent by default.
+        processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
+        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, or ratio, or like;
+            effort, minutes, steps, samples, ...
+
+    Returns:
+        The small model; its `save` writes the checkpoint.
+
+    Raises:
+        TransfuseError: an input cannot be used, or a size is impossible; the message says what, where and what to do.
+    """
+    progress = as_progress(progress)
+    chosen: ShrinkOptions = make(ShrinkOptions, options)
+    if not isinstance(model, str | Path | PreTrainedModel):
+        raise ConfigError(f"{model!r:.80}: give the path of a checkpoint or a loaded transformers model")
+    if data is None:
+        raise ConfigError(
+            "data: shrinking needs samples to measure what matters; give --data (for a causal language model, --data"
+            " generated will do)"
+        )
+    if process_group().count > 1:
+        raise ConfigError("shrinking runs in one process; start it without torchrun")
+    load_families(chosen.spec)
+    watch = Stopwatch()
+    loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=chosen.pickle_policy())
+    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
+    possible = possible_sizes(model, loaded, chosen)
+    check_finite(loaded.state_dict(), name)
+    check_ties(loaded, name)
+    large = network(loaded, chosen.torch_device(), name)
+    samples, batches = _batches(large.model, model, data, chosen, processor, progress)
+    watch.lap("preparing samples")
+    sizes, tried = choose_sizes(large, possible, split(batches), progress)
+    watch.lap("choosing sizes")
+    small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch)
+    small = stored_as(chosen.torch_dtype() or loaded.dtype, small.to("cpu"))
+    check_finite(small.state_dict(), "the small model")
+    source = origin(model, loaded)
+    record = {
+        "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
+        "directory": str(Path.cwd()),
+        "options": chosen.model_dump(mode="json"),
+        **plan(loaded, sizes),
+        **({"tried_sizes": tried} if tried else {}),
+        "data": GENERATED if is_generated(data) else data_name(data),
+        "calibration_samples": sum(map(batch_size, batches)),
+        **facts,
+        "stages": watch.laps,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
+    }
+    return Shrunk(small, record, source, processor, samples)
+
+
+def _batches(
+    model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
+) -> tuple[Samples, list[Batch]]:
+    """Return the samples, and batches of them on the model's device."""
+    if is_generated(data):
+        tokenizer = model_processor(source, model, processor)
+        data = generated_samples([model], tokenizer, options.samples, options.seed, progress)
+    samples = open_samples(data, options, CALIBRATION).take(options.samples, options.seed)
+    samples = in_blocks(samples, model, source, processor, options, progress)
+    return samples, list(prepare(samples.take(options.samples, options.seed), model, source, options, processor))
+
+
+def shrunk_model(
+    large: Network, sizes: Sizes, batches: Sequence[Batch], options: ShrinkOptions, progress: Progress, watch: Stopwatch
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return the small model, and facts for the record.
+
+    Raises:
+        ConfigError: there are fewer than two samples.
+    """
+    train, validation = split(batches)
+    blocks = _blocks(large.model, sizes, train, progress)
+    watch.lap("choosing blocks")
+    configs = configurations(large.model.config, sizes, blocks)
+    small, projection = start(large, blocks, configs, (train, validation), progress)
+    watch.lap("choosing units")
+    facts: dict[str, Any] = {"blocks": list(blocks.kept)}
+    learning = options.learning()
+    trains = learning.trains and has_logits(large.model)
+    fitted_on = list(first_samples(train if trains else batches, MAX_FITTED_SAMPLES))
+    facts["least_squares"] = fit_layers(small, projection, fitted_on, progress)
+    watch.lap("fitting layers")
+    if trains:
+        loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
+        facts["learned_weights"] = asdict(loop.run("weights", None, progress.track))
+        watch.lap("training")
+    return small, facts
+
+
+def fit_layers(
+    small: PreTrainedModel, projection: Projection, batches: Sequence[Batch], progress: Progress
+) -> dict[str, Any]:
+    """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted."""
+    track = partial(progress.track, description="fitting layers")
+    fits = least_squares(declaration(small), small, [projection.large], [1.0], batches, track=track, view=projection)
+    return {name: asdict(fit) for name, fit in fits.items()}
+
+
+def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Return training and validation batches, without those that have nothing to predict.
+
+    Raises:
+        ConfigError: there are fewer than two samples.
+    """
+    train, validation = validation_split([batch for batch in batches if has_targets(batch)])
+    if not train or not validation:
+        raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
+    return train, validation
+
+
+def _blocks(model: PreTrainedModel, sizes: Sizes, batches: Sequence[Batch], progress: Progress) -> Blocks:
+    """Return the blocks that stay."""
+    depth = sizes_of(model.config).layers
+    blocks = all_blocks(model, depth)
+    if sizes.layers is None or sizes.layers == depth:
+        return blocks
+    return choose_blocks(model, blocks.stack, sizes.layers, batches, progress)

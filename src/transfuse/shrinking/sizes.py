@@ -1,0 +1,187 @@
+"""The sizes of a model, by role instead of by the names that each family gives them, and a model of other sizes."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from transfuse.base.budget import HEADS, HIDDEN, LAYERS, WIDTHS
+from transfuse.errors import ConfigError, SpecError
+
+FIELDS = {  # possible names of each size in config.json
+    "hidden_size": WIDTHS,
+    "layers": LAYERS,
+    "intermediate_size": HIDDEN,
+    "heads": HEADS,
+    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+}
+HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a model. None: models of this family have no such size.
+
+    Attributes:
+        hidden_size: width of the residual stream.
+        layers: number of blocks.
+        intermediate_size: hidden units of each feed-forward network.
+        heads: query heads of each block.
+        kv_heads: heads of keys and values of each block.
+    """
+
+    hidden_size: int | None = None
+    layers: int | None = None
+    intermediate_size: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+
+    def given(self) -> dict[str, int]:
+        """Return the sizes that are not None, by name."""
+        return {field.name: size for field in fields(self) if (size := getattr(self, field.name)) is not None}
+
+
+def field_of(config: PretrainedConfig, role: str) -> str | None:
+    """Return the name of a size in the configuration, or None if there is none."""
+    declared = {field.name for field in fields(type(config))}
+    return next((name for name in FIELDS[role] if name in declared), None)
+
+
+def sizes_of(config: PretrainedConfig) -> Sizes:
+    """Return the sizes of a model.
+
+    Raises:
+        SpecError: the model consists of several parts with sizes of their own, or its configuration has no width.
+    """
+    towers = [name for name in ("text_config", "vision_config", "encoder", "decoder") if hasattr(config, name)]
+    if towers or getattr(config, "is_encoder_decoder", False):
+        raise SpecError(
+            f"a model of type {config.model_type} has two stacks of blocks with sizes of their own, which shrink does"
+            " not support; give a model with one stack"
+        )
+    values = {role: getattr(config, name) for role in FIELDS if (name := field_of(config, role)) is not None}
+    if values.get("hidden_size") is None or values.get("heads") is None:
+        raise SpecError(f"a configuration of type {config.model_type} has no width or no heads, which shrink needs")
+    if "intermediate_size" in values and values["intermediate_size"] is None:
+        values["intermediate_size"] = 4 * values["hidden_size"]  # the default of GPT-2
+    return Sizes(**values)
+
+
+def head_size(config: PretrainedConfig) -> int:
+    """Return the number of channels of a head."""
+    sizes = sizes_of(config)
+    assert sizes.hidden_size is not None
+    assert sizes.heads is not None
+    return _head_field(config)[1] or sizes.hidden_size // sizes.heads
+
+
+def heads_make_width(config: PretrainedConfig) -> bool:
+    """Return whether the width is the number of heads times their size, because no field holds that size."""
+    return _head_field(config)[0] is None
+
+
+def _head_field(config: PretrainedConfig) -> tuple[str | None, int | None]:
+    declared = {field.name for field in fields(type(config))}
+    name = next((name for name in HEAD_SIZES if name in declared), None)
+    return name, getattr(config, name) if name else None
+
+
+def target_sizes(config: PretrainedConfig, wanted: Sizes, name: str = "the model") -> Sizes:
+    """Return all sizes of the smaller model, given some of them. What is not given stays as it is.
+
+    Without a field for the size of a head, fewer heads follow from a smaller width.
+
+    Args:
+        wanted: the given sizes.
+        name: the model's name in messages.
+
+    Raises:
+        ConfigError: the model has no such size, a size is larger than that of the model, or heads do not fit.
+    """
+    old = sizes_of(config)
+    for role, size in wanted.given().items():
+        own = getattr(old, role)
+        if own is None:
+            raise ConfigError(f"{role}: {name} has no such size; leave it out")
+        if size > own:
+            raise ConfigError(f"{role}: {size} is more than the {own} of {name}; give at most {own}")
+    merged = old.given() | wanted.given()
+    merged |= _heads(config, old, wanted, name)
+    sizes = Sizes(**merged)
+    if sizes == old:
+        raise ConfigError(f"{name} has these sizes already; give a smaller size")
+    return sizes
+
+
+def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> dict[str, int]:
+    """Return the heads of the smaller model."""
+    assert old.hidden_size is not None
+    assert old.heads is not None
+    size = head_size(config)
+    heads = wanted.heads or old.heads
+    if heads_make_width(config) and (wanted.hidden_size or wanted.heads):
+        width = wanted.hidden_size or old.hidden_size
+        if width % size:
+            below, above = width // size * size, (width // size + 1) * size
+            raise ConfigError(
+                f"hidden_size: {width} is not a multiple of {size}, the size of a head of {name}, which stays; give"
+                f" {f'{below} or ' if below else ''}{above}"
+            )
+        if wanted.heads and wanted.heads * size != width:
+            raise ConfigError(
+                f"heads: the heads of {name} keep their size of {size}, so {wanted.heads} of them make a hidden_size"
+                f" of {wanted.heads * size}, not {width}; give hidden_size {wanted.heads * size} or heads"
+                f" {width // size}"
+            )
+        heads = width // size
+    result = {"heads": heads}
+    if old.kv_heads is None:
+        return result
+    return result | {"kv_heads": _kv_heads(old, heads, wanted, name)}
+
+
+def _kv_heads(old: Sizes, heads: int, wanted: Sizes, name: str) -> int:
+    """Return the heads of keys and values. Each serves at most as many query heads as before."""
+    assert old.heads is not None
+    assert old.kv_heads is not None
+    served = old.heads // old.kv_heads
+    if wanted.kv_heads:
+        if heads % wanted.kv_heads or heads // wanted.kv_heads > served:
+            raise ConfigError(
+                f"kv_heads: in {name}, each head of keys and values serves {served} query heads, so {wanted.kv_heads}"
+                f" of them cannot serve {heads}; give {heads // served or 1} or more, by which {heads} can be divided"
+            )
+        return wanted.kv_heads
+    if heads % served == 0:
+        return heads // served
+    if old.kv_heads == 1 or (heads % old.kv_heads == 0 and heads >= old.kv_heads):
+        return old.kv_heads
+    raise ConfigError(
+        f"heads: in {name}, {served} query heads share one head of keys and values, and {heads} is not a multiple of"
+        f" {served}; give {heads // served * served or served} or say how many share one with kv_heads"
+    )
+
+
+def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None = None) -> Any:
+    """Return a configuration of other sizes, and otherwise the same.
+
+    Args:
+        kept: the blocks that stay, by their old numbers; None: the first ones.
+    """
+    small = copy.deepcopy(config)
+    head_name, _ = _head_field(config)
+    if head_name is not None:
+        setattr(small, head_name, head_size(config))
+    depth = sizes_of(config).layers
+    for role, size in sizes.given().items():
+        name = field_of(config, role)
+        assert name is not None
+        setattr(small, name, size)
+    if depth and sizes.layers is not None:
+        kept = list(range(sizes.layers)) if kept is None else kept
+        for name, value in vars(config).items():
+            if isinstance(value, list | tuple) and len(value) == depth:  # a setting for each block
+                setattr(small, name, type(value)(value[index] for index in kept))
+    return small

@@ -1,0 +1,148 @@
+"""The small model before its layers are fitted: the large model's weights, carried into the smaller spaces."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.alignment.transform import transform_all
+from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress
+from transfuse.errors import SpecError
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import Network, declaration, with_tensors
+from transfuse.network.space import Space
+from transfuse.network.spec import Spec
+from transfuse.network.symmetry import fold, symmetric
+from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
+from transfuse.shrinking.norms import fitted_norms
+from transfuse.shrinking.observe import Observation, sufficient
+from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.sizes import sizes_of
+from transfuse.shrinking.stream import stream_map
+from transfuse.shrinking.units import Fitted, choices, choose_units
+from transfuse.transport.maps import Map
+
+
+def empty_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+    """Return an untrained model of the same class, precision and device, with another configuration."""
+    return type(model)(config).to(model.device, model.dtype).eval()
+
+
+def start(
+    network: Network,
+    blocks: Blocks,
+    configs: tuple[PretrainedConfig, PretrainedConfig],
+    batches: tuple[Sequence[Batch], Sequence[Batch]],
+    progress: Progress,
+) -> tuple[PreTrainedModel, Projection]:
+    """Return the small model before its layers are fitted, and how the large model shows itself in its spaces.
+
+    Args:
+        network: the large model.
+        blocks: the blocks that stay.
+        configs: those of a model of the large widths with these blocks, and of the small model.
+        batches: samples to choose by, and others to validate on.
+    """
+    cut, small = (empty_like(network.model, config) for config in configs)
+    changed = changed_sizes(declaration(cut), declaration(small))
+    large = network.model
+    if changed:  # norms are folded, so that streams can rotate
+        large = with_tensors(large, fold(symmetric(network.spec), network.tensors))
+    ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
+    cut_spec, small_spec = (symmetric(declaration(model)) for model in (cut, small))
+    projection = Projection(large, blocks, ends, cut_spec, small_spec, {})
+    tensors = _cut_tensors(projection, cut)
+    extra: Fitted = {}
+    if changed:
+        shown = [op for op in projection.cut.linears() if op.observable and not op.stacked]
+        importance = projection.importance(shown, batches[0])
+        train, validation = (Observation(projection, sufficient(part, projection), importance) for part in batches)
+        projection, extra = _with_maps(changed, train, validation, progress)
+    carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
+    _write(carried, extra, projection)
+    carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
+    return with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()}), projection
+
+
+def check_changes(cut: Spec, small: Spec) -> None:
+    """Raise `SpecError` unless a model of the large widths can be brought to the shape of the small one."""
+    changed = changed_sizes(cut, small)
+    choices(symmetric(cut), {name: units for name, units in changed.items() if not _is_stream(name)})
+
+
+def _is_stream(name: str) -> bool:
+    return name == "stream" or name.startswith("stream.")
+
+
+def changed_sizes(cut: Spec, small: Spec) -> dict[str, int]:
+    """Return the units of every space of the small model whose size differs, by the name of the space.
+
+    Raises:
+        SpecError: a space with a fixed meaning differs, or the small model has other spaces.
+    """
+    sizes, small_sizes = (_spaces(symmetric(spec)) for spec in (cut, small))
+    if sizes.keys() != small_sizes.keys():
+        name = next(iter(sizes.keys() ^ small_sizes.keys()))
+        raise SpecError(f"{cut.family}: {name} exists at one of the sizes only; choose other sizes")
+    changed = {name: other.units for name, other in small_sizes.items() if other.units != sizes[name].units}
+    for name in changed:
+        space = sizes[name]
+        if not space.free and "group" not in name:
+            raise SpecError(f"{cut.family}: {name} has {space.units} units with a fixed meaning; choose other sizes")
+    return changed
+
+
+def _spaces(spec: Spec) -> dict[str, Space]:
+    """Return every space by name, those of fixed meaning too."""
+    found: dict[str, Space] = {}
+    for axes in spec.tensors().values():
+        for axis in axes:
+            for space in axis.spaces():
+                found |= {level.name: level for level in (*space.ancestors(), space)}
+    return found
+
+
+def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the unfused tensors of the blocks that stay, under the names of the small model."""
+    large = projection.large
+    stored = split_fused(declaration(large), {name: values.detach() for name, values in large.state_dict().items()})
+    names = unfused(projection.cut).tensors()
+    norms = {name: norm.name for norm in projection.cut.norms() for name in norm.tensors()}
+    result = {}
+    for name in names:
+        module = norms.get(name)
+        large_module = projection.large_name(module) if module else ""
+        large_name = name.replace(module, large_module, 1) if module else projection.blocks.large_name(name)
+        if large_name not in stored:  # a module that only the first or the last block has
+            raise SpecError(f"{projection.cut.family}: block {large_name} cannot take another place; leave out layers")
+        result[name] = stored[large_name]
+    return result
+
+
+def _with_maps(
+    changed: Mapping[str, int], train: Observation, validation: Observation, progress: Progress
+) -> tuple[Projection, Fitted]:
+    """Return the projection with a map for every space whose size differs, and the layers fitted to chosen units."""
+    projection = train.projection
+    spaces = projection.cut.spaces()
+    streams = [name for name in changed if _is_stream(name)]
+    maps: dict[str, Map] = {name: stream_map(spaces[name], changed[name], train) for name in streams}
+    projection = replace(projection, maps=maps)
+    others = {name: units for name, units in changed.items() if name not in maps}
+    todo = choices(projection.cut, others)
+    train, validation = (replace(each, projection=projection) for each in (train, validation))
+    unit_maps, fitted = choose_units(todo, others, train, validation, progress)
+    return replace(projection, maps=maps | unit_maps), fitted
+
+
+def _write(tensors: dict[str, Tensor], fitted: Fitted, projection: Projection) -> None:
+    """Write the fitted layers among the unfused tensors."""
+    linears = {linear.name: linear for linear in projection.cut.linears()}
+    for name, values in fitted.items():
+        linear = linears[name]
+        reads = projection.axes[name, "input"][1].size
+        tensors[linear.matrix] = values[:reads].T
+        if linear.bias:
+            tensors[f"{name}.{linear.bias}"] = values[reads]

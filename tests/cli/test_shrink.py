@@ -1,0 +1,114 @@
+"""`transfuse shrink` as a user runs it: an ordinary checkpoint of the sizes that were asked for, or one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from languages import TEXTS, gpt2, llama, saved
+from transformers import AutoConfig, PreTrainedModel, ViTForImageClassification
+from world import Run, World, one_line
+
+QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
+
+
+def test_a_checkpoint_of_the_sizes_that_were_asked_for(world: World, run: Run) -> None:
+    sizes = ("--hidden-size", 8, "--layers", 1, "--intermediate-size", 20)
+    ran = run("shrink", world.a, "--data", world.images, "-o", world.here / "out", *sizes, *QUICK, "--json")
+    assert ran.status == 0, ran
+    document = json.loads(ran.out)
+    config = AutoConfig.from_pretrained(world.here / "out")
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (8, 1, 20)
+    assert config.num_attention_heads == 1
+    model, report = ViTForImageClassification.from_pretrained(world.here / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert document["parameters"]["small"] == model.num_parameters() < document["parameters"]["large"]
+    assert document["shrunk"]["path"] == str(world.a)
+    assert len(document["blocks"]) == 1
+    assert len(document["quality"]["models"]) == 2
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+    card = (world.here / "out" / "README.md").read_text()
+    assert "made smaller with transfuse" in card
+    assert "<code>hidden_size</code> | 16 | 8" in card
+    assert run("eval", world.here / "out", world.a, "--data", world.images).status == 0
+    one_line(run("report", world.here / "out"), ["made smaller", "transfuse eval"])
+
+
+def test_it_trains_and_says_what_it_did(world: World, run: Run) -> None:
+    ran = run(
+        "shrink", world.a, "--data", world.images, "-o", world.here / "out", "--layers", 1, "--steps", 3,
+        "--device", "cpu",
+    )  # fmt: skip
+    assert ran.status == 0, ran
+    assert "layers 2 to 1" in ran.out
+    assert "The small model reaches" in ran.out
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["learned_weights"]["steps"] == 3
+    again = ("shrink", world.a, "--data", world.images, "-o", world.here / "out", "--layers", 1, *QUICK)
+    one_line(run(*again), ["out", "--overwrite"])
+    assert run(*again, "--overwrite", "-q").out == ""
+
+
+def test_a_model_as_a_pattern_and_a_share(world: World, run: Run) -> None:
+    ran = run("shrink", world.wide, "--like", world.a, "--dry-run", "--json")
+    assert ran.status == 2, "heads of 12 channels do not become heads of 8"
+    plan = json.loads(run("shrink", world.deep, "--like", world.a, "--dry-run", "--json").out)["possible"][0]
+    assert (plan["sizes"]["large"]["layers"], plan["sizes"]["small"]["layers"]) == (3, 2)
+    for plan in json.loads(run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--json").out)["possible"]:
+        assert 0.3 < plan["parameters"]["small"] / plan["parameters"]["large"] <= 0.5
+    assert world.listing() == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["no size given"]),
+        (["--ratio", "1.5"], ["--ratio", "less than 1"]),
+        (["--ratio", "0.5", "--layers", "1"], ["--ratio", "--layers"]),
+        (["--layers", "7"], ["layers", "7 is more than the 2"]),
+        (["--hidden-size", "12"], ["hidden_size", "multiple of 8"]),
+        (["--heads", "1"], ["heads", "hidden_size of 8"]),
+        (["--kv-heads", "1"], ["kv_heads", "no such size"]),
+        (["--like", "nowhere/at/all"], ["nowhere/at/all"]),
+        (["--layers", "1", "--data", "generated"], ["cannot generate texts"]),
+        (["--layers", "1", "--steps", "1", "--minutes", "1"], ["--minutes", "--steps"]),
+    ],
+    ids=str,
+)
+def test_what_is_impossible_takes_one_line(world: World, run: Run, flags: list[str], words: list[str]) -> None:
+    data = [] if "--data" in flags else ["--data", world.images]
+    one_line(run("shrink", world.a, *data, "-o", world.here / "out", *flags), words)
+    assert world.listing() == {}
+
+
+def test_samples_and_an_output_are_needed(world: World, run: Run) -> None:
+    one_line(run("shrink", world.a, "-o", world.here / "out", "--layers", 1), ["--data", "needs samples"])
+    one_line(run("shrink", world.a, "--data", world.images, "--layers", 1), ["no output", "-o"])
+    one_line(run("shrink", world.foreign, "--data", world.images, "-o", world.here / "o", "--layers", 1), ["foreign"])
+
+
+@pytest.mark.parametrize(
+    ("build", "sizes"),
+    [
+        (gpt2, {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}),
+        (llama, {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 20}),
+    ],
+)
+def test_a_language_model_writes_its_own_samples(
+    build: Callable[[int], PreTrainedModel], sizes: dict[str, int], tmp_path: Path, run: Run
+) -> None:
+    names = {"num_attention_heads": "heads", "num_key_value_heads": "kv-heads", "num_hidden_layers": "layers"}
+    flags = [
+        text for name, size in sizes.items() for text in (f"--{names.get(name, name).replace('_', '-')}", str(size))
+    ]
+    model = saved(tmp_path / "large", build, 1)
+    ran = run("shrink", model, "--data", "generated", "--samples", 20, "-o", tmp_path / "small", *flags, *QUICK)
+    assert ran.status == 0, ran
+    assert "the texts that it was fitted to" in ran.out
+    config = AutoConfig.from_pretrained(tmp_path / "small")
+    assert {name: getattr(config, name) for name in sizes} == sizes
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    assert run("eval", tmp_path / "small", "--data", tmp_path / "texts.jsonl").status == 0
+    assert (tmp_path / "small" / "tokenizer.json").is_file()
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "texts that the model generated itself" in card

@@ -1,0 +1,75 @@
+"""Every family with one stack of blocks becomes narrower and shallower, and stays near what it computes."""
+
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case
+
+from transfuse.base.batch import cast
+from transfuse.base.progress import silent
+from transfuse.base.timing import Stopwatch
+from transfuse.config.make import make
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.errors import SpecError
+from transfuse.network.families import declare
+from transfuse.network.model import network
+from transfuse.shrinking.blocks import block_stack
+from transfuse.shrinking.shrink import shrunk_model
+from transfuse.shrinking.sizes import Sizes, head_size, heads_make_width, resized, sizes_of, target_sizes
+from transfuse.shrinking.start import check_changes
+
+QUICK = make(ShrinkOptions, {"ratio": 0.5, "effort": "quick"})
+
+
+def supported() -> list[Any]:
+    found = []
+    for case in CASES:
+        try:
+            sizes_of(case.configure())
+        except SpecError:
+            continue
+        found.append(case)
+    return found
+
+
+def smaller(case: Case) -> Sizes:
+    """About two thirds of the width, of the heads and of the hidden units."""
+    config = case.configure()
+    old = sizes_of(config)
+    assert old.heads is not None
+    assert old.hidden_size is not None
+    served = old.heads // (old.kv_heads or old.heads)
+    heads = max(served, old.heads * 2 // 3 // served * served)
+    width = heads * head_size(config) if heads_make_width(config) else old.hidden_size * 2 // 3
+    experts = any("experts" in name for name in case.sizes)
+    units = None if experts or old.intermediate_size is None else old.intermediate_size * 2 // 3
+    return Sizes(width, None, units, heads, None)
+
+
+REFUSED = ("DebertaV2ForMaskedLM-share_att_key", "FalconForCausalLM-alibi")  # a table of distances, slopes of heads
+
+
+@pytest.mark.parametrize("case", supported(), ids=lambda case: case.name)
+def test_every_family_becomes_smaller(case: Case) -> None:
+    model = case.build(1)
+    wanted = smaller(case)
+    depth = sizes_of(model.config).layers
+    if depth == 2 and block_stack(model, depth)[0] and not case.name.startswith("Deberta"):
+        wanted = Sizes(**(wanted.given() | {"layers": 1}))
+    sizes = target_sizes(model.config, wanted)
+    batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(20)]
+    if case.name.startswith(REFUSED):
+        small_config = resized(model.config, sizes)
+        with pytest.raises(SpecError):
+            check_changes(*(declare(config, type(model).__name__) for config in (model.config, small_config)))
+        return
+    small, facts = shrunk_model(network(model, torch.device("cpu")), sizes, batches, QUICK, silent, Stopwatch())
+    assert sizes_of(small.config).given() == sizes.given()
+    assert small.num_parameters() < model.num_parameters()
+    assert len(facts["blocks"]) == sizes.layers
+    if not case.architecture.__name__.endswith("Model"):
+        expected = case.logits(model)
+        found = case.logits(small)
+        assert found.shape == expected.shape
+        assert (found - expected).square().mean() < 1.5 * expected.var()

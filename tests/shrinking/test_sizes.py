@@ -1,0 +1,128 @@
+"""Sizes of a smaller model: those that are asked for, what follows from them, and those that are impossible."""
+
+from typing import Any
+
+import pytest
+from cases import CASES
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from transfuse.base.progress import silent
+from transfuse.config.make import make
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.errors import ConfigError, SpecError
+from transfuse.shrinking.plan import possible_sizes
+from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
+from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
+
+VIT = ViTConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, image_size=16)
+GPT2 = GPT2Config(n_embd=64, n_layer=3, n_head=4, vocab_size=90, n_positions=16)
+LLAMA = LlamaConfig(
+    hidden_size=64, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4, head_dim=8,
+    intermediate_size=96, vocab_size=90,
+)  # fmt: skip
+by_name = {case.name: case for case in CASES}
+
+
+def refuses(config: Any, wanted: Sizes, *words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        target_sizes(config, wanted, "M")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_heads_keep_their_size_and_follow_the_width() -> None:
+    assert target_sizes(VIT, Sizes(hidden_size=48)) == Sizes(48, 4, 128, 3)
+    assert target_sizes(GPT2, Sizes(hidden_size=32, layers=2)) == Sizes(32, 2, 256, 2)  # the default of n_inner stays
+    assert target_sizes(LLAMA, Sizes(hidden_size=40)) == Sizes(40, 3, 96, 8, 4)
+    assert target_sizes(LLAMA, Sizes(heads=6)) == Sizes(64, 3, 96, 6, 3)
+    assert target_sizes(LLAMA, Sizes(heads=4, kv_heads=4)) == Sizes(64, 3, 96, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted", "words"),
+    [
+        (VIT, Sizes(hidden_size=50), ["hidden_size", "50", "multiple of 16", "48 or 64"]),
+        (VIT, Sizes(heads=2), ["heads", "hidden_size of 32, not 64", "hidden_size 32"]),
+        (VIT, Sizes(hidden_size=32, heads=4), ["heads", "keep their size of 16"]),
+        (VIT, Sizes(layers=5), ["layers", "5 is more than the 4 of M"]),
+        (VIT, Sizes(intermediate_size=200), ["intermediate_size", "128"]),
+        (VIT, Sizes(layers=4), ["M has these sizes already"]),
+        (VIT, Sizes(kv_heads=1), ["kv_heads", "no such size"]),
+        (LLAMA, Sizes(heads=3), ["heads", "2 query heads share one", "not a multiple of 2"]),
+        (LLAMA, Sizes(kv_heads=2), ["kv_heads", "serves 2 query heads", "give 4 or more"]),
+    ],
+    ids=str,
+)
+def test_what_is_impossible_is_refused(config: Any, wanted: Sizes, words: list[str]) -> None:
+    refuses(config, wanted, *words)
+
+
+@pytest.mark.parametrize("name", ["T5ForConditionalGeneration", "CLIPModel", "AlbertForMaskedLM", "MixtralForCausalLM"])
+def test_what_is_not_supported_is_refused(name: str) -> None:
+    """Two stacks, a block that runs several times, experts."""
+    model = by_name[name].build()
+    with pytest.raises((SpecError, ConfigError)) as caught:
+        possible_sizes(model, model, make(ShrinkOptions, {"layers": 1, "intermediate_size": 9}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0.5, 0.25])
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [(ViTForImageClassification, VIT), (GPT2LMHeadModel, GPT2), (LlamaForCausalLM, LLAMA)],
+    ids=["vit", "gpt2", "llama"],
+)
+def test_a_share_of_the_parameters(architecture: Any, config: Any, ratio: float) -> None:
+    whole = parameter_count(architecture, config)
+    found = candidates(architecture, config, ratio)
+    assert found
+    for sizes in found:
+        assert sizes.layers == sizes_of(config).layers
+        share = parameter_count(architecture, resized(config, target_sizes(config, sizes))) / whole
+        assert ratio - 0.2 < share <= ratio
+    widths = [sizes.given()["hidden_size"] for sizes in found]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_best_sizes_are_taken_and_worse_ones_end_the_search() -> None:
+    sizes = [Sizes(hidden_size=width) for width in (6, 5, 4, 3, 2, 1)]
+    damage = dict(zip(sizes, [3.0, 1.0, 2.0, 1.5, 0.1, 0.0], strict=True))
+    assert best_candidate(sizes, damage.__getitem__, silent) == (sizes[1], [3.0, 1.0, 2.0, 1.5])
+
+
+def test_settings_of_single_blocks_follow_those_that_stay() -> None:
+    case = next(case for case in CASES if case.name.startswith("Cohere2"))
+    config = case.configure(
+        num_hidden_layers=3, layer_types=["sliding_attention", "sliding_attention", "full_attention"]
+    )
+    assert resized(config, Sizes(layers=2), [0, 2]).layer_types == ["sliding_attention", "full_attention"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, ["no size given", "--ratio"]),
+        ({"ratio": 0.5, "layers": 2}, ["ratio", "layers says how small", "give one of them"]),
+        ({"like": "m", "ratio": 0.5}, ["like", "ratio"]),
+        ({"ratio": 1.0}, ["ratio", "less than 1"]),
+        ({"layers": 0}, ["layers", "greater than or equal to 1"]),
+        ({"layers": 1, "steps": 3, "minutes": 1}, ["minutes", "steps already says"]),
+        ({"layers": 1, "effort": "quick", "learning_rate": 0.1}, ["learning_rate", "does not train"]),
+        ({"layer": 1}, ["layer", "no such option", "did you mean 'layers'?"]),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(values: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(ShrinkOptions, values)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
