@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import carry_table
 import default_table
 import glmc_table
 import one_base_table
@@ -54,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
+    "carry": carry_table.table,
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
     "methods-cifar10": partial(methods, "cifar10"),
