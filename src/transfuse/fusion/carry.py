@@ -41,8 +41,8 @@ from transfuse.network.model import Network
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
-SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
+SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 
 
 def carry(
@@ -131,18 +131,16 @@ def match_for_carry(
     names = [network.name for network in inputs.networks]
     check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
     watch.lap("aligning")
-    stores = no_cache(len(inputs.networks))
-    with_head = replace(inputs, borrowed=())  # the head of the tuned model is everyone's now
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(
-        with_head,
+        replace(inputs, borrowed=()),  # all have the head of the tuned model now
         WEIGHTS,
         chosen,
         context,
         data,
         alignments,
         None,
-        stores,
+        no_cache(len(inputs.networks)),
         watch.laps,
         carry=targets,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
@@ -194,8 +192,6 @@ def _in_order(opened: Inputs) -> Inputs:
         opened,
         models=[network.model for network in networks],
         networks=networks,
-        borrowed=opened.borrowed,
-        rows=[opened.rows[1], None] if len(opened.rows) > 1 else opened.rows,
         origins=tuple(opened.origins[index] for index in order),
     )
 
