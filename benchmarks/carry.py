@@ -5,8 +5,9 @@ python benchmarks/carry.py --pairs 1,2 2,3 3,1
 
 The task is to classify turned images; the old task is to classify upright ones. Samples are unlabeled images that no
 model has seen: turned ones, and for `keep` other, upright ones. No option was chosen on any data. `taught` trains the
-new base on the predictions of the tuned model for the same turned images. `tuned directly` trains it as the tuned model
-was trained, with labels, and is the upper end. All figures are from the test split.
+new base on the predictions of the tuned model for the same turned images, or on those of both models for all images,
+weighted by their confidence. `tuned directly` trains it as the tuned model was trained, with labels, and is the upper
+end. All figures are from the test split.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from carry_parents import folder, turned
 from carry_table import table
 from common import RESULTS, record, split
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from one_base import predictions, score
 from one_base_parents import prepared, processor
 from PIL import Image
@@ -30,6 +31,7 @@ from transfuse.merging.mean import mean
 from transfuse.network.model import network, with_tensors
 
 NAME = "carry-cifar10"
+BATCH = 50  # samples of a step of the controls that are taught
 FIRST_SAMPLE = 30_000  # of the training split; the images before it were seen by some model
 
 
@@ -74,9 +76,13 @@ def measure(pair: tuple[int, int], args: argparse.Namespace, pairs: dict[str, An
     def carried(**options: Any) -> PreTrainedModel:
         return transfuse.carry(base, tuned, new_base, processor=processor(), **options).model
 
-    def taught(**options: Any) -> PreTrainedModel:
-        given = {"epochs": args.epochs, "batch_size": 50, "distill": 1.0}
-        return transfuse.finetune(new_base, task, teachers=[tuned], processor=processor(), **given, **options).model
+    def taught(samples: Dataset, teachers: list[PreTrainedModel], **options: Any) -> PreTrainedModel:
+        given = {"epochs": args.steps * BATCH // len(samples), "batch_size": BATCH, "distill": 1.0} | options
+        return transfuse.finetune(new_base, samples, teachers=teachers, processor=processor(), **given).model
+
+    few, few_old = (rows.select(range(args.few)) for rows in (task, old))
+    both = concatenate_datasets([task, old])
+    by_confidence = {"teacher_weighting": "confidence"}
 
     add("base", lambda: base)
     add("new base", lambda: new_base)
@@ -86,14 +92,19 @@ def measure(pair: tuple[int, int], args: argparse.Namespace, pairs: dict[str, An
     add("carry", carried)
     add("carry, with samples", lambda: carried(data=task))
     add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
-    add("taught by the tuned model", taught)
+    add("taught by the tuned model", lambda: taught(task, [tuned]))
+    add("taught by tuned and new base", lambda: taught(both, [tuned, new_base], **by_confidence))
+    add(f"carry, with {args.few} samples", lambda: carried(data=few))
+    add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
+    add(f"taught by the tuned model, {args.few} samples", lambda: taught(few, [tuned]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", default=["1,2", "2,3", "3,1"], help="seeds of base and new base")
     parser.add_argument("--samples", type=int, default=1000, help="unlabeled images of the task, and as many to keep")
-    parser.add_argument("--epochs", type=int, default=10, help="of the control that is taught")
+    parser.add_argument("--few", type=int, default=100, help="the same for few samples")
+    parser.add_argument("--steps", type=int, default=200, help="of the controls that are taught")
     parser.add_argument("--test", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
