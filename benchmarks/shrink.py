@@ -37,11 +37,13 @@ from transfuse.network.model import declaration, network
 from transfuse.shrinking import plan as planning
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking import start as starting
+from transfuse.shrinking.blocks import all_blocks
+from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.maps import Selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.sizes import Sizes
+from transfuse.shrinking.sizes import Sizes, sizes_of
 
 Score = Callable[[Mapping[str, Tensor], Projection, str, int], Tensor]
 
@@ -109,7 +111,9 @@ class Subject:
     def start(self, sizes: Sizes) -> tuple[PreTrainedModel, Projection]:
         """Return the small model before its layers are fitted."""
         train, validation = shrinking.split(self.batches)
-        blocks = shrinking._blocks(self.large.model, sizes, train, silent)
+        blocks = all_blocks(self.large.model, sizes_of(self.large.model.config).layers)
+        if sizes.layers is not None and sizes.layers < blocks.depth:
+            blocks = choose_blocks(self.large.model, blocks.stack, sizes.layers, train, silent)
         configs = planning.configurations(self.large.model.config, sizes, blocks)
         return starting.start(self.large, blocks, configs, (train, validation), silent)
 
@@ -165,7 +169,7 @@ def compare(subject: Subject, sizes: Sizes) -> list[dict[str, Any]]:
 
 
 def _fitted(small: PreTrainedModel, projection: Projection, batches: Any) -> PreTrainedModel:
-    shrinking.fit_layers(small, projection, batches, silent)
+    planning.fit_layers(small, projection, batches, silent)
     return small
 
 

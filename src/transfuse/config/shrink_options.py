@@ -33,7 +33,7 @@ class ShrinkOptions(Settings):
     like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
     ratio: Ratio | None = option(
         None,
-        "Keep about this share of the parameters, and all blocks. Samples decide which widths shrink.",
+        "Keep about this share of the parameters. Samples decide which sizes shrink.",
         "PART",
         SIZES,
     )

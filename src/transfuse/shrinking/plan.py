@@ -1,6 +1,8 @@
 """The sizes of the small model: those that are asked for, checked, or the best of several with as many parameters."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError
 from transfuse.fusion.compatible import Model
+from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
-from transfuse.network.model import Network
+from transfuse.network.model import Network, declaration
 from transfuse.network.outputs import has_logits
-from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
+from transfuse.shrinking.blocks import Blocks, all_blocks, block_stack, check_removable
 from transfuse.shrinking.damage import Damage
+from transfuse.shrinking.depth import choose_blocks
+from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
 from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
 from transfuse.shrinking.start import check_changes, start
@@ -26,8 +31,8 @@ from transfuse.shrinking.start import check_changes, start
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
 
 
-def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions) -> list[Sizes]:
-    """Return the sizes that the options ask for, once they are known to be possible; for a ratio, several.
+def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions) -> list[list[Sizes]]:
+    """Return the sizes that the options ask for, once they are known to be possible; for a ratio, several in series.
 
     Args:
         loaded: the model, whose tensors may be empty.
@@ -39,13 +44,14 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
     if options.ratio is not None:
-        wanted = candidates(architecture, config, options.ratio)
+        removable = bool(block_stack(loaded, own.layers)[0])
+        wanted = candidates(architecture, config, options.ratio, removable)
     elif options.like is not None:
         other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
-        wanted = [Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})]
+        wanted = [[Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})]]
     else:
-        wanted = [Sizes(**{role: getattr(options, role) for role in SIZE_NAMES})]
-    return [_checked(model, loaded, sizes) for sizes in wanted]
+        wanted = [[Sizes(**{role: getattr(options, role) for role in SIZE_NAMES})]]
+    return [[_checked(model, loaded, sizes) for sizes in series] for series in wanted]
 
 
 def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
@@ -73,28 +79,56 @@ def _check_pooling(model: str | Path) -> None:
 
 
 def choose_sizes(
-    large: Network, sizes: Sequence[Sizes], split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+    large: Network,
+    possible: Sequence[Sequence[Sizes]],
+    split: tuple[Sequence[Batch], Sequence[Batch]],
+    progress: Progress,
 ) -> tuple[Sizes, list[dict[str, Any]]]:
-    """Return the sizes with which the predictions change least before layers are fitted, and all that were tried.
+    """Return the sizes with which the predictions change least once layers are fitted, and all that were tried.
 
     Args:
-        sizes: possible sizes that keep all blocks. Of a model without predictions, the first are taken.
+        possible: series of possible sizes. Of a model without predictions, the first are taken.
         split: training and validation samples, of which the first ones are used.
     """
-    if len(sizes) == 1 or not has_logits(large.model):
-        return sizes[0], []
+    if sum(map(len, possible)) == 1 or not has_logits(large.model):
+        return possible[0][0], []
     train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
     damage = Damage(large.model, validation)
-    blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
 
-    def measured(candidate: Sizes) -> float:
+    def measured(sizes: Sizes) -> float:
         """Return the divergence from the large model's predictions."""
-        configs = configurations(large.model.config, candidate, blocks)
-        return damage.of(start(large, blocks, configs, (train, validation), silent)[0])
+        return damage.of(fitted(large, sizes, (train, validation), silent)[0])
 
-    best, losses = best_candidate(sizes, measured, progress)
-    tried = zip(sizes, losses, strict=False)
-    return best, [candidate.given() | {"divergence": loss} for candidate, loss in tried]
+    losses: dict[Sizes, float] = {}
+    for series in possible:
+        losses |= best_candidate(series, measured, progress)[1]
+    best = min(losses, key=losses.__getitem__)
+    return best, [sizes.given() | {"divergence": loss} for sizes, loss in losses.items()]
+
+
+def fitted(
+    large: Network, sizes: Sizes, split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+) -> tuple[PreTrainedModel, Projection, Blocks, dict[str, Any]]:
+    """Return the small model with fitted layers, what it was fitted to, its blocks, and how well layers were fitted.
+
+    Args:
+        split: samples to choose units and blocks by, and others to validate on. Layers are fitted to both.
+    """
+    blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
+    if sizes.layers != blocks.depth and sizes.layers is not None:
+        blocks = choose_blocks(large.model, blocks.stack, sizes.layers, split[0], progress)
+    configs = configurations(large.model.config, sizes, blocks)
+    small, projection = start(large, blocks, configs, split, progress)
+    return small, projection, blocks, fit_layers(small, projection, [*split[0], *split[1]], progress)
+
+
+def fit_layers(
+    small: PreTrainedModel, projection: Projection, batches: Sequence[Batch], progress: Progress
+) -> dict[str, Any]:
+    """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted."""
+    track = partial(progress.track, description="fitting layers")
+    fits = least_squares(declaration(small), small, [projection.large], [1.0], batches, track=track, view=projection)
+    return {name: asdict(fit) for name, fit in fits.items()}
 
 
 def configurations(config: PretrainedConfig, sizes: Sizes, blocks: Blocks) -> tuple[PretrainedConfig, PretrainedConfig]:

@@ -1,10 +1,10 @@
 """Sizes that keep a given share of a model's parameters.
 
-Hidden units are often worth less than the width of the stream and the heads, but not in every model. So several sizes
-with the same number of parameters are tried, from all heads and few hidden units to few heads and all hidden units.
+Hidden units are often worth less than the width of the stream, the heads and the blocks, but not in every model. So
+several sizes with the same number of parameters are tried.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -24,45 +24,67 @@ def parameter_count(architecture: type[PreTrainedModel], config: PretrainedConfi
         return int(architecture(config).num_parameters())
 
 
-def candidates(architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float) -> list[Sizes]:
-    """Return sizes with about this share of the parameters, and not more. All blocks stay.
+def candidates(
+    architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float, removable: bool
+) -> list[list[Sizes]]:
+    """Return sizes with about this share of the parameters, and not more, in series.
 
-    The first has the widest stream and the most heads, and the last the most hidden units.
+    The first series keeps all blocks; it goes from the widest stream and the most heads to the most hidden units. The
+    second keeps the stream and the heads; it goes from the most blocks to the most hidden units.
+
+    Args:
+        removable: whether blocks can be removed.
 
     Raises:
-        ConfigError: even one head has more parameters.
+        ConfigError: even the smallest widths have more parameters.
     """
+    old = sizes_of(config)
+    series = [_widths(config, old), _depths(old) if removable else iter(())]
     target = ratio * parameter_count(architecture, config)
+    found = [_series(architecture, config, sizes, target) for sizes in series]
+    if not any(found):
+        raise ConfigError(f"ratio: no widths keep {ratio:g} of the parameters or less; give more, or use layers")
+    return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in found if sizes]
+
+
+def _series(
+    architecture: type[PreTrainedModel], config: PretrainedConfig, series: Iterable[Sizes], target: float
+) -> list[Sizes]:
+    """Return the sizes of a series with the hidden units that reach the target, as far as these are enough."""
     old = sizes_of(config)
     found: list[Sizes] = []
-    for sizes in _widths(config, old):
+    for sizes in series:
         units = _intermediate_size(architecture, config, sizes, old, target)
         if units is None:
             continue
         fitted = Sizes(**(sizes.given() | ({"intermediate_size": units} if old.intermediate_size else {})))
-        large = parameter_count(architecture, resized(config, fitted)) >= MIN_SHARE * target
-        if large or not found:
+        is_large = parameter_count(architecture, resized(config, fitted)) >= MIN_SHARE * target
+        if is_large or not found:
             found.append(fitted)
-        if not large:
-            break  # narrower ones are smaller still
-    if not found:
-        raise ConfigError(f"ratio: no widths keep {ratio:g} of the parameters or less; give more, or use layers")
-    step = -(-len(found) // MAX_CANDIDATES)
-    return found[::step]
+        if not is_large:
+            break  # later ones are smaller still
+    return found
+
+
+def _depths(old: Sizes) -> Iterator[Sizes]:
+    """Yield every smaller number of blocks."""
+    for layers in range((old.layers or 1) - 1, 0, -1):
+        yield Sizes(**(old.given() | {"layers": layers}))
 
 
 def best_candidate(
     sizes: Sequence[Sizes], damage: Callable[[Sizes], float], progress: Progress
-) -> tuple[Sizes, list[float]]:
-    """Return the sizes with the least damage, and the damage of all that were tried.
+) -> tuple[Sizes, dict[Sizes, float]]:
+    """Return the sizes of a series with the least damage, and the damage of those that were tried, in order.
 
     The search stops at the second sizes in a row that do more damage than the best so far.
     """
-    losses: list[float] = []
+    losses: dict[Sizes, float] = {}
     for candidate in progress.track(sizes, "choosing sizes"):
-        if len(losses) - 1 - (losses.index(min(losses)) if losses else -1) < 2:
-            losses.append(damage(candidate))
-    return sizes[losses.index(min(losses))], losses
+        best = min(losses, key=losses.__getitem__, default=None)
+        if best is None or [*losses].index(best) >= len(losses) - 2:
+            losses[candidate] = damage(candidate)
+    return min(losses, key=losses.__getitem__), losses
 
 
 def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:

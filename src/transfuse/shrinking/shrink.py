@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,14 @@ from transfuse.errors import ConfigError
 from transfuse.fusion.calibration import prepare
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
-from transfuse.merging.least_squares import least_squares
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
-from transfuse.network.model import Network, declaration, network
+from transfuse.network.model import Network, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
-from transfuse.shrinking.blocks import Blocks, all_blocks
-from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.learn import ProjectedDistillation
-from transfuse.shrinking.plan import choose_sizes, configurations, plan, possible_sizes
-from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.sizes import Sizes, sizes_of
-from transfuse.shrinking.start import start
+from transfuse.shrinking.plan import choose_sizes, fitted, plan, possible_sizes
+from transfuse.shrinking.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -187,31 +181,20 @@ def shrunk_model(
         ConfigError: there are fewer than two samples.
     """
     train, validation = split(batches)
-    blocks = _blocks(large.model, sizes, train, progress)
-    watch.lap("choosing blocks")
-    configs = configurations(large.model.config, sizes, blocks)
-    small, projection = start(large, blocks, configs, (train, validation), progress)
-    watch.lap("choosing units")
-    facts: dict[str, Any] = {"blocks": list(blocks.kept)}
     learning = options.learning()
     trains = learning.trains and has_logits(large.model)
-    fitted_on = list(first_samples(train if trains else batches, MAX_FITTED_SAMPLES))
-    facts["least_squares"] = fit_layers(small, projection, fitted_on, progress)
+    few = [*first_samples(train, MAX_FITTED_SAMPLES)]
+    if trains:  # the validation samples tell when the training should stop
+        small, projection, blocks, fits = fitted(large, sizes, split(few), progress)
+    else:
+        small, projection, blocks, fits = fitted(large, sizes, (few, validation), progress)
     watch.lap("fitting layers")
+    facts: dict[str, Any] = {"blocks": list(blocks.kept), "least_squares": fits}
     if trains:
         loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
         facts["learned_weights"] = asdict(loop.run("weights", None, progress.track))
         watch.lap("training")
     return small, facts
-
-
-def fit_layers(
-    small: PreTrainedModel, projection: Projection, batches: Sequence[Batch], progress: Progress
-) -> dict[str, Any]:
-    """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted."""
-    track = partial(progress.track, description="fitting layers")
-    fits = least_squares(declaration(small), small, [projection.large], [1.0], batches, track=track, view=projection)
-    return {name: asdict(fit) for name, fit in fits.items()}
 
 
 def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
@@ -224,12 +207,3 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     if not train or not validation:
         raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
     return train, validation
-
-
-def _blocks(model: PreTrainedModel, sizes: Sizes, batches: Sequence[Batch], progress: Progress) -> Blocks:
-    """Return the blocks that stay."""
-    depth = sizes_of(model.config).layers
-    blocks = all_blocks(model, depth)
-    if sizes.layers is None or sizes.layers == depth:
-        return blocks
-    return choose_blocks(model, blocks.stack, sizes.layers, batches, progress)

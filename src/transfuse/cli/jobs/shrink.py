@@ -36,7 +36,8 @@ def plan_job(request: ShrinkRequest) -> dict[str, Any]:
     options = request.options
     check_checkpoints([request.model], options, check_fusible)
     empty = load_empty(request.model, pickle=options.pickle_policy())
-    return {"possible": [plan(empty, sizes) for sizes in possible_sizes(request.model, empty, options)]}
+    series = possible_sizes(request.model, empty, options)
+    return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
 
 
 def shrink_job(request: ShrinkRequest, progress: Progress) -> tuple[Path, dict[str, Any]]:
