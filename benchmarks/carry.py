@@ -76,9 +76,11 @@ def measure(pair: tuple[int, int], args: argparse.Namespace, pairs: dict[str, An
     def carried(**options: Any) -> PreTrainedModel:
         return transfuse.carry(base, tuned, new_base, processor=processor(), **options).model
 
-    def taught(samples: Dataset, teachers: list[PreTrainedModel], **options: Any) -> PreTrainedModel:
+    def taught(
+        samples: Dataset, teachers: list[PreTrainedModel], start: PreTrainedModel = new_base, **options: Any
+    ) -> PreTrainedModel:
         given = {"epochs": args.steps * BATCH // len(samples), "batch_size": BATCH, "distill": 1.0} | options
-        return transfuse.finetune(new_base, samples, teachers=teachers, processor=processor(), **given).model
+        return transfuse.finetune(start, samples, teachers=teachers, processor=processor(), **given).model
 
     few, few_old = (rows.select(range(args.few)) for rows in (task, old))
     both = concatenate_datasets([task, old])
@@ -94,6 +96,7 @@ def measure(pair: tuple[int, int], args: argparse.Namespace, pairs: dict[str, An
     add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
     add("taught by the tuned model", lambda: taught(task, [tuned]))
     add("taught by tuned and new base", lambda: taught(both, [tuned, new_base], **by_confidence))
+    add("carry, with samples, then taught by tuned", lambda: taught(task, [tuned], carried(data=task)))
     add(f"carry, with {args.few} samples", lambda: carried(data=few))
     add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
     add(f"taught by the tuned model, {args.few} samples", lambda: taught(few, [tuned]))
