@@ -1,7 +1,8 @@
 """Operations on single layers during the fit: copy, load, save, restore, and solve."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
+from math import inf
 
 import torch
 from jaxtyping import Float
@@ -72,17 +73,38 @@ def fit_layer(linear: Linear, module: nn.Module, train: GramMatrix, validation: 
     if bias is None:
         train = train.without_bias()
         validation = validation.without_bias()
-    errors = {ridge: validation.error(train.solve(ridge, current)) for ridge in RIDGES}
-    best = min(errors, key=lambda ridge: errors[ridge])
     current_error = validation.error(current)
-    if errors[best] >= current_error or current_error <= NEGLIGIBLE * validation.target_square:
+    if current_error <= NEGLIGIBLE * validation.target_square:
+        return Fit(None, 0.0)
+    best, error = _best_ridge(lambda ridge: validation.error(train.solve(ridge, current)))
+    if error >= current_error:
         return Fit(None, 0.0)
     weight = (train + validation).solve(best, current)
     if bias is not None:
         bias.copy_(weight[-1])
         weight = weight[:-1]
     module.get_parameter("weight").copy_(weight if linear.transposed else weight.T)
-    return Fit(best, 1 - errors[best] / current_error)
+    return Fit(best, 1 - error / current_error)
+
+
+def _best_ridge(error: Callable[[float], float]) -> tuple[float, float]:
+    """Return the penalty at the lowest point of the validation error, and this error.
+
+    The error falls and then rises with the penalty, so the search goes downhill from the middle of the candidates.
+    """
+    errors: dict[int, float] = {}
+
+    def measured(index: int) -> float:
+        if index not in errors:
+            errors[index] = error(RIDGES[index]) if 0 <= index < len(RIDGES) else inf
+        return errors[index]
+
+    best = len(RIDGES) // 2
+    while True:
+        neighbor = min((best - 1, best + 1), key=measured)
+        if measured(neighbor) >= measured(best):
+            return RIDGES[best], measured(best)
+        best = neighbor
 
 
 def _augmented_weight(linear: Linear, module: nn.Module) -> tuple[Float[Tensor, "reads writes"], Tensor | None]:

@@ -1,7 +1,7 @@
 """The data that layers are fitted to, and the result of a fit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -33,16 +33,22 @@ class Split:
     """Training or validation batches, and the weight of each parent for each of their samples.
 
     Attributes:
-        weigh: returns the weight of each parent for each sample of a batch.
+        weigh: returns the weight of each parent for each sample of a batch. It may run all parents, so its results are
+            kept.
+        weighed: these results, by the `id` of the batch. Parts of a split share them.
     """
 
     batches: Sequence[Batch]
     weigh: Callable[[Batch], Shares]
+    weighed: dict[int, Shares] = field(default_factory=dict)
 
     @cached_property
     def shares(self) -> list[Shares]:
         """Return the weights of the parents for each batch."""
-        return [self.weigh(batch) for batch in self.batches]
+        for batch in self.batches:
+            if id(batch) not in self.weighed:
+                self.weighed[id(batch)] = self.weigh(batch)
+        return [self.weighed[id(batch)] for batch in self.batches]
 
     @cached_property
     def common_shares(self) -> list[float]:

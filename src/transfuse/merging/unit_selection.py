@@ -27,21 +27,24 @@ def forward_selection(
     count: int,
     required: Int[Tensor, " entry"],
     ridge: float = RIDGE,
+    dtype: torch.dtype = torch.float32,
 ) -> list[int]:
     """Return `count` units, each of which reduces the remaining error most when it is added.
 
     This is orthogonal least squares (Chen, Billings & Luo, 1989) by groups of columns, as a pivoted Cholesky
     factorization. The next units are selected among a pool of those with the largest gains, on the CPU, as long as none
     outside had a larger gain. Then all moments are updated by one product, so a device is not waited for unit by unit.
+    Single precision suffices, because the penalty bounds the condition of the moments.
 
     Args:
         units: the inputs that belong to each unit.
         required: inputs that are part of every solution.
         ridge: penalty, relative to the mean square of the inputs. Units that differ by less count as equal.
+        dtype: precision of the selection. A penalty far below the default needs float64.
     """
-    inputs = moments.inputs.clone()
+    inputs = moments.inputs.to(dtype, copy=True)
     inputs.diagonal().add_(ridge * inputs.diagonal().mean())
-    residual = Residual(inputs, moments.cross, units.to(inputs.device))
+    residual = Residual(inputs, moments.cross.to(dtype), units.to(inputs.device))
     if len(required):
         residual.explain(required.to(inputs.device))
     selected: list[int] = []
