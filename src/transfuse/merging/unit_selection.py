@@ -27,6 +27,7 @@ def forward_selection(
     count: int,
     required: Int[Tensor, " entry"],
     ridge: float = RIDGE,
+    dtype: torch.dtype = torch.float32,
 ) -> list[int]:
     """Return `count` units, each of which reduces the remaining error most when it is added.
 
@@ -39,11 +40,11 @@ def forward_selection(
         units: the inputs that belong to each unit.
         required: inputs that are part of every solution.
         ridge: penalty, relative to the mean square of the inputs. Units that differ by less count as equal.
+        dtype: precision of the selection. A penalty far below the default needs float64.
     """
-    precision = torch.float32 if ridge >= RIDGE else torch.float64
-    inputs = moments.inputs.to(precision, copy=True)
+    inputs = moments.inputs.to(dtype, copy=True)
     inputs.diagonal().add_(ridge * inputs.diagonal().mean())
-    residual = Residual(inputs, moments.cross.to(precision), units.to(inputs.device))
+    residual = Residual(inputs, moments.cross.to(dtype), units.to(inputs.device))
     if len(required):
         residual.explain(required.to(inputs.device))
     selected: list[int] = []

@@ -19,7 +19,7 @@ def chosen_units(moments: GramMatrix, units: Int[Tensor, "unit entry"], count: i
     bias = torch.tensor([len(moments.inputs) - 1])
     for ridge in RIDGES:
         try:
-            return torch.tensor(sorted(forward_selection(moments, units, count, bias, ridge)))
+            return torch.tensor(sorted(forward_selection(moments, units, count, bias, ridge, torch.float64)))
         except torch.linalg.LinAlgError:  # inputs that repeat each other are not told apart from rounding
             continue
     raise torch.linalg.LinAlgError("units cannot be told apart")
