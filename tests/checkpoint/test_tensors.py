@@ -77,7 +77,7 @@ def test_a_dtype_too_narrow_for_the_weights(vit: Path) -> None:
 def test_check_finite() -> None:
     sound = {"a": torch.zeros(3), "b": torch.ones(2, dtype=torch.int64), "c": torch.empty(0)}
     check_finite(sound, "here")
-    with pytest.raises(CheckpointError, match=r"^here: 1 of 3 values of n \(and some in 1 more tensors\) are NaN"):
+    with pytest.raises(CheckpointError, match=r"^here: 1 of 3 values of n \(and some in 1 more tensor\) are NaN"):
         check_finite({**sound, "n": torch.tensor([0.0, torch.nan, 1.0]), "m": torch.tensor(torch.inf)}, "here")
 
 

@@ -90,7 +90,7 @@ def test_words_without_tags_and_texts_are_prepared_too() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"tokens": [["anna"]], "ner_tags": [["B-PER", "O"]]}, "1 words and 2 tags, that with the words .anna.;"),
+        ({"tokens": [["anna"]], "ner_tags": [["B-PER", "O"]]}, "1 word and 2 tags, that with the words .anna.;"),
         ({"tokens": [["anna"]], "ner_tags": [[9]]}, "label 9, but the model has 4 classes"),
         ({"tokens": [["anna"]], "ner_tags": [["B-CAT"]]}, "'B-CAT' cannot be matched to the model's classes"),
         ({"text": ["anna"]}, "no labels that"),

@@ -52,9 +52,9 @@ def test_several_numbers(tmp_path: Path) -> None:
     assert entry["squared_error"] == pytest.approx(
         float((logits(model) - torch.tensor(pairs)).square().mean()), rel=1e-4
     )
-    with pytest.raises(DataError, match="1 numbers in a label, but the model predicts 2"):
+    with pytest.raises(DataError, match="1 number in a label, but the model predicts 2"):
         transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": NUMBERS}))
-    with pytest.raises(DataError, match="1 of 24 samples have no label, the first in row 0"):
+    with pytest.raises(DataError, match="1 of 24 samples has no label, the first in row 0"):
         transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": [None, *pairs[1:]]}))
 
 
@@ -112,7 +112,7 @@ def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=match):
             transfuse.evaluate(model, rows, **options)
 
-    refused(float("nan"), r"1 of \d+ samples have no score, the first in row 1")
+    refused(float("nan"), r"1 of \d+ samples has no score, the first in row 1")
     refused(float("inf"), "the label inf is not finite; correct or remove it")
     refused(2.0, r"column 'name' \(label_column\) does not hold numbers; these do: 'score'", label_column="name")
 

@@ -198,7 +198,7 @@ def test_teachers_are_reordered(tmp_path: Path) -> None:
 def test_a_path_between_models_with_other_orders(tmp_path: Path) -> None:
     ordered, reordered = pairs(tmp_path)
     told, data = Lines(), pictures(tmp_path)
-    lines = [path_job(*models, data, None, 3, Options(), told).as_dict() for models in (ordered, reordered)]
+    lines = [path_job(*models, data, None, 3, Options(), told)[0].as_dict() for models in (ordered, reordered)]
     assert lines[0]["barrier"] == pytest.approx(lines[1]["barrier"], abs=1e-6)
     assert told.lines == [
         f"{reordered[1]}: id2label names the anchor's classes in another order; its head is reordered by these names"

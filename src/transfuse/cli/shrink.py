@@ -48,7 +48,7 @@ def shrink(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a model smaller, with fewer or narrower layers that do what it did."""
+    """Make a model smaller."""
     from transfuse.cli.validation import limits, shrink_request
     from transfuse.report.tables import plan_of_sizes, shrinking_summary
 

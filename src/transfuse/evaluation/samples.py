@@ -7,12 +7,14 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch
+from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import shown_classes
+from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
 from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import Task, model_preparer, task, with_model_ids
@@ -82,7 +84,8 @@ def labeled_batches(
         progress: is told about texts that were cut into blocks.
         model_task: how the samples are prepared; None: as the class of the model says.
     """
-    samples = in_blocks(samples, model, source, processor, options, progress)
+    in_windows = model_task is not None and model_task.preparer is window_preparer  # which are told about below
+    samples = in_blocks(samples, model, source, processor, options, silent if in_windows else progress)
     preparer = model_preparer(source, model, processor, model_task)
     batches = with_model_ids(model.config, samples).batches(preparer, options.batch_size)
     return _counting_windows(batches, len(samples), progress)
@@ -97,7 +100,10 @@ def _counting_windows(batches: Iterator[Batch], contexts: int, progress: Progres
             cut += int((windows > 1).sum())
         yield batch
     if cut:
-        progress.warn(f"{cut} of {contexts} contexts are longer than the model takes; they are read in windows")
+        progress.warn(
+            f"{cut} of {counted(contexts, 'context')} {are(cut)} longer than the model takes;"
+            f" {'it' if cut == 1 else 'they'} {are(cut)} read in windows"
+        )
 
 
 def measured_samples(data: Any, options: Settings, architecture: str, config: PreTrainedConfig) -> MeasuredSamples:

@@ -19,6 +19,7 @@ from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.parent_card import card_fields
 from transfuse.config.options import Options
+from transfuse.data.samples import Samples
 from transfuse.transport.solve import Match
 
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")
@@ -77,7 +78,7 @@ def fusion_record(
 ) -> dict[str, Any]:
     """Return the record of a fusion. `weights` holds one weight per model."""
     anchor = origins[0].path
-    split = getattr(data, "split", None)
+    split = data.split if isinstance(data, Samples) else None
     return {
         "models": [
             model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
