@@ -88,7 +88,6 @@ def least_squares(
         DataError: there are fewer than two samples, or fewer batches than processes.
     """
     parts = _parts(batches)
-    train = parts[0]
     splits = head_splits = [Split(part, partial(teacher_weights, weighting, parents, weights)) for part in parts]
     if carry:
         kept = [carry.kept_split(part) for part in _parts(carry.kept)] if carry.kept else []
@@ -97,7 +96,7 @@ def least_squares(
     head = output_head(spec, fused)
     head = None if head and head.linear.name in untouched else head
     todo = stages(spec, fused, {*untouched, head.linear.name} if head else untouched)
-    importance = _importance(store, parents, todo, train, view)
+    importance = _importance(store, parents, todo, validation_split(batches)[0], view)  # of all processes
     layer_splits = _layer_splits(splits, fused, todo, len(parents))
     fitted_on = [batch for split in layer_splits for batch in split.batches]
     steps, models = _prefix_caches(fused, parents, todo, fitted_on, view)
