@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.finetuning.finetune import Finetuned, finetune
     from transfuse.finetuning.schedule import Schedule
     from transfuse.fusion.carry import carry
-    from transfuse.fusion.fuse import Fusion, fuse, merge
+    from transfuse.fusion.fuse import fuse, merge
     from transfuse.fusion.match import Matched, match
+    from transfuse.fusion.result import Fusion
     from transfuse.merging.methods import MergeRequest, merge_method
     from transfuse.network.builder import Builder
     from transfuse.network.model import Network, with_tensors
@@ -43,7 +44,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Evaluation": "evaluation.comparison:Evaluation",
     "Finetuned": "finetuning.finetune:Finetuned",
     "FlowOptions": "config.flow_options:FlowOptions",
-    "Fusion": "fusion.fuse:Fusion",
+    "Fusion": "fusion.result:Fusion",
     "Group": "network.space:Group",
     "Matched": "fusion.match:Matched",
     "MergeRequest": "merging.methods:MergeRequest",

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel
 
 import transfuse
-from transfuse.fusion.fuse import Fusion
+from transfuse.fusion.result import Fusion
 from transfuse.network.output_losses import output_loss
 
 WORDS = (*NAMES, *THINGS, "in", "sees")

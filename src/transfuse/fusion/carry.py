@@ -30,10 +30,11 @@ from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.compatible import Model, empty_model
-from transfuse.fusion.fuse import Fusion, merge
+from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
 from transfuse.fusion.record import data_name
+from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.compatible import check_same_widths
