@@ -48,6 +48,12 @@ def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
     assert "The carried model reaches" in card
 
 
+def test_the_card_has_what_was_matched_on(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--match-on", "weights")
+    assert run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given).status == 0
+    assert "--match-on weights" in (world.here / "out" / "README.md").read_text()
+
+
 def test_mistakes_are_one_line(world: World, run: Run) -> None:
     out, fine_tune = world.here / "out", tuned(world)
     one_line(run("carry", world.a, world.b, fine_tune, "-o", out), [str(world.b), "not fine-tuned from", str(world.a)])

@@ -1,4 +1,4 @@
-"""What was made larger without a change of its function comes back: units twice, a turned stream, idle blocks."""
+"""Shrinking undoes what made a model larger at the same function: units twice, a turned stream, idle blocks."""
 
 from collections.abc import Sequence
 

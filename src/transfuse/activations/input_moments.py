@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.hooks import MAX_SAMPLES
 from transfuse.base.batch import Batch, split_batch, without_labels
+from transfuse.base.grouping import groups_within
 
 ROOM = 2**30  # bytes of moments that are collected in one pass over the samples
 FLOAT64_BYTES = 8
@@ -25,7 +26,7 @@ class InputMoments(Mapping[str, Tensor]):
     def __init__(self, model: PreTrainedModel, layers: Sequence[str], batches: Sequence[Batch]) -> None:
         self.model = model
         self.batches = batches
-        self.groups = list(_groups(model, layers))
+        self.groups = list(groups_within(layers, partial(_moment_bytes, model), ROOM))
         self.group: Sequence[str] = ()
         self.moments: Mapping[str, Tensor] = {}
 
@@ -74,19 +75,7 @@ def input_moments(
     return {name: values / counts[name] for name, values in sums.items() if counts[name]}
 
 
-def _groups(model: nn.Module, layers: Sequence[str]) -> Iterator[list[str]]:
-    """Yield consecutive layers whose moments fit in `ROOM` bytes, at least one at a time."""
-    group: list[str] = []
-    total = 0
-    for name in layers:
-        module: Any = model.get_submodule(name)
-        size = (
-            FLOAT64_BYTES * (module.in_features if isinstance(module, nn.Linear) else module.nx) ** 2
-        )  # else a Conv1D
-        if group and total + size > ROOM:
-            yield group
-            group, total = [], 0
-        group.append(name)
-        total += size
-    if group:
-        yield group
+def _moment_bytes(model: nn.Module, name: str) -> int:
+    module: Any = model.get_submodule(name)
+    width: int = module.in_features if isinstance(module, nn.Linear) else module.nx  # else a Conv1D
+    return FLOAT64_BYTES * width**2

@@ -3,7 +3,7 @@
 The layer is fitted to the chosen units, so that they also do, as far as they can, what the others did.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.base.budget import cache_bytes
+from transfuse.base.grouping import groups_within
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
@@ -102,7 +103,8 @@ def choose_units(
     """
     maps: dict[str, Map] = {}
     fitted: Fitted = {}
-    for group in progress.track(list(_groups(todo)), "choosing units"):
+    groups = groups_within(todo, _moment_bytes, cache_bytes("block outputs"))
+    for group in progress.track(list(groups), "choosing units"):
         pairs = zip(_moments(group, train), _moments(group, validation), strict=True)
         for choice, (moments, held_out) in zip(group, pairs, strict=True):
             own = _maps(choice, sizes, moments)
@@ -113,20 +115,8 @@ def choose_units(
     return maps, fitted
 
 
-def _groups(todo: Sequence[Choice]) -> Iterator[list[Choice]]:
-    """Yield choices whose second moments fit into memory together."""
-    room = cache_bytes("block outputs")
-    group: list[Choice] = []
-    taken = 0
-    for choice in todo:
-        needed = DOUBLE_BYTES * choice.axis.size**2
-        if group and taken + needed > room:
-            yield group
-            group, taken = [], 0
-        group.append(choice)
-        taken += needed
-    if group:
-        yield group
+def _moment_bytes(choice: Choice) -> int:
+    return DOUBLE_BYTES * choice.axis.size**2
 
 
 @torch.no_grad()

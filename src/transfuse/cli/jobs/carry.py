@@ -8,9 +8,7 @@ from typing import Any
 from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.companions import RECORD
-from transfuse.cli.jobs.fuse import Fused, measure_fused
+from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
@@ -44,7 +42,6 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
         fusion.save(output, overwrite_policy(job))
-        if job.adapter_out is not None:
-            fusion = replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
+        fusion = with_adapter_record(fusion, output)
         found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
     return Fused(output, fusion.record | {"quality": found})

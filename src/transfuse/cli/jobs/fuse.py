@@ -90,8 +90,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         report, address = None, None
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
-            if job.adapter_out is not None:
-                fusion = replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
+            fusion = with_adapter_record(fusion, output)
             if job.report:
                 report = _report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured
@@ -115,6 +114,13 @@ def _report(
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
     return report
+
+
+def with_adapter_record(fusion: Fusion, output: Path) -> Fusion:
+    """Return a fusion that was written to a folder, with what its adapter holds, if it has one."""
+    if fusion.options.adapter_out is None:
+        return fusion
+    return replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
 
 
 def measure_fused(
