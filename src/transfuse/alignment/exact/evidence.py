@@ -66,13 +66,16 @@ def from_weights(
 
     Args:
         wider: the target's declaration, if spaces other than the matched ones have other sizes there.
-        products: the precision of products of weights.
+        products: the precision of products of weights that show a rotation. Those that show permutations alone have the
+            precision of the weights.
     """
     shapes = {
         name: [space.units for axis in axes for space, _ in leaves(axis)]
         for name, axes in (wider or spec).tensors().items()
     }
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
+
+    constant: dict[tuple[Space, str], Moments] = {}  # of tensors that no other map changes, such as embeddings
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         for name, (axes, flat) in tensors.items():
@@ -81,10 +84,17 @@ def from_weights(
             spaces = tuple(flat[dim][0] for dim in dims)
             if not dims or len(set(spaces)) < len(spaces) or not all(space.name in maps for space in others):
                 continue  # a space without a map; or a tensor from the space to itself, which needs two maps at once
+            if (root, name) in constant:
+                yield spaces, constant[root, name]
+                continue
             known = {space.name: maps[space.name] for space in others}
             mapped = transform_tensor(source[name], axes, known)
             x, y = (_as_samples(values.reshape(shapes[name]), dims) for values in (mapped, target[name]))
-            yield spaces, moments(x, y, products=products)
+            stats = moments(x, y, products=products if any(map(_is_rotated, spaces)) else None)
+            kept = sum(entry.cross.nbytes for entry in constant.values())
+            if not others and kept + stats.cross.nbytes <= cache_bytes("alignment evidence"):
+                constant[root, name] = stats
+            yield spaces, stats
 
     return views
 
@@ -143,6 +153,10 @@ def _spaces(axis: Axis) -> tuple[Space, ...]:
 
 def _is_permuted(axis: Axis) -> bool:
     return isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
+
+
+def _is_rotated(space: Space) -> bool:
+    return space.units > 1 and not _is_permuted(space)
 
 
 def _centered(axis: Axis, stats: Moments) -> Moments:
