@@ -46,6 +46,10 @@ class GramMatrix:
         """Return the moments without the column of ones."""
         return GramMatrix(self.inputs[:-1, :-1], self.cross[:-1], self.target_squares)
 
+    def project_targets(self, directions: Float[Tensor, "writes few"]) -> "GramMatrix":
+        """Return the moments of one map to projected targets. Their squares are unknown, so errors are relative."""
+        return GramMatrix(self.inputs, self.cross @ directions, self.target_squares.new_zeros(1))
+
     def select_inputs(self, indices: Int[Tensor, " selected"]) -> "GramMatrix":
         """Return the moments of some of the inputs."""
         return GramMatrix(self.inputs[indices][:, indices], self.cross[indices], self.target_squares)

@@ -1,6 +1,6 @@
 """Operations on single layers during the fit: copy, load, save, restore, and solve."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from math import inf
 
@@ -15,6 +15,7 @@ from transfuse.merging.unit_selection import NEGLIGIBLE, Parameters
 from transfuse.network.operations import Linear
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # candidate penalties, relative to the mean square of the inputs
+DIRECTIONS = 64  # of the targets, in which penalties are compared
 
 Modules = dict[str, nn.Module]
 
@@ -76,7 +77,8 @@ def fit_layer(linear: Linear, module: nn.Module, train: GramMatrix, validation: 
     current_error = validation.error(current)
     if current_error <= NEGLIGIBLE * validation.target_square:
         return Fit(None, 0.0)
-    best, error = _best_ridge(lambda ridge: validation.error(train.solve(ridge, current)))
+    best = _best_ridge(train, validation, current)
+    error = validation.error(train.solve(best, current))
     if error >= current_error:
         return Fit(None, 0.0)
     weight = (train + validation).solve(best, current)
@@ -87,23 +89,31 @@ def fit_layer(linear: Linear, module: nn.Module, train: GramMatrix, validation: 
     return Fit(best, 1 - error / current_error)
 
 
-def _best_ridge(error: Callable[[float], float]) -> tuple[float, float]:
-    """Return the penalty at the lowest point of the validation error, and this error.
+def _best_ridge(train: GramMatrix, validation: GramMatrix, prior: Float[Tensor, "reads writes"]) -> float:
+    """Return the penalty at the lowest point of the validation error.
 
-    The error falls and then rises with the penalty, so the search goes downhill from the middle of the candidates.
+    The error falls and then rises with the penalty, so the search goes downhill from the middle of the candidates. If
+    there are many targets, it is the error in a few random directions, which on average is that of all.
     """
+    writes = prior.shape[1]
+    if writes > DIRECTIONS:
+        generator = torch.Generator().manual_seed(writes)
+        directions = torch.randn(writes, DIRECTIONS, generator=generator, dtype=torch.float64).to(prior)
+        train, validation = (moments.project_targets(directions) for moments in (train, validation))
+        prior = prior @ directions
     errors: dict[int, float] = {}
 
     def measured(index: int) -> float:
         if index not in errors:
-            errors[index] = error(RIDGES[index]) if 0 <= index < len(RIDGES) else inf
+            possible = 0 <= index < len(RIDGES)
+            errors[index] = validation.error(train.solve(RIDGES[index], prior)) if possible else inf
         return errors[index]
 
     best = len(RIDGES) // 2
     while True:
         neighbor = min((best - 1, best + 1), key=measured)
         if measured(neighbor) >= measured(best):
-            return RIDGES[best], measured(best)
+            return RIDGES[best]
         best = neighbor
 
 

@@ -44,7 +44,7 @@ def forward_selection(
     """
     inputs = moments.inputs.to(dtype, copy=True)
     inputs.diagonal().add_(ridge * inputs.diagonal().mean())
-    residual = Residual(inputs, moments.cross.to(dtype), units.to(inputs.device))
+    residual = Residual(inputs, moments.cross.to(dtype, copy=True), units.to(inputs.device))
     if len(required):
         residual.explain(required.to(inputs.device))
     selected: list[int] = []
@@ -57,7 +57,8 @@ class Residual:
     """The part of the inputs and targets that the selected inputs do not explain.
 
     Attributes:
-        inputs, cross: X^T X and X^T T of the inputs that are left, without what the selected ones explain.
+        inputs, cross: X^T X and X^T T of all inputs, without what the selected ones explain. They are changed in place;
+            what is left of selected inputs is rounding, and nothing refers to it.
         units: the inputs of every unit that is left.
         names: the numbers of these units.
     """
@@ -86,13 +87,10 @@ class Residual:
         return numbers
 
     def explain(self, pivot: Int[Tensor, " entry"]) -> None:
-        """Subtract what some inputs explain from all moments, and leave these inputs out from now on."""
-        left = torch.ones(len(self.inputs), dtype=torch.bool, device=pivot.device).index_fill_(0, pivot, False)
-        rows = self.inputs[left]
-        factor, explained = _explained(self.inputs[pivot][:, pivot], rows[:, pivot], self.cross[pivot])
-        self.inputs = rows[:, left].addmm_(factor, factor.T, alpha=-1)
-        self.cross = self.cross[left].addmm_(factor, explained, alpha=-1)
-        self.units = (left.cumsum(0) - 1)[self.units]
+        """Subtract what some inputs explain from all moments. These inputs must not be used again."""
+        factor, explained = _explained(self.inputs[pivot][:, pivot], self.inputs[:, pivot], self.cross[pivot])
+        self.inputs.addmm_(factor, factor.T, alpha=-1)
+        self.cross.addmm_(factor, explained, alpha=-1)
 
 
 def unit_gains(
