@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from transfuse.network import precision
-from transfuse.network.precision import training_precision
+from transfuse.network.precision import mixed_precision
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def heads(seed: int) -> torch.Tensor:
 def test_products_are_in_bfloat16_only_where_it_is_native(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: native)
     matrix = torch.ones(3, 3)
-    with training_precision(CPU):
+    with mixed_precision(CPU):
         assert (matrix @ matrix).dtype is (torch.bfloat16 if native else torch.float32)
     assert (matrix @ matrix).dtype is torch.float32
 
@@ -28,7 +28,7 @@ def test_attention_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     query, key, value = (heads(seed).bfloat16() for seed in range(3))
     mask = torch.zeros(5, 5)
     expected = scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask)
-    with training_precision(CPU):
+    with mixed_precision(CPU):
         found = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         exact = scaled_dot_product_attention(*(heads(seed).double() for seed in range(3)))
     assert torch.equal(found, expected)

@@ -18,6 +18,7 @@ from transfuse.errors import NO_TARGETS, DataError
 from transfuse.network.operations import Linear
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits, logits
+from transfuse.network.precision import mixed_precision
 
 MAX_SAMPLES = 100  # largest number of calibration samples that are used
 IMPORTANCE_FLOOR = 0.05  # added to all positions, relative to the mean, so that no position is ignored
@@ -83,7 +84,8 @@ def _squared_gradients(
     with _differentiable_outputs(
         model, {name: module for name, module in modules.items() if module is not head}, outputs
     ):
-        scores = logits(model, batch, head)
+        with mixed_precision(model.device):
+            scores = logits(model, batch, head)
         if not len(scores):
             return {}
         scores.backward(output_loss(model).drawn_gradients(scores.detach(), generator))

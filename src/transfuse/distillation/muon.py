@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from transfuse.network.precision import training_precision
+from transfuse.network.precision import mixed_precision
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -45,7 +45,7 @@ class Muon(Optimizer):
     def _step_together(self, matrices: Sequence[tuple[Tensor, float]]) -> None:
         """Update matrices of one shape, given the sizes of their steps."""
         momenta = torch.stack([self._momentum(matrix) for matrix, _ in matrices])
-        with training_precision(momenta.device):
+        with mixed_precision(momenta.device):
             directions = orthogonalize(momenta)
         for (matrix, step), direction in zip(matrices, directions, strict=True):
             matrix.add_(direction, alpha=-step)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import FREE_SHARE, free_bytes, token_bytes, tokens_per_sample
-from transfuse.network.precision import training_precision
+from transfuse.network.precision import mixed_precision
 
 
 def needs_recomputation(model: PreTrainedModel, batches: Sequence[Batch]) -> bool:
@@ -35,7 +35,7 @@ def recomputed(model: PreTrainedModel, blocks: Iterable[nn.Module]) -> Iterator[
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return the contexts of the first and of the second run."""
-        return training_precision(model.device), training_precision(model.device)
+        return mixed_precision(model.device), mixed_precision(model.device)
 
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)

@@ -19,6 +19,7 @@ from transfuse.base.budget import logits_at_once
 from transfuse.config.literals import TeacherWeighting
 from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
 from transfuse.network.outputs import predict, predict_in_slices
+from transfuse.network.precision import mixed_precision
 
 SHARPNESS = 4.0  # one more nat of entropy, or of loss, divides the weight of a model by exp(4)
 
@@ -103,9 +104,10 @@ TEACHER_WEIGHTING: dict[Literal["auto", TeacherWeighting], WeightingFn] = {
 def teacher_weights(
     weighting: WeightingFn, models: Sequence[PreTrainedModel], weights: Sequence[float], batch: Batch
 ) -> Shares:
-    """Return the weight of each model for each sample. Uniform weighting runs no model."""
+    """Return the weight of each model for each sample, in mixed precision. Uniform weighting runs no model."""
     slices = [predict_in_slices(model, batch, logits_at_once(model)) for model in models]
-    return weighting(slices, weights, batch, output_loss(models[0]))
+    with mixed_precision(models[0].device):
+        return weighting(slices, weights, batch, output_loss(models[0]))
 
 
 @torch.no_grad()

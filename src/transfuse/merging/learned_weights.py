@@ -53,7 +53,7 @@ from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import Variants
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import AnswerStates
-from transfuse.network.precision import compute_dtype, training_precision
+from transfuse.network.precision import compute_dtype, mixed_precision
 
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
 LEARNING_RATE = 0.01  # unless it is given, for images
@@ -188,7 +188,7 @@ class WeightDistillation(TrainingLoop):
         """Yield the parents' mean probabilities for the answers of a batch, in slices."""
         targets = self.cache.get_or_compute(batch, self._parent_means).targets
         for rows in targets.slices():
-            with training_precision(self.fused.device):
+            with mixed_precision(self.fused.device):
                 probabilities = targets[rows]
             yield probabilities
 
@@ -197,7 +197,7 @@ class WeightDistillation(TrainingLoop):
         blocks = [self.fused.get_submodule(name) for name in self.block_names]
         with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
             answers, outputs = self._forward(self.fused, batch, self.matched_names)
-        with training_precision(self.fused.device):
+        with mixed_precision(self.fused.device):
             loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
             prediction_loss = loss / self.validation.scale
         errors = [
@@ -212,7 +212,7 @@ class WeightDistillation(TrainingLoop):
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:
         answers, outputs = zip(*(self._parent_outputs(parent, batch) for parent in self.parents), strict=True)
-        with training_precision(self.fused.device):
+        with mixed_precision(self.fused.device):
             targets, shares = self.targets.of_answers(answers, batch)
         return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
@@ -230,7 +230,7 @@ class WeightDistillation(TrainingLoop):
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
         blocks = [model.get_submodule(name) for name in block_names]
-        with forward_hooks(blocks, append_output), training_precision(model.device):
+        with forward_hooks(blocks, append_output), mixed_precision(model.device):
             answers = self.output_loss.answers(model, batch)
         return answers, [values.to(compute_dtype(values.dtype)) for values in outputs]
 

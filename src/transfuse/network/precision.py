@@ -24,7 +24,7 @@ def matmul_dtype(stored: torch.dtype) -> torch.dtype:
 
 
 @contextmanager
-def training_precision(device: torch.device) -> Iterator[None]:
+def mixed_precision(device: torch.device) -> Iterator[None]:
     """Multiply in bfloat16 inside this context, where the device does so faster than in float32.
 
     On a CPU, attention stays in float32, because its backward pass in bfloat16 takes up to six times as long.
