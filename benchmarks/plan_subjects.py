@@ -72,29 +72,29 @@ def vit(width: int, pixels: int, patch: int) -> ViTForImageClassification:
     return ViTForImageClassification(config)
 
 
-def llama(width: int) -> LlamaForCausalLM:
-    """Return an untrained Llama of 4 blocks."""
+def llama(width: int, blocks: int = 4) -> LlamaForCausalLM:
+    """Return an untrained Llama."""
     config = LlamaConfig(
-        hidden_size=width, num_hidden_layers=4, num_attention_heads=width // 64, num_key_value_heads=width // 128,
+        hidden_size=width, num_hidden_layers=blocks, num_attention_heads=width // 64, num_key_value_heads=width // 128,
         intermediate_size=3 * width, vocab_size=VOCABULARY, max_position_embeddings=TOKENS, pad_token_id=0,
         bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     return LlamaForCausalLM(config)
 
 
-def gpt2(width: int) -> GPT2LMHeadModel:
-    """Return an untrained GPT-2 of 4 blocks, whose head is tied to the embeddings."""
+def gpt2(width: int, blocks: int = 4) -> GPT2LMHeadModel:
+    """Return an untrained GPT-2, whose head is tied to the embeddings."""
     config = GPT2Config(
-        n_embd=width, n_layer=4, n_head=width // 64, vocab_size=VOCABULARY, n_positions=TOKENS, pad_token_id=0,
+        n_embd=width, n_layer=blocks, n_head=width // 64, vocab_size=VOCABULARY, n_positions=TOKENS, pad_token_id=0,
         bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     return GPT2LMHeadModel(config)
 
 
-def bert(width: int) -> BertForMaskedLM:
-    """Return an untrained masked language model of 4 blocks."""
+def bert(width: int, blocks: int = 4) -> BertForMaskedLM:
+    """Return an untrained masked language model."""
     config = BertConfig(
-        hidden_size=width, num_hidden_layers=4, num_attention_heads=width // 64, intermediate_size=4 * width,
+        hidden_size=width, num_hidden_layers=blocks, num_attention_heads=width // 64, intermediate_size=4 * width,
         vocab_size=VOCABULARY, max_position_embeddings=TOKENS, pad_token_id=0,
     )  # fmt: skip
     return BertForMaskedLM(config)
@@ -106,6 +106,12 @@ SUBJECTS = {
     "Llama 384": Subject(lambda: llama(384), 0, 40),
     "GPT-2 256": Subject(lambda: gpt2(256), 0, 40),
     "BERT 256": Subject(lambda: bert(256), 0, 40),
+}
+BASE_SUBJECTS = {  # of the size of the "base" models that are published
+    "Llama": Subject(lambda: llama(768, 12), 0, 48),
+    "GPT-2": Subject(lambda: gpt2(768, 12), 0, 48),
+    "BERT-base": Subject(lambda: bert(768, 12), 0, 48),
+    "ViT-B/16": Subject(lambda: vit(768, 224, 16), 224, 24),
 }
 
 

@@ -1,0 +1,93 @@
+"""Measure whole fusions of models of base size: seconds by stage, against a floor, and peak memory.
+
+python benchmarks/base_size.py --threads 2
+
+The models are pairs of untrained Llamas, GPT-2s, BERTs and ViTs of 12 blocks and width 768. Texts have 64 to 128 random
+words out of 16,384, and images have 224 x 224 pixels of noise. Every row is measured in its own process. The floor
+loads both models, runs both and a third one over the samples, and writes one. `default` is the method that a user gets
+with samples. It trains for as many minutes as it is allowed, so its seconds say nothing about its speed.
+"""
+
+import argparse
+import cProfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import peak_bytes, record
+from fuse import METHODS, apart, stages
+from plan_subjects import BASE_SUBJECTS
+
+from transfuse import fuse
+from transfuse.checkpoint.load import load_model
+from transfuse.data.load import load_samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import model_preparer
+
+FITTED = "exact, least squares"
+WAYS: dict[str, dict[str, Any]] = {
+    "exact, weights": METHODS["exact, weights"],
+    FITTED: METHODS[FITTED],
+    "default": {},
+}
+BATCH = 8  # samples that the floor runs at a time
+
+
+def floor(models: list[Path], data: Path, samples: int, output: Path) -> None:
+    """Read both models, run both and a third one over the samples, and write one."""
+    loaded = [load_model(model).eval() for model in models]
+    drawn = load_samples(str(data), CALIBRATION).take(samples, 0)
+    with torch.no_grad():
+        for batch in drawn.batches(model_preparer(models[0], loaded[0]), BATCH):
+            for model in (*loaded, loaded[0]):
+                model(**{name: values for name, values in batch.items() if name != "labels"})
+    loaded[0].save_pretrained(output)
+
+
+def write(name: str, folder: Path) -> tuple[list[Path], Path]:
+    """Write two models and their samples."""
+    return BASE_SUBJECTS[name].write(folder)
+
+
+def measured(way: str, models: list[Path], data: Path, count: int, minutes: float) -> dict[str, Any]:
+    """Measure the seconds and the peak memory of one way."""
+    options = {"default": {"minutes": minutes}}.get(way, WAYS.get(way, {}))
+    samples = None if way == "exact, weights" else str(data)
+    profile = cProfile.Profile(time.process_time)
+    with tempfile.TemporaryDirectory() as folder:
+        output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
+        if way == "floor":
+            floor(models, data, count, output)
+        else:
+            with profile:
+                fuse(models, samples, **options, samples=count).save(output)
+        seconds = time.process_time() - start
+        found = {"seconds": seconds, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
+    return found | ({} if way == "floor" else {"stages": stages(profile, seconds)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(BASE_SUBJECTS), default=list(BASE_SUBJECTS))
+    parser.add_argument("--ways", nargs="+", choices=["floor", *WAYS], default=["floor", *WAYS])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="base-size")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # a process with several threads cannot be forked; its children start them
+    rows: list[dict[str, Any]] = []
+    for name in args.models:
+        count = BASE_SUBJECTS[name].samples
+        with tempfile.TemporaryDirectory() as folder:
+            models, data = apart(write, name, Path(folder))
+            for way in args.ways:
+                row = apart(measured, way, models, data, count, args.minutes, threads=args.threads)
+                rows.append({"model": name, "way": way, "samples": count} | row)
+                print(rows[-1], flush=True)
+                record(args.name, {"seconds": "of processors; wall beside", "threads": args.threads, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
