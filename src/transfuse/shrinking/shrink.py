@@ -185,11 +185,10 @@ def shrunk_model(
     trains = learning.trains and has_logits(large.model)
     few = [*first_samples(train, MAX_FITTED_SAMPLES)]
     if trains:  # the validation samples tell when the training should stop
-        small, projection, blocks, fits = fitted(large, sizes, split(few), progress)
+        small, projection, facts = fitted(large, sizes, split(few), progress)
     else:
-        small, projection, blocks, fits = fitted(large, sizes, (few, validation), progress)
+        small, projection, facts = fitted(large, sizes, (few, validation), progress)
     watch.lap("fitting layers")
-    facts: dict[str, Any] = {"blocks": list(blocks.kept), "least_squares": fits}
     if trains:
         loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
         facts["learned_weights"] = asdict(loop.run("weights", None, progress.track))

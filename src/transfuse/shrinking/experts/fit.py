@@ -1,0 +1,85 @@
+"""One layer of fewer experts: which stay, what they compute, and how the router chooses among them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from transfuse.shrinking.experts.choice import largest_outputs, least_damage, taken_over
+from transfuse.shrinking.experts.layer import Expert, ExpertModules
+from transfuse.shrinking.experts.refit import Routed, refitted
+from transfuse.shrinking.experts.routing import OutputProducts, Routing, fitted_routing, rows_of
+from transfuse.shrinking.experts.rows import Rows
+
+CHOICE_ROWS = 4096  # that experts are chosen by
+ROUTER_ROWS = 16384  # that the router is fitted to
+MAX_CANDIDATES = 4096  # hidden units that an expert's are chosen from
+MOST_OTHERS = 3  # experts whose units another may take
+ROUNDS = 2  # of fitting the experts and the router in turn
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFit:
+    """The experts of a small layer.
+
+    Attributes:
+        experts: their weights.
+        routing: the weights of the router.
+        kept: the experts of the large layer that they are made from.
+        error: the mean squared error of the output on held-out rows.
+    """
+
+    experts: Sequence[Expert]
+    routing: Routing
+    kept: Sequence[int]
+    error: float
+
+
+def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:
+    """Return the experts and the router of a small layer.
+
+    Experts are chosen in two ways, and fitted; what gives the least error on held-out rows is taken.
+
+    Args:
+        large, small: the modules of both models.
+        count: the number of experts of the small layer.
+        train, held_out: rows to fit to, and rows that decide.
+    """
+    experts, routing = large.read(), large.routing()
+    products = OutputProducts.of(small, experts, train.first(CHOICE_ROWS))
+    choices = {
+        tuple(least_damage(small, routing, products, count)),
+        tuple(largest_outputs(large, routing, products, count)),
+    }
+    fits = []
+    for kept in sorted(choices):
+        start = [experts[index] for index in kept]
+        before = large.gates(routing, train.x)
+        after = small.gates(rows_of(routing, kept), train.x)
+        most = min(MOST_OTHERS, MAX_CANDIDATES // len(experts[0].down) - 1)
+        others = [[experts[index] for index in some] for some in taken_over(before, after, kept, most)]
+        fits += _fits(small, LayerFit(start, rows_of(routing, kept), kept, 0.0), others, train, held_out)
+    return min(fits, key=lambda fit: fit.error)
+
+
+def _fits(
+    small: ExpertModules, start: LayerFit, others: Sequence[Sequence[Expert]], train: Rows, held_out: Rows
+) -> list[LayerFit]:
+    """Return the experts as they are, and after each round of fitting."""
+    experts, routing = start.experts, start.routing
+    fits = [replace(start, error=_routed(small, experts, routing, held_out).error())]
+    for _ in range(ROUNDS):
+        parts = (_routed(small, experts, routing, train), _routed(small, experts, routing, held_out))
+        experts = refitted(small, experts, others, parts)
+        fits.append(LayerFit(experts, routing, start.kept, parts[1].error()))
+        few = train.first(ROUTER_ROWS), held_out.first(ROUTER_ROWS)
+        routing = fitted_routing(small, routing, *(OutputProducts.of(small, experts, rows) for rows in few))
+        others = [[] for _ in experts]
+        fits.append(LayerFit(experts, routing, start.kept, _routed(small, experts, routing, held_out).error()))
+    return fits
+
+
+@torch.no_grad()
+def _routed(small: ExpertModules, experts: Sequence[Expert], routing: Routing, rows: Rows) -> Routed:
+    gates = small.gates(routing, rows.x)
+    return Routed(rows, gates, small.mixture(experts, gates, rows.x))
