@@ -104,8 +104,8 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
         model.eval()
         facts["validation"].append(losses(model, "validation", 200))
         model.train()
-        facts["seconds"] = time.time() - begin
-        print(f"seed {seed} epoch {epoch} loss {value:.3f} {facts['validation'][-1]} {facts['seconds']:.0f} s", flush=True)
+        facts["seconds"] = round(time.time() - begin)
+        print(f"seed {seed} epoch {epoch} loss {value:.3f} {facts['validation'][-1]} {facts['seconds']} s", flush=True)
 
     print(f"{len(inputs)} samples, {model.num_parameters():,} parameters", flush=True)
     train(model, len(inputs), loss, recipe, seed, report)

@@ -1,4 +1,4 @@
-"""Make a model smaller: fewer blocks, heads and hidden units, and a narrower residual stream."""
+"""Make a model smaller: fewer blocks, heads, hidden units and experts, and a narrower residual stream."""
 
 import platform
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ def shrink(
             `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
-        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, or ratio, or like;
+        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio, or like;
             effort, minutes, steps, samples, ...
 
     Returns:

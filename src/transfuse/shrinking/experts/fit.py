@@ -1,6 +1,6 @@
 """One layer of fewer experts: which stay, what they compute, and how the router chooses among them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,13 +26,17 @@ class LayerFit:
         experts: their weights.
         routing: the weights of the router.
         kept: the experts of the large layer that they are made from.
-        error: the mean squared error of the output on held-out rows.
+        error: the squared error of the output on held-out rows, relative to what it should be.
     """
 
     experts: Sequence[Expert]
     routing: Routing
     kept: Sequence[int]
     error: float
+
+
+FitFn = Callable[[ExpertModules, ExpertModules, int, Rows, Rows], LayerFit]
+"""Makes a small layer; arguments are those of `fit_layer`."""
 
 
 def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:

@@ -13,7 +13,7 @@ from transfuse.base.batch import Batch
 from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.progress import Progress
 from transfuse.network.model import declaration
-from transfuse.shrinking.experts.fit import fit_layer
+from transfuse.shrinking.experts.fit import FitFn, fit_layer
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers
 from transfuse.shrinking.experts.rows import observed_rows
 from transfuse.shrinking.start import empty_like
@@ -27,6 +27,7 @@ def fewer_experts(
     config: PretrainedConfig,
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
+    fit_layer: FitFn = fit_layer,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Return a model with fewer experts, and which experts stay in each layer.
 
@@ -36,6 +37,7 @@ def fewer_experts(
     Args:
         config: the configuration of the small model, which differs in the experts alone.
         batches: samples to fit to, and held-out ones that decide.
+        fit_layer: makes each layer.
     """
     layers = expert_layers(declaration(large))
     small = empty_like(large, config)

@@ -25,8 +25,8 @@ class Routed:
     total: Float[Tensor, "row outputs"]
 
     def error(self) -> float:
-        """Return the mean squared error of the output."""
-        return float((self.total - self.rows.target).square().sum(1).mean())
+        """Return the squared error of the output, relative to what it should be."""
+        return float((self.total - self.rows.target).square().sum() / self.rows.target.square().sum())
 
 
 @torch.no_grad()
