@@ -108,8 +108,8 @@ def shrink(
             `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
-        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio, or like;
-            effort, minutes, steps, samples, ...
+        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio,
+            or like; effort, minutes, steps, samples, ...
 
     Returns:
         The small model; its `save` writes the checkpoint.
