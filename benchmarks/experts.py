@@ -39,6 +39,7 @@ from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.sizes import Sizes, resized, target_sizes
 from transfuse.transport.assignment import assignment
 
+SCORE_ROWS = 16384
 Scores = Callable[[ExpertModules, Rows], Tensor]
 Merge = Callable[[Expert, Sequence[Expert], Sequence[float]], Expert]
 
@@ -92,7 +93,7 @@ class Rival:
     @torch.no_grad()
     def __call__(self, large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:
         experts, routing = large.read(), large.routing()
-        scores = self.scores(large, train)
+        scores = self.scores(large, train.first(SCORE_ROWS))
         kept = sorted(scores.topk(count).indices.tolist())
         made = [experts[index] for index in kept]
         if self.merge is not None:

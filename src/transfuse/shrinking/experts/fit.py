@@ -15,7 +15,7 @@ CHOICE_ROWS = 4096  # that experts are chosen by
 ROUTER_ROWS = 16384  # that the router is fitted to
 MAX_CANDIDATES = 4096  # hidden units that an expert's are chosen from
 MOST_OTHERS = 3  # experts whose units another may take
-ROUNDS = 2  # of fitting the experts and the router in turn
+NEGLIGIBLE = 1e-10  # relative error that is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,8 @@ FitFn = Callable[[ExpertModules, ExpertModules, int, Rows, Rows], LayerFit]
 def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:
     """Return the experts and the router of a small layer.
 
-    Experts are chosen in two ways, and fitted; what gives the least error on held-out rows is taken.
+    Experts are chosen in two ways, and fitted, or not; what gives the least error on held-out rows is taken, and fitted
+    once more.
 
     Args:
         large, small: the modules of both models.
@@ -57,33 +58,34 @@ def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Row
     }
     fits = []
     for kept in sorted(choices):
-        start = [experts[index] for index in kept]
-        before = large.gates(routing, train.x)
-        after = small.gates(rows_of(routing, kept), train.x)
+        start = LayerFit([experts[index] for index in kept], rows_of(routing, kept), kept, 0.0)
+        start = replace(start, error=_routed(small, start, held_out).error())
+        if start.error < NEGLIGIBLE:
+            return start
+        gates = large.gates(routing, train.x), small.gates(start.routing, train.x)
         most = min(MOST_OTHERS, MAX_CANDIDATES // len(experts[0].down) - 1)
-        others = [[experts[index] for index in some] for some in taken_over(before, after, kept, most)]
-        fits += _fits(small, LayerFit(start, rows_of(routing, kept), kept, 0.0), others, train, held_out)
-    return min(fits, key=lambda fit: fit.error)
+        others = [[experts[index] for index in some] for some in taken_over(*gates, kept, most)]
+        fits += [start, *_next_fits(small, start, others, train, held_out)]
+    best = min(fits, key=lambda fit: fit.error)
+    return min([best, *_next_fits(small, best, [[]] * count, train, held_out)], key=lambda fit: fit.error)
 
 
-def _fits(
+def _next_fits(
     small: ExpertModules, start: LayerFit, others: Sequence[Sequence[Expert]], train: Rows, held_out: Rows
 ) -> list[LayerFit]:
-    """Return the experts as they are, and after each round of fitting."""
-    experts, routing = start.experts, start.routing
-    fits = [replace(start, error=_routed(small, experts, routing, held_out).error())]
-    for _ in range(ROUNDS):
-        parts = (_routed(small, experts, routing, train), _routed(small, experts, routing, held_out))
-        experts = refitted(small, experts, others, parts)
-        fits.append(LayerFit(experts, routing, start.kept, parts[1].error()))
-        few = train.first(ROUTER_ROWS), held_out.first(ROUTER_ROWS)
-        routing = fitted_routing(small, routing, *(OutputProducts.of(small, experts, rows) for rows in few))
-        others = [[] for _ in experts]
-        fits.append(LayerFit(experts, routing, start.kept, _routed(small, experts, routing, held_out).error()))
-    return fits
+    """Return the layer with fitted experts, and then with a fitted router too."""
+    parts = _routed(small, start, train), _routed(small, start, held_out)
+    experts = refitted(small, start.experts, others, parts)
+    few = train.first(ROUTER_ROWS), held_out.first(ROUTER_ROWS)
+    products = (OutputProducts.of(small, experts, rows) for rows in few)
+    routed = replace(start, experts=experts, routing=fitted_routing(small, start.routing, *products))
+    return [
+        replace(start, experts=experts, error=parts[1].error()),
+        replace(routed, error=_routed(small, routed, held_out).error()),
+    ]
 
 
 @torch.no_grad()
-def _routed(small: ExpertModules, experts: Sequence[Expert], routing: Routing, rows: Rows) -> Routed:
-    gates = small.gates(routing, rows.x)
-    return Routed(rows, gates, small.mixture(experts, gates, rows.x))
+def _routed(small: ExpertModules, fit: LayerFit, rows: Rows) -> Routed:
+    gates = small.gates(fit.routing, rows.x)
+    return Routed(rows, gates, small.mixture(fit.experts, gates, rows.x))

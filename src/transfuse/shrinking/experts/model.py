@@ -66,7 +66,8 @@ def _enough(
     width = large.config.hidden_size
     wanted = max(_wanted_rows(large, layer) for layer in layers)
     wanted = share * min(wanted, cache_bytes("block outputs") // (COPIES * width * large.dtype.itemsize))
-    found, total = [], 0
+    found: list[Batch] = []
+    total = 0
     for batch in batches:
         if found and total >= wanted:
             break
