@@ -20,6 +20,7 @@ from transfuse.shrinking.experts.choice import taken_over
 from transfuse.shrinking.experts.layer import ExpertModules, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.plan import possible_sizes
+from transfuse.shrinking.ratio import parameter_count
 from transfuse.shrinking.shrink import shrunk_model
 from transfuse.shrinking.sizes import Sizes, resized, target_sizes
 
@@ -158,6 +159,17 @@ def test_impossible_counts_are_refused(experts: float, words: list[str]) -> None
     with pytest.raises(ConfigError) as caught:
         possible_sizes(model, model, make(ShrinkOptions, {"experts": experts}))
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0.5])
+def test_a_share_of_the_parameters(ratio: float) -> None:
+    model = MIXTRAL.build(num_local_experts=8)
+    ((sizes,),) = possible_sizes(model, model, make(ShrinkOptions, {"ratio": ratio}))
+    assert sizes.experts is not None
+    counts = [parameter_count(type(model), resized(model.config, Sizes(experts=sizes.experts + i))) for i in (0, 1)]
+    assert counts[0] <= ratio * model.num_parameters() < counts[1]
+    with pytest.raises(ConfigError, match="even one expert"):
+        possible_sizes(model, model, make(ShrinkOptions, {"ratio": 0.05}))
 
 
 @pytest.mark.parametrize(("given", "count"), [(0.5, 4), (0.75, 6), (0.01, 1), (1, 1), (3, 3)])
