@@ -5,6 +5,7 @@ several sizes with the same number of parameters are tried. Models with experts 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import ceil
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -55,7 +56,7 @@ def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig
     whole, two, one = (
         parameter_count(architecture, resized(config, Sizes(experts=count))) for count in (experts, 2, 1)
     )
-    removed = max(1, -(-int((1 - ratio) * whole) // (two - one)))
+    removed = max(1, ceil((1 - ratio) * whole / (two - one)))
     if removed >= experts:
         raise ConfigError(f"ratio: even one expert in each block has more than {ratio:g} of the parameters; give more")
     return Sizes(experts=experts - removed)

@@ -63,7 +63,7 @@ def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Row
         if start.error < NEGLIGIBLE:
             return start
         gates = large.gates(routing, train.x), small.gates(start.routing, train.x)
-        most = min(MOST_OTHERS, MAX_CANDIDATES // len(experts[0].down) - 1)
+        most = max(0, min(MOST_OTHERS, MAX_CANDIDATES // len(experts[0].down) - 1))
         others = [[experts[index] for index in some] for some in taken_over(*gates, kept, most)]
         fits += [start, *_next_fits(small, start, others, train, held_out)]
     best = min(fits, key=lambda fit: fit.error)
