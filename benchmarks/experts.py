@@ -1,22 +1,23 @@
 """Make mixtures of experts smaller by fewer experts, beside rivals with as many.
 
-python benchmarks/experts.py --model themes-moe-16-1 --name experts --steps 100
+python benchmarks/experts.py --model themes-moe-16-1 --name experts --limit 200
 
 The model is one of `parents_moe.py`. Rivals, from the descriptions of the papers: the experts with the largest outputs
 times gates stay (REAP, Lasby et al., 2510.13999); the others are merged into them, by the mean after an alignment of
 hidden units, weighed by the same measure (as in REAM), or by the plain mean; the experts that are chosen most often
 stay; random ones stay. All rivals keep the rows of the router that belong to the experts that stay, and go through the
 layers in the order of the pass. Everything is made from the same samples of the training split, half of them code and
-half prose, and measured on the test split.
+half prose, and measured on the test split. Numbers of experts that the file of results has are not measured again.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from common import PARENTS, record
+from common import PARENTS, RESULTS, record
 from parents_moe import THEMES, losses, samples, tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel, Qwen3MoeForCausalLM
@@ -165,8 +166,12 @@ class Subject:
         return {"loss": sum(found.values()) / len(found), **found}
 
 
-def compare(subject: Subject, count: int) -> list[dict[str, Any]]:
-    """Return a row for each way to a model with some of the experts."""
+def compare(subject: Subject, count: int, trains: bool) -> list[dict[str, Any]]:
+    """Return a row for each way to a model with some of the experts.
+
+    Args:
+        trains: whether the best rival and the result of `shrink` are trained too.
+    """
     rows: list[dict[str, Any]] = []
 
     def add(name: str, make_model: Callable[[], PreTrainedModel]) -> PreTrainedModel:
@@ -181,7 +186,7 @@ def compare(subject: Subject, count: int) -> list[dict[str, Any]]:
     best = min(rows, key=lambda row: row["loss"])["name"]
     split = shrinking.split(subject.batches)
     small = add("shrink", lambda: fitted(subject.large, subject.sizes(count), split, silent)[0])
-    if subject.options.learning().trains:
+    if trains:
         add(f"{best}, trained", lambda: subject.trained(made[best]))
         add("shrink, trained", lambda: subject.trained(small))
     return rows
@@ -193,21 +198,28 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.75, 0.5, 0.25])
-    parser.add_argument("--steps", type=int, default=100, help="of training; 0: none")
+    parser.add_argument(
+        "--trained", type=float, nargs="*", default=[0.5, 0.25], help="shares at which models are trained"
+    )
+    parser.add_argument("--steps", type=int, default=50, help="of training")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=400, help="test samples of each theme")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    length: dict[str, Any] = {"steps": args.steps} if args.steps else {"effort": "quick"}
-    subject = Subject(args.model, make(ShrinkOptions, {"ratio": 0.5, "samples": args.samples, **length}), args.limit)
+    options = make(ShrinkOptions, {"ratio": 0.5, "samples": args.samples, "steps": args.steps})
+    subject = Subject(args.model, options, args.limit)
     large = subject.large.model
     whole = {"parameters": large.num_parameters(), "experts": large.config.num_experts, **subject.measure(large)}
     print(whole, flush=True)
-    results: dict[str, Any] = {}
+    facts = {"samples": args.samples, "steps": args.steps, "large": whole}
+    stored = RESULTS / f"{args.name}.json"
+    document = json.loads(stored.read_text()) if stored.exists() else {}
+    results = document["results"] if facts.items() <= document.items() else {}
     for share in args.shares:
         count = round(share * large.config.num_experts)
-        results[str(count)] = compare(subject, count)
-        record(args.name, {"samples": args.samples, "steps": args.steps, "large": whole, "results": results})
+        if str(count) not in results:
+            results[str(count)] = compare(subject, count, share in args.trained)
+        record(args.name, {**facts, "results": results})
 
 
 if __name__ == "__main__":

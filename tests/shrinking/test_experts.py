@@ -14,7 +14,7 @@ from transfuse.base.progress import silent
 from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.network.model import declaration, network
 from transfuse.shrinking.experts.choice import taken_over
 from transfuse.shrinking.experts.layer import ExpertModules, expert_layers
@@ -159,6 +159,12 @@ def test_impossible_counts_are_refused(experts: float, words: list[str]) -> None
     with pytest.raises(ConfigError) as caught:
         possible_sizes(model, model, make(ShrinkOptions, {"experts": experts}))
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_model_whose_layers_are_all_dense_is_refused() -> None:
+    model = by_name["Qwen3MoeForCausalLM"].build(mlp_only_layers=[0, 1])
+    with pytest.raises(SpecError, match="has no experts that shrink knows"):
+        possible_sizes(model, model, make(ShrinkOptions, {"experts": 1}))
 
 
 @pytest.mark.parametrize("ratio", [0.75, 0.5])

@@ -23,7 +23,7 @@ from transfuse.network.outputs import has_logits
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_stack, check_removable
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import choose_blocks
-from transfuse.shrinking.experts.layer import expert_layers
+from transfuse.shrinking.experts.layer import check_experts, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
@@ -67,6 +67,8 @@ def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
         check_removable(loaded, name, own.layers)
     if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
         _check_pooling(model)
+    if sizes.experts != own.experts:
+        check_experts(loaded, declaration(loaded), name)
     cut = resized(config, Sizes(layers=sizes.layers, experts=sizes.experts))
     check_changes(*(declare(each, architecture.__name__) for each in (cut, resized(config, sizes))))
     return sizes

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from transfuse.activations.hook_points import HookPoint
+from transfuse.errors import SpecError
 from transfuse.merging.layer_groups import joined_stream
 from transfuse.network.operations import Linear
 from transfuse.network.spec import Spec
@@ -59,6 +60,20 @@ def expert_layers(spec: Spec) -> list[ExpertLayer]:
         assert down.stacked is not None
         layers.append(ExpertLayer(router, experts, down.stacked.units, *joined_stream(spec, down)))
     return layers
+
+
+def check_experts(model: PreTrainedModel, spec: Spec, name: str) -> None:
+    """Raise `SpecError` unless a model has experts, stored in the way of transformers.
+
+    Args:
+        model: its tensors may be empty.
+        name: the model's name in the message.
+    """
+    layers = expert_layers(spec)
+    flags = ("has_gate", "has_bias", "is_transposed", "is_concatenated", "gate_up_proj", "down_proj")
+    modules = [model.get_submodule(layer.experts) for layer in layers]
+    if not layers or not all(hasattr(module, flag) for module in modules for flag in flags):
+        raise SpecError(f"{name}: {type(model).__name__} has no experts that shrink knows; leave out experts")
 
 
 @dataclass(frozen=True, eq=False)
