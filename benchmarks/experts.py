@@ -166,11 +166,12 @@ class Subject:
         return {"loss": sum(found.values()) / len(found), **found}
 
 
-def compare(subject: Subject, count: int, trains: bool) -> list[dict[str, Any]]:
-    """Return a row for each way to a model with some of the experts.
+def compare(subject: Subject, count: int, trains: bool, on_row: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Measure each way to a model with some of the experts.
 
     Args:
         trains: whether the best rival and the result of `shrink` are trained too.
+        on_row: receives all rows after each one.
     """
     rows: list[dict[str, Any]] = []
 
@@ -180,6 +181,7 @@ def compare(subject: Subject, count: int, trains: bool) -> list[dict[str, Any]]:
         seconds = time.perf_counter() - begin
         rows.append({"name": name, "parameters": model.num_parameters(), "seconds": seconds, **subject.measure(model)})
         print(count, rows[-1], flush=True)
+        on_row(rows)
         return model
 
     made = {name: add(name, lambda rival=rival: subject.rival(count, rival)) for name, rival in RIVALS.items()}
@@ -189,7 +191,6 @@ def compare(subject: Subject, count: int, trains: bool) -> list[dict[str, Any]]:
     if trains:
         add(f"{best}, trained", lambda: subject.trained(made[best]))
         add("shrink, trained", lambda: subject.trained(small))
-    return rows
 
 
 def main() -> None:
@@ -217,9 +218,15 @@ def main() -> None:
     results = document["results"] if facts.items() <= document.items() else {}
     for share in args.shares:
         count = round(share * large.config.num_experts)
-        if str(count) not in results:
-            results[str(count)] = compare(subject, count, share in args.trained)
-        record(args.name, {**facts, "results": results})
+        if str(count) in results:
+            continue
+
+        def on_row(rows: list[dict[str, Any]], count: int = count) -> None:
+            results[str(count)] = rows
+            record(args.name, {**facts, "results": results})
+
+        compare(subject, count, share in args.trained, on_row)
+    record(args.name, {**facts, "results": results})
 
 
 if __name__ == "__main__":
