@@ -184,10 +184,10 @@ def compare(subject: Subject, count: int, trains: bool, on_row: Callable[[list[d
         on_row(rows)
         return model
 
-    made = {name: add(name, lambda rival=rival: subject.rival(count, rival)) for name, rival in RIVALS.items()}
-    best = min(rows, key=lambda row: row["loss"])["name"]
     split = shrinking.split(subject.batches)
     small = add("shrink", lambda: fitted(subject.large, subject.sizes(count), split, silent)[0])
+    made = {name: add(name, lambda rival=rival: subject.rival(count, rival)) for name, rival in RIVALS.items()}
+    best = min(rows[1:], key=lambda row: row["loss"])["name"]
     if trains:
         add(f"{best}, trained", lambda: subject.trained(made[best]))
         add("shrink, trained", lambda: subject.trained(small))
@@ -199,9 +199,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.75, 0.5, 0.25])
-    parser.add_argument(
-        "--trained", type=float, nargs="*", default=[0.5, 0.25], help="shares at which models are trained"
-    )
+    parser.add_argument("--trained", type=float, nargs="*", default=[0.5], help="shares at which models are trained")
     parser.add_argument("--steps", type=int, default=50, help="of training")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--limit", type=int, default=400, help="test samples of each theme")
@@ -213,6 +211,7 @@ def main() -> None:
     whole = {"parameters": large.num_parameters(), "experts": large.config.num_experts, **subject.measure(large)}
     print(whole, flush=True)
     facts = {"samples": args.samples, "steps": args.steps, "large": whole}
+    trained = json.loads((PARENTS / args.model / "training.json").read_text())
     stored = RESULTS / f"{args.name}.json"
     document = json.loads(stored.read_text()) if stored.exists() else {}
     results = document["results"] if facts.items() <= document.items() else {}
@@ -223,10 +222,10 @@ def main() -> None:
 
         def on_row(rows: list[dict[str, Any]], count: int = count) -> None:
             results[str(count)] = rows
-            record(args.name, {**facts, "results": results})
+            record(args.name, {"parent": trained, **facts, "results": results})
 
         compare(subject, count, share in args.trained, on_row)
-    record(args.name, {**facts, "results": results})
+    record(args.name, {"parent": trained, **facts, "results": results})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def table(name: str) -> str:
 
     rows = [["the large model", str(large["experts"]), *cells(large)]]
     for count in sorted(results["results"], key=int, reverse=True):
-        for row in results["results"][count]:
+        for row in sorted(results["results"][count], key=lambda row: [*NAMES].index(row["name"].split(",")[0])):
             rival = row["name"].removesuffix(", trained")
             label = NAMES.get(row["name"]) or f"{NAMES[rival]}, then trained"
             rows.append([label, count, *cells(row)])
