@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from cases import GPT2, LLAMA, T5
+from cases import GPT2, LLAMA, MOE, T5
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import (
     GenerationConfig,
@@ -13,6 +13,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -42,6 +44,10 @@ def gpt2(words: int) -> GPT2LMHeadModel:
 
 def llama(words: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": words}))
+
+
+def qwen3_moe(words: int) -> Qwen3MoeForCausalLM:
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**{**MOE, "vocab_size": words}))
 
 
 def t5(words: int) -> T5ForConditionalGeneration:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from languages import TEXTS, gpt2, llama, saved
-from transformers import AutoConfig, PreTrainedModel, ViTForImageClassification
+from languages import TEXTS, gpt2, llama, qwen3_moe, saved
+from transformers import AutoConfig, PreTrainedModel, Qwen3MoeForCausalLM, ViTForImageClassification
 from world import Run, World, one_line
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
@@ -112,3 +112,35 @@ def test_a_language_model_writes_its_own_samples(
     assert (tmp_path / "small" / "tokenizer.json").is_file()
     card = (tmp_path / "small" / "README.md").read_text()
     assert "texts that the model generated itself" in card
+
+
+def test_fewer_experts(tmp_path: Path, run: Run) -> None:
+    large, small = saved(tmp_path / "large", qwen3_moe, 1), tmp_path / "small"
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    plan = run("shrink", large, "--experts", 0.4, "--dry-run")
+    assert "experts 3 to 1" in plan.out
+    ran = run("shrink", large, "--data", tmp_path / "texts.jsonl", "-o", small, "--experts", 1, *QUICK, "--lines")
+    assert ran.status == 0, ran
+    assert "experts 3 to 1" in ran.out
+    config = json.loads((small / "config.json").read_text())
+    stored = config.get("num_experts", config.get("num_local_experts"))
+    assert (stored, config["num_experts_per_tok"]) == (1, 1)
+    model, report = Qwen3MoeForCausalLM.from_pretrained(small, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert len(model.model.layers[0].mlp.experts.down_proj) == 1
+    record = json.loads((small / "transfuse.json").read_text())
+    assert [len(layer["kept"]) for layer in record["experts"].values()] == [1, 1]
+    for experts, words in {
+        "4": ["experts", "4 is more than the 3"],
+        "1.5": ["--experts", "whole number"],
+        "0": ["--experts", "greater than 0"],
+        "3": ["has these sizes already"],
+    }.items():
+        flags = ("--data", tmp_path / "texts.jsonl", "-o", tmp_path / "none", "--experts", experts)
+        one_line(run("shrink", large, *flags), words)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_model_without_experts(world: World, run: Run) -> None:
+    flags = ("--data", world.images, "-o", world.here / "out", "--experts", 0.5)
+    one_line(run("shrink", world.a, *flags), ["experts", "no such size"])

@@ -17,6 +17,7 @@ OTHERS = ("minutes", "steps", "learning_rate", "dtype", *READING, "batch_size", 
 EXAMPLES = """
 transfuse shrink MODEL -o OUT --data D --ratio 0.5                            half the parameters
 transfuse shrink MODEL -o OUT --data D --layers 6                             fewer blocks
+transfuse shrink MODEL -o OUT --data D --experts 0.5                          half the experts of each block
 transfuse shrink MODEL -o OUT --data D --hidden-size 256 --intermediate-size 1024
 transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL                     the sizes of another model
 transfuse shrink MODEL --ratio 0.5 --dry-run                                  the sizes, and nothing is written

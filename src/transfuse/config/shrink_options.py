@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from transfuse.config.fields import Count, Finite, Positive, option
 from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     import torch
 
 SIZES, TRAINING = "Sizes", "Training"
-SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads")
+SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "experts")
 Ratio = Annotated[Finite, Field(gt=0, lt=1)]
+
+
+def _whole_or_share(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("should be a whole number, or a share below 1")
+    return value
+
+
+Experts = Annotated[Positive, AfterValidator(_whole_or_share)]
 
 
 class ShrinkOptions(Settings):
@@ -29,6 +38,9 @@ class ShrinkOptions(Settings):
     heads: Count | None = option(None, "Attention heads of each block. They keep their size.", "NUMBER", SIZES)
     kv_heads: Count | None = option(
         None, "Heads of keys and values of each block. Default: as many queries share one as before.", "NUMBER", SIZES
+    )
+    experts: Experts | None = option(
+        None, "Experts of each block: how many, or the share that stays, as 0.5.", "NUMBER", SIZES
     )
     like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
     ratio: Ratio | None = option(
@@ -62,7 +74,7 @@ class ShrinkOptions(Settings):
         if not given:
             raise ConfigError(
                 "no size given; say how small the model should be, with --ratio, --like, --hidden-size, --layers,"
-                " --intermediate-size or --heads"
+                " --intermediate-size, --heads or --experts"
             )
         for name in ("like", "ratio"):
             others = [other for other in given if other != name]
@@ -80,6 +92,16 @@ class ShrinkOptions(Settings):
         if self.learning_rate is not None and not self.learning().trains:
             label = labels.get("learning_rate", "learning_rate")
             raise ConfigError(f"{label}: --effort quick does not train; leave it out, or choose another effort")
+
+    def expert_count(self, experts: int | None) -> int | None:
+        """Return how many experts of each block stay.
+
+        Args:
+            experts: those of the large model; None: it has none.
+        """
+        if self.experts is None or self.experts >= 1:
+            return None if self.experts is None else int(self.experts)
+        return max(1, round(self.experts * (experts or 1)))
 
     def learning(self) -> LearningOptions:
         """Return the options of training."""

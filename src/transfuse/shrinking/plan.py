@@ -1,7 +1,7 @@
 """The sizes of the small model: those that are asked for, checked, or the best of several with as many parameters."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from transfuse.errors import CheckpointError
 from transfuse.fusion.compatible import Model
 from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
-from transfuse.network.model import Network, declaration
+from transfuse.network.model import Network, declaration, network
 from transfuse.network.outputs import has_logits
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_stack, check_removable
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import choose_blocks
+from transfuse.shrinking.experts.layer import check_experts, expert_layers
+from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
 from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.start import check_changes, start
+from transfuse.shrinking.start import check_changes, folded, start
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
 
@@ -50,7 +52,8 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
         other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
         wanted = [[Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})]]
     else:
-        wanted = [[Sizes(**{role: getattr(options, role) for role in SIZE_NAMES})]]
+        given = {role: getattr(options, role) for role in SIZE_NAMES} | {"experts": options.expert_count(own.experts)}
+        wanted = [[Sizes(**given)]]
     return [[_checked(model, loaded, sizes) for sizes in series] for series in wanted]
 
 
@@ -64,7 +67,9 @@ def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
         check_removable(loaded, name, own.layers)
     if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
         _check_pooling(model)
-    cut = resized(config, Sizes(layers=sizes.layers))
+    if sizes.experts != own.experts:
+        check_experts(loaded, declaration(loaded), name)
+    cut = resized(config, Sizes(layers=sizes.layers, experts=sizes.experts))
     check_changes(*(declare(each, architecture.__name__) for each in (cut, resized(config, sizes))))
     return sizes
 
@@ -108,26 +113,55 @@ def choose_sizes(
 
 def fitted(
     large: Network, sizes: Sizes, split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
-) -> tuple[PreTrainedModel, Projection, Blocks, dict[str, Any]]:
-    """Return the small model with fitted layers, what it was fitted to, its blocks, and how well layers were fitted.
+) -> tuple[PreTrainedModel, Projection, dict[str, Any]]:
+    """Return the small model with fitted layers, what it was fitted to, and facts for the record.
 
     Args:
         split: samples to choose units and blocks by, and others to validate on. Layers are fitted to both.
     """
+    teacher, facts = large, {}
+    if sizes.experts != sizes_of(large.model.config).experts:
+        large, facts["experts"] = with_fewer_experts(large, sizes, split, progress)
     blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
     if sizes.layers != blocks.depth and sizes.layers is not None:
         blocks = choose_blocks(large.model, blocks.stack, sizes.layers, split[0], progress)
     configs = configurations(large.model.config, sizes, blocks)
     small, projection = start(large, blocks, configs, split, progress)
-    return small, projection, blocks, fit_layers(small, projection, [*split[0], *split[1]], progress)
+    routers: list[str] = []
+    if large is not teacher:
+        routers = [layer.router.name for layer in expert_layers(declaration(small))]
+        same_basis = projection.large is large.model
+        projection = replace(projection, large=teacher.model if same_basis else folded(teacher))
+    fits = fit_layers(small, projection, [*split[0], *split[1]], progress, routers)
+    return small, projection, {"blocks": list(blocks.kept), **facts, "least_squares": fits}
+
+
+def with_fewer_experts(
+    large: Network, sizes: Sizes, split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+) -> tuple[Network, dict[str, Any]]:
+    """Return a model with fewer experts, of the same sizes otherwise, and which experts stay in each layer."""
+    config = resized(large.model.config, Sizes(experts=sizes.experts))
+    small, facts = fewer_experts(large.model, config, split, progress)
+    return network(small, small.device, large.name), facts
 
 
 def fit_layers(
-    small: PreTrainedModel, projection: Projection, batches: Sequence[Batch], progress: Progress
+    small: PreTrainedModel,
+    projection: Projection,
+    batches: Sequence[Batch],
+    progress: Progress,
+    untouched: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted."""
+    """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted.
+
+    Args:
+        untouched: names of layers that stay as they are.
+    """
     track = partial(progress.track, description="fitting layers")
-    fits = least_squares(declaration(small), small, [projection.large], [1.0], batches, track=track, view=projection)
+    large = [projection.large]
+    fits = least_squares(
+        declaration(small), small, large, [1.0], batches, untouched=untouched, track=track, view=projection
+    )
     return {name: asdict(fit) for name, fit in fits.items()}
 
 

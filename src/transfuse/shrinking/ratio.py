@@ -1,10 +1,11 @@
 """Sizes that keep a given share of a model's parameters.
 
 Hidden units are often worth less than the width of the stream, the heads and the blocks, but not in every model. So
-several sizes with the same number of parameters are tried.
+several sizes with the same number of parameters are tried. Models with experts get fewer experts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import ceil
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -30,7 +31,8 @@ def candidates(
     """Return sizes with about this share of the parameters, and not more, in series.
 
     The first series keeps all blocks; it goes from the widest stream and the most heads to the most hidden units. The
-    second keeps the stream and the heads; it goes from the most blocks to the most hidden units.
+    second keeps the stream and the heads; it goes from the most blocks to the most hidden units. With experts,
+    only their number changes.
 
     Args:
         removable: whether blocks can be removed.
@@ -39,12 +41,25 @@ def candidates(
         ConfigError: even the smallest widths have more parameters.
     """
     old = sizes_of(config)
+    if old.experts is not None:
+        return [[_fewer_experts(architecture, config, old.experts, ratio)]]
     series = [_widths(config, old), _depths(old) if removable else iter(())]
     target = ratio * parameter_count(architecture, config)
     found = [_series(architecture, config, sizes, target) for sizes in series]
     if not any(found):
         raise ConfigError(f"ratio: no widths keep {ratio:g} of the parameters or less; give more, or use layers")
     return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in found if sizes]
+
+
+def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig, experts: int, ratio: float) -> Sizes:
+    """Return sizes with as many experts as this share of the parameters has room for, but not all of them."""
+    whole, two, one = (
+        parameter_count(architecture, resized(config, Sizes(experts=count))) for count in (experts, 2, 1)
+    )
+    removed = max(1, ceil((1 - ratio) * whole / (two - one)))
+    if removed >= experts:
+        raise ConfigError(f"ratio: even one expert in each block has more than {ratio:g} of the parameters; give more")
+    return Sizes(experts=experts - removed)
 
 
 def _series(

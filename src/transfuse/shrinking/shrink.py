@@ -1,4 +1,4 @@
-"""Make a model smaller: fewer blocks, heads and hidden units, and a narrower residual stream."""
+"""Make a model smaller: fewer blocks, heads, hidden units and experts, and a narrower residual stream."""
 
 import platform
 from collections.abc import Sequence
@@ -108,8 +108,8 @@ def shrink(
             `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
-        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, or ratio, or like;
-            effort, minutes, steps, samples, ...
+        options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio,
+            or like; effort, minutes, steps, samples, ...
 
     Returns:
         The small model; its `save` writes the checkpoint.
@@ -185,11 +185,10 @@ def shrunk_model(
     trains = learning.trains and has_logits(large.model)
     few = [*first_samples(train, MAX_FITTED_SAMPLES)]
     if trains:  # the validation samples tell when the training should stop
-        small, projection, blocks, fits = fitted(large, sizes, split(few), progress)
+        small, projection, facts = fitted(large, sizes, split(few), progress)
     else:
-        small, projection, blocks, fits = fitted(large, sizes, (few, validation), progress)
+        small, projection, facts = fitted(large, sizes, (few, validation), progress)
     watch.lap("fitting layers")
-    facts: dict[str, Any] = {"blocks": list(blocks.kept), "least_squares": fits}
     if trains:
         loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
         facts["learned_weights"] = asdict(loop.run("weights", None, progress.track))

@@ -16,7 +16,9 @@ FIELDS = {  # possible names of each size in config.json
     "intermediate_size": HIDDEN,
     "heads": HEADS,
     "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+    "experts": ("num_experts", "num_local_experts"),
 }
+ACTIVE = "num_experts_per_tok"
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 
 
@@ -30,6 +32,7 @@ class Sizes:
         intermediate_size: hidden units of each feed-forward network.
         heads: query heads of each block.
         kv_heads: heads of keys and values of each block.
+        experts: experts of each block.
     """
 
     hidden_size: int | None = None
@@ -37,6 +40,7 @@ class Sizes:
     intermediate_size: int | None = None
     heads: int | None = None
     kv_heads: int | None = None
+    experts: int | None = None
 
     def given(self) -> dict[str, int]:
         """Return the sizes that are not None, by name."""
@@ -66,7 +70,7 @@ def sizes_of(config: PretrainedConfig) -> Sizes:
         raise SpecError(f"a configuration of type {config.model_type} has no width or no heads, which shrink needs")
     if "intermediate_size" in values and values["intermediate_size"] is None:
         values["intermediate_size"] = 4 * values["hidden_size"]  # the default of GPT-2
-    return Sizes(**values)
+    return Sizes(**{role: size for role, size in values.items() if role != "experts" or size})
 
 
 def head_size(config: PretrainedConfig) -> int:
@@ -174,6 +178,8 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
     head_name, _ = _head_field(config)
     if head_name is not None:
         setattr(small, head_name, head_size(config))
+    if sizes.experts is not None:
+        setattr(small, ACTIVE, min(getattr(config, ACTIVE), sizes.experts))
     depth = sizes_of(config).layers
     for role, size in sizes.given().items():
         name = field_of(config, role)

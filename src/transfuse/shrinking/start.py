@@ -47,9 +47,7 @@ def start(
     """
     cut, small = (empty_like(network.model, config) for config in configs)
     changed = changed_sizes(declaration(cut), declaration(small))
-    large = network.model
-    if changed:  # norms are folded, so that streams can rotate
-        large = with_tensors(large, fold(symmetric(network.spec), network.tensors))
+    large = folded(network) if changed else network.model
     ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
     cut_spec, small_spec = (symmetric(declaration(model)) for model in (cut, small))
     projection = Projection(large, blocks, ends, cut_spec, small_spec, {})
@@ -64,6 +62,11 @@ def start(
     _write(carried, extra, projection)
     carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
     return with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()}), projection
+
+
+def folded(network: Network) -> PreTrainedModel:
+    """Return the same function with norms folded into their readers, so that streams can rotate."""
+    return with_tensors(network.model, fold(symmetric(network.spec), network.tensors))
 
 
 def check_changes(cut: Spec, small: Spec) -> None:
