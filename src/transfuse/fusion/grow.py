@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.growth import Growth
@@ -70,7 +71,7 @@ def growth_plan(anchor: PreTrainedModel, models: int, ratio: float, name: str = 
         raise ConfigError(
             f"grow: a {architecture.__name__} cannot have more hidden units or heads than its parents; leave grow out"
         )
-    grown = min(possible, key=lambda sizes: abs(_gain(sizes, old, "heads") - _gain(sizes, old, "intermediate_size")))
+    grown = max(possible, key=lambda sizes: _smaller_gain(sizes, old))
     if grown == old:
         raise ConfigError(
             f"grow: {ratio:g} times the parameters of {name} leave no room for more hidden units or heads; give more"
@@ -90,6 +91,8 @@ def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -
     heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, models * groups, served))
     for count in range(groups, (models if heads_grow else 1) * groups + 1):
         sizes = Sizes(**(old.given() | _heads(old, count, served)))
+        if not _is_valid(resized(config, sizes)):
+            continue
         if with_units:
             assert old.intermediate_size is not None
             units = intermediate_size(architecture, config, sizes, target)
@@ -104,9 +107,24 @@ def _heads(old: Sizes, groups: int, served: int) -> dict[str, int]:
     return {"heads": groups * served} | ({"kv_heads": groups} if old.kv_heads else {})
 
 
+def _is_valid(config: PretrainedConfig) -> bool:
+    """Return whether transformers accepts a configuration; the width of Llama must be a multiple of its heads."""
+    try:
+        config.validate()
+    except StrictDataclassError:
+        return False
+    return True
+
+
 def _gain(sizes: Sizes, old: Sizes, role: str) -> float:
     """Return by what share a size grows; 0 for a model without it."""
     return (sizes.given().get(role, 1) / old.given().get(role, 1)) - 1
+
+
+def _smaller_gain(sizes: Sizes, old: Sizes) -> tuple[float, float]:
+    """Return the smaller and the larger of the gains in heads and in hidden units, so that both grow alike."""
+    gains = sorted(_gain(sizes, old, role) for role in ("heads", "intermediate_size"))
+    return gains[0], gains[1]
 
 
 def _can_have(anchor: PreTrainedModel, old: Sizes, **more: int) -> bool:
