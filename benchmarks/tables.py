@@ -15,6 +15,7 @@ from pathlib import Path
 import carry_table
 import default_table
 import glmc_table
+import grow_table
 import one_base_table
 import shrink_table
 import teach_table
@@ -58,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "carry": carry_table.table,
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
+    **{f"grow-{subject}": partial(grow_table.table, subject) for subject in ("digits", "antibody")},
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
