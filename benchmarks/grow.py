@@ -1,13 +1,13 @@
 """Measure fusions that grow against their parents, the ensemble, and parents that were widened by duplication.
 
-python benchmarks/grow.py digits --pairs 1,2 3,4 5,6 --steps 300
-python benchmarks/grow.py antibody --steps 150 --samples 400
+python benchmarks/grow.py digits --steps 75
+python benchmarks/grow.py antibody --steps 60 --samples 240
 
 `digits`: two ViTs, each of which saw nine tenths of the scans of five digits and one tenth of the others. `antibody`:
 two masked-language models that others trained, one of heavy and one of light chains. Every row takes the same number of
 steps towards the same targets. The control is a parent whose hidden units are copied until it has the size of the
-fusion. A unit and its copy write half each, so the function stays, and noise tells them apart. All figures are from the
-test split.
+fusion. A unit and its copy write half each, so the function stays, and noise tells them apart. Only the smallest and
+the largest size have controls. All figures are from the test split.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from common import PARENTS, record
-from default import DRAWS, PAIRS, data, teachers
+from default import PAIRS, data, teachers
 from default import processor_of as antibody_processor
 from torch import nn
 from transformers import PreTrainedModel
@@ -36,18 +36,18 @@ from transfuse.evaluation.evaluate import evaluate
 from transfuse.evaluation.metrics import predictions
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import merge
-from transfuse.fusion.grow import growth, growth_plan
+from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
 from transfuse.fusion.match import Matched, match
 from transfuse.merging.learned_weights import learn_weights
 
-RATIOS = (1.0, 1.25, 1.5, 2.0)
+RATIOS = (1.25, 1.5, 2.0)  # of the parameters, besides 1; where they give one size, it is measured once
 NOISE = 0.01  # of a copied unit, relative to its weights
 Tests = dict[str, list[list[Batch]]]  # by kind of samples, the batches of every draw of hidden letters
 
 
-def widened(model: PreTrainedModel, ratio: float, seed: int) -> PreTrainedModel:
-    """Return a model with the same function and the size of a fusion with this ratio: its first units exist twice."""
-    wide = deepcopy(growth(model, growth_plan(model, 2, ratio)).grown)
+def widened(model: PreTrainedModel, plan: GrowthPlan, seed: int) -> PreTrainedModel:
+    """Return a model with the same function and the size of a fusion that grows: its first units exist twice."""
+    wide = deepcopy(growth(model, plan).grown)
     tensors = model.state_dict()
     generator = torch.Generator().manual_seed(seed)
     for name, values in wide.state_dict().items():
@@ -108,18 +108,15 @@ def rows_of(matched: Matched, tests: Tests, steps: int, track: Callable[[dict[st
         found = measure(tests, partial(ensemble, models, weighting))
         count = sum(model.num_parameters() for model in models)
         track({"name": f"ensemble, {weighting}", "parameters": count, "ratio": 2.0, "test": found})
-    done: list[Any] = []
-    for ratio in RATIOS:
-        plan = growth_plan(models[0], 2, ratio) if ratio > 1 else None
-        if plan in done:
-            continue
-        done.append(plan)
-        changed = {} if plan is None else {"grow": ratio}
+    plans = [None, *(growth_plan(models[0], 2, ratio) for ratio in RATIOS)]
+    sizes = [plan for index, plan in enumerate(plans) if plan not in plans[:index]]
+    for plan in sizes:
+        changed = {} if plan is None else {"grow": plan.ratio}
         fusion = merge(replace(matched, options=matched.options.model_copy(update=changed), growth=plan))
         assert isinstance(fusion.model, nn.Module)
         keep("fused", fusion.model, course=fusion.record["learned_weights"])
-        for number, model in enumerate(models, 1):
-            control = deepcopy(model) if plan is None else widened(model, ratio, number)
+        for number, model in enumerate(models, 1) if plan in (sizes[0], sizes[-1]) else ():
+            control = deepcopy(model) if plan is None else widened(model, plan, number)
             course = moved(control, matched, steps)
             keep(f"parent {number}, widened", control, course=course)
 
@@ -137,14 +134,14 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", default=["1,2"], help="seeds of the digits' parents")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=1, help="of the hidden letters of each test sequence")
     args = parser.parse_args()
     torch.set_num_threads(1)
     pairs: dict[str, list[dict[str, Any]]] = {}
     for pair in args.pairs if args.subject == "digits" else ["heavy,light"]:
         models, given, parts, prepared_by = opened(args.subject, pair)
-        draws = DRAWS if args.subject == "antibody" else 1
         tests = {
-            kind: [batches_of(load_model(models[0]), rows, prepared_by, seed) for seed in range(draws)]
+            kind: [batches_of(load_model(models[0]), rows, prepared_by, seed) for seed in range(args.draws)]
             for kind, rows in parts.items()
         }
         matched = match(
@@ -156,7 +153,7 @@ def main() -> None:
             rows.append(row)
             losses = {kind: round(each["loss"], 4) for kind, each in row["test"].items()}
             print(row["name"], f"{row['ratio']:.2f}", losses, flush=True)
-            facts = {"subject": args.subject, "steps": args.steps, "samples": args.samples}
+            facts = {"subject": args.subject, "steps": args.steps, "samples": args.samples, "draws": args.draws}
             record(f"grow-{args.subject}", {**facts, "pairs": pairs})
 
         rows_of(matched, tests, args.steps, track)

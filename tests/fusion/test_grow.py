@@ -31,7 +31,8 @@ FAMILIES = (
     "GPT2LMHeadModel-tie_word_embeddings",
     "LlamaForCausalLM",
     "Qwen2ForCausalLM",
-    "Phi3ForCausalLM",
+    "Qwen3ForCausalLM",
+    "Gemma2ForCausalLM",
     "GPTNeoXForCausalLM",
 )
 by_name = {case.name: case for case in CASES}
