@@ -2,6 +2,7 @@
 
 python benchmarks/grow.py digits --steps 75
 python benchmarks/grow.py antibody --steps 60 --samples 240
+python benchmarks/grow.py antibody --steps 240 --samples 240 --ratios 2 --controls 1 --name grow-antibody-240
 
 `digits`: two ViTs, each of which saw nine tenths of the scans of five digits and one tenth of the others. `antibody`:
 two masked-language models that others trained, one of heavy and one of light chains. Every row takes the same number of
@@ -40,7 +41,6 @@ from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
 from transfuse.fusion.match import Matched, match
 from transfuse.merging.learned_weights import learn_weights
 
-RATIOS = (1.25, 1.5, 2.0)  # of the parameters, besides 1; where they give one size, it is measured once
 NOISE = 0.01  # of a copied unit, relative to its weights
 Tests = dict[str, list[list[Batch]]]  # by kind of samples, the batches of every draw of hidden letters
 
@@ -92,7 +92,7 @@ def ensemble(models: list[PreTrainedModel], weighting: str, batches: list[Batch]
     return predictions(predict_log, batches).metrics()
 
 
-def rows_of(matched: Matched, tests: Tests, steps: int, track: Callable[[dict[str, Any]], None]) -> None:
+def rows_of(matched: Matched, tests: Tests, args: argparse.Namespace, track: Callable[[dict[str, Any]], None]) -> None:
     """Measure parents, ensembles, fusions and controls, and pass on each row."""
     models = [network.model for network in matched.networks]
 
@@ -108,16 +108,17 @@ def rows_of(matched: Matched, tests: Tests, steps: int, track: Callable[[dict[st
         found = measure(tests, partial(ensemble, models, weighting))
         count = sum(model.num_parameters() for model in models)
         track({"name": f"ensemble, {weighting}", "parameters": count, "ratio": 2.0, "test": found})
-    plans = [None, *(growth_plan(models[0], 2, ratio) for ratio in RATIOS)]
+    plans = [None, *(growth_plan(models[0], 2, ratio) for ratio in args.ratios)]
     sizes = [plan for index, plan in enumerate(plans) if plan not in plans[:index]]
     for plan in sizes:
         changed = {} if plan is None else {"grow": plan.ratio}
         fusion = merge(replace(matched, options=matched.options.model_copy(update=changed), growth=plan))
         assert isinstance(fusion.model, nn.Module)
         keep("fused", fusion.model, course=fusion.record["learned_weights"])
-        for number, model in enumerate(models, 1) if plan in (sizes[0], sizes[-1]) else ():
+        for number in args.controls if plan in (sizes[0], sizes[-1]) else ():
+            model = models[number - 1]
             control = deepcopy(model) if plan is None else widened(model, plan, number)
-            course = moved(control, matched, steps)
+            course = moved(control, matched, args.steps)
             keep(f"parent {number}, widened", control, course=course)
 
 
@@ -135,6 +136,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=1, help="of the hidden letters of each test sequence")
+    parser.add_argument(
+        "--ratios", nargs="+", type=float, default=[1.25, 1.5, 2.0],
+        help="of the parameters, besides 1; where they give one size, it is measured once",
+    )  # fmt: skip
+    parser.add_argument("--controls", nargs="+", type=int, default=[1, 2], help="the parents that are widened")
+    parser.add_argument("--name", help="of the result; default: grow-SUBJECT")
     args = parser.parse_args()
     torch.set_num_threads(1)
     pairs: dict[str, list[dict[str, Any]]] = {}
@@ -154,9 +161,9 @@ def main() -> None:
             losses = {kind: round(each["loss"], 4) for kind, each in row["test"].items()}
             print(row["name"], f"{row['ratio']:.2f}", losses, flush=True)
             facts = {"subject": args.subject, "steps": args.steps, "samples": args.samples, "draws": args.draws}
-            record(f"grow-{args.subject}", {**facts, "pairs": pairs})
+            record(args.name or f"grow-{args.subject}", {**facts, "pairs": pairs})
 
-        rows_of(matched, tests, args.steps, track)
+        rows_of(matched, tests, args, track)
 
 
 def opened(subject: str, pair: str) -> tuple[list[Path], Any, dict[str, Any], Any]:
