@@ -2,7 +2,6 @@
 
 python benchmarks/grow.py digits --steps 75
 python benchmarks/grow.py antibody --steps 60 --samples 240
-python benchmarks/grow.py antibody --steps 240 --samples 240 --ratios 2 --controls 1 --name grow-antibody-240
 
 `digits`: two ViTs, each of which saw nine tenths of the scans of five digits and one tenth of the others. `antibody`:
 two masked-language models that others trained, one of heavy and one of light chains. Every row takes the same number of
