@@ -26,6 +26,7 @@ from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.network.model import declaration, network
+from transfuse.network.sizes import Sizes, resized, target_sizes
 from transfuse.network.symmetry import symmetric
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking.blocks import all_blocks
@@ -37,7 +38,6 @@ from transfuse.shrinking.experts.rows import Rows
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import fitted
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.sizes import Sizes, resized, target_sizes
 from transfuse.transport.assignment import assignment
 
 SCORE_ROWS = 16384

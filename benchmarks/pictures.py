@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from common import RESULTS
+from grow_table import points
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from themes import Theme, draw
@@ -125,12 +126,34 @@ def fitted(theme: Theme) -> Figure:
     return figure
 
 
+def grown(theme: Theme) -> Figure:
+    """Plot the loss against the number of parameters, of fusions that grow and of their controls."""
+    figure, panels = pyplot.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
+    lines = {
+        "fused": ("fusion", theme.exact, "o-"), "parent 1, widened": ("parent 1 with copies", theme.one, "^:"),
+        "parent 2, widened": ("parent 2 with copies", theme.other, "v:"),
+        "ensemble, auto": ("ensemble", theme.ink, "s"),
+    }  # fmt: skip
+    for axes, subject in zip(panels, ("digits", "antibody"), strict=True):
+        for name, (label, color, style) in lines.items():
+            places, losses = zip(*points(subject, name), strict=True)
+            axes.plot(places, losses, style, color=color, label=label, markersize=5)
+        (end,) = points(subject, "ensemble, auto")
+        axes.axhline(end[1], color=theme.faint, lw=1, zorder=0)
+        axes.set(title=subject, xlabel="parameters, relative to a parent", ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("mean test loss (nats)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
 def main() -> None:
     draw("path", path)
     for place in ("stream", "heads", "hidden"):
         draw(f"likeness-{place}", partial(likeness, place=place))
     draw("depth", depth)
     draw("fitted", fitted)
+    draw("grown", grown)
 
 
 if __name__ == "__main__":

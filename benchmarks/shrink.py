@@ -34,6 +34,7 @@ from transfuse.data.tasks import model_processor
 from transfuse.network.axes import leaves
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, network
+from transfuse.network.sizes import Sizes, sizes_of
 from transfuse.shrinking import plan as planning
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking import start as starting
@@ -43,7 +44,6 @@ from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.maps import Selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.sizes import Sizes, sizes_of
 
 Score = Callable[[Mapping[str, Tensor], Projection, str, int], Tensor]
 

@@ -16,6 +16,7 @@ import carry_table
 import default_table
 import experts_table
 import glmc_table
+import grow_table
 import one_base_table
 import shrink_table
 import teach_table
@@ -60,6 +61,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
     "experts": partial(experts_table.table, "experts"),
+    **{f"grow-{subject}": partial(grow_table.table, subject) for subject in ("digits", "antibody")},
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,

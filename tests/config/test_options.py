@@ -62,6 +62,12 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"align": 3}, ["align", "3"]),
         ({"samples": 0}, ["samples", "greater than or equal to 1"]),
         ({"samples": "20"}, ["samples", "valid integer", "'20'"]),
+        ({"data": "d", "grow": 1}, ["grow", "greater than 1"]),
+        ({"data": "d", "grow": 2.1}, ["grow", "less than or equal to 2"]),
+        ({"grow": 1.5}, ["grow", "give --data"]),
+        ({"data": "d", "merge": "mean", "grow": 1.5}, ["grow", "not mean"]),
+        ({"data": "d", "adapter_out": 2, "grow": 1.5}, ["grow", "adapter_out"]),
+        ({"data": "d", "base": "c", "merge": "learned", "grow": 1.5}, ["grow", "task vectors"]),
         ({"samples": 2.5}, ["samples", "valid integer", "2.5"]),
         ({"samples": True}, ["samples", "valid integer", "True"]),
         ({"seed": -1}, ["seed"]),
@@ -225,7 +231,8 @@ weights: [[0, 0.5, 1], {attention: 0.5, "*": [1, 0]}]
     assert one_base.weights == ((0.0, 0.5, 1.0), {"attention": 0.5, "*": (1.0, 0.0)})
     assert one_base.normalized_weights(2) == [0.5, 0.5]
     assert loaded(tmp_path, "models: [a, b]\nbase: c\nmerge: ties\ndensity: 0.3\n").density == (0.3,)
-    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes"}
+    assert loaded(tmp_path, "data: digits\ngrow: 1.5\n").grow == 1.5
+    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes", "grow"}
     given |= one_base.model_fields_set
     assert given == set(Job.model_fields), "an option that this test forgot"
     assert job.flow.model_fields_set | support.model_fields_set == set(FlowOptions.model_fields)

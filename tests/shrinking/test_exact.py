@@ -16,11 +16,11 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, network, with_tensors
+from transfuse.network.sizes import Sizes, sizes_of, target_sizes
 from transfuse.network.space import Group
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.shrinking.maps import Truncation, centered_basis, truncation, with_ones
 from transfuse.shrinking.shrink import shrunk_model
-from transfuse.shrinking.sizes import Sizes, sizes_of, target_sizes
 from transfuse.transport.maps import Map, from_plan
 
 CPU = torch.device("cpu")

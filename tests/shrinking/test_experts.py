@@ -16,13 +16,13 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
 from transfuse.network.model import declaration, network
+from transfuse.network.sizes import Sizes, resized, target_sizes
 from transfuse.shrinking.experts.choice import taken_over
 from transfuse.shrinking.experts.layer import ExpertModules, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.plan import possible_sizes
 from transfuse.shrinking.ratio import parameter_count
 from transfuse.shrinking.shrink import shrunk_model
-from transfuse.shrinking.sizes import Sizes, resized, target_sizes
 
 CPU = torch.device("cpu")
 QUICK = make(ShrinkOptions, {"experts": 1, "effort": "quick"})

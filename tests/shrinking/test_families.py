@@ -14,9 +14,9 @@ from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import SpecError
 from transfuse.network.families import declare
 from transfuse.network.model import network
+from transfuse.network.sizes import Sizes, head_size, heads_make_width, resized, sizes_of, target_sizes
 from transfuse.shrinking.blocks import block_stack
 from transfuse.shrinking.shrink import shrunk_model
-from transfuse.shrinking.sizes import Sizes, head_size, heads_make_width, resized, sizes_of, target_sizes
 from transfuse.shrinking.start import check_changes
 
 QUICK = make(ShrinkOptions, {"ratio": 0.5, "effort": "quick"})

@@ -17,9 +17,10 @@ from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
+from transfuse.network.parameter_count import parameter_count
+from transfuse.network.sizes import Sizes, resized, target_sizes
 from transfuse.shrinking.plan import possible_sizes
-from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
-from transfuse.shrinking.sizes import Sizes, resized, target_sizes
+from transfuse.shrinking.ratio import best_candidate, candidates
 
 VIT = ViTConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, image_size=16)
 GPT2 = GPT2Config(n_embd=64, n_layer=3, n_head=4, vocab_size=90, n_positions=16)

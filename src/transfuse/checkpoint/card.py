@@ -38,8 +38,10 @@ FUSED_CARD = MARKDOWN.from_string("""\
 
 # {{ name | text }}
 
-This model is a fusion of {{ models | length | counted("model") }} in one checkpoint of the size of the first, \
-made with transfuse.
+This model is a fusion of {{ models | length | counted("model") }} in one checkpoint \
+{{ "with %.2f times the parameters" % (growth.parameters.grown / growth.parameters.anchor) if growth \
+else "of the size" }} \
+of the first, made with transfuse.
 
 | model | weight | license |
 |---|---|---|
@@ -55,7 +57,8 @@ permit a combined model before you share it.
 {% endif %}
 ## How it was made
 
-* Alignment: {{ aligned }} The result has the basis and the shape of the anchor.
+* Alignment: {{ aligned }} The result has the basis \
+{{ "of the anchor, and more hidden units or heads" if growth else "and the shape of the anchor" }}.
 * Merge: {{ merged }}
 {% if base %}
 * Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
@@ -182,7 +185,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
-    return FUSED_CARD.render(**{"calibration_samples": 0, "base": None} | dict(record) | values)
+    return FUSED_CARD.render(**{"calibration_samples": 0, "base": None, "growth": None} | dict(record) | values)
 
 
 def task_of(record: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ EVERYDAY = (
     "effort",
     "teacher_weighting",
     "weights",
+    "grow",
     "samples",
     "device",
     "max_memory",
@@ -64,6 +65,7 @@ transfuse fuse A B -o OUT --data D --effort quick     the best start of this tra
 transfuse fuse A B -o OUT                             by their weights only
 transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
 transfuse fuse A B -o OUT --base BASE --merge ties    two fine-tunes of one base, by their task vectors
+transfuse fuse A B -o OUT --data D --grow 1.5         one model with up to 1.5 times the parameters of A
 transfuse fuse A B -o OUT --push-to-hub user/name     written to OUT and to the Hub
 """
 PLAN_EXAMPLES = """
@@ -71,7 +73,7 @@ transfuse plan A B                     what would be matched, and the memory and
 transfuse plan A B --max-memory 8GB    whether 8 GB suffice
 transfuse plan A B --data D            the memory for fusing with samples
 """
-PLANNED = ("data", "align", "merge", "base", "effort", "samples", "device", "max_memory")
+PLANNED = ("data", "align", "merge", "base", "effort", "grow", "samples", "device", "max_memory")
 ALSO_PLANNED = (
     "match_on",
     "groups",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from transfuse.base.counted import counted
-from transfuse.config.fields import Count, List, Positive, option
+from transfuse.config.fields import Count, Finite, List, Positive, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
@@ -42,6 +42,7 @@ from transfuse.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
 ALIGNMENT, TRAINING = "Alignment", "Training of maps or weights (learned)"
 
@@ -116,6 +117,13 @@ class Options(Settings):
         "fused: models of one class and one task. anchor: fuse the trunks, and keep the head of the anchor; the others"
         " may have other heads, other classes, or none.",
         panel="Merging",
+    )
+    grow: Growth | None = option(
+        None,
+        "Let the result have up to this many times the anchor's parameters, more than 1 and at most 2: more hidden"
+        " units, and more heads where heads can be added. Needs --data.",
+        "RATIO",
+        "Merging",
     )
     positions: Positions = option(
         "same",

@@ -52,6 +52,8 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         )
     if "density" in given and chosen.merge not in SPARSE:
         raise refuse("density", f"only merge {', '.join(SPARSE)} take it; leave it out, or choose one")
+    if "grow" in given and "adapter_out" in given:
+        raise refuse("grow", "an adapter has the shape of the anchor; leave grow or adapter_out out")
     if chosen.align == "flow" and chosen.match_on == "both":
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
 
@@ -87,6 +89,8 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
         return
     if (method := chosen.merging(data)) not in NEED_BASE | {"learned"}:
         raise refuse("base", f"merge {method} has no use for it; leave it out, or choose merge {methods}")
+    if chosen.grow is not None:
+        raise refuse("grow", "task vectors have the shape of the base; leave grow or base out")
     if chosen.align not in ("none", "exact"):
         raise refuse("base", f"align {chosen.align} has no use for it; leave it out, or choose align none or exact")
     if chosen.basis == "common":
@@ -109,6 +113,13 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
             " --merge least-squares or mean"
         )
     method = chosen.merging(data)
+    if chosen.grow is not None and not data:
+        raise ConfigError(f"{labels.get('grow', 'grow')}: samples decide which units the result has; give --data")
+    if chosen.grow is not None and method not in ("least-squares", "learned"):
+        raise ConfigError(
+            f"{labels.get('grow', 'grow')}: only merge least-squares and learned take it, not {method}; choose one, or"
+            " leave grow out"
+        )
     if chosen.layers().varies and method in ("least-squares", "learned"):
         raise ConfigError(
             f"{labels.get('weights', 'weights')}: merge {method} takes one weight per model, not one per layer; give"

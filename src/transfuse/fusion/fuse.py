@@ -19,6 +19,7 @@ from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.compatible import Model
+from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import fusion_record
 from transfuse.fusion.result import Fusion
@@ -87,6 +88,8 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         matched.inputs.origins, matched.options, matched.weights, matched.context, matched.data, matched.alignments
     )
     record["merge"] = method
+    if matched.growth is not None:
+        record["growth"] = matched.growth.record()
     if matched.base_correlation is not None:
         record["shared_base"] = {"correlation": matched.base_correlation}
     if matched.inputs.base_origin is not None:
@@ -136,6 +139,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         progress,
         matched.stores.joint,
         matched.carry,
+        None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
     )
 
 

@@ -37,6 +37,7 @@ from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.compatible import Model
+from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan_data import check_data_memory, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
@@ -64,6 +65,7 @@ class Matched:
         base: the tensors of the base in the anchor's basis; None: no base was given.
         carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
         adapter_base: the model that adapters are differences from: the base, or else the anchor.
+        growth: the sizes of a result that grows; None: it has the sizes of the anchor.
     """
 
     inputs: Inputs
@@ -80,6 +82,7 @@ class Matched:
     base: Tensors | None = None
     carry: CarryTargets | None = None
     adapter_base: AdapterBase | None = None
+    growth: GrowthPlan | None = None
 
     @property
     def answer_weights(self) -> Sequence[float]:
@@ -137,6 +140,9 @@ def match(
     if correlation is not None:
         progress.warn(shared_base_line(correlation))
     weights = chosen.normalized_weights(len(models))
+    plan = None if chosen.grow is None else growth_plan(inputs.anchor, len(models), chosen.grow)
+    if plan is not None and chosen.grow is not None and (line := shortfall(plan, chosen.grow)):
+        progress.warn(line)
     watch.lap("loading")
     if is_generated(data):
         tokenizer = model_processor(models[0], inputs.anchor, processor)
@@ -168,6 +174,7 @@ def match(
         workspace,
         correlation,
         base_tensors,
+        growth=plan,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 

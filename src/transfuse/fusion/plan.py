@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -12,6 +13,7 @@ from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
+from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
@@ -68,6 +70,7 @@ class FusionPlan:
         base_correlation: how the weights of models of one base correlate, which will not be aligned; None: they share
             no base, the user chose the alignment, or the files do not allow to read single tensors.
         adapter_bytes: the largest size of the adapter; None if none is written.
+        growth: the sizes that grow and the number of parameters, before and after; None if nothing grows.
     """
 
     models: tuple[ModelHeader, ...]
@@ -81,6 +84,7 @@ class FusionPlan:
     data: DataPlan | None = None
     base_correlation: float | None = None
     adapter_bytes: int | None = None
+    growth: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,19 @@ class Estimate:
         largest = max(self.models, key=lambda model: model.num_parameters())
         spec = unfused(declaration(largest))
         return alignment_spec(spec, self.options.align, self.options.flow, self.options.groups)
+
+    @cached_property
+    def fitted(self) -> PreTrainedModel:
+        """Return the largest model that layers are fitted in: the largest parent, or the units of all side by side."""
+        if self.options.grow is not None:
+            return wide_model(self.models[0], len(self.models), self.options.grow)
+        return max(self.models, key=lambda model: model.num_parameters())
+
+    @cached_property
+    def growth(self) -> GrowthPlan | None:
+        """Return the sizes of the result if it grows; None if it has those of the anchor."""
+        ratio = self.options.grow
+        return None if ratio is None else growth_plan(self.models[0], len(self.models), ratio)
 
     @cached_property
     def matched_spaces(self) -> list[Space]:
@@ -121,7 +138,8 @@ class Estimate:
     def output_bytes(self) -> int:
         """Return the size of the fused checkpoint."""
         dtype = self.options.torch_dtype()
-        return self.models[0].num_parameters() * (dtype.itemsize if dtype else self.bytes_per_weight)
+        count = self.growth.parameters["grown"] if self.growth else self.models[0].num_parameters()
+        return count * (dtype.itemsize if dtype else self.bytes_per_weight)
 
     @property
     def loaded_bytes(self) -> int:
@@ -172,6 +190,7 @@ def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, stre
         streams=streams,
         output_bytes=estimate.output_bytes,
         map_bytes=estimate.map_bytes,
+        growth=None if estimate.growth is None else estimate.growth.record(),
         adapter_bytes=None if rank is None else adapter_bytes(estimate.models[0], rank),
     )
 

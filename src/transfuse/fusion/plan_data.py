@@ -55,7 +55,7 @@ class DataEstimate:
     @cached_property
     def shape(self) -> ModelShape:
         """Return the sizes of the largest model."""
-        return ModelShape.of(max(self.weights.models, key=lambda model: model.num_parameters()))
+        return ModelShape.of(self.weights.fitted)
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -200,8 +200,9 @@ class DataEstimate:
 
     @property
     def _merged_models(self) -> int:
-        """Return the size of the fused model, and of the models that it is fitted to."""
-        return (1 if self.mapped else self.count + 1) * self.shape.weight_bytes
+        """Return the size of the fused model, of the models that it is fitted to, and of the parents as it grows."""
+        starts = self.count if self.options.grow is not None else 0
+        return (1 if self.mapped else self.count + starts + 1) * self.shape.weight_bytes
 
     @property
     def _sample_bytes(self) -> int:

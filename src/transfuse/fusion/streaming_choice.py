@@ -28,6 +28,8 @@ def streaming_obstacle(
         return "--data runs them on a GPU"
     if options.align == "learned":
         return "--align learned trains on them"
+    if options.grow is not None:
+        return "--grow changes sizes"
     if options.vocab != "same":
         return f"--vocab {options.vocab} reorders tokens"
     if options.head != "fused":
@@ -72,7 +74,7 @@ def mapped_bytes(estimate: Estimate) -> int:
 def loaded_bytes_with_data(estimate: Estimate) -> int:
     """Return the memory of a fusion of loaded models, besides what samples take."""
     merged = len(estimate.models) + 1 if estimate.options.merging(True) != "mean" else 0  # fitted to aligned parents
-    return estimate.loaded_bytes + merged * _model_bytes(estimate)
+    return estimate.loaded_bytes + merged * FLOAT_BYTES * estimate.fitted.num_parameters()
 
 
 def _model_bytes(estimate: Estimate) -> int:

@@ -16,6 +16,7 @@ from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_count
 from transfuse.base.distributed import process_group
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
+from transfuse.merging.kept_units import chosen_units, cut_units
 from transfuse.merging.layer_groups import SelectableUnits, Stage
 from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
 from transfuse.merging.reader_rows import ReaderRows, reader_moments
@@ -94,6 +95,25 @@ class LayerwiseFit:
         load_states(modules, assemble(stage.linears, units, states, selected, (1.0, *self.weights)))
         counts = tuple(sum(unit // len(units.inputs) == index for unit in selected) for index in range(len(options)))
         return {name: Fit(fit.ridge, fit.gain, counts) for name, fit in fits[0].items()}
+
+    def fit_with_cut(self, stage: Stage, units: SelectableUnits, reading: Stage, count: int) -> dict[str, Fit]:
+        """Fit a stage in place, and set all units to zero but those from which the reader can best write its targets.
+
+        Args:
+            reading: the stage of the reader of the units.
+            count: the number of units that stay.
+        """
+        fits = self.fit(stage)
+        modules = submodules(self.fused, (*units.outputs, units.reader.name))
+        if count < len(units.inputs):
+            states = [copy_states(modules)]
+            train, validation = (
+                reader_moments(self._reader_rows(reading, units, modules, states, split, 0, share))[1]
+                for split, share in zip(self.splits, (1.0, VALIDATION_SHARE), strict=True)
+            )
+            kept = chosen_units(train, units.inputs, count)
+            cut_units(modules, stage.linears, units, kept, train, validation)
+        return fits
 
     def _matches_all(self, stage: Stage, by_option: Sequence[Sequence[GramMatrix]]) -> bool:
         """Return whether the current layers write the targets of every option."""

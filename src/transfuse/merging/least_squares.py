@@ -14,8 +14,9 @@ branch best (`unit_selection`), if they do so better than the means. The layer t
 last layer is fitted to the parents' predictions (`output_head`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 from transformers import PreTrainedModel
@@ -30,7 +31,7 @@ from transfuse.base.counted import counted
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
-from transfuse.merging.layer_groups import Stage, selectable_units, stages
+from transfuse.merging.layer_groups import Stage, root_space, selectable_units, stages
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
@@ -66,6 +67,7 @@ def least_squares(
     store: Store = NO_STORE,
     carry: CarryTargets | None = None,
     view: ParentView | None = None,
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Fit]:
     """Fit every linear map of `fused` in place, the output head last.
 
@@ -80,6 +82,8 @@ def least_squares(
         store: cache of fitted layers. An interrupted fit continues after the cached layers.
         carry: other targets, where a fine-tune is carried; None: the parents' outputs and predictions.
         view: shows the only parent in the shape of `fused`, so that no units are selected; None: it has this shape.
+        counts: the units that stay of spaces in which the parents' units stand side by side, by name. The others become
+            zero.
 
     Returns:
         The result of every fit, by the name of the linear map, or of the norm in front of a shared one.
@@ -102,7 +106,7 @@ def least_squares(
     steps, models = _prefix_caches(fused, parents, todo, fitted_on, view)
     layerwise = LayerwiseFit(models, weights, layer_splits, importance)
     max_candidates = MAX_CANDIDATE_INPUTS if view is None else 0
-    fits = _fit_stages(layerwise, spec, todo, steps, track, store, max_candidates)
+    fits = _fit_stages(layerwise, spec, todo, steps, track, store, max_candidates, counts)
     if head:
         layerwise.advance(len(steps))
         fits |= _fit_head(layerwise, head, head_splits, store)
@@ -183,6 +187,7 @@ def _fit_stages(
     track: Callable[[Sequence[Stage]], Iterable[Stage]],
     store: Store,
     max_candidates: int,
+    counts: Mapping[str, int],
 ) -> dict[str, Fit]:
     """Fit all stages in order, or restore them from the cache."""
     lengths = prefix_lengths(steps, [stage.module_names() for stage in todo])
@@ -196,18 +201,28 @@ def _fit_stages(
         layerwise.advance(length)
         group = [other for other, other_length in zip(todo, lengths, strict=True) if other_length == length]
         layerwise.watch(group, min((other for other in lengths if other > length), default=len(steps)))
-        changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :], max_candidates)
+        changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :], max_candidates, counts)
         save_layers(store, f"stage {index}", submodules(layerwise.fused, changed), stage_fits)
         fits |= stage_fits
     return fits
 
 
 def _fit_stage(
-    layerwise: LayerwiseFit, spec: Spec, stage: Stage, later: Sequence[Stage], max_candidates: int
+    layerwise: LayerwiseFit,
+    spec: Spec,
+    stage: Stage,
+    later: Sequence[Stage],
+    max_candidates: int,
+    counts: Mapping[str, int],
 ) -> tuple[set[str], dict[str, Fit]]:
     """Fit one stage, with a selection of units if possible. Return the names of the changed layers and the results."""
     units = selectable_units(spec, stage, later)
     parents = len(layerwise.models) - 1
+    root = root_space(stage.linears[0].writes)
+    if units is not None and root is not None and root.name in counts:
+        reading = next(other for other in later if units.reader in other.linears)
+        fits = layerwise.fit_with_cut(stage, units, reading, counts[root.name])
+        return {*units.outputs, units.reader.name, *fits}, fits
     has_subtracted = min(layerwise.weights) < 0  # whose units are none of the fused model's
     if units is None or has_subtracted or units.inputs.numel() * parents > max_candidates:
         fits = layerwise.fit(stage)

@@ -22,6 +22,7 @@ from transfuse.config.literals import DENSITY, NEED_BASE, LayerOptions, Learning
 from transfuse.config.literals import MERGE_METHODS as NAMES
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import split_with_answers
+from transfuse.merging.growth import Growth
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
@@ -50,6 +51,8 @@ class MergeRequest:
         layers: weights and densities that may change over the depth, and options of task vectors.
         learning: training options.
         carry: other targets of fitted layers, where a fine-tune is carried; None: what the parents compute.
+        growth: the shapes between which the model grows; None: it has the shape of its parents. Only least squares and
+            learned weights grow.
         record: entries for `transfuse.json`. The method may add some.
     """
 
@@ -66,6 +69,7 @@ class MergeRequest:
     progress: Progress = silent
     store: Store = NO_STORE
     carry: CarryTargets | None = None
+    growth: Growth | None = None
     record: dict[str, Any] = field(default_factory=dict)
 
     def tensor_weights(self, name: str) -> Sequence[float]:
@@ -170,9 +174,7 @@ def _merge_task_vectors(
 @merge_method("least-squares", needs_data=True)
 def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
     """Fit every linear map of the mean to what the parents compute on the samples."""
-    fused, parents = _models(request)
-    _fit(request, fused, parents, request.batches, request.store)
-    return fused
+    return _fitted(request, request.batches, request.store)[0]
 
 
 @merge_method("learned", needs_data=True)
@@ -182,12 +184,12 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     Held-out samples choose the start and the best step.
     """
     begin = time.monotonic()
-    fused, parents = _models(request)
+    parents = _parents(request)
     split = split_with_answers(parents[0], request.batches, "weights")
     count = _start_samples(request.learning, parents, split[0][0])
     samples = list(first_samples(split[0], count))
-    _fit(request, fused, parents, samples, request.store.of(part="to learn from", samples=count))
-    starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+    fused, own = _fitted(request, samples, request.store.of(part="to learn from", samples=count), parents)
+    starts = {f"model {number}": model for number, model in enumerate(own, 1)}
     if request.base is not None:
         starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
     loop = WeightDistillation(
@@ -225,10 +227,32 @@ def _start_samples(learning: LearningOptions, parents: Sequence[PreTrainedModel]
     return MAX_FITTED_SAMPLES if seconds <= START_SHARE * 60 * learning.minutes else MIN_START_SAMPLES
 
 
-def _models(request: MergeRequest) -> tuple[PreTrainedModel, list[PreTrainedModel]]:
-    """Return the mean of the parents, and the parents, as models in the anchor's basis."""
-    fused = with_tensors(request.anchor.model, mean(request.parents, request.weights))
-    return fused, [request.anchor.with_weights(tensors) for tensors in request.parents]
+def _parents(request: MergeRequest) -> list[PreTrainedModel]:
+    """Return the parents as models in the anchor's basis."""
+    return [request.anchor.with_weights(tensors) for tensors in request.parents]
+
+
+def _fitted(
+    request: MergeRequest, batches: Sequence[Batch], store: Store, parents: Sequence[PreTrainedModel] | None = None
+) -> tuple[PreTrainedModel, list[PreTrainedModel]]:
+    """Return the fitted model, and each parent in its shape.
+
+    Args:
+        parents: the parents in the anchor's basis, if there are any already.
+    """
+    growth = request.growth
+    if growth is None:
+        fused = with_tensors(request.anchor.model, mean(request.parents, request.weights))
+        models = list(parents or _parents(request))
+        _fit(request, fused, models, batches, store)
+        return fused, models
+    widened = growth.widen(request.parents)
+    models = [with_tensors(growth.wide, tensors) for tensors in widened]
+    fused = with_tensors(growth.wide, mean(widened, request.weights))
+    _fit(request, fused, models, batches, store)
+    used = growth.used_units(fused)
+    starts = [growth.cut(model, growth.start_units(index, used)) for index, model in enumerate(models)]
+    return growth.cut(fused, used), starts
 
 
 def _fit(
@@ -251,5 +275,6 @@ def _fit(
         track,
         store,
         request.carry,
+        counts={} if request.growth is None else request.growth.counts,
     )
     request.record["least_squares"] = {name: asdict(fit) for name, fit in fits.items()}

@@ -101,6 +101,11 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
+def empty_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+    """Return an untrained model of the same class, precision and device, with another configuration."""
+    return type(model)(config).to(model.device, model.dtype).eval()
+
+
 def sharing_tensors(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], materialize: Materialize = as_needed
 ) -> PreTrainedModel:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
     from transfuse.fusion.plan_parts import DataPlan, MemoryParts
 
-from transfuse.report.tables import model_column, number_column
+from transfuse.report.tables import growth_line, model_column, number_column
 
 PARTS = {  # of memory
     "program": "Python and libraries",
@@ -53,6 +53,8 @@ def plan_table(plan: FusionPlan) -> Group:
         lines[1] = f"models: {'mapped from their files' if plan.streams else 'loaded'}"
         lines[2] = f"memory by weights alone: about {memory}"
         lines += _data_lines(plan.data)
+    if plan.growth:
+        lines.insert(0, f"result: {growth_line(plan.growth)}")
     if plan.base_correlation is not None:
         lines.insert(0, f"alignment: none, as the models share a base (correlation {plan.base_correlation:.3f})")
     spaces = [spaces_table(plan.spaces)] if plan.spaces else []

@@ -27,6 +27,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching = "" if record["options"]["align"] == "none" else f", matched on {record['match_on']}"
     matching += ", as they share a base" if "shared_base" in record else ""
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
+    growing = f", grown to {growth_line(record['growth'])}" if "growth" in record else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
@@ -34,7 +35,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return (
         printable(
             f"Fused {counted(len(record['models']), 'model')} into {output}"
-            f" (align {record['options']['align']}{matching}{merging}{used}, {record['seconds']:.1f} s)"
+            f" (align {record['options']['align']}{matching}{growing}{merging}{used}, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
         + adapter_line(output, record)
@@ -117,6 +118,15 @@ def plan_of_sizes(model: str, possible: Sequence[Mapping[str, Any]]) -> str:
         return printable(f"{model} would have {lines[0]}")
     head = f"{model} would have one of these, whichever changes the predictions least on some samples:"
     return "\n".join(map(printable, [head, *lines]))
+
+
+def growth_line(growth: Mapping[str, Any]) -> str:
+    """Return the number of parameters of a result that grew, and the sizes that changed."""
+    anchor, grown = (growth["parameters"][name] for name in ("anchor", "grown"))
+    sizes = [
+        f"{name} {before} to {growth['sizes']['grown'][name]}" for name, before in growth["sizes"]["anchor"].items()
+    ]
+    return f"{grown:,} parameters, {grown / anchor:.2f} times the anchor's ({', '.join(sizes)})"
 
 
 def changed_sizes(record: Mapping[str, Any]) -> str:

@@ -20,14 +20,15 @@ from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
 from transfuse.network.model import Network, declaration, network
 from transfuse.network.outputs import has_logits
+from transfuse.network.parameter_count import parameter_count
+from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_stack, check_removable
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.experts.layer import check_experts, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.ratio import best_candidate, candidates, parameter_count
-from transfuse.shrinking.sizes import Sizes, resized, sizes_of, target_sizes
+from transfuse.shrinking.ratio import best_candidate, candidates
 from transfuse.shrinking.start import check_changes, folded, start
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice

@@ -7,22 +7,15 @@ several sizes with the same number of parameters are tried. Models with experts 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 
-import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
-from transfuse.shrinking.sizes import Sizes, head_size, heads_make_width, resized, sizes_of
+from transfuse.network.parameter_count import ROUNDING, intermediate_size, parameter_count
+from transfuse.network.sizes import Sizes, head_size, heads_make_width, resized, sizes_of
 
-ROUNDING = 8  # widths are multiples of this, if they were before
 MIN_SHARE = 0.9  # of the asked number of parameters that a candidate has
 MAX_CANDIDATES = 8
-
-
-def parameter_count(architecture: type[PreTrainedModel], config: PretrainedConfig) -> int:
-    """Return the number of parameters of a model; those that are shared count once."""
-    with torch.device("meta"):
-        return int(architecture(config).num_parameters())
 
 
 def candidates(
@@ -120,14 +113,8 @@ def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:
 def _intermediate_size(
     architecture: type[PreTrainedModel], config: PretrainedConfig, sizes: Sizes, old: Sizes, target: float
 ) -> int | None:
-    """Return how many hidden units reach the target. The number of parameters is linear in them. None: no number."""
+    """Return how many hidden units reach the target, at most the old number. None: no number."""
     if old.intermediate_size is None:
         return 0 if parameter_count(architecture, resized(config, sizes)) <= target else None
-    one, two = (
-        parameter_count(architecture, resized(config, Sizes(**(sizes.given() | {"intermediate_size": units}))))
-        for units in (1, 2)
-    )
-    units = int((target - one) // (two - one)) + 1
-    if old.intermediate_size % ROUNDING == 0:
-        units = units // ROUNDING * ROUNDING
+    units = intermediate_size(architecture, config, sizes, target)
     return min(units, old.intermediate_size) if units >= 1 else None

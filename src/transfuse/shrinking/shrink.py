@@ -37,9 +37,9 @@ from transfuse.network.model import Network, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
+from transfuse.network.sizes import Sizes
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import choose_sizes, fitted, plan, possible_sizes
-from transfuse.shrinking.sizes import Sizes
 
 
 @dataclass(frozen=True)

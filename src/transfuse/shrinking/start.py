@@ -10,24 +10,19 @@ from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
+from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import Network, declaration, with_tensors
-from transfuse.network.space import Space
+from transfuse.network.model import Network, declaration, empty_like, with_tensors
+from transfuse.network.sizes import sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
 from transfuse.shrinking.norms import fitted_norms
 from transfuse.shrinking.observe import Observation, sufficient
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.sizes import sizes_of
 from transfuse.shrinking.stream import stream_map
 from transfuse.shrinking.units import Fitted, choices, choose_units
 from transfuse.transport.maps import Map
-
-
-def empty_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
-    """Return an untrained model of the same class, precision and device, with another configuration."""
-    return type(model)(config).to(model.device, model.dtype).eval()
 
 
 def start(
@@ -77,34 +72,6 @@ def check_changes(cut: Spec, small: Spec) -> None:
 
 def _is_stream(name: str) -> bool:
     return name == "stream" or name.startswith("stream.")
-
-
-def changed_sizes(cut: Spec, small: Spec) -> dict[str, int]:
-    """Return the units of every space of the small model whose size differs, by the name of the space.
-
-    Raises:
-        SpecError: a space with a fixed meaning differs, or the small model has other spaces.
-    """
-    sizes, small_sizes = (_spaces(symmetric(spec)) for spec in (cut, small))
-    if sizes.keys() != small_sizes.keys():
-        name = next(iter(sizes.keys() ^ small_sizes.keys()))
-        raise SpecError(f"{cut.family}: {name} exists at one of the sizes only; choose other sizes")
-    changed = {name: other.units for name, other in small_sizes.items() if other.units != sizes[name].units}
-    for name in changed:
-        space = sizes[name]
-        if not space.free and "group" not in name:
-            raise SpecError(f"{cut.family}: {name} has {space.units} units with a fixed meaning; choose other sizes")
-    return changed
-
-
-def _spaces(spec: Spec) -> dict[str, Space]:
-    """Return every space by name, those of fixed meaning too."""
-    found: dict[str, Space] = {}
-    for axes in spec.tensors().values():
-        for axis in axes:
-            for space in axis.spaces():
-                found |= {level.name: level for level in (*space.ancestors(), space)}
-    return found
 
 
 def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tensor]:

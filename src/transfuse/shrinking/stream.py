@@ -11,13 +11,13 @@ from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.kept_units import chosen_units
 from transfuse.network.axes import without_direction
 from transfuse.network.operations import Norm
 from transfuse.network.space import Dual, Space
 from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import centered_basis, reconstruction, truncation, with_ones
 from transfuse.shrinking.observe import Observation
-from transfuse.shrinking.selection import chosen_units
 from transfuse.transport.maps import Map
 
 RIDGE = 1e-6  # penalty of the factors by which chosen units tell the others, relative to the mean square

@@ -17,6 +17,7 @@ from transfuse.base.grouping import groups_within
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.kept_units import chosen_units, reader_of_units
 from transfuse.merging.layer_groups import entries_by_unit, root_space
 from transfuse.network.axes import leaves
 from transfuse.network.operations import Linear
@@ -25,10 +26,8 @@ from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import Selection, nested_selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.selection import chosen_units
 from transfuse.transport.maps import Map
 
-RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # penalties of the fitted layer, relative to the mean square of its inputs
 DOUBLE_BYTES = 8
 
 
@@ -183,8 +182,4 @@ def _fit(
 ) -> Float[Tensor, "inputs writes"]:
     """Return the layer that best writes what it wrote from the chosen units."""
     bias = torch.tensor([choice.axis.size] if choice.linear.bias else [], dtype=torch.long)
-    kept = torch.cat([columns, bias])
-    train, validation = (each.select_inputs(kept) for each in (moments, held_out))
-    zero = torch.zeros_like(train.cross)
-    errors = {ridge: validation.error(train.solve(ridge, zero)) for ridge in RIDGES}
-    return (train + validation).solve(min(errors, key=lambda ridge: errors[ridge]), zero)
+    return reader_of_units(moments, held_out, torch.cat([columns, bias]))

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.kept_units import chosen_units
 from transfuse.shrinking.experts.layer import CHUNK, Expert, ExpertModules, side_by_side
 from transfuse.shrinking.experts.rows import Rows
-from transfuse.shrinking.selection import chosen_units
 
 RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)  # penalties of changes, relative to the mean square of the hidden units
 MIN_ROWS = 16  # of an expert, fewer than which change nothing

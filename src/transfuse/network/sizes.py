@@ -62,12 +62,14 @@ def sizes_of(config: PretrainedConfig) -> Sizes:
     towers = [name for name in ("text_config", "vision_config", "encoder", "decoder") if hasattr(config, name)]
     if towers or getattr(config, "is_encoder_decoder", False):
         raise SpecError(
-            f"a model of type {config.model_type} has two stacks of blocks with sizes of their own, which shrink does"
-            " not support; give a model with one stack"
+            f"a model of type {config.model_type} has two stacks of blocks with sizes of their own, which cannot"
+            " be changed; give a model with one stack"
         )
     values = {role: getattr(config, name) for role in FIELDS if (name := field_of(config, role)) is not None}
     if values.get("hidden_size") is None or values.get("heads") is None:
-        raise SpecError(f"a configuration of type {config.model_type} has no width or no heads, which shrink needs")
+        raise SpecError(
+            f"a configuration of type {config.model_type} has no width or no heads, so its sizes cannot be changed"
+        )
     if "intermediate_size" in values and values["intermediate_size"] is None:
         values["intermediate_size"] = 4 * values["hidden_size"]  # the default of GPT-2
     return Sizes(**{role: size for role, size in values.items() if role != "experts" or size})

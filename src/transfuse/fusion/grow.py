@@ -1,0 +1,173 @@
+"""The sizes of a fused model that grows, derived from a ratio of parameters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.errors import ConfigError, SpecError
+from transfuse.merging.growth import Growth
+from transfuse.network.changed_spaces import changed_sizes
+from transfuse.network.families import declare
+from transfuse.network.model import empty_like
+from transfuse.network.operations import Junction, Linear, Op
+from transfuse.network.parameter_count import intermediate_size, parameter_count
+from transfuse.network.sizes import Sizes, heads_make_width, resized, sizes_of
+from transfuse.network.spec import Spec
+
+MIN_SHARE = 0.99  # of the asked number of parameters; less is worth a line
+
+
+@dataclass(frozen=True)
+class GrowthPlan:
+    """The sizes of a fusion that grows.
+
+    Attributes:
+        anchor: the sizes of the parents.
+        wide: those with the units of all parents, where they grow.
+        grown: those of the result.
+        parameters: the number of parameters of the anchor and of the result.
+    """
+
+    anchor: Sizes
+    wide: Sizes
+    grown: Sizes
+    parameters: dict[str, int]
+
+    def record(self) -> dict[str, Any]:
+        """Return the entries for `transfuse.json`."""
+        changed = {name: size for name, size in self.grown.given().items() if self.anchor.given()[name] != size}
+        before = {name: self.anchor.given()[name] for name in changed}
+        return {"sizes": {"anchor": before, "grown": changed}, "parameters": self.parameters}
+
+    @property
+    def ratio(self) -> float:
+        """Return the ratio of parameters to those of the anchor."""
+        return self.parameters["grown"] / self.parameters["anchor"]
+
+
+def growth_plan(anchor: PreTrainedModel, models: int, ratio: float, name: str = "the anchor") -> GrowthPlan:
+    """Return the sizes of a fused model with at most `ratio` times the parameters of the anchor.
+
+    Heads and hidden units grow in equal shares as far as possible. There are never more of them than all parents have.
+
+    Args:
+        anchor: the anchor, whose tensors may be empty.
+        models: the number of parents.
+        name: the anchor's name in messages.
+
+    Raises:
+        ConfigError: no size can grow, or the ratio is too small for one more unit.
+        SpecError: the sizes of this family cannot be changed.
+    """
+    config, architecture = anchor.config, type(anchor)
+    old = sizes_of(config)
+    own = parameter_count(architecture, config)
+    possible = list(_possible(anchor, old, models, ratio * own))
+    if not possible:
+        raise ConfigError(
+            f"grow: a {architecture.__name__} cannot have more hidden units or heads than its parents; leave grow out"
+        )
+    grown = max(possible, key=lambda sizes: _smaller_gain(sizes, old))
+    if grown == old:
+        raise ConfigError(
+            f"grow: {ratio:g} times the parameters of {name} leave no room for more hidden units or heads; give more"
+        )
+    wide = {role: models * size if _gain(grown, old, role) else size for role, size in old.given().items()}
+    parameters = {"anchor": own, "grown": parameter_count(architecture, resized(config, grown))}
+    return GrowthPlan(old, Sizes(**wide), grown, parameters)
+
+
+def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -> Iterator[Sizes]:
+    """Yield sizes with at most `target` parameters: every number of heads, with as many hidden units as fit."""
+    config, architecture = anchor.config, type(anchor)
+    with_units = _can_have(anchor, old, intermediate_size=models * (old.intermediate_size or 0))
+    assert old.heads is not None
+    groups = old.kv_heads or old.heads
+    served = old.heads // groups
+    heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, models * groups, served))
+    for count in range(groups, (models if heads_grow else 1) * groups + 1):
+        sizes = Sizes(**(old.given() | _heads(old, count, served)))
+        if not _is_valid(resized(config, sizes)):
+            continue
+        if with_units:
+            assert old.intermediate_size is not None
+            units = intermediate_size(architecture, config, sizes, target)
+            if units >= old.intermediate_size:
+                limit = min(units, models * old.intermediate_size)
+                yield Sizes(**(sizes.given() | {"intermediate_size": limit}))
+        elif heads_grow and parameter_count(architecture, resized(config, sizes)) <= target:
+            yield sizes
+
+
+def _heads(old: Sizes, groups: int, served: int) -> dict[str, int]:
+    return {"heads": groups * served} | ({"kv_heads": groups} if old.kv_heads else {})
+
+
+def _is_valid(config: PretrainedConfig) -> bool:
+    """Return whether transformers accepts a configuration; the width of Llama must be a multiple of its heads."""
+    try:
+        config.validate()
+    except StrictDataclassError:
+        return False
+    return True
+
+
+def _gain(sizes: Sizes, old: Sizes, role: str) -> float:
+    """Return by what share a size grows; 0 for a model without it."""
+    return (sizes.given().get(role, 1) / old.given().get(role, 1)) - 1
+
+
+def _smaller_gain(sizes: Sizes, old: Sizes) -> tuple[float, float]:
+    """Return the smaller and the larger of the gains in heads and in hidden units, so that both grow alike."""
+    gains = sorted(_gain(sizes, old, role) for role in ("heads", "intermediate_size"))
+    return gains[0], gains[1]
+
+
+def _can_have(anchor: PreTrainedModel, old: Sizes, **more: int) -> bool:
+    """Return whether the units that these sizes add can stand beside the others: only linear maps use them."""
+    if not all(type(size) is int and size > 0 for size in (*more.values(), *old.given().values())):
+        return False
+    config, name = anchor.config, type(anchor).__name__
+    spec = declare(config, name)
+    try:
+        changed = changed_sizes(spec, declare(resized(config, Sizes(**(old.given() | more))), name))
+    except SpecError:
+        return False
+    return bool(changed) and all(_stands_alone(spec, space) for space in changed)
+
+
+def _stands_alone(spec: Spec, name: str) -> bool:
+    """Return whether linear maps write the units of a space, and exactly one map, not behind a norm, reads them."""
+    users = [op for op in spec.ops if name in _spaces(op)]
+    linears = [op for op in users if isinstance(op, Linear) and op.observable and not op.stacked and len(op.reads) == 1]
+    readers = [op for op in linears if name in {space.name for space in op.reads[0].spaces()}]
+    return len(users) == len(linears) and len(readers) == 1 and readers[0].norm is None
+
+
+def _spaces(op: Op) -> set[str]:
+    """Return the names of the spaces that an operation mentions, and of those around them."""
+    axes = (op.space,) if isinstance(op, Junction) else tuple(axis for axes in op.tensors().values() for axis in axes)
+    return {level.name for axis in axes for space in axis.spaces() for level in (*space.ancestors(), space)}
+
+
+def growth(anchor: PreTrainedModel, plan: GrowthPlan) -> Growth:
+    """Return models of the anchor's shape, with room for all units, and of the size of the result."""
+    wide, grown = (empty_like(anchor, resized(anchor.config, sizes)) for sizes in (plan.wide, plan.grown))
+    return Growth(anchor, wide, grown)
+
+
+def shortfall(plan: GrowthPlan, ratio: float) -> str | None:
+    """Return a line if the result is clearly smaller than was asked for; None if it is not."""
+    if plan.ratio >= MIN_SHARE * ratio or plan.grown != plan.wide:
+        return None
+    return f"all units that can be added make {plan.ratio:.2f} times the parameters of the anchor, not {ratio:g}"
+
+
+def wide_model(anchor: PreTrainedModel, models: int, ratio: float) -> PreTrainedModel:
+    """Return a model without data that has room for the units of all parents."""
+    with torch.device("meta"):
+        return type(anchor)(resized(anchor.config, growth_plan(anchor, models, ratio).wide))
