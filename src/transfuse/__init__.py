@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.fusion.fuse import fuse, merge
     from transfuse.fusion.match import Matched, match
     from transfuse.fusion.result import Fusion
-    from transfuse.merging.methods import MergeRequest, merge_method
+    from transfuse.merging.methods import merge_method
+    from transfuse.merging.request import MergeRequest
     from transfuse.network.builder import Builder
     from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
@@ -47,7 +48,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Fusion": "fusion.result:Fusion",
     "Group": "network.space:Group",
     "Matched": "fusion.match:Matched",
-    "MergeRequest": "merging.methods:MergeRequest",
+    "MergeRequest": "merging.request:MergeRequest",
     "Network": "network.model:Network",
     "Options": "config.options:Options",
     "OutputError": "errors:OutputError",

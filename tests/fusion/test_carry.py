@@ -106,8 +106,8 @@ def test_samples_bring_it_nearer_to_the_tuned_model_and_to_what_is_kept() -> Non
     tuned = tuned_copy(base, 0.2)
     task, old, unseen = images(1), images(2), images(3)
     by_weights = transfuse.carry(base, tuned, new_base).model
-    fitted = transfuse.carry(base, tuned, new_base, task, processor=PROCESSOR, samples=60).model
-    keeping = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60)
+    fitted = transfuse.carry(base, tuned, new_base, task, processor=PROCESSOR, samples=60, effort="quick").model
+    keeping = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60, effort="quick")
     assert distance(fitted, tuned, unseen) < 0.9 * distance(by_weights, tuned, unseen)
     assert distance(keeping.model, new_base, old) < 0.9 * distance(fitted, new_base, old)
     assert (keeping.record["calibration_samples"], keeping.record["kept_samples"]) == (60, 60)

@@ -11,8 +11,12 @@ from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
 from transfuse.config.job import Job
 
-EVERYDAY = ("output", "data", "samples", "device", "max_memory", "overwrite")
+EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "overwrite")
 OTHERS = (
+    "minutes",
+    "steps",
+    "learning_rate",
+    "augment",
     "adapter_out",
     "match_on",
     "groups",
@@ -26,8 +30,9 @@ OTHERS = (
 )
 EXAMPLES = """
 transfuse carry BASE TUNED NEW -o OUT                        by their weights only
-transfuse carry BASE TUNED NEW -o OUT --data D               fitted to unlabeled samples of the task
+transfuse carry BASE TUNED NEW -o OUT --data D               trained on unlabeled samples of the task, for 5 minutes
 transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
+transfuse carry BASE TUNED NEW -o OUT --data D --effort quick    fitted to the samples, and not trained
 transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for NEW in OUT/adapter
 """
 

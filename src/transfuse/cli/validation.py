@@ -19,6 +19,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.config.validation import carry_merging, check_carry
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -67,11 +68,11 @@ def carry_request(flags: FlagValues, keep: str | None) -> Job:
         OutputError: the output cannot be written.
     """
     values, labels = named_values(flags)
-    job = make(Job, {"merge": "least-squares" if "data" in values else "mean"} | values, labels)
+    has_data = "data" in values
+    check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
+    job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
-    if keep is not None and job.data is None:
-        raise ConfigError("--keep: only layers that are fitted to samples take it; give --data, too, or leave it out")
     check_name(keep or "")
     _check_places(job, keep)
     return job

@@ -4,11 +4,13 @@ The base is aligned to the new base by the exact symmetries, and the tuned model
 three compute in one basis, and the result is `new base + tuned - base`. Without samples, these are weights (a task
 vector, as Ilharco et al. define it, 2212.04089, but carried first). With samples, they are outputs: every layer is
 fitted to what the new base computes plus the change that tuning made there, and the head to the tuned model's
-predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself.
+predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
+are trained to the same targets (`merging.learned_carry`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -23,9 +25,10 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
+from transfuse.config.validation import carry_merging, check_carry
 from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.tasks import model_processor
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
@@ -33,6 +36,7 @@ from transfuse.fusion.compatible import Model, empty_model
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
+from transfuse.fusion.plan_data import DataEstimate, check_data_memory, data_estimate
 from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
@@ -43,6 +47,7 @@ from transfuse.network.model import Network
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
+FITTED = "least-squares"  # how models are merged if nothing is trained
 SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 
 
@@ -70,7 +75,7 @@ def carry(
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
         max_memory: memory limit, as bytes or "8GB".
-        options: fields of `Options` that apply: samples, batch_size, seed, device, dtype, match_on, ...
+        options: fields of `Options` that apply: effort, minutes or steps of training, samples, batch_size, seed, ...
 
     Returns:
         The result; its `save` writes the checkpoint.
@@ -112,7 +117,9 @@ def match_for_carry(
     chosen = _with_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
-    opened = open_models([tuned, new_base, base], chosen, data is not None, progress, limit, stream=False)
+    check = partial(_check_memory, new_base, data, keep, chosen, processor, limit, progress)
+    fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
+    opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(opened)
     adapter_base = AdapterBase(new_base, inputs.anchor)
     if chosen.adapter_out is not None:
@@ -127,7 +134,8 @@ def match_for_carry(
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
-    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress)
+    room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
+    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
     alignments = _alignments(inputs.networks, both, inputs.borrowed)
     names = [network.name for network in inputs.networks]
     check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
@@ -148,6 +156,43 @@ def match_for_carry(
     )
 
 
+def _check_memory(
+    new_base: Model,
+    data: Any,
+    keep: Any,
+    options: Options,
+    processor: Any,
+    max_memory: int | None,
+    progress: Progress,
+    empty: Sequence[PreTrainedModel],
+    mapped: bool,
+) -> bool:
+    """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
+
+    Raises:
+        ConfigError: carrying needs more than `max_memory`.
+    """
+    try:
+        estimate = carry_estimate(empty, new_base, data, keep, options, processor)
+    except TransfuseError:  # carrying itself says what is wrong with them
+        return False
+    if estimate is not None:
+        check_data_memory(estimate, max_memory, progress.warn)
+    return estimate is not None
+
+
+def carry_estimate(
+    empty: Sequence[PreTrainedModel], new_base: Model, data: Any, keep: Any, options: Options, processor: Any = None
+) -> DataEstimate | None:
+    """Return the estimate of the memory of carrying with samples; None without samples.
+
+    Args:
+        empty: the models, whose tensors may be empty.
+    """
+    task, kept = (data_estimate(empty, new_base, samples, options, processor) for samples in (data, keep))
+    return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
+
+
 def _written(data: Any, writer: Network, new_base: Model, processor: Any, options: Options, progress: Progress) -> Any:
     """Return the samples; if they are to be generated, texts by a model."""
     if not is_generated(data):
@@ -162,17 +207,16 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
     Raises:
         ConfigError: an option does not apply.
     """
-    for name in ("weights", "align", "teacher_weighting", "head", "vocab"):
-        if name in options:
-            raise ConfigError(f"{name}: carrying takes no such option; leave it out")
-    merging = "least-squares" if has_data else "mean"
+    check_carry([*options, *(["keep"] if has_keep else [])], has_data, {"data": "data"})
+    merging = carry_merging(has_data)
     if options.get("merge", merging) != merging:
-        raise ConfigError(f"merge: carrying merges by {merging} {'with' if has_data else 'without'} data; leave it out")
-    if has_keep and not has_data:
-        raise ConfigError("keep: only layers that are fitted to samples take it; give data, too, or leave keep out")
+        raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")
     fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
     uniform = {"teacher_weighting": "uniform"} if has_data else {}
-    return make(Options, fixed | uniform | options)
+    chosen: Options = make(Options, fixed | uniform | options)
+    if has_data and not chosen.learning().trains:
+        return chosen.model_copy(update={"merge": FITTED})
+    return chosen
 
 
 def _with_head(options: Options, models: Sequence[Model]) -> Options:
