@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr__ imports a name on first use
+    from transfuse.alignment.exact.model_maps import ModelMaps, load_maps
     from transfuse.alignment.interface import AlignContext, Alignment
     from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
@@ -49,6 +50,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Group": "network.space:Group",
     "Matched": "fusion.match:Matched",
     "MergeRequest": "merging.request:MergeRequest",
+    "ModelMaps": "alignment.exact.model_maps:ModelMaps",
     "Network": "network.model:Network",
     "Options": "config.options:Options",
     "OutputError": "errors:OutputError",
@@ -63,6 +65,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
     "fuse": "fusion.fuse:fuse",
+    "load_maps": "alignment.exact.model_maps:load_maps",
     "load_samples": "data.load:load_samples",
     "match": "fusion.match:match",
     "merge": "fusion.fuse:merge",
@@ -85,6 +88,7 @@ __all__ = [
     "Group",
     "Matched",
     "MergeRequest",
+    "ModelMaps",
     "Network",
     "Options",
     "OutputError",
@@ -99,6 +103,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "fuse",
+    "load_maps",
     "load_samples",
     "match",
     "merge",

@@ -34,7 +34,7 @@ def test_by_weights(world: World, run: Run) -> None:
 
 
 def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
-    given = ("--data", world.images, "--keep", world.bare, "--adapter-out", 4)
+    given = ("--data", world.images, "--keep", world.bare, "--adapter-out", 4, "--effort", "quick")
     ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
     assert (ran.status, ran.err) == (0, "")
     first, adapter, last = ran.out.splitlines()
@@ -44,12 +44,27 @@ def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
     assert "accuracy, and the tuned model " in last
     assert (world.here / "out" / "adapter" / "adapter_model.safetensors").exists()
     card = (world.here / "out" / "README.md").read_text()
-    assert f"--data {world.images} --keep {world.bare} --adapter-out 4" in card
+    assert f"--data {world.images} --keep {world.bare} --adapter-out 4 --effort quick" in card
+    assert "All weights were then trained" not in card
     assert "The carried model reaches" in card
 
 
+def test_training_for_some_steps(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--keep", world.bare, "--steps", 3)
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["learned_weights"]["steps"] == 3
+    trained = record["learned_weights"]["best"] == 3
+    assert ("weights trained in 3 steps, " in ran.out) == trained
+    assert ("nothing gained by training, " in ran.out) != trained
+    card = (world.here / "out" / "README.md").read_text()
+    assert ("All weights were then trained to the same targets, for 3 steps." in card) == trained
+    assert "--keep" in card and "--steps 3" in card
+
+
 def test_the_card_has_what_was_matched_on(world: World, run: Run) -> None:
-    given = ("--data", world.images, "--match-on", "weights")
+    given = ("--data", world.images, "--match-on", "weights", "--effort", "quick")
     assert run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given).status == 0
     assert "--match-on weights" in (world.here / "out" / "README.md").read_text()
 
@@ -59,6 +74,11 @@ def test_mistakes_are_one_line(world: World, run: Run) -> None:
     one_line(run("carry", world.a, world.b, fine_tune, "-o", out), [str(world.b), "not fine-tuned from", str(world.a)])
     one_line(run("carry", world.a, fine_tune, world.wide, "-o", out), ["hidden_size", "of one shape"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--keep", world.bare), ["--keep", "--data"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--steps", 3), ["--steps", "--data"])
+    both = ("--data", world.images, "--steps", 3, "--effort", "high")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *both), ["--effort", "--steps", "give one"])
+    few = ("--data", world.images, "--max-memory", "100MB")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *few), ["max-memory", "at least"])
     one_line(run("carry", world.a, fine_tune, world.b), ["-o OUT"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", world.b), ["input"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--data", world.here / "none"), ["none"])

@@ -18,6 +18,7 @@ OTHERS = (
     "learning_rate",
     "augment",
     "adapter_out",
+    "maps",
     "match_on",
     "groups",
     "dtype",
@@ -44,6 +45,7 @@ transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for
         "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file,"
         " a saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
         "samples": "Use at most this many samples of --data, and of --keep. Default: 2000.",
+        "maps": "Write the maps from the units of BASE to those of NEW to this .safetensors file.",
         "max_memory": "Memory limit of the process, such as 8GB.",
     },
 )

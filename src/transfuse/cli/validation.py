@@ -10,7 +10,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_name, check_paths
+from transfuse.cli.targets import check_maps, check_name, check_paths
 from transfuse.config.job import Job
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
@@ -19,7 +19,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.config.validation import carry_merging, check_carry
+from transfuse.config.validation import carry_merging, check_carry, check_mapped
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -50,6 +50,8 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
+    if job.maps is not None:
+        check_mapped(job, len(job.models), labels)
     _check_places(job, config)
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
@@ -80,10 +82,12 @@ def carry_request(flags: FlagValues, keep: str | None) -> Job:
 
 def _check_places(job: Job, *others: str | Path | None) -> None:
     """Check the paths of a job: inputs, which may include others, must be there, and the output must be writable."""
-    for name in (*job.all_models(), job.data, job.output, job.cache):
+    for name in (*job.all_models(), job.data, job.output, job.cache, job.maps):
         check_name(name or "")
     inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
     check_target(Path(str(job.output)), overwrite_policy(job), inputs)
+    if job.maps is not None:
+        check_maps(Path(job.maps), Path(str(job.output)))
     check_paths(job.all_models())
 
 

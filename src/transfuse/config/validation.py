@@ -74,6 +74,17 @@ def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -
             raise ConfigError(f"{label}: {needs}; give {labels.get('data', '--data')}, too, or leave it out")
 
 
+def check_mapped(chosen: Options, models: int, labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` unless the maps between models can be written, which are those of one pair."""
+    label = labels.get("maps", "maps")
+    if chosen.align != "exact":
+        raise ConfigError(f"{label}: only align exact has maps between saved models; leave it out, or choose exact")
+    if models != 2:
+        raise ConfigError(f"{label}: maps lead from one model to another; give two models, or leave it out")
+    if chosen.basis == "common":
+        raise ConfigError(f"{label}: maps lead to the anchor, not to a common basis; leave basis out")
+
+
 def carry_merging(data: bool) -> str:
     """Return the merge method of carrying a fine-tune, with or without samples of its task."""
     return "learned" if data else "mean"

@@ -87,6 +87,7 @@ class _Keeping(WeightDistillation):
         seed: int,
     ) -> None:
         self.keeps_answers = keeps_answers
+        self.answer_weight = float(keeps_answers)
         super().__init__(carried, [new_base], [1.0], batches, options, uniform, (), seed)
         self.best_weights = []
 

@@ -136,13 +136,14 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     begin = time.monotonic()
     fused, parents = merged_models(request)
     split = split_with_answers(parents[0], request.batches, "weights")
-    kept = (
-        split_with_answers(parents[0], request.carry.kept, "weights") if request.carry and request.carry.kept else None
-    )
     count = _start_samples(request.learning, parents, split[0][0])
-    fitted = request if kept is None else replace(request, carry=request.carry.keeping(first_samples(kept[0], count)))
     samples = list(first_samples(split[0], count))
-    fit_layers(fitted, fused, parents, samples, request.store.of(part="to learn from", samples=count))
+    carry, kept = request.carry, None
+    if carry is not None and carry.kept:
+        kept = split_with_answers(parents[0], carry.kept, "weights")
+        carry = replace(carry, kept=list(first_samples(kept[0], count)))
+    store = request.store.of(part="to learn from", samples=count)
+    fit_layers(replace(request, carry=carry), fused, parents, samples, store)
     loop = _distillation(request, fused, parents, split, kept)
     state = request.store.folder and request.store.folder / "weights.pt"
     choice = saved_choice(state) or choose_start(loop, _other_starts(request, parents), state)

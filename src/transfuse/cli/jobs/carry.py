@@ -37,11 +37,14 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
         matched = match_for_carry(
             base, tuned, new_base, data, kept, progress, max_memory=job.max_memory, **job.options()
         )
+        maps = matched.maps() if job.maps is not None else None
         fusion = carried(matched, progress)
         facts: dict[str, Any] = {"data": job.data, "keep": keep, "output": str(output)}
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
         fusion.save(output, overwrite_policy(job))
         fusion = with_adapter_record(fusion, output)
+        if maps is not None:
+            maps.save(str(job.maps))
         found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
     return Fused(output, fusion.record | {"quality": found})
