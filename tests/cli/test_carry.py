@@ -7,6 +7,8 @@ import torch
 from transformers import AutoModelForImageClassification
 from world import Run, World, one_line
 
+from transfuse.alignment.exact.model_maps import load_maps
+
 
 def tuned(world: World) -> Path:
     """A fine-tune of the first model of the world, saved."""
@@ -60,13 +62,40 @@ def test_training_for_some_steps(world: World, run: Run) -> None:
     assert ("nothing gained by training, " in ran.out) != trained
     card = (world.here / "out" / "README.md").read_text()
     assert ("All weights were then trained to the same targets, for 3 steps." in card) == trained
-    assert "--keep" in card and "--steps 3" in card
+    assert "--keep" in card
+    assert "--steps 3" in card
 
 
 def test_the_card_has_what_was_matched_on(world: World, run: Run) -> None:
     given = ("--data", world.images, "--match-on", "weights", "--effort", "quick")
     assert run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given).status == 0
     assert "--match-on weights" in (world.here / "out" / "README.md").read_text()
+
+
+def test_a_report_and_maps(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--effort", "quick", "--report", "--maps", world.here / "maps.safetensors")
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[-1] == f"Report: {world.here}/out/report.html"
+    page = (world.here / "out" / "report.html").read_text()
+    assert "The carried model reaches" in page
+    assert "difference added, not aligned" in page
+    assert "(new base)" in page
+    assert "transfuse carry" in page
+    maps = load_maps(world.here / "maps.safetensors")
+    assert (maps.facts["source"], maps.facts["anchor"]) == (str(world.a), str(world.b))
+    assert maps.states(torch.zeros(2, 16)).shape == (2, 16)
+    one_line(run("report", world.here / "out"), ["was carried", "carry --report"])
+
+
+def test_a_dry_run_writes_nothing(world: World, run: Run) -> None:
+    ran = run("carry", world.a, tuned(world), world.b, "--data", world.images, "--keep", world.bare, "--dry-run")
+    assert (ran.status, ran.err) == (0, "")
+    assert "samples: 18 of up to" in ran.out
+    assert "memory with samples: about" in ran.out
+    by_weights = run("carry", world.a, world.here / "tuned", world.b, "--dry-run", "--json")
+    assert json.loads(by_weights.out)["data"] is None
+    assert [path.name for path in world.here.iterdir()] == ["tuned"]
 
 
 def test_mistakes_are_one_line(world: World, run: Run) -> None:
@@ -80,6 +109,10 @@ def test_mistakes_are_one_line(world: World, run: Run) -> None:
     few = ("--data", world.images, "--max-memory", "100MB")
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *few), ["max-memory", "at least"])
     one_line(run("carry", world.a, fine_tune, world.b), ["-o OUT"])
+    inside = ("--maps", out / "maps.safetensors")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *inside), ["lies in the output"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--maps", "maps.pt"), [".safetensors"])
+    one_line(run("carry", world.a, fine_tune, world.wide, "--dry-run"), ["hidden_size"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", world.b), ["input"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--data", world.here / "none"), ["none"])
     assert not out.exists()

@@ -1,17 +1,20 @@
 """Define `transfuse carry`, which puts what a fine-tune learned into another base."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
 from transfuse.config.job import Job
 
-EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "overwrite")
+EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "report", "overwrite")
 OTHERS = (
     "minutes",
     "steps",
@@ -35,6 +38,7 @@ transfuse carry BASE TUNED NEW -o OUT --data D               trained on unlabele
 transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
 transfuse carry BASE TUNED NEW -o OUT --data D --effort quick    fitted to the samples, and not trained
 transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for NEW in OUT/adapter
+transfuse carry BASE TUNED NEW --data D --dry-run            the memory needed, and nothing is written
 """
 
 
@@ -61,6 +65,9 @@ def carry(
         str | None,
         Option(metavar="DATA", help="Unlabeled samples of what NEW is to keep. Read as --data is."),
     ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Show what would be matched, and the memory needed, and write nothing.")
+    ] = False,
     help_all: HelpAll = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -68,12 +75,21 @@ def carry(
     """Carry a fine-tune to another base."""
     from transfuse.cli.validation import carry_request
 
-    job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep)
+    job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep, dry_run)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
-        from transfuse.cli.jobs.carry import carry_job
+        from transfuse.cli.jobs.carry import carry_job, plan_job
         from transfuse.report.carried import carry_summary
+        from transfuse.report.plan_tables import plan_table
+        from transfuse.report.summary import report_summary
 
+        if dry_run:
+            plan = plan_job(job, keep)
+            output_mode(context).show(asdict(plan), lambda: plan_table(plan))
+            return
         with memory_limit(job.max_memory, job.max_device_memory):
             done = carry_job(job, keep, output_mode(context).progress)
-    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record)])
+    parts: list[RenderableType] = [carry_summary(done.output, done.record)]
+    if done.report:
+        parts += report_summary("", None, done.output / REPORT_PAGE)[1:]
+    output_mode(context).show(done.as_dict(), lambda: parts)

@@ -62,8 +62,11 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     return job
 
 
-def carry_request(flags: FlagValues, keep: str | None) -> Job:
+def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> Job:
     """Return the job that the flags of `transfuse carry` describe. Its models are the new base, the base, the tuned.
+
+    Args:
+        plans: whether only a prediction is shown, so that no output is needed.
 
     Raises:
         ConfigError: an option or a path is invalid.
@@ -73,6 +76,11 @@ def carry_request(flags: FlagValues, keep: str | None) -> Job:
     has_data = "data" in values
     check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
     job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
+    if plans:
+        for name in (*job.models, job.data, keep):
+            check_name(name or "")
+        check_paths(job.models)
+        return job
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     check_name(keep or "")

@@ -13,8 +13,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -22,21 +20,18 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
-from transfuse.config.validation import carry_merging, check_carry
 from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.tasks import model_processor
-from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.compatible import Model, empty_model
+from transfuse.fusion.carry_plan import FITTED, ROLES, carry_options, check_carry_memory, with_carried_head
+from transfuse.fusion.compatible import Model
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
-from transfuse.fusion.plan_data import DataEstimate, check_data_memory, data_estimate
 from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
@@ -44,10 +39,8 @@ from transfuse.merging.split import CarryTargets
 from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network
 
-ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
-FITTED = "least-squares"  # how models are merged if nothing is trained
 SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 
 
@@ -114,10 +107,10 @@ def match_for_carry(
     Args and Raises: as for `carry`.
     """
     progress = as_progress(progress)
-    chosen = _with_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
+    chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
-    check = partial(_check_memory, new_base, data, keep, chosen, processor, limit, progress)
+    check = partial(check_carry_memory, new_base, data, keep, chosen, processor, limit, progress)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
     opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(opened)
@@ -156,74 +149,12 @@ def match_for_carry(
     )
 
 
-def _check_memory(
-    new_base: Model,
-    data: Any,
-    keep: Any,
-    options: Options,
-    processor: Any,
-    max_memory: int | None,
-    progress: Progress,
-    empty: Sequence[PreTrainedModel],
-    mapped: bool,
-) -> bool:
-    """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
-
-    Raises:
-        ConfigError: carrying needs more than `max_memory`.
-    """
-    try:
-        estimate = carry_estimate(empty, new_base, data, keep, options, processor)
-    except TransfuseError:  # carrying itself says what is wrong with them
-        return False
-    if estimate is not None:
-        check_data_memory(estimate, max_memory, progress.warn)
-    return estimate is not None
-
-
-def carry_estimate(
-    empty: Sequence[PreTrainedModel], new_base: Model, data: Any, keep: Any, options: Options, processor: Any = None
-) -> DataEstimate | None:
-    """Return the estimate of the memory of carrying with samples; None without samples.
-
-    Args:
-        empty: the models, whose tensors may be empty.
-    """
-    task, kept = (data_estimate(empty, new_base, samples, options, processor) for samples in (data, keep))
-    return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
-
-
 def _written(data: Any, writer: Network, new_base: Model, processor: Any, options: Options, progress: Progress) -> Any:
     """Return the samples; if they are to be generated, texts by a model."""
     if not is_generated(data):
         return data
     tokenizer = model_processor(new_base, writer.model, processor)
     return generated_samples([writer.model], tokenizer, options.sample_count(), options.seed, progress)
-
-
-def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
-    """Return the options of `fuse` that carrying amounts to.
-
-    Raises:
-        ConfigError: an option does not apply.
-    """
-    check_carry([*options, *(["keep"] if has_keep else [])], has_data, {"data": "data"})
-    merging = carry_merging(has_data)
-    if options.get("merge", merging) != merging:
-        raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")
-    fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
-    uniform = {"teacher_weighting": "uniform"} if has_data else {}
-    chosen: Options = make(Options, fixed | uniform | options)
-    if has_data and not chosen.learning().trains:
-        return chosen.model_copy(update={"merge": FITTED})
-    return chosen
-
-
-def _with_head(options: Options, models: Sequence[Model]) -> Options:
-    """Return options that keep the head of the tuned model, if some model has another head or other classes."""
-    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
-    heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
-    return options if len(heads) == 1 else options.model_copy(update={"head": "anchor"})
 
 
 def _in_order(opened: Inputs) -> Inputs:

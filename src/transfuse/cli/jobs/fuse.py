@@ -95,7 +95,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
             if maps is not None:
                 maps.save(str(job.maps))
             if job.report:
-                report = _report(matched, fusion, output, test_samples, progress)
+                report = with_report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured
             found = measured_quality(measured) if measured else measure_fused(job, matched, fusion, output, progress)
             fusion = replace(fusion, record=fusion.record | {"quality": found})
@@ -105,7 +105,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         return Fused(output, fusion.record, report, address)
 
 
-def _report(
+def with_report(
     matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
 ) -> Report:
     """Write the report into the output, which is kept even if the report fails."""
