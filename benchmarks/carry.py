@@ -112,7 +112,6 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
             alone = partial(trained_alone, models, task, old, steps, subject.processor)
             add(f"new base, trained as carry trains, {steps} steps", alone)
     for steps in args.trained:
-        add(f"carry, trained, {steps} steps", partial(carried, steps, data=task))
         add(f"carry, trained, with samples to keep, {steps} steps", partial(carried, steps, data=task, keep=old))
     add(f"carry, with {args.few} samples", lambda: carried(data=few))
     add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
@@ -81,15 +80,14 @@ def carry(
         from transfuse.cli.jobs.carry import carry_job, plan_job
         from transfuse.report.carried import carry_summary
         from transfuse.report.plan_tables import plan_table
-        from transfuse.report.summary import report_summary
+        from transfuse.report.summary import report_line
 
-        if dry_run:
-            plan = plan_job(job, keep)
-            output_mode(context).show(asdict(plan), lambda: plan_table(plan))
-            return
-        with memory_limit(job.max_memory, job.max_device_memory):
-            done = carry_job(job, keep, output_mode(context).progress)
-    parts: list[RenderableType] = [carry_summary(done.output, done.record)]
-    if done.report:
-        parts += report_summary("", None, done.output / REPORT_PAGE)[1:]
-    output_mode(context).show(done.as_dict(), lambda: parts)
+        plan = plan_job(job, keep) if dry_run else None
+        if plan is None:
+            with memory_limit(job.max_memory, job.max_device_memory):
+                done = carry_job(job, keep, output_mode(context).progress)
+    if plan is not None:
+        output_mode(context).show(asdict(plan), lambda: plan_table(plan))
+        return
+    page = [report_line(done.output / REPORT_PAGE)] if done.report else []
+    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record), *page])

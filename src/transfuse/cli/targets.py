@@ -149,9 +149,9 @@ def check_plot(target: Path) -> None:
 
 def check_maps(target: Path, output: Path) -> None:
     """Raise `OutputError` unless maps can be written to `target`, which must lie outside the output."""
-    _check_file(target, (MAPS_SUFFIX,), "maps are")
     if target.expanduser().resolve().is_relative_to(output.expanduser().resolve()):
         raise OutputError(f"{target}: lies in the output, which holds a model and nothing else; choose another folder")
+    _check_file(target.expanduser(), (MAPS_SUFFIX,), "maps are")
 
 
 def _check_file(target: Path, suffixes: Sequence[str], subject: str) -> None:

@@ -83,9 +83,10 @@ class ModelMaps:
             for part, values in _parts(map_).items()
         }
         metadata = {"format": FORMAT, "facts": json.dumps(self.facts)}
-        with atomic_file(Path(path)) as partial:
+        target = Path(path).expanduser()
+        with atomic_file(target) as partial:
             save_file(tensors, partial, metadata)
-        return Path(path)
+        return target
 
     def _map(self, space: str, values: Tensor) -> Map:
         if space not in self.maps:
