@@ -27,7 +27,14 @@ from transfuse.data.tasks import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.carry_plan import FITTED, ROLES, carry_options, check_carry_memory, with_carried_head
+from transfuse.fusion.carry_plan import (
+    FITTED,
+    ROLES,
+    carry_options,
+    check_carry_memory,
+    check_same_shapes,
+    with_carried_head,
+)
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
@@ -36,12 +43,10 @@ from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
-from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network
 
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
-SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 
 
 def carry(
@@ -177,8 +182,7 @@ def _alignments(
 ) -> tuple[Alignment, Alignment]:
     """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
     new_base, base, tuned = networks
-    for model in (base, tuned):
-        check_same_widths(new_base, model, "exact", SAME_SHAPES)
+    check_same_shapes(new_base, base, tuned)
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
     second = follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])

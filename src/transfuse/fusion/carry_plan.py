@@ -14,8 +14,12 @@ from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.compatible import Model, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import DataEstimate, check_data_memory, data_estimate
+from transfuse.network.compatible import check_same_widths
+from transfuse.network.layout import unfused
+from transfuse.network.model import Network, declaration
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
+SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 FITTED = "least-squares"  # how models are merged if nothing is trained
 
 
@@ -42,6 +46,12 @@ def with_carried_head(options: Options, models: Sequence[Model]) -> Options:
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
     return options if len(heads) == 1 else options.model_copy(update={"head": "anchor"})
+
+
+def check_same_shapes(new_base: Network, *models: Network) -> None:
+    """Raise `SpecError` unless all models have the shape of the new base."""
+    for model in models:
+        check_same_widths(new_base, model, "exact", SAME_SHAPES)
 
 
 def carry_estimate(
@@ -98,6 +108,9 @@ def carry_plan(
     chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
     empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen)
     check_compatible(empty, paths)
+    specs = [unfused(declaration(model)) for model in empty]
+    networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
+    check_same_shapes(networks[1], networks[2], networks[0])
     plan = fusion_plan(paths, Estimate(empty, chosen), streamable=False, streams=False)
     estimate = carry_estimate(empty, new_base, data, keep, chosen)
     if estimate is None:
