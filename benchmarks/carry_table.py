@@ -6,6 +6,8 @@ from typing import Any
 
 from rows import load, markdown, percent, spread
 
+from transfuse.base.counted import counted
+
 GIVEN = ("base", "new base", "tuned", "tuned directly, with labels")
 CHANCE = 1 / 4  # accuracy of guessing by how many quarters an image is turned
 HEADS = {
@@ -28,10 +30,10 @@ def table(subject: str = "cifar10") -> str:
     The share of the gain is relative to what the tuned model gained over its base: in accuracy, or in nats for books.
     The cost is the rise of the loss on the old task, relative to that of the new base tuned directly.
     """
-    pairs: list[Rows] = list(load(f"carry-{subject}")["pairs"].values())
+    all_pairs: list[Rows] = list(load(f"carry-{subject}")["pairs"].values())
     is_text = subject == "books"
 
-    def shown(part: str, name: str) -> str:
+    def shown(part: str, name: str, pairs: list[Rows]) -> str:
         if is_text:
             return spread([exp(rows[name][part]["loss"]) for rows in pairs], 1)
         return percent([rows[name][part]["accuracy"] for rows in pairs])
@@ -48,12 +50,14 @@ def table(subject: str = "cifar10") -> str:
         return (old[name] - old["new base"]) / (old[GIVEN[3]] - old["new base"])
 
     lines = []
-    for name in pairs[0]:
-        line = [name, shown("task", name)]
+    for name in all_pairs[0]:
+        pairs = [rows for rows in all_pairs if name in rows]
+        line = [name, shown("task", name, pairs)]
         line.append("" if name in GIVEN[:3] else percent([share(rows, name) for rows in pairs]))
         if subject != "turns":
-            line += [shown("old", name), spread([rows[name]["old"]["loss"] for rows in pairs])]
+            line += [shown("old", name, pairs), spread([rows[name]["old"]["loss"] for rows in pairs])]
             line.append("" if name in GIVEN[:3] else percent([cost(rows, name) for rows in pairs]))
         line.append("" if name in GIVEN else f"{mean(rows[name]['seconds'] for rows in pairs):.0f}")
+        line[0] += f" ({counted(len(pairs), 'pair')})" if len(pairs) < len(all_pairs) else ""
         lines.append(line)
     return markdown(["model", *HEADS[subject], "seconds"], lines)

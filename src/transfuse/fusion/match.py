@@ -111,7 +111,7 @@ class Matched:
             raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
         names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
         facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}
-        return model_maps(self.alignments[0], *self.networks[:2], facts)
+        return model_maps(self.alignments[0], self.networks[0], self.networks[1], facts)
 
 
 def match(
