@@ -2,16 +2,24 @@
 
 import copy
 
+import pytest
 import torch
 from cases import CASES
 
 from transfuse.base.batch import cast, validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.validation import BatchSplit
+from transfuse.merging import learned_weights
 from transfuse.merging.learned_carry import CarryDistillation
 
 CASE = CASES[0]
 MODELS = [CASE.build(seed) for seed in (1, 2, 3)]  # as if they were new base, base and tuned model in one basis
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of few samples, since models are tiny."""
+    monkeypatch.setattr(learned_weights, "MIN_ANSWERS", 8)
 
 
 def batches(seed: int) -> BatchSplit:
@@ -33,11 +41,11 @@ def gap(model: torch.nn.Module, other: torch.nn.Module, seed: int) -> float:
 
 def test_it_follows_the_tuned_model_on_the_task_and_the_new_base_on_the_rest() -> None:
     untrained = CASE.build(4)
-    found = loop(60, batches(100))
+    found = loop(50, batches(100))
     found.run("weights")
     assert gap(found.fused, MODELS[2], 0) < 0.8 * gap(untrained, MODELS[2], 0)
     assert gap(found.fused, MODELS[0], 100) < 0.8 * gap(untrained, MODELS[0], 100)
-    alone = loop(60, None)
+    alone = loop(50, None)
     alone.run("weights")
     assert gap(alone.fused, MODELS[0], 100) > gap(found.fused, MODELS[0], 100)
 
