@@ -4,8 +4,8 @@
 
 This takes half a minute on one core. A probe reads from the hidden states of a parent how many loops a digit has (none
 in 1, one in 6, two in 8). The map takes it to a parent that was trained from another seed. It should be far better
-there than the same probe without the map, and nearly as good as a probe that is trained on that parent. Labels of loops
-are used for training probes only. The map is left in out/probe/maps.safetensors. The command line writes it, too:
+there than the same probe without the map, and worse than a probe that is trained on that parent. Labels of loops are
+used for training probes only. The map is left in out/probe/maps.safetensors. The command line writes it, too:
 
     transfuse fuse out/probe/parent-2 out/probe/parent-1 -o out/probe/fused --data out/probe/digits --merge mean \
         --maps out/probe/maps-again.safetensors
