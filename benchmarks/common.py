@@ -16,7 +16,8 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
-from transfuse.merging.methods import MERGE_METHODS, MergeRequest
+from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.request import MergeRequest
 from transfuse.network.model import Network
 
 HERE = Path(__file__).parent

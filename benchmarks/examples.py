@@ -1,24 +1,28 @@
-"""Record the output and the time of every example.
+"""Record the output and the time of every example, or of those that are named. The others stay as they were recorded.
 
 python benchmarks/examples.py
+python benchmarks/examples.py carry probe
 """
 
+import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-from common import HERE, record
+from common import HERE, RESULTS, record
 
 EXAMPLES = HERE.parent / "examples"
 SHARED = {"common", "residual_mlp"}  # modules that the examples import
 
 
 def main() -> None:
-    result = {}
+    stored = RESULTS / "examples.json"
+    named = sys.argv[1:]
+    result = json.loads(stored.read_text())["examples"] if named and stored.exists() else {}
     for path in sorted(EXAMPLES.glob("*.py")):
-        if path.stem in SHARED:
+        if path.stem in SHARED or (named and path.stem not in named):
             continue
         with tempfile.TemporaryDirectory() as folder:
             start, before = time.perf_counter(), spent()

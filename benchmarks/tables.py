@@ -58,6 +58,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
     "carry": carry_table.table,
+    "carry-turns": partial(carry_table.table, "turns"),
+    "carry-books": partial(carry_table.table, "books"),
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
     "experts": partial(experts_table.table, "experts"),

@@ -113,7 +113,15 @@ def test_every_command_and_option_is_described(site: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/results.md", "docs/choosing.md", "docs/log.md", "docs/solvers.md", "docs/scale.md", "docs/shrinking.md"],
+    [
+        "docs/results.md",
+        "docs/choosing.md",
+        "docs/log.md",
+        "docs/solvers.md",
+        "docs/scale.md",
+        "docs/shrinking.md",
+        "docs/carrying.md",
+    ],
 )
 def test_tables_are_what_was_measured(page: str) -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))

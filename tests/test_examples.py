@@ -38,7 +38,7 @@ def gap_closed(table: dict[str, list[float]], column: int = 1) -> float:
 
 def test_what_there_is_is_tested_and_listed() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - SHARED
-    assert names == {"bert", "extension", "five_models", "llama", "vit", "widths"}
+    assert names == {"bert", "carry", "extension", "five_models", "llama", "probe", "vit", "widths"}
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     assert [name for name in [*names, NOTEBOOK.stem] if f"examples/{name}." not in page] == []
 
@@ -85,6 +85,24 @@ def test_widths(tmp_path: Path) -> None:
     _, table = ran("widths", tmp_path)
     assert table["flow"][0] < 40 < 85 < table["fusion"][0]
     assert table["fusion, taught"][1] < table["fusion"][1] < table["flow"][1]
+
+
+@pytest.mark.slow
+def test_a_probe(tmp_path: Path) -> None:
+    out, _ = ran("probe", tmp_path)
+    own, bare, carried, native = (float(share) for share in re.findall(r"([\d.]+)%", out))
+    assert carried > bare + 20
+    assert carried > native - 25
+    assert own > 80
+
+
+@pytest.mark.slow
+def test_carrying(tmp_path: Path) -> None:
+    out, _ = ran("carry", tmp_path)
+    on_turned, on_upright = (rows(part) for part in out.partition("Upright digits:")[::2])
+    assert on_turned["carried"][0] > on_turned["carried, no samples"][0] > on_turned["new base"][0]
+    assert on_turned["carried"][0] > on_turned["tuned"][0] - 10
+    assert on_upright["carried"][0] > on_upright["tuned"][0]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr__ imports a name on first use
+    from transfuse.alignment.exact.model_maps import ModelMaps, load_maps
     from transfuse.alignment.interface import AlignContext, Alignment
     from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
@@ -26,7 +27,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.fusion.fuse import fuse, merge
     from transfuse.fusion.match import Matched, match
     from transfuse.fusion.result import Fusion
-    from transfuse.merging.methods import MergeRequest, merge_method
+    from transfuse.merging.methods import merge_method
+    from transfuse.merging.request import MergeRequest
     from transfuse.network.builder import Builder
     from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
@@ -47,7 +49,8 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Fusion": "fusion.result:Fusion",
     "Group": "network.space:Group",
     "Matched": "fusion.match:Matched",
-    "MergeRequest": "merging.methods:MergeRequest",
+    "MergeRequest": "merging.request:MergeRequest",
+    "ModelMaps": "alignment.exact.model_maps:ModelMaps",
     "Network": "network.model:Network",
     "Options": "config.options:Options",
     "OutputError": "errors:OutputError",
@@ -62,6 +65,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",
     "fuse": "fusion.fuse:fuse",
+    "load_maps": "alignment.exact.model_maps:load_maps",
     "load_samples": "data.load:load_samples",
     "match": "fusion.match:match",
     "merge": "fusion.fuse:merge",
@@ -84,6 +88,7 @@ __all__ = [
     "Group",
     "Matched",
     "MergeRequest",
+    "ModelMaps",
     "Network",
     "Options",
     "OutputError",
@@ -98,6 +103,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "fuse",
+    "load_maps",
     "load_samples",
     "match",
     "merge",

@@ -7,6 +7,8 @@ import torch
 from transformers import AutoModelForImageClassification
 from world import Run, World, one_line
 
+from transfuse.alignment.exact.model_maps import load_maps
+
 
 def tuned(world: World) -> Path:
     """A fine-tune of the first model of the world, saved."""
@@ -34,7 +36,7 @@ def test_by_weights(world: World, run: Run) -> None:
 
 
 def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
-    given = ("--data", world.images, "--keep", world.bare, "--adapter-out", 4)
+    given = ("--data", world.images, "--keep", world.bare, "--adapter-out", 4, "--effort", "quick")
     ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
     assert (ran.status, ran.err) == (0, "")
     first, adapter, last = ran.out.splitlines()
@@ -44,14 +46,56 @@ def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
     assert "accuracy, and the tuned model " in last
     assert (world.here / "out" / "adapter" / "adapter_model.safetensors").exists()
     card = (world.here / "out" / "README.md").read_text()
-    assert f"--data {world.images} --keep {world.bare} --adapter-out 4" in card
+    assert f"--data {world.images} --keep {world.bare} --adapter-out 4 --effort quick" in card
+    assert "All weights were then trained" not in card
     assert "The carried model reaches" in card
 
 
+def test_training_for_some_steps(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--keep", world.bare, "--steps", 3)
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["learned_weights"]["steps"] == 3
+    trained = record["learned_weights"]["best"] == 3
+    assert ("weights trained in 3 steps, " in ran.out) == trained
+    assert ("nothing gained by training, " in ran.out) != trained
+    card = (world.here / "out" / "README.md").read_text()
+    assert ("All weights were then trained to the same targets, for 3 steps." in card) == trained
+    assert "--keep" in card
+    assert "--steps 3" in card
+
+
 def test_the_card_has_what_was_matched_on(world: World, run: Run) -> None:
-    given = ("--data", world.images, "--match-on", "weights")
+    given = ("--data", world.images, "--match-on", "weights", "--effort", "quick")
     assert run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given).status == 0
     assert "--match-on weights" in (world.here / "out" / "README.md").read_text()
+
+
+def test_a_report_and_maps(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--effort", "quick", "--report", "--maps", world.here / "maps.safetensors")
+    ran = run("carry", world.a, tuned(world), world.b, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[-1] == f"Report: {world.here}/out/report.html"
+    page = (world.here / "out" / "report.html").read_text()
+    assert "The carried model reaches" in page
+    assert "difference added, not aligned" in page
+    assert "(new base)" in page
+    assert "transfuse carry" in page
+    maps = load_maps(world.here / "maps.safetensors")
+    assert (maps.facts["source"], maps.facts["anchor"]) == (str(world.a), str(world.b))
+    assert maps.states(torch.zeros(2, 16)).shape == (2, 16)
+    one_line(run("report", world.here / "out"), ["was carried", "carry --report"])
+
+
+def test_a_dry_run_writes_nothing(world: World, run: Run) -> None:
+    ran = run("carry", world.a, tuned(world), world.b, "--data", world.images, "--keep", world.bare, "--dry-run")
+    assert (ran.status, ran.err) == (0, "")
+    assert "samples: 18 of up to" in ran.out
+    assert "memory with samples: about" in ran.out
+    by_weights = run("carry", world.a, world.here / "tuned", world.b, "--dry-run", "--json")
+    assert json.loads(by_weights.out)["data"] is None
+    assert [path.name for path in world.here.iterdir()] == ["tuned"]
 
 
 def test_mistakes_are_one_line(world: World, run: Run) -> None:
@@ -59,7 +103,16 @@ def test_mistakes_are_one_line(world: World, run: Run) -> None:
     one_line(run("carry", world.a, world.b, fine_tune, "-o", out), [str(world.b), "not fine-tuned from", str(world.a)])
     one_line(run("carry", world.a, fine_tune, world.wide, "-o", out), ["hidden_size", "of one shape"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--keep", world.bare), ["--keep", "--data"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--steps", 3), ["--steps", "--data"])
+    both = ("--data", world.images, "--steps", 3, "--effort", "high")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *both), ["--effort", "--steps", "give one"])
+    few = ("--data", world.images, "--max-memory", "100MB")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *few), ["max-memory", "at least"])
     one_line(run("carry", world.a, fine_tune, world.b), ["-o OUT"])
+    inside = ("--maps", out / "maps.safetensors")
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *inside), ["lies in the output"])
+    one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--maps", "maps.pt"), [".safetensors"])
+    one_line(run("carry", world.a, fine_tune, world.wide, "--dry-run"), ["hidden_size"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", world.b), ["input"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--data", world.here / "none"), ["none"])
     assert not out.exists()

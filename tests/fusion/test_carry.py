@@ -83,11 +83,10 @@ def images(seed: int, count: int = 60) -> list[Image.Image]:
     return [Image.fromarray(generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)) for _ in range(count)]
 
 
-def vit(seed: int) -> ViTForImageClassification:
+def vit(seed: int, **sizes: int) -> ViTForImageClassification:
     torch.manual_seed(seed)
-    return ViTForImageClassification(
-        ViTConfig(**{**VIT, "num_channels": 3, "image_size": 8, "initializer_range": 0.2})
-    ).eval()
+    config = ViTConfig(**{**VIT, "num_channels": 3, "image_size": 8, "initializer_range": 0.2, **sizes})
+    return ViTForImageClassification(config).eval()
 
 
 def distance(model: PreTrainedModel, other: PreTrainedModel, samples: list[Image.Image]) -> float:
@@ -106,12 +105,39 @@ def test_samples_bring_it_nearer_to_the_tuned_model_and_to_what_is_kept() -> Non
     tuned = tuned_copy(base, 0.2)
     task, old, unseen = images(1), images(2), images(3)
     by_weights = transfuse.carry(base, tuned, new_base).model
-    fitted = transfuse.carry(base, tuned, new_base, task, processor=PROCESSOR, samples=60).model
-    keeping = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60)
+    fitted = transfuse.carry(base, tuned, new_base, task, processor=PROCESSOR, samples=60, effort="quick").model
+    keeping = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60, effort="quick")
     assert distance(fitted, tuned, unseen) < 0.9 * distance(by_weights, tuned, unseen)
     assert distance(keeping.model, new_base, old) < 0.9 * distance(fitted, new_base, old)
     assert (keeping.record["calibration_samples"], keeping.record["kept_samples"]) == (60, 60)
     assert [model["weight"] for model in keeping.record["models"]] == [1.0, -1.0, 1.0]
+
+
+def test_training_follows_the_fit() -> None:
+    base, new_base = vit(1), vit(2)
+    task, old = images(1), images(2)
+    given = {"data": task, "keep": old, "processor": PROCESSOR, "samples": 60}
+    fusion = transfuse.carry(base, tuned_copy(base, 0.2), new_base, steps=25, **given)
+    assert fusion.record["merge"] == "learned"
+    learned = fusion.record["learned_weights"]
+    assert (learned["steps"], learned["start"]) == (25, "fitted layers")
+    assert min(learned["excess"]) < 0.98 * learned["excess"][0]
+    assert fusion.record["options"]["steps"] == 25
+
+
+def test_training_with_a_new_head() -> None:
+    base, new_base = vit(1), vit(2)
+    tuned = with_trunk(vit(3, num_labels=3), base)
+    given = {"data": images(1), "keep": images(2), "processor": PROCESSOR, "samples": 60, "steps": 2}
+    carried = transfuse.carry(base, tuned, new_base, **given)
+    assert carried.model.config.num_labels == 3
+    assert carried.record["learned_weights"]["steps"] == 2
+
+
+def test_too_little_memory_is_said_before_anything_is_computed() -> None:
+    base = vit(1)
+    with pytest.raises(ConfigError, match="takes at least"):
+        transfuse.carry(base, tuned_copy(base), vit(2), images(1), processor=PROCESSOR, max_memory="100MB")
 
 
 def test_what_cannot_be_carried_is_refused() -> None:
@@ -120,5 +146,7 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, vit(3), other)
     with pytest.raises(ConfigError, match="keep"):
         transfuse.carry(base, tuned_copy(base), other, keep=images(1))
+    with pytest.raises(ConfigError, match="steps: only layers"):
+        transfuse.carry(base, tuned_copy(base), other, steps=3)
     with pytest.raises(ConfigError, match="weights"):
         transfuse.carry(base, tuned_copy(base), other, weights=(1, 2, 3))

@@ -20,7 +20,8 @@ from transfuse.config.options import Options
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.grow import growth, growth_plan, shortfall
 from transfuse.fusion.match import align
-from transfuse.merging.methods import MERGE_METHODS, MergeRequest
+from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.request import MergeRequest
 from transfuse.network.model import network
 from transfuse.network.sizes import sizes_of
 

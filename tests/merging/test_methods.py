@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 import transfuse
 from transfuse.config.literals import MERGE_METHODS as NAMES
 from transfuse.errors import ConfigError
-from transfuse.merging.methods import MERGE_METHODS, MergeRequest, merge_method
+from transfuse.merging.methods import MERGE_METHODS, merge_method
+from transfuse.merging.request import MergeRequest
 from transfuse.network import registry
 
 VIT = CASES[0]

@@ -9,7 +9,8 @@ from transfuse.base.batch import cast, validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging.learned_weights import WeightDistillation
-from transfuse.merging.methods import MergeRequest, merge_learned
+from transfuse.merging.methods import merge_learned
+from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import FITTED, choose_start
 from transfuse.network.model import network
 

@@ -32,6 +32,9 @@ their {{ "activations and weights" if match_on == "both" else match_on }}. The t
 {% if least_squares %}
 * Each layer was fitted by least squares to what the new base computes plus the change that tuning made, and the head \
 to the predictions of the tuned model.
+{% if learned_weights and learned_weights.best %}
+* All weights were then trained to the same targets, for {{ learned_weights.best | counted("step") }}.
+{% endif %}
 * Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | code }}.
 {% if kept_samples %}
 * Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of {{ keep | code }}.

@@ -1,19 +1,26 @@
 """Define `transfuse carry`, which puts what a fine-tune learned into another base."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
 from transfuse.config.job import Job
 
-EVERYDAY = ("output", "data", "samples", "device", "max_memory", "overwrite")
+EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "report", "overwrite")
 OTHERS = (
+    "minutes",
+    "steps",
+    "learning_rate",
+    "augment",
     "adapter_out",
+    "maps",
     "match_on",
     "groups",
     "dtype",
@@ -26,9 +33,11 @@ OTHERS = (
 )
 EXAMPLES = """
 transfuse carry BASE TUNED NEW -o OUT                        by their weights only
-transfuse carry BASE TUNED NEW -o OUT --data D               fitted to unlabeled samples of the task
+transfuse carry BASE TUNED NEW -o OUT --data D               trained on unlabeled samples of the task, for 5 minutes
 transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
+transfuse carry BASE TUNED NEW -o OUT --data D --effort quick    fitted to the samples, and not trained
 transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for NEW in OUT/adapter
+transfuse carry BASE TUNED NEW --data D --dry-run            the memory needed, and nothing is written
 """
 
 
@@ -39,6 +48,7 @@ transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for
         "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file,"
         " a saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
         "samples": "Use at most this many samples of --data, and of --keep. Default: 2000.",
+        "maps": "Write the maps from the units of BASE to those of NEW to this .safetensors file.",
         "max_memory": "Memory limit of the process, such as 8GB.",
     },
 )
@@ -54,6 +64,9 @@ def carry(
         str | None,
         Option(metavar="DATA", help="Unlabeled samples of what NEW is to keep. Read as --data is."),
     ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Show what would be matched, and the memory needed, and write nothing.")
+    ] = False,
     help_all: HelpAll = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -61,12 +74,20 @@ def carry(
     """Carry a fine-tune to another base."""
     from transfuse.cli.validation import carry_request
 
-    job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep)
+    job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep, dry_run)
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
-        from transfuse.cli.jobs.carry import carry_job
+        from transfuse.cli.jobs.carry import carry_job, plan_job
         from transfuse.report.carried import carry_summary
+        from transfuse.report.plan_tables import plan_table
+        from transfuse.report.summary import report_line
 
-        with memory_limit(job.max_memory, job.max_device_memory):
-            done = carry_job(job, keep, output_mode(context).progress)
-    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record)])
+        plan = plan_job(job, keep) if dry_run else None
+        if plan is None:
+            with memory_limit(job.max_memory, job.max_device_memory):
+                done = carry_job(job, keep, output_mode(context).progress)
+    if plan is not None:
+        output_mode(context).show(asdict(plan), lambda: plan_table(plan))
+        return
+    page = [report_line(done.output / REPORT_PAGE)] if done.report else []
+    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record), *page])

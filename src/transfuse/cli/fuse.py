@@ -48,6 +48,7 @@ OTHERS = (
     "augment",
     "dtype",
     "adapter_out",
+    "maps",
     "cache",
     *READING,
     "batch_size",

@@ -14,6 +14,7 @@ from transfuse.config.job import Job
 from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, OutputError
 
 PLOT_SUFFIXES = (".png", ".svg")
+MAPS_SUFFIX = ".safetensors"
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # names of models on the Hub: of an owner, or without one
 
 
@@ -143,8 +144,20 @@ def _saved_steps(state: Path) -> list[int]:
 
 def check_plot(target: Path) -> None:
     """Raise `OutputError` unless a plot can be written to `target`."""
-    if target.suffix.lower() not in PLOT_SUFFIXES:
-        raise OutputError(f"{target}: plots are {' or '.join(PLOT_SUFFIXES)} files; change the file extension")
+    _check_file(target, PLOT_SUFFIXES, "plots are")
+
+
+def check_maps(target: Path, output: Path) -> None:
+    """Raise `OutputError` unless maps can be written to `target`, which must lie outside the output."""
+    if target.expanduser().resolve().is_relative_to(output.expanduser().resolve()):
+        raise OutputError(f"{target}: lies in the output, which holds a model and nothing else; choose another folder")
+    _check_file(target.expanduser(), (MAPS_SUFFIX,), "maps are")
+
+
+def _check_file(target: Path, suffixes: Sequence[str], subject: str) -> None:
+    """Raise `OutputError` unless a file with one of these suffixes can be written to `target`."""
+    if target.suffix.lower() not in suffixes:
+        raise OutputError(f"{target}: {subject} {' or '.join(suffixes)} files; change the file extension")
     if target.is_dir():
         raise OutputError(f"{target}: is a directory; choose another name")
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_name, check_paths
+from transfuse.cli.targets import check_maps, check_name, check_paths
 from transfuse.config.job import Job
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
@@ -19,6 +19,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.config.validation import carry_merging, check_carry, check_mapped
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -49,6 +50,8 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
     job.normalized_weights(len(job.models))
+    if job.maps is not None:
+        check_mapped(job, len(job.models), labels)
     _check_places(job, config)
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
@@ -59,19 +62,27 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     return job
 
 
-def carry_request(flags: FlagValues, keep: str | None) -> Job:
+def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> Job:
     """Return the job that the flags of `transfuse carry` describe. Its models are the new base, the base, the tuned.
+
+    Args:
+        plans: whether only a prediction is shown, so that no output is needed.
 
     Raises:
         ConfigError: an option or a path is invalid.
         OutputError: the output cannot be written.
     """
     values, labels = named_values(flags)
-    job = make(Job, {"merge": "least-squares" if "data" in values else "mean"} | values, labels)
+    has_data = "data" in values
+    check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
+    job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
+    if plans:
+        for name in (*job.models, job.data, keep):
+            check_name(name or "")
+        check_paths(job.models)
+        return job
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
-    if keep is not None and job.data is None:
-        raise ConfigError("--keep: only layers that are fitted to samples take it; give --data, too, or leave it out")
     check_name(keep or "")
     _check_places(job, keep)
     return job
@@ -79,10 +90,12 @@ def carry_request(flags: FlagValues, keep: str | None) -> Job:
 
 def _check_places(job: Job, *others: str | Path | None) -> None:
     """Check the paths of a job: inputs, which may include others, must be there, and the output must be writable."""
-    for name in (*job.all_models(), job.data, job.output, job.cache):
+    for name in (*job.all_models(), job.data, job.output, job.cache, job.maps):
         check_name(name or "")
     inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
     check_target(Path(str(job.output)), overwrite_policy(job), inputs)
+    if job.maps is not None:
+        check_maps(Path(job.maps), Path(str(job.output)))
     check_paths(job.all_models())
 
 

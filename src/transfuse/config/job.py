@@ -43,7 +43,13 @@ class Job(Options, MemoryLimits):
         "Write OUT/report.html too; with --data, measured on the test split of DATA (at most 2000 samples).",
         panel="Data and output",
     )
-
+    maps: str | None = option(
+        None,
+        "Write the maps between the units of both models to this .safetensors file, for probes, steering vectors and"
+        " sparse autoencoders.",
+        "FILE",
+        "Data and output",
+    )
     push_to_hub: Name | None = option(
         None,
         "Write the output, with its report, to this repository on the Hub too. It is created if there is none.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from transfuse.config.data_options import DataOptions
 from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, NEED_BASE, PLUGINS, SPARSE
 from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
+
+NOT_CARRIED = ("weights", "align", "teacher_weighting", "head", "vocab", "objective")  # carrying chooses them itself
 
 if TYPE_CHECKING:
     from transfuse.config.options import Options
@@ -56,6 +58,38 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise refuse("grow", "an adapter has the shape of the anchor; leave grow or adapter_out out")
     if chosen.align == "flow" and chosen.match_on == "both":
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
+
+
+def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for options that carrying a fine-tune does not take, or that need samples.
+
+    Args:
+        given: the names of the options, `keep` among them if there are samples to keep.
+        data: whether there are samples of the task.
+    """
+    for name in given:
+        label = labels.get(name, name)
+        if name in NOT_CARRIED:
+            raise ConfigError(f"{label}: carrying takes no such option; leave it out")
+        if not data and name in ("keep", "effort", *LEARNING):
+            needs = "only layers that are fitted to samples take it"
+            raise ConfigError(f"{label}: {needs}; give {labels.get('data', '--data')}, too, or leave it out")
+
+
+def check_mapped(chosen: Options, models: int, labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` unless the maps between models can be written, which are those of one pair."""
+    label = labels.get("maps", "maps")
+    if chosen.align != "exact":
+        raise ConfigError(f"{label}: only align exact has maps between saved models; leave it out, or choose exact")
+    if models != 2:
+        raise ConfigError(f"{label}: maps lead from one model to another; give two models, or leave it out")
+    if chosen.basis == "common":
+        raise ConfigError(f"{label}: maps lead to the anchor, not to a common basis; leave basis out")
+
+
+def carry_merging(data: bool) -> str:
+    """Return the merge method of carrying a fine-tune, with or without samples of its task."""
+    return "learned" if data else "mean"
 
 
 def unknown_methods(chosen: Options) -> dict[str, str]:

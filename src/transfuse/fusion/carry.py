@@ -4,14 +4,14 @@ The base is aligned to the new base by the exact symmetries, and the tuned model
 three compute in one basis, and the result is `new base + tuned - base`. Without samples, these are weights (a task
 vector, as Ilharco et al. define it, 2212.04089, but carried first). With samples, they are outputs: every layer is
 fitted to what the new base computes plus the change that tuning made there, and the head to the tuned model's
-predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself.
+predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
+are trained to the same targets (`merging.learned_carry`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
@@ -20,16 +20,22 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.tasks import model_processor
-from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.compatible import Model, empty_model
+from transfuse.fusion.carry_plan import (
+    FITTED,
+    ROLES,
+    carry_options,
+    check_carry_memory,
+    check_same_shapes,
+    with_carried_head,
+)
+from transfuse.fusion.compatible import Model
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
@@ -37,13 +43,10 @@ from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
-from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network
 
-ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
-SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
 
 
 def carry(
@@ -70,7 +73,7 @@ def carry(
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
         max_memory: memory limit, as bytes or "8GB".
-        options: fields of `Options` that apply: samples, batch_size, seed, device, dtype, match_on, ...
+        options: fields of `Options` that apply: effort, minutes or steps of training, samples, batch_size, seed, ...
 
     Returns:
         The result; its `save` writes the checkpoint.
@@ -109,10 +112,12 @@ def match_for_carry(
     Args and Raises: as for `carry`.
     """
     progress = as_progress(progress)
-    chosen = _with_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
+    chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
-    opened = open_models([tuned, new_base, base], chosen, data is not None, progress, limit, stream=False)
+    check = partial(check_carry_memory, new_base, data, keep, chosen, processor, limit, progress)
+    fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
+    opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(opened)
     adapter_base = AdapterBase(new_base, inputs.anchor)
     if chosen.adapter_out is not None:
@@ -127,7 +132,8 @@ def match_for_carry(
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
-    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress)
+    room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
+    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
     alignments = _alignments(inputs.networks, both, inputs.borrowed)
     names = [network.name for network in inputs.networks]
     check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
@@ -156,32 +162,6 @@ def _written(data: Any, writer: Network, new_base: Model, processor: Any, option
     return generated_samples([writer.model], tokenizer, options.sample_count(), options.seed, progress)
 
 
-def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
-    """Return the options of `fuse` that carrying amounts to.
-
-    Raises:
-        ConfigError: an option does not apply.
-    """
-    for name in ("weights", "align", "teacher_weighting", "head", "vocab"):
-        if name in options:
-            raise ConfigError(f"{name}: carrying takes no such option; leave it out")
-    merging = "least-squares" if has_data else "mean"
-    if options.get("merge", merging) != merging:
-        raise ConfigError(f"merge: carrying merges by {merging} {'with' if has_data else 'without'} data; leave it out")
-    if has_keep and not has_data:
-        raise ConfigError("keep: only layers that are fitted to samples take it; give data, too, or leave keep out")
-    fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
-    uniform = {"teacher_weighting": "uniform"} if has_data else {}
-    return make(Options, fixed | uniform | options)
-
-
-def _with_head(options: Options, models: Sequence[Model]) -> Options:
-    """Return options that keep the head of the tuned model, if some model has another head or other classes."""
-    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
-    heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
-    return options if len(heads) == 1 else options.model_copy(update={"head": "anchor"})
-
-
 def _in_order(opened: Inputs) -> Inputs:
     """Return the new base first, then the base and the tuned model, given the tuned model first.
 
@@ -202,8 +182,7 @@ def _alignments(
 ) -> tuple[Alignment, Alignment]:
     """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
     new_base, base, tuned = networks
-    for model in (base, tuned):
-        check_same_widths(new_base, model, "exact", SAME_SHAPES)
+    check_same_shapes(new_base, base, tuned)
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
     second = follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])

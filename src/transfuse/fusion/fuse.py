@@ -25,7 +25,8 @@ from transfuse.fusion.record import fusion_record
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
-from transfuse.merging.methods import MERGE_METHODS, MergeRequest
+from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.request import MergeRequest
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits

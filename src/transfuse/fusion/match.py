@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.gradient import refine_maps
+from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
 from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
@@ -25,6 +26,7 @@ from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
+from transfuse.config.validation import check_mapped
 from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.load import open_samples
 from transfuse.data.splits import CALIBRATION
@@ -98,6 +100,21 @@ class Matched:
     def networks(self) -> Sequence[Network]:
         """Return the models as networks, the anchor first."""
         return self.inputs.networks
+
+    def maps(self) -> ModelMaps:
+        """Return the maps from the units of the second model to those of the first, as both are saved.
+
+        Where a fine-tune is carried, these lead from the base to the new base.
+
+        Raises:
+            ConfigError: there are more than two models, or they were not aligned by their exact symmetries.
+        """
+        check_mapped(self.options, 2 if self.carry else len(self.networks), {})
+        if self.base_correlation is not None:
+            raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
+        names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
+        facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}
+        return model_maps(self.alignments[0], self.networks[0], self.networks[1], facts)
 
 
 def match(

@@ -1,8 +1,8 @@
 """The number and the sizes of calibration samples, from the longest of them, which alone is prepared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from transformers import PreTrainedModel
 
@@ -52,6 +52,15 @@ class SampleSizes:
         """Return the number of samples of a batch after the split for validation, which cuts few batches into five."""
         largest = min(self.at_once, self.count)
         return largest if self.count > (VALIDATION_EVERY - 1) * self.at_once else -(-largest // VALIDATION_EVERY)
+
+    def joined(self, other: Self) -> Self:
+        """Return the sizes of these samples and of others together."""
+        count = self.count + other.count
+        return replace(
+            max(self, other, key=lambda sizes: sizes.tokens),
+            count=count,
+            mean_tokens=(self.all_tokens + other.all_tokens) / count,
+        )
 
     @property
     def batch_tokens(self) -> int:

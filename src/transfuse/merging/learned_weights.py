@@ -115,6 +115,7 @@ class WeightDistillation(TrainingLoop):
     """Train the weights of a fused model."""
 
     lr_patience = 0.125
+    answer_weight = 1.0  # of the loss of the predictions
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class WeightDistillation(TrainingLoop):
             answers, outputs = self._forward(self.fused, batch, self.matched_names)
         with mixed_precision(self.fused.device):
             loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
-            prediction_loss = loss / self.validation.scale
+            prediction_loss = self.answer_weight * loss / self.validation.scale
         errors = [
             relative_error(unpadded_rows(output, batch), stream)
             for output, stream in zip(outputs, means.streams, strict=True)

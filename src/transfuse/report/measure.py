@@ -22,6 +22,7 @@ from transfuse.evaluation.predictor import Predictor
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
+from transfuse.fusion.carry_plan import ROLES
 from transfuse.fusion.match import Matched
 from transfuse.fusion.record import data_name
 from transfuse.merging.mean import mean
@@ -30,6 +31,7 @@ from transfuse.report.facts import Measurement, Role, Row
 from transfuse.report.names import IN_MEMORY, parent_name
 
 FUSION, PLAIN = "fusion", "plain average"
+ADDED = "difference added, not aligned"  # the control of a fine-tune that is carried
 PredictFn = Callable[[], Predictions]
 
 
@@ -62,7 +64,7 @@ def measure(
         for name, role, _ in subjects
     ]
     against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
-    lines = {} if brief else _lines(matched, parents, names, batches, predictor, progress)
+    lines = {} if brief or matched.carry else _lines(matched, parents, names, batches, predictor, progress)
     calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
     source = samples.samples.source
     calibrated = matched.data is not None and source == data_name(matched.data)
@@ -104,7 +106,7 @@ def _subjects(
             for name, tensors in _controls(matched).items()
         ]
     subjects.append((FUSION, "fusion", partial(predictor.predict, [fused], batches)))
-    if not brief:
+    if not brief and matched.carry is None:
         ensemble = f"ensemble ({len(parents)} times the cost)"
         subjects.append((ensemble, "ensemble", partial(predictor.predict, list(parents), batches)))
     return subjects
@@ -118,14 +120,20 @@ def _predict_with_tensors(
 
 
 def parent_names(matched: Matched) -> list[str]:
-    """Return the names of the parents, made of their paths, the anchor first."""
-    return [parent_name(number, origin.path or IN_MEMORY) for number, origin in enumerate(matched.inputs.origins, 1)]
+    """Return the names of the parents, made of their paths, the anchor first; of models to carry, with their roles."""
+    paths = [origin.path or IN_MEMORY for origin in matched.inputs.origins]
+    if matched.carry is not None:
+        return [f"{role}: {path}" for role, path in zip(ROLES, paths, strict=True)]
+    return [parent_name(number, path) for number, path in enumerate(paths, 1)]
 
 
 def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     """Return the tensors of fusions that ignore the units, except those that the models' shapes rule out."""
     anchor, *sources = matched.networks
     anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
+    if matched.carry is not None:
+        tensors = [network.tensors for network in matched.networks]
+        return {ADDED: mean(tensors, matched.weights)} if matched.carry.keeps_answers else {}
     if any(row is not None for row in matched.inputs.rows):
         return {"the anchor's share alone": anchor_share}
     controls: dict[str, Mapping[str, Tensor]] = {}

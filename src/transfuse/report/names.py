@@ -16,6 +16,6 @@ def row_labels(measured: Measurement) -> dict[str, str]:
     labels = {row.name: row.name for row in measured.rows}
     parents = [row.name for row in measured.of("parent")]
     paths = [name.partition(": ")[2] for name in parents]
-    for number, (name, short) in enumerate(zip(parents, short_names(paths), strict=True), 1):
-        labels[name] = parent_name(number, short)
+    for name, short in zip(parents, short_names(paths), strict=True):
+        labels[name] = f"{name.partition(': ')[0]}: {short}"
     return labels

@@ -53,6 +53,7 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         kinds=kinds_in_words(facts.matched),
         all_exact=all(map(is_exact, facts.matched)),
         record=facts.record,
+        roles=list(facts.record.get("carried", ())),
         measured=measured,
         methods=methods,
         heads=heads,

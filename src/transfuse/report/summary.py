@@ -22,7 +22,12 @@ LINE_STEPS = 4  # of the positions on a line that the terminal shows
 def report_summary(verdict: str, measured: Measurement | None, page: Path) -> list[str | Table]:
     """Return the verdict, the loss on the lines between the models if it was measured, and where the page is."""
     lines = [_lines_table(measured.lines)] if measured and measured.lines else []
-    return [verdict, *lines, printable(f"Report: {page}")]
+    return [verdict, *lines, report_line(page)]
+
+
+def report_line(page: Path) -> str:
+    """Return where a report is."""
+    return printable(f"Report: {page}")
 
 
 def _lines_table(lines: Mapping[str, LossPath]) -> Table:

@@ -5,16 +5,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.budget import planned_limit
 from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record
+from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record, with_report
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.quality import measured_quality
+from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.fusion.carry import carried, match_for_carry
+from transfuse.fusion.carry_plan import carry_plan
+from transfuse.fusion.plan import FusionPlan
 from transfuse.report.carried import carried_verdict
+
+
+def plan_job(job: Job, keep: str | None) -> FusionPlan:
+    """Return what carrying a fine-tune would match and require. Nothing is computed or written.
+
+    Raises:
+        TransfuseError: an input cannot be used, or `max_memory` bytes do not suffice.
+    """
+    *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
+    new_base, base, tuned = job.models
+    data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
+    with planned_limit(job.max_memory):
+        return carry_plan(base, tuned, new_base, data, kept, job.max_memory, **job.options())
 
 
 def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
@@ -34,14 +52,22 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
     new_base, base, tuned = job.models
     with output_lock(output):
         data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
+        samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job) if job.report else None
         matched = match_for_carry(
             base, tuned, new_base, data, kept, progress, max_memory=job.max_memory, **job.options()
         )
+        maps = matched.maps() if job.maps is not None else None
         fusion = carried(matched, progress)
         facts: dict[str, Any] = {"data": job.data, "keep": keep, "output": str(output)}
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
         fusion.save(output, overwrite_policy(job))
         fusion = with_adapter_record(fusion, output)
-        found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
-    return Fused(output, fusion.record | {"quality": found})
+        if maps is not None:
+            maps.save(str(job.maps))
+        report = with_report(matched, fusion, output, samples, progress) if job.report else None
+        if report is not None and report.measured is not None:
+            found = measured_quality(report.measured, carried_verdict)
+        else:
+            found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
+    return Fused(output, fusion.record | {"quality": found}, report)

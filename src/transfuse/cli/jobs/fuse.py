@@ -82,6 +82,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         matched = match(
             job.models, samples, progress, cache=work.folder, max_memory=memory, base=job.base, **job.options()
         )
+        maps = matched.maps() if job.maps is not None else None
         fusion = merge(matched, progress)
         costs: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         if job.data is None and not matched.inputs.streamed:
@@ -91,8 +92,10 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
             fusion = with_adapter_record(fusion, output)
+            if maps is not None:
+                maps.save(str(job.maps))
             if job.report:
-                report = _report(matched, fusion, output, test_samples, progress)
+                report = with_report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured
             found = measured_quality(measured) if measured else measure_fused(job, matched, fusion, output, progress)
             fusion = replace(fusion, record=fusion.record | {"quality": found})
@@ -102,7 +105,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         return Fused(output, fusion.record, report, address)
 
 
-def _report(
+def with_report(
     matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
 ) -> Report:
     """Write the report into the output, which is kept even if the report fails."""

@@ -12,7 +12,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import non_default_options, reproducing_call
+from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
@@ -121,6 +121,8 @@ def read_record(output: Path) -> dict[str, Any]:
         raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
     if isinstance(record, dict) and "shrunk" in record:
         raise ConfigError(f"{output}: was made smaller, not fused; measure it with transfuse eval")
+    if isinstance(record, dict) and "carried" in record:
+        raise ConfigError(f"{output}: was carried, not fused; transfuse carry --report writes its report")
     fields = {"models": list, "options": dict, "versions": dict, "alignments": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in fields.items()):
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
@@ -199,15 +201,19 @@ def _report(
     other_methods: Sequence[Row],
 ) -> Report:
     """Write the texts of a report."""
+    from transfuse.report.carried import carried_verdict
     from transfuse.report.facts import Facts, matched_spaces
     from transfuse.report.page import page
     from transfuse.report.verdict import verdict
 
-    title = f"{name}: {counted(len(record['models']), 'model')} fused"
+    carries = "carried" in record
+    title = f"{name}: {'a fine-tune carried' if carries else counted(len(record['models']), 'model') + ' fused'}"
     aligned_spec = alignment_spec(spec, options.align, options.flow, options.groups)
+    alignments = alignments[:1] if carries else alignments  # the tuned model follows its base
     spaces = matched_spaces(aligned_spec, alignments)
-    command = reproducing_call(record.get("output") or name, record)
-    facts = Facts(title, verdict(measured), command, record, spaces, measured)
+    call = carry_call if carries else reproducing_call
+    found = carried_verdict(measured) if carries and measured else verdict(measured)
+    facts = Facts(title, found, call(record.get("output") or name, record), record, spaces, measured)
     document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
     texts = {REPORT_PAGE: page(facts, alignments, other_methods), REPORT_JSON: document + "\n"}
     return Report(texts, facts.verdict, measured)

@@ -1,0 +1,105 @@
+"""Training of a carried fine-tune: to do the task as the tuned model does, and to stay the new base elsewhere.
+
+On samples of the task, the model is trained on the predictions of the tuned model, and its streams on what the new base
+computes plus the change that tuning made there. On samples to keep, it is trained on the predictions and the streams of
+the new base. Every step takes as many samples of both.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch
+from transfuse.config.literals import LearningOptions
+from transfuse.distillation.streams import mean_rows
+from transfuse.distillation.teacher_weighting import uniform
+from transfuse.distillation.validation import BatchSplit
+from transfuse.merging.learned_weights import ParentMeans, WeightDistillation
+
+
+class CarryDistillation(WeightDistillation):
+    """Train the weights of a carried model in place."""
+
+    def __init__(
+        self,
+        carried: PreTrainedModel,
+        models: Sequence[PreTrainedModel],
+        weights: Sequence[float],
+        task: BatchSplit,
+        kept: BatchSplit | None,
+        options: LearningOptions,
+        keeps_answers: bool = True,
+        untouched: Collection[str] = (),
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            models: the new base, the base and the tuned model, in one basis.
+            weights: of what each of them computes on samples of the task.
+            task: training and validation samples of the task.
+            kept: the same of what the new base is to keep; None: there are none.
+            keeps_answers: whether the predictions of the new base count on these, beside its streams.
+        """
+        self.models = models
+        self.stream_weights = weights
+        self.keeping = None if kept is None else _Keeping(carried, models[0], kept, options, keeps_answers, seed)
+        super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed)
+
+    def loss(self, batch: Batch) -> Tensor:
+        loss = super().loss(batch)
+        return loss if self.keeping is None else loss + self.keeping.next_loss()
+
+    def excess_loss(self) -> float:
+        """Return how far the predictions are from those of the tuned model, and of the new base on samples to keep."""
+        kept = self.keeping.excess_loss() if self.keeping and self.keeping.keeps_answers else 0.0
+        return super().excess_loss() + kept
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = {} if self.keeping is None else {"kept": self.keeping.drawing_state()}
+        return super().state_dict() | kept
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.keeping is not None:
+            self.keeping.load_drawing_state(state["kept"])
+
+    @torch.no_grad()
+    def _parent_means(self, batch: Batch) -> ParentMeans:
+        answers, outputs = zip(*(self._parent_outputs(model, batch) for model in self.models), strict=True)
+        targets, _ = self.targets.of_answers(answers[-1:], batch)
+        shares = uniform((), self.stream_weights, batch)
+        return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
+
+
+class _Keeping(WeightDistillation):
+    """The loss of a carried model on samples on which it should stay the new base. It takes no steps of its own."""
+
+    def __init__(
+        self,
+        carried: PreTrainedModel,
+        new_base: PreTrainedModel,
+        batches: BatchSplit,
+        options: LearningOptions,
+        keeps_answers: bool,
+        seed: int,
+    ) -> None:
+        self.keeps_answers = keeps_answers
+        self.answer_weight = float(keeps_answers)
+        super().__init__(carried, [new_base], [1.0], batches, options, uniform, (), seed)
+        self.best_weights = []
+
+    def next_loss(self) -> Tensor:
+        """Return the loss on the next random batch."""
+        return self.loss(self._draw_batch())
+
+    def drawing_state(self) -> dict[str, Any]:
+        """Return what decides which batches are drawn next."""
+        return {"generator": self.generator.get_state(), "draws": list(self.draws)}
+
+    def load_drawing_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state returned by `drawing_state`."""
+        self.generator.set_state(state["generator"])
+        self.draws = list(state["draws"])

@@ -1,0 +1,89 @@
+"""Maps between models as they are saved: in a symmetric copy, they give what the copy computes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES, Case
+from transformers import PreTrainedModel
+
+import transfuse
+from transfuse.alignment.exact.groups import random_alignment
+from transfuse.alignment.exact.model_maps import load_maps
+from transfuse.alignment.transform import transform_all
+from transfuse.errors import CheckpointError, ConfigError
+from transfuse.network.inputs import example_inputs
+from transfuse.network.layout import split_fused, unfused
+from transfuse.network.model import declaration, with_tensors
+from transfuse.network.symmetry import fold, symmetric
+
+NAMES = ("ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM", "BertForMaskedLM")
+SHOWN = [next(case for case in CASES if case.name.startswith(name)) for name in NAMES]
+
+
+def moved(model: PreTrainedModel, seed: int = 3) -> PreTrainedModel:
+    """The same function in another basis: a random element of every exact group."""
+    spec = symmetric(unfused(declaration(model)))
+    tensors = dict(fold(spec, dict(split_fused(declaration(model), model.state_dict()))))
+    return with_tensors(model, transform_all(spec, tensors, random_alignment(spec, seed)))
+
+
+def states(model: PreTrainedModel) -> list[torch.Tensor]:
+    """The residual stream after every block but the last, whose output a norm may have changed."""
+    with torch.no_grad():
+        found = model(**example_inputs(model.config), output_hidden_states=True).hidden_states
+    return [each.double() for each in found[1:-1]]
+
+
+@pytest.mark.parametrize("case", SHOWN, ids=lambda case: case.name)
+def test_hidden_states_of_a_symmetric_copy(case: Case, tmp_path: Path) -> None:
+    source = case.build()
+    anchor = moved(source)
+    maps = transfuse.match([anchor, source]).maps()
+    loaded = load_maps(maps.save(tmp_path / "maps.safetensors"))
+    assert loaded.facts["groups"] == maps.facts["groups"]
+    probe = torch.randn(3, source.config.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for given, expected in zip(states(source), states(anchor), strict=True):
+        mapped = loaded.states(given)
+        if loaded.facts["groups"]["stream"] == "centered orthogonal":  # norms remove the mean, which means nothing
+            mapped, expected = (each - each.mean(-1, keepdim=True) for each in (mapped, expected))
+        torch.testing.assert_close(mapped, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
+        read = loaded.readers(probe)
+        torch.testing.assert_close(loaded.states(given) @ read.T, given @ probe.T, atol=1e-6, rtol=1e-4)
+
+
+def test_channels_of_values_between_saved_models() -> None:
+    """Channels may be mixed by any matrix, and heads are exchanged: both are in the map."""
+    case = SHOWN[0]
+    source = case.build()
+    anchor = moved(source)
+    maps = transfuse.match([anchor, source]).maps()
+    found = {}
+    for name, model in (("source", source), ("anchor", anchor)):
+        values = model.get_submodule("vit.layers.0.attention.v_proj")
+        values.register_forward_hook(lambda _, __, output, name=name: found.update({name: output.detach().double()}))
+        states(model)
+    assert maps.facts["within"]["0.v"] == ["0.head"]
+    heads, channels = maps.maps["0.head"].index, maps.maps["0.v"]
+    split = {name: each.unflatten(-1, (len(heads), -1)) for name, each in found.items()}
+    for head, original in enumerate(heads):
+        mapped = split["source"][:, :, original] @ channels.forward[head].double()
+        expected = split["anchor"][:, :, head]
+        torch.testing.assert_close(mapped, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
+
+
+def test_what_has_no_such_maps_is_refused(tmp_path: Path) -> None:
+    case = SHOWN[0]
+    models = [case.build(seed) for seed in (1, 2, 3)]
+    with pytest.raises(ConfigError, match="two models"):
+        transfuse.match(models).maps()
+    with pytest.raises(ConfigError, match="only align exact"):
+        transfuse.match(models[:2], align="none").maps()
+    maps = transfuse.match(models[:2]).maps()
+    with pytest.raises(ConfigError, match="known: "):
+        maps.states(torch.zeros(2, 4), "steam")
+    with pytest.raises(ConfigError, match="entries"):
+        maps.states(torch.zeros(2, 3))
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_maps(tmp_path / "other.safetensors")
