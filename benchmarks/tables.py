@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import base_size_table
 import carry_table
 import default_table
 import experts_table
@@ -57,6 +58,7 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
+    "base-size": base_size_table.table,
     "carry": carry_table.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-books": partial(carry_table.table, "books"),
