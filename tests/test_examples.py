@@ -38,7 +38,7 @@ def gap_closed(table: dict[str, list[float]], column: int = 1) -> float:
 
 def test_what_there_is_is_tested_and_listed() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - SHARED
-    assert names == {"bert", "carry", "extension", "five_models", "llama", "probe", "vit", "widths"}
+    assert names == {"bert", "carry", "extension", "five_models", "llama", "probe", "shrink", "vit", "widths"}
     page = (EXAMPLES.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     assert [name for name in [*names, NOTEBOOK.stem] if f"examples/{name}." not in page] == []
 
@@ -103,6 +103,15 @@ def test_carrying(tmp_path: Path) -> None:
     assert on_turned["carried"][0] > on_turned["carried, no samples"][0] > on_turned["new base"][0]
     assert on_turned["carried"][0] > on_turned["tuned"][0] - 10
     assert on_upright["carried"][0] > on_upright["tuned"][0]
+
+
+@pytest.mark.slow
+def test_smaller_models(tmp_path: Path) -> None:
+    _, table = ran("shrink", tmp_path)
+    control = table["a quarter, untrained, taught (control)"]
+    assert table["half"][0] > table["large"][0] - 2
+    assert table["a quarter"][0] > control[0] + 10
+    assert table["a quarter"][1] < control[1] / 2
 
 
 @pytest.mark.slow
