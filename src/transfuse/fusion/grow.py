@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.growth import Growth
@@ -15,7 +14,7 @@ from transfuse.network.families import declare
 from transfuse.network.model import empty_like
 from transfuse.network.operations import Junction, Linear, Op
 from transfuse.network.parameter_count import intermediate_size, parameter_count
-from transfuse.network.sizes import Sizes, heads_make_width, resized, sizes_of
+from transfuse.network.sizes import Sizes, heads_make_width, is_valid, resized, sizes_of
 from transfuse.network.spec import Spec
 
 MIN_SHARE = 0.99  # of the asked number of parameters; less is worth a line
@@ -91,7 +90,7 @@ def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -
     heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, models * groups, served))
     for count in range(groups, (models if heads_grow else 1) * groups + 1):
         sizes = Sizes(**(old.given() | _heads(old, count, served)))
-        if not _is_valid(resized(config, sizes)):
+        if not is_valid(resized(config, sizes)):
             continue
         if with_units:
             assert old.intermediate_size is not None
@@ -105,15 +104,6 @@ def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -
 
 def _heads(old: Sizes, groups: int, served: int) -> dict[str, int]:
     return {"heads": groups * served} | ({"kv_heads": groups} if old.kv_heads else {})
-
-
-def _is_valid(config: PretrainedConfig) -> bool:
-    """Return whether transformers accepts a configuration; the width of Llama must be a multiple of its heads."""
-    try:
-        config.validate()
-    except StrictDataclassError:
-        return False
-    return True
 
 
 def _gain(sizes: Sizes, old: Sizes, role: str) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig
 
 from transfuse.base.budget import HEADS, HIDDEN, LAYERS, WIDTHS
@@ -118,7 +119,25 @@ def target_sizes(config: PretrainedConfig, wanted: Sizes, name: str = "the model
     sizes = Sizes(**merged)
     if sizes == old:
         raise ConfigError(f"{name} has these sizes already; give a smaller size")
+    if not is_valid(resized(config, sizes)):
+        assert old.heads is not None
+        counts = [Sizes(**(sizes.given() | {"heads": heads})) for heads in range(1, old.heads + 1)]
+        possible = [str(count.heads) for count in counts if is_valid(resized(config, count))]
+        hint = f"heads {', '.join(possible)}, or another hidden_size" if possible else "another hidden_size"
+        raise ConfigError(
+            f"heads: {type(config).__name__} does not allow {sizes.heads} heads with a hidden_size of"
+            f" {sizes.hidden_size}; give {hint}"
+        )
     return sizes
+
+
+def is_valid(config: PretrainedConfig) -> bool:
+    """Return whether transformers accepts a configuration. The width of a Llama must be a multiple of its heads."""
+    try:
+        config.validate()
+    except StrictDataclassError:
+        return False
+    return True
 
 
 def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> dict[str, int]:
@@ -155,9 +174,12 @@ def _kv_heads(old: Sizes, heads: int, wanted: Sizes, name: str) -> int:
     served = old.heads // old.kv_heads
     if wanted.kv_heads:
         if heads % wanted.kv_heads or heads // wanted.kv_heads > served:
+            possible = [
+                str(count) for count in range(1, old.kv_heads + 1) if heads % count == 0 and heads // count <= served
+            ]
             raise ConfigError(
                 f"kv_heads: in {name}, each head of keys and values serves {served} query heads, so {wanted.kv_heads}"
-                f" of them cannot serve {heads}; give {heads // served or 1} or more, by which {heads} can be divided"
+                f" of them cannot serve {heads}; give {' or '.join(possible) or 'other heads'}"
             )
         return wanted.kv_heads
     if heads % served == 0:

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
 from transfuse.network.parameter_count import ROUNDING, intermediate_size, parameter_count
-from transfuse.network.sizes import Sizes, head_size, heads_make_width, resized, sizes_of
+from transfuse.network.sizes import Sizes, head_size, heads_make_width, is_valid, resized, sizes_of
 
 MIN_SHARE = 0.9  # of the asked number of parameters that a candidate has
 MAX_CANDIDATES = 8
@@ -107,7 +107,9 @@ def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:
             step = ROUNDING if old.hidden_size % ROUNDING == 0 else 1
             width = max(step, round(old.hidden_size * heads / old.heads) // step * step)
         given = old.given() | {"heads": heads, "hidden_size": width}
-        yield Sizes(**(given | ({"kv_heads": heads // served} if old.kv_heads else {})))
+        sizes = Sizes(**(given | ({"kv_heads": heads // served} if old.kv_heads else {})))
+        if is_valid(resized(config, sizes)):
+            yield sizes
 
 
 def _intermediate_size(
