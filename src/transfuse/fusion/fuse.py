@@ -27,7 +27,7 @@ from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS
 from transfuse.merging.request import MergeRequest
-from transfuse.network.model import declaration, with_tensors
+from transfuse.network.model import Network, declaration, with_tensors
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
@@ -140,8 +140,17 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         progress,
         matched.stores.joint,
         matched.carry,
+        _originals(matched.networks),
         None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
     )
+
+
+def _originals(networks: Sequence[Network]) -> dict[int, PreTrainedModel]:
+    """Return the models whose widths differ from those of the anchor, by their numbers. Their vocabularies do not."""
+    shapes = [{name: values.shape for name, values in network.model.state_dict().items()} for network in networks]
+    words = [getattr(network.model.config, "vocab_size", None) for network in networks]
+    numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
+    return {number: networks[number].model for number in numbers}
 
 
 def _weighting(matched: Matched, progress: Progress) -> WeightingFn:

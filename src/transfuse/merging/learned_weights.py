@@ -127,7 +127,12 @@ class WeightDistillation(TrainingLoop):
         weighting: WeightingFn,
         untouched: Collection[str],
         seed: int,
+        streams: bool = True,
     ) -> None:
+        """
+        Args:
+            streams: whether the parents' streams are matched, and not only their predictions.
+        """
         self.fused = fused
         self.untouched = untouched
         train, validation = batches
@@ -137,7 +142,8 @@ class WeightDistillation(TrainingLoop):
         train = [part for batch in train for part in split_batch(batch, fitting) if has_targets(part)]
         largest = max(prepared, *map(batch_size, train))
         self.recomputes = needs_recomputation(fused, train)
-        self.block_names, self.matched_names = _block_names(fused, train[0])
+        self.block_names, matched = _block_names(fused, train[0])
+        self.matched_names = matched if streams else []
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
         optimizers = block_optimizers(fused, untouched, self.learning_rate)

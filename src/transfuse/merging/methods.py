@@ -142,7 +142,7 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         carry = replace(carry, kept=list(first_samples(kept[0], count)))
     store = request.store.of(part="to learn from", samples=count)
     fused, own = fitted_models(replace(request, carry=carry), samples, store, parents)
-    loop = _distillation(request, fused, parents, split, kept)
+    loop = _distillation(request, fused, request.teachers(parents), split, kept)
     state = request.store.folder and request.store.folder / "weights.pt"
     choice = saved_choice(state) or choose_start(loop, _other_starts(request, own), state)
     loop.schedule.spend(time.monotonic() - begin)
@@ -175,7 +175,7 @@ def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> 
 def _distillation(
     request: MergeRequest,
     fused: PreTrainedModel,
-    parents: Sequence[PreTrainedModel],
+    teachers: Sequence[PreTrainedModel],
     split: BatchSplit,
     kept: BatchSplit | None,
 ) -> WeightDistillation:
@@ -183,10 +183,18 @@ def _distillation(
     options, untouched = request.learning, request.untouched
     if request.carry is None:
         return WeightDistillation(
-            fused, parents, request.weights, split, options, request.weighting, untouched, request.seed
+            fused,
+            teachers,
+            request.weights,
+            split,
+            options,
+            request.weighting,
+            untouched,
+            request.seed,
+            streams=not request.originals,
         )
     return CarryDistillation(
-        fused, parents, request.weights, split, kept, options, request.carry.keeps_answers, untouched, request.seed
+        fused, teachers, request.weights, split, kept, options, request.carry.keeps_answers, untouched, request.seed
     )
 
 

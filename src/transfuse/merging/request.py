@@ -1,6 +1,6 @@
 """The input of a merge method, and what several methods make of it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -37,6 +37,8 @@ class MergeRequest:
         layers: weights and densities that may change over the depth, and options of task vectors.
         learning: training options.
         carry: other targets of fitted layers, where a fine-tune is carried; None: what the parents compute.
+        originals: the models of other widths as they are, by their numbers. Their tensors in `parents` only approximate
+            them.
         growth: the shapes between which the model grows; None: it has the shape of its parents. Only least squares and
             learned weights grow.
         record: entries for `transfuse.json`. The method may add some.
@@ -55,8 +57,13 @@ class MergeRequest:
     progress: Progress = silent
     store: Store = NO_STORE
     carry: CarryTargets | None = None
+    originals: Mapping[int, PreTrainedModel] = field(default_factory=dict)
     growth: Growth | None = None
     record: dict[str, Any] = field(default_factory=dict)
+
+    def teachers(self, parents: Sequence[PreTrainedModel]) -> list[PreTrainedModel]:
+        """Return the models whose predictions are learned: the parents, those of other widths as they are."""
+        return [self.originals.get(number, parent) for number, parent in enumerate(parents)]
 
     def tensor_weights(self, name: str) -> Sequence[float]:
         """Return one weight per model for a tensor. They sum to one."""

@@ -1,0 +1,37 @@
+"""Learned weights of a fusion of two widths: the predictions of the other model as it is are learned."""
+
+import torch
+from transformers import ViTConfig, ViTForImageClassification
+
+from transfuse import fuse
+from transfuse.cli.demo.digits import NAMES, digits, processor
+
+DIGITS = {"image_size": 8, "patch_size": 2, "num_channels": 1, "id2label": dict(enumerate(NAMES))}
+
+
+def vit(width: int, seed: int) -> ViTForImageClassification:
+    """Return an untrained ViT whose predictions differ between images."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * width}
+    model = ViTForImageClassification(ViTConfig(**sizes, **DIGITS)).eval()
+    with torch.no_grad():
+        model.classifier.weight.mul_(20)
+        model.vit.embeddings.patch_embeddings.projection.weight.mul_(20)
+    return model
+
+
+def test_the_wide_model_teaches_as_it_is() -> None:
+    narrow, wide = vit(16, 1), vit(32, 2)
+    data = digits()
+    pixels = processor()(data["test"]["image"][:200], return_tensors="pt")["pixel_values"]
+
+    @torch.no_grad()
+    def divergence(model: ViTForImageClassification) -> float:
+        """Return the mean divergence of a model's predictions from those of the wide model."""
+        logits, targets = (each(pixel_values=pixels).logits.log_softmax(-1) for each in (model, wide))
+        return float((targets.exp() * (targets - logits)).sum(-1).mean())
+
+    options = {"weights": [0.01, 0.99], "teacher_weighting": "uniform", "samples": 400, "steps": 60}
+    fused = fuse([narrow, wide], data, align="flow", merge="learned", processor=processor(), **options)
+    assert fused.model.config.hidden_size == 16
+    assert divergence(fused.model) < divergence(narrow) / 3
