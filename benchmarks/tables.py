@@ -21,6 +21,7 @@ import grow_table
 import one_base_table
 import shrink_table
 import teach_table
+import widths_table
 from barrier_table import columns, decisions, tables
 from rows import (
     ablation,
@@ -60,6 +61,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "glmc": glmc_table.table,
     "base-size": base_size_table.table,
     "carry": carry_table.table,
+    "widths": widths_table.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-books": partial(carry_table.table, "books"),
     "one-base": one_base_table.table,

@@ -232,7 +232,8 @@ weights: [[0, 0.5, 1], {attention: 0.5, "*": [1, 0]}]
     assert one_base.normalized_weights(2) == [0.5, 0.5]
     assert loaded(tmp_path, "models: [a, b]\nbase: c\nmerge: ties\ndensity: 0.3\n").density == (0.3,)
     assert loaded(tmp_path, "data: digits\ngrow: 1.5\n").grow == 1.5
-    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes", "grow"}
+    assert loaded(tmp_path, "maps: maps.safetensors\n").maps == "maps.safetensors"
+    given = set(job.model_fields_set) | set(learning.model_fields_set) | {"effort", "minutes", "grow", "maps"}
     given |= one_base.model_fields_set
     assert given == set(Job.model_fields), "an option that this test forgot"
     assert job.flow.model_fields_set | support.model_fields_set == set(FlowOptions.model_fields)
