@@ -40,7 +40,10 @@ def test_hidden_states_of_a_symmetric_copy(case: Case, tmp_path: Path) -> None:
     source = case.build()
     anchor = moved(source)
     maps = transfuse.match([anchor, source]).maps()
-    loaded = load_maps(maps.save(tmp_path / "maps.safetensors"))
+    tmp_path.chmod(0o755)
+    path = maps.save(tmp_path / "maps.safetensors")
+    assert path.stat().st_mode & 0o777 == 0o644
+    loaded = load_maps(path)
     assert loaded.facts["groups"] == maps.facts["groups"]
     probe = torch.randn(3, source.config.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for given, expected in zip(states(source), states(anchor), strict=True):

@@ -86,6 +86,7 @@ class ModelMaps:
         target = Path(path).expanduser()
         with atomic_file(target) as partial:
             save_file(tensors, partial, metadata)
+            partial.chmod(target.absolute().parent.stat().st_mode & 0o666)  # safetensors makes its files private
         return target
 
     def _map(self, space: str, values: Tensor) -> Map:
