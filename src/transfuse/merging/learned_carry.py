@@ -19,6 +19,8 @@ from transfuse.distillation.teacher_weighting import uniform
 from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.learned_weights import ParentMeans, WeightDistillation
 
+KEEP_WEIGHT = 0.3  # of the loss on samples to keep; more of it carries less, and forgets less
+
 
 class CarryDistillation(WeightDistillation):
     """Train the weights of a carried model in place."""
@@ -50,12 +52,12 @@ class CarryDistillation(WeightDistillation):
 
     def loss(self, batch: Batch) -> Tensor:
         loss = super().loss(batch)
-        return loss if self.keeping is None else loss + self.keeping.next_loss()
+        return loss if self.keeping is None else loss + KEEP_WEIGHT * self.keeping.next_loss()
 
     def excess_loss(self) -> float:
         """Return how far the predictions are from those of the tuned model, and of the new base on samples to keep."""
         kept = self.keeping.excess_loss() if self.keeping and self.keeping.keeps_answers else 0.0
-        return super().excess_loss() + kept
+        return super().excess_loss() + KEEP_WEIGHT * kept
 
     def state_dict(self) -> dict[str, Any]:
         kept = {} if self.keeping is None else {"kept": self.keeping.drawing_state()}
