@@ -9,22 +9,16 @@ with samples. It trains for as many minutes as it is allowed, so its seconds say
 """
 
 import argparse
-import cProfile
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import peak_bytes, record
-from fuse import METHODS, apart, stages
+from common import record
+from fuse import METHODS, apart, floor, measured
 from plan_subjects import BASE_SUBJECTS
 
 from transfuse import fuse
-from transfuse.checkpoint.load import load_model
-from transfuse.data.load import load_samples
-from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer
 
 FITTED = "exact, least squares"
 WAYS: dict[str, dict[str, Any]] = {
@@ -35,37 +29,23 @@ WAYS: dict[str, dict[str, Any]] = {
 BATCH = 8  # samples that the floor runs at a time
 
 
-def floor(models: list[Path], data: Path, samples: int, output: Path) -> None:
-    """Read both models, run both and a third one over the samples, and write one."""
-    loaded = [load_model(model).eval() for model in models]
-    drawn = load_samples(str(data), CALIBRATION).take(samples, 0)
-    with torch.no_grad():
-        for batch in drawn.batches(model_preparer(models[0], loaded[0]), BATCH):
-            for model in (*loaded, loaded[0]):
-                model(**{name: values for name, values in batch.items() if name != "labels"})
-    loaded[0].save_pretrained(output)
-
-
 def write(name: str, folder: Path) -> tuple[list[Path], Path]:
     """Write two models and their samples."""
     return BASE_SUBJECTS[name].write(folder)
 
 
-def measured(way: str, models: list[Path], data: Path, count: int, minutes: float) -> dict[str, Any]:
+def one(way: str, models: list[Path], data: Path, count: int, minutes: float) -> dict[str, Any]:
     """Measure the seconds and the peak memory of one way."""
     options = {"default": {"minutes": minutes}}.get(way, WAYS.get(way, {}))
     samples = None if way == "exact, weights" else str(data)
-    profile = cProfile.Profile(time.process_time)
-    with tempfile.TemporaryDirectory() as folder:
-        output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
+
+    def work(output: Path) -> None:
         if way == "floor":
-            floor(models, data, count, output)
+            floor(models, str(data), count, output, fitted=True, at_once=BATCH)
         else:
-            with profile:
-                fuse(models, samples, **options, samples=count).save(output)
-        seconds = time.process_time() - start
-        found = {"seconds": seconds, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
-    return found | ({} if way == "floor" else {"stages": stages(profile, seconds)})
+            fuse(models, samples, **options, samples=count).save(output)
+
+    return measured(work, staged=way != "floor")
 
 
 def main() -> None:
@@ -83,7 +63,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             models, data = apart(write, name, Path(folder))
             for way in args.ways:
-                row = apart(measured, way, models, data, count, args.minutes, threads=args.threads)
+                row = apart(one, way, models, data, count, args.minutes, threads=args.threads)
                 rows.append({"model": name, "way": way, "samples": count} | row)
                 print(rows[-1], flush=True)
                 record(args.name, {"seconds": "of processors; wall beside", "threads": args.threads, "rows": rows})

@@ -25,6 +25,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from fuse_plot import exponents, show
 from transformers import AutoConfig, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse import fuse
-from transfuse.checkpoint.load import load_empty
+from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.options import Options
 from transfuse.data.load import load_samples
 from transfuse.data.splits import CALIBRATION
@@ -74,33 +75,47 @@ def parents(folder: Path, width: int, layers: int, pixels: int) -> list[Path]:
     return found
 
 
-def floor(models: list[Path], samples: int, output: Path, fitted: bool) -> None:
+def floor(models: list[Path], data: str | None, samples: int, output: Path, fitted: bool, at_once: int = 25) -> None:
     """Read both models, run each once, and one more if a fused model is fitted, and write one."""
-    loaded = [ViTForImageClassification.from_pretrained(model, dtype=torch.float32) for model in models]
+    loaded = [load_model(model).float() for model in models]
     run = [*loaded, loaded[0]] if fitted else loaded
     with torch.no_grad():
-        if samples:
-            drawn = load_samples(str(DATA / "cifar10" / "train.parquet"), CALIBRATION).take(samples, 0)
-            for batch in drawn.batches(model_preparer(models[0], loaded[0]), 25):
+        if data is not None:
+            drawn = load_samples(data, CALIBRATION).take(samples, 0)
+            for batch in drawn.batches(model_preparer(models[0], loaded[0]), at_once):
                 for model in run:
                     model(**{name: values for name, values in batch.items() if name != "labels"})
     loaded[0].save_pretrained(output)
+
+
+def measured(work: Callable[[Path], object], staged: bool) -> dict[str, Any]:
+    """Measure the seconds and the peak memory of what writes a model, given its folder.
+
+    Args:
+        staged: whether the seconds of each stage of a fusion are measured, too.
+    """
+    profile = cProfile.Profile(time.process_time)
+    with tempfile.TemporaryDirectory() as folder:
+        start, wall = time.process_time(), time.perf_counter()
+        with profile if staged else nullcontext():
+            work(Path(folder) / "fused")
+        seconds = time.process_time() - start
+        found = {"seconds": seconds, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
+    return found | ({"stages": stages(profile, seconds)} if staged else {})
 
 
 def one(method: str, models: list[Path], samples: int) -> dict[str, Any]:
     """Measure the seconds and peak memory of one method, in its own process."""
     data = str(DATA / "cifar10" / "train.parquet") if method in WITH_SAMPLES else None
     sizes = {"samples": samples} if method in WITH_SAMPLES else {}
-    profile = cProfile.Profile(time.process_time)
-    with tempfile.TemporaryDirectory() as folder:
-        output, start, wall = Path(folder) / "fused", time.process_time(), time.perf_counter()
+
+    def work(output: Path) -> None:
         if method.startswith("floor"):
-            floor(models, sizes.get("samples", 0), output, "fitted" in method)
+            floor(models, data, samples, output, "fitted" in method)
         elif method in METHODS:
-            with profile:
-                fuse(models, data, **METHODS[method], **sizes).save(output)
-        found = {"seconds": time.process_time() - start, "wall": time.perf_counter() - wall, "peak": peak_bytes()}
-    return found | ({"stages": stages(profile, found["seconds"])} if method in METHODS else {})
+            fuse(models, data, **METHODS[method], **sizes).save(output)
+
+    return measured(work, staged=method in METHODS)
 
 
 def stages(profile: cProfile.Profile, whole: float) -> dict[str, float]:

@@ -32,8 +32,8 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.tasks import model_processor
 from transfuse.network.axes import leaves
-from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import declaration, network
+from transfuse.network.layout import unfused
+from transfuse.network.model import network, unfused_tensors
 from transfuse.network.sizes import Sizes, sizes_of
 from transfuse.shrinking import plan as planning
 from transfuse.shrinking import shrink as shrinking
@@ -72,7 +72,7 @@ def chosen_by(
     projection = train.projection
     spaces = {name: space for name, space in projection.cut.spaces().items() if name in changed}
     large = projection.large
-    tensors = split_fused(declaration(large), {name: values.detach() for name, values in large.state_dict().items()})
+    tensors = unfused_tensors(large)
     maps = {}
     for name, units in changed.items():
         scores = score(tensors, projection, name, spaces[name].units)

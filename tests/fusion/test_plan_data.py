@@ -20,8 +20,9 @@ from transfuse.base.progress import silent
 from transfuse.checkpoint.load import load_empty
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, DataError
+from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.plan_data import DataEstimate, check_data_memory, data_estimate
+from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.plan_parts import LARGE_BLOCK, MemoryParts, Stage, large_blocks, with_freed_blocks
 from transfuse.fusion.plan_samples import sample_sizes
 from transfuse.fusion.plan_shape import ModelShape

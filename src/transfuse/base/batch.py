@@ -1,6 +1,6 @@
 """Batches: the inputs of a model as named tensors, with labels where there are any."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -70,6 +70,16 @@ def first_samples(batches: Iterable[Batch], count: int) -> Iterator[dict[str, Te
             yield first
         if not count:
             return
+
+
+def first_batches(batches: Sequence[Batch], size: Callable[[Batch], int], needed: float) -> Sequence[Batch]:
+    """Return the first batches, whose sizes add up to at least `needed`, or all if there are fewer."""
+    total = 0
+    count = 0
+    while count < len(batches) and total < needed:
+        total += size(batches[count])
+        count += 1
+    return batches[:count]
 
 
 def split_batch(batch: Batch, count: int) -> Iterator[dict[str, Tensor]]:

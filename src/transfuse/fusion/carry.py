@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -30,15 +32,17 @@ from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.carry_plan import (
     FITTED,
     ROLES,
+    carry_estimate,
     carry_options,
-    check_carry_memory,
     check_same_shapes,
     with_carried_head,
 )
 from transfuse.fusion.compatible import Model
+from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
+from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
@@ -115,7 +119,11 @@ def match_for_carry(
     chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
-    check = partial(check_carry_memory, new_base, data, keep, chosen, processor, limit, progress)
+
+    def estimate(empty: Sequence[PreTrainedModel], mapped: bool) -> DataEstimate | None:
+        return carry_estimate(empty, new_base, data, keep, chosen, processor)
+
+    check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
     opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(opened)

@@ -6,14 +6,15 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
-from transfuse.errors import ConfigError, TransfuseError
+from transfuse.errors import ConfigError
 from transfuse.fusion.compatible import Model, check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
-from transfuse.fusion.plan_data import DataEstimate, check_data_memory, data_estimate
+from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.network.compatible import check_same_widths
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration
@@ -64,31 +65,6 @@ def carry_estimate(
     """
     task, kept = (data_estimate(empty, new_base, samples, options, processor) for samples in (data, keep))
     return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
-
-
-def check_carry_memory(
-    new_base: Model,
-    data: Any,
-    keep: Any,
-    options: Options,
-    processor: Any,
-    max_memory: int | None,
-    progress: Progress,
-    empty: Sequence[PreTrainedModel],
-    mapped: bool,
-) -> bool:
-    """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
-
-    Raises:
-        ConfigError: carrying needs more than `max_memory`.
-    """
-    try:
-        estimate = carry_estimate(empty, new_base, data, keep, options, processor)
-    except TransfuseError:  # carrying itself says what is wrong with them
-        return False
-    if estimate is not None:
-        check_data_memory(estimate, max_memory, progress.warn)
-    return estimate is not None
 
 
 def carry_plan(

@@ -139,9 +139,9 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         matched.options.seed,
         progress,
         matched.stores.joint,
-        matched.carry,
-        _originals(matched.networks),
-        None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
+        carry=matched.carry,
+        originals=_originals(matched.networks),
+        growth=None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
     )
 
 

@@ -33,15 +33,16 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.distillation.loop import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.errors import ConfigError, TransfuseError
+from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.compatible import Model
+from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
-from transfuse.fusion.plan_data import check_data_memory, data_estimate
+from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.merging.split import CarryTargets
@@ -144,7 +145,11 @@ def match(
     elif not named or reads_samples(chosen, resolve_match_on(chosen, data)):
         data = open_samples(data, chosen, CALIBRATION)  # once, for the check of memory and for the fusion
     watch = Stopwatch()
-    check = partial(_check_memory, models, data, chosen, processor, limit, progress)
+
+    def estimate(empty: Sequence[PreTrainedModel], mapped: bool) -> DataEstimate | None:
+        return data_estimate(empty, models[0], data, chosen, processor, mapped)
+
+    check = partial(check_readable_samples, estimate, limit, progress.warn)
     folder = None if cache is None else Path(cache)
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
     base_network = inputs.networks[0] if inputs.base is None else inputs.base
@@ -211,32 +216,6 @@ def _aligned_base(
     names = [network.name for network in inputs.networks]
     check_base(alignment.spec, alignment.carried, aligned_weights(alignments), names, inputs.base.name)
     return alignment.carried
-
-
-def _check_memory(
-    models: Sequence[Model],
-    data: Any,
-    options: Options,
-    processor: Any,
-    max_memory: int | None,
-    progress: Progress,
-    empty: Sequence[PreTrainedModel],
-    mapped: bool,
-) -> bool:
-    """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
-
-    The fusion itself says what is wrong with samples.
-
-    Raises:
-        ConfigError: the fusion needs more than `max_memory`.
-    """
-    try:
-        estimate = data_estimate(empty, models[0], data, options, processor, mapped)
-    except TransfuseError:
-        return False
-    if estimate is not None:
-        check_data_memory(estimate, max_memory, progress.warn)
-    return estimate is not None
 
 
 def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context: AlignContext) -> CacheKeys:

@@ -1,21 +1,17 @@
 """Predict the memory of a fusion with samples, from headers, configurations and the sizes of the samples."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import psutil
 from transformers import PreTrainedModel
 
 from transfuse.activations.hook_points import HookPoint, input_points, output_points
 from transfuse.activations.hooks import ACTIVATION_BYTES, MAX_SAMPLES
 from transfuse.alignment.exact import evidence as exact
-from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_bytes, warn_if_short
-from transfuse.base.counted import counted
-from transfuse.base.sizes import format_bytes
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_bytes
 from transfuse.config.options import Options
-from transfuse.errors import ConfigError
 from transfuse.fusion.calibration import resolve_match_on
 from transfuse.fusion.plan import FLOAT64_BYTES, STARTUP_BYTES, Estimate
 from transfuse.fusion.plan_fitting import FittingMemory
@@ -231,25 +227,3 @@ def data_estimate(
     """
     sizes = sample_sizes(data, source, models[0], options, processor)
     return None if sizes is None else DataEstimate(Estimate(models, options), sizes, mapped)
-
-
-def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Callable[[str], None]) -> None:
-    """Check that memory suffices for a fusion with samples, before weights are read.
-
-    Without a limit, warn if the predicted peak exceeds the free memory.
-
-    Raises:
-        ConfigError: `max_memory` bytes are less than what is needed even with the smallest batches and caches.
-    """
-    samples = counted(estimate.samples.count, "sample")
-    if max_memory is not None and not estimate.on_gpu:
-        used = psutil.Process().memory_info().rss
-        if used + estimate.least_bytes > max_memory:
-            raise ConfigError(
-                f"max-memory: fusing with {samples} takes at least {format_bytes(used + estimate.least_bytes)};"
-                " allow at least that much"
-            )
-        return
-    parts = estimate.peak.parts
-    device = estimate.options.torch_device()
-    warn_if_short(parts.total - parts.program, device, f"fusing with {samples}", warn)

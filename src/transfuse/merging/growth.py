@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from transfuse.base.lazy import Tensors
 from transfuse.network.axes import Mode, leaves
 from transfuse.network.changed_spaces import changed_sizes
-from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import declaration, with_tensors
+from transfuse.network.layout import unfused
+from transfuse.network.model import declaration, unfused_tensors, with_tensors
 from transfuse.network.operations import Axes
 
 Kept = dict[str, Int[Tensor, " kept"]]
@@ -88,7 +88,7 @@ class Growth:
 
     def used_units(self, fitted: PreTrainedModel) -> Kept:
         """Return the units of a fitted wide model that are not zero."""
-        tensors = _tensors(fitted)
+        tensors = unfused_tensors(fitted)
         largest: dict[str, Tensor] = {}
         for tensor in self._grown_tensors(fitted):
             if not tensor.reads:
@@ -110,7 +110,7 @@ class Growth:
     def cut(self, wide: PreTrainedModel, kept: Kept) -> PreTrainedModel:
         """Return a wide model with only these units."""
         shapes = _shapes(self.grown)
-        tensors = dict(_tensors(wide))
+        tensors = dict(unfused_tensors(wide))
         for tensor in self._grown_tensors(wide):
             values = tensors[tensor.name].reshape(tensor.shape)
             index = kept[tensor.space].to(values.device)
@@ -133,11 +133,6 @@ def _axes(model: PreTrainedModel) -> dict[str, Axes]:
 
 def _shapes(model: PreTrainedModel) -> dict[str, list[int]]:
     return {name: [axis.size for axis in axes] for name, axes in _axes(model).items()}
-
-
-def _tensors(model: PreTrainedModel) -> Tensors:
-    """Return the unfused tensors of a model."""
-    return split_fused(declaration(model), {name: values.detach() for name, values in model.state_dict().items()})
 
 
 def _first_used(values: Tensor, count: int) -> Int[Tensor, " kept"]:

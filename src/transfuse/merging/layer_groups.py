@@ -44,10 +44,12 @@ class SelectableUnits:
     """Interchangeable hidden units or heads that one stage writes and only `reader` reads.
 
     Attributes:
+        space: the name of their space.
         outputs: for each linear map of the stage, which of its outputs belong to each unit.
         inputs: which inputs of the reader belong to each unit.
     """
 
+    space: str
     reader: Linear
     outputs: dict[str, Int[Tensor, "unit entry"]]
     inputs: Int[Tensor, "unit entry"]
@@ -93,7 +95,7 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     inputs = entries_by_unit(root, reader.reads[0])
     outputs = {linear.name: entries_by_unit(root, linear.writes) for linear in stage.linears}
     complete = all(entries is not None for entries in (inputs, *outputs.values()))
-    return SelectableUnits(reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
+    return SelectableUnits(root.name, reader, outputs, inputs) if complete else None  # type: ignore[arg-type]
 
 
 def joined_stream(spec: Spec, writer: Linear) -> tuple[tuple[HookPoint, ...], float]:

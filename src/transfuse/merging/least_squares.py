@@ -31,7 +31,7 @@ from transfuse.base.counted import counted
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
-from transfuse.merging.layer_groups import Stage, root_space, selectable_units, stages
+from transfuse.merging.layer_groups import Stage, selectable_units, stages
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
@@ -218,17 +218,16 @@ def _fit_stage(
     """Fit one stage, with a selection of units if possible. Return the names of the changed layers and the results."""
     units = selectable_units(spec, stage, later)
     parents = len(layerwise.models) - 1
-    root = root_space(stage.linears[0].writes)
-    if units is not None and root is not None and root.name in counts:
-        reading = next(other for other in later if units.reader in other.linears)
-        fits = layerwise.fit_with_cut(stage, units, reading, counts[root.name])
-        return {*units.outputs, units.reader.name, *fits}, fits
     has_subtracted = min(layerwise.weights) < 0  # whose units are none of the fused model's
-    if units is None or has_subtracted or units.inputs.numel() * parents > max_candidates:
+    is_cut = units is not None and units.space in counts
+    if units is None or (not is_cut and (has_subtracted or units.inputs.numel() * parents > max_candidates)):
         fits = layerwise.fit(stage)
         return set(fits), fits
     reading = next(other for other in later if units.reader in other.linears)
-    fits = layerwise.fit_with_selection(stage, units, reading)
+    if is_cut:
+        fits = layerwise.fit_with_cut(stage, units, reading, counts[units.space])
+    else:
+        fits = layerwise.fit_with_selection(stage, units, reading)
     return {*units.outputs, units.reader.name, *fits}, fits
 
 

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 import torch
 
-from transfuse.base.batch import Batch
+from transfuse.base.batch import Batch, first_batches
 from transfuse.distillation.teacher_weighting import Shares, uniform
 
 
@@ -59,12 +59,7 @@ class Split:
 
     def first(self, size: Callable[[Batch], int], needed: float) -> "Split":
         """Return the first batches, whose sizes add up to at least `needed`, or all if there are fewer."""
-        total = 0
-        count = 0
-        while count < len(self.batches) and total < needed:
-            total += size(self.batches[count])
-            count += 1
-        return replace(self, batches=self.batches[:count])
+        return replace(self, batches=first_batches(self.batches, size, needed))
 
     def alternating_with(self, other: "Split") -> "Split":
         """Return the batches of both in turn, each weighed as before, so that the first batches come from both."""

@@ -90,6 +90,11 @@ def network(model: PreTrainedModel, device: torch.device, name: str = "a model")
     return Network(precise, unfused(spec), tensors, matmul_dtype(model.dtype), name=name, stored_dtype=model.dtype)
 
 
+def unfused_tensors(model: PreTrainedModel) -> Mapping[str, Tensor]:
+    """Return the tensors of a model, unfused."""
+    return split_fused(declaration(model), {name: values.detach() for name, values in model.state_dict().items()})
+
+
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
     """Return a copy of the model with other weights, given unfused. Tensors are computed one at a time."""
     twin = copy.deepcopy(model)

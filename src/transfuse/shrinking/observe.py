@@ -11,10 +11,9 @@ from torch import Tensor
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.hooks import record_activations
 from transfuse.activations.token_importance import PositionWeights
-from transfuse.base.batch import Batch, row_positions
+from transfuse.base.batch import Batch, first_batches, row_positions
 from transfuse.base.budget import token_count
 from transfuse.merging.least_squares import ROWS_PER_INPUT
-from transfuse.merging.split import Split
 from transfuse.shrinking.projection import Projection
 
 
@@ -65,5 +64,4 @@ class Observation:
 def sufficient(batches: Sequence[Batch], projection: Projection) -> Sequence[Batch]:
     """Return as many samples as suffice for choices among the units of the large model."""
     widest = max((axis.size for axis, _ in projection.axes.values()), default=1)
-    split = Split(batches, lambda batch: torch.ones(1, 1))
-    return split.first(partial(token_count, projection.large.config), ROWS_PER_INPUT * widest).batches
+    return first_batches(batches, partial(token_count, projection.large.config), ROWS_PER_INPUT * widest)

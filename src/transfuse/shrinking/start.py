@@ -11,8 +11,8 @@ from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
 from transfuse.network.changed_spaces import changed_sizes
-from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import Network, declaration, empty_like, with_tensors
+from transfuse.network.layout import unfused
+from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors
 from transfuse.network.sizes import sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
@@ -77,7 +77,7 @@ def _is_stream(name: str) -> bool:
 def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tensor]:
     """Return the unfused tensors of the blocks that stay, under the names of the small model."""
     large = projection.large
-    stored = split_fused(declaration(large), {name: values.detach() for name, values in large.state_dict().items()})
+    stored = unfused_tensors(large)
     names = unfused(projection.cut).tensors()
     norms = {name: norm.name for norm in projection.cut.norms() for name in norm.tensors()}
     result = {}

@@ -1,6 +1,6 @@
 """Evidence of which units correspond: moments of activations and of weights, per space."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import torch
@@ -75,7 +75,7 @@ def from_weights(
     }
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
 
-    constant: dict[tuple[Space, str], Moments] = {}  # of tensors that no other map changes, such as embeddings
+    constant = _KeptViews()  # of tensors that no other map changes, such as embeddings
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
         for name, (axes, flat) in tensors.items():
@@ -84,16 +84,15 @@ def from_weights(
             spaces = tuple(flat[dim][0] for dim in dims)
             if not dims or len(set(spaces)) < len(spaces) or not all(space.name in maps for space in others):
                 continue  # a space without a map; or a tensor from the space to itself, which needs two maps at once
-            if (root, name) in constant:
-                yield spaces, constant[root, name]
+            if (root, name) in constant.views:
+                yield from constant.views[root, name]
                 continue
             known = {space.name: maps[space.name] for space in others}
             mapped = transform_tensor(source[name], axes, known)
             x, y = (_as_samples(values.reshape(shapes[name]), dims) for values in (mapped, target[name]))
             stats = moments(x, y, products=products if any(map(_is_rotated, spaces)) else None)
-            kept = sum(entry.cross.nbytes for entry in constant.values())
-            if not others and kept + stats.cross.nbytes <= cache_bytes("alignment evidence"):
-                constant[root, name] = stats
+            if not others:
+                constant.keep((root, name), [(spaces, stats)])
             yield spaces, stats
 
     return views
@@ -130,21 +129,33 @@ def combine(shares: Sequence[tuple[Evidence, float]]) -> Evidence:
 
 def cached(evidence: Evidence) -> Evidence:
     """Compute evidence that depends on no other map once per space, and keep it as far as memory allows."""
-    cache: dict[Space, list[View]] = {}
+    cache = _KeptViews()
     too_large: set[Space] = set()
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterable[View]:
-        if root in cache or root in too_large:
-            return cache[root] if root in cache else evidence(root, maps)
+        if root in cache.views or root in too_large:
+            return cache.views[root] if root in cache.views else evidence(root, maps)
         new = list(evidence(root, maps))
-        sizes = (stats.cross.nbytes for entry in (*cache.values(), new) for _, stats in entry)
-        if sum(sizes) <= cache_bytes("alignment evidence"):
-            cache[root] = new
-        else:
+        if not cache.keep(root, new):
             too_large.add(root)
         return new
 
     return views
+
+
+class _KeptViews:
+    """Views that are kept as far as memory allows. Several threads may add some at once."""
+
+    def __init__(self) -> None:
+        self.views: dict[Hashable, list[View]] = {}
+
+    def keep(self, key: Hashable, views: list[View]) -> bool:
+        """Keep views under a key if there is room. Return whether there is."""
+        entries = [*self.views.values(), views]  # copied at once, since another thread may add to the dictionary
+        fits = sum(stats.cross.nbytes for entry in entries for _, stats in entry) <= cache_bytes("alignment evidence")
+        if fits:
+            self.views[key] = views
+        return fits
 
 
 def _spaces(axis: Axis) -> tuple[Space, ...]:

@@ -32,10 +32,11 @@ from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
-from transfuse.fusion.plan_data import check_data_memory, data_estimate
+from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle

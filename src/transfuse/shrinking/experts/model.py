@@ -1,6 +1,7 @@
 """Fewer experts in every layer of a model, one layer after the other in the order of the pass."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,14 +10,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import execution_steps, prefix_lengths
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.base.batch import Batch
+from transfuse.base.batch import Batch, first_batches
 from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.progress import Progress
-from transfuse.network.model import declaration
+from transfuse.network.model import declaration, empty_like
 from transfuse.shrinking.experts.fit import FitFn, fit_layer
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers
 from transfuse.shrinking.experts.rows import observed_rows
-from transfuse.shrinking.start import empty_like
 
 ROWS_PER_UNIT = 64  # rows that an expert is fitted to, for each of its hidden units
 COPIES = 8  # of each row in memory
@@ -61,19 +61,12 @@ def fewer_experts(
 
 def _enough(
     large: PreTrainedModel, batches: Sequence[Batch], layers: Sequence[ExpertLayer], share: float
-) -> list[Batch]:
+) -> Sequence[Batch]:
     """Return the first batches, with as many tokens as the experts are fitted to and as there is room for."""
     width = large.config.hidden_size
     wanted = max(_wanted_rows(large, layer) for layer in layers)
     wanted = share * min(wanted, cache_bytes("block outputs") // (COPIES * width * large.dtype.itemsize))
-    found: list[Batch] = []
-    total = 0
-    for batch in batches:
-        if found and total >= wanted:
-            break
-        found.append(batch)
-        total += token_count(large.config, batch)
-    return found
+    return first_batches(batches, partial(token_count, large.config), max(wanted, 1))
 
 
 def _wanted_rows(large: PreTrainedModel, layer: ExpertLayer) -> int:

@@ -62,7 +62,7 @@ def refitted(
 
 
 def _moments(modules: ExpertModules, expert: Expert, pool: Expert, index: int, part: Routed) -> GramMatrix | None:
-    """Return the moments of the hidden units of a pool, and of of what an expert is left to write, by its gates."""
+    """Return the moments of the hidden units of a pool, and of what an expert is left to write, by its gates."""
     rows = part.gates[:, index].nonzero().flatten()
     if len(rows) < MIN_ROWS:
         return None
