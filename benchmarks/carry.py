@@ -1,17 +1,19 @@
 """Carry a fine-tune of one base to another base, with controls.
 
-python benchmarks/carry_parents.py --subjects cifar10 turns books --seeds 1 2 3
+python benchmarks/carry_parents.py --subjects cifar10 turns wider books --seeds 1 2 3
 python benchmarks/carry.py --subject cifar10 --pairs 1,2 2,3 3,1
 python benchmarks/carry.py --subject turns --pairs 1,2 2,3 3,1
+python benchmarks/carry.py --subject wider --pairs 1,2 2,3 3,1
 python benchmarks/carry.py --subject books --pairs 1,2 2,3 3,1 --samples 200 --few 50
 
 `cifar10`: the task is to classify images turned by a quarter; the old task is to classify upright ones. `turns`: the
-task is to say by how many quarters an image is turned, with a new head. `books`: the task is Tiny Shakespeare, the old
-task is War and Peace. Samples are unlabeled, and no model has seen them; those of `keep` are of the old task. No option
-was chosen on any data. `taught` trains the new base on the predictions of the tuned model for the same samples, or on
-those of both models for all samples, weighted by their confidence. `new base, trained as carry trains` has the
-predictions, the samples and the steps of `carry`, and starts from the new base, without alignment. `tuned directly`
-trains it as the tuned model was trained, with labels, and is the upper end. All figures are from the test split.
+task is to say by how many quarters an image is turned, with a new head. `wider`: as `cifar10`, to a base that is half
+as wide again. `books`: the task is Tiny Shakespeare, the old task is War and Peace. Samples are unlabeled, and no model
+has seen them; those of `keep` are of the old task. No option was chosen on any data. `taught` trains the new base on
+the predictions of the tuned model for the same samples, or on those of both models for all samples, weighted by their
+confidence. `new base, trained as carry trains` has the predictions, the samples and the steps of `carry`, and starts
+from the new base, without alignment. `tuned directly` trains it as the tuned model was trained, with labels, and is the
+upper end. All figures are from the test split.
 """
 
 import argparse
@@ -58,18 +60,21 @@ def trained_alone(
     ]
     options = LearningOptions(steps=steps)
     with patch.object(learned_weights, "STREAM_WEIGHT", 0.0):  # streams of models that are not aligned mean nothing
-        CarryDistillation(student, models, [1.0, -1.0, 1.0], splits[0], splits[1], options).run("weights")
+        alone = CarryDistillation(student, models, [1.0, -1.0, 1.0], splits[0], splits[1], options, streams=False)
+        alone.run("weights")
     return student
 
 
 def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, pairs: dict[str, Any]) -> None:
     """Measure every method for one pair, and record each at once. Those that are recorded are not measured again."""
     first, second = pair
-    base, tuned, new_base = (subject.opened(*each) for each in ((first, "base"), (first, "tuned"), (second, "base")))
+    base, tuned = (subject.opened(first, name, old=True) for name in ("base", "tuned"))
+    new_base = subject.opened(second, "base")
     task, old = subject.samples(args.samples)
     few, few_old = (rows.select(range(args.few)) for rows in (task, old))
     result: dict[str, Any] = pairs.setdefault(f"{first},{second}", {})
     one_head = base.config.id2label == tuned.config.id2label
+    one_width = not subject.old
 
     def add(name: str, make: Callable[[], PreTrainedModel]) -> None:
         if name in result:
@@ -97,9 +102,10 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
         add("new base", lambda: new_base)
     add("tuned", lambda: tuned)
     add("tuned directly, with labels", lambda: subject.opened(second, "tuned"))
-    if one_head:
+    if one_head and one_width:
         add("weights added, not aligned", lambda: added(base, tuned, new_base))
-    add("carry", carried)
+    if one_width:
+        add("carry", carried)
     add("carry, with samples", lambda: carried(data=task))
     add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
     if one_head:

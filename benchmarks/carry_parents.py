@@ -1,11 +1,11 @@
 """Train bases from different seeds, and a fine-tune of each: what `carry.py` carries from one base to another.
 
-python benchmarks/carry_parents.py --subjects cifar10 turns books --seeds 1 2 3
+python benchmarks/carry_parents.py --subjects cifar10 turns wider books --seeds 1 2 3
 
 `cifar10`: the bases are small ViTs that see the same 20,000 upright images. The fine-tunes see 10,000 others, turned by
 a quarter, with labels. `turns`: fine-tunes of the same bases get a new head, and learn on these 10,000 images by how
-many quarters each was turned. `books`: the bases are small GPT-2s that read passages of War and Peace, and the
-fine-tunes read Tiny Shakespeare. Models that exist are kept.
+many quarters each was turned. `wider`: as `cifar10`, but the models are half as wide again. `books`: the bases are
+small GPT-2s that read passages of War and Peace, and the fine-tunes read Tiny Shakespeare. Models that exist are kept.
 """
 
 import argparse
@@ -29,6 +29,7 @@ TUNING = Recipe(epochs=3, learning_rate=5e-4, crop=4, flip=True)
 QUARTERS = 4
 READING = Recipe(epochs=6, batch_size=16, weight_decay=0.1, warmup=0.1)
 TUNING_BOOK = Recipe(epochs=2, batch_size=16, learning_rate=5e-4, weight_decay=0.1, warmup=0.1)
+WIDER = {"hidden_size": 144, "intermediate_size": 576}
 GPT2_SHAPE = argparse.Namespace(width=96, heads=4, blocks=4, dropout=0.0)
 PASSAGES = 1600  # of each book; those after them were seen by no model
 
@@ -52,14 +53,15 @@ def turns(images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 def train_images(subject: str, seed: int, images: Tensor, labels: Tensor, names: list[str]) -> None:
     """Train a base and a fine-tune for images."""
-    if not folder(seed, "base").exists():
+    path = folder(seed, "base", subject)
+    if not path.exists():
         torch.manual_seed(seed)
-        model = new_model(dict(enumerate(names)))
+        model = new_model(dict(enumerate(names)), **(WIDER if subject == "wider" else {}))
         train_classifier(model, images[BASE_IMAGES], labels[BASE_IMAGES], BASE, seed)
-        save(model, processor(), folder(seed, "base"))
+        save(model, processor(), path)
     if folder(seed, "tuned", subject).exists():
         return
-    path, task = folder(seed, "base"), (turned(images[TASK_IMAGES]), labels[TASK_IMAGES])
+    task = (turned(images[TASK_IMAGES]), labels[TASK_IMAGES])
     given: dict[str, Any] = {"attn_implementation": "eager"}
     if subject == "turns":
         torch.manual_seed(seed)
@@ -109,7 +111,7 @@ def save(model: PreTrainedModel, prepares: object, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=["cifar10"], choices=["cifar10", "turns", "books"])
+    parser.add_argument("--subjects", nargs="+", default=["cifar10"], choices=["cifar10", "turns", "wider", "books"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -29,15 +29,18 @@ class Subject:
     Attributes:
         name: the name of the subject in the parents' folders.
         batch: samples of a step of the controls that are taught.
+        old: the name of the subject of the base and of the tuned model; empty: the same.
     """
 
     name: str
     batch: int = 50
+    old: str = ""
 
-    def opened(self, seed: int, name: str) -> PreTrainedModel:
-        """Return a trained model: `base` or `tuned`."""
+    def opened(self, seed: int, name: str, old: bool = False) -> PreTrainedModel:
+        """Return a trained model: `base` or `tuned`, of the old bases or of the new ones."""
         kind = GPT2LMHeadModel if self.name == "books" else ViTForImageClassification
-        return kind.from_pretrained(folder(seed, name, self.name), attn_implementation="eager").eval()
+        path = folder(seed, name, self.old if old and self.old else self.name)
+        return kind.from_pretrained(path, attn_implementation="eager").eval()
 
     @property
     def processor(self) -> Any:
@@ -72,7 +75,8 @@ class Subject:
         }
 
 
-SUBJECTS = {name: Subject(name, batch) for name, batch in (("cifar10", 50), ("turns", 50), ("books", 10))}
+ALL = (Subject("cifar10"), Subject("turns"), Subject("wider", old="cifar10"), Subject("books", batch=10))
+SUBJECTS = {subject.name: subject for subject in ALL}
 
 
 @cache

@@ -21,6 +21,7 @@ HEADS = {
         "cost there (%)",
     ],
 }
+HEADS["wider"] = HEADS["cifar10"]
 Rows = dict[str, dict[str, Any]]
 
 

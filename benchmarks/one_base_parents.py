@@ -56,10 +56,10 @@ def processor() -> ViTImageProcessorPil:
     return ViTImageProcessorPil(do_resize=False, image_mean=mean, image_std=deviation, size=size)
 
 
-def new_model(labels: dict[int, str]) -> ViTForImageClassification:
-    """Return an untrained model."""
+def new_model(labels: dict[int, str], **shape: int) -> ViTForImageClassification:
+    """Return an untrained model, of the usual shape but for the given fields."""
     config = ViTConfig(
-        **SHAPE,
+        **(SHAPE | shape),
         image_size=32,
         patch_size=8,
         hidden_dropout_prob=0.0,

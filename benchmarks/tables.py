@@ -63,6 +63,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "carry": carry_table.table,
     "widths": widths_table.table,
     "carry-turns": partial(carry_table.table, "turns"),
+    "carry-wider": partial(carry_table.table, "wider"),
     "carry-books": partial(carry_table.table, "books"),
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),

@@ -1,6 +1,7 @@
 """A fine-tune is carried to another base, exactly where the new base is a symmetric copy of the base."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from transformers import (
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
@@ -134,6 +135,22 @@ def test_training_with_a_new_head() -> None:
     assert carried.record["learned_weights"]["steps"] == 2
 
 
+def test_a_new_base_of_another_width_is_taught(tmp_path: Path) -> None:
+    base, new_base = vit(1), vit(2, hidden_size=36, intermediate_size=40)
+    tuned = tuned_copy(base, 0.2)
+    task, old = images(1), images(2)
+    carried = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60, steps=25)
+    assert carried.model.config.hidden_size == 36
+    assert carried.record["options"]["align"] == "flow"
+    assert set(carried.record["learned_weights"]["starts"]) == {"fitted layers", "new base"}
+    unseen = images(3)
+    assert distance(carried.model, tuned, unseen) < 0.9 * distance(new_base, tuned, unseen)
+    carried.save(tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "by optimal transport, layer by layer, on their activations" in card
+    assert "align=" not in card  # which `carry` would refuse
+
+
 def test_too_little_memory_is_said_before_anything_is_computed() -> None:
     base = vit(1)
     with pytest.raises(ConfigError, match="takes at least"):
@@ -150,3 +167,12 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, tuned_copy(base), other, steps=3)
     with pytest.raises(ConfigError, match="weights"):
         transfuse.carry(base, tuned_copy(base), other, weights=(1, 2, 3))
+    wide = vit(2, hidden_size=36)
+    with pytest.raises(ConfigError, match="other widths than the base, so it learns from samples"):
+        transfuse.carry(base, tuned_copy(base), wide)
+    with pytest.raises(ConfigError, match="cannot take the head"):
+        transfuse.carry(base, with_trunk(vit(3, num_labels=3), base), wide, images(1))
+    with pytest.raises(ConfigError, match="groups: the new base has other widths"):
+        transfuse.carry(base, tuned_copy(base), wide, images(1), groups="permutations")
+    with pytest.raises(SpecError, match="a fine-tune has the shape of its base"):
+        transfuse.carry(base, wide, other)

@@ -12,7 +12,7 @@ from transfuse.config.renamed import with_current_names
 DATASET_IN_MEMORY = "dataset in memory"
 COMMAND = "transfuse fuse"
 CARRY = "transfuse carry"
-IMPLIED = ("merge", "head", "teacher_weighting")  # options that carrying chooses itself
+IMPLIED = ("merge", "head", "teacher_weighting", "align")  # options that carrying chooses itself
 SPLIT = re.compile(r" \(split [^()]*\)$")  # at the end of the name of samples
 
 
@@ -58,8 +58,9 @@ def carry_call(output: str, record: Mapping[str, Any]) -> str:
     roles = {role: record["carried"][role] for role in ("base", "tuned", "new base")}
     samples = {name: source_of(record[name]) for name in ("data", "keep") if record.get(name) is not None}
     options = {name: value for name, value in non_default_options(record).items() if name not in IMPLIED}
-    if options.get("match_on") == ("both" if "data" in samples else "weights"):
-        del options["match_on"]  # by default
+    by_default = "activations" if record["options"]["align"] == "flow" else "both" if samples else "weights"
+    if options.get("match_on") == by_default:
+        del options["match_on"]
     if None in roles.values() or any(value.startswith(DATASET_IN_MEMORY) for value in samples.values()):
         models = [repr(path) if path else role.replace(" ", "_") for role, path in roles.items()]
         given = [

@@ -58,7 +58,8 @@ def carry(
     base: Annotated[str, Argument(metavar="BASE", help="The model that was tuned.")],
     tuned: Annotated[str, Argument(metavar="TUNED", help="A fine-tune of BASE, or its adapter.")],
     new_base: Annotated[
-        str, Argument(metavar="NEW", help="The model that receives the change: of the same shape, trained apart.")
+        str,
+        Argument(metavar="NEW", help="The model that receives the change: the same architecture, trained apart."),
     ],
     keep: Annotated[
         str | None,

@@ -6,6 +6,9 @@ vector, as Ilharco et al. define it, 2212.04089, but carried first). With sample
 fitted to what the new base computes plus the change that tuning made there, and the head to the tuned model's
 predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
 are trained to the same targets (`merging.learned_carry`).
+
+A new base of other widths has no exact maps to the base. Transport maps give one start, and the new base itself is the
+other; the tuned model teaches the better one.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.follow import follow
+from transfuse.alignment.exact import follow as exact
+from transfuse.alignment.flow import follow as flow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import ALIGNMENT_METHODS
@@ -34,8 +38,8 @@ from transfuse.fusion.carry_plan import (
     ROLES,
     carry_estimate,
     carry_options,
-    check_same_shapes,
-    with_carried_head,
+    check_shapes,
+    options_for,
 )
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.data_memory import check_readable_samples
@@ -64,7 +68,7 @@ def carry(
     max_memory: int | str | None = None,
     **options: Any,
 ) -> Fusion:
-    """Put what a fine-tune learned into another base of the same architecture.
+    """Put what a fine-tune learned into another base of the same architecture, whose widths may differ.
 
     Args:
         base: the model that was tuned: a checkpoint directory, a Hub name or a loaded model.
@@ -116,7 +120,8 @@ def match_for_carry(
     Args and Raises: as for `carry`.
     """
     progress = as_progress(progress)
-    chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
+    chosen = carry_options(options, data is not None, keep is not None)
+    chosen = options_for(chosen, new_base, base, tuned, data is not None)
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
 
@@ -142,7 +147,11 @@ def match_for_carry(
     watch.lap("preparing samples")
     room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
     both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
-    alignments = _alignments(inputs.networks, both, inputs.borrowed)
+    check_shapes(chosen, *inputs.networks)
+    if chosen.align == "flow":
+        alignments = _flow_alignments(inputs.networks, both)
+    else:
+        alignments = _exact_alignments(inputs.networks, both, inputs.borrowed)
     names = [network.name for network in inputs.networks]
     check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
     watch.lap("aligning")
@@ -185,14 +194,20 @@ def _in_order(opened: Inputs) -> Inputs:
     )
 
 
-def _alignments(
+def _flow_alignments(networks: Sequence[Network], context: AlignContext) -> tuple[Alignment, Alignment]:
+    """Return the alignments of the base and of the tuned model to a new base of other widths."""
+    new_base, base, tuned = networks
+    first = ALIGNMENT_METHODS["flow"](new_base, base, context)
+    return first, flow.follow(first, tuned)
+
+
+def _exact_alignments(
     networks: Sequence[Network], context: AlignContext, borrowed: Sequence[frozenset[str]]
 ) -> tuple[Alignment, Alignment]:
     """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
     new_base, base, tuned = networks
-    check_same_shapes(new_base, base, tuned)
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
-    second = follow(first, base, tuned)
+    second = exact.follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])
     head = {name: second.carried[name] for names in borrowed for name in names}
     if not head:

@@ -20,8 +20,19 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
-SAME_SHAPES = "a fine-tune is carried between models of one shape; give a new base of the same configuration"
+SAME_SHAPES = "a fine-tune has the shape of its base; give the base that was tuned"
+OTHER_WIDTHS = (
+    "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
+    " configuration"
+)
+OTHER_HEAD = (
+    "the new base has other widths than the base, so it cannot take the head of the tuned model; give three models with"
+    " one head and one list of classes"
+)
 FITTED = "least-squares"  # how models are merged if nothing is trained
+
+OTHER_GROUPS = "groups: the new base has other widths than the base, so transport maps align both; leave groups out"
+OTHER_MAPS = "maps: the new base has other widths than the base, and transport maps are not written; leave maps out"
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
@@ -42,17 +53,56 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
     return chosen
 
 
-def with_carried_head(options: Options, models: Sequence[Model]) -> Options:
-    """Return options that keep the head of the tuned model, if some model has another head or other classes."""
-    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+def options_for(options: Options, new_base: Model, base: Model, tuned: Model, has_data: bool) -> Options:
+    """Return the options that these models need.
+
+    The head of the tuned model is kept if some model has another head or other classes. A new base of other widths is
+    aligned by transport maps, and training starts from the best of several models.
+
+    Raises:
+        ConfigError: the new base has other widths, and there are no samples, a new head, or chosen groups.
+    """
+    empty = _empty((new_base, base, tuned), options)
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
-    return options if len(heads) == 1 else options.model_copy(update={"head": "anchor"})
+    changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
+    if has_other_widths(*empty[:2]):
+        if not has_data:
+            raise ConfigError(OTHER_WIDTHS)
+        if changes:
+            raise ConfigError(OTHER_HEAD)
+        if options.groups != "all":
+            raise ConfigError(OTHER_GROUPS)
+        kind = "activations" if options.match_on == "both" else options.match_on
+        changes = {"align": "flow", "match_on": kind, "merge": carry_merging(True)}
+    return options.model_copy(update=changes)
 
 
-def check_same_shapes(new_base: Network, *models: Network) -> None:
-    """Raise `SpecError` unless all models have the shape of the new base."""
-    for model in models:
-        check_same_widths(new_base, model, "exact", SAME_SHAPES)
+def _empty(models: Sequence[Model], options: Options) -> list[PreTrainedModel]:
+    """Return the models, those that are not loaded without weights."""
+    return [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+
+
+def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Return whether spaces of two models have different numbers of units, in the same layers."""
+    units, other_units = (
+        {name: space.units for name, space in unfused(declaration(each)).spaces().items() if space.free}
+        for each in (model, other)
+    )
+    shared = units.keys() & other_units.keys()
+    return any(units[name] != other_units[name] for name in shared)
+
+
+def check_maps(new_base: Model, base: Model, options: Options) -> None:
+    """Raise `ConfigError` if the maps from the base to the new base cannot be written."""
+    if has_other_widths(*_empty((new_base, base), options)):
+        raise ConfigError(OTHER_MAPS)
+
+
+def check_shapes(options: Options, new_base: Network, base: Network, tuned: Network) -> None:
+    """Raise `SpecError` unless the tuned model has the shape of its base, and the new base if maps need it."""
+    check_same_widths(base, tuned, "exact", SAME_SHAPES)
+    if options.align != "flow":
+        check_same_widths(new_base, base, "exact", SAME_SHAPES)
 
 
 def carry_estimate(
@@ -81,12 +131,13 @@ def carry_plan(
     Args and Raises: as for `carry`.
     """
     paths = [tuned, new_base, base]
-    chosen = with_carried_head(carry_options(options, data is not None, keep is not None), (base, tuned, new_base))
+    chosen = carry_options(options, data is not None, keep is not None)
+    chosen = options_for(chosen, new_base, base, tuned, data is not None)
     empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen)
     check_compatible(empty, paths)
     specs = [unfused(declaration(model)) for model in empty]
     networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
-    check_same_shapes(networks[1], networks[2], networks[0])
+    check_shapes(chosen, networks[1], networks[2], networks[0])
     plan = fusion_plan(paths, Estimate(empty, chosen), streamable=False, streams=False)
     estimate = carry_estimate(empty, new_base, data, keep, chosen)
     if estimate is None:

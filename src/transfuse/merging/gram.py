@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfuse.base.distributed import process_group
 
-PANEL_COLUMNS = 512  # columns of X^T X that are computed together
+PANEL_COLUMNS = 256  # columns of X^T X that are computed together
 CALIBRATION_ROUNDS = 20  # iterations that raise the sampling probabilities until the expected count is right
 
 

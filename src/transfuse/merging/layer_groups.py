@@ -123,7 +123,7 @@ def _stream_points(spec: Spec, space: Space, writer: str) -> list[HookPoint]:
     Args:
         writer: the name of the linear map whose output is added to the stream.
     """
-    norms = [op for op in spec.ops if isinstance(op, Norm) and op.space == space]
+    norms = [op for op in spec.ops if isinstance(op, Norm) and op.space == space and op.on_tokens]
     if norms:
         norm = max(norms, key=lambda norm: _shared_parts(norm.name, writer))  # the first of several
         return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]

@@ -36,19 +36,21 @@ class CarryDistillation(WeightDistillation):
         keeps_answers: bool = True,
         untouched: Collection[str] = (),
         seed: int = 0,
+        streams: bool = True,
     ) -> None:
         """
         Args:
-            models: the new base, the base and the tuned model, in one basis.
+            models: the new base, the base and the tuned model, in one basis if `streams`.
             weights: of what each of them computes on samples of the task.
             task: training and validation samples of the task.
             kept: the same of what the new base is to keep; None: there are none.
             keeps_answers: whether the predictions of the new base count on these, beside its streams.
+            streams: whether streams are matched on samples of the task, and not only predictions.
         """
         self.models = models
         self.stream_weights = weights
         self.keeping = None if kept is None else _Keeping(carried, models[0], kept, options, keeps_answers, seed)
-        super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed)
+        super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed, streams)
 
     def loss(self, batch: Batch) -> Tensor:
         loss = super().loss(batch)
@@ -70,7 +72,8 @@ class CarryDistillation(WeightDistillation):
 
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:
-        answers, outputs = zip(*(self._parent_outputs(model, batch) for model in self.models), strict=True)
+        models = self.models if self.matched_names else self.models[-1:]  # streams need all, predictions the last
+        answers, outputs = zip(*(self._parent_outputs(model, batch) for model in models), strict=True)
         targets, _ = self.targets.of_answers(answers[-1:], batch)
         shares = uniform((), self.stream_weights, batch)
         return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])

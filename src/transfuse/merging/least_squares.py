@@ -29,6 +29,7 @@ from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.counted import counted
 from transfuse.base.distributed import ProcessGroup, process_group
+from transfuse.base.freed_memory import return_freed_memory
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
 from transfuse.merging.layer_groups import Stage, selectable_units, stages
@@ -192,6 +193,7 @@ def _fit_stages(
     """Fit all stages in order, or restore them from the cache."""
     lengths = prefix_lengths(steps, [stage.module_names() for stage in todo])
     fits: dict[str, Fit] = {}
+    return_freed_memory()
     for index, stage in enumerate(track(todo)):
         entry = store.load(f"stage {index}")
         if entry is not None:
@@ -204,6 +206,7 @@ def _fit_stages(
         changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :], max_candidates, counts)
         save_layers(store, f"stage {index}", submodules(layerwise.fused, changed), stage_fits)
         fits |= stage_fits
+        return_freed_memory()
     return fits
 
 

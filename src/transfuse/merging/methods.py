@@ -129,7 +129,8 @@ def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
     """Start from fitted layers, from a parent, or from merged task vectors, and train all weights to match the parents.
 
-    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers.
+    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers, or from the new
+    base if its widths differ.
     """
     begin = time.monotonic()
     parents = aligned_parents(request)
@@ -165,7 +166,7 @@ def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> 
         parents: the parents in the shape of the fused model.
     """
     if request.carry is not None:
-        return {}
+        return {"new base": parents[0]} if request.originals else {}
     starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
     if request.base is not None:
         starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
@@ -181,21 +182,13 @@ def _distillation(
 ) -> WeightDistillation:
     """Return the training of the weights of `fused`."""
     options, untouched = request.learning, request.untouched
+    weights, seed, streams = request.weights, request.seed, not request.originals
     if request.carry is None:
         return WeightDistillation(
-            fused,
-            teachers,
-            request.weights,
-            split,
-            options,
-            request.weighting,
-            untouched,
-            request.seed,
-            streams=not request.originals,
+            fused, teachers, weights, split, options, request.weighting, untouched, seed, streams=streams
         )
-    return CarryDistillation(
-        fused, teachers, request.weights, split, kept, options, request.carry.keeps_answers, untouched, request.seed
-    )
+    answers = request.carry.keeps_answers
+    return CarryDistillation(fused, teachers, weights, split, kept, options, answers, untouched, seed, streams)
 
 
 @torch.no_grad()

@@ -100,9 +100,9 @@ class Builder:
         self.ops.append(Norm(name, space, bias=None, has_gain=False))
         return Normed(space, name)
 
-    def post_norm(self, name: str, space: Axis, bias: str | None = "bias") -> None:
+    def post_norm(self, name: str, space: Axis, bias: str | None = "bias", on_tokens: bool = True) -> None:
         """Declare a LayerNorm whose output is the space itself. If `space` is a dual, gain and bias read it."""
-        self.ops.append(Norm(name, space, bias=bias, part=self._norm_part()))
+        self.ops.append(Norm(name, space, bias=bias, part=self._norm_part(), on_tokens=on_tokens))
 
     def post_rms_norm(self, name: str, space: Axis, offset: float = 0.0) -> None:
         """Declare an RMSNorm whose output is the space itself."""

@@ -112,6 +112,7 @@ class Norm:
         is_output: whether its output is also an output of the network, so that its gain cannot be folded.
         has_gain: whether it has a factor per unit; without one, it has no tensors at all.
         keeps_mean: whether the network also compares the stream itself, so that the stream cannot be centered.
+        on_tokens: whether it runs on tokens, and not on rows of a table that all samples share.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Norm:
     is_output: bool = False
     has_gain: bool = True
     keeps_mean: bool = False
+    on_tokens: bool = True
 
     @property
     def gain(self) -> str:

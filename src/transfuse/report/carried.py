@@ -42,7 +42,8 @@ def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     counts = [counted(record["calibration_samples"], "sample")] if record["calibration_samples"] else []
     counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
     how = f"layers fitted to {' and '.join(counts)}" if counts else "by weights"
-    if history := record.get("learned_weights"):
+    history = record.get("learned_weights")
+    if history and history["steps"]:
         how += f", weights trained in {counted(history['best'], 'step')}" if history["best"] else NOTHING_GAINED
     line = f"Carried {roles['tuned']} to {roles['new base']}, into {output} ({how}, {record['seconds']:.1f} s)"
     return f"{printable(line)}{adapter_line(output, record)}\n{printable(record['quality']['verdict'])}"

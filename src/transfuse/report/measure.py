@@ -132,6 +132,8 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     anchor, *sources = matched.networks
     anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
     if matched.carry is not None:
+        if not _has_same_shapes(anchor, sources[0]):
+            return {}
         tensors = [network.tensors for network in matched.networks]
         return {ADDED: mean(tensors, matched.weights)} if matched.carry.keeps_answers else {}
     if any(row is not None for row in matched.inputs.rows):

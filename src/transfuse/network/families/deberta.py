@@ -101,7 +101,7 @@ def _distances(s: Builder, config: Config, p: str, x: Space) -> Readable | None:
     has_norm = "layer_norm" in [name.strip() for name in getattr(config, "norm_rel_ebd", "none").lower().split("|")]
     if not config.relative_attention:
         if has_norm:  # nothing reads it
-            s.post_norm(f"{p}LayerNorm", x)
+            s.post_norm(f"{p}LayerNorm", x, on_tokens=False)
         return None
     limit = config.max_relative_positions if config.max_relative_positions >= 1 else config.max_position_embeddings
     buckets = getattr(config, "position_buckets", -1)
@@ -110,7 +110,7 @@ def _distances(s: Builder, config: Config, p: str, x: Space) -> Readable | None:
     if _shares_projections(config):
         s.table(f"{p}rel_embeddings.weight", (rows,), x)
         if has_norm:
-            s.post_norm(f"{p}LayerNorm", x)
+            s.post_norm(f"{p}LayerNorm", x, on_tokens=False)
         return x
     relative = s.free("relative", config.hidden_size, Group.CENTERED if has_norm else Group.ORTHOGONAL)
     s.table(f"{p}rel_embeddings.weight", (rows,), relative)
