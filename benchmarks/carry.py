@@ -106,8 +106,8 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
         add("weights added, not aligned", lambda: added(base, tuned, new_base))
     if one_width:
         add("carry", carried)
-    add("carry, with samples", lambda: carried(data=task))
-    add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
+        add("carry, with samples", lambda: carried(data=task))
+        add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
     if one_head:
         by_confidence = {"teacher_weighting": "confidence"}
         both = concatenate_datasets([task, old])
@@ -118,9 +118,12 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
             alone = partial(trained_alone, models, task, old, steps, subject.processor)
             add(f"new base, trained as carry trains, {steps} steps", alone)
     for steps in args.trained:
+        if not one_width:
+            add(f"carry, trained, {steps} steps", partial(carried, steps, data=task))
         add(f"carry, trained, with samples to keep, {steps} steps", partial(carried, steps, data=task, keep=old))
-    add(f"carry, with {args.few} samples", lambda: carried(data=few))
-    add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
+    if one_width:
+        add(f"carry, with {args.few} samples", lambda: carried(data=few))
+        add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
     if one_head:
         add(f"taught by the tuned model, {args.few} samples", lambda: taught(few, [tuned]))
 

@@ -141,13 +141,12 @@ def test_a_new_base_of_another_width_is_taught(tmp_path: Path) -> None:
     task, old = images(1), images(2)
     carried = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60, steps=25)
     assert carried.model.config.hidden_size == 36
-    assert carried.record["options"]["align"] == "flow"
-    assert set(carried.record["learned_weights"]["starts"]) == {"fitted layers", "new base"}
+    assert carried.record["learned_weights"]["start"] == "new base"
     unseen = images(3)
     assert distance(carried.model, tuned, unseen) < 0.9 * distance(new_base, tuned, unseen)
     carried.save(tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "by optimal transport, layer by layer, on their activations" in card
+    assert "nothing was aligned" in card
     assert "align=" not in card  # which `carry` would refuse
 
 
@@ -172,7 +171,9 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, tuned_copy(base), wide)
     with pytest.raises(ConfigError, match="cannot take the head"):
         transfuse.carry(base, with_trunk(vit(3, num_labels=3), base), wide, images(1))
-    with pytest.raises(ConfigError, match="groups: the new base has other widths"):
+    with pytest.raises(ConfigError, match="nothing is aligned; leave --groups"):
         transfuse.carry(base, tuned_copy(base), wide, images(1), groups="permutations")
+    with pytest.raises(ConfigError, match="leave --effort quick out"):
+        transfuse.carry(base, tuned_copy(base), wide, images(1), effort="quick")
     with pytest.raises(SpecError, match="a fine-tune has the shape of its base"):
         transfuse.carry(base, wide, other)

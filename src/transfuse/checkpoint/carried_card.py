@@ -27,23 +27,22 @@ permit a combined model before you share it.
 {% endif %}
 ## How it was made
 
-* The units of the base were matched with those of the new base by \
-{{ "optimal transport, layer by layer" if options.align == "flow" else "the exact symmetries of their architecture" \
-}}, on their {{ "activations and weights" if match_on == "both" else match_on }}. \
-The tuned model followed by the same maps.
+{% if options.align == "none" %}
+* The new base has other widths than the base, so nothing was aligned. All weights of the new base were trained to the \
+predictions of the tuned model{{ " and, on samples to keep, of the new base" if kept_samples }}, for \
+{{ learned_weights.best | counted("step") }}.
+{% else %}
+* The units of the base were matched with those of the new base by the exact symmetries of their architecture, on \
+their {{ "activations and weights" if match_on == "both" else match_on }}. The tuned model followed by the same maps.
+{% endif %}
 {% if least_squares %}
-{% set start = learned_weights.start if learned_weights else "fitted layers" %}
-{% if start == "fitted layers" %}
 * Each layer was fitted by least squares to what the new base computes plus the change that tuning made, and the head \
 to the predictions of the tuned model.
-{% else %}
-* The {{ start }} itself was the best start.
-{% endif %}
 {% if learned_weights and learned_weights.best %}
-* All weights were then trained to \
-{{ "the predictions of the tuned model" if options.align == "flow" else "the same targets" }}, for \
-{{ learned_weights.best | counted("step") }}.
+* All weights were then trained to the same targets, for {{ learned_weights.best | counted("step") }}.
 {% endif %}
+{% endif %}
+{% if data %}
 * Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | code }}.
 {% if kept_samples %}
 * Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of {{ keep | code }}.

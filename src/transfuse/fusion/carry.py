@@ -7,8 +7,8 @@ fitted to what the new base computes plus the change that tuning made there, and
 predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
 are trained to the same targets (`merging.learned_carry`).
 
-A new base of other widths has no exact maps to the base. Transport maps give one start, and the new base itself is the
-other; the tuned model teaches the better one.
+No exact maps lead to a new base of other widths. The tuned model then teaches it by its predictions, and nothing is
+aligned: a start from transport maps is worse than the new base itself (docs/carrying.md).
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact import follow as exact
-from transfuse.alignment.flow import follow as flow
+from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import ALIGNMENT_METHODS
@@ -147,13 +146,15 @@ def match_for_carry(
     watch.lap("preparing samples")
     room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
     both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
+    new, old, _ = inputs.networks
     check_shapes(chosen, *inputs.networks)
-    if chosen.align == "flow":
-        alignments = _flow_alignments(inputs.networks, both)
+    if chosen.align == "none":
+        alignments = (Alignment(new.spec, new.tensors, new.tensors),) * 2  # no difference is added
+        compared = [network.tensors for network in inputs.networks[1:]]
     else:
-        alignments = _exact_alignments(inputs.networks, both, inputs.borrowed)
-    names = [network.name for network in inputs.networks]
-    check_base(alignments[0].spec, alignments[0].carried, [alignments[1].carried], [names[2]], names[1])
+        alignments = _alignments(inputs.networks, both, inputs.borrowed)
+        compared = [alignment.carried for alignment in alignments]
+    check_base(old.spec, compared[0], compared[1:], [inputs.networks[2].name], old.name)
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(
@@ -194,20 +195,13 @@ def _in_order(opened: Inputs) -> Inputs:
     )
 
 
-def _flow_alignments(networks: Sequence[Network], context: AlignContext) -> tuple[Alignment, Alignment]:
-    """Return the alignments of the base and of the tuned model to a new base of other widths."""
-    new_base, base, tuned = networks
-    first = ALIGNMENT_METHODS["flow"](new_base, base, context)
-    return first, flow.follow(first, tuned)
-
-
-def _exact_alignments(
+def _alignments(
     networks: Sequence[Network], context: AlignContext, borrowed: Sequence[frozenset[str]]
 ) -> tuple[Alignment, Alignment]:
     """Return the alignments of the base and of the tuned model to the new base, with the tuned model's head in all."""
     new_base, base, tuned = networks
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
-    second = exact.follow(first, base, tuned)
+    second = follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])
     head = {name: second.carried[name] for names in borrowed for name in names}
     if not head:

@@ -31,8 +31,10 @@ OTHER_HEAD = (
 )
 FITTED = "least-squares"  # how models are merged if nothing is trained
 
-OTHER_GROUPS = "groups: the new base has other widths than the base, so transport maps align both; leave groups out"
-OTHER_MAPS = "maps: the new base has other widths than the base, and transport maps are not written; leave maps out"
+OTHER_EFFORT = "the new base has other widths than the base, so it is trained; leave --effort quick out"
+OTHER_OPTIONS = (
+    "the new base has other widths than the base, so nothing is aligned; leave --groups, --match-on and --maps out"
+)
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
@@ -57,10 +59,11 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     """Return the options that these models need.
 
     The head of the tuned model is kept if some model has another head or other classes. A new base of other widths is
-    aligned by transport maps, and training starts from the best of several models.
+    not aligned, and learns from the tuned model.
 
     Raises:
-        ConfigError: the new base has other widths, and there are no samples, a new head, or chosen groups.
+        ConfigError: the new base has other widths, and there are no samples, no training, a new head, or options of an
+            alignment.
     """
     empty = _empty((new_base, base, tuned), options)
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
@@ -70,10 +73,11 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
             raise ConfigError(OTHER_WIDTHS)
         if changes:
             raise ConfigError(OTHER_HEAD)
-        if options.groups != "all":
-            raise ConfigError(OTHER_GROUPS)
-        kind = "activations" if options.match_on == "both" else options.match_on
-        changes = {"align": "flow", "match_on": kind, "merge": carry_merging(True)}
+        if not options.learning().trains:
+            raise ConfigError(OTHER_EFFORT)
+        if options.groups != "all" or options.match_on != "both":
+            raise ConfigError(OTHER_OPTIONS)
+        changes = {"align": "none"}
     return options.model_copy(update=changes)
 
 
@@ -95,13 +99,13 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
 def check_maps(new_base: Model, base: Model, options: Options) -> None:
     """Raise `ConfigError` if the maps from the base to the new base cannot be written."""
     if has_other_widths(*_empty((new_base, base), options)):
-        raise ConfigError(OTHER_MAPS)
+        raise ConfigError(OTHER_OPTIONS)
 
 
 def check_shapes(options: Options, new_base: Network, base: Network, tuned: Network) -> None:
     """Raise `SpecError` unless the tuned model has the shape of its base, and the new base if maps need it."""
     check_same_widths(base, tuned, "exact", SAME_SHAPES)
-    if options.align != "flow":
+    if options.align != "none":
         check_same_widths(new_base, base, "exact", SAME_SHAPES)
 
 

@@ -129,9 +129,10 @@ def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
     """Start from fitted layers, from a parent, or from merged task vectors, and train all weights to match the parents.
 
-    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers, or from the new
-    base if its widths differ.
+    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers.
     """
+    if request.carry is not None and request.originals:
+        return _taught_new_base(request)
     begin = time.monotonic()
     parents = aligned_parents(request)
     split = split_with_answers(parents[0], request.batches, "weights")
@@ -159,6 +160,23 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     return fused
 
 
+def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
+    """Train a new base of other widths than the base to predict what the tuned model predicts."""
+    assert request.carry is not None
+    taught = with_tensors(request.anchor.model, request.parents[0])
+    new_base = with_tensors(request.anchor.model, request.parents[0])
+    split = split_with_answers(taught, request.batches, "weights")
+    kept = split_with_answers(taught, request.carry.kept, "weights") if request.carry.kept else None
+    loop = _distillation(request, taught, request.teachers([new_base] * len(request.parents)), split, kept)
+    state = request.store.folder and request.store.folder / "weights.pt"
+    history = loop.run("weights", state, request.progress.track)
+    request.record["learned_weights"] = asdict(history) | {
+        "start": "new base",
+        "starts": {"new base": history.excess[0]},
+    }
+    return taught
+
+
 def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> dict[str, PreTrainedModel]:
     """Return the models that training may start from beside the fitted layers, by name.
 
@@ -166,7 +184,7 @@ def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> 
         parents: the parents in the shape of the fused model.
     """
     if request.carry is not None:
-        return {"new base": parents[0]} if request.originals else {}
+        return {}
     starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
     if request.base is not None:
         starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}

@@ -41,7 +41,9 @@ def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     roles = record["carried"]
     counts = [counted(record["calibration_samples"], "sample")] if record["calibration_samples"] else []
     counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
-    how = f"layers fitted to {' and '.join(counts)}" if counts else "by weights"
+    how = "by weights"
+    if counts:
+        how = f"{'taught on' if record['options']['align'] == 'none' else 'layers fitted to'} {' and '.join(counts)}"
     history = record.get("learned_weights")
     if history and history["steps"]:
         how += f", weights trained in {counted(history['best'], 'step')}" if history["best"] else NOTHING_GAINED
