@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from carry_subjects import SUBJECTS, Subject
@@ -37,7 +36,6 @@ from transfuse.base.batch import validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.config.options import Options
 from transfuse.fusion.calibration import prepare
-from transfuse.merging import learned_weights
 from transfuse.merging.learned_carry import CarryDistillation
 from transfuse.merging.mean import mean
 from transfuse.network.model import network, with_tensors
@@ -59,9 +57,7 @@ def trained_alone(
         for rows in (task, old)
     ]
     options = LearningOptions(steps=steps)
-    with patch.object(learned_weights, "STREAM_WEIGHT", 0.0):  # streams of models that are not aligned mean nothing
-        alone = CarryDistillation(student, models, [1.0, -1.0, 1.0], splits[0], splits[1], options, streams=False)
-        alone.run("weights")
+    CarryDistillation(student, models, [1.0, -1.0, 1.0], splits[0], splits[1], options, streams=False).run("weights")
     return student
 
 

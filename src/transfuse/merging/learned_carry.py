@@ -45,11 +45,13 @@ class CarryDistillation(WeightDistillation):
             task: training and validation samples of the task.
             kept: the same of what the new base is to keep; None: there are none.
             keeps_answers: whether the predictions of the new base count on these, beside its streams.
-            streams: whether streams are matched on samples of the task, and not only predictions.
+            streams: whether streams are matched, and not only predictions. Without those of the task, those of samples
+                to keep would outweigh its predictions.
         """
         self.models = models
         self.stream_weights = weights
-        self.keeping = None if kept is None else _Keeping(carried, models[0], kept, options, keeps_answers, seed)
+        keeping = None if kept is None else _Keeping(carried, models[0], kept, options, keeps_answers, seed, streams)
+        self.keeping = keeping
         super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed, streams)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -90,10 +92,11 @@ class _Keeping(WeightDistillation):
         options: LearningOptions,
         keeps_answers: bool,
         seed: int,
+        streams: bool,
     ) -> None:
         self.keeps_answers = keeps_answers
         self.answer_weight = float(keeps_answers)
-        super().__init__(carried, [new_base], [1.0], batches, options, uniform, (), seed)
+        super().__init__(carried, [new_base], [1.0], batches, options, uniform, (), seed, streams)
         self.best_weights = []
 
     def next_loss(self) -> Tensor:
