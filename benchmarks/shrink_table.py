@@ -30,11 +30,3 @@ def table(name: str, perplexity: bool = False) -> str:
         share = f"{100 * result['rows'][0]['parameters'] / large['parameters']:.0f} %"
         rows += [[NAMES[row["name"]], share, *cells(row)] for row in result["rows"]]
     return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy"], rows)
-
-
-def points(name: str, way: str) -> list[tuple[float, float]]:
-    """Return the share of the parameters and the rise of the loss of a way at every size."""
-    results = load(name)["results"]
-    large = results.pop("large")
-    rows = [row for result in results.values() for row in result["rows"] if row["name"] == way]
-    return [(row["parameters"] / large["parameters"], row["loss"] - large["loss"]) for row in rows]

@@ -18,7 +18,7 @@ SLOW = (
     "flow, confident samples", "exact, mean", "permutations", "learned maps", "learned weights", "language",
     "language, flow", "language, learned",
 )  # fmt: skip
-ROUNDING = 1e-4
+ROUNDING = 5e-4
 UNSETTLED = 0.1  # of a language model's head, which is fitted by a descent that has not come to rest
 
 

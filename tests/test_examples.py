@@ -18,7 +18,8 @@ BOTH = {"parent 1", "parent 2"}
 def rows(text: str) -> dict[str, list[float]]:
     """The table in a text: of each model, its numbers."""
     cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.translate(RULES).splitlines())
-    return {line[0]: [float(cell.rstrip("%")) for cell in line[1:]] for line in cells if line and line[0] != "model"}
+    kept = (line for line in cells if line and line[0] not in ("model", "probe"))
+    return {line[0]: [float(cell.rstrip("%")) for cell in line[1:] if cell[:1].isdigit()] for line in kept}
 
 
 def ran(name: str, folder: Path) -> tuple[str, dict[str, list[float]]]:

@@ -60,6 +60,13 @@ def test_an_output_is_all_ours(output: Path) -> None:
     assert first_foreign_entry(output) is None
 
 
+def test_what_a_killed_run_left_unfinished_is_ours(output: Path) -> None:
+    (output / ".README.partial-e1961985.md").write_text("# o")
+    assert first_foreign_entry(output) is None
+    (output / ".notes.partial-e1961985.md").write_text("# mine")
+    assert first_foreign_entry(output) == ".notes.partial-e1961985.md"
+
+
 def test_what_save_pretrained_writes_alone(tmp_path: Path) -> None:
     for name in WRITTEN:
         if "-00001-" not in name:

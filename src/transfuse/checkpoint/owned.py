@@ -29,6 +29,7 @@ ADAPTER_PATHS = {f"{ADAPTER}/{name}" for name in (*ADAPTER_FILES, CARD)}
 MARKER = ".transfuse"  # file in a folder that a run created for itself and removes in the end
 RUN_FILE = "run.json"  # file that describes a fine-tuning run, beside its saved state
 RUN_STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # entries of its folder
+UNFINISHED = re.compile(r"\.(README|transfuse|report)\.partial-[0-9a-f]{8}\.(md|json|html)")  # by a run that was killed
 DEMO_MARKER = ".transfuse-demo"  # file in a folder that the demo created
 
 
@@ -104,6 +105,8 @@ def _is_known_path(path: str, copied: Collection[str]) -> bool:
 
 
 def _is_known_file(file: Path, copied: Collection[str]) -> bool:
+    if UNFINISHED.fullmatch(file.name):
+        return True
     if file.name in (CARD, RECORD, REPORT_PAGE, REPORT_JSON):
         return is_own_file(file)
     if matches_any(file.name, (*EXTRA_PATTERNS, *SENTENCE_PATTERNS)):
