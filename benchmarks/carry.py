@@ -9,11 +9,12 @@ python benchmarks/carry.py --subject books --pairs 1,2 2,3 3,1 --samples 200 --f
 `cifar10`: the task is to classify images turned by a quarter; the old task is to classify upright ones. `turns`: the
 task is to say by how many quarters an image is turned, with a new head. `wider`: as `cifar10`, to a base that is half
 as wide again. `books`: the task is Tiny Shakespeare, the old task is War and Peace. Samples are unlabeled, and no model
-has seen them; those of `keep` are of the old task. No option was chosen on any data. `taught` trains the new base on
-the predictions of the tuned model for the same samples, or on those of both models for all samples, weighted by their
-confidence. `new base, trained as carry trains` has the predictions, the samples and the steps of `carry`, and starts
-from the new base, without alignment. `tuned directly` trains it as the tuned model was trained, with labels, and is the
-upper end. All figures are from the test split.
+has seen them; those of `keep` are of the old task. How much samples to keep weigh, and that streams are not matched
+between widths, was chosen on other images than those of the test split. `taught` trains the new base on the predictions
+of the tuned model for the same samples, or on those of both models for all samples, weighted by their confidence. `new
+base, trained as carry trains` has the predictions, the samples and the steps of `carry`, and starts from the new base,
+without alignment. `tuned directly` trains it as the tuned model was trained, with labels, and is the upper end. All
+figures are from the test split.
 """
 
 import argparse

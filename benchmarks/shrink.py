@@ -1,7 +1,7 @@
 """Make a model smaller, beside controls of the same size.
 
 python benchmarks/shrink.py --model MODEL --data cifar10 --name shrink-vit --steps 100 --samples 1000
-python benchmarks/shrink.py --model carry-books-1/tuned --data text --name shrink-gpt2
+python benchmarks/shrink.py --model tinyshakespeare-gpt2-96-1 --data text --name shrink-gpt2 --steps 200
 
 MODEL is a folder, or the name of a parent. `shrink` is measured after its layers are fitted, and after training. The
 controls: units chosen by the norm of their weights, or at random, then fitted and trained in the same way; a random

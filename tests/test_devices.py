@@ -18,7 +18,8 @@ SLOW = (
     "flow, confident samples", "exact, mean", "permutations", "learned maps", "learned weights", "language",
     "language, flow", "language, learned",
 )  # fmt: skip
-ROUNDING = 5e-4
+ROUNDING = 1e-4
+WEIGHED = 5e-4  # where teachers are weighed by predictions in bfloat16, which the CPU and the other device round apart
 UNSETTLED = 0.1  # of a language model's head, which is fitted by a descent that has not come to rest
 
 
@@ -30,7 +31,8 @@ def fused_there(*ways: str) -> None:
     assert [each["way"] for each in found] == list(ways)
     for each in found:
         assert each["there"] > 100, each
-        assert each["differs"] < (UNSETTLED if "language" in each["way"] else ROUNDING), each
+        bound = UNSETTLED if "language" in each["way"] else WEIGHED if each["way"] == "permutations" else ROUNDING
+        assert each["differs"] < bound, each
 
 
 @pytest.mark.skipif(

@@ -18,16 +18,21 @@ BOTH = {"parent 1", "parent 2"}
 def rows(text: str) -> dict[str, list[float]]:
     """The table in a text: of each model, its numbers."""
     cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in text.translate(RULES).splitlines())
-    kept = (line for line in cells if line and line[0] not in ("model", "probe"))
-    return {line[0]: [float(cell.rstrip("%")) for cell in line[1:] if cell[:1].isdigit()] for line in kept}
+    return {line[0]: [float(cell.rstrip("%")) for cell in line[1:]] for line in cells if line and line[0] != "model"}
+
+
+def printed(name: str, folder: Path) -> str:
+    """What an example prints."""
+    run = [sys.executable, "-X", "utf8", str(EXAMPLES / f"{name}.py")]
+    done = subprocess.run(run, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def ran(name: str, folder: Path) -> tuple[str, dict[str, list[float]]]:
     """What an example prints, and its table."""
-    run = [sys.executable, "-X", "utf8", str(EXAMPLES / f"{name}.py")]
-    done = subprocess.run(run, cwd=folder, capture_output=True, encoding="utf-8", check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, rows(done.stdout)
+    out = printed(name, folder)
+    return out, rows(out)
 
 
 def gap_closed(table: dict[str, list[float]], column: int = 1) -> float:
@@ -69,7 +74,7 @@ def test_classifiers(name: str, tmp_path: Path) -> None:
 def test_language_models(tmp_path: Path) -> None:
     out, table = ran("llama", tmp_path)
     assert gap_closed(table) > 0.8
-    assert table["fusion"][2] < 1.4 * max(table[parent][2] for parent in BOTH) < table["plain average"][2]
+    assert table["fusion"][2] < 1.2 * max(table[parent][2] for parent in BOTH) < table["plain average"][2]
     assert len(out[out.index("The expression is") :].split()) > 6
 
 
@@ -90,7 +95,7 @@ def test_widths(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_probe(tmp_path: Path) -> None:
-    out, _ = ran("probe", tmp_path)
+    out = printed("probe", tmp_path)  # its table has a column of words
     own, bare, carried, native = (float(share) for share in re.findall(r"([\d.]+)%", out))
     assert carried > bare + 20
     assert carried > native - 35

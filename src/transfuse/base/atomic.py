@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +17,23 @@ def replace_atomically(target: Path) -> Iterator[Path]:
 
     The file is flushed to disk before it is moved. If the block raises, the file is removed and `target` is unchanged.
     """
-    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(4)}{target.suffix}")
+    partial = target.with_name(_partial_name(target.name, secrets.token_hex(4)))
     try:
         yield partial
         fsync_file(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_pattern(name: str) -> str:
+    """Return a pattern of the names of unfinished files of this name, which a killed run leaves behind."""
+    return re.escape(_partial_name(name, "@")).replace("@", "[0-9a-f]{8}")
+
+
+def _partial_name(name: str, number: str) -> str:
+    path = Path(name)
+    return f".{path.stem}.partial-{number}{path.suffix}"
 
 
 def fsync_file(path: Path) -> None:

@@ -58,7 +58,7 @@ def carry_call(output: str, record: Mapping[str, Any]) -> str:
     roles = {role: record["carried"][role] for role in ("base", "tuned", "new base")}
     samples = {name: source_of(record[name]) for name in ("data", "keep") if record.get(name) is not None}
     options = {name: value for name, value in non_default_options(record).items() if name not in IMPLIED}
-    if options.get("match_on") == ("both" if samples else "weights"):
+    if options.get("match_on") == ("both" if "data" in samples else "weights"):
         del options["match_on"]  # by default
     if None in roles.values() or any(value.startswith(DATASET_IN_MEMORY) for value in samples.values()):
         models = [repr(path) if path else role.replace(" ", "_") for role, path in roles.items()]

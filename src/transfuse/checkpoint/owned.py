@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.atomic import partial_pattern
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.companions import (
     ADAPTER_FILES,
@@ -28,8 +29,8 @@ ADAPTER = "adapter"  # folder in an output that holds the difference from its ba
 ADAPTER_PATHS = {f"{ADAPTER}/{name}" for name in (*ADAPTER_FILES, CARD)}
 MARKER = ".transfuse"  # file in a folder that a run created for itself and removes in the end
 RUN_FILE = "run.json"  # file that describes a fine-tuning run, beside its saved state
-RUN_STATE = re.compile(r"(tmp-)?checkpoint-\d+|run\.json|\.run\.partial-[0-9a-f]{8}\.json")  # entries of its folder
-UNFINISHED = re.compile(r"\.(README|transfuse|report)\.partial-[0-9a-f]{8}\.(md|json|html)")  # by a run that was killed
+RUN_STATE = re.compile(rf"(tmp-)?checkpoint-\d+|run\.json|{partial_pattern(RUN_FILE)}")  # entries of its folder
+UNFINISHED = re.compile("|".join(map(partial_pattern, (CARD, RECORD, REPORT_PAGE, REPORT_JSON))))  # by a killed run
 DEMO_MARKER = ".transfuse-demo"  # file in a folder that the demo created
 
 

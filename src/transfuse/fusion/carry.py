@@ -8,7 +8,7 @@ predictions. On samples of what the new base is to keep, layers are fitted to wh
 are trained to the same targets (`merging.learned_carry`).
 
 No exact maps lead to a new base of other widths. The tuned model then teaches it by its predictions, and nothing is
-aligned: a start from transport maps is worse than the new base itself (docs/carrying.md).
+aligned: a start from transport maps was no better than the new base itself (docs/log.md).
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from transfuse.fusion.carry_plan import (
     ROLES,
     carry_estimate,
     carry_options,
-    check_shapes,
+    check_same_shape,
     options_for,
 )
 from transfuse.fusion.compatible import Model
@@ -146,15 +146,15 @@ def match_for_carry(
     watch.lap("preparing samples")
     room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
     both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
-    new, old, _ = inputs.networks
-    check_shapes(chosen, *inputs.networks)
+    new, old, changed = inputs.networks
+    check_same_shape(old, changed)
     if chosen.align == "none":
+        check_base(old.spec, old.tensors, [changed.tensors], [changed.name], old.name)
         alignments = (Alignment(new.spec, new.tensors, new.tensors),) * 2  # no difference is added
-        compared = [network.tensors for network in inputs.networks[1:]]
     else:
         alignments = _alignments(inputs.networks, both, inputs.borrowed)
-        compared = [alignment.carried for alignment in alignments]
-    check_base(old.spec, compared[0], compared[1:], [inputs.networks[2].name], old.name)
+        first, second = alignments
+        check_base(first.spec, first.carried, [second.carried], [changed.name], old.name)
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(

@@ -20,7 +20,7 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
-SAME_SHAPES = "a fine-tune has the shape of its base; give the base that was tuned"
+SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
 OTHER_WIDTHS = (
     "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
     " configuration"
@@ -29,12 +29,11 @@ OTHER_HEAD = (
     "the new base has other widths than the base, so it cannot take the head of the tuned model; give three models with"
     " one head and one list of classes"
 )
-FITTED = "least-squares"  # how models are merged if nothing is trained
-
 OTHER_EFFORT = "the new base has other widths than the base, so it is trained; leave --effort quick out"
 OTHER_OPTIONS = (
     "the new base has other widths than the base, so nothing is aligned; leave --groups, --match-on and --maps out"
 )
+FITTED = "least-squares"  # how models are merged if nothing is trained
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
@@ -65,7 +64,8 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
         ConfigError: the new base has other widths, and there are no samples, no training, a new head, or options of an
             alignment.
     """
-    empty = _empty((new_base, base, tuned), options)
+    models = (new_base, base, tuned)
+    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     if has_other_widths(*empty[:2]):
@@ -81,11 +81,6 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     return options.model_copy(update=changes)
 
 
-def _empty(models: Sequence[Model], options: Options) -> list[PreTrainedModel]:
-    """Return the models, those that are not loaded without weights."""
-    return [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
-
-
 def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     """Return whether spaces of two models have different numbers of units, in the same layers."""
     units, other_units = (
@@ -96,17 +91,9 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     return any(units[name] != other_units[name] for name in shared)
 
 
-def check_maps(new_base: Model, base: Model, options: Options) -> None:
-    """Raise `ConfigError` if the maps from the base to the new base cannot be written."""
-    if has_other_widths(*_empty((new_base, base), options)):
-        raise ConfigError(OTHER_OPTIONS)
-
-
-def check_shapes(options: Options, new_base: Network, base: Network, tuned: Network) -> None:
-    """Raise `SpecError` unless the tuned model has the shape of its base, and the new base if maps need it."""
-    check_same_widths(base, tuned, "exact", SAME_SHAPES)
-    if options.align != "none":
-        check_same_widths(new_base, base, "exact", SAME_SHAPES)
+def check_same_shape(base: Network, tuned: Network) -> None:
+    """Raise `SpecError` unless the tuned model has the shape of its base."""
+    check_same_widths(base, tuned, "exact", SAME_SHAPE)
 
 
 def carry_estimate(
@@ -141,7 +128,7 @@ def carry_plan(
     check_compatible(empty, paths)
     specs = [unfused(declaration(model)) for model in empty]
     networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
-    check_shapes(chosen, networks[1], networks[2], networks[0])
+    check_same_shape(networks[2], networks[0])
     plan = fusion_plan(paths, Estimate(empty, chosen), streamable=False, streams=False)
     estimate = carry_estimate(empty, new_base, data, keep, chosen)
     if estimate is None:

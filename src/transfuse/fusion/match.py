@@ -38,6 +38,7 @@ from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
+from transfuse.fusion.carry_plan import OTHER_OPTIONS
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
@@ -110,6 +111,8 @@ class Matched:
         Raises:
             ConfigError: there are more than two models, or they were not aligned by their exact symmetries.
         """
+        if self.carry is not None and self.options.align == "none":
+            raise ConfigError(OTHER_OPTIONS)
         check_mapped(self.options, 2 if self.carry else len(self.networks), {})
         if self.base_correlation is not None:
             raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")

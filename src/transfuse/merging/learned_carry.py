@@ -2,7 +2,7 @@
 
 On samples of the task, the model is trained on the predictions of the tuned model, and its streams on what the new base
 computes plus the change that tuning made there. On samples to keep, it is trained on the predictions and the streams of
-the new base. Every step takes as many samples of both.
+the new base. Every step takes as many samples of both. Streams are left out if the new base has other widths.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -50,8 +50,9 @@ class CarryDistillation(WeightDistillation):
         """
         self.models = models
         self.stream_weights = weights
-        keeping = None if kept is None else _Keeping(carried, models[0], kept, options, keeps_answers, seed, streams)
-        self.keeping = keeping
+        self.keeping: _Keeping | None = None
+        if kept is not None:
+            self.keeping = _Keeping(carried, models[0], kept, options, keeps_answers, seed, streams)
         super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed, streams)
 
     def loss(self, batch: Batch) -> Tensor:

@@ -193,12 +193,12 @@ def _fit_stages(
     """Fit all stages in order, or restore them from the cache."""
     lengths = prefix_lengths(steps, [stage.module_names() for stage in todo])
     fits: dict[str, Fit] = {}
-    return_freed_memory()
     for index, stage in enumerate(track(todo)):
         entry = store.load(f"stage {index}")
         if entry is not None:
             fits |= restore_layers(layerwise.fused, entry)
             continue
+        return_freed_memory()  # of the alignment, then of each stage
         length = lengths[index]
         layerwise.advance(length)
         group = [other for other, other_length in zip(todo, lengths, strict=True) if other_length == length]
@@ -206,7 +206,6 @@ def _fit_stages(
         changed, stage_fits = _fit_stage(layerwise, spec, stage, todo[index + 1 :], max_candidates, counts)
         save_layers(store, f"stage {index}", submodules(layerwise.fused, changed), stage_fits)
         fits |= stage_fits
-        return_freed_memory()
     return fits
 
 

@@ -163,8 +163,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
 def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
     """Train a new base of other widths than the base to predict what the tuned model predicts."""
     assert request.carry is not None
-    taught = with_tensors(request.anchor.model, request.parents[0])
-    new_base = with_tensors(request.anchor.model, request.parents[0])
+    new_base = request.anchor.model
+    taught = with_tensors(new_base, request.parents[0])
     split = split_with_answers(taught, request.batches, "weights")
     kept = split_with_answers(taught, request.carry.kept, "weights") if request.carry.kept else None
     loop = _distillation(request, taught, request.teachers([new_base] * len(request.parents)), split, kept)

@@ -132,10 +132,9 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     anchor, *sources = matched.networks
     anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
     if matched.carry is not None:
-        if not _has_same_shapes(anchor, sources[0]):
-            return {}
         tensors = [network.tensors for network in matched.networks]
-        return {ADDED: mean(tensors, matched.weights)} if matched.carry.keeps_answers else {}
+        can_be_added = matched.carry.keeps_answers and _has_same_shapes(anchor, sources[0])
+        return {ADDED: mean(tensors, matched.weights)} if can_be_added else {}
     if any(row is not None for row in matched.inputs.rows):
         return {"the anchor's share alone": anchor_share}
     controls: dict[str, Mapping[str, Tensor]] = {}

@@ -15,11 +15,9 @@ from transfuse.cli.jobs.quality import measured_quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
-from transfuse.config.make import make
-from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples
 from transfuse.fusion.carry import carried, match_for_carry
-from transfuse.fusion.carry_plan import carry_plan, check_maps
+from transfuse.fusion.carry_plan import carry_plan
 from transfuse.fusion.plan import FusionPlan
 from transfuse.report.carried import carried_verdict
 
@@ -52,8 +50,6 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
     job.torch_device()
     *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
     new_base, base, tuned = job.models
-    if job.maps is not None:
-        check_maps(new_base, base, make(Options, job.options()))
     with output_lock(output):
         data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
         samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job) if job.report else None
