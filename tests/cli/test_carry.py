@@ -80,12 +80,22 @@ def test_a_report_and_maps(world: World, run: Run) -> None:
     page = (world.here / "out" / "report.html").read_text()
     assert "The carried model reaches" in page
     assert "difference added, not aligned" in page
+    assert "than the control, which adds" in page
     assert "(new base)" in page
     assert "transfuse carry" in page
     maps = load_maps(world.here / "maps.safetensors")
     assert (maps.facts["source"], maps.facts["anchor"]) == (str(world.a), str(world.b))
     assert maps.states(torch.zeros(2, 16)).shape == (2, 16)
     one_line(run("report", world.here / "out"), ["was carried", "carry --report"])
+
+
+def test_to_another_width_with_a_report(world: World, run: Run) -> None:
+    given = ("--data", world.images, "--keep", world.bare, "--steps", 2, "--report")
+    ran = run("carry", world.a, tuned(world), world.wide, "-o", world.here / "out", *given)
+    assert (ran.status, ran.err) == (0, "")
+    assert "taught on" in ran.out
+    page = (world.here / "out" / "report.html").read_text()
+    assert "better than the new base." in page  # since weights of other shapes cannot be added, there is no control
 
 
 def test_a_dry_run_writes_nothing(world: World, run: Run) -> None:
