@@ -9,7 +9,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.job import Job
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 
@@ -50,28 +50,32 @@ def shrink(
         ),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show the sizes and the number of parameters only.")] = False,
+    resume: Resume = False,
     help_all: HelpAll = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a model smaller."""
+    from transfuse.cli.targets import said_how_to_continue, work_beside
     from transfuse.cli.validation import limits, shrink_request
     from transfuse.report.summary import report_line
     from transfuse.report.tables import plan_of_sizes, shrinking_summary
 
-    request = shrink_request(model, flags, data, dry_run)
+    request = shrink_request(model, dict(flags) | {"resume": resume}, data, dry_run)
     memory = limits(flags)
-    with quiet_libraries():
-        from transfuse.base.budget import memory_limit
-        from transfuse.cli.jobs.shrink import plan_job, shrink_job
-
-        if dry_run:
-            planned = plan_job(request)
-        else:
-            with memory_limit(memory.max_memory, memory.max_device_memory):
-                done = shrink_job(request, output_mode(context).progress)
     if dry_run:
+        with quiet_libraries():
+            from transfuse.cli.jobs.shrink import plan_job
+
+            planned = plan_job(request)
         output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
         return
+    work = work_beside(request.output, resume, "shrink", "choose another output")
+    with quiet_libraries():
+        from transfuse.base.budget import memory_limit
+        from transfuse.cli.jobs.shrink import shrink_job
+
+        with memory_limit(memory.max_memory, memory.max_device_memory), said_how_to_continue(work.folder):
+            done = shrink_job(request, work, output_mode(context).progress)
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []
     output_mode(context).show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])

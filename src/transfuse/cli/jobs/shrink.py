@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory, is_out_of_memory
-from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
@@ -18,6 +17,8 @@ from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import QUICK_LIMIT, Quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
+from transfuse.cli.jobs.work import working_in
+from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
 from transfuse.config.data_options import DataOptions
 from transfuse.config.settings import Settings
@@ -47,7 +48,7 @@ def plan_job(request: ShrinkRequest) -> dict[str, Any]:
     return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
 
 
-def shrink_job(request: ShrinkRequest, progress: Progress) -> Fused:
+def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
     """Make a model smaller, save it, and measure it beside the large one.
 
     Raises:
@@ -55,7 +56,7 @@ def shrink_job(request: ShrinkRequest, progress: Progress) -> Fused:
     """
     begin = time.perf_counter()
     options, output = request.options, request.output
-    with output_lock(output):
+    with working_in(work, output):
         check_target(output, request.overwrite, [Path(request.model)])
         device = options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
@@ -64,7 +65,7 @@ def shrink_job(request: ShrinkRequest, progress: Progress) -> Fused:
         check_free_memory(COPIES * FLOAT_BYTES * empty.num_parameters(), device, "shrinking", progress.warn)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
-        shrunk = shrink(request.model, samples, progress, **given)
+        shrunk = shrink(request.model, samples, progress, cache=work.folder, **given)
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
         shrunk.save(output, request.overwrite)
