@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "transfuse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {"lap": "lapx"}  # what extras bring need not be installed here
-TRACKED = ("py.typed", "report/template.html")  # what is no Python but shipped
+PAGES = ("page.html", "parts.html", "fusion.html", "shrunk.html")
+TRACKED = ("py.typed", *(f"report/{name}" for name in PAGES))  # what is no Python but shipped
 
 
 def names(requirements: list[str]) -> set[str]:

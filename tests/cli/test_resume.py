@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from labour import Labour, same
 from PIL import Image
-from safetensors.torch import load_file
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from world import SIZES, Run, World, one_line
 
 import transfuse
 from transfuse.activations import hooks
-from transfuse.alignment import match_store
-from transfuse.base.cache import Store
 from transfuse.fusion.plan import STARTUP_BYTES
 
 ROOM = f"{STARTUP_BYTES // 2**20 + 1}MiB"  # too little to load the models
@@ -33,34 +31,6 @@ WAYS = {
 def job(world: World, way: str, name: str = "out") -> list[object]:
     data = () if way.startswith("streamed") else ("--data", world.bare, "--samples", 10, "--batch-size", 3)
     return ["fuse", world.a, world.b, "-o", world.here / name, *data, *WAYS[way]]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(one: Path, other: Path) -> bool:
-    ours, theirs = weights(one), weights(other)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-class Labour:
-    """Counts what is done, and stops a run once so much has been kept."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.kept, self.stop = 0, 10**9
-        keep = Store.keep
-
-        def counted(store: Store, name: str, tensors: object, facts: object = None) -> None:
-            keep(store, name, tensors, facts)  # type: ignore[arg-type]
-            self.kept += 1
-            if self.kept == self.stop:
-                raise KeyboardInterrupt
-
-        patch.setattr(Store, "keep", counted)
-        patch.setattr(match_store, "MIN_INTERVAL", 0.0)
-        patch.setattr(match_store, "INTERVAL_FACTOR", 0.0)
-        patch.setattr("os.fsync", lambda descriptor: None)  # hundreds of entries; no power is cut here
 
 
 @pytest.mark.parametrize("way", WAYS)

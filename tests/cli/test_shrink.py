@@ -31,7 +31,7 @@ def test_a_checkpoint_of_the_sizes_that_were_asked_for(world: World, run: Run) -
     assert "made smaller with transfuse" in card
     assert "<code>hidden_size</code> | 16 | 8" in card
     assert run("eval", world.here / "out", world.a, "--data", world.images).status == 0
-    one_line(run("report", world.here / "out"), ["made smaller", "transfuse eval"])
+    one_line(run("report", world.here / "out"), ["made smaller", "transfuse eval", "shrink --report"])
 
 
 def test_it_trains_and_says_what_it_did(world: World, run: Run) -> None:
@@ -104,7 +104,7 @@ def test_a_language_model_writes_its_own_samples(
     model = saved(tmp_path / "large", build, 1)
     ran = run("shrink", model, "--data", "generated", "--samples", 20, "-o", tmp_path / "small", *flags, *QUICK)
     assert ran.status == 0, ran
-    assert "the texts that it was fitted to" in ran.out
+    assert "of generated texts, the texts that it was fitted to" in ran.out
     config = AutoConfig.from_pretrained(tmp_path / "small")
     assert {name: getattr(config, name) for name in sizes} == sizes
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
@@ -119,7 +119,9 @@ def test_fewer_experts(tmp_path: Path, run: Run) -> None:
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
     plan = run("shrink", large, "--experts", 0.4, "--dry-run")
     assert "experts 3 to 1" in plan.out
-    ran = run("shrink", large, "--data", tmp_path / "texts.jsonl", "-o", small, "--experts", 1, *QUICK, "--lines")
+    ran = run(
+        "shrink", large, "--data", tmp_path / "texts.jsonl", "-o", small, "--experts", 1, *QUICK, "--lines", "--report"
+    )
     assert ran.status == 0, ran
     assert "experts 3 to 1" in ran.out
     config = json.loads((small / "config.json").read_text())
@@ -130,6 +132,10 @@ def test_fewer_experts(tmp_path: Path, run: Run) -> None:
     assert len(model.model.layers[0].mlp.experts.down_proj) == 1
     record = json.loads((small / "transfuse.json").read_text())
     assert [len(layer["kept"]) for layer in record["experts"].values()] == [1, 1]
+    page = (small / "report.html").read_text()
+    assert "--experts 1 " in page
+    kept = record["experts"]["model.layers.1.mlp.experts"]["kept"][0]
+    assert f'<th scope="row">1</th><td class="list">{kept}</td>' in page
     for experts, words in {
         "4": ["experts", "4 is more than the 3"],
         "1.5": ["--experts", "whole number"],

@@ -9,7 +9,7 @@ from torch import Tensor
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.errors import OutputError
-from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation, rotation
+from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation
 from transfuse.transport.solve import Match
 
 MIN_INTERVAL = 5.0  # seconds between two saves of a solver
@@ -125,16 +125,24 @@ class SolverState:
 
 def _encoded(match: Match) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return a match as tensors and as facts that JSON can represent."""
-    fields = {name: values for name, values in vars(match.map).items() if isinstance(values, Tensor)}
-    if fields.get("backward") is fields.get("forward"):
-        fields.pop("backward", None)
-    return fields, {"kind": type(match.map).__name__, "cost": match.cost}
+    return map_tensors(match.map), {"kind": type(match.map).__name__, "cost": match.cost}
 
 
 def _decoded(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Match:
-    if facts["kind"] == Invertible.__name__ and "backward" not in tensors:
-        return Match(rotation(tensors["forward"]), facts["cost"])
+    return Match(stored_map(KINDS[facts["kind"]], tensors), facts["cost"])
+
+
+def map_tensors(map_: Map) -> dict[str, Tensor]:
+    """Return the tensors of a map, without the second of two that are the same."""
+    fields = {name: values for name, values in vars(map_).items() if isinstance(values, Tensor)}
+    if fields.get("backward") is fields.get("forward"):
+        fields.pop("backward", None)
+    return fields
+
+
+def stored_map(kind: type[Map], tensors: Mapping[str, Tensor]) -> Map:
+    """Return the map of a kind that `map_tensors` returned the tensors of."""
     fields = dict(tensors)
     if "forward" in fields:
         fields.setdefault("backward", fields["forward"])
-    return Match(KINDS[facts["kind"]](**fields), facts["cost"])
+    return kind(**fields)

@@ -5,7 +5,7 @@ from typing import Any
 
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
-from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
+from transfuse.checkpoint.command import COMMAND, SHRINK, reproducing_call, shrink_call, source_of
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
@@ -130,6 +130,11 @@ All weights were then trained on the streams and predictions of the large model,
 * Samples: {{ "{:,}".format(calibration_samples) }} \
 {{ "texts that the model generated itself" if data == "generated" else "of " ~ (data | code) }}. No labels were used.
 
+{{ quality }}
+## {{ "Command" if by_command else "Call" }}
+
+{{ call | fenced("bash" if by_command else "python") }}
+
 All options, hashes of the input and versions are in `transfuse.json`.
 """)
 
@@ -142,7 +147,15 @@ def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
         record: the content of its `transfuse.json`.
     """
     header = header_fields([record["shrunk"]], "finetune", ["transfuse", "pruning"], record)
-    return SHRUNK_CARD.render(**{"learned_weights": None} | dict(record), name=name, header=as_front_matter(header))
+    call = shrink_call(record.get("output") or name, record)
+    values = {
+        "name": name,
+        "header": as_front_matter(header),
+        "quality": quality_section(None, "shrink --report", "the large one"),
+        "call": call,
+        "by_command": call.startswith(SHRINK),
+    }
+    return SHRUNK_CARD.render(**{"learned_weights": None} | dict(record) | values)
 
 
 def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
@@ -189,8 +202,11 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
 
 
 def task_of(record: Mapping[str, Any]) -> str | None:
-    """Return the task of a fused model on the Hub: the one of the anchor's card, or else that of its class."""
-    anchor = record["models"][0]
+    """Return the task on the Hub of a model that was fused or made smaller.
+
+    It is the task on the card of the anchor or of the large model, or else that of its class.
+    """
+    anchor = record.get("shrunk") or record["models"][0]
     return anchor.get("card", {}).get("pipeline_tag") or pipeline_tag(anchor.get("architecture", ""))
 
 

@@ -36,7 +36,7 @@ SECTION = MARKDOWN.from_string("""\
 {{ quality.verdict }}
 {% endif %}
 {% else %}
-Not measured yet. `transfuse report` measures the model beside its parents and writes the result here.
+Not measured yet. `transfuse {{ command }}` measures the model beside {{ reference }} and writes the result here.
 {% endif %}
 
 {{ end }}
@@ -90,10 +90,15 @@ def given_quality(metrics: Mapping[str, Mapping[str, float]]) -> Quality:
     return Quality(metrics, results)
 
 
-def quality_section(quality: Quality | None) -> str:
-    """Return the section as Markdown, between two comments by which `with_quality` finds it again."""
+def quality_section(quality: Quality | None, command: str = "report", reference: str = "its parents") -> str:
+    """Return the section as Markdown, between two comments by which `with_quality` finds it again.
+
+    Args:
+        command: the command that measures the model.
+        reference: the models that it is measured beside.
+    """
     columns = list(dict.fromkeys(name for values in quality.rows.values() for name in values)) if quality else []
-    return SECTION.render(begin=BEGIN, end=END, quality=quality, columns=columns)
+    return SECTION.render(begin=BEGIN, end=END, quality=quality, columns=columns, command=command, reference=reference)
 
 
 def quality_fields(name: str, task: str | None, quality: Quality | None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         ],
         "header": as_front_matter(header),
         "differing": differing_licenses(models),
-        "quality": quality_section(quality),
+        "quality": quality_section(quality, "carry --report"),
         "call": call,
         "by_command": call.startswith(CARRY),
     }

@@ -1,4 +1,4 @@
-"""The command, or the Python call, that makes a fused checkpoint again."""
+"""The command, or the Python call, that makes a checkpoint again."""
 
 import re
 import shlex
@@ -8,10 +8,12 @@ from typing import Any
 from transfuse.config.layer_values import as_text
 from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
+from transfuse.config.shrink_options import ShrinkOptions
 
 DATASET_IN_MEMORY = "dataset in memory"
 COMMAND = "transfuse fuse"
 CARRY = "transfuse carry"
+SHRINK = "transfuse shrink"
 IMPLIED = ("merge", "head", "teacher_weighting", "align")  # options that carrying chooses itself
 SPLIT = re.compile(r" \(split [^()]*\)$")  # at the end of the name of samples
 
@@ -41,11 +43,7 @@ def command_line(output: str, record: Mapping[str, Any]) -> str:
         words += ["--data", source_of(record["data"])]
     if "base" in record:
         words += ["--base", record["base"]["path"]]
-    for option, value in _flat(non_default_options(record)).items():
-        flag = f"--{option.replace('_', '-')}"
-        text = ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
-        words += [flag] if value is True else [flag, text]
-    return shlex.join(words)
+    return shlex.join(words + _flags(_flat(non_default_options(record))))
 
 
 def carry_call(output: str, record: Mapping[str, Any]) -> str:
@@ -68,9 +66,37 @@ def carry_call(output: str, record: Mapping[str, Any]) -> str:
         arguments = ", ".join([*models, *given, *(f"{name}={value!r}" for name, value in options.items())])
         return f"transfuse.carry({arguments}).save({output!r})"
     words = [*CARRY.split(), *map(_not_a_flag, roles.values()), "-o", _not_a_flag(output)]
-    for name, value in {**samples, **options}.items():
-        words += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return shlex.join(words + _flags({**samples, **options}))
+
+
+def shrink_call(output: str, record: Mapping[str, Any]) -> str:
+    """Return what makes the same model smaller again: a command line, or a Python call if anything was in memory.
+
+    Args:
+        output: the folder to write.
+        record: the content of `transfuse.json`.
+    """
+    path, data = record["shrunk"]["path"], source_of(record["data"])
+    options = _differences(record["options"], ShrinkOptions().model_dump(mode="json"))
+    in_memory = data.startswith(DATASET_IN_MEMORY)
+    if path is None or in_memory:
+        given = [repr(path) if path else "model", "dataset" if in_memory else repr(data)]
+        arguments = ", ".join([*given, *(f"{name}={value!r}" for name, value in options.items())])
+        return f"transfuse.shrink({arguments}).save({output!r})"
+    if float(options.get("experts", 0)) >= 1:
+        options["experts"] = int(options["experts"])  # a count; a share is below 1
+    words = [*SHRINK.split(), _not_a_flag(path), "-o", _not_a_flag(output)]
+    return shlex.join(words + _flags({"data": data, **options}))
+
+
+def _flags(values: Mapping[str, Any]) -> list[str]:
+    """Return options as flags with their values."""
+    words = []
+    for name, value in values.items():
+        text = ",".join(map(as_text, value)) if isinstance(value, list | tuple) else str(value)
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, text]
+    return words
 
 
 def _python_call(output: str, record: Mapping[str, Any]) -> str:

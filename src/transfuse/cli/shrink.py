@@ -6,9 +6,10 @@ import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
 from transfuse.config.job import Job
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 
@@ -20,6 +21,7 @@ transfuse shrink MODEL -o OUT --data D --layers 6                             fe
 transfuse shrink MODEL -o OUT --data D --experts 0.5                          half the experts of each block
 transfuse shrink MODEL -o OUT --data D --hidden-size 256 --intermediate-size 1024
 transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL                     the sizes of another model
+transfuse shrink MODEL -o OUT --data D --ratio 0.5 --report                   with a report on the quality
 transfuse shrink MODEL --ratio 0.5 --dry-run                                  the sizes, and nothing is written
 """
 
@@ -27,9 +29,12 @@ transfuse shrink MODEL --ratio 0.5 --dry-run                                  th
 @takes_options(
     (Job, ["output"]),
     (ShrinkOptions, [*EVERYDAY, *OTHERS]),
-    (Job, ["max_memory", "max_device_memory", "overwrite"]),
-    everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
-    helps={"max_memory": "Memory limit of the process, as 8GB."},
+    (Job, ["max_memory", "max_device_memory", "report", "overwrite"]),
+    everyday=["output", *EVERYDAY, "max_memory", "report", "overwrite"],
+    helps={
+        "max_memory": "Memory limit of the process, as 8GB.",
+        "report": "Write OUT/report.html too, measured on the test split of DATA (at most 2000 samples).",
+    },
 )
 def shrink(
     context: typer.Context,
@@ -45,29 +50,32 @@ def shrink(
         ),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show the sizes and the number of parameters only.")] = False,
+    resume: Resume = False,
     help_all: HelpAll = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a model smaller."""
+    from transfuse.cli.targets import said_how_to_continue, work_beside
     from transfuse.cli.validation import limits, shrink_request
+    from transfuse.report.summary import report_line
     from transfuse.report.tables import plan_of_sizes, shrinking_summary
 
-    beside = ("output", "overwrite", "max_memory", "max_device_memory")
-    options = {name: value for name, value in flags.items() if name not in beside}
-    request = shrink_request(
-        model, options, data, None if dry_run else flags["output"], bool(flags["overwrite"]), dry_run
-    )
+    request = shrink_request(model, dict(flags) | {"resume": resume}, data, dry_run)
     memory = limits(flags)
+    if dry_run:
+        with quiet_libraries():
+            from transfuse.cli.jobs.shrink import plan_job
+
+            planned = plan_job(request)
+        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
+        return
+    work = work_beside(request.output, resume, "shrink", "choose another output")
     with quiet_libraries():
         from transfuse.base.budget import memory_limit
-        from transfuse.cli.jobs.shrink import plan_job, shrink_job
+        from transfuse.cli.jobs.shrink import shrink_job
 
-        planned = plan_job(request) if dry_run else {}
-        if not dry_run:
-            with memory_limit(memory.max_memory, memory.max_device_memory):
-                path, record = shrink_job(request, output_mode(context).progress)
-    if dry_run:
-        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
-    else:
-        output_mode(context).show({"output": str(path)} | record, lambda: shrinking_summary(path, record))
+        with memory_limit(memory.max_memory, memory.max_device_memory), said_how_to_continue(work.folder):
+            done = shrink_job(request, work, output_mode(context).progress)
+    page = [report_line(done.output / REPORT_PAGE)] if done.report else []
+    output_mode(context).show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])

@@ -20,7 +20,7 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # names of models on the
 
 @dataclass(frozen=True)
 class WorkDir:
-    """Name the folder of a fusion's intermediate results.
+    """Name the folder of a run's intermediate results.
 
     Attributes:
         persistent: whether the folder stays after the output is written.
@@ -51,14 +51,29 @@ def work_dir(job: Job, resume: bool) -> WorkDir:
             raise ConfigError(f"cache: {job.cache!r} is not a folder outside the output; choose another folder")
         check_folder(cache)
         return WorkDir(cache, persistent=True)
+    return work_beside(target, resume, "fuse", "give another folder with --cache DIR")
+
+
+def work_beside(output: Path, resume: bool, command: str, advice: str) -> WorkDir:
+    """Return the folder beside an output from which an interrupted run continues.
+
+    Args:
+        resume: whether the folder must have results of an interrupted run.
+        command: the command that makes the folder.
+        advice: what else a user can do if another program made a folder of this name.
+
+    Raises:
+        ConfigError: `resume` is set without an interrupted run.
+        OutputError: another program made a folder of this name.
+    """
+    target = output.expanduser()
     folder = target.with_name(f"{target.name}.work")
-    made_by_fuse = (folder / MARKER).is_file()
-    if resume and not made_by_fuse:
+    made_here = (folder / MARKER).is_file()
+    if resume and not made_here:
         raise ConfigError(f"--resume: there is no interrupted run in {folder}; leave --resume out")
-    if not made_by_fuse and (folder.is_symlink() or folder.exists()):
+    if not made_here and (folder.is_symlink() or folder.exists()):
         raise OutputError(
-            f"{folder}: exists, but fuse needs this name for intermediate results; move it, or give another folder"
-            " with --cache DIR"
+            f"{folder}: exists, but {command} needs this name for intermediate results; move it, or {advice}"
         )
     return WorkDir(folder, persistent=False)
 

@@ -217,11 +217,10 @@ class ShrinkRequest:
     data: str
     output: Path
     overwrite: Overwrite
+    report: bool
 
 
-def shrink_request(
-    model: str, flags: FlagValues, data: str | None, output: str | None, replace: bool, plans: bool
-) -> ShrinkRequest:
+def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool) -> ShrinkRequest:
     """Return what the flags of `transfuse shrink` describe.
 
     Args:
@@ -231,10 +230,15 @@ def shrink_request(
         ConfigError: an option or a name is invalid, or the data or the output are missing.
         OutputError: the output cannot be written.
     """
-    options = make(ShrinkOptions, *named_values(flags))
+    fields = ShrinkOptions.model_fields
+    options = make(ShrinkOptions, *named_values({name: value for name, value in flags.items() if name in fields}))
+    output = None if plans else flags["output"]
     for name in (model, data, output, options.like):
         check_name(name or "")
-    overwrite: Overwrite = "replace" if replace else "refuse"
+    overwrite: Overwrite = "replace" if flags["overwrite"] else "refuse"
+    without_effect = [name for name in ("report", "resume") if flags[name]] if plans else []
+    if without_effect:
+        raise ConfigError(f"--{without_effect[0]}: --dry-run writes nothing; leave one of them out")
     if not plans:
         if data is None:
             raise ConfigError(
@@ -245,4 +249,4 @@ def shrink_request(
             raise ConfigError("no output given; say where to write with -o OUT")
         check_target(Path(output), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)])
     check_paths([model, *([options.like] if options.like else [])])
-    return ShrinkRequest(model, options, data or "", Path(output or ""), overwrite)
+    return ShrinkRequest(model, options, data or "", Path(output or ""), overwrite, bool(flags["report"]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from math import inf
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,20 +41,32 @@ def load_states(modules: Modules, states: Mapping[str, Parameters]) -> None:
 
 def save_layers(store: Store, name: str, modules: Modules, fits: Mapping[str, Fit]) -> None:
     """Save the tensors of modules, and the results of the fits among them, as a cache entry."""
+    save_modules(store, name, modules, {layer: asdict(fit) for layer, fit in fits.items()})
+
+
+def save_modules(store: Store, name: str, modules: Modules, facts: Any) -> None:
+    """Save the tensors of modules, and facts about them that JSON can represent, as a cache entry."""
+    if store.folder is None:
+        return
     states = copy_states(modules)
     tensors = {f"{layer}/{key}": values for layer, state in states.items() for key, values in state.items()}
-    store.keep(name, tensors, {layer: asdict(fit) for layer, fit in fits.items()})
+    store.keep(name, tensors, facts)
 
 
 def restore_layers(model: nn.Module, entry: Entry) -> dict[str, Fit]:
     """Load saved tensors into the model and return the saved results."""
+    restore_modules(model, entry)
+    fits = {layer: Fit(**facts) for layer, facts in entry.facts.items()}
+    return {layer: replace(fit, units=fit.units and tuple(fit.units)) for layer, fit in fits.items()}
+
+
+def restore_modules(model: nn.Module, entry: Entry) -> None:
+    """Load the tensors that `save_modules` saved into the model."""
     states: dict[str, dict[str, Tensor]] = {}
     for key, values in entry.tensors.items():
         layer, _, name = key.rpartition("/")
         states.setdefault(layer, {})[name] = values
     load_states(submodules(model, states), states)
-    fits = {layer: Fit(**facts) for layer, facts in entry.facts.items()}
-    return {layer: replace(fit, units=fit.units and tuple(fit.units)) for layer, fit in fits.items()}
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import code
 from transfuse.evaluation.measures import loss_unit
 from transfuse.report.facts import Measurement, Row
-from transfuse.report.names import row_labels
+from transfuse.report.names import reference_words, row_labels
 
 THIS_MODEL = "this model"
 
@@ -32,10 +32,11 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     source = source_of(measured.source)
     samples = fusion.metrics.samples
     split = f", split {code(measured.split)}" if measured.split else ""
-    also = ", which were also used for the fusion" if measured.calibrated else ""
+    use = "shrinking" if "shrunk" in record else "the fusion"
+    also = f", which were also used for {use}" if measured.calibrated else ""
     note = f"Measured on {measured.amount} of {code(data_name(source))}{split}{also}."
     if not measured.labeled:
-        note += " They have no labels, so the models are compared with the parents."
+        note += f" They have no labels, so the models are compared with {reference_words(record)}."
     if loss_unit(measured.measures):
         note += " The loss is in nats."
     values = _values(measured, fusion)

@@ -10,6 +10,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.evaluation.measures import loss_unit
 from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
+from transfuse.report.names import reference_words
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
 from transfuse.report.words import kind_words, space_words
 from transfuse.transport.maps import Map, Permutation
@@ -125,11 +126,13 @@ def _least_squares(facts: Facts) -> Figure | None:
         layer = ".".join(kind_name(name).split(".")[len(shared) :])
         series.setdefault(layer, []).append((int(block[2]) if block else 0, value))
     layer, gain = max(gains.items(), key=lambda item: item[1])
+    before = (
+        "weights of the large model in the small shape" if "shrunk" in facts.record else "mean of the aligned weights"
+    )
     return Figure(
         "Gain of least squares by layer",
         f"Gain by block and layer; the largest is {gain:.0%}, of {layer}.",
-        "The share of each layer's error on held-out samples that the fit removed, compared with the mean of the"
-        " aligned weights.",
+        f"The share of each layer's error on held-out samples that the fit removed, compared with the {before}.",
         as_svg(depth_figure({"gain (share)": series}, from_zero=True), "gains"),
     )
 
@@ -147,11 +150,12 @@ def _training(facts: Facts) -> Figure | None:
     if not series:
         return None
     shown = "in nats" if unit == "nats" else "relative to it"
+    reference = reference_words(facts.record)
     changes = (f"{name} from {curve[0][1]:.3f} to {min(y for _, y in curve):.3f}" for name, curve in series.items())
     return Figure(
         "Validation loss in training",
-        f"Validation loss minus the parents' loss, {shown}: {', '.join(changes)}.",
-        "The loss on held-out samples against the training targets, minus the mean loss of the parents. The step with"
+        f"Validation loss minus that of {reference}, {shown}: {', '.join(changes)}.",
+        f"The loss on held-out samples against the training targets, minus the mean loss of {reference}. The step with"
         " the lowest loss was selected.",
         as_svg(depth_figure({"excess loss": series}, "step"), "training"),
     )

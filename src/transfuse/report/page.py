@@ -1,4 +1,4 @@
-"""The report of a fusion as one self-contained HTML page, without scripts or network access."""
+"""A report as one self-contained HTML page, without scripts or network access, and the page of a fusion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,12 +23,37 @@ MAX_HEADS = 64  # in a row of a table
 
 
 def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] = ()) -> str:
-    """Return the page. All names in it are escaped.
+    """Return the page of a fusion.
 
     Args:
         facts: the content of the page.
         alignments: alignments to plot; empty for none.
         methods: rows of `compare.Comparison`, for a table of other methods to fuse the same models.
+    """
+    heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
+    return render(
+        "fusion.html",
+        facts,
+        alignments,
+        model_names=short_names([model["path"] or "passed in memory" for model in facts.record["models"]]),
+        weights=shown_weights(facts.record),
+        kinds=kinds_in_words(facts.matched),
+        all_exact=all(map(is_exact, facts.matched)),
+        roles=list(facts.record.get("carried", ())),
+        methods=methods,
+        heads=heads,
+        head_count=max((len(space.pairs) for space in heads), default=0),
+    )
+
+
+def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **values: Any) -> str:
+    """Return a page. All names in it are escaped.
+
+    Args:
+        template: the name of the template, which extends `page.html`.
+        facts: the content that all pages share.
+        alignments: alignments to plot; empty for none.
+        values: further values of the template.
     """
     environment = Environment(loader=PackageLoader("transfuse", "report"), autoescape=True, trim_blocks=True)
     environment.filters |= {
@@ -43,23 +68,13 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         "metric_value": metric_value,
         "metric_interval": metric_interval,
     }
-    heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
-    measured = facts.measured
-    return environment.get_template("template.html").render(
+    return environment.get_template(template).render(
         facts=facts,
-        labels=row_labels(measured) if measured else {},
-        model_names=short_names([model["path"] or "passed in memory" for model in facts.record["models"]]),
-        weights=shown_weights(facts.record),
-        kinds=kinds_in_words(facts.matched),
-        all_exact=all(map(is_exact, facts.matched)),
         record=facts.record,
-        roles=list(facts.record.get("carried", ())),
-        measured=measured,
-        methods=methods,
-        heads=heads,
-        head_count=max((len(space.pairs) for space in heads), default=0),
+        measured=facts.measured,
+        labels=row_labels(facts.measured) if facts.measured else {},
         figures=figures(facts, alignments),
-        measures=measured.table_measures if measured else (),
+        **values,
     )
 
 

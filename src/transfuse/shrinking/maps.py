@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse.transport.maps import Matrix, Permutation
+from transfuse.transport.maps import Map, Matrix, Permutation
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +89,7 @@ def nested_selection(index: Int[Tensor, "within target"], source: int) -> Nested
     """Return the map to the units `index[i]` within the i-th unit of the outer space."""
     matrix = torch.nn.functional.one_hot(index, source).transpose(-1, -2).double().contiguous()
     return NestedSelection(matrix, matrix)
+
+
+KINDS: dict[str, type[Map]] = {kind.__name__: kind for kind in (Truncation, Reconstruction, Selection, NestedSelection)}
+"""All kinds of maps to a smaller model, by name."""

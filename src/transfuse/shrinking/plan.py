@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, first_samples
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
@@ -89,12 +90,14 @@ def choose_sizes(
     possible: Sequence[Sequence[Sizes]],
     split: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
+    store: Store = NO_STORE,
 ) -> tuple[Sizes, list[dict[str, Any]]]:
     """Return the sizes with which the predictions change least once layers are fitted, and all that were tried.
 
     Args:
         possible: series of possible sizes. Of a model without predictions, the first are taken.
         split: training and validation samples, of which the first ones are used.
+        store: cache of the change of the predictions, by sizes.
     """
     if sum(map(len, possible)) == 1 or not has_logits(large.model):
         return possible[0][0], []
@@ -103,7 +106,12 @@ def choose_sizes(
 
     def measured(sizes: Sizes) -> float:
         """Return the divergence from the large model's predictions."""
-        return damage.of(fitted(large, sizes, (train, validation), silent)[0])
+        name = f"sizes {'-'.join(map(str, sizes.given().values()))}"
+        if (entry := store.load(name)) is not None:
+            return float(entry.facts)
+        divergence = damage.of(fitted(large, sizes, (train, validation), silent)[0])
+        store.keep(name, {}, divergence)
+        return divergence
 
     losses: dict[Sizes, float] = {}
     for series in possible:
@@ -113,36 +121,56 @@ def choose_sizes(
 
 
 def fitted(
-    large: Network, sizes: Sizes, split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+    large: Network,
+    sizes: Sizes,
+    split: tuple[Sequence[Batch], Sequence[Batch]],
+    progress: Progress,
+    store: Store = NO_STORE,
 ) -> tuple[PreTrainedModel, Projection, dict[str, Any]]:
     """Return the small model with fitted layers, what it was fitted to, and facts for the record.
 
     Args:
         split: samples to choose units and blocks by, and others to validate on. Layers are fitted to both.
+        store: cache of all that is chosen and fitted. An interrupted run continues after what is cached.
     """
     teacher, facts = large, {}
     if sizes.experts != sizes_of(large.model.config).experts:
-        large, facts["experts"] = with_fewer_experts(large, sizes, split, progress)
+        large, facts["experts"] = with_fewer_experts(large, sizes, split, progress, store)
     blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
     if sizes.layers != blocks.depth and sizes.layers is not None:
-        blocks = choose_blocks(large.model, blocks.stack, sizes.layers, split[0], progress)
+        blocks = _chosen_blocks(large.model, blocks, sizes.layers, split[0], progress, store)
     configs = configurations(large.model.config, sizes, blocks)
-    small, projection = start(large, blocks, configs, split, progress)
+    small, projection = start(large, blocks, configs, split, progress, store)
     routers: list[str] = []
     if large is not teacher:
         routers = [layer.router.name for layer in expert_layers(declaration(small))]
         same_basis = projection.large is large.model
         projection = replace(projection, large=teacher.model if same_basis else folded(teacher))
-    fits = fit_layers(small, projection, [*split[0], *split[1]], progress, routers)
+    fits = fit_layers(small, projection, [*split[0], *split[1]], progress, routers, store)
     return small, projection, {"blocks": list(blocks.kept), **facts, "least_squares": fits}
 
 
+def _chosen_blocks(
+    model: PreTrainedModel, blocks: Blocks, count: int, batches: Sequence[Batch], progress: Progress, store: Store
+) -> Blocks:
+    """Return the `count` blocks that stay, from the cache if they are there."""
+    if (entry := store.load("blocks")) is not None:
+        return replace(blocks, kept=tuple(entry.facts))
+    chosen = choose_blocks(model, blocks.stack, count, batches, progress)
+    store.keep("blocks", {}, list(chosen.kept))
+    return chosen
+
+
 def with_fewer_experts(
-    large: Network, sizes: Sizes, split: tuple[Sequence[Batch], Sequence[Batch]], progress: Progress
+    large: Network,
+    sizes: Sizes,
+    split: tuple[Sequence[Batch], Sequence[Batch]],
+    progress: Progress,
+    store: Store = NO_STORE,
 ) -> tuple[Network, dict[str, Any]]:
     """Return a model with fewer experts, of the same sizes otherwise, and which experts stay in each layer."""
     config = resized(large.model.config, Sizes(experts=sizes.experts))
-    small, facts = fewer_experts(large.model, config, split, progress)
+    small, facts = fewer_experts(large.model, config, split, progress, store=store)
     return network(small, small.device, large.name), facts
 
 
@@ -152,16 +180,19 @@ def fit_layers(
     batches: Sequence[Batch],
     progress: Progress,
     untouched: Collection[str] = (),
+    store: Store = NO_STORE,
 ) -> dict[str, Any]:
     """Fit every layer of the small model in place, in the order of the pass; return how well each was fitted.
 
     Args:
         untouched: names of layers that stay as they are.
+        store: cache of fitted layers. An interrupted fit continues after the cached layers.
     """
     track = partial(progress.track, description="fitting layers")
     large = [projection.large]
+    spec = declaration(small)
     fits = least_squares(
-        declaration(small), small, large, [1.0], batches, untouched=untouched, track=track, view=projection
+        spec, small, large, [1.0], batches, untouched=untouched, track=track, store=store, view=projection
     )
     return {name: asdict(fit) for name, fit in fits.items()}
 

@@ -10,7 +10,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
+from transfuse.base.hashing import digest
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.card import shrunk_card
@@ -29,6 +31,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError
+from transfuse.fusion.cache_keys import UNRELATED_OPTIONS
 from transfuse.fusion.calibration import prepare
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
@@ -98,6 +101,7 @@ def shrink(
     data: Any = None,
     progress: Progress | bool = silent,
     processor: Any = None,
+    cache: str | Path | None = None,
     **options: Any,
 ) -> Shrunk:
     """Make a model smaller.
@@ -108,6 +112,8 @@ def shrink(
             `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
+        cache: a folder for finished work, from which an interrupted run of the same model, samples and options
+            continues; None: nothing is kept.
         options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio,
             or like; effort, minutes, steps, samples, ...
 
@@ -138,12 +144,13 @@ def shrink(
     large = network(loaded, chosen.torch_device(), name)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
-    sizes, tried = choose_sizes(large, possible, split(batches), progress)
+    source = origin(model, loaded)
+    store = _store(cache, source, large, batches, possible, chosen)
+    sizes, tried = choose_sizes(large, possible, split(batches), progress, store)
     watch.lap("choosing sizes")
-    small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch)
+    small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch, store)
     small = stored_as(chosen.torch_dtype() or loaded.dtype, small.to("cpu"))
     check_finite(small.state_dict(), "the small model")
-    source = origin(model, loaded)
     record = {
         "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
         "directory": str(Path.cwd()),
@@ -160,6 +167,26 @@ def shrink(
     return Shrunk(small, record, source, processor, samples)
 
 
+def _store(
+    cache: str | Path | None,
+    source: Origin,
+    large: Network,
+    batches: Sequence[Batch],
+    possible: Sequence[Sequence[Sizes]],
+    options: ShrinkOptions,
+) -> Store:
+    """Return the part of a cache that belongs to a model, samples, sizes and options."""
+    if cache is None:
+        return NO_STORE
+    return Store(Path(cache)).of(
+        shrunk=[source.architecture, *sorted(source.sha256.values()), digest(repr(large.spec), {})],
+        data=[digest("", batch) for batch in batches],
+        sizes=[[sizes.given() for sizes in series] for series in possible],
+        options=options.model_dump(mode="json", exclude=UNRELATED_OPTIONS),
+        transfuse=version("transfuse"),
+    )
+
+
 def _batches(
     model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
 ) -> tuple[Samples, list[Batch]]:
@@ -173,9 +200,18 @@ def _batches(
 
 
 def shrunk_model(
-    large: Network, sizes: Sizes, batches: Sequence[Batch], options: ShrinkOptions, progress: Progress, watch: Stopwatch
+    large: Network,
+    sizes: Sizes,
+    batches: Sequence[Batch],
+    options: ShrinkOptions,
+    progress: Progress,
+    watch: Stopwatch,
+    store: Store = NO_STORE,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Return the small model, and facts for the record.
+
+    Args:
+        store: cache of all that is chosen and fitted, and of the state of the training.
 
     Raises:
         ConfigError: there are fewer than two samples.
@@ -185,13 +221,14 @@ def shrunk_model(
     trains = learning.trains and has_logits(large.model)
     few = [*first_samples(train, MAX_FITTED_SAMPLES)]
     if trains:  # the validation samples tell when the training should stop
-        small, projection, facts = fitted(large, sizes, split(few), progress)
+        small, projection, facts = fitted(large, sizes, split(few), progress, store)
     else:
-        small, projection, facts = fitted(large, sizes, (few, validation), progress)
+        small, projection, facts = fitted(large, sizes, (few, validation), progress, store)
     watch.lap("fitting layers")
     if trains:
         loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
-        facts["learned_weights"] = asdict(loop.run("weights", None, progress.track))
+        state = store.folder and store.folder / "weights.pt"
+        facts["learned_weights"] = asdict(loop.run("weights", state, progress.track))
         watch.lap("training")
     return small, facts
 

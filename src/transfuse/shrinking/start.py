@@ -6,8 +6,10 @@ from dataclasses import replace
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from transfuse.alignment.match_store import map_tensors, stored_map
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
+from transfuse.base.cache import NO_STORE, Entry, Store
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
 from transfuse.network.changed_spaces import changed_sizes
@@ -17,12 +19,15 @@ from transfuse.network.sizes import sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
+from transfuse.shrinking.maps import KINDS
 from transfuse.shrinking.norms import fitted_norms
 from transfuse.shrinking.observe import Observation, sufficient
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.stream import stream_map
 from transfuse.shrinking.units import Fitted, choices, choose_units
 from transfuse.transport.maps import Map
+
+MODEL = ""  # in place of a space in the names of what is kept, for the tensors of the small model
 
 
 def start(
@@ -31,6 +36,7 @@ def start(
     configs: tuple[PretrainedConfig, PretrainedConfig],
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
+    store: Store = NO_STORE,
 ) -> tuple[PreTrainedModel, Projection]:
     """Return the small model before its layers are fitted, and how the large model shows itself in its spaces.
 
@@ -39,6 +45,7 @@ def start(
         blocks: the blocks that stay.
         configs: those of a model of the large widths with these blocks, and of the small model.
         batches: samples to choose by, and others to validate on.
+        store: cache of the result.
     """
     cut, small = (empty_like(network.model, config) for config in configs)
     changed = changed_sizes(declaration(cut), declaration(small))
@@ -46,6 +53,8 @@ def start(
     ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
     cut_spec, small_spec = (symmetric(declaration(model)) for model in (cut, small))
     projection = Projection(large, blocks, ends, cut_spec, small_spec, {})
+    if (entry := store.load("start")) is not None:
+        return _restored(entry, small, projection)
     tensors = _cut_tensors(projection, cut)
     extra: Fitted = {}
     if changed:
@@ -56,7 +65,33 @@ def start(
     carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
     _write(carried, extra, projection)
     carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
-    return with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()}), projection
+    made = with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()})
+    _keep(store, made, projection.maps)
+    return made, projection
+
+
+def _keep(store: Store, small: PreTrainedModel, maps: Mapping[str, Map]) -> None:
+    """Keep the small model, tied tensors once, and the maps of its spaces."""
+    stored = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    tensors = {f"{MODEL}/{name}": values for name, values in stored.items()}
+    for space, map_ in maps.items():
+        tensors |= {f"{space}/{name}": values for name, values in map_tensors(map_).items()}
+    store.keep("start", tensors, {space: type(map_).__name__ for space, map_ in maps.items()})
+
+
+def _restored(entry: Entry, small: PreTrainedModel, projection: Projection) -> tuple[PreTrainedModel, Projection]:
+    """Return what `start` returned when `_keep` kept it.
+
+    Args:
+        small: an untrained model of the small sizes, which becomes the kept one.
+    """
+    fields: dict[str, dict[str, Tensor]] = {}
+    for key, values in entry.tensors.items():
+        owner, _, name = key.partition("/")
+        fields.setdefault(owner, {})[name] = values
+    maps = {space: stored_map(KINDS[kind], fields[space]) for space, kind in entry.facts.items()}
+    small.load_state_dict(fields[MODEL], strict=False)  # tied tensors and buffers of the class have one entry or none
+    return small, replace(projection, maps=maps)
 
 
 def folded(network: Network) -> PreTrainedModel:

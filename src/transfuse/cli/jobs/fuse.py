@@ -1,30 +1,26 @@
 """Run `transfuse fuse` and `transfuse plan`. Cheap checks come before models are loaded."""
 
 import shlex
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transfuse.base.budget import planned_limit
 from transfuse.base.distributed import process_group
-from transfuse.base.folders import make_folder, remove_empty
-from transfuse.base.lock import file_lock, output_lock
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.output import remove_stale_folders
-from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER, REPORT_PAGE
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import Quality, measured_quality, quick_measurement
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
-from transfuse.cli.jobs.report_files import update_card, write_report
+from transfuse.cli.jobs.report_files import after_writing, update_card, write_report
+from transfuse.cli.jobs.work import working_in
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
@@ -76,7 +72,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
     output = Path(str(job.output))
     job.torch_device()
     anchor, *_ = check_checkpoints(job.all_models(), job, check_fusible)
-    with _working_in(work, output):
+    with working_in(work, output):
         samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         memory = job.max_memory
@@ -110,13 +106,11 @@ def with_report(
     matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
 ) -> Report:
     """Write the report into the output, which is kept even if the report fails."""
-    try:
+    with after_writing(output, "report"):
         fused = None if samples is None else fusion.model
         report = build_report(matched, fused, fusion.record, output.name, samples, progress)
         write_report(output, report.texts)
         update_card(output, fusion.record, report.verdict, report.measured, progress)
-    except TransfuseError as error:
-        raise type(error)(f"{output}: the model was written, but not its report: {error}") from error
     return report
 
 
@@ -145,10 +139,8 @@ def measure_fused(
     found = quick_measurement(job, matched, fusion, progress)
     if isinstance(found, dict):
         return found
-    try:
+    with after_writing(output, "measurements"):
         update_card(output, fusion.record, verdict(found), found, progress)
-    except TransfuseError as error:
-        raise type(error)(f"{output}: the model was written, but not its measurements: {error}") from error
     return measured_quality(found, verdict)
 
 
@@ -160,54 +152,6 @@ def _push(job: Job, output: Path) -> str:
     except TransfuseError as error:
         again = shlex.join(["hf", "upload", repo_id, str(output)])
         raise type(error)(f"{error}; the model is in {output}, and `{again}` writes it later") from error
-
-
-@contextmanager
-def _locked(work: WorkDir, output: Path) -> Iterator[None]:
-    """Lock the output, and the work folder unless it is a cache that several runs share.
-
-    Raises:
-        OutputError: another run has the lock.
-    """
-    target = output.expanduser().resolve()
-    with output_lock(output):
-        make_folder(work.folder)
-        with nullcontext() if work.persistent else file_lock(work.folder / MARKER, str(output)):
-            remove_stale_folders(target, "partial")
-            yield
-            remove_stale_folders(target, "replaced")
-
-
-@contextmanager
-def _working_in(work: WorkDir, output: Path) -> Iterator[None]:
-    """Make and lock the work folder, and remove it afterwards unless it is persistent.
-
-    An interrupted run leaves the folder only if it has intermediate results.
-    """
-    absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
-    with _locked(work, output) if process_group().first else nullcontext():
-        make_folder(work.folder)
-        if work.persistent:
-            yield
-            return
-        try:
-            yield
-        except BaseException:
-            if not any(path.is_file() and path.name != MARKER for path in work.folder.rglob("*")):
-                shutil.rmtree(work.folder, ignore_errors=True)
-                remove_empty(absent)
-            raise
-        if process_group().first:
-            _remove_results(work.folder)
-
-
-def _remove_results(folder: Path) -> None:
-    """Remove the results in a work folder, and the folder too unless it has other files."""
-    for path in folder.iterdir():
-        if CACHE_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-    if [path.name for path in folder.iterdir()] == [MARKER]:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def plan_job(job: Job) -> FusionPlan:

@@ -17,10 +17,9 @@ from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE
+from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.report_files import check_unmeasured, update_card, write_report
-from transfuse.cli.output import json_values
+from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples, is_generated
@@ -120,7 +119,10 @@ def read_record(output: Path) -> dict[str, Any]:
     if isinstance(record, dict) and "finetuned" in record:
         raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
     if isinstance(record, dict) and "shrunk" in record:
-        raise ConfigError(f"{output}: was made smaller, not fused; measure it with transfuse eval")
+        raise ConfigError(
+            f"{output}: was made smaller, not fused; transfuse eval measures it, and transfuse shrink --report"
+            " writes its report"
+        )
     if isinstance(record, dict) and "carried" in record:
         raise ConfigError(f"{output}: was carried, not fused; transfuse carry --report writes its report")
     fields = {"models": list, "options": dict, "versions": dict, "alignments": list}
@@ -214,6 +216,4 @@ def _report(
     call = carry_call if carries else reproducing_call
     found = carried_verdict(measured) if carries and measured else verdict(measured)
     facts = Facts(title, found, call(record.get("output") or name, record), record, spaces, measured)
-    document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
-    texts = {REPORT_PAGE: page(facts, alignments, other_methods), REPORT_JSON: document + "\n"}
-    return Report(texts, facts.verdict, measured)
+    return Report(report_texts(facts, page(facts, alignments, other_methods)), facts.verdict, measured)

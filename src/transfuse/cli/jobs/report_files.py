@@ -1,6 +1,8 @@
 """Write a report to a folder, and its measurements into the model card there."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,12 @@ from transfuse.checkpoint.card_quality import with_quality
 from transfuse.checkpoint.companions import CARD
 from transfuse.checkpoint.output import atomic_file
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
+from transfuse.cli.output import json_values
 from transfuse.cli.targets import check_report
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, TransfuseError
 
 if TYPE_CHECKING:
-    from transfuse.report.facts import Measurement
+    from transfuse.report.facts import Facts, Measurement
 
 
 def check_unmeasured(folder: Path, compares: bool) -> None:
@@ -31,6 +34,21 @@ def check_unmeasured(folder: Path, compares: bool) -> None:
             f"{folder / REPORT_PAGE}: holds measurements, which a report without labeled samples would replace; give"
             " samples with --data, or another folder with -o"
         )
+
+
+@contextmanager
+def after_writing(output: Path, part: str) -> Iterator[None]:
+    """Say in an error that the model was written, but not a part that comes after it; the output is kept."""
+    try:
+        yield
+    except TransfuseError as error:
+        raise type(error)(f"{output}: the model was written, but not its {part}: {error}") from error
+
+
+def report_texts(facts: "Facts", page: str) -> dict[str, str]:
+    """Return the texts of `report.html` and `report.json`, by file name."""
+    document = json.dumps(json_values(facts.as_dict()), indent=1, ensure_ascii=False, allow_nan=False)
+    return {REPORT_PAGE: page, REPORT_JSON: document + "\n"}
 
 
 def write_report(folder: Path, texts: Mapping[str, str]) -> None:

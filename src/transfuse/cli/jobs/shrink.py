@@ -2,25 +2,33 @@
 
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory, is_out_of_memory
-from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
+from transfuse.checkpoint.command import shrink_call
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
+from transfuse.cli.jobs.fuse import Fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import QUICK_LIMIT, Quality
+from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
+from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
+from transfuse.cli.jobs.work import working_in
+from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
 from transfuse.config.data_options import DataOptions
 from transfuse.config.settings import Settings
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.comparison import Evaluation
-from transfuse.evaluation.measures import headline, phrase, unit
 from transfuse.evaluation.models import evaluate_models
+from transfuse.report.facts import Facts, Measurement
+from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
+from transfuse.report.shrunk_page import shrunk_page
 from transfuse.shrinking.plan import plan, possible_sizes
 from transfuse.shrinking.shrink import Shrunk, shrink
 
@@ -40,15 +48,15 @@ def plan_job(request: ShrinkRequest) -> dict[str, Any]:
     return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
 
 
-def shrink_job(request: ShrinkRequest, progress: Progress) -> tuple[Path, dict[str, Any]]:
-    """Make a model smaller and save it. Return the output folder and its record.
+def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
+    """Make a model smaller, save it, and measure it beside the large one.
 
     Raises:
         TransfuseError: an input cannot be used, a size is impossible, or the output cannot be written.
     """
     begin = time.perf_counter()
     options, output = request.options, request.output
-    with output_lock(output):
+    with working_in(work, output):
         check_target(output, request.overwrite, [Path(request.model)])
         device = options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
@@ -57,45 +65,64 @@ def shrink_job(request: ShrinkRequest, progress: Progress) -> tuple[Path, dict[s
         check_free_memory(COPIES * FLOAT_BYTES * empty.num_parameters(), device, "shrinking", progress.warn)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
-        shrunk = shrink(request.model, samples, progress, **given)
+        shrunk = shrink(request.model, samples, progress, cache=work.folder, **given)
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
-        path = shrunk.save(output, request.overwrite)
-        quality = measured(request, shrunk, progress)
-        return path, shrunk.record | {"quality": quality}
+        shrunk.save(output, request.overwrite)
+        found = _evaluated(request, shrunk, progress)
+        with after_writing(output, "report" if request.report else "measurements"):
+            quality, report = _with_measurements(request, shrunk.record, found, progress)
+        return Fused(output, shrunk.record | {"quality": quality}, report)
 
 
-def measured(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> Quality:
-    """Measure the large and the small model on a few samples of the data, or say which command measures them."""
+def _with_measurements(
+    request: ShrinkRequest, record: Mapping[str, Any], found: tuple[Evaluation, Measurement] | str, progress: Progress
+) -> tuple[Quality, Report | None]:
+    """Write the measurements into the model card, and the report if one was asked for.
+
+    Args:
+        found: the measurements, or why there are none.
+    """
+    output = request.output
+    if isinstance(found, str):
+        measured, verdict = None, found
+        quality: Quality = {"verdict": found, "models": []}
+    else:
+        evaluation, measured = found
+        verdict = shrunk_verdict(measured)
+        own = "texts" if request.data == "generated" else "data"
+        shared = f", the {own} that it was fitted to" if measured.calibrated else ""
+        where = f"Measured on {measured.amount} of {measured.source}{shared}."
+        quality = {"verdict": f"{verdict} {where}", "models": evaluation.records()}
+    update_card(output, record, verdict, measured, progress)
+    if not request.report:
+        return quality, None
+    call = shrink_call(str(output), record)
+    facts = Facts(f"{output.resolve().name}: a model made smaller", verdict, call, record, (), measured)
+    report = Report(report_texts(facts, shrunk_page(facts)), verdict, measured)
+    write_report(output, report.texts)
+    return quality, report
+
+
+def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tuple[Evaluation, Measurement] | str:
+    """Measure the large and the small model on the data, or return which command measures them."""
     reading = {name: getattr(request.options, name) for name in DataOptions.model_fields}
     settings = {name: getattr(request.options, name) for name in ("batch_size", "seed", "device", "allow_pickle")}
     given = {name: value for name, value in (reading | settings).items() if name in Settings.model_fields}
     data = shrunk.data if request.data == "generated" else request.data
     models = [str(request.output), request.model]
+    limit = DEFAULT_LIMIT if request.report else QUICK_LIMIT
     try:
-        found = evaluate_models(models, data, QUICK_LIMIT, progress=progress, **given)
+        found = evaluate_models(models, data, limit, progress=progress, **given)
+        return found, shrunk_measurement(found, shrunk.data.split)
     except TransfuseError as error:
         return _unmeasured(models, request.data, str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return _unmeasured(models, request.data, "memory did not suffice")
-    return {"verdict": _verdict(found, request.data == "generated"), "models": found.records()}
 
 
-def _unmeasured(models: list[str], data: str, reason: str) -> Quality:
+def _unmeasured(models: list[str], data: str, reason: str) -> str:
     command = shlex.join(["transfuse", "eval", *models, "--data", "DATA" if data == "generated" else data])
-    return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": []}
-
-
-def _verdict(found: Evaluation, generated: bool) -> str:
-    """Return how the small model compares with the large one."""
-    measure = headline(found.measures)
-    values = [phrase(measure, model.metrics.value(measure)) for model in found.models.values()]
-    count = next(iter(found.models.values())).metrics.samples
-    where = f"Measured on {count} {unit(found.measures)} of {found.data}"
-    own = ", the texts that it was fitted to" if generated else ""
-    if found.compared is not None:
-        words = values[0].replace("the parents", "the large model")
-        return f"Without labels: the small model reaches {words}. {where}{own}."
-    return f"The small model reaches {values[0]}, the large one {values[1]}. {where}{own}."
+    return f"Not measured: {reason.rstrip('.')}. Measure it with: {command}"

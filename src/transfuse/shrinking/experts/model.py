@@ -12,7 +12,9 @@ from transfuse.activations.execution_order import execution_steps, prefix_length
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import Batch, first_batches
 from transfuse.base.budget import cache_bytes, token_count
+from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
+from transfuse.merging.layers import restore_modules, save_modules, submodules
 from transfuse.network.model import declaration, empty_like
 from transfuse.shrinking.experts.fit import FitFn, fit_layer
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers
@@ -28,6 +30,7 @@ def fewer_experts(
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
     fit_layer: FitFn = fit_layer,
+    store: Store = NO_STORE,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Return a model with fewer experts, and which experts stay in each layer.
 
@@ -38,6 +41,7 @@ def fewer_experts(
         config: the configuration of the small model, which differs in the experts alone.
         batches: samples to fit to, and held-out ones that decide.
         fit_layer: makes each layer.
+        store: cache of the layers. An interrupted run continues after the cached ones.
     """
     layers = expert_layers(declaration(large))
     small = empty_like(large, config)
@@ -49,6 +53,11 @@ def fewer_experts(
     caches = [PrefixCache(model, [*train, *held_out], steps) for model in (large, small)]
     facts = {}
     for layer, length in progress.track(list(zip(layers, lengths, strict=True)), "fitting experts"):
+        entry = store.load(f"experts {layer.experts}")
+        if entry is not None:
+            restore_modules(small, entry)
+            facts[layer.experts] = entry.facts
+            continue
         for cache in caches:
             cache.advance(length)
         rows = (observed_rows(layer, caches[0], caches[1], part) for part in (train, held_out))
@@ -56,6 +65,8 @@ def fewer_experts(
         fit = fit_layer(modules[0], modules[1], counts[layer.experts], *rows)
         modules[1].write(fit.experts, fit.routing)
         facts[layer.experts] = {"kept": list(fit.kept), "error": fit.error}
+        made = submodules(small, (layer.experts, layer.router.name))
+        save_modules(store, f"experts {layer.experts}", made, facts[layer.experts])
     return small, facts
 
 

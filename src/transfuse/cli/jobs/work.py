@@ -1,0 +1,61 @@
+"""The folder of unfinished work beside an output: made, locked, and removed once the output is written."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from transfuse.base.distributed import process_group
+from transfuse.base.folders import make_folder, remove_empty
+from transfuse.base.lock import file_lock, output_lock
+from transfuse.checkpoint.output import remove_stale_folders
+from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
+from transfuse.cli.targets import WorkDir
+
+
+@contextmanager
+def _locked(work: WorkDir, output: Path) -> Iterator[None]:
+    """Lock the output, and the work folder unless it is a cache that several runs share.
+
+    Raises:
+        OutputError: another run has the lock.
+    """
+    target = output.expanduser().resolve()
+    with output_lock(output):
+        make_folder(work.folder)
+        with nullcontext() if work.persistent else file_lock(work.folder / MARKER, str(output)):
+            remove_stale_folders(target, "partial")
+            yield
+            remove_stale_folders(target, "replaced")
+
+
+@contextmanager
+def working_in(work: WorkDir, output: Path) -> Iterator[None]:
+    """Make and lock the work folder, and remove it afterwards unless it is persistent.
+
+    An interrupted run leaves the folder only if it has intermediate results.
+    """
+    absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
+    with _locked(work, output) if process_group().first else nullcontext():
+        make_folder(work.folder)
+        if work.persistent:
+            yield
+            return
+        try:
+            yield
+        except BaseException:
+            if not any(path.is_file() and path.name != MARKER for path in work.folder.rglob("*")):
+                shutil.rmtree(work.folder, ignore_errors=True)
+                remove_empty(absent)
+            raise
+        if process_group().first:
+            _remove_results(work.folder)
+
+
+def _remove_results(folder: Path) -> None:
+    """Remove the results in a work folder, and the folder too unless it has other files."""
+    for path in folder.iterdir():
+        if CACHE_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    if [path.name for path in folder.iterdir()] == [MARKER]:
+        shutil.rmtree(folder, ignore_errors=True)

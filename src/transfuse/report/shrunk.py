@@ -1,0 +1,48 @@
+"""What a user is told about a model that was made smaller."""
+
+from transfuse.data.generation import is_generated
+from transfuse.evaluation.comparison import Evaluation
+from transfuse.evaluation.measures import has_confidence, phrase
+from transfuse.report.facts import Measurement, Row
+
+SMALL = "small model"
+GENERATED_TEXTS = "generated texts"
+
+
+def shrunk_measurement(found: Evaluation, fitted_split: str | None) -> Measurement:
+    """Return the evaluation of the small and the large model as a report shows it.
+
+    Args:
+        found: the evaluation, the small model first; without labels, the agreement of the small model with the large.
+        fitted_split: the split of the data that the small model was fitted to; None: the data have no splits.
+    """
+    labeled = found.compared is None
+    (_, small), *others = found.models.items()
+    excess = small.metrics.loss - sum(large.metrics.loss for _, large in others)  # 0 without labels
+    rows = [Row(SMALL, "fusion", small.metrics, small.intervals, excess)]
+    rows += [Row(_large_name(path), "parent", large.metrics, large.intervals, 0.0) for path, large in others]
+    split = f" (split {found.split})" if found.split else ""
+    calibration = ("calibration_error",) if has_confidence(found.measures) else ()
+    return Measurement(
+        rows,
+        {_large_name(path): difference for path, difference in found.against.items()},
+        {},
+        (*found.measures, *calibration),
+        GENERATED_TEXTS if is_generated(found.data) else found.data + split,
+        found.split,
+        calibrated=found.split == fitted_split,
+        classes=small.classes,
+        labeled=labeled,
+    )
+
+
+def _large_name(path: str) -> str:
+    return f"large model: {path}"
+
+
+def shrunk_verdict(measured: Measurement) -> str:
+    """Return how the small model compares with the large one."""
+    values = [phrase(measured.headline, row.metrics.value(measured.headline)) for row in measured.rows]
+    if not measured.labeled:
+        return f"Without labels: the small model reaches {values[0].replace('the parents', 'the large model')}."
+    return f"The small model reaches {values[0]}, the large one {values[1]}."

@@ -1,0 +1,130 @@
+"""`transfuse shrink` that was cut short, wherever, ends as one that was not, and does nothing twice."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from labour import Labour, same
+from languages import TEXTS, gpt2, qwen3_moe, saved
+from world import Run, World, one_line
+
+import transfuse
+from transfuse.base.cache import Store
+from transfuse.cli import main
+from transfuse.distillation import loop
+
+WAYS = {
+    "the choice of sizes": ("a", "--ratio", 0.6, "--effort", "quick"),
+    "training": ("a", "--layers", 1, "--steps", 3),
+    "a narrower stream": ("a", "--hidden-size", 8, "--layers", 1, "--effort", "quick"),
+    "experts": ("moe", "--experts", 1, "--effort", "quick", "--lines"),
+    "fused layers": ("gpt2", "--layers", 1, "--effort", "quick", "--lines"),
+}
+
+
+def job(world: World, way: str, name: str = "out") -> list[object]:
+    model, *flags = WAYS[way]
+    if model in ("moe", "gpt2"):
+        data = world.here / "texts.jsonl"
+        data.write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+        large = world.here / str(model)
+        if not large.exists():
+            saved(large, {"moe": qwen3_moe, "gpt2": gpt2}[str(model)], 1)
+    else:
+        large, data = getattr(world, str(model)), world.bare
+    given = ("--data", data, "--device", "cpu", "--batch-size", 4)
+    return ["shrink", large, "-o", world.here / name, *given, *flags]
+
+
+def counted_states(labour: Labour, patch: pytest.MonkeyPatch) -> None:
+    """Count the saved states of the training too."""
+    save = loop.save_state
+
+    def counted(path: Path, state: dict[str, object]) -> None:
+        save(path, state)
+        labour.tick()
+
+    patch.setattr(loop, "save_state", counted)
+    patch.setattr(loop, "SAVE_SECONDS", 0)
+    patch.setattr(loop, "VALIDATION_INTERVAL", 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cut_short_anywhere_it_goes_on(way: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    labour = Labour(monkeypatch)
+    counted_states(labour, monkeypatch)
+    assert run(*job(world, way, "whole")).status == 0
+    total, work = labour.kept, world.here / "out.work"
+    assert total > 4
+    for number, stop in enumerate(sorted({1, total // 2, total - 1})):
+        out = f"out{number}"
+        work = world.here / f"{out}.work"
+        labour.kept, labour.stop = 0, stop
+        ran = run(*job(world, way, out))
+        assert ran.status == 130
+        assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {work}\n"
+        assert not (world.here / out).exists()
+        labour.stop = 10**9
+        assert run(*job(world, way, out), "--resume").status == 0
+        assert labour.kept == total, "something was made twice"
+        assert not work.exists()
+        assert same(world.here / "whole", world.here / out)
+        records = [json.loads((world.here / each / "transfuse.json").read_text()) for each in ("whole", out)]
+        for name in ("blocks", "experts", "least_squares", "learned_weights", "tried_sizes"):
+            assert records[0].get(name) == records[1].get(name)
+
+
+def test_killed_it_goes_on(world: World, run: Run) -> None:
+    given = job(world, "a narrower stream")
+    if (child := os.fork()) == 0:
+        keep, kept = Store.keep, []
+
+        def last(store: Store, name: str, tensors: object, facts: object = None) -> None:
+            keep(store, name, tensors, facts)  # type: ignore[arg-type]
+            kept.append(name)
+            if name == "stage 1":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Store.keep = last  # type: ignore[method-assign]
+        sys.argv = ["transfuse", *map(str, given), "-q"]
+        try:
+            main()
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    kept = {path.name for path in (world.here / "out.work").rglob("*.safetensors")}
+    assert {"blocks.safetensors", "start.safetensors", "stage%201.safetensors"} <= kept
+    assert not (world.here / "out").exists()
+    assert run(*given).status == 0
+    assert run(*job(world, "a narrower stream", "whole")).status == 0
+    assert same(world.here / "whole", world.here / "out")
+    assert {path.name for path in world.here.iterdir()} == {"out", "whole"}
+
+
+def test_work_of_other_options_is_not_taken(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    labour, cache = Labour(monkeypatch), world.here / "cache"
+    given = {"layers": 1, "effort": "quick", "device": "cpu"}
+    first = transfuse.shrink(str(world.a), str(world.bare), cache=cache, **given).model
+    made = labour.kept
+    assert made > 0
+    again = transfuse.shrink(str(world.a), str(world.bare), cache=cache, dtype="bfloat16", **given).model
+    assert labour.kept == made
+    weights = again.state_dict()
+    assert all(torch.equal(values.bfloat16(), weights[name]) for name, values in first.state_dict().items())
+    transfuse.shrink(str(world.a), str(world.bare), cache=cache, samples=10, **given)
+    assert labour.kept == 2 * made
+
+
+def test_what_is_not_there_or_not_its_own(world: World, run: Run) -> None:
+    given = job(world, "a narrower stream")
+    one_line(run(*given, "--resume"), ["--resume", "no interrupted run", "out.work"])
+    one_line(run("shrink", world.a, "--layers", 1, "--dry-run", "--resume"), ["--resume", "--dry-run"])
+    (world.here / "out.work").mkdir()
+    (world.here / "out.work" / "thesis.txt").write_text("thesis")
+    one_line(run(*given), ["out.work", "shrink needs this name", "another output"])
+    assert (world.here / "out.work" / "thesis.txt").read_text() == "thesis"
+    assert not (world.here / "out").exists()
