@@ -14,6 +14,8 @@ from common import RESULTS
 from grow_table import points
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from shrink_table import points as shrink_points
 from themes import Theme, draw
 
 LINES = {
@@ -147,6 +149,30 @@ def grown(theme: Theme) -> Figure:
     return figure
 
 
+def smaller(theme: Theme) -> Figure:
+    """Plot the increase of the loss against the number of parameters, of models that were made smaller."""
+    subjects = {"shrink-vit": "ViT, CIFAR-10", "shrink-gpt2": "GPT-2, War and Peace", "shrink-antibody": "antibodies"}
+    lines = {
+        "shrink, trained": ("shrink", theme.exact, "o-"), "shrink, fitted": ("shrink, not trained", theme.exact, "o:"),
+        "norms, trained": ("largest weights, trained", theme.flow, "^-"),
+        "random units, trained": ("random units, trained", theme.none, "v-"),
+        "labels alone, long": ("trained for long from a random start", theme.ink, "s"),
+    }  # fmt: skip
+    figure, panels = pyplot.subplots(1, len(subjects), figsize=(7.2, 3.6), layout="constrained")
+    for axes, (subject, title) in zip(panels, subjects.items(), strict=True):
+        for way, (label, color, style) in lines.items():
+            measured = shrink_points(subject, way)
+            places = measured if style == "s" else [(1.0, 0.0), *measured]
+            shares, increases = zip(*places, strict=True) if places else ((), ())
+            axes.plot(shares, increases, style, color=color, label=label, markersize=4)
+        axes.set(title=title, xlabel="parameters", xticks=[0.25, 0.5, 0.75, 1], ylim=(0, None))
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("increase of the loss (nats)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def main() -> None:
     draw("path", path)
     for place in ("stream", "heads", "hidden"):
@@ -154,6 +180,7 @@ def main() -> None:
     draw("depth", depth)
     draw("fitted", fitted)
     draw("grown", grown)
+    draw("smaller", smaller)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Make a model smaller, beside controls of the same size.
 
 python benchmarks/shrink.py --model MODEL --data cifar10 --name shrink-vit --steps 100 --samples 1000
-python benchmarks/shrink.py --model tinyshakespeare-gpt2-96-1 --data text --name shrink-gpt2 --steps 200
+python benchmarks/shrink.py --model warandpeace-gpt2-192-1 --data warandpeace --name shrink-gpt2 --steps 100 \
+  --samples 500 --epochs 8
+python benchmarks/shrink.py --model MODEL --data antibody --name shrink-antibody --steps 100 --samples 800
 
 MODEL is a folder, or the name of a parent. `shrink` is measured after its layers are fitted, and after training. The
 controls: units chosen by the norm of their weights, or at random, then fitted and trained in the same way; a random
 start that is trained on the large model in the same way; and the same size trained on the labels alone, by AdamW, with
-as many steps. Everything is fitted to the same samples of the training split, and measured on others: the validation
-split, or the test split with `--split test`.
+as many steps, and with `--epochs` also for so many epochs of the whole training split, as large models are. Everything
+else is fitted to the same samples of the training split. All are measured on others: the validation split, or the test
+split with `--split test`. The antibodies have a test split only.
 """
 
 import argparse
@@ -16,11 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from common import DATA, PARENTS, record, split
-from datasets import Dataset
+from datasets import Dataset, load_dataset
+from texts import BOOKS, passages
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -44,6 +49,10 @@ from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.maps import Selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
+
+DRAWS = 3  # of the hidden letters of each antibody
+TEXTS = (*BOOKS, "antibody")
+LONG_BATCH = 16  # samples of a step in training for long
 
 Score = Callable[[Mapping[str, Tensor], Projection, str, int], Tensor]
 
@@ -97,6 +106,8 @@ class Subject:
 
     def __init__(self, model: Path, data: str, options: ShrinkOptions, measured: str, limit: int) -> None:
         self.model, self.options, self.limit = str(model), options, limit
+        self.draws = DRAWS if data == "antibody" else 1
+        self.at_once = 25 if data in TEXTS else 100  # samples of a training step, as in `shrink`
         self.fitted_on, self.measured_on = _samples(data, measured)
         self.loaded = load_model(self.model)
         self.processor = model_processor(self.model, self.loaded, None)
@@ -105,8 +116,11 @@ class Subject:
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Return loss and accuracy on samples that nothing was fitted to."""
-        found = transfuse.evaluate([model], self.measured_on, self.limit, self.processor).models["model 1"].metrics
-        return {"loss": found.loss, "accuracy": found.accuracy}
+        draws = [
+            transfuse.evaluate([model], self.measured_on, self.limit, self.processor, seed=seed).models["model 1"]
+            for seed in range(self.draws)
+        ]
+        return {name: mean(getattr(draw.metrics, name) for draw in draws) for name in ("loss", "accuracy")}
 
     def start(self, sizes: Sizes) -> tuple[PreTrainedModel, Projection]:
         """Return the small model before its layers are fitted."""
@@ -117,26 +131,36 @@ class Subject:
         configs = planning.configurations(self.large.model.config, sizes, blocks)
         return starting.start(self.large, blocks, configs, (train, validation), silent)
 
-    def scratch(self, small: PreTrainedModel) -> PreTrainedModel:
-        """Train an untrained model of this shape on labels, with as many steps of 100 samples."""
-        count = self.options.samples
-        epochs = self.options.steps * 100 / count if self.options.steps else 1.0
-        options = {"epochs": epochs, "batch_size": 100, "learning_rate": 1e-3, "samples": count, "distill": 0.0}
-        untrained = randomly_started(small, 1)
-        options.pop("distill")
+    def scratch(self, small: PreTrainedModel, epochs: float | None = None) -> PreTrainedModel:
+        """Train an untrained model of this shape on labels, with as many samples in all as the training takes.
+
+        Args:
+            epochs: of the whole training split, instead.
+        """
+        samples, steps = self.options.samples, self.options.steps or 1
+        options = {"epochs": epochs} if epochs else {"epochs": steps * self.at_once / samples, "samples": samples}
+        untrained, size = randomly_started(small, 1), min(self.at_once, LONG_BATCH) if epochs else self.at_once
+        options |= {"batch_size": size, "learning_rate": 1e-3}
         return transfuse.finetune(untrained, self.fitted_on, processor=self.processor, **options).model
 
 
-def _samples(data: str, measured: str) -> tuple[Any, Any]:
+def _samples(data: str, measured: str) -> tuple[Dataset, Dataset]:
     """Return training samples, and others to measure on."""
-    if data == "text":
-        folder = DATA / "text"
-        return str(folder / "tinyshakespeare.train.txt"), str(folder / f"tinyshakespeare.{measured}.txt")
-    parts: list[Dataset] = [split(data, name) for name in ("train", measured)]
-    return parts[0], parts[1]
+    if data in BOOKS:
+        return passages("train", data), passages(measured, data)
+    if data == "antibody":
+        files = [str(DATA.parent / "real" / f"antibody.{name}.jsonl") for name in ("calibration", "test")]
+        train, test = (load_dataset("json", data_files=file, split="train").select_columns("text") for file in files)
+        return train.filter(_is_heavy), test.filter(_is_heavy)
+    return split(data, "train"), split(data, measured)
 
 
-def compare(subject: Subject, sizes: Sizes) -> list[dict[str, Any]]:
+def _is_heavy(row: dict[str, str]) -> bool:
+    """Return whether an antibody's sequence is a heavy chain, by its last letters."""
+    return row["text"].endswith("VSS")
+
+
+def compare(subject: Subject, sizes: Sizes, epochs: float | None) -> list[dict[str, Any]]:
     """Return a row for each way to a model of the given sizes."""
     rows: list[dict[str, Any]] = []
 
@@ -165,6 +189,8 @@ def compare(subject: Subject, sizes: Sizes) -> list[dict[str, Any]]:
     small, projection = first
     add("random start, trained", lambda: trained(randomly_started(small, 1), projection, batches, subject.options))
     add("labels alone", lambda: subject.scratch(small))
+    if epochs:
+        add("labels alone, long", lambda: subject.scratch(small, epochs))
     return rows
 
 
@@ -182,6 +208,7 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.75, 0.5, 0.25])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--epochs", type=float, help="of one more control: the small size, trained on labels for long")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--limit", type=int, default=2000)
     args = parser.parse_args()
@@ -197,7 +224,7 @@ def main() -> None:
             print(results["large"], flush=True)
         possible = planning.possible_sizes(str(model), subject.loaded, options)
         sizes, _ = planning.choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
-        results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes)}
+        results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes, args.epochs)}
         record(args.name, {"split": args.split, "samples": args.samples, "steps": args.steps, "results": results})
 
 

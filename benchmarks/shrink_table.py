@@ -13,7 +13,20 @@ NAMES = {
     "random units, trained": "the same, then trained",
     "random start, trained": "random start, trained on the large model",
     "labels alone": "random start, trained on labels",
+    "labels alone, long": "the same, as long as the large model",
 }
+
+
+def points(name: str, way: str) -> list[tuple[float, float]]:
+    """Return the share of the parameters, and how far the loss is above that of the large model, for one way."""
+    results = load(name)["results"]
+    large = results.pop("large")
+    return [
+        (row["parameters"] / large["parameters"], row["loss"] - large["loss"])
+        for result in results.values()
+        for row in result["rows"]
+        if row["name"] == way
+    ]
 
 
 def table(name: str, perplexity: bool = False) -> str:

@@ -6,7 +6,7 @@ within a block one output per finished child.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,22 +15,27 @@ from torch import Tensor, nn
 from transfuse.activations.execution_order import Step, forward_hooks
 from transfuse.activations.hooks import HookPoint, record_activations
 from transfuse.base.batch import Batch
+from transfuse.network.precision import mixed_precision
 
 
 class PrefixCache:
     """A model whose first steps are replaced by their cached outputs."""
 
-    def __init__(self, model: nn.Module, batches: Iterable[Batch], steps: Sequence[Step], room: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, batches: Iterable[Batch], steps: Sequence[Step], room: int = 0, mixed: bool = False
+    ) -> None:
         """
         Args:
             batches: the batches that may be replayed or observed. They are identified by `id`.
             steps: the steps of the model in execution order.
             room: bytes that watched activations may take. It must be 0 if the model changes.
+            mixed: whether the model runs in mixed precision.
         """
         self.model = model
         self.batches = list(batches)
         self.steps = steps
         self.room = room
+        self.mixed = mixed
         self.length = 0  # number of steps that are cached
         self.outputs: dict[int, dict[str, Any]] = {id(batch): {} for batch in self.batches}
         self.watched: list[HookPoint] = []
@@ -80,7 +85,10 @@ class PrefixCache:
 
     @contextmanager
     def replay(self, batch: Batch) -> Iterator[None]:
-        """Make the cached modules return their cached outputs for this batch, if it has any, within the context."""
+        """Make the cached modules return their cached outputs for this batch, if it has any, within the context.
+
+        The model runs in the precision of the cache.
+        """
         replaced: list[nn.Module] = []
         steps = self._cached_steps(self.length) if id(batch) in self.outputs else {}
         try:
@@ -88,7 +96,8 @@ class PrefixCache:
                 for name in self._replaced_modules(step):
                     replaced.append(self.model.get_submodule(name))
                     replaced[-1].forward = _constant(self.outputs[id(batch)][key])
-            yield
+            with mixed_precision(next(self.model.parameters()).device) if self.mixed else nullcontext():
+                yield
         finally:
             for module in replaced:
                 del module.forward

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transfuse.activations.hook_points import HookPoint
@@ -23,6 +23,7 @@ from transfuse.merging.reader_rows import ReaderRows, reader_moments
 from transfuse.merging.split import Fit, Split
 from transfuse.merging.unit_selection import Parameters, assemble, select_units
 from transfuse.network.operations import Linear
+from transfuse.network.precision import compute_dtype
 
 ROWS_PER_CANDIDATE = 4  # rows that units are selected by, per candidate input, if there are so many
 MAX_PRODUCTS = 1e10  # multiplications of all candidates; more rows are used as long as these suffice
@@ -175,14 +176,15 @@ class LayerwiseFit:
             for state in states:
                 load_states(modules, state)
                 activations = self.models[0].observe([inputs, *reading.stream], batch)
-                by_option.append(_to_rows(activations[inputs]))
+                row_weights = self._row_weights(units.reader, activations[inputs], batch)
+                drawn, weights = importance_sample(row_weights, rows / len(batches), seed)
+                by_option.append(_to_rows(activations.pop(inputs), drawn))
             (targets,) = self._targets(reading, activations, batch, shares, [None])
-            target = targets[reading.linears.index(units.reader)]
-            drawn, weights = importance_sample(
-                self._row_weights(units.reader, activations[inputs], batch), rows / len(batches), seed
-            )
-            side_by_side = torch.cat([values[drawn] for values in by_option[first:]], 1)
-            yield ReaderRows(by_option[0][drawn], side_by_side, target[drawn], weights.to(target))
+            target = targets[reading.linears.index(units.reader)][drawn]
+            means = by_option[0]
+            side_by_side = torch.cat(by_option[first:], 1)
+            by_option.clear()  # before the caller multiplies them
+            yield ReaderRows(means, side_by_side, target, weights.to(target))
 
     def _targets(
         self,
@@ -225,5 +227,10 @@ class LayerwiseFit:
         return torch.where(measured, importance.to(positions.device)[positions.clamp_max(len(importance) - 1)], 1.0)
 
 
-def _to_rows(values: Float[Tensor, "*samples unit"]) -> Float[Tensor, "row unit"]:
-    return values.reshape(-1, values.shape[-1])
+def _to_rows(
+    values: Float[Tensor, "*samples unit"], drawn: Int[Tensor, " drawn"] | None = None
+) -> Float[Tensor, "row unit"]:
+    """Return all rows, or those that were drawn, in the precision of the fit."""
+    rows = values.reshape(-1, values.shape[-1])
+    rows = rows if drawn is None else rows[drawn.to(rows.device)]
+    return rows.to(compute_dtype(rows.dtype))

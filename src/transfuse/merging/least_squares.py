@@ -32,6 +32,7 @@ from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.base.freed_memory import return_freed_memory
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
+from transfuse.merging.fit_precision import suits_mixed_precision
 from transfuse.merging.layer_groups import Stage, selectable_units, stages
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
@@ -104,7 +105,8 @@ def least_squares(
     importance = _importance(store, parents, todo, validation_split(batches)[0], view)  # of all processes
     layer_splits = _layer_splits(splits, fused, todo, len(parents))
     fitted_on = [batch for split in layer_splits for batch in split.batches]
-    steps, models = _prefix_caches(fused, parents, todo, fitted_on, view)
+    mixed = view is None and carry is None and suits_mixed_precision(fused, parents, todo, batches)
+    steps, models = _prefix_caches(fused, parents, todo, fitted_on, view, mixed)
     layerwise = LayerwiseFit(models, weights, layer_splits, importance)
     max_candidates = MAX_CANDIDATE_INPUTS if view is None else 0
     fits = _fit_stages(layerwise, spec, todo, steps, track, store, max_candidates, counts)
@@ -167,17 +169,22 @@ def _prefix_caches(
     todo: Sequence[Stage],
     batches: Sequence[Batch],
     view: ParentView | None,
+    mixed: bool,
 ) -> tuple[list[Step], list[PrefixCache]]:
-    """Return the steps that can be cached, and a cache for the fused model and each parent."""
+    """Return the steps that can be cached, and a cache for the fused model and each parent.
+
+    Args:
+        mixed: whether all models run in mixed precision.
+    """
     linear_names = [linear.name for stage in todo for linear in stage.linears]
     samples = sum(map(batch_size, batches)) * (1 + len(parents))
     steps = steps_within_budget(execution_steps(fused, batches[0], linear_names), samples, cache_bytes("block outputs"))
     room = cache_bytes("parent activations") // len(parents)
     if view is None:
-        caches = [PrefixCache(parent, batches, steps, room) for parent in parents]
+        caches = [PrefixCache(parent, batches, steps, room, mixed) for parent in parents]
     else:
         caches = [view.cache(batches, steps, room)]
-    return steps, [PrefixCache(fused, batches, steps), *caches]
+    return steps, [PrefixCache(fused, batches, steps, mixed=mixed), *caches]
 
 
 def _fit_stages(
