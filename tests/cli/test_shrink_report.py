@@ -3,7 +3,7 @@
 import json
 import re
 
-from world import Run, World, one_line
+from world import Run, World
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
 
@@ -66,6 +66,8 @@ def test_agreement_where_there_are_no_labels(world: World, run: Run) -> None:
     assert "model-index" not in card
 
 
-def test_nothing_to_report_on(world: World, run: Run) -> None:
-    one_line(run("shrink", world.a, "--layers", 1, "--dry-run", "--report"), ["--report", "--dry-run"])
+def test_sizes_are_shown_before_a_whole_command_is_run(world: World, run: Run) -> None:
+    plan = run("shrink", world.a, "-o", "out", "--layers", 1, "--report", "--resume", "--dry-run")
+    assert plan.status == 0
+    assert "layers" in plan.out
     assert world.listing() == {}

@@ -122,7 +122,6 @@ def test_work_of_other_options_is_not_taken(world: World, run: Run, monkeypatch:
 def test_what_is_not_there_or_not_its_own(world: World, run: Run) -> None:
     given = job(world, "a narrower stream")
     one_line(run(*given, "--resume"), ["--resume", "no interrupted run", "out.work"])
-    one_line(run("shrink", world.a, "--layers", 1, "--dry-run", "--resume"), ["--resume", "--dry-run"])
     (world.here / "out.work").mkdir()
     (world.here / "out.work" / "thesis.txt").write_text("thesis")
     one_line(run(*given), ["out.work", "shrink needs this name", "another output"])

@@ -236,9 +236,6 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     for name in (model, data, output, options.like):
         check_name(name or "")
     overwrite: Overwrite = "replace" if flags["overwrite"] else "refuse"
-    without_effect = [name for name in ("report", "resume") if flags[name]] if plans else []
-    if without_effect:
-        raise ConfigError(f"--{without_effect[0]}: --dry-run writes nothing; leave one of them out")
     if not plans:
         if data is None:
             raise ConfigError(
