@@ -22,13 +22,16 @@ MIN_DIFFERENCE = 0.03  # of outputs, relative to their size; rounding to bfloat1
 def suits_mixed_precision(
     fused: PreTrainedModel, parents: Sequence[PreTrainedModel], todo: Sequence[Stage], batches: Sequence[Batch]
 ) -> bool:
-    """Return whether layers are wide enough, and the mean is far enough from every parent, for mixed precision."""
+    """Return whether layers are wide enough, and the mean is far enough from every parent, for mixed precision.
+
+    A parent whose outputs have another shape, such as a larger model without a head, counts as far.
+    """
     if max((linear.reads[0].size for stage in todo for linear in stage.linears), default=0) < MIN_UNITS:
         return False
     (sample,) = map(without_labels, first_samples(batches, 1))
     output = model_output(fused, sample).double()
     for parent in parents:
         expected = model_output(parent, sample).double()
-        if float((output - expected).norm()) < MIN_DIFFERENCE * float(expected.norm()):
+        if output.shape == expected.shape and (output - expected).norm() < MIN_DIFFERENCE * expected.norm():
             return False
     return True

@@ -48,7 +48,7 @@ MAX_CANDIDATE_INPUTS = 8192  # largest number of inputs that units are selected 
 class ParentView(Protocol):
     """A parent of another shape, shown as if it had the shape of the model that is fitted."""
 
-    def cache(self, batches: Sequence[Batch], steps: Sequence[Step], room: int) -> PrefixCache:
+    def cache(self, batches: Sequence[Batch], steps: Sequence[Step], room: int, mixed: bool) -> PrefixCache:
         """Return the parent's activations in the shape of the fitted model; arguments are as for `PrefixCache`."""
         ...
 
@@ -105,7 +105,7 @@ def least_squares(
     importance = _importance(store, parents, todo, validation_split(batches)[0], view)  # of all processes
     layer_splits = _layer_splits(splits, fused, todo, len(parents))
     fitted_on = [batch for split in layer_splits for batch in split.batches]
-    mixed = view is None and carry is None and suits_mixed_precision(fused, parents, todo, batches)
+    mixed = carry is None and suits_mixed_precision(fused, parents, todo, batches)
     steps, models = _prefix_caches(fused, parents, todo, fitted_on, view, mixed)
     layerwise = LayerwiseFit(models, weights, layer_splits, importance)
     max_candidates = MAX_CANDIDATE_INPUTS if view is None else 0
@@ -183,7 +183,7 @@ def _prefix_caches(
     if view is None:
         caches = [PrefixCache(parent, batches, steps, room, mixed) for parent in parents]
     else:
-        caches = [view.cache(batches, steps, room)]
+        caches = [view.cache(batches, steps, room, mixed)]
     return steps, [PrefixCache(fused, batches, steps, mixed=mixed), *caches]
 
 

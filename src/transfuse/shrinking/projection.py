@@ -17,6 +17,7 @@ from transfuse.alignment.transform import transform_tensor
 from transfuse.base.batch import Batch
 from transfuse.network.axes import axis_terms
 from transfuse.network.operations import Embedding, Linear, Norm
+from transfuse.network.precision import compute_dtype
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.shrinking.blocks import BlockEnd, Blocks
@@ -104,12 +105,12 @@ class Projection:
         for point in points:
             total = sum(factor * activations[other] for factor, other in self.summands(point))
             assert isinstance(total, Tensor)
-            result[point] = self.project(total, point.name, point.side)
+            result[point] = self.project(total.to(compute_dtype(total.dtype)), point.name, point.side)
         return result
 
-    def cache(self, batches: Sequence[Batch], steps: Sequence[Step], room: int) -> PrefixCache:
+    def cache(self, batches: Sequence[Batch], steps: Sequence[Step], room: int, mixed: bool) -> PrefixCache:
         """Return the large model's activations, cached, in the shape of the small model."""
-        return ProjectedCache(self, batches, steps, room)
+        return ProjectedCache(self, batches, steps, room, mixed)
 
     def importance(self, linears: Sequence[Linear], batches: Sequence[Batch]) -> dict[str, PositionWeights]:
         """Return the importance of each token position in the large model, by the names of the small one."""
@@ -137,17 +138,20 @@ def _axes(spec: Spec) -> dict[tuple[str, str], Axis]:
 class ProjectedCache(PrefixCache):
     """The activations of the large model in the shape of the small one."""
 
-    def __init__(self, projection: Projection, batches: Sequence[Batch], steps: Sequence[Step], room: int) -> None:
+    def __init__(
+        self, projection: Projection, batches: Sequence[Batch], steps: Sequence[Step], room: int, mixed: bool
+    ) -> None:
         """
         Args:
             steps: the steps of the small model in execution order.
             room: bytes that watched activations may take.
+            mixed: whether the large model runs in mixed precision.
         """
         costly = [projection.blocks.large_name(step.name) for step in steps if step.is_costly]
         large_steps = execution_steps(projection.large, batches[0], costly) if steps else []
         kinds = {step.is_block for step in steps}
         large_steps = [step for step in large_steps if step.is_block in kinds]
-        super().__init__(projection.large, batches, large_steps, room)
+        super().__init__(projection.large, batches, large_steps, room, mixed)
         self.projection = projection
         places = {step.name: index for index, step in enumerate(large_steps)}
         names = [projection.blocks.large_name(step.name, at_end=step.is_block) for step in steps]
