@@ -151,7 +151,7 @@ def grown(theme: Theme) -> Figure:
 
 def smaller(theme: Theme) -> Figure:
     """Plot the increase of the loss against the number of parameters, of models that were made smaller."""
-    subjects = {"shrink-vit": "ViT, CIFAR-10", "shrink-gpt2": "GPT-2, War and Peace", "shrink-antibody": "antibodies"}
+    subjects = {"shrink-vit": "ViT, CIFAR-10", "shrink-antibody": "RoBERTa, antibodies"}
     lines = {
         "shrink, trained": ("shrink", theme.exact, "o-"), "shrink, fitted": ("shrink, not trained", theme.exact, "o:"),
         "norms, trained": ("largest weights, trained", theme.flow, "^-"),
@@ -169,7 +169,7 @@ def smaller(theme: Theme) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("increase of the loss (nats)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -13,7 +13,7 @@ NAMES = {
     "random units, trained": "the same, then trained",
     "random start, trained": "random start, trained on the large model",
     "labels alone": "random start, trained on labels",
-    "labels alone, long": "the same, as long as the large model",
+    "labels alone, long": "the same, trained for long",
 }
 
 
