@@ -2,7 +2,7 @@
 
     python examples/llama.py
 
-This takes two minutes on one core. Both models share one vocabulary of byte pairs, which is trained here on the same text.
+This takes two minutes on one core. Both models share one vocabulary of byte pairs, trained here on the same text.
 Perplexities should be about 13 for the parents and the fusion, and 70 for the plain average. The fused model writes
 text with more grammar than sense, as its parents do.
 
