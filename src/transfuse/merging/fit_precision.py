@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, first_samples, without_labels
-from transfuse.merging.layer_groups import Stage
+from transfuse.merging.layer_groups import Stage, widest_input
 from transfuse.network.outputs import model_output
 
 MIN_UNITS = 512  # units that the widest layer reads; products of narrower layers do not become faster
@@ -26,7 +26,7 @@ def suits_mixed_precision(
 
     A parent whose outputs have another shape, such as a larger model without a head, counts as far.
     """
-    if max((linear.reads[0].size for stage in todo for linear in stage.linears), default=0) < MIN_UNITS:
+    if widest_input(todo) < MIN_UNITS:
         return False
     (sample,) = map(without_labels, first_samples(batches, 1))
     output = model_output(fused, sample).double()

@@ -166,3 +166,8 @@ def entries_by_unit(root: Space, axis: Axis) -> Int[Tensor, "unit entry"] | None
     if root_space(axis) != root:
         return None
     return torch.cat([torch.tensor(entries).reshape(root.units, -1) for entries, _ in axis_terms(axis)], 1)
+
+
+def widest_input(todo: Sequence[Stage]) -> int:
+    """Return the largest number of units that a linear map reads; 0 without any."""
+    return max((linear.reads[0].size for stage in todo for linear in stage.linears), default=0)

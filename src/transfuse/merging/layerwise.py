@@ -172,12 +172,13 @@ class LayerwiseFit:
         rows = min(rows, cache_bytes("block outputs") / (FLOAT_BYTES * candidates))
         batches = split.first(partial(token_count, self.models[0].model.config), rows / MIN_DRAWN).batches
         for seed, (batch, shares) in enumerate(zip(batches, split.shares, strict=False)):
-            by_option = []
+            by_option: list[Tensor] = []
             for state in states:
                 load_states(modules, state)
                 activations = self.models[0].observe([inputs, *reading.stream], batch)
-                row_weights = self._row_weights(units.reader, activations[inputs], batch)
-                drawn, weights = importance_sample(row_weights, rows / len(batches), seed)
+                if not by_option:  # all options give the same rows
+                    row_weights = self._row_weights(units.reader, activations[inputs], batch)
+                    drawn, weights = importance_sample(row_weights, rows / len(batches), seed)
                 by_option.append(_to_rows(activations.pop(inputs), drawn))
             (targets,) = self._targets(reading, activations, batch, shares, [None])
             target = targets[reading.linears.index(units.reader)][drawn]

@@ -33,7 +33,7 @@ from transfuse.base.freed_memory import return_freed_memory
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.errors import DataError
 from transfuse.merging.fit_precision import suits_mixed_precision
-from transfuse.merging.layer_groups import Stage, selectable_units, stages
+from transfuse.merging.layer_groups import Stage, selectable_units, stages, widest_input
 from transfuse.merging.layers import restore_layers, save_layers, submodules
 from transfuse.merging.layerwise import LayerwiseFit
 from transfuse.merging.output_head import OutputHead, fit_output_head, output_head
@@ -139,7 +139,7 @@ def _layer_splits(
     splits: Sequence[Split], fused: PreTrainedModel, todo: Sequence[Stage], parents: int
 ) -> tuple[Split, ...]:
     """Return the part of each split that suffices to fit the layers. A layer reads many rows of every sample."""
-    widest = max((linear.reads[0].size for stage in todo for linear in stage.linears), default=0)
+    widest = widest_input(todo)
     rows = ROWS_PER_INPUT * widest * parents / process_group().count
     tokens = partial(token_count, fused.config)
     train, validation = splits

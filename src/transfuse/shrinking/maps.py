@@ -91,5 +91,5 @@ def nested_selection(index: Int[Tensor, "within target"], source: int) -> Nested
     return NestedSelection(matrix, matrix)
 
 
+# All kinds of maps to a smaller model, by name.
 KINDS: dict[str, type[Map]] = {kind.__name__: kind for kind in (Truncation, Reconstruction, Selection, NestedSelection)}
-"""All kinds of maps to a smaller model, by name."""
