@@ -5,7 +5,7 @@ import torch
 
 from transfuse.merging import gram as module
 from transfuse.merging.gram import accumulate, importance_sample
-from transfuse.merging.unit_selection import forward_selection
+from transfuse.merging.forward_selection import forward_selection
 
 
 def sums(inputs, target, weights):
@@ -71,7 +71,7 @@ def test_few_rows_are_all_kept():
 
 @pytest.mark.parametrize("pool", [1, 64])
 def test_a_pool_changes_nothing(monkeypatch, pool):
-    monkeypatch.setattr("transfuse.merging.unit_selection.POOL", pool)
+    monkeypatch.setattr("transfuse.merging.forward_selection.POOL", pool)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
     found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))

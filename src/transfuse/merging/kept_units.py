@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transfuse.merging.forward_selection import forward_selection
 from transfuse.merging.gram import GramMatrix
 from transfuse.merging.layer_groups import SelectableUnits
-from transfuse.merging.unit_selection import forward_selection
 from transfuse.network.operations import Linear
 
 SELECTION_RIDGES = (1e-6, 1e-4, 1e-2)  # a small one does not prefer a repeated unit to a weak one
