@@ -10,7 +10,8 @@ controls: units chosen by the norm of their weights, or at random, then fitted a
 start that is trained on the large model in the same way; and the same size trained on the labels alone, by AdamW, with
 as many steps, and with `--epochs` also for so many epochs of the whole training split, as large models are. Everything
 else is fitted to the same samples of the training split. All are measured on others: the validation split, or the test
-split with `--split test`. The antibodies have a test split only.
+split with `--split test`. The antibodies have a test split only. For books, the models also continue prompts, each token
+being the one with the highest probability; the number of tokens is counted that are those of the large model.
 """
 
 import argparse
@@ -53,6 +54,8 @@ from transfuse.shrinking.projection import Projection
 DRAWS = 3  # of the hidden letters of each antibody
 TEXTS = (*BOOKS, "antibody")
 LONG_BATCH = 16  # samples of a step in training for long
+PROMPTS = 100  # of as many tokens as are then generated
+GENERATED = 32
 
 Score = Callable[[Mapping[str, Tensor], Projection, str, int], Tensor]
 
@@ -112,6 +115,8 @@ class Subject:
         self.loaded = load_model(self.model)
         self.processor = model_processor(self.model, self.loaded, None)
         self.large = network(self.loaded, options.torch_device())
+        self.prompts = _prompts(self.measured_on, self.processor) if data in BOOKS else None
+        self.continued = self.generate(self.loaded)
         _, self.batches = shrinking._batches(self.large.model, self.model, self.fitted_on, options, None, silent)
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
@@ -120,7 +125,21 @@ class Subject:
             transfuse.evaluate([model], self.measured_on, self.limit, self.processor, seed=seed).models["model 1"]
             for seed in range(self.draws)
         ]
-        return {name: mean(getattr(draw.metrics, name) for draw in draws) for name in ("loss", "accuracy")}
+        found = {name: mean(getattr(draw.metrics, name) for draw in draws) for name in ("loss", "accuracy")}
+        continued = self.generate(model)
+        if continued is not None:
+            same = (continued == self.continued).cumprod(1).sum(1)
+            found["same_tokens"] = float(same.double().mean())  # of GENERATED, until the first one that differs
+        return found
+
+    @torch.no_grad()
+    def generate(self, model: PreTrainedModel) -> Tensor | None:
+        """Return how a language model continues the prompts, if each token is the one with the highest probability."""
+        if self.prompts is None:
+            return None
+        fixed = {"max_new_tokens": GENERATED, "min_new_tokens": GENERATED, "do_sample": False, "pad_token_id": 0}
+        ids = model.generate(self.prompts, attention_mask=torch.ones_like(self.prompts), **fixed)
+        return ids[:, self.prompts.shape[1] :]
 
     def start(self, sizes: Sizes) -> tuple[PreTrainedModel, Projection]:
         """Return the small model before its layers are fitted."""
@@ -153,6 +172,12 @@ def _samples(data: str, measured: str) -> tuple[Dataset, Dataset]:
         train, test = (load_dataset("json", data_files=file, split="train").select_columns("text") for file in files)
         return train.filter(_is_heavy), test.filter(_is_heavy)
     return split(data, "train"), split(data, measured)
+
+
+def _prompts(rows: Dataset, tokenizer: Any) -> Tensor:
+    """Return the first tokens of passages."""
+    ids = [tokenizer(text)["input_ids"][:GENERATED] for text in rows["text"][:PROMPTS]]
+    return torch.tensor([row for row in ids if len(row) == GENERATED])
 
 
 def _is_heavy(row: dict[str, str]) -> bool:

@@ -36,10 +36,12 @@ def table(name: str, perplexity: bool = False) -> str:
 
     def cells(row: dict[str, float]) -> list[str]:
         quality = f"{exp(row['loss']):.1f}" if perplexity else f"{100 * row['accuracy']:.1f} %"
-        return [f"{row['loss']:.3f}", f"{row['loss'] - large['loss']:+.3f}", quality]
+        same = [f"{row['same_tokens']:.1f}"] if "same_tokens" in row else []
+        return [f"{row['loss']:.3f}", f"{row['loss'] - large['loss']:+.3f}", quality, *same]
 
     rows = [["the large model", "100 %", *cells(large)]]
     for result in results.values():
         share = f"{100 * result['rows'][0]['parameters'] / large['parameters']:.0f} %"
         rows += [[NAMES[row["name"]], share, *cells(row)] for row in result["rows"]]
-    return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy"], rows)
+    same = ["same tokens"] if "same_tokens" in large else []
+    return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy", *same], rows)

@@ -19,7 +19,7 @@ from transfuse.merging.output_head import MAX_SCORES, RIDGE_PENALTIES
 from transfuse.merging.reader_rows import BLOCK_ROWS
 
 GRADIENT_LOGITS = 4  # logits, their joined copy, their gradient, and the cumulative probabilities for drawing classes
-SELECTION_SQUARES = 3  # squares of all candidates: moments, what is left of them, and a temporary copy
+SELECTION_SQUARES = 2  # squares of all candidates: their moments, and those of the selected ones or their factor
 SOLVER_SQUARES = 5  # squares of all inputs: moments of training and validation, their sum, a copy, and its factor
 LBFGS_COPIES = 2 * ITERATIONS + 8 + len(RIDGE_PENALTIES) + 1  # history, line search, and the candidates
 
