@@ -45,6 +45,7 @@ PAIRS = {
     "views": [PARENTS / f"fashion-mnist-vit-64-{view}-1" for view in ("centred", "moved")],
     "classes": [PARENTS / f"fashion-mnist-vit-64-skewed-{seed}" for seed in (1, 2)],
     "gpt2": [PARENTS / f"tinyshakespeare-gpt2-96-{seed}" for seed in (1, 2)],
+    "books": [PARENTS / f"books-llama-96-{seed}" for seed in (1, 2)],
 }
 
 

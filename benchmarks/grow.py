@@ -2,12 +2,15 @@
 
 python benchmarks/grow.py digits --steps 75
 python benchmarks/grow.py antibody --steps 60 --samples 240
+python benchmarks/grow.py antibody --steps 600 --samples 1600 --controls 1 --name grow-antibody-long
+python benchmarks/grow.py books --steps 75 --samples 600
 
 `digits`: two ViTs, each of which saw nine tenths of the scans of five digits and one tenth of the others. `antibody`:
-two masked-language models that others trained, one of heavy and one of light chains. Every row takes the same number of
-steps towards the same targets. The control is a parent whose hidden units are copied until it has the size of the
-fusion. A unit and its copy write half each, so the function stays, and noise tells them apart. Only the smallest and
-the largest size have controls. All figures are from the test split.
+two masked-language models that others trained, one of heavy and one of light chains. `books`: two Llamas, each of which
+mostly read one of two books. Every row takes the same number of steps towards the same targets. The control is a
+parent whose hidden units are copied until it has the size of the fusion. A unit and its copy write half each, so the
+function stays, and noise tells them apart. Only the smallest and the largest size have controls. All figures are from
+the test split.
 """
 
 import argparse
@@ -20,8 +23,7 @@ from typing import Any
 
 import torch
 from common import PARENTS, record
-from default import PAIRS, data, teachers
-from default import processor_of as antibody_processor
+from default import PAIRS, data, processor_of, teachers
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -130,7 +132,7 @@ def moved(control: PreTrainedModel, matched: Matched, steps: int) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subject", choices=("digits", "antibody"))
+    parser.add_argument("subject", choices=("digits", "antibody", "books"))
     parser.add_argument("--pairs", nargs="+", default=["1,2"], help="seeds of the digits' parents")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--samples", type=int, default=2000)
@@ -167,9 +169,9 @@ def main() -> None:
 
 def opened(subject: str, pair: str) -> tuple[list[Path], Any, dict[str, Any], Any]:
     """Return the parents, calibration samples, test samples by kind, and the processor."""
-    if subject == "antibody":
+    if subject != "digits":
         given, parts = data(subject)
-        return PAIRS[subject], given, parts, antibody_processor(PAIRS[subject][0])
+        return PAIRS[subject], given, parts, processor_of(PAIRS[subject][0])
     scans = digits()
     folders = [PARENTS / f"digits-{seed}" for seed in pair.split(",")]
     for folder, seed in zip(folders, pair.split(","), strict=True):

@@ -10,8 +10,8 @@ controls: units chosen by the norm of their weights, or at random, then fitted a
 start that is trained on the large model in the same way; and the same size trained on the labels alone, by AdamW, with
 as many steps, and with `--epochs` also for so many epochs of the whole training split, as large models are. Everything
 else is fitted to the same samples of the training split. All are measured on others: the validation split, or the test
-split with `--split test`. The antibodies have a test split only. For books, the models also continue prompts, each token
-being the one with the highest probability; the number of tokens is counted that are those of the large model.
+split with `--split test`. The antibodies have a test split only. Models of books also continue prompts greedily;
+`same_tokens` is the number of tokens until the first one that differs from the large model's.
 """
 
 import argparse
