@@ -34,6 +34,7 @@ MAX_FITTED_SAMPLES = 2000  # largest number of samples that layers are fitted to
 MIN_START_SAMPLES = 500  # the same where training follows, if they take more than a share of its time
 START_SHARE = 0.15  # of the time for training, which fitting its start may take beyond that
 BASE_STARTS = ("ties",)  # merges of task vectors that training may start from, if there is a base
+NEW_BASE = "new base"  # from which training may start where a fine-tune is carried
 FIT_PASSES = 7  # passes of all parents over the samples that take as long as fitting (benchmarks/fuse.py)
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
@@ -129,7 +130,7 @@ def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
     """Start from fitted layers, from a parent, or from merged task vectors, and train all weights to match the parents.
 
-    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers.
+    Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers or the new base.
     """
     if request.carry is not None and request.originals:
         return _taught_new_base(request)
@@ -171,8 +172,8 @@ def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
     state = request.store.folder and request.store.folder / "weights.pt"
     history = loop.run("weights", state, request.progress.track)
     request.record["learned_weights"] = asdict(history) | {
-        "start": "new base",
-        "starts": {"new base": history.excess[0]},
+        "start": NEW_BASE,
+        "starts": {NEW_BASE: history.excess[0]},
     }
     return taught
 
@@ -184,7 +185,7 @@ def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> 
         parents: the parents in the shape of the fused model.
     """
     if request.carry is not None:
-        return {}
+        return {NEW_BASE: parents[0]}
     starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
     if request.base is not None:
         starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
