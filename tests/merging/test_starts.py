@@ -1,6 +1,8 @@
 """Where learned weights start: from whatever held-out samples prefer."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from cases import CASES
@@ -36,10 +38,14 @@ def loop(options: LearningOptions, parents: list[torch.nn.Module]) -> WeightDist
     return WeightDistillation(CASE.build(3), parents, weights, halves, options, uniform, (), 0)
 
 
+def starts(found: WeightDistillation, **models: torch.nn.Module) -> dict[str, Callable[[], None]]:
+    return {name: partial(found.start_from, model) for name, model in models.items()}
+
+
 def test_without_training_the_nearest_start_is_taken() -> None:
     whole = CASE.build(1)
     found = loop(QUICK, [whole])
-    choice = choose_start(found, {"broken": broken(), "whole": whole, "another": CASE.build(2)})
+    choice = choose_start(found, starts(found, broken=broken(), whole=whole, another=CASE.build(2)))
     assert choice.start == choice.best == "whole"
     torch.testing.assert_close(CASE.logits(found.fused), CASE.logits(whole))
     assert min(choice.losses, key=lambda name: choice.losses[name]) == "whole"
@@ -47,11 +53,24 @@ def test_without_training_the_nearest_start_is_taken() -> None:
 
 def test_the_chosen_start_goes_on_where_its_first_steps_ended() -> None:
     found = loop(LearningOptions(steps=200), [CASE.build(1)])
-    choice = choose_start(found, {"another": CASE.build(2), "broken": broken()})
+    choice = choose_start(found, starts(found, another=CASE.build(2), broken=broken()))
     assert choice.start == "broken"
     assert set(choice.losses) == {"another", "broken", FITTED}
     assert found.steps == 75
     assert len(found.validation_losses) == 4
+
+
+def test_streams_can_be_left_out_and_come_back() -> None:
+    found = loop(LearningOptions(steps=25), [CASE.build(1)])
+    batch = found.train_batches[0]
+    with_streams = float(found.loss(batch))
+    found.start_from(None, streams=False)
+    assert float(found.loss(batch)) < with_streams
+    state = found.state_dict()
+    found.start_from(None)
+    assert float(found.loss(batch)) == with_streams
+    found.load_state_dict(state)
+    assert not found.matches_streams
 
 
 def test_the_untrained_start_comes_back_if_training_only_harms() -> None:

@@ -55,6 +55,11 @@ class CarryDistillation(WeightDistillation):
             self.keeping = _Keeping(carried, models[0], kept, options, keeps_answers, seed, streams)
         super().__init__(carried, models[-1:], [1.0], task, options, uniform, untouched, seed, streams)
 
+    def start_from(self, model: PreTrainedModel | None, streams: bool = True) -> None:
+        if self.keeping is not None:
+            self.keeping.matches_streams = streams
+        super().start_from(model, streams)
+
     def loss(self, batch: Batch) -> Tensor:
         loss = super().loss(batch)
         return loss if self.keeping is None else loss + KEEP_WEIGHT * self.keeping.next_loss()
@@ -72,6 +77,7 @@ class CarryDistillation(WeightDistillation):
         super().load_state_dict(state)
         if self.keeping is not None:
             self.keeping.load_drawing_state(state["kept"])
+            self.keeping.matches_streams = self.matches_streams
 
     @torch.no_grad()
     def _parent_means(self, batch: Batch) -> ParentMeans:

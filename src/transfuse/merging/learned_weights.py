@@ -144,6 +144,7 @@ class WeightDistillation(TrainingLoop):
         self.recomputes = needs_recomputation(fused, train)
         self.block_names, matched = _block_names(fused, train[0])
         self.matched_names = matched if streams else []
+        self.matches_streams = True  # those of `matched_names`
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
         optimizers = block_optimizers(fused, untouched, self.learning_rate)
@@ -154,9 +155,15 @@ class WeightDistillation(TrainingLoop):
         self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
         self.variants = self._variants(train, first.nbytes, seed)
 
-    def start_from(self, model: PreTrainedModel) -> None:
-        """Begin anew from the weights of a model of the same shape."""
-        self.fused.load_state_dict(model.state_dict())
+    def start_from(self, model: PreTrainedModel | None, streams: bool = True) -> None:
+        """Begin anew from the weights of a model of the same shape, or from the current ones.
+
+        Args:
+            streams: whether the parents' streams are matched, and not only their predictions.
+        """
+        if model is not None:
+            self.fused.load_state_dict(model.state_dict())
+        self.matches_streams = streams
         self.restart(block_optimizers(self.fused, self.untouched, self.learning_rate))
 
     def restart(self, optimizers: Sequence[Optimizer]) -> None:
@@ -164,11 +171,12 @@ class WeightDistillation(TrainingLoop):
         self.draws = [0] * len(self.train_batches)  # how often each batch has been drawn
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"draws": list(self.draws)}
+        return super().state_dict() | {"draws": list(self.draws), "matches_streams": self.matches_streams}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.draws = list(state["draws"])
+        self.matches_streams = state["matches_streams"]
 
     def _variants(self, train: Sequence[Batch], target_bytes: int, seed: int) -> Variants | None:
         """Return the variants of the training batches; None if there are none, or they are not wanted."""
@@ -203,13 +211,13 @@ class WeightDistillation(TrainingLoop):
         means = self.cache.get_or_compute(batch, self._parent_means)
         blocks = [self.fused.get_submodule(name) for name in self.block_names]
         with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
-            answers, outputs = self._forward(self.fused, batch, self.matched_names)
+            answers, outputs = self._forward(self.fused, batch, self.matched_names if self.matches_streams else [])
         with mixed_precision(self.fused.device):
             loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
             prediction_loss = self.answer_weight * loss / self.validation.scale
         errors = [
             relative_error(unpadded_rows(output, batch), stream)
-            for output, stream in zip(outputs, means.streams, strict=True)
+            for output, stream in zip(outputs, means.streams, strict=self.matches_streams)
         ]
         return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
 

@@ -1,19 +1,17 @@
-"""The start of learned weights: the fitted layers or a parent, whichever held-out samples prefer.
+"""The start of learned weights: the fitted layers, or another start, whichever held-out samples prefer.
 
 A parent can be nearer to the parents' mean than any closed form, for example if it knows most of what both know. Which
-start is best shows only after some steps, because fitted layers improve faster. The parents take a few steps first. The
+start is best shows only after some steps, because fitted layers improve faster. The others take a few steps first. The
 best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
 improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943).
 """
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedModel
 
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
@@ -50,14 +48,16 @@ class Choice:
             self.best, self.best_loss, self.best_weights = name, min(loop.validation_losses), loop.best_weights
 
 
-def choose_start(loop: WeightDistillation, parents: Mapping[str, PreTrainedModel], saved: Path | None = None) -> Choice:
+def choose_start(
+    loop: WeightDistillation, others: Mapping[str, Callable[[], None]], saved: Path | None = None
+) -> Choice:
     """Train each start for some steps, and continue from the one with the lowest validation loss.
 
     Without steps or time for training, the untrained starts are compared.
 
     Args:
         loop: the training, which has not begun and holds the fitted layers. It continues from the chosen start.
-        parents: the other starts, by name.
+        others: functions that set the loop to the other starts, by name. They are called in this order.
         saved: file to which the state of the training is saved when the start is chosen, and the choice beside it.
     """
     begin = time.monotonic()
@@ -71,19 +71,19 @@ def choose_start(loop: WeightDistillation, parents: Mapping[str, PreTrainedModel
             states[name] = copy.deepcopy(loop.state_dict())
             choice.update(name, loop)
 
-    for name, model in ({FITTED: None} | dict(parents)).items():
-        if model is not None:
-            loop.start_from(model)
+    for name, begin_anew in ({FITTED: None} | dict(others)).items():
+        if begin_anew is not None:
+            begin_anew()
         states[name] = copy.deepcopy(loop.state_dict())
         choice.update(name, loop)
-    others = list(parents)
+    left = list(others)
     early, late = STEPS if loop.options.trains else (0, 0)
-    if len(others) > 1:
-        train(others, early)
-        others = [min(others, key=lambda name: choice.losses[name])]
-        states = {name: states[name] for name in (FITTED, *others)}
-    train([FITTED, *others], late)
-    choice.start = min([FITTED, *others], key=lambda name: _expected(states[name]["validation_losses"]))
+    if len(left) > 1:
+        train(left, early)
+        left = [min(left, key=lambda name: choice.losses[name])]
+        states = {name: states[name] for name in (FITTED, *left)}
+    train([FITTED, *left], late)
+    choice.start = min([FITTED, *left], key=lambda name: _expected(states[name]["validation_losses"]))
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
