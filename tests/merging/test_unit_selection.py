@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from transfuse.merging import gram as module
-from transfuse.merging.gram import accumulate, importance_sample
 from transfuse.merging.forward_selection import forward_selection
+from transfuse.merging.gram import accumulate, importance_sample
 
 
 def sums(inputs, target, weights):
