@@ -122,11 +122,7 @@ def test_training_follows_the_fit() -> None:
     assert fusion.record["merge"] == "learned"
     learned = fusion.record["learned_weights"]
     assert learned["steps"] == 25
-    assert set(learned["starts"]) == {
-        "fitted layers",
-        "fitted layers (predictions only)",
-        "new base (predictions only)",
-    }
+    assert set(learned["starts"]) == {"fitted layers", "new base"}
     assert learned["start"] in learned["starts"]
     assert min(learned["excess"]) < 0.98 * learned["excess"][0]
     assert fusion.record["options"]["steps"] == 25

@@ -1,8 +1,6 @@
 """Where learned weights start: from whatever held-out samples prefer."""
 
 import copy
-from collections.abc import Callable
-from functools import partial
 
 import torch
 from cases import CASES
@@ -13,7 +11,7 @@ from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import FITTED, choose_start
+from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
 from transfuse.network.model import network
 
 CASE = CASES[0]
@@ -38,14 +36,10 @@ def loop(options: LearningOptions, parents: list[torch.nn.Module]) -> WeightDist
     return WeightDistillation(CASE.build(3), parents, weights, halves, options, uniform, (), 0)
 
 
-def starts(found: WeightDistillation, **models: torch.nn.Module) -> dict[str, Callable[[], None]]:
-    return {name: partial(found.start_from, model) for name, model in models.items()}
-
-
 def test_without_training_the_nearest_start_is_taken() -> None:
     whole = CASE.build(1)
     found = loop(QUICK, [whole])
-    choice = choose_start(found, starts(found, broken=broken(), whole=whole, another=CASE.build(2)))
+    choice = choose_start(found, {"broken": broken(), "whole": whole, "another": CASE.build(2)})
     assert choice.start == choice.best == "whole"
     torch.testing.assert_close(CASE.logits(found.fused), CASE.logits(whole))
     assert min(choice.losses, key=lambda name: choice.losses[name]) == "whole"
@@ -53,11 +47,20 @@ def test_without_training_the_nearest_start_is_taken() -> None:
 
 def test_the_chosen_start_goes_on_where_its_first_steps_ended() -> None:
     found = loop(LearningOptions(steps=200), [CASE.build(1)])
-    choice = choose_start(found, starts(found, another=CASE.build(2), broken=broken()))
+    choice = choose_start(found, {"another": CASE.build(2), "broken": broken()})
     assert choice.start == "broken"
     assert set(choice.losses) == {"another", "broken", FITTED}
     assert found.steps == 75
     assert len(found.validation_losses) == 4
+
+
+def test_the_fitted_layers_decide_for_all_whether_streams_are_matched() -> None:
+    found = loop(LearningOptions(steps=75), [CASE.build(1)])
+    choice = choose_start(found, {"broken": broken()}, compares_targets=True)
+    alone = FITTED + PREDICTIONS_ONLY
+    ending = PREDICTIONS_ONLY if choice.losses[alone] < choice.losses[FITTED] else ""
+    assert set(choice.losses) == {FITTED, alone, "broken" + ending}
+    assert found.matches_streams == (not ending)
 
 
 def test_streams_can_be_left_out_and_come_back() -> None:

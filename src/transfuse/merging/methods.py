@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples
+from transfuse.base.batch import Batch, batch_size, first_samples, is_labeled_per_sample
 from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, NEED_BASE, LearningOptions
@@ -147,7 +147,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     fused, own = fitted_models(replace(request, carry=carry), samples, store, parents)
     loop = _distillation(request, fused, request.teachers(parents), split, kept)
     state = request.store.folder and request.store.folder / "weights.pt"
-    choice = saved_choice(state) or choose_start(loop, _other_starts(request, loop, own), state)
+    texts = not is_labeled_per_sample(split[0][0])
+    choice = saved_choice(state) or choose_start(loop, _other_starts(request, own), state, compares_targets=texts)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training
@@ -178,28 +179,18 @@ def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
     return taught
 
 
-def _other_starts(
-    request: MergeRequest, loop: WeightDistillation, parents: Sequence[PreTrainedModel]
-) -> dict[str, Callable[[], None]]:
-    """Return functions that set the loop to the starts beside the fitted layers, by name.
-
-    Where a fine-tune is carried, the models can be too different for their streams to be compared. Predictions alone
-    then teach more, so both starts are also tried without streams.
+def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> dict[str, PreTrainedModel]:
+    """Return the models that training may start from beside the fitted layers, by name.
 
     Args:
-        loop: the training, which holds the fitted layers.
         parents: the parents in the shape of the fused model.
     """
     if request.carry is not None:
-        starts: dict[str, PreTrainedModel | None] = {FITTED: None, NEW_BASE: parents[0]}
-        return {
-            f"{name} (predictions only)": partial(loop.start_from, model, streams=False)
-            for name, model in starts.items()
-        }
-    models = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+        return {NEW_BASE: parents[0]}
+    starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
     if request.base is not None:
-        models |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
-    return {name: partial(loop.start_from, model) for name, model in models.items()}
+        starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
+    return starts
 
 
 def _distillation(

@@ -1,17 +1,22 @@
-"""The start of learned weights: the fitted layers, or another start, whichever held-out samples prefer.
+"""The start of learned weights: the fitted layers, or another model, whichever held-out samples prefer.
 
 A parent can be nearer to the parents' mean than any closed form, for example if it knows most of what both know. Which
-start is best shows only after some steps, because fitted layers improve faster. The others take a few steps first. The
-best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
+start is best shows only after some steps, because fitted layers improve faster. The other models take a few steps
+first. The best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
 improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943).
+
+The streams of language models can be too different to be compared, even in one basis. Predictions alone then teach
+more, which the fitted layers find out for all starts.
 """
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
@@ -20,6 +25,7 @@ from transfuse.merging.learned_weights import WeightDistillation
 
 STEPS = (VALIDATION_INTERVAL, 3 * VALIDATION_INTERVAL)  # at which one parent, and then one start, is left
 FITTED = "fitted layers"
+PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
 ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
 
 
@@ -49,7 +55,10 @@ class Choice:
 
 
 def choose_start(
-    loop: WeightDistillation, others: Mapping[str, Callable[[], None]], saved: Path | None = None
+    loop: WeightDistillation,
+    others: Mapping[str, PreTrainedModel],
+    saved: Path | None = None,
+    compares_targets: bool = False,
 ) -> Choice:
     """Train each start for some steps, and continue from the one with the lowest validation loss.
 
@@ -57,33 +66,47 @@ def choose_start(
 
     Args:
         loop: the training, which has not begun and holds the fitted layers. It continues from the chosen start.
-        others: functions that set the loop to the other starts, by name. They are called in this order.
+        others: the other starts, by name.
         saved: file to which the state of the training is saved when the start is chosen, and the choice beside it.
+        compares_targets: whether the fitted layers are also trained by predictions only.
     """
     begin = time.monotonic()
     choice = Choice()
     states: dict[str, Any] = {}
+    early, late = STEPS if loop.options.trains else (0, 0)
+
+    def keep(name: str) -> None:
+        states[name] = copy.deepcopy(loop.state_dict())
+        choice.update(name, loop)
 
     def train(names: Sequence[str], steps: int) -> None:
         for name in names:
             loop.load_state_dict(states.pop(name))
             _advance(loop, steps)
-            states[name] = copy.deepcopy(loop.state_dict())
-            choice.update(name, loop)
+            keep(name)
 
-    for name, begin_anew in ({FITTED: None} | dict(others)).items():
-        if begin_anew is not None:
-            begin_anew()
-        states[name] = copy.deepcopy(loop.state_dict())
-        choice.update(name, loop)
-    left = list(others)
-    early, late = STEPS if loop.options.trains else (0, 0)
+    def best(names: Sequence[str]) -> str:
+        return min(names, key=lambda name: _expected(states[name]["validation_losses"]))
+
+    keep(FITTED)
+    fitted, kind = FITTED, ""
+    if compares_targets and late:
+        loop.start_from(None, streams=False)
+        keep(FITTED + PREDICTIONS_ONLY)
+        train([FITTED, FITTED + PREDICTIONS_ONLY], late)
+        fitted = best([FITTED, FITTED + PREDICTIONS_ONLY])
+        kind = fitted.removeprefix(FITTED)
+    left = []
+    for name, model in others.items():
+        loop.start_from(model, streams=not kind)
+        left.append(name + kind)
+        keep(name + kind)
     if len(left) > 1:
         train(left, early)
         left = [min(left, key=lambda name: choice.losses[name])]
-        states = {name: states[name] for name in (FITTED, *left)}
-    train([FITTED, *left], late)
-    choice.start = min([FITTED, *left], key=lambda name: _expected(states[name]["validation_losses"]))
+    states = {name: states[name] for name in (fitted, *left)}
+    train([fitted, *left], late)
+    choice.start = best([fitted, *left])
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
