@@ -151,14 +151,18 @@ def grown(theme: Theme) -> Figure:
 
 def smaller(theme: Theme) -> Figure:
     """Plot the increase of the loss against the number of parameters, of models that were made smaller."""
-    subjects = {"shrink-vit": "ViT, CIFAR-10", "shrink-antibody": "RoBERTa, antibodies"}
+    subjects = {
+        "shrink-vit": "ViT, CIFAR-10",
+        "shrink-gpt2": "GPT-2, a novel",
+        "shrink-antibody": "RoBERTa, antibodies",
+    }
     lines = {
         "shrink, trained": ("shrink", theme.exact, "o-"), "shrink, fitted": ("shrink, not trained", theme.exact, "o:"),
         "norms, trained": ("largest weights, trained", theme.flow, "^-"),
         "random units, trained": ("random units, trained", theme.none, "v-"),
         "labels alone, long": ("trained for long from a random start", theme.ink, "s"),
     }  # fmt: skip
-    figure, panels = pyplot.subplots(1, len(subjects), figsize=(7.2, 3.6), layout="constrained")
+    figure, panels = pyplot.subplots(1, len(subjects), figsize=(3.6 * len(subjects), 3.6), layout="constrained")
     for axes, (subject, title) in zip(panels, subjects.items(), strict=True):
         for way, (label, color, style) in lines.items():
             measured = shrink_points(subject, way)

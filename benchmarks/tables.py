@@ -67,6 +67,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "carry-books": partial(carry_table.table, "books"),
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
+    "shrink-gpt2": partial(shrink_table.table, "shrink-gpt2", perplexity=True),
     "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "experts": partial(experts_table.table, "experts"),
     **{f"grow-{subject}": partial(grow_table.table, subject) for subject in ("digits", "antibody")},

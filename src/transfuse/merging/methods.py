@@ -18,6 +18,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, NEED_BASE, LearningOptions
 from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.distillation.text_variants import is_masked
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.merging.learned_carry import CarryDistillation
 from transfuse.merging.learned_weights import WeightDistillation
@@ -137,7 +138,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     begin = time.monotonic()
     parents = aligned_parents(request)
     split = split_with_answers(parents[0], request.batches, "weights")
-    count = _start_samples(request.learning, parents, split[0][0])
+    first = split[0][0]
+    count = _start_samples(request.learning, parents, first)
     samples = list(first_samples(split[0], count))
     carry, kept = request.carry, None
     if carry is not None and carry.kept:
@@ -147,8 +149,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     fused, own = fitted_models(replace(request, carry=carry), samples, store, parents)
     loop = _distillation(request, fused, request.teachers(parents), split, kept)
     state = request.store.folder and request.store.folder / "weights.pt"
-    texts = not is_labeled_per_sample(split[0][0])
-    choice = saved_choice(state) or choose_start(loop, _other_starts(request, own), state, compares_targets=texts)
+    compares = _compares_targets(loop, first)
+    choice = saved_choice(state) or choose_start(loop, _other_starts(request, own), state, compares_targets=compares)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training
@@ -191,6 +193,12 @@ def _other_starts(request: MergeRequest, parents: Sequence[PreTrainedModel]) -> 
     if request.base is not None:
         starts |= {name: with_tensors(request.anchor.model, MERGE_METHODS[name](request)) for name in BASE_STARTS}
     return starts
+
+
+def _compares_targets(loop: WeightDistillation, batch: Batch) -> bool:
+    """Return whether predictions alone may teach more than streams do: not for images, or texts with masked tokens."""
+    causal = not is_labeled_per_sample(batch) and not is_masked(loop.fused, batch)
+    return causal and bool(loop.matched_names)
 
 
 def _distillation(
