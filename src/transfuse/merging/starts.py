@@ -89,13 +89,14 @@ def choose_start(
         return min(names, key=lambda name: _expected(states[name]["validation_losses"]))
 
     keep(FITTED)
-    fitted, kind = FITTED, ""
+    fitted, kind, untrained = FITTED, "", [FITTED]
     if compares_targets and late:
         loop.start_from(None, streams=False)
         keep(FITTED + PREDICTIONS_ONLY)
         train([FITTED, FITTED + PREDICTIONS_ONLY], late)
         fitted = best([FITTED, FITTED + PREDICTIONS_ONLY])
-        kind = fitted.removeprefix(FITTED)
+        kind, untrained = fitted.removeprefix(FITTED), []
+        states = {fitted: states[fitted]}  # before those of the others take their memory
     left = []
     for name, model in others.items():
         loop.start_from(model, streams=not kind)
@@ -105,7 +106,7 @@ def choose_start(
         train(left, early)
         left = [min(left, key=lambda name: choice.losses[name])]
     states = {name: states[name] for name in (fitted, *left)}
-    train([fitted, *left], late)
+    train([*untrained, *left], late)
     choice.start = best([fitted, *left])
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
