@@ -7,6 +7,7 @@ from typing import Any
 import PIL.Image
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
+from transformers import PreTrainedConfig, ViTImageProcessorPil
 
 from transfuse.data.samples import Samples
 
@@ -33,6 +34,13 @@ def pictures(count: int = 6, mode: str = "RGB") -> Dataset:
 def write_image(path: Path, value: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture(value).save(path)
+
+
+def processor_of(config: PreTrainedConfig) -> ViTImageProcessorPil:
+    """An image processor that scales pixels to [-1, 1], for the image size and channels of a model."""
+    half = [0.5] * config.num_channels
+    size = {"height": config.image_size, "width": config.image_size}
+    return ViTImageProcessorPil(size=size, image_mean=half, image_std=half)
 
 
 def values(samples: Samples) -> list[int]:

@@ -19,9 +19,17 @@ SIZES: dict[str, Any] = {
 
 
 def vit(path: Path, seed: int, **changes: int) -> Path:
-    """A random ViT of 2 classes, saved with its processor; `changes` to its sizes."""
+    """A random ViT of the classes of the images, or of `num_labels` others, saved with its processor.
+
+    Args:
+        changes: changes to its sizes.
+    """
     torch.manual_seed(seed)
-    ViTForImageClassification(ViTConfig(**SIZES | changes)).save_pretrained(path)
+    config = ViTConfig(**SIZES | changes)
+    if "num_labels" not in changes:
+        config.id2label = {0: "dark", 1: "light"}
+        config.label2id = {"dark": 0, "light": 1}
+    ViTForImageClassification(config).save_pretrained(path)
     size = {"height": SIZES["image_size"], "width": SIZES["image_size"]}
     ViTImageProcessorPil(size=size, image_mean=[0.5], image_std=[0.5]).save_pretrained(path)
     return path

@@ -46,7 +46,8 @@ def test_fuse_writes_a_model_and_says_so_in_a_line_and_how_good_it_is_in_another
     assert made.startswith(f"Fused 2 models into {out} (align exact, matched on weights, layers fitted by")
     assert made.endswith(" s)")
     assert quality.startswith("The fused model reaches ")
-    assert quality.endswith(f"% accuracy). Measured on 12 samples of {world.images}, the data of the fusion itself.")
+    shared = "the samples that were also used to make it."
+    assert quality.endswith(f"% accuracy). Measured on 12 samples of {world.images}, {shared}")
     ViTForImageClassification.from_pretrained(out)
     record = strict((out / "transfuse.json").read_text())
     assert isinstance(record, dict)
@@ -67,6 +68,7 @@ def test_quiet_says_nothing(world: World, run: Run) -> None:
     assert (ran.status, ran.out, ran.err) == (0, "", "")
     assert (world.here / "out" / "config.json").is_file()
     assert run("eval", world.a, "--data", world.images, "--quiet").out == ""
+    assert json.loads(run("eval", world.a, "--data", world.images, "--quiet", "--json").out)
     one_line(run("eval", world.a, "--data", world.bare, "--quiet"), ["label"])
 
 

@@ -92,6 +92,22 @@ def test_alignment_of_strings() -> None:
         samples.aligned_to({index: f"LABEL_{index}" for index in range(3)})
 
 
+def test_a_note_says_which_ids_names_without_ids_get(tmp_path: Path) -> None:
+    unnamed = {0: "LABEL_0", 1: "LABEL_1"}
+    strings = load_samples(Dataset.from_dict({"text": list("abc"), "label": ["owl", "cat", "owl"]}))
+    for name in ("cat", "owl"):
+        write_image(tmp_path / name / "x.png", 0)
+    for samples in (strings, load_samples(tmp_path)):
+        assert samples.notes == ()
+        (note,) = samples.aligned_to(unnamed).aligned_to(unnamed).notes
+        assert note.startswith(samples.source)
+        assert note.endswith("in alphabetical order, from 'cat' as 0 to 'owl' as 1")
+        assert samples.aligned_to({0: "owl", 1: "cat"}).notes == ()
+    with pytest.raises(DataError, match="2 class names, and 3 classes without names"):
+        load_samples(tmp_path).aligned_to({**unnamed, 2: "LABEL_2"})
+    assert load_samples(pictures(4)).aligned_to({**unnamed, 2: "LABEL_2"}).notes == ()  # the data have ids
+
+
 def test_alignment_names_what_does_not_match() -> None:
     with pytest.raises(DataError) as caught:
         load_samples(pictures()).aligned_to({0: "cat", 1: "wolf", 2: "owl"})

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Features, Image
-from pictures import one_line, picture, write_image
+from pictures import one_line, picture, processor_of, write_image
 from transformers import ViTConfig, ViTMAEConfig
 
 from transfuse.data.images import image_preparer, load_processor, with_equal_masks
@@ -20,7 +20,7 @@ from transfuse.errors import CheckpointError, DataError
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_any_mode_are_given_the_channels_of_the_model(mode: str, channels: int) -> None:
     config = ViTConfig(image_size=8, num_channels=channels)
-    prepare = image_preparer(load_processor(None, config), channels)
+    prepare = image_preparer(processor_of(config), channels)
     pixels = prepare([picture(255, mode), picture(0, mode, size=5)])["pixel_values"]
     assert (pixels.shape, pixels.dtype) == ((2, channels, 8, 8), torch.float32)
     assert (pixels[0] == 1).all()
@@ -29,7 +29,7 @@ def test_images_of_any_mode_are_given_the_channels_of_the_model(mode: str, chann
 
 def test_every_model_masks_the_same_patches() -> None:
     config = ViTMAEConfig(image_size=8, patch_size=[2, 4], num_channels=1)
-    prepare = with_equal_masks(image_preparer(load_processor(None, config), 1), config)
+    prepare = with_equal_masks(image_preparer(processor_of(config), 1), config)
     first, second = (prepare([picture(value), picture(0)])["noise"] for value in (255, 7))
     assert first.shape == (2, 8)
     assert torch.equal(first, second)
@@ -37,7 +37,7 @@ def test_every_model_masks_the_same_patches() -> None:
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
-    prepare = image_preparer(load_processor(None, ViTConfig(image_size=2, num_channels=1)), 1)
+    prepare = image_preparer(processor_of(ViTConfig(image_size=2, num_channels=1)), 1)
     pixels = prepare([PIL.Image.fromarray(np.full((2, 2), 128 * 256, np.uint16))])["pixel_values"]
     torch.testing.assert_close(pixels, torch.full((1, 1, 2, 2), 128 / 255 * 2 - 1))
     with pytest.raises(DataError, match="'F' pixels"):
@@ -61,6 +61,12 @@ def test_the_checkpoints_own_processor_is_used(tmp_path: Path, lookups: list[str
         load_processor(tmp_path, config)
     assert str(tmp_path) in one_line(unreadable)
     assert lookups == []
+
+
+def test_a_checkpoint_without_an_image_processor_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_processor(tmp_path, ViTConfig(image_size=8))
+    assert f"{tmp_path}: no preprocessor_config.json, so it is unknown" in one_line(caught)
 
 
 def test_what_no_preparer_can_do() -> None:

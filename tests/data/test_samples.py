@@ -3,10 +3,10 @@
 import pytest
 import torch
 from datasets import Dataset
-from pictures import encoded, pictures, values
+from pictures import encoded, pictures, processor_of, values
 from transformers import ViTConfig, ViTForImageClassification
 
-from transfuse.data.images import image_preparer, load_processor
+from transfuse.data.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 
@@ -31,7 +31,7 @@ def test_batches_run_a_model_in_order() -> None:
     config = ViTConfig(image_size=4, patch_size=2, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.intermediate_size, config.num_labels = 8, 3
     samples = load_samples(pictures(5))
-    batches = list(samples.batches(image_preparer(load_processor(None, config), 3), 2))
+    batches = list(samples.batches(image_preparer(processor_of(config), 3), 2))
     assert [len(batch["labels"]) for batch in batches] == [2, 2, 1]
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == [0, 1, 2, 0, 1]
     pixels = torch.cat([batch["pixel_values"] for batch in batches])[:, 0, 0, 0]
@@ -51,7 +51,7 @@ def test_batches_are_lazy() -> None:
 def test_prepared_batches_come_again() -> None:
     config = ViTConfig(image_size=4, patch_size=2, num_channels=3)
     samples = load_samples(pictures(5))
-    prepared = samples.lazy_batches(image_preparer(load_processor(None, config), 3), 2)
+    prepared = samples.lazy_batches(image_preparer(processor_of(config), 3), 2)
     assert len(prepared) == 3
     for _ in range(2):
         assert [batch["labels"].tolist() for batch in prepared] == [[0, 1], [2, 0], [1]]
@@ -59,3 +59,16 @@ def test_prepared_batches_come_again() -> None:
     assert len(prepared[1:]) == 2
     with pytest.raises(IndexError):
         prepared[3]
+
+
+def test_blank_texts_are_left_out_and_a_note_says_so() -> None:
+    texts = load_samples({"text": ["a", None, "b", " ", ""], "label": [0, 1, 2, 0, 1]})
+    read = texts.require_texts()
+    assert read.inputs(range(2)) == ["a", "b"]
+    assert read.labels().tolist() == [0, 2]
+    assert list(read.rows) == [0, 2]
+    assert read.require_texts().notes == read.notes == (f"{texts.source}: 3 of 5 texts are empty and left out",)
+    pairs = load_samples({"premise": ["a", None, None], "hypothesis": [None, "b", None]}).require_texts()
+    assert pairs.inputs(range(2)) == [["a", ""], ["", "b"]]
+    with pytest.raises(DataError, match="all texts of column 'text' are empty"):
+        load_samples({"text": [None, " "]}).require_texts()

@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 from pictures import NAMES, one_line, pictures, values, write_image
+from pyarrow.parquet import write_table
 
 from transfuse.base.libraries import quiet
 from transfuse.data.load import load_samples
@@ -339,6 +340,18 @@ def test_the_advice_for_a_database_works(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "rows.db")
     Dataset.from_sql("select * from rows", database).save_to_disk(tmp_path / "saved")
     assert load_samples(tmp_path / "saved").names == ("x", "y")
+
+
+def test_a_parquet_file_without_rows_is_empty(tmp_path: Path) -> None:
+    empty = pyarrow.table({"text": pyarrow.array([], pyarrow.string())})
+    write_table(empty, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a.parquet: empty; no rows in it"):
+        load_samples(tmp_path / "a.parquet")
+    write_table(pyarrow.table({"text": ["a"]}), tmp_path / "b.parquet")
+    assert load_samples(tmp_path).inputs([0]) == ["a"]
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"b.parquet: cannot be read as parquet"):
+        load_samples(tmp_path / "b.parquet")
 
 
 def test_what_is_wrong_with_a_table_is_said(tmp_path: Path) -> None:

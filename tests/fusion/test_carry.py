@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BERT, CASES, VIT, Case
+from languages import gpt2
 from PIL import Image
 from transformers import (
     BertConfig,
@@ -21,7 +22,7 @@ from transformers import (
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.errors import ConfigError, SpecError
+from transfuse.errors import CheckpointError, ConfigError, SpecError
 from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
@@ -171,6 +172,12 @@ def test_what_cannot_be_carried_is_refused() -> None:
     wide = vit(2, hidden_size=36)
     with pytest.raises(ConfigError, match="other widths than the base, so it learns from samples"):
         transfuse.carry(base, tuned_copy(base), wide)
+    with pytest.raises(ConfigError, match="the tuned model: has the weights of the base model, so there is nothing"):
+        transfuse.carry(base, vit(1), other)
+    with pytest.raises(CheckpointError, match="None: is no model; give a checkpoint path"):
+        transfuse.carry(None, tuned_copy(base), other)
+    with pytest.raises(ConfigError, match="its model_type is gpt2, that of the base is vit"):
+        transfuse.carry(base, tuned_copy(base), gpt2(9))
     with pytest.raises(ConfigError, match="cannot take the head"):
         transfuse.carry(base, with_trunk(vit(3, num_labels=3), base), wide, images(1))
     with pytest.raises(ConfigError, match="nothing is aligned; leave --groups"):

@@ -47,7 +47,7 @@ def grown(case: Case, models: Sequence[PreTrainedModel], ratio: float, method: s
     weights = [1 / len(models)] * len(models)
     alignments, _ = align(networks, weights, AlignContext("weights"), make(Options, {"align": method}))
     batches = [cast(case.inputs(case.configure(), seed), torch.float64) for seed in range(40)]
-    shapes = growth(networks[0].model, growth_plan(networks[0].model, len(models), ratio))
+    shapes = growth(networks[0].model, growth_plan([network.model for network in networks], ratio))
     request = MergeRequest(networks[0], aligned_weights(alignments), weights, batches, growth=shapes)
     merged = MERGE_METHODS["least-squares"](request)
     assert isinstance(merged, PreTrainedModel)
@@ -147,11 +147,19 @@ def test_three_parents_can_grow() -> None:
 
 def test_no_more_than_all_units_are_added() -> None:
     model = by_name["BertForMaskedLM"].build(1)
-    plan = growth_plan(model, 2, 2.0)
+    plan = growth_plan([model] * 2, 2.0)
     assert plan.grown == plan.wide
     assert plan.ratio < 1.9
     assert f"{plan.ratio:.2f} times" in (shortfall(plan, 2.0) or "")
-    assert shortfall(growth_plan(model, 2, 1.2), 1.2) is None
+    assert shortfall(growth_plan([model] * 2, 1.2), 1.2) is None
+
+
+def test_a_narrow_parent_adds_its_own_units_only() -> None:
+    case = by_name["BertForMaskedLM"]
+    anchor, narrow = case.build(1), case.build(2, intermediate_size=8)
+    plan = growth_plan([anchor, narrow], 2.0)
+    assert plan.grown.intermediate_size == anchor.config.intermediate_size + 8
+    assert f"{plan.ratio:.2f} times" in (shortfall(plan, 2.0) or "")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ def test_no_more_than_all_units_are_added() -> None:
 )
 def test_impossible_sizes_are_refused(name: str, ratio: float, words: str) -> None:
     with pytest.raises(TransfuseError, match=words):
-        growth_plan(by_name[name].build(1), 2, ratio)
+        growth_plan([by_name[name].build(1)] * 2, ratio)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,22 @@ def test_models_of_one_base_are_said_to_share_it() -> None:
     assert "* Alignment: The units of the models were not matched." in model_card("out", record(["a"], align="none"))
 
 
+def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
+    untrained = record(["a", "b"]) | {"merge": "learned"}
+
+    def card(**history: Any) -> str:
+        return model_card("m", untrained | {"learned_weights": {"start": "model 1", **history}})
+
+    assert "Held-out samples chose the result, which is model 1. Nothing was trained." in card(steps=0, best=0)
+    assert "All weights were then trained" not in card(steps=0, best=0)
+    assert "That gained nothing, so the result is model 1." in card(steps=25, best=0)
+    assert "gained nothing" not in card(steps=25, best=25)
+    untrained["growth"] = {"parameters": {"anchor": 10, "grown": 15}, "sizes": {"anchor": {}, "grown": {}}}
+    assert "that were added do nothing" in card(steps=25, best=0)
+    assert "that were added do nothing" not in card(steps=25, best=25)
+    assert "that were added do nothing" not in card(steps=0, best=0, start="fitted layers")
+
+
 def test_front_matter_tells_the_hub_what_this_is() -> None:
     found = front(model_card("out", record(["a", "org/b"], align="flow")))
     assert found == {

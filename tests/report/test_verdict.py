@@ -29,6 +29,11 @@ def test_between_its_parents() -> None:
     )
 
 
+def test_a_parent_itself_is_not_between_its_parents() -> None:
+    assert verdict(measured(row("f", "fusion", 0.5))).endswith("no better than the weaker parent (50.0% accuracy).")
+    assert verdict(measured(row("f", "fusion", 0.6))).endswith("as good as the best parent (60.0% accuracy).")
+
+
 def test_below_the_weaker_parent_it_is_to_be_fine_tuned() -> None:
     assert "below the weaker parent (50.0% accuracy); fine-tuning may help" in verdict(
         measured(row("f", "fusion", 0.45))

@@ -1,5 +1,6 @@
 """Sizes of a smaller model: those that are asked for, what follows from them, and those that are impossible."""
 
+import re
 from typing import Any
 
 import pytest
@@ -74,6 +75,17 @@ def test_what_is_not_supported_is_refused(name: str) -> None:
     with pytest.raises((SpecError, ConfigError)) as caught:
         possible_sizes(model, model, make(ShrinkOptions, {"layers": 1, "intermediate_size": 9}))
     assert "\n" not in str(caught.value)
+
+
+def test_the_smallest_ratio_is_possible() -> None:
+    with pytest.raises(ConfigError) as caught:
+        candidates(GPT2LMHeadModel, GPT2, 0.001, removable=True)
+    least = re.search("give at least ([0-9.]+)", str(caught.value))
+    assert least
+    assert candidates(GPT2LMHeadModel, GPT2, float(least[1]), removable=True)
+    with pytest.raises(ConfigError, match="less than one; give 1"):
+        make(ShrinkOptions, {"experts": 0.01}).expert_count(16)
+    assert make(ShrinkOptions, {"experts": 0.05}).expert_count(16) == 1
 
 
 @pytest.mark.parametrize("ratio", [0.75, 0.5, 0.25])

@@ -46,14 +46,19 @@ silent = Silent()
 
 
 class Terminal:
-    """Show a progress bar on stderr until the loop ends, if stderr is a terminal, and each warning once."""
+    """Show a progress bar on stderr until the loop ends, if stderr is a terminal, and each warning once.
 
-    def __init__(self) -> None:
+    Args:
+        bars: whether bars are shown at all.
+    """
+
+    def __init__(self, bars: bool = True) -> None:
+        self._bars = bars
         self._warned: set[str] = set()
 
     def track(self, items: Iterable[T], description: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
-        if not console.is_terminal:
+        if not (self._bars and console.is_terminal):
             yield from items
             return
         amount = (MofNCompleteColumn(),) if isinstance(items, Sized) else ()

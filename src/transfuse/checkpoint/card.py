@@ -123,7 +123,7 @@ SHRUNK_CARD = MARKDOWN.from_string("""\
 The residual stream was rotated, where the architecture allows it, and its leading directions were kept. Hidden units \
 and heads were chosen by least squares, blocks by the damage of their removal, and every layer was fitted to what \
 the large model computes.
-{% if learned_weights %}
+{% if learned_weights and learned_weights.best %}
 All weights were then trained on the streams and predictions of the large model, for {{ learned_weights.best }} steps.
 {% endif %}
 
@@ -225,6 +225,12 @@ def shown_weights(record: Mapping[str, Any]) -> list[str]:
     return shown or [f"{model['weight']:.4g}" for model in record["models"]]
 
 
+def growth_is_unused(record: Mapping[str, Any]) -> bool:
+    """Return whether a model that grew computes what a parent computes, so that the units it gained do nothing."""
+    history = record.get("learned_weights", {"best": 1})
+    return "growth" in record and not history["best"] and history.get("start") != "fitted layers"
+
+
 def _aligned(record: Mapping[str, Any]) -> str:
     """Return a sentence on the alignment."""
     if "shared_base" in record:
@@ -235,10 +241,18 @@ def _aligned(record: Mapping[str, Any]) -> str:
 
 
 def _merged(record: Mapping[str, Any]) -> str:
-    """Return a sentence on the merge, and one more if training the weights gained nothing."""
+    """Return a sentence on the merge, and one more on what the result is if training the weights gained nothing."""
     name = record["merge"]
     sentence = MERGED.get(name, f"The aligned models were merged by {code(name)}.")
     history = record.get("learned_weights")
-    if history and not history["best"]:
-        return f"{sentence} That gained nothing, so the result is {text(history.get('start', 'fitted layers'))}."
+    if not history or history["best"]:
+        return sentence
+    start = text(history.get("start", "fitted layers"))
+    if history["steps"]:
+        sentence = f"{sentence} That gained nothing, so the result is {start}."
+    else:
+        fitted = MERGED["least-squares"]
+        sentence = f"{fitted} Held-out samples chose the result, which is {start}. Nothing was trained."
+    if growth_is_unused(record):
+        sentence += " The hidden units and heads that were added do nothing."
     return sentence

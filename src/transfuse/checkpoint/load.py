@@ -124,6 +124,8 @@ def adapter_base(path: str | Path) -> Path | None:
 
 
 def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
+    if not isinstance(path, str | Path):
+        raise CheckpointError(f"{path!r:.80}: is no model; give a checkpoint path or a loaded transformers model")
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder

@@ -1,8 +1,10 @@
 """Define the commands and turn errors into exit statuses. Slow imports come after options are checked."""
 
 import os
+import re
 import signal
 import sys
+from inspect import signature
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 USAGE_ERROR: Any = typer.BadParameter.__base__
 INTERRUPTED_STATUS = 130
+ARGUMENTS = {"models", "model", "output", "tuned", "new_base"}  # names in messages that are no flags
 
 
 @app.callback(invoke_without_command=True)
@@ -87,7 +90,7 @@ def main() -> None:
     except USAGE_ERROR as error:
         fail(_usage(error))
     except TransfuseError as error:
-        fail(str(error))
+        fail(_with_flags(str(error)))
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -101,6 +104,15 @@ def main() -> None:
     if status == INTERRUPTED_STATUS:
         fail("interrupted", INTERRUPTED_STATUS)
     sys.exit(status)
+
+
+def _with_flags(message: str) -> str:
+    """Return a message with the flags of the options that it names: at its start, or the columns of data."""
+    option, colon, rest = message.partition(":")
+    names = {name for function, _ in COMMANDS.values() for name in signature(function).parameters}
+    if colon and option in names - ARGUMENTS:
+        message = f"--{option.replace('_', '-')}:{rest}"
+    return re.sub(r"\b(text|label|image)_column\b", r"--\1-column", message)
 
 
 def _usage(error: Any) -> str:

@@ -55,7 +55,12 @@ def text_mode() -> OutputMode:
     return OutputMode(Terminal(), _show_text)
 
 
-JSON = OutputMode(silent, _show_json)
+def json_mode() -> OutputMode:
+    """Return the mode that prints JSON, and on stderr warnings only, each once."""
+    return OutputMode(Terminal(bars=False), _show_json)
+
+
+QUIET_JSON = OutputMode(silent, _show_json)
 QUIET = OutputMode(silent, _show_nothing)
 
 

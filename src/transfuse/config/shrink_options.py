@@ -98,9 +98,16 @@ class ShrinkOptions(Settings):
 
         Args:
             experts: those of the large model; None: it has none.
+
+        Raises:
+            ConfigError: the share is less than one expert.
         """
         if self.experts is None or self.experts >= 1:
             return None if self.experts is None else int(self.experts)
+        if experts and self.experts * experts < 0.5:
+            raise ConfigError(
+                f"experts: {self.experts:g} of {experts} experts is less than one; give 1, or a larger share"
+            )
         return max(1, round(self.experts * (experts or 1)))
 
     def learning(self) -> LearningOptions:

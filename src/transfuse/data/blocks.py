@@ -29,7 +29,7 @@ def in_blocks(
     options: DataOptions,
     progress: Progress = silent,
 ) -> Samples:
-    """Cut texts that are too long for a language model into consecutive blocks, and say so.
+    """Cut texts that are too long for a language model into consecutive blocks, and say so after the samples' notes.
 
     A block is a part of the text. Its tokens can differ from those of the whole text at both ends. With a block size,
     consecutive short texts are packed into one block, with the token that ends a text between them. With a stride, each
@@ -47,6 +47,8 @@ def in_blocks(
         ConfigError: a stride was given for a model that is no causal language model, or exceeds the block, or a block
             size was given for a model that is no language model.
     """
+    for note in samples.notes:
+        progress.warn(note)
     architecture = type(model).__name__
     model_task = task(architecture)
     if options.stride is not None and model_task is not CAUSAL_LM:

@@ -8,6 +8,7 @@ from typing import Any
 import PIL.Image
 from datasets import ClassLabel, Dataset, Image, Value
 
+from transfuse.base.counted import counted
 from transfuse.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -146,6 +147,28 @@ def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], wher
     raise DataError(
         f"{where}: {_listed(unmatched)} cannot be matched to the model's classes (others of the model: "
         f"{_listed(unused)}); rename them in the data, or correct id2label in the model's config.json"
+    )
+
+
+def alphabetical_order(names: Sequence[str], classes: int, where: str) -> str:
+    """Return a line that says which ids names get that have none, for a model whose classes have no names.
+
+    Args:
+        names: class names of the data, in alphabetical order.
+        classes: number of classes of the model.
+        where: source of the data, for error messages.
+
+    Raises:
+        DataError: the model has more classes.
+    """
+    if len(names) < classes:
+        raise DataError(
+            f"{where}: {counted(len(names), 'class name')}, and {counted(classes, 'class')} without names in the model,"
+            " so it is unknown which is which; give numbers as labels, or id2label in config.json"
+        )
+    return (
+        "config.json of the model has no class names (id2label), so the classes are taken in alphabetical order, from"
+        f" {names[0]!r} as 0 to {names[-1]!r} as {len(names) - 1}"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
+from transfuse.data.columns import raw_values
 from transfuse.data.context import has_context
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
@@ -14,6 +15,7 @@ KEYS = (("role", "content"), ("from", "value"))  # of a message: who speaks, and
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # other names of the usual roles
 QUESTION_NAMES = (("instruction", "input"), ("prompt",), ("question",))  # a question, and what it refers to
 ANSWER_NAMES = ("output", "response", "completion", "answer")
+ROWS_AT_ONCE = 10_000
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 Message = Mapping[str, Any]
@@ -79,6 +81,19 @@ def text_length(value: Any) -> int:
         return len(value)
     parts = value.values() if has_context(value) else value or ()
     return sum(len(str(part)) for part in parts)
+
+
+def rows_with_text(dataset: Dataset, column: str) -> list[int]:
+    """Return the indices of the rows whose text, pair or conversation is not blank. Only some rows are held at once."""
+    written: list[int] = []
+    for start in range(0, len(dataset), ROWS_AT_ONCE):
+        values = raw_values(dataset.select(range(start, min(start + ROWS_AT_ONCE, len(dataset)))), column)
+        written += [start + offset for offset, value in enumerate(values) if not _is_blank(value)]
+    return written
+
+
+def _is_blank(value: Any) -> bool:
+    return not value.strip() if isinstance(value, str) else text_length(value) == 0
 
 
 def _messages(question: str, answer: str) -> list[dict[str, str]]:

@@ -19,17 +19,22 @@ MASK_SEED = 0
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
-def load_processor(checkpoint: str | Path | None, config: PreTrainedConfig) -> Any:
-    """Return the image processor saved in `checkpoint`, or a default one for the image size and channels of `config`.
+def load_processor(folder: Path, config: PreTrainedConfig) -> Any:
+    """Return the image processor saved in a folder. Code in the folder is never run, and the Hub is not queried.
 
-    The default processor scales pixels to [-1, 1]. Code in the checkpoint is never run, and the Hub is not queried.
+    Without a saved processor it is unknown how the model scales pixels, and another scale gives other predictions.
+
+    Args:
+        config: the model's configuration, which tells nothing about pixels.
 
     Raises:
-        CheckpointError: the saved processor cannot be read, or there is none and `config` has no image size.
+        CheckpointError: there is no saved processor, or it cannot be read.
     """
-    folder = Path(checkpoint) if checkpoint is not None else None
-    if folder is None or not any((folder / name).is_file() for name in PROCESSOR_FILES):
-        return _default_processor(config)
+    if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+        raise CheckpointError(
+            f"{folder}: no {PROCESSOR_FILES[0]}, so it is unknown how the model scales pixels; copy this file from the"
+            " original checkpoint, or save the image processor of the model's training there with save_pretrained"
+        )
     try:
         return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -104,18 +109,3 @@ def _converted(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
             f"an image has {image.mode!r} pixels, whose range is unknown; save the images with 8 or 16 bits"
         )
     return image if image.mode == mode else image.convert(mode)
-
-
-def _default_processor(config: PreTrainedConfig) -> Any:
-    try:
-        from transformers import ViTImageProcessorPil as VisionProcessor
-    except ImportError:
-        from transformers import ViTImageProcessor as VisionProcessor
-    config = getattr(config, "vision_config", config)
-    size = getattr(config, "image_size", None)
-    channels = getattr(config, "num_channels", 3)
-    if size is None:
-        raise CheckpointError("the model's config.json has no image_size; save an image processor with the model")
-    height, width = (size, size) if isinstance(size, int) else size
-    half = [0.5] * channels
-    return VisionProcessor(size={"height": height, "width": width}, image_mean=half, image_std=half)

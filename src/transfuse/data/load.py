@@ -85,7 +85,16 @@ def load_samples(
     with quiet():
         dataset, text = _with_texts(dataset, text, label, name)
     columns = (image_column(dataset), text, label)
-    return Samples(dataset, *columns, name, range(len(dataset)), names, split=opened.split, chosen_label=chosen)
+    return Samples(
+        dataset,
+        *columns,
+        name,
+        range(len(dataset)),
+        names,
+        alphabetical=opened.alphabetical or (label is not None and is_string(dataset.features[label])),
+        split=opened.split,
+        chosen_label=chosen,
+    )
 
 
 def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: str) -> tuple[Dataset, str | None]:

@@ -6,18 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Value
+from datasets import Dataset
 from jaxtyping import Int
 from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.base.counted import counted, have
-from transfuse.data.columns import (
-    decoded_image,
-    match_classes,
-    raw_values,
-)
-from transfuse.data.conversations import text_length
+from transfuse.base.counted import are, counted, have
+from transfuse.data.columns import alphabetical_order, decoded_image, match_classes, raw_values
+from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.sources import root_cause
 from transfuse.errors import DataError, NoLabelsError
@@ -38,10 +34,12 @@ class Samples:
         source: name of the data in messages and reports.
         rows: row of each sample in the source.
         names: class names of the data, if it has any.
+        alphabetical: whether the classes have names only, in alphabetical order, and no ids of their own.
         ids: the model's id of each class; None if data and model have the same ids.
         split: the split of the source that these rows are; None if the source has no splits.
         parts: column of each part of a sample, for models that read more than one image or one text.
         chosen_label: column of labels that was asked for, of whatever kind; None: it is to be found.
+        notes: what the user should know about how the rows are read, a line each.
     """
 
     dataset: Dataset
@@ -51,10 +49,12 @@ class Samples:
     source: str
     rows: Sequence[int]
     names: tuple[str, ...] | None = None
+    alphabetical: bool = False
     ids: tuple[int, ...] | None = None
     split: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     chosen_label: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -161,17 +161,25 @@ class Samples:
         return replace(self, text=None)
 
     def require_texts(self) -> "Samples":
-        """Return these samples without images.
+        """Return these samples without images, and without rows whose text is missing or blank.
 
         Raises:
-            DataError: there is no text column.
+            DataError: there is no text column, or all texts are blank.
         """
         if self.text is None:
             raise DataError(
                 f"{self.source}: no text column among {self._columns()}; choose the one to read, or two of pairs, with"
                 " text_column"
             )
-        return replace(self, image=None)
+        written = rows_with_text(self.dataset, self.text)
+        if not written:
+            raise DataError(f"{self.source}: all texts of column {self.text!r} are empty; choose another column")
+        texts = replace(self, image=None)
+        missing = len(self) - len(written)
+        if missing == 0:
+            return texts
+        left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
+        return texts._select(written)._with_note(left_out)
 
     def require_labels(self) -> "Samples":
         """Return these samples if all of them have labels.
@@ -191,20 +199,17 @@ class Samples:
         """Return these samples with the class ids of a model whose config has `id2label`.
 
         Classes are matched by name, without case, if both sides have names; the data may lack some classes of the
-        model. Otherwise (LABEL_0, LABEL_1, ... in the model, or plain numbers in the data) ids are kept.
+        model. Otherwise (LABEL_0, LABEL_1, ... in the model, or plain numbers in the data) ids are kept. Names without
+        ids are then numbered in alphabetical order, as most tools do, and a note says so.
 
         Raises:
-            DataError: the model lacks a class of the data, an id is out of range, or a label is missing.
+            DataError: the model lacks a class of the data, an id is out of range, a label is missing, or the model has
+                more classes than the data, without names.
         """
         self.require_labels()
         samples = replace(self, ids=match_classes(self.names, id2label, self.source))
-        sorted_names = self.names is not None and isinstance(self.dataset.features[self.label], Value)
-        if samples.ids is None and sorted_names and len(self.names or ()) < len(id2label):
-            raise DataError(
-                f"{self.source}: {counted(len(self.names or ()), 'class name')}, and {counted(len(id2label), 'class')}"
-                " without names in the model, so it is unknown which is which; give numbers as labels, or id2label in"
-                " config.json"
-            )
+        if samples.ids is None and self.alphabetical and self.names is not None:
+            samples = samples._with_note(alphabetical_order(self.names, len(id2label), self.source))
         labels = samples.labels()
         if labels.max() >= len(id2label):
             row = self.rows[int(labels.argmax())]
@@ -213,6 +218,10 @@ class Samples:
                 f" {counted(len(id2label), 'class')}; use the data, or the model, of the other task"
             )
         return samples
+
+    def _with_note(self, line: str) -> "Samples":
+        line = f"{self.source}: {line}"
+        return self if line in self.notes else replace(self, notes=(*self.notes, line))
 
     def _rows_of_parts(self, indices: Sequence[int]) -> list[Any]:
         """Return a row for each sample: the value of each part by its name, and the class names of the data."""

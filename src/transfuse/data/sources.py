@@ -13,6 +13,8 @@ import datasets
 from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from pyarrow import ArrowException
+from pyarrow.parquet import read_metadata
 
 from transfuse.data.columns import IMAGE_SUFFIXES, raw_values, with_image_feature
 from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
@@ -53,11 +55,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """A dataset, its name in messages, and its split; None if the source has no splits."""
+    """Hold a dataset.
+
+    Attributes:
+        dataset: the rows.
+        name: name of the data in messages.
+        split: the split; None if the source has no splits.
+        alphabetical: whether the classes are names of folders, in alphabetical order.
+    """
 
     dataset: Dataset
     name: str
     split: str | None = None
+    alphabetical: bool = False
 
 
 def open_source(source: Any, reading: Reading) -> NamedDataset:
@@ -180,7 +190,7 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     parents = sorted({path.parent for path in splits[chosen]})
     parts = []
     for parent in parents:
-        files = [path for path in splits[chosen] if path.parent == parent and path.stat().st_size > 0]
+        files = [path for path in splits[chosen] if path.parent == parent and not _is_empty(path)]
         if files:
             parts.append(with_image_feature(_read(files, reading.lines), parent, name, reading.image))
     if not parts:
@@ -189,6 +199,16 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
         return NamedDataset(concatenate_datasets(parts), name, chosen or canonical_split(source.name) or None)
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a file has no bytes, or is a Parquet file without rows, which the reader cannot read."""
+    if path.stat().st_size == 0:
+        return True
+    try:
+        return kind_of(path) == ".parquet" and read_metadata(path).num_rows == 0
+    except ArrowException:  # the reader says what is wrong
+        return False
 
 
 def _read(files: list[Path], lines: bool) -> Dataset:
@@ -241,4 +261,4 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
     name = _with_split(str(folder), chosen)
-    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name, chosen or None)
+    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name, chosen or None, True)

@@ -85,9 +85,9 @@ def labeled_batches(
         model_task: how the samples are prepared; None: as the class of the model says.
     """
     in_windows = model_task is not None and model_task.preparer is window_preparer  # which are told about below
+    samples = with_model_ids(model.config, samples)
     samples = in_blocks(samples, model, source, processor, options, silent if in_windows else progress)
-    preparer = model_preparer(source, model, processor, model_task)
-    batches = with_model_ids(model.config, samples).batches(preparer, options.batch_size)
+    batches = samples.batches(model_preparer(source, model, processor, model_task), options.batch_size)
     return _counting_windows(batches, len(samples), progress)
 
 

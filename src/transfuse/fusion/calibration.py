@@ -70,10 +70,10 @@ def calibrate(
 
 
 def _labeled(samples: Samples, model: PreTrainedModel, options: Options) -> Samples:
-    """Return the samples with labels, if these are needed, or if a decoder can be trained on what it should write.
+    """Return the samples as the model reads them, with labels if they are needed or say what a decoder should write.
 
     Raises:
-        DataError: labels are needed, and there are none.
+        DataError: the model cannot read the samples, or labels are needed, and there are none.
     """
     model_task = labeled_task(type(model).__name__, model.config)
     if options.needs_labels():
@@ -83,7 +83,7 @@ def _labeled(samples: Samples, model: PreTrainedModel, options: Options) -> Samp
     if model_task is SEQUENCE_TO_SEQUENCE and options.learns:
         with suppress(NoLabelsError):
             return model_task.labeled(samples)
-    return samples
+    return readable(samples, model)
 
 
 def reads_samples(options: Options, match_on: MatchOn) -> bool:
@@ -143,8 +143,17 @@ def prepare(
     """
     model_task = labeled_task(type(model).__name__, model.config) if samples.parts else task(type(model).__name__)
     preparer = model_preparer(source, model, processor, model_task)
-    readable = samples if samples.parts else model_task.samples(samples)
-    example = preparer(readable.inputs([readable.longest_index()]))
+    samples = readable(samples, model)
+    example = preparer(samples.inputs([samples.longest_index()]))
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)
-    return replace(readable.lazy_batches(preparer, count), device=model.device)
+    return replace(samples.lazy_batches(preparer, count), device=model.device)
+
+
+def readable(samples: Samples, model: PreTrainedModel) -> Samples:
+    """Return samples as the model reads them; those whose parts are known already are returned as they are.
+
+    Raises:
+        DataError: the model cannot read the samples.
+    """
+    return samples if samples.parts else task(type(model).__name__).samples(samples)

@@ -37,6 +37,7 @@ from transfuse.fusion.carry_plan import (
     ROLES,
     carry_estimate,
     carry_options,
+    check_differs,
     check_same_shape,
     options_for,
 )
@@ -53,6 +54,7 @@ from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute
+OWN_BASE = "give the model that was fine-tuned"
 ANSWERS = (0.0, 0.0, 1.0)  # of what they predict on the samples
 
 
@@ -130,7 +132,11 @@ def match_for_carry(
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
     opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
-    inputs = _in_order(opened)
+    inputs = _in_order(opened, (new_base, base, tuned))
+    new, old, changed = inputs.networks
+    check_same_shape(old, changed)
+    if not any(inputs.borrowed):  # a new head may be all that was tuned
+        check_differs(old, changed)
     adapter_base = AdapterBase(new_base, inputs.anchor)
     if chosen.adapter_out is not None:
         adapter_base.check()
@@ -146,15 +152,13 @@ def match_for_carry(
     watch.lap("preparing samples")
     room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
     both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
-    new, old, changed = inputs.networks
-    check_same_shape(old, changed)
     if chosen.align == "none":
-        check_base(old.spec, old.tensors, [changed.tensors], [changed.name], old.name)
+        check_base(old.spec, old.tensors, [changed.tensors], [changed.name], old.name, OWN_BASE)
         alignments = (Alignment(new.spec, new.tensors, new.tensors),) * 2  # no difference is added
     else:
         alignments = _alignments(inputs.networks, both, inputs.borrowed)
         first, second = alignments
-        check_base(first.spec, first.carried, [second.carried], [changed.name], old.name)
+        check_base(first.spec, first.carried, [second.carried], [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(
@@ -180,13 +184,21 @@ def _written(data: Any, writer: Network, new_base: Model, processor: Any, option
     return generated_samples([writer.model], tokenizer, options.sample_count(), options.seed, progress)
 
 
-def _in_order(opened: Inputs) -> Inputs:
+def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:
     """Return the new base first, then the base and the tuned model, given the tuned model first.
 
     All have the class of the tuned model. What a model lacks of it is in `borrowed`.
+
+    Args:
+        models: the new base, the base and the tuned model as they were passed by the user. Messages name loaded ones
+            by their roles.
     """
     order = (1, 2, 0)
-    networks = [opened.networks[index] for index in order]
+    names = [
+        f"the {role} model" if isinstance(model, PreTrainedModel) else str(model)
+        for role, model in zip(ROLES, models, strict=True)
+    ]
+    networks = [replace(opened.networks[index], name=name) for index, name in zip(order, names, strict=True)]
     return replace(
         opened,
         models=[network.model for network in networks],

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.progress import silent
@@ -21,6 +22,7 @@ from transfuse.network.model import Network, declaration
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
+OTHER_FAMILY = "give a new base of the same kind"
 OTHER_WIDTHS = (
     "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
     " configuration"
@@ -61,11 +63,14 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     not aligned, and learns from the tuned model.
 
     Raises:
-        ConfigError: the new base has other widths, and there are no samples, no training, a new head, or options of an
-            alignment.
+        ConfigError: the new base is another kind of model, or it has other widths, and there are no samples, no
+            training, a new head, or options of an alignment.
     """
     models = (new_base, base, tuned)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+    kinds = [model.config.model_type for model in empty]
+    if kinds[0] != kinds[1]:
+        raise ConfigError(f"{new_base}: its model_type is {kinds[0]}, that of the base is {kinds[1]}; {OTHER_FAMILY}")
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     if has_other_widths(*empty[:2]):
@@ -94,6 +99,14 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
 def check_same_shape(base: Network, tuned: Network) -> None:
     """Raise `SpecError` unless the tuned model has the shape of its base."""
     check_same_widths(base, tuned, "exact", SAME_SHAPE)
+
+
+def check_differs(base: Network, tuned: Network) -> None:
+    """Raise `ConfigError` if the tuned model has the weights of its base, so that there is nothing to carry."""
+    if all(name in base.tensors and torch.equal(values, base.tensors[name]) for name, values in tuned.tensors.items()):
+        raise ConfigError(
+            f"{tuned.name}: has the weights of {base.name}, so there is nothing to carry; give a fine-tune"
+        )
 
 
 def carry_estimate(

@@ -13,6 +13,7 @@ from transfuse.base.batch import has_targets
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.checkpoint.card import growth_is_unused
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
@@ -96,6 +97,12 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     if matched.inputs.base_origin is not None:
         record["base"] = matched.inputs.base_origin.as_dict()
     record |= request.record
+    if growth_is_unused(record):
+        start = record["learned_weights"]["start"]
+        progress.warn(
+            f"growing gained nothing: the result computes what {start} computes, and the hidden units and heads that"
+            " were added do nothing; leave --grow out, or train longer"
+        )
     if matched.history:
         record["learning"] = asdict(matched.history)
     if any(rows is not None for rows in matched.inputs.rows):

@@ -1,6 +1,6 @@
 """The sizes of a fused model that grows, derived from a ratio of parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,14 @@ class GrowthPlan:
         wide: those with the units of all parents, where they grow.
         grown: those of the result.
         parameters: the number of parameters of the anchor and of the result.
+        has_all: whether the result has room for all units.
     """
 
     anchor: Sizes
     wide: Sizes
     grown: Sizes
     parameters: dict[str, int]
+    has_all: bool
 
     def record(self) -> dict[str, Any]:
         """Return the entries for `transfuse.json`."""
@@ -48,24 +50,26 @@ class GrowthPlan:
         return self.parameters["grown"] / self.parameters["anchor"]
 
 
-def growth_plan(anchor: PreTrainedModel, models: int, ratio: float, name: str = "the anchor") -> GrowthPlan:
+def growth_plan(models: Sequence[PreTrainedModel], ratio: float) -> GrowthPlan:
     """Return the sizes of a fused model with at most `ratio` times the parameters of the anchor.
 
-    Heads and hidden units grow in equal shares as far as possible. There are never more of them than all parents have.
+    Heads and hidden units grow in equal shares as far as possible. There are never more of them than all parents have,
+    where a parent that is larger than the anchor counts as one of its size, since it is brought into that size.
 
     Args:
-        anchor: the anchor, whose tensors may be empty.
-        models: the number of parents.
-        name: the anchor's name in messages.
+        models: the parents, the anchor first, whose tensors may be empty.
+        ratio: number of parameters of the result, relative to the anchor.
 
     Raises:
         ConfigError: no size can grow, or the ratio is too small for one more unit.
         SpecError: the sizes of this family cannot be changed.
     """
+    anchor = models[0]
     config, architecture = anchor.config, type(anchor)
     old = sizes_of(config)
     own = parameter_count(architecture, config)
-    possible = list(_possible(anchor, old, models, ratio * own))
+    most = _together(models, old)
+    possible = list(_possible(anchor, old, most, ratio * own))
     if not possible:
         raise ConfigError(
             f"grow: a {architecture.__name__} cannot have more hidden units or heads than its parents; leave grow out"
@@ -73,22 +77,37 @@ def growth_plan(anchor: PreTrainedModel, models: int, ratio: float, name: str = 
     grown = max(possible, key=lambda sizes: _smaller_gain(sizes, old))
     if grown == old:
         raise ConfigError(
-            f"grow: {ratio:g} times the parameters of {name} leave no room for more hidden units or heads; give more"
+            f"grow: {ratio:g} times the anchor's parameters leave no room for more hidden units or heads; give more"
         )
-    wide = {role: models * size if _gain(grown, old, role) else size for role, size in old.given().items()}
+    wide = {role: len(models) * size if _gain(grown, old, role) else size for role, size in old.given().items()}
     parameters = {"anchor": own, "grown": parameter_count(architecture, resized(config, grown))}
-    return GrowthPlan(old, Sizes(**wide), grown, parameters)
+    has_all = all(size == most[role] for role, size in grown.given().items() if _gain(grown, old, role))
+    return GrowthPlan(old, Sizes(**wide), grown, parameters, has_all)
 
 
-def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -> Iterator[Sizes]:
-    """Yield sizes with at most `target` parameters: every number of heads, with as many hidden units as fit."""
+def _together(models: Sequence[PreTrainedModel], old: Sizes) -> dict[str, int]:
+    """Return how many units of each kind the models have together, each at most as many as the anchor.
+
+    Args:
+        old: the sizes of the anchor.
+    """
+    given = [sizes_of(model.config).given() for model in models]
+    return {role: sum(min(sizes.get(role, size), size) for sizes in given) for role, size in old.given().items()}
+
+
+def _possible(anchor: PreTrainedModel, old: Sizes, most: Mapping[str, int], target: float) -> Iterator[Sizes]:
+    """Yield sizes with at most `target` parameters: every number of heads, with as many hidden units as fit.
+
+    Args:
+        most: the largest number of units of each kind.
+    """
     config, architecture = anchor.config, type(anchor)
-    with_units = _can_have(anchor, old, intermediate_size=models * (old.intermediate_size or 0))
+    with_units = _can_have(anchor, old, intermediate_size=2 * (old.intermediate_size or 0))
     assert old.heads is not None
     groups = old.kv_heads or old.heads
     served = old.heads // groups
-    heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, models * groups, served))
-    for count in range(groups, (models if heads_grow else 1) * groups + 1):
+    heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, 2 * groups, served))
+    for count in range(groups, (most["kv_heads" if old.kv_heads else "heads"] if heads_grow else groups) + 1):
         sizes = Sizes(**(old.given() | _heads(old, count, served)))
         if not is_valid(resized(config, sizes)):
             continue
@@ -96,7 +115,7 @@ def _possible(anchor: PreTrainedModel, old: Sizes, models: int, target: float) -
             assert old.intermediate_size is not None
             units = intermediate_size(architecture, config, sizes, target)
             if units >= old.intermediate_size:
-                limit = min(units, models * old.intermediate_size)
+                limit = min(units, most["intermediate_size"])
                 yield Sizes(**(sizes.given() | {"intermediate_size": limit}))
         elif heads_grow and parameter_count(architecture, resized(config, sizes)) <= target:
             yield sizes
@@ -152,12 +171,12 @@ def growth(anchor: PreTrainedModel, plan: GrowthPlan) -> Growth:
 
 def shortfall(plan: GrowthPlan, ratio: float) -> str | None:
     """Return a line if the result is clearly smaller than was asked for; None if it is not."""
-    if plan.ratio >= MIN_SHARE * ratio or plan.grown != plan.wide:
+    if plan.ratio >= MIN_SHARE * ratio or not plan.has_all:
         return None
     return f"all units that can be added make {plan.ratio:.2f} times the parameters of the anchor, not {ratio:g}"
 
 
-def wide_model(anchor: PreTrainedModel, models: int, ratio: float) -> PreTrainedModel:
-    """Return a model without data that has room for the units of all parents."""
+def wide_model(models: Sequence[PreTrainedModel], ratio: float) -> PreTrainedModel:
+    """Return a model without data that has room for the units of all parents. The anchor is the first of them."""
     with torch.device("meta"):
-        return type(anchor)(resized(anchor.config, growth_plan(anchor, models, ratio).wide))
+        return type(models[0])(resized(models[0].config, growth_plan(models, ratio).wide))

@@ -165,7 +165,7 @@ def match(
     if correlation is not None:
         progress.warn(shared_base_line(correlation))
     weights = chosen.normalized_weights(len(models))
-    plan = None if chosen.grow is None else growth_plan(inputs.anchor, len(models), chosen.grow)
+    plan = None if chosen.grow is None else growth_plan(inputs.models, chosen.grow)
     if plan is not None and chosen.grow is not None and (line := shortfall(plan, chosen.grow)):
         progress.warn(line)
     watch.lap("loading")

@@ -105,14 +105,14 @@ class Estimate:
     def fitted(self) -> PreTrainedModel:
         """Return the largest model that layers are fitted in: the largest parent, or the units of all side by side."""
         if self.options.grow is not None:
-            return wide_model(self.models[0], len(self.models), self.options.grow)
+            return wide_model(self.models, self.options.grow)
         return max(self.models, key=lambda model: model.num_parameters())
 
     @cached_property
     def growth(self) -> GrowthPlan | None:
         """Return the sizes of the result if it grows; None if it has those of the anchor."""
         ratio = self.options.grow
-        return None if ratio is None else growth_plan(self.models[0], len(self.models), ratio)
+        return None if ratio is None else growth_plan(self.models, ratio)
 
     @cached_property
     def matched_spaces(self) -> list[Space]:

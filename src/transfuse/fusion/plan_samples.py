@@ -16,8 +16,8 @@ from transfuse.data.generation import is_generated, placeholder_samples
 from transfuse.data.load import open_samples
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer, task
-from transfuse.fusion.calibration import reads_samples, resolve_match_on
+from transfuse.data.tasks import model_preparer
+from transfuse.fusion.calibration import readable, reads_samples, resolve_match_on
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def sample_sizes(
     if is_generated(data):
         samples = placeholder_samples(options.sample_count())
     else:
-        samples = open_samples(data, options, CALIBRATION)
+        samples = readable(open_samples(data, options, CALIBRATION), model)
     drawn = in_blocks(samples.take(options.sample_count(), options.seed), model, source, processor, options)
-    drawn = task(type(model).__name__).samples(drawn.take(options.sample_count(), options.seed))
+    drawn = readable(drawn.take(options.sample_count(), options.seed), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)
     per_sample = is_labeled_per_sample(example)

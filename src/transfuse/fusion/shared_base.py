@@ -154,8 +154,20 @@ def shared_base_line(found: float) -> str:
     )
 
 
-def check_base(spec: Spec, base: Tensors, models: Sequence[Tensors], names: Sequence[str], base_name: str) -> None:
+def check_base(
+    spec: Spec,
+    base: Tensors,
+    models: Sequence[Tensors],
+    names: Sequence[str],
+    base_name: str,
+    advice: str = "give the model that all were fine-tuned from, or leave base out and choose merge mean",
+) -> None:
     """Check that every model descends from a base, all in one basis.
+
+    Args:
+        names: what to call the models in messages.
+        base_name: what to call the base in messages.
+        advice: what to do if a model does not.
 
     Raises:
         ConfigError: a model does not.
@@ -165,7 +177,6 @@ def check_base(spec: Spec, base: Tensors, models: Sequence[Tensors], names: Sequ
         if not found or min(found) < SHARED:
             lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
             raise ConfigError(
-                f"base: {name} was not fine-tuned from {base_name} ({lowest}), so its"
-                " difference is no task vector; give the model that all were fine-tuned from, or leave base out and"
-                " choose merge mean"
+                f"base: {name} was not fine-tuned from {base_name} ({lowest}), so its difference is no task vector;"
+                f" {advice}"
             )

@@ -30,8 +30,11 @@ def carried_verdict(measured: Measurement) -> str:
         return f"Without labels: the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
     text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
     gain = _quality(measured, tuned) - _quality(measured, base)
-    if not measured.bases_predict or gain < MIN_GAIN:
+    if not measured.bases_predict:
         return text + "."
+    if gain < MIN_GAIN:
+        reached = phrase(measured.headline, base.metrics.value(measured.headline))
+        return f"{text}. Its base reaches {reached} here, so tuning gained nothing; check the order of BASE and TUNED."
     share = (_quality(measured, carried) - _quality(measured, new_base)) / gain
     return f"{text}. That is {share:.0%} of what tuning gained; the new base alone reaches {named['new base']}."
 

@@ -71,7 +71,9 @@ def _learning(history: Mapping[str, Any]) -> str:
     reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
-    return f"nothing gained by learning weights, so the result is {start}, {reached}"
+    if history["steps"]:
+        return f"nothing gained by learning weights, so the result is {start}, {reached}"
+    return f"no weights learned, the best start on held-out samples is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
@@ -81,7 +83,7 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     first, last = (record["losses"][index][1] for index in (0, -1))
     summary = printable(
         f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
-        f" {samples}{teachers}, loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
+        f" {samples}{teachers}, training loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
     )
     return summary + _left_out(record) + _quality(record)
 

@@ -36,7 +36,11 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
         if not _is_significant(measured, measured.against[worst.name]):
             return f"{weaker}; the difference is within sampling error"
         return f"{weaker}; fine-tuning may help" if measured.labeled else weaker
-    if quality <= high:
+    if quality == high:
+        return f"as good as the best parent ({_metric(measured, best)})"
+    if quality == low:
+        return f"no better than the weaker parent ({_metric(measured, worst)})"
+    if quality < high:
         return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
     significant = _is_significant(measured, measured.against[best.name])
     suffix = "" if significant else "; the difference is within sampling error"

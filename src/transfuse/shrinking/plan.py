@@ -15,7 +15,7 @@ from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
-from transfuse.errors import CheckpointError
+from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.compatible import Model
 from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
@@ -56,7 +56,12 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
     else:
         given = {role: getattr(options, role) for role in SIZE_NAMES} | {"experts": options.expert_count(own.experts)}
         wanted = [[Sizes(**given)]]
-    return [[_checked(model, loaded, sizes) for sizes in series] for series in wanted]
+    try:
+        return [[_checked(model, loaded, sizes) for sizes in series] for series in wanted]
+    except ConfigError as error:
+        if options.like is None:
+            raise
+        raise ConfigError(f"like: the sizes of {options.like} do not fit; {error}") from error
 
 
 def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:

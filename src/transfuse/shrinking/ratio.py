@@ -5,6 +5,7 @@ several sizes with the same number of parameters are tried. Models with experts 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from math import ceil
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -36,11 +37,15 @@ def candidates(
     old = sizes_of(config)
     if old.experts is not None:
         return [[_fewer_experts(architecture, config, old.experts, ratio)]]
-    series = [_widths(config, old), _depths(old) if removable else iter(())]
+    series = [[*_widths(config, old)], [*_depths(old)] if removable else []]
     target = ratio * parameter_count(architecture, config)
     found = [_series(architecture, config, sizes, target) for sizes in series]
     if not any(found):
-        raise ConfigError(f"ratio: no widths keep {ratio:g} of the parameters or less; give more, or use layers")
+        smallest = min(_smallest(architecture, config, sizes) for sizes in chain(*series))
+        possible = ceil(100 * smallest / parameter_count(architecture, config)) / 100
+        raise ConfigError(
+            f"ratio: no sizes keep {ratio:g} of the parameters or less; give at least {possible:g}, or choose sizes"
+        )
     return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in found if sizes]
 
 
@@ -51,8 +56,17 @@ def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig
     )
     removed = max(1, ceil((1 - ratio) * whole / (two - one)))
     if removed >= experts:
-        raise ConfigError(f"ratio: even one expert in each block has more than {ratio:g} of the parameters; give more")
+        possible = ceil(100 * one / whole) / 100
+        raise ConfigError(
+            f"ratio: even one expert in each block has more than {ratio:g} of the parameters; give {possible:g} or more"
+        )
     return Sizes(experts=experts - removed)
+
+
+def _smallest(architecture: type[PreTrainedModel], config: PretrainedConfig, sizes: Sizes) -> int:
+    """Return the number of parameters with these sizes and one hidden unit."""
+    units = {"intermediate_size": 1} if sizes.intermediate_size else {}
+    return parameter_count(architecture, resized(config, Sizes(**(sizes.given() | units))))
 
 
 def _series(

@@ -32,7 +32,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError
 from transfuse.fusion.cache_keys import UNRELATED_OPTIONS
-from transfuse.fusion.calibration import prepare
+from transfuse.fusion.calibration import prepare, readable
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
@@ -194,7 +194,7 @@ def _batches(
     if is_generated(data):
         tokenizer = model_processor(source, model, processor)
         data = generated_samples([model], tokenizer, options.samples, options.seed, progress)
-    samples = open_samples(data, options, CALIBRATION).take(options.samples, options.seed)
+    samples = readable(open_samples(data, options, CALIBRATION), model).take(options.samples, options.seed)
     samples = in_blocks(samples, model, source, processor, options, progress)
     return samples, list(prepare(samples.take(options.samples, options.seed), model, source, options, processor))
 

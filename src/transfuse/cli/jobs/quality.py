@@ -64,7 +64,7 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
 
 def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
     """Return the verdict on a fused model, the samples, and the metrics of each model."""
-    shared = ", the data of the fusion itself" if measured.calibrated else ""
+    shared = ", the samples that were also used to make it" if measured.calibrated else ""
     return {
         "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.source}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
