@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, Qwen3MoeForCausalLM
 from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.network.model import declaration, network
+from transfuse.network.model import declaration, empty_like, network
 from transfuse.network.sizes import Sizes, resized, target_sizes
 from transfuse.network.symmetry import symmetric
 from transfuse.shrinking import shrink as shrinking
@@ -148,7 +148,9 @@ class Subject:
         """Return the small model of a rival."""
         config = resized(self.large.model.config, Sizes(experts=count))
         train, validation = shrinking.split(self.batches)
-        return fewer_experts(self.large.model, config, (train, validation), silent, rival)[0].eval()
+        small = empty_like(self.large.model, config)
+        fewer_experts(self.large.model, small, (train, validation), silent, rival)
+        return small
 
     def trained(self, small: PreTrainedModel) -> PreTrainedModel:
         """Train a model in place to do what the large one does, as `shrink` does."""

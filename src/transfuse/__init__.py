@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.network.model import Network, with_tensors
     from transfuse.network.registry import register
     from transfuse.network.space import Group
-    from transfuse.shrinking.shrink import Shrunk, shrink
+    from transfuse.shrinking.result import Shrunk
+    from transfuse.shrinking.shrink import shrink
     from transfuse.verification.declaration import check_declaration
 
 PUBLIC = {  # every public name, and the module and name where it is defined
@@ -56,7 +57,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "OutputError": "errors:OutputError",
     "Samples": "data.samples:Samples",
     "Schedule": "finetuning.schedule:Schedule",
-    "Shrunk": "shrinking.shrink:Shrunk",
+    "Shrunk": "shrinking.result:Shrunk",
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",

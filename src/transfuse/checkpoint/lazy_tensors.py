@@ -1,7 +1,6 @@
 """The tensors of a checkpoint under their names in the model, each read from its file when it is accessed."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,35 +12,17 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from transfuse.base.lazy import Lazy
-from transfuse.checkpoint.files import FLOAT8_DTYPES, weight_files
+from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.mapped_tensors import map_file, stored_extents
+from transfuse.checkpoint.joined_tensors import JoinedLocation, StoredPart, joined_location
+from transfuse.checkpoint.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError
 
-
-@dataclass(frozen=True)
-class TensorLocation:
-    """The file that holds a tensor, and the tensor's name and shape in that file."""
-
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-
-    def read(self) -> Tensor:
-        """Return the tensor, mapped from the file. It must not be written to.
-
-        A tensor in float8, which few operations support, is converted to bfloat16.
-        """
-        with self.file.open("rb") as stream:
-            extent = stored_extents(stream).get(self.name)
-            values = extent.view(map_file(stream)) if extent and extent.is_aligned else None
-        if values is None:
-            with safe_open(self.file, framework="pt") as opened:
-                values = opened.get_tensor(self.name)
-        return values.to(torch.bfloat16) if values.dtype in FLOAT8_DTYPES else values
+Location = TensorLocation | JoinedLocation
+"""Where a tensor of a model is stored."""
 
 
-def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLocation] | None:
+def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, Location] | None:
     """Return the location of each tensor of a safetensors checkpoint, by its name in the model.
 
     Args:
@@ -49,38 +30,52 @@ def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, TensorLo
 
     Returns:
         The locations; None for a checkpoint that can only be loaded as a whole, because it is pickled, has tensors
-        that transformers splits or joins (experts), or lacks some that transformers computes (Marian's positions).
+        that transformers splits, or lacks some that transformers computes (Marian's positions).
     """
     files = weight_files(folder, "allow")
     if files[0].suffix != ".safetensors":
         return None
     expected = model.state_dict()
     rename = _renaming(model)
-    locations: dict[str, TensorLocation] = {}
+    locations: dict[str, Location] = {}
+    joined: dict[str, tuple[WeightConverter, list[StoredPart]]] = {}
     for file in files:
         with safe_open(file, framework="numpy") as opened:  # which maps the file only for reading
             for stored in opened.keys():  # noqa: SIM118 (not a mapping)
-                name, converted = rename(stored)
-                if converted:
-                    return None
-                if name in expected:
-                    locations[name] = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
+                name, pattern, converter = rename(stored)
+                location = TensorLocation(file, stored, tuple(opened.get_slice(stored).get_shape()))
+                if converter is not None and pattern is not None:
+                    joined.setdefault(name, (converter, []))[1].append(StoredPart(pattern, location))
+                elif name in expected:
+                    locations[name] = location
+    for name, (converter, parts) in joined.items():
+        found = joined_location(model, name, converter, parts)
+        if found is None:
+            return None
+        locations[name] = found
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    found = {id(parameters[name]) for name in locations if name in parameters}
-    return locations if all(id(parameter) in found for parameter in parameters.values()) else None
+    stored_ids = {id(parameters[name]) for name in locations if name in parameters}
+    return locations if all(id(parameter) in stored_ids for parameter in parameters.values()) else None
 
 
-def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, bool]]:
-    """Return a function from a name in a file to the name in the model, and whether transformers splits or joins it."""
+def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, str | None, WeightConverter | None]]:
+    """Return a function from a name in a file to the name in the model, and how transformers splits or joins it.
+
+    This is the pattern that the name has, and the converter of tensors with such names; None for a tensor that is
+    stored as it is.
+    """
     conversions = get_model_conversion_mapping(model)
     renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
     converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
     expected = model.state_dict()
     prefix = model.base_model_prefix
 
-    def rename(stored: str) -> tuple[str, bool]:
-        name, converted = rename_source_key(stored, renamings, converters, prefix, expected)
-        return (stored, False) if name not in expected and stored in expected else (name, converted is not None)
+    def rename(stored: str) -> tuple[str, str | None, WeightConverter | None]:
+        name, pattern = rename_source_key(stored, renamings, converters, prefix, expected)
+        if name not in expected and stored in expected:
+            return stored, None, None
+        return name, pattern, None if pattern is None else by_pattern[pattern]
 
     return rename
 
@@ -109,7 +104,7 @@ def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], fo
 
 
 def read_lazily(
-    locations: Mapping[str, TensorLocation],
+    locations: Mapping[str, Location],
     model: PreTrainedModel,
     device: torch.device,
     dtype: torch.dtype,

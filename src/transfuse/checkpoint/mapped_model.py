@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.lazy_tensors import TensorLocation, tensor_locations
+from transfuse.checkpoint.joined_tensors import JoinedLocation
+from transfuse.checkpoint.lazy_tensors import Location, tensor_locations
 from transfuse.checkpoint.mapped_tensors import Extent, stored_extents, without_memory_limit
 from transfuse.checkpoint.spill import TensorSpill
+from transfuse.checkpoint.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError
 from transfuse.network.precision import compute_dtype
 
@@ -37,7 +39,29 @@ def map_model(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> PreTr
     if locations is None:
         raise CheckpointError(f"{folder}: its tensors are not stored one by one as safetensors; load it")
     dtype = compute_dtype(model.dtype)
-    tensors = spill(_tensors(locations, model, dtype, str(folder), spill))
+    return _with_tensors(model, spill(_tensors(locations, model, dtype, str(folder), spill)), dtype)
+
+
+def mapped_zeros(model: PreTrainedModel, config: PretrainedConfig, spill: TensorSpill) -> PreTrainedModel:
+    """Return a model of the same class and precision, of another configuration. Its weights are zeros, and may change.
+
+    They are mapped from a temporary file, to which the system writes them when memory is short.
+    """
+    with torch.device("meta"):
+        empty = type(model)(config).to(model.dtype)
+    parameters = dict(empty.named_parameters())
+    stored = {name: values for name, values in empty.state_dict().items() if name in dict(empty.named_buffers())}
+    tensors = spill.zeros({name: values.shape for name, values in parameters.items()}, model.dtype)
+    tensors |= {name: torch.zeros(values.shape, dtype=values.dtype) for name, values in stored.items()}
+    return _with_tensors(empty, tensors, model.dtype)
+
+
+def _with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> PreTrainedModel:
+    """Return a model whose parameters are these tensors, with buffers in memory.
+
+    Args:
+        tensors: all parameters, tied ones once, and stored buffers.
+    """
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(tensors[name], requires_grad=parameter.requires_grad)
         for name, parameter in model.named_parameters()
@@ -52,9 +76,9 @@ def map_model(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> PreTr
 
 
 def _tensors(
-    locations: Mapping[str, TensorLocation], model: PreTrainedModel, dtype: torch.dtype, source: str, spill: TensorSpill
+    locations: Mapping[str, Location], model: PreTrainedModel, dtype: torch.dtype, source: str, spill: TensorSpill
 ) -> Lazy:
-    """Return all parameters and stored buffers of a model; those that need no conversion are mapped."""
+    """Return all parameters and stored buffers of a model; those that are stored as they are needed are mapped."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names_by_parameter = {id(parameters[name]): name for name in locations if name in parameters}
 
@@ -67,15 +91,17 @@ def _tensors(
         if name not in locations:
             name = names_by_parameter[id(parameters[name])]
         location = locations[name]
-        mapping, extents = opened(location.file)
-        extent = extents.get(location.name)
-        if extent is not None and extent.dtype == dtype and extent.is_aligned:
-            values = extent.view(mapping)
-        else:
+        values = None if isinstance(location, JoinedLocation) else mapped(location)
+        if values is None:
             values = location.read()
             values = values.to(dtype) if values.is_floating_point() else values
         check_finite({name: values}, source)
         return values
+
+    def mapped(location: TensorLocation) -> Tensor | None:
+        mapping, extents = opened(location.file)
+        extent = extents.get(location.name)
+        return extent.view(mapping) if extent is not None and extent.dtype == dtype and extent.is_aligned else None
 
     names = [name for name, _ in model.named_parameters()]
     stored_buffers = [name for name in model.state_dict() if name not in parameters]

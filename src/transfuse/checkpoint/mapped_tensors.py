@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from mmap import ACCESS_READ, mmap
+from mmap import ACCESS_READ, ACCESS_WRITE, mmap
 from typing import BinaryIO
 
 import torch
@@ -51,7 +51,7 @@ class Extent:
         return self.start % self.dtype.itemsize == 0
 
     def view(self, mapping: mmap) -> Tensor:
-        """Return the tensor. It must not be written to: the system would end the process."""
+        """Return the tensor. Unless the mapping is writable, the system ends a process that changes it."""
         if not prod(self.shape):
             return torch.empty(self.shape, dtype=self.dtype)
         values = from_buffer(mapping, self.dtype, prod(self.shape), self.start).view(self.shape)
@@ -65,9 +65,9 @@ def from_buffer(mapping: mmap, dtype: torch.dtype, count: int = -1, start: int =
         return torch.frombuffer(mapping, dtype=dtype, count=count, offset=start)
 
 
-def map_file(file: BinaryIO) -> mmap:
+def map_file(file: BinaryIO, writable: bool = False) -> mmap:
     """Map a whole file, which remains mapped until the last tensor in it is gone."""
-    return mmap(file.fileno(), 0, access=ACCESS_READ)
+    return mmap(file.fileno(), 0, access=ACCESS_WRITE if writable else ACCESS_READ)
 
 
 @contextmanager

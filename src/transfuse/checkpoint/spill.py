@@ -1,6 +1,9 @@
 """Tensors that memory has no room for, written to a file without a name and mapped from it."""
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from mmap import mmap
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -52,18 +55,43 @@ class TensorSpill:
                 file.flush()
                 mapping = self.map(file) if extents else None
         except OSError as error:
-            reason = "no space left for models beyond memory" if is_disk_full(error) else first_line(error)
-            raise OutputError(f"{self.folder}: {reason}; free some, or choose another disk") from error
+            raise self._failure(error) from error
         if mapping is not None:
             result |= {name: extent.view(mapping) for name, extent in extents.items()}
         return result
 
-    def map(self, file: BinaryIO) -> mmap:
+    def zeros(self, shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return tensors of zeros in a file, which may be changed. The system writes changes to it as memory demands.
+
+        Raises:
+            OutputError: the disk has no space for the file.
+        """
+        extents: dict[str, Extent] = {}
+        size = 0
+        for name, shape in shapes.items():
+            extents[name] = Extent(size, dtype, tuple(shape))
+            size += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        try:
+            make_folder(self.folder)
+            with TemporaryFile(dir=self.folder) as file:
+                file.truncate(max(size, 1))
+                if hasattr(os, "posix_fallocate"):  # or else a full disk would end the process later
+                    os.posix_fallocate(file.fileno(), 0, max(size, 1))
+                mapping = self.map(file, writable=True)
+        except OSError as error:
+            raise self._failure(error) from error
+        return {name: extent.view(mapping) for name, extent in extents.items()}
+
+    def map(self, file: BinaryIO, writable: bool = False) -> mmap:
         """Map a whole file, whose tensors then need not be written again."""
-        mapping = map_file(file)
+        mapping = map_file(file, writable)
         start = from_buffer(mapping, torch.uint8).data_ptr()
         self.mappings[mapping] = (start, start + len(mapping))
         return mapping
+
+    def _failure(self, error: OSError) -> OutputError:
+        reason = "no space left for models beyond memory" if is_disk_full(error) else first_line(error)
+        return OutputError(f"{self.folder}: {reason}; free some, or choose another disk")
 
     def _is_mapped(self, values: Tensor) -> bool:
         """Return whether a tensor is a view of a mapped file."""

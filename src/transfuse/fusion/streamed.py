@@ -14,13 +14,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.lazy_tensors import TensorLocation, tensor_locations
-from transfuse.checkpoint.legacy_config import add_legacy_keys
-from transfuse.checkpoint.load import load_empty, load_model
-from transfuse.checkpoint.safetensors_writer import write_shards
-from transfuse.checkpoint.save import save_generation
-from transfuse.errors import CheckpointError, OutputError
+from transfuse.checkpoint.lazy_tensors import tensor_locations
+from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.stored_layout import write_like
 from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.precision import as_dtype, compute_dtype, stored_as
@@ -64,36 +60,6 @@ class StreamedModel:
         Raises:
             OutputError: the written tensors do not match the configuration.
         """
-        fused = self.stored()
         locations = tensor_locations(self.folder, self.anchor) or {}
-        names = {location.name: name for name, location in locations.items()}
-        shards: dict[str, dict[str, tuple[int, ...]]] = {}
-        for location in locations.values():
-            shards.setdefault(location.file.name, {})[location.name] = location.shape
-        ticks = iter(self.progress.track(range(len(names)), "writing"))
-
-        def compute(stored_name: str) -> Tensor:
-            values = fused[names[stored_name]]
-            check_finite({names[stored_name]: values}, "the fused model")
-            next(ticks, None)
-            return values
-
-        write_shards(folder, shards, self.dtype, compute)
-        next(ticks, None)
-        self.anchor.config.dtype = self.dtype
-        self.anchor.config.save_pretrained(folder)
-        add_legacy_keys(folder)
-        save_generation(self.anchor, folder)
-        _verify(locations, folder)
-
-
-def _verify(locations: Mapping[str, TensorLocation], folder: Path) -> None:
-    """Raise `OutputError` unless the tensors in the files have the shapes of the anchor's tensors."""
-    try:
-        written = tensor_locations(folder, load_empty(folder)) or {}
-    except CheckpointError as error:
-        raise OutputError(f"{folder}: the written checkpoint does not load again: {error}") from error
-    if any(written[name].shape != location.shape for name, location in locations.items()):
-        raise OutputError(
-            f"{folder}: the shapes of the written tensors differ from the anchor's; choose another output directory"
-        )
+        ticks = iter(self.progress.track(range(len(locations)), "writing"))
+        write_like(folder, locations, self.anchor, self.stored(), self.dtype, ticks, "the fused model")

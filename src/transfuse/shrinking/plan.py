@@ -13,13 +13,15 @@ from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.mapped_model import mapped_zeros
 from transfuse.checkpoint.sentences import POOLING, read_modules
+from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.compatible import Model
 from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
-from transfuse.network.model import Network, declaration, network
+from transfuse.network.model import Network, declaration, empty_like, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
@@ -30,7 +32,7 @@ from transfuse.shrinking.experts.layer import check_experts, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate, candidates
-from transfuse.shrinking.start import check_changes, folded, start
+from transfuse.shrinking.start import check_changes, folded, start, unchanged
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
 
@@ -144,8 +146,11 @@ def fitted(
     blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
     if sizes.layers != blocks.depth and sizes.layers is not None:
         blocks = _chosen_blocks(large.model, blocks, sizes.layers, split[0], progress, store)
-    configs = configurations(large.model.config, sizes, blocks)
-    small, projection = start(large, blocks, configs, split, progress, store)
+    if large is not teacher and sizes == sizes_of(large.model.config):  # nothing but experts was left out
+        small, projection = large.model, unchanged(large.model, blocks)
+    else:
+        configs = configurations(large.model.config, sizes, blocks)
+        small, projection = start(large, blocks, configs, split, progress, store)
     routers: list[str] = []
     if large is not teacher:
         routers = [layer.router.name for layer in expert_layers(declaration(small))]
@@ -175,7 +180,12 @@ def with_fewer_experts(
 ) -> tuple[Network, dict[str, Any]]:
     """Return a model with fewer experts, of the same sizes otherwise, and which experts stay in each layer."""
     config = resized(large.model.config, Sizes(experts=sizes.experts))
-    small, facts = fewer_experts(large.model, config, split, progress, store=store)
+    spill = large.materialize
+    if isinstance(spill, TensorSpill):
+        small = mapped_zeros(large.model, config, spill)
+    else:
+        small = empty_like(large.model, config)
+    facts = fewer_experts(large.model, small, split, progress, store=store)
     return network(small, small.device, large.name), facts
 
 

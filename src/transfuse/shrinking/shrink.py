@@ -2,9 +2,10 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -15,12 +16,10 @@ from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.checkpoint.card import shrunk_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.output import Overwrite
-from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
@@ -43,57 +42,8 @@ from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import choose_sizes, fitted, plan, possible_sizes
-
-
-@dataclass(frozen=True)
-class Shrunk:
-    """Hold a model that was made smaller, and the record of how it was made.
-
-    Attributes:
-        model: the small model in evaluation mode, on the CPU.
-        record: the content of `transfuse.json`: the model with hashes, sizes, options, data, versions.
-        origin: path and hashes of the large model.
-        processor: the processor that is saved with the model; None: the processor in the model's directory.
-        data: the samples, as they were read.
-    """
-
-    model: PreTrainedModel
-    record: dict[str, Any]
-    origin: Origin
-    processor: Any = None
-    data: Any = None
-
-    def __repr__(self) -> str:
-        """Return the sizes before and after, and what to do next."""
-        parameters = self.record["parameters"]
-        large, small = (self.record["sizes"][name] for name in ("large", "small"))
-        changed = [f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size]
-        return (
-            f"Shrunk {self.origin.architecture}: {parameters['small']:,} of {parameters['large']:,} parameters\n"
-            f"  sizes: {', '.join(changed)}\n"
-            "  next:  .save(path) writes the checkpoint; .model is the small model"
-        )
-
-    def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
-        """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
-
-        The folder appears complete or not at all.
-
-        Args:
-            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
-
-        Returns:
-            The folder of the checkpoint.
-
-        Raises:
-            OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
-                is full.
-        """
-        card = {"README.md": shrunk_card(Path(path).name, self.record)}
-        write = model_writer(self.model, self.origin.path)
-        protected = [self.origin.folder] if self.origin.folder else []
-        inputs = [self.origin.path]
-        return save_checkpoint(Path(path), overwrite, write, inputs, self.processor, self.record, card, protected)
+from transfuse.shrinking.result import Shrunk
+from transfuse.shrinking.streamed import is_streamed, mapped_network, with_precision
 
 
 def shrink(
@@ -102,6 +52,7 @@ def shrink(
     progress: Progress | bool = silent,
     processor: Any = None,
     cache: str | Path | None = None,
+    stream: bool | None = None,
     **options: Any,
 ) -> Shrunk:
     """Make a model smaller.
@@ -114,6 +65,8 @@ def shrink(
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
         cache: a folder for finished work, from which an interrupted run of the same model, samples and options
             continues; None: nothing is kept.
+        stream: whether the weights of the model stay in its files, for fewer experts without training on a CPU; None:
+            if memory does not hold them.
         options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio,
             or like; effort, minutes, steps, samples, ...
 
@@ -136,35 +89,48 @@ def shrink(
         raise ConfigError("shrinking runs in one process; start it without torchrun")
     load_families(chosen.spec)
     watch = Stopwatch()
-    loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=chosen.pickle_policy())
-    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
-    possible = possible_sizes(model, loaded, chosen)
-    check_finite(loaded.state_dict(), name)
-    check_ties(loaded, name)
-    large = network(loaded, chosen.torch_device(), name)
+    empty = model if isinstance(model, PreTrainedModel) else load_empty(model, pickle=chosen.pickle_policy())
+    possible = possible_sizes(model, empty, chosen)
+    spill = None
+    if is_streamed(model, empty, possible, chosen, stream) and not isinstance(model, PreTrainedModel):
+        spill = TensorSpill(Path(cache or gettempdir()))
+        large = mapped_network(model, chosen, spill)
+    else:
+        large = _loaded(model, chosen)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
-    source = origin(model, loaded)
+    source = origin(model, empty)
     store = _store(cache, source, large, batches, possible, chosen)
     sizes, tried = choose_sizes(large, possible, split(batches), progress, store)
     watch.lap("choosing sizes")
     small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch, store)
-    small = stored_as(chosen.torch_dtype() or loaded.dtype, small.to("cpu"))
+    dtype = chosen.torch_dtype() or empty.dtype
+    small = stored_as(dtype, small.to("cpu")) if spill is None else with_precision(small, dtype, spill)
     check_finite(small.state_dict(), "the small model")
     record = {
         "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
         "directory": str(Path.cwd()),
         "options": chosen.model_dump(mode="json"),
-        **plan(loaded, sizes),
+        **plan(empty, sizes),
         **({"tried_sizes": tried} if tried else {}),
         "data": GENERATED if is_generated(data) else data_name(data),
         "calibration_samples": sum(map(batch_size, batches)),
         **facts,
+        **({"streamed": True} if spill else {}),
         "stages": watch.laps,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
     return Shrunk(small, record, source, processor, samples)
+
+
+def _loaded(model: Model, options: ShrinkOptions) -> Network:
+    """Return a model in memory, after checks of its weights."""
+    loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=options.pickle_policy())
+    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
+    check_finite(loaded.state_dict(), name)
+    check_ties(loaded, name)
+    return network(loaded, options.torch_device(), name)
 
 
 def _store(

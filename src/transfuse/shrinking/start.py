@@ -50,9 +50,7 @@ def start(
     cut, small = (empty_like(network.model, config) for config in configs)
     changed = changed_sizes(declaration(cut), declaration(small))
     large = folded(network) if changed else network.model
-    ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
-    cut_spec, small_spec = (symmetric(declaration(model)) for model in (cut, small))
-    projection = Projection(large, blocks, ends, cut_spec, small_spec, {})
+    projection = _projection(large, blocks, declaration(cut), declaration(small))
     if (entry := store.load("start")) is not None:
         return _restored(entry, small, projection)
     tensors = _cut_tensors(projection, cut)
@@ -68,6 +66,17 @@ def start(
     made = with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()})
     _keep(store, made, projection.maps)
     return made, projection
+
+
+def unchanged(model: PreTrainedModel, blocks: Blocks) -> Projection:
+    """Return how a model shows itself in a small one that has all its blocks and spaces."""
+    spec = declaration(model)
+    return _projection(model, blocks, spec, spec)
+
+
+def _projection(large: PreTrainedModel, blocks: Blocks, cut: Spec, small: Spec) -> Projection:
+    ends = block_ends(declaration(large), all_blocks(large, sizes_of(large.config).layers), blocks.depth)
+    return Projection(large, blocks, ends, symmetric(cut), symmetric(small), {})
 
 
 def _keep(store: Store, small: PreTrainedModel, maps: Mapping[str, Map]) -> None:

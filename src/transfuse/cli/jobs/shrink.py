@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.budget import FLOAT_BYTES, check_free_memory, is_out_of_memory
+from transfuse.base.budget import check_free_memory, is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
@@ -30,9 +30,9 @@ from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
 from transfuse.report.shrunk_page import shrunk_page
 from transfuse.shrinking.plan import plan, possible_sizes
-from transfuse.shrinking.shrink import Shrunk, shrink
-
-COPIES = 3  # of the large model's weights: as it was loaded, with folded norms, and room for the small one
+from transfuse.shrinking.result import Shrunk
+from transfuse.shrinking.shrink import shrink
+from transfuse.shrinking.streamed import is_streamed, loaded_bytes
 
 
 def plan_job(request: ShrinkRequest) -> dict[str, Any]:
@@ -61,11 +61,13 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fus
         device = options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
         empty = load_empty(request.model, pickle=options.pickle_policy())
-        possible_sizes(request.model, empty, options)
-        check_free_memory(COPIES * FLOAT_BYTES * empty.num_parameters(), device, "shrinking", progress.warn)
+        possible = possible_sizes(request.model, empty, options)
+        streamed = is_streamed(request.model, empty, possible, options)
+        if not streamed:
+            check_free_memory(loaded_bytes(empty), device, "shrinking", progress.warn)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
-        shrunk = shrink(request.model, samples, progress, cache=work.folder, **given)
+        shrunk = shrink(request.model, samples, progress, cache=work.folder, stream=streamed, **given)
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
         shrunk.save(output, request.overwrite)
@@ -112,6 +114,8 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
     data = shrunk.data if request.data == "generated" else request.data
     models = [str(request.output), request.model]
     limit = DEFAULT_LIMIT if request.report else QUICK_LIMIT
+    if shrunk.record.get("streamed"):
+        return _unmeasured(models, request.data, "the models do not fit into memory together")
     try:
         found = evaluate_models(models, data, limit, progress=progress, **given)
         return found, shrunk_measurement(found, shrunk.data.split)

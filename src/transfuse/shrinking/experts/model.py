@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import execution_steps, prefix_lengths
 from transfuse.activations.prefix_cache import PrefixCache
@@ -15,7 +15,7 @@ from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
 from transfuse.merging.layers import restore_modules, save_modules, submodules
-from transfuse.network.model import declaration, empty_like
+from transfuse.network.model import declaration
 from transfuse.shrinking.experts.fit import FitFn, fit_layer
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers
 from transfuse.shrinking.experts.rows import observed_rows
@@ -26,25 +26,24 @@ COPIES = 8  # of each row in memory
 
 def fewer_experts(
     large: PreTrainedModel,
-    config: PretrainedConfig,
+    small: PreTrainedModel,
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
     fit_layer: FitFn = fit_layer,
     store: Store = NO_STORE,
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Return a model with fewer experts, and which experts stay in each layer.
+) -> dict[str, Any]:
+    """Make a small model out of a large one with more experts, and return which experts stay in each layer.
 
     Every layer reads what the layers that are already small give, and is fitted to what the large model has behind it.
     One block of each model, and the samples' streams there, are used at a time.
 
     Args:
-        config: the configuration of the small model, which differs in the experts alone.
+        small: a model whose configuration differs in the number of experts alone. Its weights are written in place.
         batches: samples to fit to, and held-out ones that decide.
         fit_layer: makes each layer.
         store: cache of the layers. An interrupted run continues after the cached ones.
     """
     layers = expert_layers(declaration(large))
-    small = empty_like(large, config)
     _copy_others(large, small, layers)
     counts = {layer.experts: layer.count for layer in expert_layers(declaration(small))}
     train, held_out = (_enough(large, part, layers, share) for part, share in zip(batches, (1.0, 0.25), strict=True))
@@ -67,7 +66,7 @@ def fewer_experts(
         facts[layer.experts] = {"kept": list(fit.kept), "error": fit.error}
         made = submodules(small, (layer.experts, layer.router.name))
         save_modules(store, f"experts {layer.experts}", made, facts[layer.experts])
-    return small, facts
+    return facts
 
 
 def _enough(
