@@ -18,6 +18,7 @@ import default_table
 import experts_table
 import glmc_table
 import grow_table
+import large_experts
 import one_base_table
 import shrink_table
 import teach_table
@@ -93,6 +94,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "plan-data": plan_data,
     "large": large,
     "large-data": large_data,
+    "large-experts": large_experts.table,
     "memory": memory,
     "solvers": partial(solvers, "solvers"),
     "solvers-large": partial(solvers, "solvers-large"),

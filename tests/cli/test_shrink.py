@@ -9,6 +9,8 @@ from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from transformers import AutoConfig, PreTrainedModel, Qwen3MoeForCausalLM, ViTForImageClassification
 from world import Run, World, one_line
 
+from transfuse.shrinking import streamed
+
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
 
 
@@ -113,6 +115,20 @@ def test_a_language_model_writes_its_own_samples(
     assert (tmp_path / "small" / "tokenizer.json").is_file()
     card = (tmp_path / "small" / "README.md").read_text()
     assert "texts that the model generated itself" in card
+
+
+def test_experts_beyond_memory(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = saved(tmp_path / "large", qwen3_moe, 1), tmp_path / "small"
+    (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
+    given = ("shrink", large, "--data", tmp_path / "texts.jsonl", "-o", small, "--experts", 1, "--lines")
+    monkeypatch.setattr(streamed, "FREE_PART", 10**12)  # as if next to no memory were free
+    ran = run(*given, "--effort", "quick", "--device", "cpu")
+    assert ran.status == 0, ran
+    assert "Not measured: the models do not fit into memory together. Measure it with: transfuse eval" in ran.out
+    record = json.loads((small / "transfuse.json").read_text())
+    assert record["streamed"] is True
+    assert len(Qwen3MoeForCausalLM.from_pretrained(small).model.layers[0].mlp.experts.down_proj) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "small", "texts.jsonl"]
 
 
 def test_fewer_experts(tmp_path: Path, run: Run) -> None:

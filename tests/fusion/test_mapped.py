@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import BERT, VIT
 from datasets import Dataset
-from languages import TEXTS, gpt2, llama, saved
+from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
@@ -56,6 +56,7 @@ FAMILIES: dict[str, Callable[[Path, int], Path]] = {
     "bert": lambda folder, seed: saved(folder, bert, seed),
     "gpt2": lambda folder, seed: saved(folder, gpt2, seed),
     "llama": lambda folder, seed: saved(folder, llama, seed),
+    "qwen3-moe": lambda folder, seed: saved(folder, qwen3_moe, seed),
 }
 
 
