@@ -13,18 +13,24 @@ NAMES = {
 }
 
 
-def table(name: str) -> str:
-    """Return the loss of every way to a model with fewer experts, from the most experts to the fewest."""
-    results = load(name)
-    large = results["large"]
-
-    def cells(row: dict[str, float]) -> list[str]:
-        return [f"{row['code']:.3f}", f"{row['prose']:.3f}", f"{row['loss'] - large['loss']:+.3f}"]
-
-    rows = [["the large model", str(large["experts"]), *cells(large)]]
-    for count in sorted(results["results"], key=int, reverse=True):
-        for row in sorted(results["results"][count], key=lambda row: [*NAMES].index(row["name"].split(",")[0])):
-            rival = row["name"].removesuffix(", trained")
-            label = NAMES.get(row["name"]) or f"{NAMES[rival]}, then trained"
-            rows.append([label, count, *cells(row)])
-    return markdown(["", "experts", "loss on code", "on prose", "more"], rows)
+def table(*names: str) -> str:
+    """Return the increase of the loss by every way to fewer experts, with a column for each model."""
+    found = [load(name) for name in names]
+    rows = [
+        [
+            "loss of the large model",
+            str(found[0]["large"]["experts"]),
+            *(f"{each['large']['loss']:.3f}" for each in found),
+        ]
+    ]
+    for count in sorted(found[0]["results"], key=int, reverse=True):
+        losses = [
+            {row["name"]: row["loss"] - each["large"]["loss"] for row in each["results"][count]} for each in found
+        ]
+        ways = sorted(
+            {way for some in losses for way in some}, key=lambda way: ([*NAMES].index(way.split(",")[0]), way)
+        )
+        for way in ways:
+            label = NAMES.get(way) or f"{NAMES[way.removesuffix(', trained')]}, then trained"
+            rows.append([label, count, *(f"{some[way]:+.3f}" if way in some else "" for some in losses)])
+    return markdown(["", "experts", *(f"model {number}" for number, _ in enumerate(names, 1))], rows)
