@@ -26,6 +26,7 @@ from transfuse.errors import CheckpointError, ConfigError, SpecError
 from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
+from transfuse.network.sizes import sizes_of
 from transfuse.network.symmetry import fold, symmetric
 
 
@@ -178,6 +179,9 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(None, tuned_copy(base), other)
     with pytest.raises(ConfigError, match="its model_type is gpt2, that of the base is vit"):
         transfuse.carry(base, tuned_copy(base), gpt2(9))
+    deep = vit(2, num_hidden_layers=sizes_of(base.config).layers + 1)
+    with pytest.raises(ConfigError, match=r"the models have . and . blocks; give three models with as many blocks"):
+        transfuse.carry(base, tuned_copy(base), deep)
     with pytest.raises(ConfigError, match="cannot take the head"):
         transfuse.carry(base, with_trunk(vit(3, num_labels=3), base), wide, images(1))
     with pytest.raises(ConfigError, match="nothing is aligned; leave --groups"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, split_batch, without_labels
 
@@ -111,6 +112,16 @@ def block_lists(model: nn.Module) -> dict[str, list[nn.Module]]:
     return {
         name: list(module) for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)
     }
+
+
+def block_stack(model: PreTrainedModel, layers: int | None) -> tuple[str, int]:
+    """Return the name of the list of blocks and its length; no name if the blocks are not in one list.
+
+    Args:
+        layers: the number of blocks by the configuration.
+    """
+    lists = {name: len(members) for name, members in block_lists(model).items() if len(members) == layers}
+    return next(iter(lists.items())) if len(lists) == 1 else ("", layers or 0)
 
 
 @contextmanager

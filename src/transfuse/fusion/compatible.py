@@ -16,6 +16,7 @@ from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.class_order import in_anchor_order, with_anchor_order
+from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -47,12 +48,12 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
 def with_anchor_form(
     models: Sequence[PreTrainedModel], names: Sequence[str], options: Options
 ) -> list[PreTrainedModel]:
-    """Return models with the anchor's head and the anchor's positions, where the options ask for these.
+    """Return models with as many blocks as the anchor, and its head and its positions where the options ask for these.
 
     Raises:
         ConfigError: a model cannot have them.
     """
-    anchor, *sources = models
+    anchor, *sources = with_equal_depth(models, names)
     if options.head == "anchor":
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":

@@ -30,6 +30,7 @@ from transfuse.fusion.compatible import (
     stored_network,
     with_anchor_form,
 )
+from transfuse.fusion.depth import PlacesFn, depth, with_equal_depth
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
@@ -87,6 +88,7 @@ def open_models(
     check: Callable[[Sequence[PreTrainedModel], bool], bool] = lambda models, mapped: False,
     folder: Path | None = None,
     base: Model | None = None,
+    places: PlacesFn | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -98,6 +100,7 @@ def open_models(
             It returns whether it could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
+        places: decides where the blocks of a model with fewer blocks than the anchor go; None: they are spaced evenly.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -114,6 +117,7 @@ def open_models(
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     names = [_name(model, number) for number, model in enumerate(models, 1)]
+    depths = {depth(model.config) for model in empty}
     empty = with_anchor_form(empty, names, options)
     estimate = Estimate(empty, options)
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
@@ -121,6 +125,8 @@ def open_models(
     obstacle = streaming_obstacle(paths, empty, options, has_data)
     if padded and obstacle is None:
         obstacle = f"the vocabulary of {names[padded[0]]} is padded to another number of rows"
+    if len(depths) > 1:
+        obstacle = "a model gets more blocks"
     if stream and obstacle:
         raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:
@@ -133,7 +139,7 @@ def open_models(
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, options, estimate.loaded_bytes)
+        inputs = _loaded(models, options, estimate.loaded_bytes, places, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -159,11 +165,15 @@ def _with_last_as_base(inputs: Inputs) -> Inputs:
     )
 
 
-def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inputs:
+def _loaded(
+    models: Sequence[Model], options: Options, loaded_bytes: int, places: PlacesFn | None, progress: Progress
+) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
-    rows_of_sources = token_rows(models, loaded, options.vocab)
+    origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
     names = [_name(model, index) for index, model in enumerate(models, 1)]
+    loaded = with_equal_depth(loaded, names, places, progress.warn)
+    rows_of_sources = token_rows(models, loaded, options.vocab)
     borrowed = borrowed_by_sources(loaded, options)
     converted = with_anchor_form(loaded, names, options)
     sources = [
@@ -171,7 +181,6 @@ def _loaded(models: Sequence[Model], options: Options, loaded_bytes: int) -> Inp
         for source, rows in zip(converted[1:], rows_of_sources, strict=True)
     ]
     networks = checked_networks([loaded[0], *sources], names, options)
-    origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
     return Inputs(loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
 
 

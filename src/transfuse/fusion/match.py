@@ -36,6 +36,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
+from transfuse.fusion.block_places import sampled_places
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
@@ -154,7 +155,8 @@ def match(
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     folder = None if cache is None else Path(cache)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base)
+    places = None if data is None or is_generated(data) else sampled_places(models[0], data, chosen, processor)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, places)
     base_network = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase(models[0] if base is None else base, base_network.model)
     if chosen.adapter_out is not None:

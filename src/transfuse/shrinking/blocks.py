@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import block_lists
+from transfuse.activations.execution_order import block_stack
 from transfuse.activations.hook_points import HookPoint
 from transfuse.errors import SpecError
 from transfuse.merging.layer_groups import joined_stream
@@ -52,16 +52,6 @@ class Blocks:
             return name
         tail = name.removeprefix(f"{self.stack}.{number}")
         return f"{self.stack}.{self.end(number) if at_end else self.start(number)}{tail}"
-
-
-def block_stack(model: PreTrainedModel, layers: int | None) -> tuple[str, int]:
-    """Return the name of the list of blocks and its length; no name if the blocks are not in one list.
-
-    Args:
-        layers: the number of blocks by the configuration.
-    """
-    lists = {name: len(members) for name, members in block_lists(model).items() if len(members) == layers}
-    return next(iter(lists.items())) if len(lists) == 1 else ("", layers or 0)
 
 
 def all_blocks(model: PreTrainedModel, layers: int | None) -> Blocks:

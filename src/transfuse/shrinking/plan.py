@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
@@ -25,7 +26,7 @@ from transfuse.network.model import Network, declaration, empty_like, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.blocks import Blocks, all_blocks, block_stack, check_removable
+from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.experts.layer import check_experts, expert_layers

@@ -1,0 +1,185 @@
+"""Models with fewer blocks than the anchor: blocks that do nothing are put between their own.
+
+A block whose branches write zeros leaves the residual stream as it is, so that the function stays. Where norms follow
+the additions (BERT), the gain and the bias of the norm in front move behind the new block, because a norm changes
+nothing in what is normalized already. Which blocks of two models belong together is decided by their streams on
+samples, and by even spacing without samples.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.activations.execution_order import block_stack
+from transfuse.base.batch import cast
+from transfuse.errors import ConfigError, SpecError
+from transfuse.network.inputs import model_inputs
+from transfuse.network.model import declaration
+from transfuse.network.operations import Junction, Linear, Norm
+from transfuse.network.outputs import model_output
+from transfuse.network.sizes import Sizes, resized, sizes_of
+from transfuse.network.spec import Spec
+
+TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
+
+PlacesFn = Callable[[PreTrainedModel, PreTrainedModel], Sequence[int] | None]
+"""Returns the anchor's block that each block of a source belongs to, or None to space them evenly."""
+
+
+def depth(config: PretrainedConfig) -> int | None:
+    """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
+    try:
+        return sizes_of(config).layers
+    except SpecError:
+        return None
+
+
+def with_equal_depth(
+    models: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    places: PlacesFn | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[PreTrainedModel]:
+    """Return models with as many blocks as the first, the anchor, and the same functions.
+
+    Args:
+        models: models whose tensors may be empty. A model of another kind than the anchor is returned as it is.
+        names: what to call them in messages.
+        places: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
+        tell: gets a line on every model that changes.
+
+    Raises:
+        ConfigError: a model has more blocks than the anchor, or blocks cannot be put between its own.
+    """
+    anchor, *sources = models
+    return [anchor, *(_with_depth(anchor, *pair, places, tell) for pair in zip(sources, names[1:], strict=True))]
+
+
+def _with_depth(
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    name: str,
+    places: PlacesFn | None,
+    tell: Callable[[str], None],
+) -> PreTrainedModel:
+    own, wanted = (depth(model.config) for model in (source, anchor))
+    alike = source.config.model_type == anchor.config.model_type
+    if not alike or own is None or wanted is None or own == wanted:
+        return source
+    if own > wanted:
+        raise ConfigError(
+            f"{name}: has {own} blocks, the anchor has {wanted}; put it first, so that it is the anchor, or make it"
+            f" smaller with `transfuse shrink {name} --layers {wanted}`"
+        )
+    if not block_stack(source, own)[0]:
+        raise ConfigError(
+            f"{name}: has {own} blocks, the anchor has {wanted}, and no blocks can be put between those of a"
+            f" {type(source).__name__}; fuse models of equal depth"
+        )
+    is_empty = source.device.type == "meta"
+    chosen = None if places is None or is_empty else places(anchor, source)
+    chosen = chosen or evenly_spaced(own, wanted)
+    deeper = with_idle_blocks(source, wanted, chosen)
+    if not is_empty:
+        _check_function(source, deeper, name)
+        tell(
+            f"{name}: has {own} blocks, the anchor has {wanted}; they are matched with the anchor's blocks"
+            f" {', '.join(map(str, chosen))} (from 0), and blocks that do nothing stand between them"
+        )
+    return deeper
+
+
+def evenly_spaced(own: int, wanted: int) -> list[int]:
+    """Return places for `own` blocks among a larger number of blocks; the first block comes first."""
+    return [index * wanted // own for index in range(own)]
+
+
+def with_idle_blocks(model: PreTrainedModel, count: int, places: Sequence[int]) -> PreTrainedModel:
+    """Return a model with more blocks and the same function.
+
+    Args:
+        count: the number of blocks.
+        places: the numbers that the model's own blocks get, in order, from 0.
+    """
+    sources = [max(own for own, place in enumerate(places) if place <= block) for block in range(count)]
+    config = resized(model.config, Sizes(layers=count), sources)
+    with torch.device(model.device):
+        deeper = type(model)(config).to(model.dtype).eval()
+    if model.device.type == "meta":
+        return deeper
+    stack, _ = block_stack(model, len(places))
+    stored = model.state_dict()
+    tensors = dict(deeper.state_dict())
+    for name in tensors:
+        block, _, rest = name.removeprefix(f"{stack}.").partition(".")
+        in_block = name.startswith(f"{stack}.") and block.isdigit()
+        own = f"{stack}.{sources[int(block)]}.{rest}" if in_block else name
+        if own in stored:  # or else a tensor that only some blocks have
+            tensors[name] = stored[own]
+    idle = [block for block in range(count) if block not in places]
+    spec = declaration(deeper)
+    for block in idle:
+        _silence(tensors, _operations(spec, f"{stack}.{block}."))
+    for block in idle:
+        _move_norms(tensors, *(_operations(spec, f"{stack}.{number}.") for number in (block - 1, block)))
+    deeper.load_state_dict(tensors)
+    return deeper
+
+
+def _operations(spec: Spec, prefix: str) -> Spec:
+    """Return the operations of a block, with the additions between and behind them."""
+    named = [index for index, op in enumerate(spec.ops) if getattr(op, "name", "").startswith(prefix)]
+    first, last = named[0], named[-1]
+    while last + 1 < len(spec.ops) and isinstance(spec.ops[last + 1], Junction):
+        last += 1
+    return Spec(spec.family, spec.ops[first : last + 1])
+
+
+def _silence(tensors: dict[str, Tensor], block: Spec) -> None:
+    """Make all that a block adds to the stream zero."""
+    branches = [op.branch for op in block.ops if isinstance(op, Junction)]
+    for op in block.ops:
+        if isinstance(op, Linear) and op.writes in branches:
+            for name in op.tensors():
+                tensors[name] = torch.zeros_like(tensors[name])
+        elif isinstance(op, Norm) and op.space in branches and op.bias:
+            tensors[f"{op.name}.{op.bias}"] = torch.zeros_like(tensors[f"{op.name}.{op.bias}"])
+
+
+def _move_norms(tensors: dict[str, Tensor], before: Spec, idle: Spec) -> None:
+    """Make the norms behind the additions of an idle block do nothing, except that the last takes the place of the one
+    in front of the block.
+    """
+    last, norms = _stream_norms(before)[-1:], _stream_norms(idle)
+    if not last or not norms:
+        return
+    moved = {name: tensors[name] for name in last[0].tensors()}
+    for norm in [*last, *norms]:
+        if norm.has_gain:
+            tensors[norm.gain] = torch.full_like(tensors[norm.gain], 1 - norm.offset)
+        if norm.bias:
+            tensors[f"{norm.name}.{norm.bias}"] = torch.zeros_like(tensors[f"{norm.name}.{norm.bias}"])
+    for name, values in moved.items():
+        tensors[name.replace(last[0].name, norms[-1].name, 1)] = values
+
+
+def _stream_norms(block: Spec) -> list[Norm]:
+    """Return the norms of a block whose output is the stream, and not just what a layer reads."""
+    sums = [op.space for op in block.ops if isinstance(op, Junction)]
+    read = {op.norm for op in block.ops if isinstance(op, Linear)}
+    return [op for op in block.ops if isinstance(op, Norm) and op.space in sums and op.name not in read]
+
+
+@torch.no_grad()
+def _check_function(model: PreTrainedModel, deeper: PreTrainedModel, name: str) -> None:
+    inputs: Mapping[str, Tensor] = cast(model_inputs(model), model.dtype)
+    expected, found = (
+        model_output(each, {key: values.to(each.device) for key, values in inputs.items()}) for each in (model, deeper)
+    )
+    if (expected - found).abs().max() > TOLERANCE * expected.abs().max():
+        raise ConfigError(
+            f"{name}: a {type(model).__name__} with other blocks between its own computes something else; fuse models"
+            " of equal depth"
+        )

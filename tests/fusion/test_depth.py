@@ -1,0 +1,113 @@
+"""Models with fewer blocks than the anchor keep their function, and are fused into its shape."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES, Case
+from languages import TEXTS, gpt2, llama, saved
+from transformers import PreTrainedModel
+
+import transfuse
+from transfuse.base.progress import Silent
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.block_places import best_places, places_by_streams
+from transfuse.fusion.depth import depth, evenly_spaced, with_equal_depth, with_idle_blocks
+
+LAYERS = ("num_hidden_layers", "n_layer")
+DEEP = [case for case in CASES if depth(case.build(0).config) and not case.name.startswith(("Albert", "DebertaV2"))]
+
+
+def build(case: Case, seed: int, layers: int) -> PreTrainedModel:
+    name = next(name for name in LAYERS if name in case.sizes)
+    return case.build(seed, **{name: layers})
+
+
+@pytest.mark.parametrize("case", DEEP, ids=lambda case: case.name)
+def test_idle_blocks_change_nothing(case: Case) -> None:
+    model = case.build(1)
+    own = depth(model.config)
+    assert own
+    reference = case.logits(model)
+    places = [0, *(2 * block + 1 for block in range(1, own))]
+    deeper = with_idle_blocks(model, 2 * own + 2, places)
+    assert depth(deeper.config) == 2 * own + 2
+    assert (case.logits(deeper) - reference).abs().max() < 1e-4 * reference.abs().max()
+
+
+def test_a_block_that_cannot_be_put_in_between_is_refused() -> None:
+    """DeBERTa convolves behind its first block, and not behind others."""
+    case = next(case for case in CASES if case.name == "DebertaV2ForMaskedLM")
+    with pytest.raises(ConfigError, match="computes something else; fuse models of equal depth"):
+        with_equal_depth([build(case, 1, 4), build(case, 2, 2)], ["a", "b"])
+
+
+def test_places_are_found_by_streams() -> None:
+    case = next(case for case in CASES if case.name == "LlamaForCausalLM")
+    model = build(case, 1, 3)
+    for places in ([0, 1, 2], [0, 2, 5], [0, 3, 4]):
+        deeper = with_idle_blocks(model, 6, places)
+        assert places_by_streams(deeper, model, case.inputs(model.config)) == places
+    similarity = torch.tensor([[0.0, 9.0, 0.0, 0.0], [0.0, 1.0, 3.0, 2.0], [9.0, 9.0, 9.0, 1.0]])
+    assert best_places(similarity) == [0, 1, 2]
+    assert evenly_spaced(3, 7) == [0, 2, 4]
+    assert evenly_spaced(2, 3) == [0, 1]
+
+
+class Told(Silent):
+    """Keep warnings."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.warn = lines.append  # type: ignore[method-assign]
+
+
+def fused(models: Sequence[PreTrainedModel], **options: object) -> PreTrainedModel:
+    return transfuse.fuse(models, device="cpu", **options).model
+
+
+@pytest.mark.parametrize(
+    "name", ["LlamaForCausalLM", "BertForMaskedLM", "ViTForImageClassification", "MixtralForCausalLM"]
+)
+def test_a_deeper_copy_recovers_the_function(name: str) -> None:
+    """Blocks that do nothing stand at the same places in both, evenly spaced."""
+    case = next(case for case in CASES if case.name == name)
+    model = build(case, 1, 2)
+    result = fused([with_idle_blocks(model, 4, evenly_spaced(2, 4)), model])
+    reference = case.logits(model)
+    assert (case.logits(result) - reference).abs().max() < 1e-3 * reference.abs().max()
+    assert depth(result.config) == 4
+
+
+def test_what_has_more_blocks_than_the_anchor_says_what_to_do() -> None:
+    case = next(case for case in CASES if case.name == "LlamaForCausalLM")
+    with pytest.raises(ConfigError, match=r"model 2: has 3 blocks, the anchor has 2; put it first, .* shrink model 2"):
+        fused([build(case, 1, 2), build(case, 2, 3)])
+    albert = next(case for case in CASES if case.name == "AlbertForMaskedLM")
+    with pytest.raises((ConfigError, SpecError)):
+        fused([build(albert, 1, 3), build(albert, 2, 2)])
+
+
+@pytest.mark.parametrize("options", [{"merge": "least-squares"}, {"steps": 3, "merge": "learned"}, {"merge": "mean"}])
+def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> None:
+    def deep(words: int) -> PreTrainedModel:
+        config = gpt2(words).config
+        config.n_layer = 3
+        return type(gpt2(words))(config)
+
+    models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", gpt2, 2)]
+    told: list[str] = []
+    fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=Told(told), **options)
+    assert [line for line in told if "has 2 blocks, the anchor has 3; they are matched" in line] == told
+    assert len(told) == 1
+    out = fusion.save(tmp_path / "out")
+    assert type(fusion.model).from_pretrained(out).config.n_layer == 3
+    assert [model["path"] for model in fusion.record["models"]] == [str(path) for path in models]
+    assert fusion.record["models"][1]["sha256"].keys() == {"config.json", "model.safetensors"}
+    with pytest.raises(ConfigError, match="a model gets more blocks"):
+        transfuse.fuse(models, stream=True)
+
+
+def test_models_of_other_kinds_are_refused_as_before() -> None:
+    with pytest.raises((ConfigError, SpecError)):
+        fused([llama(30), gpt2(30)])
