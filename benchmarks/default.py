@@ -53,7 +53,9 @@ def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     """Return the calibration samples, and the test samples by kind."""
     if pair in KINDS:
         kind = KINDS[pair]
-        return kind.calibration().remove_columns("label"), {name: rows("test") for name, rows in kind.parts.items()}
+        given = kind.calibration()
+    labels = [name for name in given.column_names if name == "label"]
+    return given.remove_columns(labels), {name: rows("test") for name, rows in kind.parts.items()}
     if pair == "gpt2":
         return passages("train", "tinyshakespeare"), {"test": passages("test", "tinyshakespeare")}
     if pair != "antibody":

@@ -109,7 +109,7 @@ def rows_of(matched: Matched, tests: Tests, args: argparse.Namespace, track: Cal
         found = measure(tests, partial(ensemble, models, weighting))
         count = sum(model.num_parameters() for model in models)
         track({"name": f"ensemble, {weighting}", "parameters": count, "ratio": 2.0, "test": found})
-    plans = [None, *(growth_plan(models[0], 2, ratio) for ratio in args.ratios)]
+    plans = [None, *(growth_plan(models, ratio) for ratio in args.ratios)]
     sizes = [plan for index, plan in enumerate(plans) if plan not in plans[:index]]
     for plan in sizes:
         changed = {} if plan is None else {"grow": plan.ratio}
