@@ -54,8 +54,8 @@ def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     if pair in KINDS:
         kind = KINDS[pair]
         given = kind.calibration()
-    labels = [name for name in given.column_names if name == "label"]
-    return given.remove_columns(labels), {name: rows("test") for name, rows in kind.parts.items()}
+        labels = [name for name in given.column_names if name == "label"]
+        return given.remove_columns(labels), {name: rows("test") for name, rows in kind.parts.items()}
     if pair == "gpt2":
         return passages("train", "tinyshakespeare"), {"test": passages("test", "tinyshakespeare")}
     if pair != "antibody":
