@@ -84,7 +84,8 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
 
     train_classifier(model, images, labels, recipe, seed, report)
     kind = args.view or ("" if args.share == 1 else "skewed")
-    target = PARENTS / f"{dataset}-vit-{args.width}-{kind}{'-' if kind else ''}{seed}"
+    name = args.name or f"{dataset}-vit-{args.width}" + (f"-{kind}" if kind else "")
+    target = PARENTS / f"{name}-{seed}"
     model.save_pretrained(target)
     processor.save_pretrained(target)
     facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
@@ -108,6 +109,7 @@ def main() -> None:
         "--share", type=float, default=1.0, help="below 1: odd and even seeds see different data, see `skewed`"
     )
     parser.add_argument("--view", choices=["centred", "moved"], help="view of Fashion-MNIST on a larger canvas")
+    parser.add_argument("--name", help="of the folders, before the seed")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
