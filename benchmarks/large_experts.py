@@ -27,7 +27,7 @@ import transfuse
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "num_hidden_layers": 2, "num_experts": 4, "moe_intermediate_size": 32},
-    "deep": {"hidden_size": 512, "num_hidden_layers": 16, "num_experts": 16, "moe_intermediate_size": 512},
+    "deep": {"hidden_size": 512, "num_hidden_layers": 8, "num_experts": 16, "moe_intermediate_size": 512},
 }
 SHARED = {"num_attention_heads": 8, "num_key_value_heads": 4, "num_experts_per_tok": 2, "vocab_size": 4096}
 JOBS = ("fuse by weights", "shrink")

@@ -130,7 +130,7 @@ def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) 
     assert ran.status == 0, ran
     last = ran.out.splitlines()[-1]
     assert last.startswith("Without labels: The fused model reaches a mean squared difference of")
-    assert last.endswith(f"Measured on 24 samples of {plain}, the data of the fusion itself.")
+    assert last.endswith(f"Measured on 24 samples of {plain}, the samples that were also used to make it.")
 
 
 def test_the_command_that_measures_reads_the_same_data() -> None:
@@ -239,7 +239,7 @@ def test_options_without_a_meaning_for_numbers_are_refused(tmp_path: Path, run: 
     data = jsonl(tmp_path / "data.jsonl", ROWS)
     shared = ("finetune", model, "--data", data, "-o", tmp_path / "out", "--teacher", teacher)
     one_line(run(*shared, "--temperature", 2), ["temperature", "numbers, not probabilities"])
-    one_line(run(*shared, "--label-smoothing", 0.1), ["label_smoothing", "one class of several"])
+    one_line(run(*shared, "--label-smoothing", 0.1), ["--label-smoothing", "one class of several"])
     one_line(run("finetune", clip(tmp_path / "c", 1), "--data", data, "-o", tmp_path / "out"), ["CLIPModel", "labels"])
     sets = multi_label(tmp_path / "sets", 1)
     one_line(run(*shared, "--teacher", sets), ["num_labels"])

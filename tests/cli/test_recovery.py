@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from pictures import processor_of
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 from world import Run
@@ -34,6 +35,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     model.save_pretrained(tmp_path / "model")
     model.load_state_dict(moved)
     model.save_pretrained(tmp_path / "copy")
+    for name in ("copy", "model"):
+        processor_of(CONFIG).save_pretrained(tmp_path / name)
     return tmp_path / "copy", tmp_path / "model"
 
 

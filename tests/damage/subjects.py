@@ -62,7 +62,10 @@ def _saved(root: Path, name: str, sizes: dict[str, object], seed: int) -> Path:
     torch.manual_seed(seed)
     architecture = getattr(transformers, name)
     folder = root / f"{name}-{seed}"
-    architecture(architecture.config_class(**sizes)).save_pretrained(folder)
+    config = architecture.config_class(**sizes)
+    if name.startswith("ViT"):
+        config.id2label, config.label2id = {0: "dark", 1: "light"}, {"dark": 0, "light": 1}
+    architecture(config).save_pretrained(folder)
     if name.startswith("ViT"):
         side = sizes["image_size"]
         processor = ViTImageProcessorPil(size={"height": side, "width": side}, image_mean=[0.5], image_std=[0.5])

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 from datasets import Dataset
+from pictures import processor_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -51,6 +52,7 @@ def vits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             patch_size=4,
         )
         ViTForImageClassification(config).save_pretrained(folder / str(seed))
+        processor_of(config).save_pretrained(folder / str(seed))
     return [folder / "0", folder / "1"]
 
 
