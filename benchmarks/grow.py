@@ -87,7 +87,8 @@ def ensemble(models: list[PreTrainedModel], weighting: str, batches: list[Batch]
     """Return the metrics of the weighted mean of the models' probabilities."""
 
     def predict_log(batch: Batch) -> Iterator[torch.Tensor]:
-        found = ensemble_predictions(TEACHER_WEIGHTING[weighting], models, (0.5, 0.5), batch)  # type: ignore[index]
+        even = [1 / len(models)] * len(models)
+        found = ensemble_predictions(TEACHER_WEIGHTING[weighting], models, even, batch)  # type: ignore[index]
         yield found.clamp_min(1e-12).log()
 
     return predictions(predict_log, batches).metrics()

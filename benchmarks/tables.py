@@ -15,6 +15,7 @@ from pathlib import Path
 import base_size_table
 import carry_table
 import default_table
+import depths
 import experts_table
 import glmc_table
 import grow_table
@@ -63,6 +64,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "base-size": base_size_table.table,
     "carry": carry_table.table,
     "widths": widths_table.table,
+    "depths": depths.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-wider": partial(carry_table.table, "wider"),
     "carry-books": partial(carry_table.table, "books"),
