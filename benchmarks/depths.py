@@ -57,10 +57,10 @@ def main() -> None:
     keep("the other parent", args.shallow)
     keep("**`--merge least-squares`**", fuse(models, given, **options, **CLOSED).model)
     keep("closed form, without alignment (control)", fuse(models, given, align="none", **options, **CLOSED).model)
-    by_streams = matching.sampled_places
-    matching.sampled_places = lambda *args: lambda anchor, source: None
+    by_streams = matching.sampled_similarity
+    matching.sampled_similarity = lambda *args: lambda anchor, source: None
     keep("closed form, blocks spaced evenly (control)", fuse(models, given, **options, **CLOSED).model)
-    matching.sampled_places = by_streams
+    matching.sampled_similarity = by_streams
     learned = fuse(models, given, merge="learned", steps=args.steps, **options)
     course = learned.record["learned_weights"]
     keep("**`--merge learned`**", learned.model, start=course["start"], best=course["best"])

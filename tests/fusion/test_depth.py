@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 import transfuse
 from transfuse.base.progress import Silent
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.block_places import best_places, places_by_streams
-from transfuse.fusion.depth import depth, evenly_spaced, with_equal_depth, with_idle_blocks
+from transfuse.fusion.block_order import best_places, evenly_spaced
+from transfuse.fusion.depth import depth, with_equal_depth, with_idle_blocks
+from transfuse.fusion.stream_similarity import stream_similarity
 
 LAYERS = ("num_hidden_layers", "n_layer")
 DEEP = [case for case in CASES if depth(case.build(0).config) and not case.name.startswith(("Albert", "DebertaV2"))]
@@ -48,11 +49,11 @@ def test_places_are_found_by_streams() -> None:
     model = build(case, 1, 3)
     for places in ([0, 1, 2], [0, 2, 5], [0, 3, 4]):
         deeper = with_idle_blocks(model, 6, places)
-        assert places_by_streams(deeper, model, case.inputs(model.config)) == places
+        assert best_places(stream_similarity(deeper, model, case.inputs(model.config))) == places
     similarity = torch.tensor([[0.0, 9.0, 0.0, 0.0], [0.0, 1.0, 3.0, 2.0], [9.0, 9.0, 9.0, 1.0]])
     assert best_places(similarity) == [0, 1, 2]
-    assert evenly_spaced(3, 7) == [0, 2, 4]
-    assert evenly_spaced(2, 3) == [0, 1]
+    assert best_places(evenly_spaced(3, 7)) == [0, 2, 4]
+    assert best_places(evenly_spaced(2, 3)) == [0, 1]
 
 
 class Told(Silent):
@@ -73,10 +74,23 @@ def test_a_deeper_copy_recovers_the_function(name: str) -> None:
     """Blocks that do nothing stand at the same places in both, evenly spaced."""
     case = next(case for case in CASES if case.name == name)
     model = build(case, 1, 2)
-    result = fused([with_idle_blocks(model, 4, evenly_spaced(2, 4)), model])
+    result = fused([with_idle_blocks(model, 4, [0, 2]), model])
     reference = case.logits(model)
     assert (case.logits(result) - reference).abs().max() < 1e-3 * reference.abs().max()
     assert depth(result.config) == 4
+
+
+def test_blocks_of_one_kind_belong_together() -> None:
+    """Attention to a window and to all tokens alternate."""
+    case = next(case for case in CASES if case.name == "Gemma2ForCausalLM")
+    anchor, source = build(case, 1, 6), build(case, 2, 3)
+    deeper = with_equal_depth([anchor, source], ["a", "b"])[1]
+    assert deeper.config.layer_types == anchor.config.layer_types
+    reference = case.logits(source)
+    assert (case.logits(deeper) - reference).abs().max() < 1e-4 * reference.abs().max()
+    source.config.layer_types = ["full_attention"] * 3
+    with pytest.raises(ConfigError, match=r"b: has 3 blocks, the anchor has 6, and no places in order .* layer_types"):
+        with_equal_depth([anchor, source], ["a", "b"])
 
 
 def test_what_has_more_blocks_than_the_anchor_says_what_to_do() -> None:

@@ -9,12 +9,14 @@ samples, and by even spacing without samples.
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import cast
 from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.block_order import best_places, evenly_spaced, same_kind
 from transfuse.network.inputs import model_inputs
 from transfuse.network.model import declaration
 from transfuse.network.operations import Junction, Linear, Norm
@@ -24,8 +26,8 @@ from transfuse.network.spec import Spec
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
-PlacesFn = Callable[[PreTrainedModel, PreTrainedModel], Sequence[int] | None]
-"""Returns the anchor's block that each block of a source belongs to, or None to space them evenly."""
+SimilarityFn = Callable[[PreTrainedModel, PreTrainedModel], Float[Tensor, "own place"] | None]
+"""Returns how similar each block of a source, the second model, is to each of the anchor; None: it is unknown."""
 
 
 def depth(config: PretrainedConfig) -> int | None:
@@ -39,7 +41,7 @@ def depth(config: PretrainedConfig) -> int | None:
 def with_equal_depth(
     models: Sequence[PreTrainedModel],
     names: Sequence[str],
-    places: PlacesFn | None = None,
+    similarity: SimilarityFn | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[PreTrainedModel]:
     """Return models with as many blocks as the first, the anchor, and the same functions.
@@ -47,21 +49,21 @@ def with_equal_depth(
     Args:
         models: models whose tensors may be empty. A model of another kind than the anchor is returned as it is.
         names: what to call them in messages.
-        places: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
+        similarity: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
         tell: gets a line on every model that changes.
 
     Raises:
         ConfigError: a model has more blocks than the anchor, or blocks cannot be put between its own.
     """
     anchor, *sources = models
-    return [anchor, *(_with_depth(anchor, *pair, places, tell) for pair in zip(sources, names[1:], strict=True))]
+    return [anchor, *(_with_depth(anchor, *pair, similarity, tell) for pair in zip(sources, names[1:], strict=True))]
 
 
 def _with_depth(
     anchor: PreTrainedModel,
     source: PreTrainedModel,
     name: str,
-    places: PlacesFn | None,
+    similarity: SimilarityFn | None,
     tell: Callable[[str], None],
 ) -> PreTrainedModel:
     own, wanted = (depth(model.config) for model in (source, anchor))
@@ -79,9 +81,16 @@ def _with_depth(
             f" {type(source).__name__}; fuse models of equal depth"
         )
     is_empty = source.device.type == "meta"
-    chosen = None if places is None or is_empty else places(anchor, source)
-    chosen = chosen or evenly_spaced(own, wanted)
-    deeper = with_idle_blocks(source, wanted, chosen)
+    found = None if similarity is None or is_empty else similarity(anchor, source)
+    try:
+        allowed = same_kind(source.config, anchor.config, own, wanted)
+        chosen = best_places(evenly_spaced(own, wanted) if found is None else found, allowed)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{name}: has {own} blocks, the anchor has {wanted}, and {error} (such as layer_types in config.json); fuse"
+            " models of equal depth"
+        ) from error
+    deeper = with_idle_blocks(source, wanted, chosen, anchor.config)
     if not is_empty:
         _check_function(source, deeper, name)
         tell(
@@ -91,20 +100,23 @@ def _with_depth(
     return deeper
 
 
-def evenly_spaced(own: int, wanted: int) -> list[int]:
-    """Return places for `own` blocks among a larger number of blocks; the first block comes first."""
-    return [index * wanted // own for index in range(own)]
-
-
-def with_idle_blocks(model: PreTrainedModel, count: int, places: Sequence[int]) -> PreTrainedModel:
+def with_idle_blocks(
+    model: PreTrainedModel, count: int, places: Sequence[int], like: PretrainedConfig | None = None
+) -> PreTrainedModel:
     """Return a model with more blocks and the same function.
 
     Args:
         count: the number of blocks.
         places: the numbers that the model's own blocks get, in order, from 0.
+        like: a configuration with this number of blocks, whose settings the new blocks have.
     """
     sources = [max(own for own, place in enumerate(places) if place <= block) for block in range(count)]
     config = resized(model.config, Sizes(layers=count), sources)
+    for name, values in vars(like).items() if like is not None else ():
+        mine = getattr(config, name, None)
+        if isinstance(values, list | tuple) and isinstance(mine, list | tuple) and len(values) == len(mine) == count:
+            settings = [mine[block] if block in places else value for block, value in enumerate(values)]
+            setattr(config, name, type(mine)(settings))
     with torch.device(model.device):
         deeper = type(model)(config).to(model.dtype).eval()
     if model.device.type == "meta":

@@ -30,7 +30,7 @@ from transfuse.fusion.compatible import (
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.depth import PlacesFn, depth, with_equal_depth
+from transfuse.fusion.depth import SimilarityFn, depth, with_equal_depth
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
@@ -88,7 +88,7 @@ def open_models(
     check: Callable[[Sequence[PreTrainedModel], bool], bool] = lambda models, mapped: False,
     folder: Path | None = None,
     base: Model | None = None,
-    places: PlacesFn | None = None,
+    similarity: SimilarityFn | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -100,7 +100,7 @@ def open_models(
             It returns whether it could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
-        places: decides where the blocks of a model with fewer blocks than the anchor go; None: they are spaced evenly.
+        similarity: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -139,7 +139,7 @@ def open_models(
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, options, estimate.loaded_bytes, places, progress)
+        inputs = _loaded(models, options, estimate.loaded_bytes, similarity, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -166,13 +166,13 @@ def _with_last_as_base(inputs: Inputs) -> Inputs:
 
 
 def _loaded(
-    models: Sequence[Model], options: Options, loaded_bytes: int, places: PlacesFn | None, progress: Progress
+    models: Sequence[Model], options: Options, loaded_bytes: int, similarity: SimilarityFn | None, progress: Progress
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
     names = [_name(model, index) for index, model in enumerate(models, 1)]
-    loaded = with_equal_depth(loaded, names, places, progress.warn)
+    loaded = with_equal_depth(loaded, names, similarity, progress.warn)
     rows_of_sources = token_rows(models, loaded, options.vocab)
     borrowed = borrowed_by_sources(loaded, options)
     converted = with_anchor_form(loaded, names, options)

@@ -36,7 +36,6 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.anchor_head import with_anchor_head
-from transfuse.fusion.block_places import sampled_places
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
@@ -46,6 +45,7 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
+from transfuse.fusion.stream_similarity import sampled_similarity
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -155,8 +155,8 @@ def match(
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     folder = None if cache is None else Path(cache)
-    places = None if data is None or is_generated(data) else sampled_places(models[0], data, chosen, processor)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, places)
+    compare = None if data is None or is_generated(data) else sampled_similarity(models[0], data, chosen, processor)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, compare)
     base_network = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase(models[0] if base is None else base, base_network.model)
     if chosen.adapter_out is not None:

@@ -1,0 +1,65 @@
+"""The places of the blocks of a model among a larger number of blocks, in order."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from transfuse.errors import ConfigError
+
+MARGIN = 1e-6  # by which a later place has to be better: blocks that do nothing leave the stream as it is
+
+
+def evenly_spaced(own: int, wanted: int) -> Float[Tensor, "own place"]:
+    """Return similarities that are largest where blocks are spaced evenly, with the first one first."""
+    even = torch.tensor([index * wanted // own for index in range(own)], dtype=torch.float64)
+    return -(torch.arange(wanted) - even.unsqueeze(1)).square()
+
+
+def same_kind(source: PretrainedConfig, anchor: PretrainedConfig, own: int, wanted: int) -> Bool[Tensor, "own place"]:
+    """Return which blocks have equal settings in two configurations, such as the kind of attention of each block."""
+    same = torch.ones(own, wanted, dtype=torch.bool)
+    for name, values in vars(anchor).items():
+        mine = getattr(source, name, None)
+        if isinstance(values, list | tuple) and len(values) == wanted and isinstance(mine, list | tuple):
+            same &= torch.tensor([[one == other for other in values] for one in mine]) if len(mine) == own else same
+    return same
+
+
+def best_places(similarity: Float[Tensor, "own place"], allowed: Bool[Tensor, "own place"] | None = None) -> list[int]:
+    """Return increasing places with the largest sum of similarities. The first block comes first.
+
+    Of equal sums, the one with the earliest places is returned.
+
+    Raises:
+        ConfigError: there are no such places that are allowed.
+    """
+    own, count = similarity.shape
+    if allowed is not None:
+        similarity = similarity.masked_fill(~allowed, -torch.inf)
+    best = torch.full((own, count), -torch.inf, dtype=similarity.dtype)
+    previous = torch.zeros(own, count, dtype=torch.long)
+    best[0, 0] = similarity[0, 0]
+    for block in range(1, own):
+        for place in range(block, count - (own - 1 - block)):
+            earlier = _first_largest(best[block - 1, :place])
+            best[block, place] = best[block - 1, earlier] + similarity[block, place]
+            previous[block, place] = earlier
+    places = [_first_largest(best[-1])]
+    if best[-1, places[0]] == -torch.inf:
+        raise ConfigError("no places in order have blocks of the same kind")
+    for block in range(own - 1, 0, -1):
+        places.insert(0, int(previous[block, places[0]]))
+    assert all(one < other for one, other in pairwise(places))
+    return places
+
+
+def _first_largest(values: Float[Tensor, " place"]) -> int:
+    """Return the first place whose value no later one exceeds clearly."""
+    first = 0
+    for place in range(1, len(values)):
+        if values[place] > values[first] + MARGIN:
+            first = place
+    return first
