@@ -6,7 +6,8 @@ first. The best of them and the fitted layers then take some more, and the one w
 improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943).
 
 The streams of language models can be too different to be compared, even in one basis. Predictions alone then teach
-more, which the fitted layers find out for all starts.
+more, which the fitted layers find out for all starts. If streams teach them more, the best other start is trained by
+predictions alone too.
 """
 
 import copy
@@ -106,6 +107,10 @@ def choose_start(
         train(left, early)
         left = [min(left, key=lambda name: choice.losses[name])]
     states = {name: states[name] for name in (fitted, *left)}
+    if compares_targets and late and not kind and left:  # what fits layers best need not teach a parent best
+        loop.start_from(others[left[0]], streams=False)
+        left.append(left[0] + PREDICTIONS_ONLY)
+        keep(left[-1])
     train([*untrained, *left], late)
     choice.start = best([fitted, *left])
     loop.load_state_dict(states[choice.start])
