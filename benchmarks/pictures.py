@@ -130,19 +130,25 @@ def fitted(theme: Theme) -> Figure:
 
 def grown(theme: Theme) -> Figure:
     """Plot the loss against the number of parameters, of fusions that grow and of their controls."""
-    figure, panels = pyplot.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
+    subjects = {
+        "digits": "digits", "antibody": "antibodies, 60 steps", "antibody-long": "antibodies, 600 steps",
+        "books": "two books",
+    }  # fmt: skip
+    figure, panels = pyplot.subplots(1, len(subjects), figsize=(2.8 * len(subjects), 3.2), layout="constrained")
     lines = {
         "fused": ("fusion", theme.exact, "o-"), "parent 1, widened": ("parent 1 with copies", theme.one, "^:"),
         "parent 2, widened": ("parent 2 with copies", theme.other, "v:"),
         "ensemble, auto": ("ensemble", theme.ink, "s"),
     }  # fmt: skip
-    for axes, subject in zip(panels, ("digits", "antibody"), strict=True):
+    for axes, (subject, title) in zip(panels, subjects.items(), strict=True):
         for name, (label, color, style) in lines.items():
-            places, losses = zip(*points(subject, name), strict=True)
-            axes.plot(places, losses, style, color=color, label=label, markersize=5)
+            if measured := points(subject, name):
+                axes.plot(*zip(*measured, strict=True), style, color=color, label=label, markersize=5)
         (end,) = points(subject, "ensemble, auto")
         axes.axhline(end[1], color=theme.faint, lw=1, zorder=0)
-        axes.set(title=subject, xlabel="parameters, relative to a parent", ylim=(0, None))
+        axes.set(title=title, xlabel="parameters")
+        if subject != "books":  # whose losses are all far from zero
+            axes.set_ylim(0, None)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("mean test loss (nats)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

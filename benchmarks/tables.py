@@ -73,7 +73,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "shrink-gpt2": partial(shrink_table.table, "shrink-gpt2", perplexity=True),
     "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "experts": partial(experts_table.table, "experts", "experts-2"),
-    **{f"grow-{subject}": partial(grow_table.table, subject) for subject in ("digits", "antibody")},
+    **{f"grow-{name}": partial(grow_table.table, name) for name in ("digits", "antibody", "antibody-long", "books")},
     "methods-cifar10": partial(methods, "cifar10"),
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
