@@ -14,6 +14,7 @@ from pathlib import Path
 
 import base_size_table
 import carry_table
+import crowd
 import default_table
 import depths
 import experts_table
@@ -78,6 +79,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods-sst2": partial(methods, "sst2"),
     "perplexities": perplexities,
     "many": many,
+    "crowd": crowd.table,
     "trust": partial(trust, "trust-fashion-mnist"),
     "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
     "trust-books": partial(trust, "trust-books", perplexity=True),
