@@ -90,7 +90,7 @@ def test_mistakes(world: World, run: Run) -> None:
     one_line(run("landscape", *three, "--data", world.images, "--points", 2), ["--points"])
     one_line(run("landscape", *three, "--data", world.images, "--plot", "x.gif"), [".png", ".svg"])
     one_line(run("landscape", *three, "--data", world.bare), ["bare", "label"])
-    one_line(run("landscape", world.a, world.b, world.deep, "--data", world.images), ["depth"])
+    one_line(run("landscape", world.a, world.b, world.deep, "--data", world.images), ["has 3 blocks, the anchor has 2"])
     one_line(run("landscape", world.a, world.b, "--data", world.images), ["C"])
 
 

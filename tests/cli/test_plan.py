@@ -67,7 +67,7 @@ def test_samples_that_do_not_fit(world: World, run: Run) -> None:
 
 
 def test_mistakes(world: World, run: Run) -> None:
-    one_line(run("plan", world.a, world.deep), ["equal depth"])
+    one_line(run("plan", world.a, world.deep), ["has 3 blocks, the anchor has 2"])
     one_line(run("plan", world.a, world.here / "nowhere"), ["nowhere", "no such directory"])
     one_line(run("plan", world.a, world.b, "--max-memory", "much"), ["--max-memory", "8GB", "much"])
 
