@@ -112,7 +112,7 @@ def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> No
     models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", gpt2, 2)]
     told: list[str] = []
     fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=Told(told), **options)
-    assert [line for line in told if "has 2 blocks, the anchor has 3; they are matched" in line] == told
+    assert [line for line in told if "has 2 blocks, the anchor has 3; they take the places" in line] == told
     assert len(told) == 1
     out = fusion.save(tmp_path / "out")
     assert type(fusion.model).from_pretrained(out).config.n_layer == 3
@@ -125,3 +125,40 @@ def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> No
 def test_models_of_other_kinds_are_refused_as_before() -> None:
     with pytest.raises((ConfigError, SpecError)):
         fused([llama(30), gpt2(30)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "BertForMaskedLM", "Qwen2ForCausalLM"])
+def test_half_precision_keeps_what_is_not_stored(name: str, dtype: torch.dtype) -> None:
+    """Rotary frequencies stay in the precision in which they were loaded."""
+    case = next(case for case in CASES if case.name == name)
+    model = build(case, 1, 2).float()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    deeper = with_equal_depth([build(case, 2, 4), model], ["a", "b"])[1]
+    assert {parameter.dtype for parameter in deeper.parameters()} == {dtype}
+    buffers = dict(model.named_buffers())
+    for key, values in deeper.named_buffers():
+        assert key not in buffers or torch.equal(values, buffers[key])
+
+
+def test_a_cache_tells_places_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(words: int) -> PreTrainedModel:
+        config = llama(words).config
+        config.num_hidden_layers = 4
+        return type(llama(words))(config)
+
+    models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", llama, 2)]
+
+    def at(place: int, **cache: Path) -> dict[str, torch.Tensor]:
+        places = torch.zeros(2, 4, dtype=torch.float64)
+        places[0, 0] = places[1, place] = 1
+        monkeypatch.setattr("transfuse.fusion.match.sampled_similarity", lambda *args: lambda *models: places)
+        fusion = transfuse.fuse(models, TEXTS, device="cpu", merge="mean", match_on="weights", **cache)
+        assert f"places 0, {place} (from 0)" in fusion.record["depths"][0]
+        return fusion.model.state_dict()
+
+    first, other = at(3, cache=tmp_path / "cache"), at(1, cache=tmp_path / "cache")
+    for name, values in at(1).items():
+        assert torch.equal(values, other[name]), name
+    assert any(not torch.equal(values, other[name]) for name, values in first.items())

@@ -40,8 +40,13 @@ def cache_keys(
     options: Options,
     batches: Sequence[Batch],
     base: Origin | None = None,
+    depths: Sequence[str] = (),
 ) -> CacheKeys:
-    """Return the parts of `store` that belong to these models, their base, samples and options."""
+    """Return the parts of `store` that belong to these models, their base, samples and options.
+
+    Args:
+        depths: where the blocks of models with fewer blocks than the anchor stand.
+    """
     if store.folder is None:
         return no_cache(len(origins))
     declarations = [digest(repr(spec), {}) for spec in specs]
@@ -56,6 +61,8 @@ def cache_keys(
         "positions": options.positions,
         "transfuse": version("transfuse"),
     }
+    if depths:
+        shared_key["depths"] = list(depths)
     option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)
     pairs = [store.of(anchor=model_keys[0], source=source, **shared_key) for source in model_keys[1:]]
     base_key = {} if base is None else {"base": sorted(base.sha256.values())}

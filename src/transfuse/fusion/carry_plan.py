@@ -24,7 +24,7 @@ from transfuse.network.model import Network, declaration
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
 OTHER_FAMILY = "give a new base of the same kind"
-OTHER_DEPTH = "give three models with as many blocks"
+OTHER_DEPTH = "give models with equal numbers of blocks"
 OTHER_WIDTHS = (
     "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
     " configuration"
@@ -73,8 +73,9 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     kinds = [model.config.model_type for model in empty]
     if kinds[0] != kinds[1]:
         raise ConfigError(f"{new_base}: its model_type is {kinds[0]}, that of the base is {kinds[1]}; {OTHER_FAMILY}")
-    if len(depths := {depth(model.config) for model in empty}) > 1:
-        raise ConfigError(f"the models have {' and '.join(map(str, sorted(map(str, depths))))} blocks; {OTHER_DEPTH}")
+    for name, model in zip((new_base, tuned), (empty[0], empty[2]), strict=True):
+        if (own := depth(model.config)) != (blocks := depth(empty[1].config)):
+            raise ConfigError(f"{name}: has {own} blocks, the base has {blocks}; {OTHER_DEPTH}")
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     if has_other_widths(*empty[:2]):

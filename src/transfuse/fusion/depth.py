@@ -6,6 +6,7 @@ nothing in what is normalized already. Which blocks of two models belong togethe
 samples, and by even spacing without samples.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -15,12 +16,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import cast
+from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.block_order import best_places, evenly_spaced, same_kind
 from transfuse.network.inputs import model_inputs
 from transfuse.network.model import declaration
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.outputs import model_output
+from transfuse.network.precision import as_dtype, compute_dtype
 from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.network.spec import Spec
 
@@ -70,15 +73,15 @@ def _with_depth(
     alike = source.config.model_type == anchor.config.model_type
     if not alike or own is None or wanted is None or own == wanted:
         return source
+    depths = f"{name}: has {counted(own, 'block')}, the anchor has {wanted}"
     if own > wanted:
         raise ConfigError(
-            f"{name}: has {own} blocks, the anchor has {wanted}; put it first, so that it is the anchor, or make it"
-            f" smaller with `transfuse shrink {name} --layers {wanted}`"
+            f"{depths}; put it first, so that it is the anchor, or make it smaller with `transfuse shrink"
+            f" {name} --layers {wanted}`"
         )
     if not block_stack(source, own)[0]:
         raise ConfigError(
-            f"{name}: has {own} blocks, the anchor has {wanted}, and no blocks can be put between those of a"
-            f" {type(source).__name__}; fuse models of equal depth"
+            f"{depths}, and no blocks can be put between those of a {type(source).__name__}; fuse models of equal depth"
         )
     is_empty = source.device.type == "meta"
     found = None if similarity is None or is_empty else similarity(anchor, source)
@@ -87,15 +90,14 @@ def _with_depth(
         chosen = best_places(evenly_spaced(own, wanted) if found is None else found, allowed)
     except ConfigError as error:
         raise ConfigError(
-            f"{name}: has {own} blocks, the anchor has {wanted}, and {error} (such as layer_types in config.json); fuse"
-            " models of equal depth"
+            f"{depths}, and {error} (such as layer_types in config.json); fuse models of equal depth"
         ) from error
     deeper = with_idle_blocks(source, wanted, chosen, anchor.config)
     if not is_empty:
         _check_function(source, deeper, name)
         tell(
-            f"{name}: has {own} blocks, the anchor has {wanted}; they are matched with the anchor's blocks"
-            f" {', '.join(map(str, chosen))} (from 0), and blocks that do nothing stand between them"
+            f"{depths}; they take the places"
+            f" {', '.join(map(str, chosen))} (from 0), and blocks that do nothing take the others"
         )
     return deeper
 
@@ -137,7 +139,18 @@ def with_idle_blocks(
     for block in idle:
         _move_norms(tensors, *(_operations(spec, f"{stack}.{number}.") for number in (block - 1, block)))
     deeper.load_state_dict(tensors)
+    _copy_buffers(model, deeper)
     return deeper
+
+
+def _copy_buffers(model: PreTrainedModel, deeper: PreTrainedModel) -> None:
+    """Copy buffers that are not stored, such as rotary frequencies, whose precision is not that of the weights."""
+    own = dict(model.named_buffers())
+    stored = deeper.state_dict().keys()
+    for name, values in list(deeper.named_buffers()):
+        if name in own and name not in stored and own[name].shape == values.shape:
+            module, _, buffer = name.rpartition(".")
+            deeper.get_submodule(module).register_buffer(buffer, own[name].clone(), persistent=False)
 
 
 def _operations(spec: Spec, prefix: str) -> Spec:
@@ -186,7 +199,9 @@ def _stream_norms(block: Spec) -> list[Norm]:
 
 @torch.no_grad()
 def _check_function(model: PreTrainedModel, deeper: PreTrainedModel, name: str) -> None:
-    inputs: Mapping[str, Tensor] = cast(model_inputs(model), model.dtype)
+    dtype = compute_dtype(model.dtype)
+    model, deeper = (each if each.dtype == dtype else as_dtype(copy.deepcopy(each), dtype) for each in (model, deeper))
+    inputs: Mapping[str, Tensor] = cast(model_inputs(model), dtype)
     expected, found = (
         model_output(each, {key: values.to(each.device) for key, values in inputs.items()}) for each in (model, deeper)
     )

@@ -92,6 +92,8 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     record["merge"] = method
     if matched.growth is not None:
         record["growth"] = matched.growth.record()
+    if matched.inputs.depths:
+        record["depths"] = list(matched.inputs.depths)
     if matched.base_correlation is not None:
         record["shared_base"] = {"correlation": matched.base_correlation}
     if matched.inputs.base_origin is not None:

@@ -55,6 +55,7 @@ class Inputs:
         streamed: whether the tensors stay in their files and are read when they are needed.
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
+        depths: a line on each model that has fewer blocks than the anchor, with their places.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.
         base_borrowed: its tensors that are the anchor's.
@@ -68,6 +69,7 @@ class Inputs:
     streamed: bool
     loaded_bytes: int
     needed_bytes: int
+    depths: tuple[str, ...] = ()
     base: Network | None = None
     base_origin: Origin | None = None
     base_borrowed: frozenset[str] = frozenset()
@@ -172,7 +174,10 @@ def _loaded(
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
     names = [_name(model, index) for index, model in enumerate(models, 1)]
-    loaded = with_equal_depth(loaded, names, similarity, progress.warn)
+    lines: list[str] = []
+    loaded = with_equal_depth(loaded, names, similarity, lines.append)
+    for line in lines:
+        progress.warn(line)
     rows_of_sources = token_rows(models, loaded, options.vocab)
     borrowed = borrowed_by_sources(loaded, options)
     converted = with_anchor_form(loaded, names, options)
@@ -181,7 +186,8 @@ def _loaded(
         for source, rows in zip(converted[1:], rows_of_sources, strict=True)
     ]
     networks = checked_networks([loaded[0], *sources], names, options)
-    return Inputs(loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes)
+    depths = tuple(lines)
+    return Inputs(loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, depths)
 
 
 def _streamed(

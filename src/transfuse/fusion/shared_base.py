@@ -177,6 +177,5 @@ def check_base(
         if not found or min(found) < SHARED:
             lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
             raise ConfigError(
-                f"base: {name} was not fine-tuned from {base_name} ({lowest}), so its difference is no task vector;"
-                f" {advice}"
+                f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is no task vector; {advice}"
             )

@@ -21,6 +21,7 @@ from transfuse.fusion.calibration import prepare, readable
 from transfuse.fusion.compatible import Model
 from transfuse.fusion.depth import SimilarityFn
 
+INPUT_SIZES = ("vocab_size", "image_size", "num_channels", "patch_size")  # in configurations
 SAMPLES = 32  # that streams are compared on
 MAX_ROWS = 512  # tokens, or patches, that streams are compared on
 
@@ -34,8 +35,8 @@ def sampled_similarity(source: Model, data: Any, options: Options, processor: An
     """
 
     def similarity(anchor: PreTrainedModel, shallow: PreTrainedModel) -> Float[Tensor, "own place"] | None:
-        """Return the similarities, or None for models with different vocabularies."""
-        if getattr(shallow.config, "vocab_size", None) != getattr(anchor.config, "vocab_size", None):
+        """Return the similarities, or None for models that do not read the same inputs."""
+        if any(getattr(shallow.config, name, None) != getattr(anchor.config, name, None) for name in INPUT_SIZES):
             return None
         samples = readable(open_samples(data, options, CALIBRATION), anchor).take(SAMPLES, options.seed)
         samples = in_blocks(samples, anchor, source, processor, options).take(SAMPLES, options.seed)
@@ -64,9 +65,10 @@ def _grams(model: PreTrainedModel, batch: Batch) -> list[Float[Tensor, "row row"
         outputs.append(values.flatten(0, -2))
 
     inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
-    blocks = [model.get_submodule(step.name) for step in execution_steps(model, batch) if step.is_block]
+    trunk = model.base_model  # heads may not take the samples
+    blocks = [trunk.get_submodule(step.name) for step in execution_steps(trunk, batch) if step.is_block]
     with forward_hooks(blocks, keep):
-        model(**inputs)
+        trunk(**inputs)
     step = max(1, -(-len(outputs[0]) // MAX_ROWS))
     rows = [(values[::step] - values[::step].mean(0)).double().cpu() for values in outputs]
     grams = [values @ values.T for values in rows]

@@ -1,10 +1,13 @@
 """A verdict on a fused model in one or two sentences."""
 
+from math import isclose
+
 from transfuse.evaluation.measures import MEASURES, phrase
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
 
+ROUNDING = 1e-6  # relative difference of equal metrics
 UNMEASURED = "Not measured: there were no samples that fit the models. Pass some with --data."
 
 
@@ -31,15 +34,15 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
     """Return a phrase that compares the fusion with its weakest and its best parent."""
     quality, low, high = (_quality(measured, row) for row in (fusion, worst, best))
     under, over = ("worse than", "better than") if MEASURES[measured.headline].lower_is_better else ("below", "above")
+    if isclose(quality, high, rel_tol=ROUNDING):
+        return f"as good as the best parent ({_metric(measured, best)})"
+    if isclose(quality, low, rel_tol=ROUNDING):
+        return f"no better than the weaker parent ({_metric(measured, worst)})"
     if quality < low:
         weaker = f"{under} the weaker parent ({_metric(measured, worst)})"
         if not _is_significant(measured, measured.against[worst.name]):
             return f"{weaker}; the difference is within sampling error"
         return f"{weaker}; fine-tuning may help" if measured.labeled else weaker
-    if quality == high:
-        return f"as good as the best parent ({_metric(measured, best)})"
-    if quality == low:
-        return f"no better than the weaker parent ({_metric(measured, worst)})"
     if quality < high:
         return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
     significant = _is_significant(measured, measured.against[best.name])

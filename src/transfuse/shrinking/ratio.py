@@ -41,8 +41,17 @@ def candidates(
     target = ratio * parameter_count(architecture, config)
     found = [_series(architecture, config, sizes, target) for sizes in series]
     if not any(found):
+        whole = parameter_count(architecture, config)
         smallest = min(_smallest(architecture, config, sizes) for sizes in chain(*series))
-        possible = ceil(100 * smallest / parameter_count(architecture, config)) / 100
+        shares = (share / 100 for share in range(ceil(100 * smallest / whole), 100))
+        possible = next(
+            (
+                share
+                for share in shares
+                if share > ratio and any(_series(architecture, config, sizes, share * whole) for sizes in series)
+            ),
+            1.0,
+        )
         raise ConfigError(
             f"ratio: no sizes keep {ratio:g} of the parameters or less; give at least {possible:g}, or choose sizes"
         )
