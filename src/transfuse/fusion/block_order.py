@@ -31,7 +31,7 @@ def same_kind(source: PretrainedConfig, anchor: PretrainedConfig, own: int, want
 def best_places(similarity: Float[Tensor, "own place"], allowed: Bool[Tensor, "own place"] | None = None) -> list[int]:
     """Return increasing places with the largest sum of similarities. The first block comes first.
 
-    Of equal sums, the one with the earliest places is returned.
+    If sums are equal, the earliest places are returned.
 
     Raises:
         ConfigError: there are no such places that are allowed.
