@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import GPT2
 from languages import TEXTS, gpt2, llama, saved, t5
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     GenerationConfig,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
@@ -176,3 +179,15 @@ def test_named_columns(tmp_path: Path, run: Run) -> None:
     assert run("path", a, b, *chosen, "--points", 3).status == 0
     tuned = run("finetune", tmp_path / "out", *chosen, "-o", tmp_path / "tuned")
     assert tuned.status == 0, tuned
+
+
+def test_classifiers_get_the_padding_token_of_their_tokenizer(tmp_path: Path, texts: Path, run: Run) -> None:
+    """No configuration has one, and parents are measured with the fused model."""
+
+    def classifier(words: int) -> GPT2ForSequenceClassification:
+        return GPT2ForSequenceClassification(GPT2Config(**{**GPT2, "vocab_size": words, "pad_token_id": None}))
+
+    a, b = (saved(tmp_path / str(seed), classifier, seed) for seed in (1, 2))
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", texts)
+    assert ran.status == 0, ran.err
+    assert "agreement with the parents" in ran.out

@@ -64,6 +64,7 @@ def calibrate(
         samples = samples.take(options.sample_count(), options.seed)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
     batches = _batches(samples, networks, anchor, options, processor)
+    copy_padding_token(networks)  # which the anchor may have got from its tokenizer
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
     return AlignContext(match_on, batches, options.flow, options.groups)
