@@ -228,7 +228,7 @@ def shown_weights(record: Mapping[str, Any]) -> list[str]:
 def growth_is_unused(record: Mapping[str, Any]) -> bool:
     """Return whether a model that grew computes what a parent computes, so that the units it gained do nothing."""
     history = record.get("learned_weights", {"best": 1})
-    return "growth" in record and not history["best"] and history.get("start") != "fitted layers"
+    return "growth" in record and not history["best"] and not history.get("start", "").startswith("fitted layers")
 
 
 def _aligned(record: Mapping[str, Any]) -> str:
