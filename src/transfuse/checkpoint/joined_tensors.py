@@ -62,13 +62,8 @@ class JoinedLocation:
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Return the parts of a tensor that takes the place of this one, by their names in files."""
-        return split_tensor(self.model, self.name, values)
-
-
-def split_tensor(model: PreTrainedModel, name: str, values: Tensor) -> dict[str, Tensor]:
-    """Return the parts of a tensor as transformers saves them, by their names in files."""
-    parts: dict[str, Tensor] = revert_weight_conversion(model, {name: values})
-    return parts
+        parts: dict[str, Tensor] = revert_weight_conversion(self.model, {self.name: values})
+        return parts
 
 
 def joined_location(

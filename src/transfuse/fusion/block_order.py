@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from transfuse.errors import ConfigError
+from transfuse.network.sizes import block_settings
 
 MARGIN = 1e-6  # by which a later place has to be better: blocks that do nothing leave the stream as it is
 
@@ -21,10 +22,9 @@ def evenly_spaced(own: int, wanted: int) -> Float[Tensor, "own place"]:
 def same_kind(source: PretrainedConfig, anchor: PretrainedConfig, own: int, wanted: int) -> Bool[Tensor, "own place"]:
     """Return which blocks have equal settings in two configurations, such as the kind of attention of each block."""
     same = torch.ones(own, wanted, dtype=torch.bool)
-    for name, values in vars(anchor).items():
-        mine = getattr(source, name, None)
-        if isinstance(values, list | tuple) and len(values) == wanted and isinstance(mine, list | tuple):
-            same &= torch.tensor([[one == other for other in values] for one in mine]) if len(mine) == own else same
+    mine, others = block_settings(source, own), block_settings(anchor, wanted)
+    for name in mine.keys() & others.keys():
+        same &= torch.tensor([[one == other for other in others[name]] for one in mine[name]])
     return same
 
 

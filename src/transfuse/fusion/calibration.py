@@ -59,12 +59,10 @@ def calibrate(
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
-    copy_padding_token(networks)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
         samples = samples.take(options.sample_count(), options.seed)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
     batches = _batches(samples, networks, anchor, options, processor)
-    copy_padding_token(networks)  # which the anchor may have got from its tokenizer
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
     return AlignContext(match_on, batches, options.flow, options.groups)
@@ -102,10 +100,12 @@ def _batches(
     Images that are read only once and would fill the memory are prepared batch by batch when they are read.
     """
     count = options.sample_count()
-    if options.flow.max_loss is not None:
-        shuffled = prepare(samples.shuffled(options.seed), networks[0].model, anchor, options, processor)
-        return low_loss_samples([network.model for network in networks], shuffled, options.flow.max_loss, count)
-    batches = prepare(samples.take(count, options.seed), networks[0].model, anchor, options, processor)
+    max_loss = options.flow.max_loss
+    drawn = samples.take(count, options.seed) if max_loss is None else samples.shuffled(options.seed)
+    batches = prepare(drawn, networks[0].model, anchor, options, processor)
+    copy_padding_token(networks)  # which the anchor may have got from its tokenizer
+    if max_loss is not None:
+        return low_loss_samples([network.model for network in networks], batches, max_loss, count)
     read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
     return batches if read_once and too_large else list(batches)

@@ -24,7 +24,7 @@ from transfuse.network.model import declaration
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.sizes import Sizes, resized, sizes_of
+from transfuse.network.sizes import Sizes, block_settings, resized, sizes_of
 from transfuse.network.spec import Spec
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
@@ -114,11 +114,10 @@ def with_idle_blocks(
     """
     sources = [max(own for own, place in enumerate(places) if place <= block) for block in range(count)]
     config = resized(model.config, Sizes(layers=count), sources)
-    for name, values in vars(like).items() if like is not None else ():
-        mine = getattr(config, name, None)
-        if isinstance(values, list | tuple) and isinstance(mine, list | tuple) and len(values) == len(mine) == count:
-            settings = [mine[block] if block in places else value for block, value in enumerate(values)]
-            setattr(config, name, type(mine)(settings))
+    mine, others = block_settings(config, count), {} if like is None else block_settings(like, count)
+    for name in mine.keys() & others.keys():
+        settings = [mine[name][block] if block in places else value for block, value in enumerate(others[name])]
+        setattr(config, name, type(mine[name])(settings))
     with torch.device(model.device):
         deeper = type(model)(config).to(model.dtype).eval()
     if model.device.type == "meta":

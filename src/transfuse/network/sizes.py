@@ -211,7 +211,15 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
         setattr(small, name, size)
     if depth and sizes.layers is not None:
         kept = list(range(sizes.layers)) if kept is None else kept
-        for name, value in vars(config).items():
-            if isinstance(value, list | tuple) and len(value) == depth:  # a setting for each block
-                setattr(small, name, type(value)(value[index] for index in kept))
+        for name, values in block_settings(config, depth).items():
+            setattr(small, name, type(values)(values[index] for index in kept))
     return small
+
+
+def block_settings(config: PretrainedConfig, count: int) -> dict[str, Any]:
+    """Return the lists and tuples of a configuration that hold a setting for each of `count` blocks, by name."""
+    return {
+        name: values
+        for name, values in vars(config).items()
+        if isinstance(values, list | tuple) and len(values) == count
+    }

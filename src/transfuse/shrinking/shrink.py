@@ -94,7 +94,7 @@ def shrink(
     spill = None
     if is_streamed(model, empty, possible, chosen, stream) and not isinstance(model, PreTrainedModel):
         spill = TensorSpill(Path(cache or gettempdir()))
-        large = mapped_network(model, chosen, spill)
+        large = mapped_network(model, empty, chosen, spill)
     else:
         large = _loaded(model, chosen)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)

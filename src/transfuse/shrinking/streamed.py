@@ -81,10 +81,13 @@ def _obstacle(
     return None
 
 
-def mapped_network(model: str | Path, options: ShrinkOptions, spill: TensorSpill) -> Network:
-    """Return a model whose weights stay in its files."""
-    folder = local_directory(model, options.pickle_policy())
-    mapped = map_model(folder, load_empty(model, pickle=options.pickle_policy()), spill)
+def mapped_network(model: str | Path, empty: PreTrainedModel, options: ShrinkOptions, spill: TensorSpill) -> Network:
+    """Return a model whose weights stay in its files.
+
+    Args:
+        empty: the model without weights.
+    """
+    mapped = map_model(local_directory(model, options.pickle_policy()), empty, spill)
     return replace(network(mapped, torch.device("cpu"), str(model)), materialize=spill)
 
 
