@@ -10,6 +10,8 @@ its own process. Anonymous memory is what the system cannot drop: all memory exc
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,7 @@ def parents(folder: Path, shape: dict[str, int], count: int) -> tuple[list[str],
     """Write a random model and symmetric copies of it, with a tokenizer. Return their folders and their size."""
     torch.manual_seed(0)
     first = LlamaForCausalLM(LlamaConfig(**shape, max_position_embeddings=64, tie_word_embeddings=True)).eval()
-    words = {f"w{index}": index for index in range(shape["vocab_size"])}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "w0")), pad_token="w1")
-    tokenizer._tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer = word_tokenizer(shape["vocab_size"])
     whole = network(first, torch.device("cpu"))
     spec = symmetric(whole.spec)
     for number in range(count):
@@ -65,20 +65,32 @@ def parents(folder: Path, shape: dict[str, int], count: int) -> tuple[list[str],
     return [str(folder / str(number)) for number in range(count)], sum(values.nbytes for values in first.parameters())
 
 
+def word_tokenizer(words: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of the words w0, w1, ..."""
+    ids = {f"w{index}": index for index in range(words)}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(ids, "w0")), pad_token="w1")
+    tokenizer._tokenizer.pre_tokenizer = WhitespaceSplit()
+    return tokenizer
+
+
 def texts(words: int) -> Dataset:
     """Return a few texts of random words."""
     drawn = torch.randint(2, words, (TEXTS, WORDS), generator=torch.Generator().manual_seed(0))
     return Dataset.from_dict({"text": [" ".join(f"w{word}" for word in row) for row in drawn.tolist()]})
 
 
-def fuse(method: str, models: list[str], output: Path, words: int, stream: bool, threads: int) -> dict[str, Any]:
+def fuse(method: str, models: list[str], output: Path, stream: bool, words: int, threads: int) -> dict[str, Any]:
     """Measure one fusion in its own process."""
-    request = json.dumps([method, models, str(output), words, stream])
-    found, watch, seconds = watched([__file__, "--run", request], threads)
+    facts = {"method": method, "models": len(models), "streamed": stream}
+    return facts | costs(__file__, [method, models, str(output), words, stream], threads)
+
+
+def costs(script: str, request: list[Any], threads: int) -> dict[str, float]:
+    """Run a script with a request in a process of its own, and return its seconds and memory."""
+    found, watch, seconds = watched([script, "--run", json.dumps(request)], threads)
     return {
-        "method": method, "models": len(models), "streamed": stream, "seconds": seconds,
-        "processor_seconds": watch.seconds, "anonymous_gb": watch.anonymous / 1e9, "peak_gb": watch.peak / 1e9,
-        "written_gb": watch.written / 1e9, "start_gb": found["start_gb"],
+        "seconds": seconds, "processor_seconds": watch.seconds, "anonymous_gb": watch.anonymous / 1e9,
+        "peak_gb": watch.peak / 1e9, "written_gb": watch.written / 1e9, "start_gb": found["start_gb"],
     }  # fmt: skip
 
 
@@ -90,6 +102,19 @@ def run(method: str, models: list[str], output: str, words: int, stream: bool) -
     data = texts(words)
     transfuse.fuse(models, data, stream=stream, **METHODS[method]).save(output)
     print(json.dumps({"start_gb": (memory.rss - memory.shared) / 1e9}))
+
+
+def both_ways(measured: Callable[[Path, bool], dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Measure a job with loaded and with mapped models, and whether both write equal tensors.
+
+    Args:
+        measured: measures the job, given where it writes and whether models are mapped.
+    """
+    outputs = [Path(tempfile.mkdtemp(dir=folder)) / "out" for _ in range(2)]
+    rows = [measured(output, bool(stream)) for stream, output in enumerate(outputs)]
+    rows[-1]["equal"] = same(*outputs)
+    print(*rows, sep="\n", flush=True)
+    return rows
 
 
 def same(one: Path, other: Path) -> bool:
@@ -118,17 +143,9 @@ def main() -> None:
         paths, size = parents(folder, SHAPES[args.shape], max(args.models))
         for method in args.methods:
             for count in args.models:
-                outputs = [folder / f"{method}-{count}-{stream}" for stream in (False, True)]
-                for stream, output in enumerate(outputs):
-                    rows.append(
-                        fuse(
-                            method, paths[:count], output, SHAPES[args.shape]["vocab_size"], bool(stream), args.threads
-                        )
-                    )
-                    print(rows[-1], flush=True)
-                equal = same(*outputs)
-                rows[-1]["equal"] = equal
-                print("equal" if equal else "DIFFERENT", flush=True)
+                words = SHAPES[args.shape]["vocab_size"]
+                measured = partial(fuse, method, paths[:count], words=words, threads=args.threads)
+                rows += both_ways(measured, folder)
                 facts = {"bytes_each": size, "shape": SHAPES[args.shape], "texts": TEXTS, "words": WORDS}
                 record("large-data" if args.shape == "deep" else f"large-data-{args.shape}", facts | {"rows": rows})
 

@@ -10,18 +10,15 @@ the system cannot drop: all memory except the pages of mapped files.
 import argparse
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import record
-from large import watched
-from large_data import same, texts
+from large_data import both_ways, costs, texts, word_tokenizer
 from rows import load, markdown
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import transfuse
 
@@ -39,9 +36,7 @@ def models(folder: Path, shape: dict[str, int]) -> tuple[list[str], int]:
     config = Qwen3MoeConfig(**SHARED, **shape, head_dim=64, max_position_embeddings=64, tie_word_embeddings=False)
     model = Qwen3MoeForCausalLM(config).eval()
     size = sum(values.nbytes for values in model.parameters())
-    words = {f"w{index}": index for index in range(SHARED["vocab_size"])}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, "w0")), pad_token="w1")
-    tokenizer._tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer = word_tokenizer(SHARED["vocab_size"])
     for number in range(2):
         model.save_pretrained(folder / str(number), max_shard_size="200MB")
         tokenizer.save_pretrained(folder / str(number))
@@ -68,12 +63,7 @@ def run(job: str, paths: list[str], output: str, stream: bool) -> None:
 
 def measured(job: str, paths: list[str], output: Path, stream: bool, threads: int) -> dict[str, Any]:
     """Measure one job in its own process."""
-    found, watch, seconds = watched([__file__, "--run", json.dumps([job, paths, str(output), stream])], threads)
-    return {
-        "job": job, "streamed": stream, "seconds": seconds, "processor_seconds": watch.seconds,
-        "anonymous_gb": watch.anonymous / 1e9, "peak_gb": watch.peak / 1e9, "written_gb": watch.written / 1e9,
-        "start_gb": found["start_gb"],
-    }  # fmt: skip
+    return {"job": job, "streamed": stream} | costs(__file__, [job, paths, str(output), stream], threads)
 
 
 def table() -> str:
@@ -102,12 +92,7 @@ def main() -> None:
         folder = Path(name)
         paths, size = models(folder, SHAPES[args.shape])
         for job in JOBS:
-            outputs = [folder / f"{job}-{stream}" for stream in (False, True)]
-            for stream, output in enumerate(outputs):
-                rows.append(measured(job, paths, output, bool(stream), args.threads))
-                print(rows[-1], flush=True)
-            rows[-1]["equal"] = same(*outputs)
-            print("equal" if rows[-1]["equal"] else "DIFFERENT", flush=True)
+            rows += both_ways(partial(measured, job, paths, threads=args.threads), folder)
     facts = {"bytes_each": size, "shape": SHARED | SHAPES[args.shape]}
     record("large-experts" if args.shape == "deep" else f"large-experts-{args.shape}", facts | {"rows": rows})
 
