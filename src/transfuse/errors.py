@@ -25,6 +25,10 @@ class ConfigError(TransfuseError):
     """A configuration with an unknown key or a value of the wrong type."""
 
 
+class MemoryLimitError(ConfigError):
+    """A run that needs more memory than --max-memory allows."""
+
+
 class OutputError(TransfuseError):
     """An output directory that cannot be written."""
 

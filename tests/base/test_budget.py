@@ -1,9 +1,5 @@
 """A batch is as large as memory allows, and what comes of it does not depend on that."""
 
-import resource
-import subprocess
-import sys
-
 import pytest
 import torch
 from cases import CASES, HEADS, Case
@@ -11,8 +7,7 @@ from torch import Tensor
 
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, group_by_length, split_batch
-from transfuse.base.budget import fitting_parts, memory_limit, run_in_parts, samples_at_once, tokens_at_once
-from transfuse.errors import ConfigError
+from transfuse.base.budget import fitting_parts, run_in_parts, samples_at_once, tokens_at_once
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import micro_batch_size
 from transfuse.network.outputs import predict, predict_in_slices
@@ -155,44 +150,3 @@ def test_gradients_of_equal_parts_add_up_to_a_batch(wanted: int, room: int, due:
     from transfuse.finetuning.schedule import Schedule
 
     assert micro_batch_size(Schedule(batch_size=wanted), room) == due
-
-
-def test_less_than_there_is_already() -> None:
-    with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), memory_limit(2**20):
-        pass
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds a process so")
-def test_a_process_takes_no_more_than_its_limit() -> None:
-    script = """
-import torch
-from transfuse.base.budget import free_bytes, memory_limit, is_out_of_memory
-import psutil
-own = psutil.Process().memory_info().rss
-with memory_limit(own + 300_000_000):
-    assert 250_000_000 < free_bytes(torch.device("cpu")) <= 300_000_000
-    torch.ones(25_000_000)
-    try:
-        torch.ones(200_000_000)
-    except RuntimeError as error:
-        assert is_out_of_memory(error)
-    else:
-        raise SystemExit("took more")
-torch.ones(200_000_000)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert resource.getrlimit(resource.RLIMIT_DATA)[0] == -1
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds a process so")
-@pytest.mark.parametrize(
-    ("size", "words"), [("100MB", "before it begins; allow more"), ("10000000TB", "no such directory")]
-)
-def test_a_command_is_bounded_before_it_begins(size: str, words: str) -> None:
-    given = ["eval", "nowhere", "--data", "nothing", "--max-memory", size]
-    done = subprocess.run([sys.executable, "-m", "transfuse", *given], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert done.stderr.startswith("transfuse: ")
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1

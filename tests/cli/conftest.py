@@ -58,7 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     tests/test_budget.py bounds a process of its own.
     """
-    monkeypatch.setattr("transfuse.base.budget.memory_limit", lambda *_: nullcontext())
+    monkeypatch.setattr("transfuse.base.memory_limit.memory_limit", lambda *_: nullcontext())
 
     def call(*arguments: object) -> Ran:
         monkeypatch.setattr("sys.argv", ["transfuse", *map(str, arguments)])

@@ -53,7 +53,7 @@ def test_agreement_where_there_are_no_labels(world: World, run: Run) -> None:
     ran = run("shrink", world.a, *given)
     assert ran.status == 0, ran
     document = json.loads(ran.out)
-    assert document["verdict"].startswith("Without labels: the small model reaches ")
+    assert document["verdict"].startswith("Without labels, the small model reaches ")
     assert document["report"] == str(world.here / "out" / "report.html")
     page = (world.here / "out" / "report.html").read_text()
     assert "compared with the large one" in page

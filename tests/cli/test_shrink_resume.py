@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from world import Run, World, one_line
 import transfuse
 from transfuse.base.cache import Store
 from transfuse.cli import main
+from transfuse.cli.targets import said_how_to_continue
 from transfuse.distillation import loop
+from transfuse.errors import MemoryLimitError
 
 WAYS = {
     "the choice of sizes": ("a", "--ratio", 0.6, "--effort", "quick"),
@@ -103,6 +106,16 @@ def test_killed_it_goes_on(world: World, run: Run) -> None:
     assert run(*job(world, "a narrower stream", "whole")).status == 0
     assert same(world.here / "whole", world.here / "out")
     assert {path.name for path in world.here.iterdir()} == {"out", "whole"}
+
+
+def test_a_run_for_which_memory_did_not_suffice_says_how_to_go_on(tmp_path: Path) -> None:
+    short = MemoryLimitError("max-memory: this run needs more than 1 GB; allow more")
+    with pytest.raises(MemoryLimitError, match=r"allow more$"), said_how_to_continue(tmp_path):
+        raise short
+    (tmp_path / "blocks.safetensors").touch()
+    ending = re.escape(f"; allow more, and the same command with --resume continues from {tmp_path}")
+    with pytest.raises(MemoryLimitError, match=ending), said_how_to_continue(tmp_path):
+        raise short
 
 
 def test_work_of_other_options_is_not_taken(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def measured(fusion: Row, plain: Row | None = None, interval=APART, measures=("a
 def test_between_its_parents() -> None:
     said = verdict(measured(row("fusion", "fusion", 0.55), row("plain average", "control", 0.1)))
     assert said == (
-        "The fused model reaches 55.0% accuracy, between its parents (50.0% accuracy and 60.0% accuracy)."
+        "The fused model reaches 55.0% accuracy, between its parents (50.0% and 60.0% accuracy)."
         " The plain average reaches 10.0% accuracy."
     )
 
@@ -72,8 +72,7 @@ def test_language_models_are_judged_by_loss() -> None:
     """Whatever their accuracy."""
     found = measured(row("f", "fusion", 0.9, 1.5), measures=("accuracy", "loss", "perplexity"))
     assert verdict(found) == (
-        "The fused model reaches a perplexity of 4.5,"
-        " between its parents (a perplexity of 7.4 and a perplexity of 2.7)."
+        "The fused model reaches a perplexity of 4.5, between its parents (a perplexity of 7.4 and 2.7)."
     )
 
 
@@ -93,6 +92,6 @@ def test_each_kind_is_judged_by_its_first_metric() -> None:
     )
     compared = replace(found, labeled=False, rows=[*rows[:2], scored("fusion", 0.1)])
     assert verdict(compared) == (
-        "Without labels: The fused model reaches an F1 of 10.0% over entities,"
+        "Without labels, the fused model reaches an F1 of 10.0% over entities,"
         " below the weaker parent (an F1 of 50.0% over entities)."
     )

@@ -7,8 +7,6 @@ but are not bounds; `run_in_parts` halves a batch that does not fit.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import psutil
@@ -17,13 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.counted import counted
+from transfuse.base.memory_limit import allowed_bytes, is_out_of_memory, remaining_bytes
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
 BATCH_BYTES = 2**30  # largest activations of a batch
 MAX_LOGITS = 2**26  # largest number of logits, tokens times vocabulary size, computed at once
 FREE_SHARE = 4  # a batch may take one fourth of the free memory
-MAX_RLIMIT = 2**62  # largest limit in bytes that is passed to the system
 LOGIT_COPIES = 8  # copies of a text's logits that are alive while several models predict
 FLOAT_BYTES = 4  # bytes of a number in single precision
 STREAM_COPIES = 10  # vectors of the width of the residual stream that are alive for a token
@@ -49,73 +47,13 @@ HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidd
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
-ALLOWED_BYTES: ContextVar[int | None] = ContextVar("ALLOWED_BYTES", default=None)  # set by `memory_limit`
-
 T = TypeVar("T")
 
 
 def cache_bytes(content: str) -> int:
     """Return how many bytes the cache of a content may hold."""
-    limit = ALLOWED_BYTES.get()
+    limit = allowed_bytes()
     return CACHES[content] if limit is None else min(CACHES[content], limit // CACHE_SHARE)
-
-
-@contextmanager
-def memory_limit(memory: int | None, device_memory: int | None = None) -> Iterator[None]:
-    """Limit the memory of this process, on the host and on its GPU, to a number of bytes each while the block runs.
-
-    An allocation beyond a limit raises the error of a machine without free memory. macOS and Windows do not limit host
-    memory; only the GPU limit applies there.
-
-    Raises:
-        ConfigError: the process uses more than `memory` already, or runs out of it.
-    """
-    if device_memory is not None and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, device_memory / total))
-    with nullcontext() if memory is None else _host_memory_limit(memory):
-        yield
-
-
-@contextmanager
-def planned_limit(memory: int | None) -> Iterator[None]:
-    """Let batches and caches be planned for a limit in bytes, which is not enforced, while the block runs."""
-    token = ALLOWED_BYTES.set(memory)
-    try:
-        yield
-    finally:
-        ALLOWED_BYTES.reset(token)
-
-
-@contextmanager
-def _host_memory_limit(memory: int) -> Iterator[None]:
-    """Limit the memory of this process to a number of bytes, through the system's limit of its data segment."""
-    torch.ones(2**20).sum()  # starts PyTorch's threads, so that their stacks are counted below
-    usage = psutil.Process().memory_info()
-    if usage.rss > memory:
-        raise ConfigError(
-            f"max-memory: this process takes {format_bytes(usage.rss)} before it begins; allow more than that"
-        )
-    try:
-        import resource
-
-        previous = resource.getrlimit(resource.RLIMIT_DATA)
-    except (ImportError, AttributeError):
-        yield
-        return
-    data = getattr(usage, "data", usage.rss)
-    limit = min(data + memory - usage.rss, MAX_RLIMIT if previous[1] < 0 else previous[1])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, previous[1]))
-    token = ALLOWED_BYTES.set(memory)
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ConfigError(f"max-memory: this run needs more than {format_bytes(memory)}; allow more") from error
-    finally:
-        ALLOWED_BYTES.reset(token)
-        resource.setrlimit(resource.RLIMIT_DATA, previous)
 
 
 def available_bytes() -> int:
@@ -128,8 +66,8 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = available_bytes()
-    allowed = ALLOWED_BYTES.get()
-    return free if allowed is None else max(0, min(free, allowed - psutil.Process().memory_info().rss))
+    remaining = remaining_bytes()
+    return free if remaining is None else min(free, remaining)
 
 
 def check_free_memory(needed: int, device: torch.device, task: str, warn: Callable[[str], None]) -> None:
@@ -143,7 +81,7 @@ def check_free_memory(needed: int, device: torch.device, task: str, warn: Callab
         ConfigError: the task needs more than --max-memory leaves.
     """
     free = free_bytes(device)
-    if needed > free and ALLOWED_BYTES.get() is not None:
+    if needed > free and allowed_bytes() is not None:
         raise ConfigError(
             f"max-memory: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
         )
@@ -211,7 +149,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     if _has_token_labels(example):
         needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)
-    if ALLOWED_BYTES.get() is not None and needed > free:
+    if allowed_bytes() is not None and needed > free:
         raise ConfigError(
             f"max-memory: a sample of {counted(longest, 'token')} takes about {format_bytes(needed)},"
             f" {format_bytes(free)} are left; allow more, or shorten the samples"
@@ -268,12 +206,6 @@ def run_in_parts(work: Callable[[Batch], T], split: Callable[[Batch], list[Batch
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return [result for part in parts for result in run_in_parts(work, split, part)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error reports that no memory is left."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def _has_token_labels(batch: Batch) -> bool:

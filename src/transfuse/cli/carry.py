@@ -77,7 +77,7 @@ def carry(
 
     job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep, dry_run)
     with quiet_libraries():
-        from transfuse.base.budget import memory_limit
+        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.carry import carry_job, plan_job
         from transfuse.report.carried import carry_summary
         from transfuse.report.plan_tables import plan_table

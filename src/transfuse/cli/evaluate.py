@@ -63,7 +63,7 @@ def evaluate(
     samples = required_data(data)
     mode = output_mode(context)
     with quiet_libraries():
-        from transfuse.base.budget import memory_limit
+        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
 
         with memory_limit(limits.max_memory, limits.max_device_memory):
@@ -103,7 +103,7 @@ def path(
     if plot:
         check_plot(plot)
     with quiet_libraries():
-        from transfuse.base.budget import memory_limit
+        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
         with memory_limit(limits.max_memory, limits.max_device_memory):

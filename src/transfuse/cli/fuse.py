@@ -132,11 +132,11 @@ def fuse(
     job = fuse_request({"models": models} | dict(flags), config)
     work = work_dir(job, resume)
     with quiet_libraries():
-        from transfuse.base.budget import memory_limit
+        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
         flag = "" if work.persistent else "with --resume "
-        with memory_limit(job.max_memory, job.max_device_memory), said_how_to_continue(work.folder, flag):
+        with said_how_to_continue(work.folder, flag), memory_limit(job.max_memory, job.max_device_memory):
             done = fuse_job(job, work, output_mode(context).progress)
     told = {"quality"} if done.report and done.report.measured else ()  # by the report
     record = {name: value for name, value in done.record.items() if name not in told}

@@ -72,10 +72,10 @@ def shrink(
         return
     work = work_beside(request.output, resume, "shrink", "choose another output")
     with quiet_libraries():
-        from transfuse.base.budget import memory_limit
+        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.shrink import shrink_job
 
-        with memory_limit(memory.max_memory, memory.max_device_memory), said_how_to_continue(work.folder):
+        with said_how_to_continue(work.folder), memory_limit(memory.max_memory, memory.max_device_memory):
             done = shrink_job(request, work, output_mode(context).progress)
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []
     output_mode(context).show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])

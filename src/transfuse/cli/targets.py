@@ -11,7 +11,7 @@ from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
-from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, OutputError
+from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, MemoryLimitError, OutputError
 
 PLOT_SUFFIXES = (".png", ".svg")
 MAPS_SUFFIX = ".safetensors"
@@ -80,7 +80,7 @@ def work_beside(output: Path, resume: bool, command: str, advice: str) -> WorkDi
 
 @contextmanager
 def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: str = "*") -> Iterator[None]:
-    """Add to an interruption how to go on, if there are intermediate results.
+    """Add to an interruption, or to an error for want of memory, how to go on, if there are intermediate results.
 
     Args:
         folder: where these are.
@@ -93,6 +93,10 @@ def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: st
         if not any(folder.glob(pattern)):
             raise
         raise InterruptedRunError(f"interrupted; the same command {flag}continues from {folder}") from error
+    except MemoryLimitError as error:
+        if not any(folder.glob(pattern)):
+            raise
+        raise MemoryLimitError(f"{error}, and the same command {flag}continues from {folder}") from error
 
 
 @dataclass(frozen=True)

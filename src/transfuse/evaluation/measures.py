@@ -81,7 +81,8 @@ def loss_unit(measures: Sequence[str]) -> str:
     return " nats" if any(measure in IN_NATS for measure in measures) else ""
 
 
-def phrase(measure: str, value: float) -> str:
-    """Return a sentence's words for a value."""
+def phrase(measure: str, *values: float) -> str:
+    """Return a sentence's words for a value, or for several: a perplexity of 65.0 and 64.6."""
     shown = MEASURES[measure]
-    return shown.phrase.format(format(value, ".1f" if measure == "perplexity" else shown.digits))
+    digits = ".1f" if measure == "perplexity" else shown.digits
+    return shown.phrase.format(" and ".join(format(value, digits) for value in values))

@@ -114,11 +114,11 @@ def open_models(
         raise ConfigError(f"{name}: {reason}")
     options.check_base(base is not None, has_data, {})
     options.check_data(has_data, {})
+    names = [_name(model, f"model {number}") for number, model in enumerate(models, 1)]
     if base is not None:
-        models = [*models, base]
+        models, names = [*models, base], [*names, _name(base, "the base")]
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
-    names = [_name(model, number) for number, model in enumerate(models, 1)]
     depths = {depth(model.config) for model in empty}
     empty = with_anchor_form(empty, names, options)
     estimate = Estimate(empty, options)
@@ -141,7 +141,7 @@ def open_models(
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, options, estimate.loaded_bytes, similarity, progress)
+        inputs = _loaded(models, names, options, estimate.loaded_bytes, similarity, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -168,12 +168,16 @@ def _with_last_as_base(inputs: Inputs) -> Inputs:
 
 
 def _loaded(
-    models: Sequence[Model], options: Options, loaded_bytes: int, similarity: SimilarityFn | None, progress: Progress
+    models: Sequence[Model],
+    names: Sequence[str],
+    options: Options,
+    loaded_bytes: int,
+    similarity: SimilarityFn | None,
+    progress: Progress,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
-    names = [_name(model, index) for index, model in enumerate(models, 1)]
     lines: list[str] = []
     loaded = with_equal_depth(loaded, names, similarity, lines.append)
     for line in lines:
@@ -227,6 +231,6 @@ def _origin(source: Model, model: PreTrainedModel) -> Origin:
     return found if base is None else replace(found, folder=str(base))
 
 
-def _name(model: Model, number: int) -> str:
-    """Return the path of a model, or its number if it is loaded."""
-    return f"model {number}" if isinstance(model, nn.Module) else str(model)
+def _name(model: Model, if_loaded: str) -> str:
+    """Return the path of a model, or what a model without a path is called."""
+    return if_loaded if isinstance(model, nn.Module) else str(model)

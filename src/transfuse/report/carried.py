@@ -27,7 +27,7 @@ def carried_verdict(measured: Measurement) -> str:
         for name, row in (("carried", carried), ("tuned", tuned), ("new base", new_base))
     }
     if not measured.labeled:
-        return f"Without labels: the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
+        return f"Without labels, the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
     text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
     gain = _quality(measured, tuned) - _quality(measured, base)
     if not measured.bases_predict:

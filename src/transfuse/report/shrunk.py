@@ -44,5 +44,5 @@ def shrunk_verdict(measured: Measurement) -> str:
     """Return how the small model compares with the large one."""
     values = [phrase(measured.headline, row.metrics.value(measured.headline)) for row in measured.rows]
     if not measured.labeled:
-        return f"Without labels: the small model reaches {values[0].replace('the parents', 'the large model')}."
+        return f"Without labels, the small model reaches {values[0].replace('the parents', 'the large model')}."
     return f"The small model reaches {values[0]}, the large one {values[1]}."

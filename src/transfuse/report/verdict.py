@@ -1,13 +1,10 @@
 """A verdict on a fused model in one or two sentences."""
 
-from math import isclose
-
 from transfuse.evaluation.measures import MEASURES, phrase
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN
 
-ROUNDING = 1e-6  # relative difference of equal metrics
 UNMEASURED = "Not measured: there were no samples that fit the models. Pass some with --data."
 
 
@@ -18,8 +15,8 @@ def verdict(measured: Measurement | None) -> str:
     parents = sorted(measured.of("parent"), key=lambda row: _quality(measured, row))
     (fusion,) = measured.of("fusion")
     rank = _rank(measured, fusion, worst=parents[0], best=parents[-1])
-    unlabeled = "" if measured.labeled else "Without labels: "
-    text = f"{unlabeled}The fused model reaches {_metric(measured, fusion)}, {rank}"
+    subject = "The fused model" if measured.labeled else "Without labels, the fused model"
+    text = f"{subject} reaches {_metric(measured, fusion)}, {rank}"
     plain = next((row for row in measured.rows if row.name == PLAIN), None)
     if plain is None:
         return text + "."
@@ -34,9 +31,9 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
     """Return a phrase that compares the fusion with its weakest and its best parent."""
     quality, low, high = (_quality(measured, row) for row in (fusion, worst, best))
     under, over = ("worse than", "better than") if MEASURES[measured.headline].lower_is_better else ("below", "above")
-    if isclose(quality, high, rel_tol=ROUNDING):
+    if _is_equal(measured, fusion, best):
         return f"as good as the best parent ({_metric(measured, best)})"
-    if isclose(quality, low, rel_tol=ROUNDING):
+    if _is_equal(measured, fusion, worst):
         return f"no better than the weaker parent ({_metric(measured, worst)})"
     if quality < low:
         weaker = f"{under} the weaker parent ({_metric(measured, worst)})"
@@ -44,7 +41,7 @@ def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:
             return f"{weaker}; the difference is within sampling error"
         return f"{weaker}; fine-tuning may help" if measured.labeled else weaker
     if quality < high:
-        return f"between its parents ({_metric(measured, worst)} and {_metric(measured, best)})"
+        return f"between its parents ({_metric(measured, worst, best)})"
     significant = _is_significant(measured, measured.against[best.name])
     suffix = "" if significant else "; the difference is within sampling error"
     return f"{over} the best parent ({_metric(measured, best)}){suffix}"
@@ -62,5 +59,10 @@ def _quality(measured: Measurement, row: Row) -> float:
     return -value if MEASURES[measured.headline].lower_is_better else value
 
 
-def _metric(measured: Measurement, row: Row) -> str:
-    return phrase(measured.headline, row.metrics.value(measured.headline))
+def _is_equal(measured: Measurement, one: Row, other: Row) -> bool:
+    """Return whether two models have the same metric, as it is shown."""
+    return _metric(measured, one) == _metric(measured, other)
+
+
+def _metric(measured: Measurement, *rows: Row) -> str:
+    return phrase(measured.headline, *(row.metrics.value(measured.headline) for row in rows))

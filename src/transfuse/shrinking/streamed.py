@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.budget import ALLOWED_BYTES, FLOAT_BYTES, free_bytes
+from transfuse.base.budget import FLOAT_BYTES, free_bytes
 from transfuse.base.lazy import Lazy
+from transfuse.base.memory_limit import allowed_bytes
 from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty, local_directory
 from transfuse.checkpoint.mapped_model import map_model
@@ -54,7 +55,7 @@ def is_streamed(
     if wanted and reason:
         raise ConfigError(f"stream: the model must be loaded, because {reason}; leave stream out")
     free = free_bytes(torch.device("cpu"))
-    limit = free // FREE_PART if ALLOWED_BYTES.get() is None else free
+    limit = free // FREE_PART if allowed_bytes() is None else free
     return reason is None and (wanted or loaded_bytes(empty) > limit)
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.budget import planned_limit
 from transfuse.base.lock import output_lock
+from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record, with_report

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.budget import planned_limit
 from transfuse.base.distributed import process_group
+from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.base.unique_json import read_json

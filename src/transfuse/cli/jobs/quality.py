@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.budget import is_out_of_memory
+from transfuse.base.memory_limit import is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory

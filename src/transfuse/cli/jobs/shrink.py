@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.budget import check_free_memory, is_out_of_memory
+from transfuse.base.budget import check_free_memory
+from transfuse.base.memory_limit import is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call

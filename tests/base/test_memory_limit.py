@@ -1,0 +1,98 @@
+"""The limit of a run's memory: it ends the run with one line, and no native library meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from transfuse.base.memory_limit import memory_limit
+from transfuse.errors import ConfigError
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells pages of files apart")
+IMPORTS = """
+import resource, threading, time
+import psutil
+import torch
+from transfuse.base.budget import free_bytes, run_in_parts
+from transfuse.base.memory_limit import is_out_of_memory, memory_limit
+from transfuse.errors import ConfigError
+own = psutil.Process().memory_info().rss
+"""
+
+
+def test_less_than_there_is_already() -> None:
+    with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), memory_limit(2**20):
+        pass
+
+
+@LINUX
+def test_what_grows_in_small_steps_is_ended_with_one_error() -> None:
+    done = run("""
+kept = []
+try:
+    with memory_limit(own + 100_000_000):
+        assert 50_000_000 < free_bytes(torch.device("cpu")) <= 100_000_000
+        kept.append(torch.ones(10_000_000))
+        while len(kept) < 1_000:
+            kept.append(torch.ones(1_000_000))
+except ConfigError as error:
+    assert "this run needs more than" in str(error)
+else:
+    raise SystemExit("took more")
+assert 10 <= len(kept) < 80, len(kept)
+time.sleep(0.1)
+torch.ones(200_000_000)
+assert resource.getrlimit(resource.RLIMIT_DATA)[0] == -1
+assert all(thread.name != "memory" for thread in threading.enumerate())
+""")
+    assert done.returncode == 0, done.stderr
+
+
+@LINUX
+def test_one_tensor_that_is_far_too_large_is_refused_by_the_system() -> None:
+    done = run("""
+with memory_limit(own + 300_000_000):
+    try:
+        torch.ones(200_000_000)
+    except RuntimeError as error:
+        assert is_out_of_memory(error)
+    else:
+        raise SystemExit("took more")
+""")
+    assert done.returncode == 0, done.stderr
+
+
+@LINUX
+def test_a_batch_that_does_not_fit_is_cut() -> None:
+    """In steps that are small enough for the watch to notice, and with time to free what was taken."""
+    done = run("""
+def work(rows):
+    taken = []
+    for _ in range(10 * len(rows)):
+        taken.append(torch.ones(1_000_000))
+        time.sleep(0.005)
+    return len(rows)
+
+with memory_limit(own + 150_000_000):
+    counts = run_in_parts(work, lambda rows: [rows[::2], rows[1::2]] if len(rows) > 1 else [], list(range(8)))
+assert sum(counts) == 8 and 1 < len(counts) < 8, counts
+""")
+    assert done.returncode == 0, done.stderr
+
+
+def run(script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script in a process of its own, because a limit counts all that a process has taken before."""
+    return subprocess.run([sys.executable, "-c", IMPORTS + script], capture_output=True, text=True, timeout=120)
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("size", "words"), [("100MB", "before it begins; allow more"), ("10000000TB", "no such directory")]
+)
+def test_a_command_is_bounded_before_it_begins(size: str, words: str) -> None:
+    given = ["eval", "nowhere", "--data", "nothing", "--max-memory", size]
+    done = subprocess.run([sys.executable, "-m", "transfuse", *given], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("transfuse: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
