@@ -1,13 +1,14 @@
 """`transfuse plan` tells what would be matched, and the memory and disk space, without loading weights."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from kinds import bert
-from transformers import BertForMaskedLM, BertForSequenceClassification
+from transformers import BertForMaskedLM, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 from world import SIZES, Run, World, one_line
 
 from transfuse.base.sizes import format_bytes, parse_bytes
@@ -99,3 +100,14 @@ def test_models_with_other_heads_or_positions(world: World, run: Run, tmp_path: 
     ran = run("plan", a, b, "--head", "anchor", "--positions", "anchor", "--json")
     assert ran.status == 0, ran
     assert "hidden" in {space["name"] for space in json.loads(ran.out)["spaces"]}
+
+
+def test_blocks_that_a_shallower_model_gets(world: World, run: Run, tmp_path: Path) -> None:
+    shallow = tmp_path / "shallow"
+    config = ViTConfig.from_pretrained(world.b, num_hidden_layers=1)
+    ViTForImageClassification(config).save_pretrained(shallow)
+    shutil.copy(Path(world.b) / "preprocessor_config.json", shallow)
+    found = json.loads(run("plan", world.a, shallow, "--json").out)
+    assert found["idle_blocks"] == {str(shallow): 1}
+    assert found["models"][1]["parameters"] < found["models"][0]["parameters"]
+    assert "gets 1 block that does nothing" in " ".join(run("plan", world.a, shallow).out.split())

@@ -147,7 +147,7 @@ def carry_plan(
     specs = [unfused(declaration(model)) for model in empty]
     networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
     check_same_shape(networks[2], networks[0])
-    plan = fusion_plan(paths, Estimate(empty, chosen), streamable=False, streams=False)
+    plan = fusion_plan(paths, empty, Estimate(empty, chosen), streamable=False, streams=False)
     estimate = carry_estimate(empty, new_base, data, keep, chosen)
     if estimate is None:
         return plan

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
+from transfuse.fusion.depth import depth
 from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
 from transfuse.network.layout import unfused
@@ -71,6 +72,7 @@ class FusionPlan:
             no base, the user chose the alignment, or the files do not allow to read single tensors.
         adapter_bytes: the largest size of the adapter; None if none is written.
         growth: the sizes that grow and the number of parameters, before and after; None if nothing grows.
+        idle_blocks: the number of blocks that do nothing and are put between those of a model, by its path.
     """
 
     models: tuple[ModelHeader, ...]
@@ -85,6 +87,7 @@ class FusionPlan:
     base_correlation: float | None = None
     adapter_bytes: int | None = None
     growth: dict[str, Any] | None = None
+    idle_blocks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,13 @@ class Estimate:
         return copies * FLOAT64_BYTES * max((space.units for space in self.matched_spaces), default=0) ** 2
 
 
-def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, streams: bool) -> FusionPlan:
+def fusion_plan(
+    paths: Sequence[str], stored: Sequence[PreTrainedModel], estimate: Estimate, streamable: bool, streams: bool
+) -> FusionPlan:
     """Return the plan of fusing the models at `paths`.
 
     Args:
+        stored: the models as they are in their files; those of the estimate have the anchor's form.
         streamable: whether the models can stay in their files.
         streams: whether the models will stay in their files.
     """
@@ -182,7 +188,7 @@ def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, stre
     plan_name = f"{estimate.options.flow.plan} plan" if estimate.options.align == "flow" else None
     block_numbers = [int(digits[0]) for name in estimate.spec.spaces() if (digits := re.findall(r"\d+", name))]
     return FusionPlan(
-        models=tuple(model_header(path, model) for path, model in zip(paths, estimate.models, strict=True)),
+        models=tuple(model_header(path, model) for path, model in zip(paths, stored, strict=True)),
         blocks=max(block_numbers, default=-1) + 1,
         spaces=tuple(spaces_by_kind(estimate.matched_spaces, plan_name)),
         loaded_bytes=estimate.loaded_bytes,
@@ -192,7 +198,19 @@ def fusion_plan(paths: Sequence[str], estimate: Estimate, streamable: bool, stre
         map_bytes=estimate.map_bytes,
         growth=None if estimate.growth is None else estimate.growth.record(),
         adapter_bytes=None if rank is None else adapter_bytes(estimate.models[0], rank),
+        idle_blocks=_idle_blocks(paths, stored, estimate.models),
     )
+
+
+def _idle_blocks(
+    paths: Sequence[str], stored: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]
+) -> dict[str, int]:
+    """Return how many blocks more than in its files a model has, by its path."""
+    depths = {
+        path: (depth(before.config), depth(after.config))
+        for path, before, after in zip(paths, stored, used, strict=True)
+    }
+    return {path: wanted - own for path, (own, wanted) in depths.items() if own and wanted and own != wanted}
 
 
 def model_header(path: str, model: PreTrainedModel) -> ModelHeader:

@@ -42,7 +42,7 @@ def plan_table(plan: FusionPlan) -> Group:
         if plan.streamed_bytes is not None and not plan.streams:
             memory += f" (tensor by tensor {format_bytes(plan.streamed_bytes)})"
     lines = [
-        f"blocks: {plan.blocks}, paired in order",
+        "; ".join([f"blocks: {plan.blocks}, paired in order", *_idle_blocks(plan)]),
         f"models: {'read and written tensor by tensor' if plan.streams else 'loaded'}",
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
@@ -60,6 +60,13 @@ def plan_table(plan: FusionPlan) -> Group:
     spaces = [spaces_table(plan.spaces)] if plan.spaces else []
     parts = [_parts_table(plan.data.parts)] if plan.data else []
     return Group(models_table(plan.models), *spaces, *parts, "\n".join(lines))
+
+
+def _idle_blocks(plan: FusionPlan) -> list[str]:
+    return [
+        f"{path} gets {counted(count, 'block')} that {'does' if count == 1 else 'do'} nothing"
+        for path, count in plan.idle_blocks.items()
+    ]
 
 
 def _data_lines(plan: DataPlan) -> list[str]:

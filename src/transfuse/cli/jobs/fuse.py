@@ -163,14 +163,15 @@ def plan_job(job: Job) -> FusionPlan:
     models = job.all_models()
     architecture, *_ = check_checkpoints(models, job, check_fusible)
     check_sentence_modules(models)
-    empty = with_anchor_form([empty_model(name, job) for name in models], models, job)
+    stored = [empty_model(name, job) for name in models]
+    empty = with_anchor_form(stored, models, job)
     check_compatible(empty, models)
     networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's
     job, correlation = resolve_alignment(job, networks, MATRICES)
     estimate = Estimate(empty, job)
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
-    plan = replace(fusion_plan(models, estimate, obstacle is None, streams), base_correlation=correlation)
+    plan = replace(fusion_plan(models, stored, estimate, obstacle is None, streams), base_correlation=correlation)
     if job.data is None:
         return plan
     samples = calibration_samples(job.data, architecture, job)
