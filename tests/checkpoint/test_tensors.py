@@ -1,10 +1,12 @@
 """Tensors that do not belong to the model, are missing, or hold what is no number."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import QUERY, edit_config, edit_weights, refuses
+from languages import qwen3_moe, saved
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
@@ -50,6 +52,33 @@ def test_a_tensor_that_transformers_itself_ignores(tmp_path: Path) -> None:
 def test_a_wrong_shape(vit: Path) -> None:
     edit_weights(vit, lambda tensors: tensors.update({"classifier.weight": torch.zeros(5, 16)}))
     refuses(vit, "of a wrong shape: 1 (classifier.weight (5, 16) for (3, 16))")
+
+
+GATE = "model.layers.0.mlp.experts.1.gate_proj.weight"
+SPOILED: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
+    "missing": (lambda tensors: tensors.pop(GATE), f"tensors missing: 1 ({GATE});"),
+    "renamed": (
+        lambda tensors: tensors.update({f"{GATE}s": tensors.pop(GATE)}),
+        f"tensors missing: 1 ({GATE}), unexpected: 1 ({GATE}s);",
+    ),
+    "of a wrong shape": (
+        lambda tensors: tensors.update({GATE: torch.zeros(3, 4)}),
+        f"tensors of a wrong shape: 1 ({GATE} (3, 4) for ",
+    ),
+    "a whole expert": (
+        lambda tensors: [tensors.pop(name) for name in list(tensors) if "layers.0.mlp.experts.1." in name],
+        f"tensors missing: 3 ({GATE.replace('gate', 'down')}, {GATE}, {GATE.replace('gate', 'up')});",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_a_tensor_of_an_expert(tmp_path: Path, spoiled: str) -> None:
+    """transformers joins these and names none of them."""
+    saved(tmp_path, qwen3_moe, 0)
+    edit, said = SPOILED[spoiled]
+    edit_weights(tmp_path, edit)
+    refuses(tmp_path, said, "weights and config.json do not belong together")
 
 
 def test_a_config_of_terabytes_allocates_nothing(vit: Path) -> None:

@@ -5,7 +5,7 @@ errors, because a fused model would inherit them unnoticed.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters import base_folder, is_adapter, merged_folder
 from transfuse.checkpoint.companions import ADAPTER_FILES, HUB_PATTERNS
 from transfuse.checkpoint.config_file import check_counts, model_class, read_config
+from transfuse.checkpoint.expert_tensors import expert_problems
 from transfuse.checkpoint.files import (
     PICKLE_NAMES,
     SAFETENSORS_NAMES,
@@ -149,8 +150,9 @@ def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Pa
 
 def _from_pretrained(source: _Source) -> PreTrainedModel:
     folder = source.folder
+    files = weight_files(folder, "allow")
     try:
-        with quiet(), loadable_folder(folder, weight_files(folder, "allow")[0]) as readable:
+        with quiet(), loadable_folder(folder, files[0]) as readable:
             model, report = source.model_class.from_pretrained(
                 readable,
                 output_loading_info=True,
@@ -159,6 +161,8 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
                 **source.options,
             )
     except Exception as error:  # the files passed all checks, so that the message of transformers says what is wrong
+        if messages := [_summary(*problem) for problem in expert_problems(files).items()]:
+            raise _do_not_belong_together(folder, messages) from error
         raise CheckpointError(f"{folder}: transformers cannot load it ({first_line(error)})") from error
     problems = {
         "missing": report["missing_keys"],
@@ -170,10 +174,12 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
     messages = [_summary(kind, names) for kind, names in problems.items() if names]
     messages += map(str, report["error_msgs"])
     if messages:
-        raise CheckpointError(
-            f"{folder}: tensors {', '.join(messages)}; weights and config.json do not belong together"
-        )
+        raise _do_not_belong_together(folder, messages)
     return model
+
+
+def _do_not_belong_together(folder: Path, messages: Sequence[str]) -> CheckpointError:
+    return CheckpointError(f"{folder}: tensors {', '.join(messages)}; weights and config.json do not belong together")
 
 
 def _is_unread(name: str, architecture: str) -> bool:
