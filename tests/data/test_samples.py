@@ -1,5 +1,7 @@
 """Samples: a subset, and batches that a model can run on."""
 
+from typing import Any
+
 import pytest
 import torch
 from datasets import Dataset
@@ -68,7 +70,31 @@ def test_blank_texts_are_left_out_and_a_note_says_so() -> None:
     assert read.labels().tolist() == [0, 2]
     assert list(read.rows) == [0, 2]
     assert read.require_texts().notes == read.notes == (f"{texts.source}: 3 of 5 texts are empty and left out",)
-    pairs = load_samples({"premise": ["a", None, None], "hypothesis": [None, "b", None]}).require_texts()
-    assert pairs.inputs(range(2)) == [["a", ""], ["", "b"]]
     with pytest.raises(DataError, match="all texts of column 'text' are empty"):
         load_samples({"text": [None, " "]}).require_texts()
+    with pytest.raises(DataError, match="all values of 'text' are empty, and no other column holds texts"):
+        load_samples({"text": [None, None], "label": [0, 1]}).require_texts()
+
+
+def said(*contents: str | None) -> list[dict[str, str | None]]:
+    return [{"role": role, "content": content} for role, content in zip(("user", "assistant"), contents, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"premise": ["a", None, " ", "a"], "hypothesis": [None, "b", None, "b"]},
+        {"instruction": ["a", None, " ", "a"], "output": [None, "b", None, "b"]},
+        {"messages": [said("a", None), said(" ", "b"), said("", None), said("a", "b")]},
+        {"conversations": [[{"from": "human", "value": text}] for text in ("a", "b", " ", "c")]},
+    ],
+    ids=lambda columns: next(iter(columns)),
+)
+def test_samples_of_several_parts_are_left_out_if_all_parts_are_blank(columns: dict[str, list[Any]]) -> None:
+    samples = load_samples(columns)
+    read = samples.require_texts()
+    assert list(read.rows) == [0, 1, 3]
+    left_out = f"{samples.source}: 1 of 4 texts is empty and left out"
+    half = f"{samples.source}: 2 samples have an empty part, which stays empty"
+    assert read.notes == ((left_out,) if "conversations" in columns else (left_out, half))
+    assert read.require_texts().notes == read.notes

@@ -174,6 +174,7 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
     messages = [_summary(kind, names) for kind, names in problems.items() if names]
     messages += map(str, report["error_msgs"])
     if messages:
+        messages = [_summary(*problem) for problem in expert_problems(files).items()] or messages
         raise _do_not_belong_together(folder, messages)
     return model
 

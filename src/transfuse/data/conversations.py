@@ -6,7 +6,7 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 
 from transfuse.data.columns import raw_values
-from transfuse.data.context import has_context
+from transfuse.data.context import TEXT, has_context
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
 
@@ -83,17 +83,32 @@ def text_length(value: Any) -> int:
     return sum(len(str(part)) for part in parts)
 
 
-def rows_with_text(dataset: Dataset, column: str) -> list[int]:
-    """Return the indices of the rows whose text, pair or conversation is not blank. Only some rows are held at once."""
+def rows_with_text(dataset: Dataset, column: str) -> tuple[list[int], int]:
+    """Return the indices of the rows whose text, pair or conversation is not blank, and how many lack a part.
+
+    Only some rows are held at once.
+    """
     written: list[int] = []
+    incomplete = 0
     for start in range(0, len(dataset), ROWS_AT_ONCE):
         values = raw_values(dataset.select(range(start, min(start + ROWS_AT_ONCE, len(dataset)))), column)
-        written += [start + offset for offset, value in enumerate(values) if not _is_blank(value)]
-    return written
+        for row, value in enumerate(values, start):
+            has_text = [bool(part.strip()) for part in _parts(value)]
+            if any(has_text):
+                written.append(row)
+                incomplete += not all(has_text)
+    return written, incomplete
 
 
-def _is_blank(value: Any) -> bool:
-    return not value.strip() if isinstance(value, str) else text_length(value) == 0
+def _parts(value: Any) -> list[str]:
+    """Return the texts of a sample: one, those of a pair, the contents of messages, or the one after a context."""
+    if isinstance(value, str):
+        return [value]
+    if has_context(value):
+        return [value[TEXT]]
+    if value is None or is_pair(value):
+        return list(value or ())
+    return [str(_normalized(message)["content"]) for message in value]
 
 
 def _messages(question: str, answer: str) -> list[dict[str, str]]:

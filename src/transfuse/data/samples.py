@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Value
 from jaxtyping import Int
 from torch import Tensor
 
@@ -167,19 +167,20 @@ class Samples:
             DataError: there is no text column, or all texts are blank.
         """
         if self.text is None:
-            raise DataError(
-                f"{self.source}: no text column among {self._columns()}; choose the one to read, or two of pairs, with"
-                " text_column"
-            )
-        written = rows_with_text(self.dataset, self.text)
+            raise DataError(f"{self.source}: {self._no_text()}")
+        written, incomplete = rows_with_text(self.dataset, self.text)
         if not written:
             raise DataError(f"{self.source}: all texts of column {self.text!r} are empty; choose another column")
         texts = replace(self, image=None)
         missing = len(self) - len(written)
-        if missing == 0:
-            return texts
-        left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
-        return texts._select(written)._with_note(left_out)
+        if missing:
+            left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
+            texts = texts._select(written)._with_note(left_out)
+        if incomplete:
+            texts = texts._with_note(
+                f"{counted(incomplete, 'sample')} {have(incomplete)} an empty part, which stays empty"
+            )
+        return texts
 
     def require_labels(self) -> "Samples":
         """Return these samples if all of them have labels.
@@ -241,6 +242,14 @@ class Samples:
             path = (value or {}).get("path")
             where = f"{self.source}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
             raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
+
+    def _no_text(self) -> str:
+        """Return why there is no text column, and what to do."""
+        empty = [name for name in self.dataset.column_names if self.dataset.features[name] == Value("null")]
+        if empty:
+            names = ", ".join(map(repr, empty))
+            return f"all values of {names} are empty, and no other column holds texts; choose other data"
+        return f"no text column among {self._columns()}; choose the one to read, or two of pairs, with text_column"
 
     def _columns(self) -> str:
         pair = {self.text} if self.text is not None and "," in self.text else set()  # made of two others
