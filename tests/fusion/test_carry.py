@@ -175,6 +175,17 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, tuned_copy(base), wide)
     with pytest.raises(ConfigError, match="the tuned model: has the weights of the base model, so there is nothing"):
         transfuse.carry(base, vit(1), other)
+    with pytest.raises(ConfigError, match="the base model: is both the base and the tuned model"):
+        transfuse.carry(base, base, other)
+    tuned = tuned_copy(base)
+    with pytest.raises(ConfigError, match="the new base model: is both the new base and the tuned model"):
+        transfuse.carry(base, tuned, tuned)
+    with pytest.raises(
+        ConfigError, match=r"the tuned model: has the weights of the new base model, .* another new base"
+    ):
+        transfuse.carry(base, tuned, copy.deepcopy(tuned))
+    with pytest.raises(ConfigError, match=r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"):
+        transfuse.carry(base, gpt2(9), other)
     with pytest.raises(CheckpointError, match="None: is no model; give a checkpoint path"):
         transfuse.carry(None, tuned_copy(base), other)
     with pytest.raises(ConfigError, match="its model_type is gpt2, that of the base is vit"):

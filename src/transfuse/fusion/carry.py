@@ -39,6 +39,7 @@ from transfuse.fusion.carry_plan import (
     carry_options,
     check_differs,
     check_same_shape,
+    names_by_role,
     options_for,
 )
 from transfuse.fusion.compatible import Model
@@ -136,7 +137,8 @@ def match_for_carry(
     new, old, changed = inputs.networks
     check_same_shape(old, changed)
     if not any(inputs.borrowed):  # a new head may be all that was tuned
-        check_differs(old, changed)
+        check_differs(changed, old, "give a fine-tune")
+        check_differs(changed, new, "give another new base")
     adapter_base = AdapterBase(new_base, inputs.anchor)
     if chosen.adapter_out is not None:
         adapter_base.check()
@@ -194,11 +196,9 @@ def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:
             by their roles.
     """
     order = (1, 2, 0)
-    names = [
-        f"the {role} model" if isinstance(model, PreTrainedModel) else str(model)
-        for role, model in zip(ROLES, models, strict=True)
+    networks = [
+        replace(opened.networks[index], name=name) for index, name in zip(order, names_by_role(models), strict=True)
     ]
-    networks = [replace(opened.networks[index], name=name) for index, name in zip(order, names, strict=True)]
     return replace(
         opened,
         models=[network.model for network in networks],

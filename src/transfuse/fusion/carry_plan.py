@@ -22,6 +22,7 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
+OTHER_TUNED = "give a fine-tune of the base"
 SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
 OTHER_FAMILY = "give a new base of the same kind"
 OTHER_DEPTH = "give models with equal numbers of blocks"
@@ -69,12 +70,20 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
             training, a new head, or options of an alignment.
     """
     models = (new_base, base, tuned)
+    new_name, base_name, tuned_name = names_by_role(models)
+    for name, other, is_same in ((base_name, "base", base == tuned), (new_name, "new base", new_base == tuned)):
+        if is_same:
+            raise ConfigError(f"{name}: is both the {other} and the tuned model, so there is nothing to carry")
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
-    kinds = [model.config.model_type for model in empty]
-    if kinds[0] != kinds[1]:
-        raise ConfigError(f"{new_base}: its model_type is {kinds[0]}, that of the base is {kinds[1]}; {OTHER_FAMILY}")
-    for name, model in zip((new_base, tuned), (empty[0], empty[2]), strict=True):
-        if (own := depth(model.config)) != (blocks := depth(empty[1].config)):
+    old = empty[1].config
+    for name, config, advice in (
+        (new_name, empty[0].config, OTHER_FAMILY),
+        (tuned_name, empty[2].config, OTHER_TUNED),
+    ):
+        if config.model_type != old.model_type:
+            kinds = f"its model_type is {config.model_type}, that of the base is {old.model_type}"
+            raise ConfigError(f"{name}: {kinds}; {advice}")
+        if (own := depth(config)) != (blocks := depth(old)):
             raise ConfigError(f"{name}: has {own} blocks, the base has {blocks}; {OTHER_DEPTH}")
     heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
@@ -106,12 +115,19 @@ def check_same_shape(base: Network, tuned: Network) -> None:
     check_same_widths(base, tuned, "exact", SAME_SHAPE)
 
 
-def check_differs(base: Network, tuned: Network) -> None:
-    """Raise `ConfigError` if the tuned model has the weights of its base, so that there is nothing to carry."""
-    if all(name in base.tensors and torch.equal(values, base.tensors[name]) for name, values in tuned.tensors.items()):
-        raise ConfigError(
-            f"{tuned.name}: has the weights of {base.name}, so there is nothing to carry; give a fine-tune"
-        )
+def names_by_role(models: Sequence[Model]) -> list[str]:
+    """Return what to call the new base, the base and the tuned model: their paths, or the roles of loaded models."""
+    return [
+        f"the {role} model" if isinstance(model, PreTrainedModel) else str(model)
+        for role, model in zip(ROLES, models, strict=True)
+    ]
+
+
+def check_differs(tuned: Network, other: Network, advice: str) -> None:
+    """Raise `ConfigError` if the tuned model has the weights of another model, so that there is nothing to carry."""
+    own = other.tensors
+    if all(name in own and torch.equal(values, own[name]) for name, values in tuned.tensors.items()):
+        raise ConfigError(f"{tuned.name}: has the weights of {other.name}, so there is nothing to carry; {advice}")
 
 
 def carry_estimate(
