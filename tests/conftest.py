@@ -32,7 +32,15 @@ SLOW = (  # words in the names of tests that show for another family, or for a v
     *(("test_a_broken_model_comes_nearer_in_every_family", name) for name in ("CLIP", "Beit", "Dinov2", "qkv_bias")),
     ("test_a_broken_model_comes_nearer_in_every_family", "BertForSequenceClassification"),
     ("test_a_broken_model_comes_nearer_in_every_family", "T5Model"),
-    ("test_a_model_that_is_what_its_parents_are_stays", "qkv_bias"),
+    *(
+        ("test_a_model_that_is_what_its_parents_are_stays", name)
+        for name in ("qkv_bias", "Beit", "Dinov2", "CLIP", "BertForSequenceClassification", "T5Model")
+    ),
+    ("test_every_kind_comes_nearer_to_its_parents", "sequence to sequence"),
+    ("test_every_kind_comes_nearer_to_its_parents", "images and texts"),
+    ("test_every_kind_comes_nearer_to_its_parents", "multi-label"),
+    ("test_mapped_is_loaded_bit_for_bit", "llama-learned"),
+    ("test_so_it_is_in_other_precisions_and_with_three", "exact, activations-torch.float64"),
     ("test_learned_weights_are_better_than_the_mean_and_nearer_to_the_parents_than_fitted_ones", "score"),
     ("test_so_it_is_in_other_precisions_and_with_three", "least squares-torch.bfloat16"),
     ("test_with_samples[learned-True]",),

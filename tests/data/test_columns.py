@@ -105,6 +105,8 @@ def test_a_note_says_which_ids_names_without_ids_get(tmp_path: Path) -> None:
         assert samples.aligned_to({0: "owl", 1: "cat"}).notes == ()
     with pytest.raises(DataError, match="2 class names, and 3 classes without names"):
         load_samples(tmp_path).aligned_to({**unnamed, 2: "LABEL_2"})
+    with pytest.raises(DataError, match="3 classes, from 'a' to 'c', but the model has 2 classes"):
+        load_samples({"text": list("abc"), "label": list("abc")}).aligned_to(unnamed)
     assert load_samples(pictures(4)).aligned_to({**unnamed, 2: "LABEL_2"}).notes == ()  # the data have ids
 
 

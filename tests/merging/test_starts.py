@@ -2,21 +2,35 @@
 
 import copy
 
+import pytest
 import torch
 from cases import CASES
 
-from transfuse.base.batch import cast, validation_split
+from transfuse.base.batch import validation_split
+from transfuse.checkpoint.card import growth_is_unused
 from transfuse.config.literals import LearningOptions
+from transfuse.distillation import loop as loop_module
 from transfuse.distillation.teacher_weighting import uniform
+from transfuse.merging import methods, starts
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
+from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, Choice, choose_start
 from transfuse.network.model import network
+from transfuse.report.tables import _learning
 
 CASE = CASES[0]
 QUICK = LearningOptions(minutes=0.0)
-BATCHES = [cast(CASE.inputs(CASE.build().config, seed), torch.float64) for seed in range(20)]
+IMAGES = torch.cat([CASE.inputs(CASE.build().config, seed)["pixel_values"] for seed in range(100)]).double()
+BATCHES = [{"pixel_values": images} for images in IMAGES.split(10)]
+
+
+@pytest.fixture(autouse=True)
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of 5 and 15 steps instead of 25 and 75."""
+    for module in (loop_module, starts):
+        monkeypatch.setattr(module, "VALIDATION_INTERVAL", 5)
+    monkeypatch.setattr(starts, "STEPS", (5, 15))
 
 
 def broken() -> torch.nn.Module:
@@ -46,16 +60,16 @@ def test_without_training_the_nearest_start_is_taken() -> None:
 
 
 def test_the_chosen_start_goes_on_where_its_first_steps_ended() -> None:
-    found = loop(LearningOptions(steps=200), [CASE.build(1)])
+    found = loop(LearningOptions(steps=40), [CASE.build(1)])
     choice = choose_start(found, {"another": CASE.build(2), "broken": broken()})
     assert choice.start == "broken"
     assert set(choice.losses) == {"another", "broken", FITTED}
-    assert found.steps == 75
+    assert found.steps == 15
     assert len(found.validation_losses) == 4
 
 
 def test_the_fitted_layers_decide_for_all_whether_streams_are_matched() -> None:
-    found = loop(LearningOptions(steps=75), [CASE.build(1)])
+    found = loop(LearningOptions(steps=15), [CASE.build(1)])
     choice = choose_start(found, {"broken": broken()}, compares_targets=True)
     (other,) = set(choice.losses) - {FITTED, FITTED + PREDICTIONS_ONLY}
     assert other in ("broken", "broken" + PREDICTIONS_ONLY)
@@ -89,3 +103,26 @@ def test_the_untrained_start_comes_back_if_training_only_harms() -> None:
     assert request.record["learned_weights"]["best"] == 0
     assert request.record["learned_weights"]["start"] in (FITTED, "model 1", "model 2")
     torch.testing.assert_close(CASE.logits(fused), CASE.logits(CASE.build(1)), atol=1e-5, rtol=1e-5)
+
+
+def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent that was best after its first round, and is the result, was trained."""
+    found = loop(LearningOptions(steps=40), [CASE.build(1)])
+    choice = choose_start(found, {"broken": broken()})
+    assert choice.best_steps in found.validated_at[1:]
+    model = network(CASE.build(1), torch.device("cpu"))
+    other = network(CASE.build(2), torch.device("cpu"))
+
+    def left(loop: WeightDistillation, *_: object, **__: object) -> Choice:
+        weights = copy.deepcopy(loop.best_weights)
+        return Choice("model 2", {"model 2": 1.0}, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
+
+    monkeypatch.setattr(methods, "choose_start", left)
+    request = MergeRequest(
+        model, [model.tensors, other.tensors], [0.5, 0.5], BATCHES, learning=LearningOptions(steps=5)
+    )
+    merge_learned(request)
+    record = request.record["learned_weights"]
+    assert (record["best"], record["start"], record["reached"]) == (5, "model 1" + PREDICTIONS_ONLY, -1.0)
+    assert not growth_is_unused({"growth": {}, "learned_weights": record})
+    assert "weights learned in 5 steps from model 1 (predictions only), 1.000 nats below" in _learning(record)

@@ -159,8 +159,13 @@ def alphabetical_order(names: Sequence[str], classes: int, where: str) -> str:
         where: source of the data, for error messages.
 
     Raises:
-        DataError: the model has more classes.
+        DataError: the model has another number of classes.
     """
+    if len(names) > classes:
+        raise DataError(
+            f"{where}: {counted(len(names), 'class')}, from {names[0]!r} to {names[-1]!r}, but the model has"
+            f" {counted(classes, 'class')}; use the data, or the model, of the other task"
+        )
     if len(names) < classes:
         raise DataError(
             f"{where}: {counted(len(names), 'class name')}, and {counted(classes, 'class')} without names in the model,"

@@ -26,7 +26,7 @@ from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
 from transfuse.merging.request import MergeRequest, aligned_parents, fitted_models
 from transfuse.merging.slerp import slerp
-from transfuse.merging.starts import FITTED, choose_start, saved_choice
+from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start, saved_choice
 from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
 from transfuse.network.model import tied_to, with_tensors
 from transfuse.network.output_losses import output_loss
@@ -153,14 +153,18 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
     choice = saved_choice(state) or choose_start(loop, _other_starts(request, own), state, compares_targets=compares)
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
-    if choice.best_loss < min(history.excess):  # an untrained start is better than the end of the training
-        history = replace(history, best=0)
+    start, reached = choice.start, min(history.excess)
+    if choice.best_loss < reached:  # a start that was left, or an earlier state, is better than the end of the training
+        start, reached = choice.best, choice.best_loss
+        history = replace(history, best=choice.best_steps)
         fused.load_state_dict(choice.best_weights[0])
-    if not history.best and choice.best == FITTED:  # training gained nothing, so all samples can be used for the fit
+    if not history.best:
+        start = start.removesuffix(PREDICTIONS_ONLY)
+    if not history.best and start == FITTED:  # training gained nothing, so all samples can be used for the fit
         request.record.clear()
         fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
-    start = choice.start if history.best else choice.best
-    request.record["learned_weights"] = asdict(history) | {"start": start, "starts": choice.losses}
+    found = {"start": start, "starts": choice.losses, "reached": reached}
+    request.record["learned_weights"] = asdict(history) | found
     return fused
 
 

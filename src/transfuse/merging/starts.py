@@ -37,8 +37,9 @@ class Choice:
     Attributes:
         start: its name.
         losses: the last validation loss of each start, in nats above the parents.
-        best: the name of the start with the lowest loss of all, which may have been before its training.
+        best: the name of the start with the lowest loss of all.
         best_loss: this loss.
+        best_steps: the number of steps after which it was reached; 0 if it was before the training.
         best_weights: the weights that reach it.
     """
 
@@ -46,13 +47,16 @@ class Choice:
     losses: dict[str, float] = field(default_factory=dict)
     best: str = ""
     best_loss: float = float("inf")
+    best_steps: int = 0
     best_weights: Any = None
 
     def update(self, name: str, loop: TrainingLoop) -> None:
         """Take note of what a start has reached."""
-        self.losses[name] = loop.validation_losses[-1]
-        if min(loop.validation_losses) < self.best_loss:
-            self.best, self.best_loss, self.best_weights = name, min(loop.validation_losses), loop.best_weights
+        losses = loop.validation_losses
+        self.losses[name] = losses[-1]
+        if min(losses) < self.best_loss:
+            self.best, self.best_loss, self.best_weights = name, min(losses), loop.best_weights
+            self.best_steps = loop.validated_at[losses.index(self.best_loss)]
 
 
 def choose_start(

@@ -10,7 +10,7 @@ from transfuse.evaluation.measures import MEASURES, phrase
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.tables import adapter_line
 
-NOTHING_GAINED = ", nothing gained by training"
+NOTHING_GAINED = ", training gained nothing"
 MIN_GAIN = 1e-9  # a smaller gain of tuning has no share
 
 

@@ -12,6 +12,7 @@ from rich.table import Column
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.checkpoint.adapter_card import held_sentence
+from transfuse.checkpoint.card import growth_is_unused
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.owned import ADAPTER
 
@@ -28,6 +29,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching += ", as they share a base" if "shared_base" in record else ""
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     growing = f", grown to {growth_line(record['growth'])}" if "growth" in record else ""
+    growing += ", where the units that were added do nothing" if growth_is_unused(record) else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
@@ -66,13 +68,13 @@ def _quality(record: Mapping[str, Any]) -> str:
 def _learning(history: Mapping[str, Any]) -> str:
     """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
     start = history.get("start", "fitted layers")
-    gap = min(history["excess"])
+    gap = history.get("reached", min(history["excess"]))
     unit = history.get("unit", "nats")
     reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     if history["steps"]:
-        return f"nothing gained by learning weights, so the result is {start}, {reached}"
+        return f"learning weights gained nothing, so the result is {start}, {reached}"
     return f"no weights learned, the best start on held-out samples is {start}, {reached}"
 
 
@@ -94,7 +96,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     share = parameters["small"] / parameters["large"]
     made = ["layers fitted by least squares"]
     if history := record.get("learned_weights"):
-        gained = f"weights trained in {history['best']} steps" if history["best"] else "nothing gained by training"
+        gained = f"weights trained in {history['best']} steps" if history["best"] else "training gained nothing"
         made.append(f"{gained}, {min(history['excess']):.3f} nats above the large model on held-out samples")
     return (
         printable(
