@@ -6,6 +6,7 @@ hundred times smaller, and the probabilities are computed slice by slice.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, labels_of, sample_indices
+from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import cache_bytes
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.sliced_loss import slice_entries
@@ -113,7 +115,9 @@ class Targets:
         self.weights = weights
         self.weighting = weighting
         self.from_labels = options.objective == "labels"
+        recurring = list(recurring)
         self.cache = TargetCache(recurring, cache_bytes("parent predictions"), parents[0].device)
+        self.shares = BatchCache(recurring, cache_bytes("parent predictions"))  # the models may run to compute them
 
     def of_batch(self, batch: Batch) -> BatchTargets:
         """Return the targets of a batch, one for each answer."""
@@ -122,14 +126,18 @@ class Targets:
     @torch.no_grad()
     def of_answers(self, answers: Sequence[AnswerStates], batch: Batch) -> tuple[BatchTargets, Shares]:
         """Return the targets of a batch, given what the parents' heads read, and the weights of the parents."""
-        slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
-        shares = self.weighting(slices, self.weights, batch, self.loss).to(answers[0].states.device, torch.float32)
+        shares = self.shares.get_or_compute(batch, partial(self._weigh, answers))
         if self.from_labels:
             return GivenTargets(labels_of(batch)), shares
         samples = sample_indices(batch, len(answers[0])).to(shares.device)
         ensemble = EnsembleTargets(answers, shares[:, samples], self.loss)
         is_large = sum(parent.states.shape[1] for parent in answers) < answers[0].classes
         return ensemble if is_large else GivenTargets(ensemble[:]), shares
+
+    def _weigh(self, answers: Sequence[AnswerStates], batch: Batch) -> Shares:
+        slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
+        shares = self.weighting(slices, self.weights, batch, self.loss, self.parents)
+        return shares.to(answers[0].states.device, torch.float32)
 
     @torch.no_grad()
     def _ensemble(self, batch: Batch) -> BatchTargets:

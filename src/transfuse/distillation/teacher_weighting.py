@@ -2,8 +2,9 @@
 
 A model is of little use on data that it has not seen, and so is a plain mean of models that have seen different data.
 Without labels, the confidence of a prediction (its low entropy) indicates that a model knows a sample, although a
-confident model may be wrong. With labels, the likelihood of the label shows it. Numbers and embeddings are no
-distributions, so models that predict these are weighted alike.
+confident model may be wrong. For images, the prediction is the mean over slightly moved images. With labels, the
+likelihood of the label shows it. Numbers and embeddings are no distributions, so models that predict these are weighted
+alike.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of, mean_per_sample, sample_indices
 from transfuse.base.budget import logits_at_once
 from transfuse.config.literals import TeacherWeighting
+from transfuse.distillation.moved_images import can_be_moved, moved_log_probabilities
 from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
 from transfuse.network.outputs import predict, predict_in_slices
 from transfuse.network.precision import mixed_precision
@@ -32,7 +34,12 @@ class WeightingFn(Protocol):
     """Return the weight of each model for each sample."""
 
     def __call__(
-        self, logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+        self,
+        logits: Sequence[LogitSlices],
+        weights: Sequence[float],
+        batch: Batch,
+        loss: OutputLoss = SOFTMAX,
+        models: Sequence[PreTrainedModel] = (),
     ) -> Shares:
         """Return the weights.
 
@@ -40,31 +47,47 @@ class WeightingFn(Protocol):
             logits: outputs of each model.
             weights: one weight per model. They sum to one.
             loss: the loss of such outputs.
+            models: the models, if they may be run on other inputs.
         """
         ...
 
 
 def uniform(
-    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+    logits: Sequence[LogitSlices],
+    weights: Sequence[float],
+    batch: Batch,
+    loss: OutputLoss = SOFTMAX,
+    models: Sequence[PreTrainedModel] = (),
 ) -> Shares:
     """Return the given weights for every sample. They sum to one, and `logits` is ignored."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
 def by_entropy(
-    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+    logits: Sequence[LogitSlices],
+    weights: Sequence[float],
+    batch: Batch,
+    loss: OutputLoss = SOFTMAX,
+    models: Sequence[PreTrainedModel] = (),
 ) -> Shares:
     """Return weights[m] * exp(-SHARPNESS * entropy of model m's prediction), normalized for every sample.
 
-    The given weights are returned if predictions are no distributions.
+    For images that belong to one class of several, the prediction is the mean over slightly moved images. The given
+    weights are returned if predictions are no distributions.
     """
     if loss.entropies is None:
         return uniform(logits, weights, batch)
+    if models and loss is SOFTMAX and can_be_moved(batch):
+        logits = [[moved_log_probabilities(model, batch)] for model in models]
     return _shares([torch.cat([*map(loss.entropies, slices)]) for slices in logits], weights, batch)
 
 
 def by_likelihood(
-    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+    logits: Sequence[LogitSlices],
+    weights: Sequence[float],
+    batch: Batch,
+    loss: OutputLoss = SOFTMAX,
+    models: Sequence[PreTrainedModel] = (),
 ) -> Shares:
     """Return weights[m] * exp(-SHARPNESS * mean loss of model m on the labels), normalized for every sample.
 
@@ -76,10 +99,14 @@ def by_likelihood(
 
 
 def automatic(
-    logits: Sequence[LogitSlices], weights: Sequence[float], batch: Batch, loss: OutputLoss = SOFTMAX
+    logits: Sequence[LogitSlices],
+    weights: Sequence[float],
+    batch: Batch,
+    loss: OutputLoss = SOFTMAX,
+    models: Sequence[PreTrainedModel] = (),
 ) -> Shares:
     """Return weights by likelihood for texts, whose tokens are their labels, and by entropy for anything else."""
-    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch, loss)
+    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch, loss, models)
 
 
 def ineffective_weighting(name: str, loss: OutputLoss) -> str | None:
@@ -107,7 +134,7 @@ def teacher_weights(
     """Return the weight of each model for each sample, in mixed precision. Uniform weighting runs no model."""
     slices = [predict_in_slices(model, batch, logits_at_once(model)) for model in models]
     with mixed_precision(models[0].device):
-        return weighting(slices, weights, batch, output_loss(models[0]))
+        return weighting(slices, weights, batch, output_loss(models[0]), models)
 
 
 @torch.no_grad()
@@ -126,7 +153,7 @@ def ensemble_predictions(
     """
     loss = output_loss(models[0])
     logits = [predict(model, batch) for model in models]
-    shares = weighting([[model_logits] for model_logits in logits], weights, batch, loss).to(logits[0])
+    shares = weighting([[model_logits] for model_logits in logits], weights, batch, loss, models).to(logits[0])
     samples = sample_indices(batch, len(logits[0])).to(shares.device)
     return weighted_rows(shares[:, samples], (loss.predictions(model_logits / temperature) for model_logits in logits))
 
