@@ -105,7 +105,7 @@ def test_models_without_a_head_are_compared_with_their_parents(tmp_path: Path, r
     ran = run("fuse", a, b, "-o", out, "--data", data, "--merge", "mean", "--report", "--json")
     assert (ran.status, ran.err) == (0, "")
     quality = json.loads(ran.out)["quality"]
-    assert quality["verdict"].startswith("Without labels: The fused model reaches a mean cosine of")
+    assert quality["verdict"].startswith("Without labels, the fused model reaches a mean cosine of")
     fused = quality["models"]["fusion"]
     assert fused["distance"] == pytest.approx(1 - fused["cosine"])
     line = json.loads(run("path", a, b, "--data", data, "--points", 3, "--json").out)
@@ -129,7 +129,7 @@ def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) 
     ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", plain, "--merge", "mean")
     assert ran.status == 0, ran
     last = ran.out.splitlines()[-1]
-    assert last.startswith("Without labels: The fused model reaches a mean squared difference of")
+    assert last.startswith("Without labels, the fused model reaches a mean squared difference of")
     assert last.endswith(f"Measured on 24 samples of {plain}, the samples that were also used to make it.")
 
 

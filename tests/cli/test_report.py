@@ -178,7 +178,7 @@ def test_without_labels_models_are_compared_and_all_is_shown(world: World, run: 
         assert run("fuse", world.a, world.b, "-o", out, *arguments, "--report").status == 0
         page, found = read(out)
         assert (found["measured"] is None) == (not arguments)
-        assert ("Without labels: The fused model reaches" if arguments else "Not measured") in page.shown
+        assert ("Without labels, the fused model reaches" if arguments else "Not measured") in page.shown
         assert found["matched"]
     assert found["record"]["predicted"].keys() == {"bytes"}
 

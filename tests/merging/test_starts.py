@@ -7,7 +7,7 @@ import torch
 from cases import CASES
 
 from transfuse.base.batch import validation_split
-from transfuse.checkpoint.card import growth_is_unused
+from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import loop as loop_module
 from transfuse.distillation.teacher_weighting import uniform

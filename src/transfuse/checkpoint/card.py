@@ -7,6 +7,7 @@ from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
 from transfuse.checkpoint.command import COMMAND, SHRINK, reproducing_call, shrink_call, source_of
 from transfuse.checkpoint.front_matter import as_front_matter
+from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
@@ -223,12 +224,6 @@ def shown_weights(record: Mapping[str, Any]) -> list[str]:
     else:
         shown = []
     return shown or [f"{model['weight']:.4g}" for model in record["models"]]
-
-
-def growth_is_unused(record: Mapping[str, Any]) -> bool:
-    """Return whether a model that grew computes what a parent computes, so that the units it gained do nothing."""
-    history = record.get("learned_weights", {"best": 1})
-    return "growth" in record and not history["best"] and not history.get("start", "").startswith("fitted layers")
 
 
 def _aligned(record: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from transfuse.base.batch import has_targets
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.checkpoint.card import growth_is_unused
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform

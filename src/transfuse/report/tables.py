@@ -12,8 +12,8 @@ from rich.table import Column
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.checkpoint.adapter_card import held_sentence
-from transfuse.checkpoint.card import growth_is_unused
 from transfuse.checkpoint.command import source_of
+from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.owned import ADAPTER
 
 if TYPE_CHECKING:
