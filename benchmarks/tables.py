@@ -14,6 +14,7 @@ from pathlib import Path
 
 import base_size_table
 import carry_table
+import confidence
 import crowd
 import default_table
 import depths
@@ -83,6 +84,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trust": partial(trust, "trust-fashion-mnist"),
     "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
     "trust-books": partial(trust, "trust-books", perplexity=True),
+    "confidence": confidence.table,
     "likeness": likeness,
     "fitting": fitting,
     "ablation-groups": partial(ablation, "groups"),
