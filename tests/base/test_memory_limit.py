@@ -14,6 +14,7 @@ import resource, threading, time
 import psutil
 import torch
 from transfuse.base.budget import free_bytes, run_in_parts
+from transfuse.base import memory_limit as memory_limits
 from transfuse.base.memory_limit import is_out_of_memory, memory_limit
 from transfuse.errors import ConfigError
 own = psutil.Process().memory_info().rss
@@ -31,6 +32,7 @@ def test_what_grows_in_small_steps_is_ended_with_one_error() -> None:
 kept = []
 try:
     with memory_limit(own + 100_000_000):
+        assert memory_limits.NAME in {thread.name for thread in threading.enumerate()}
         assert 50_000_000 < free_bytes(torch.device("cpu")) <= 100_000_000
         kept.append(torch.ones(10_000_000))
         while len(kept) < 1_000:
@@ -43,7 +45,7 @@ assert 10 <= len(kept) < 80, len(kept)
 time.sleep(0.1)
 torch.ones(200_000_000)
 assert resource.getrlimit(resource.RLIMIT_DATA)[0] == -1
-assert all(thread.name != "memory" for thread in threading.enumerate())
+assert memory_limits.NAME not in {thread.name for thread in threading.enumerate()}
 """)
     assert done.returncode == 0, done.stderr
 

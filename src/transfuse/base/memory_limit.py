@@ -22,6 +22,7 @@ from transfuse.errors import ConfigError, MemoryLimitError
 MAX_RLIMIT = 2**62  # largest limit in bytes that is passed to the system
 INTERVAL = 0.02  # seconds between two looks at the memory
 PATIENCE = 1.0  # seconds that an interrupted batch has to free its memory
+NAME = "transfuse memory"  # of the thread
 SLACK = 2**28  # bytes beyond the limit at which the system refuses memory; an eighth of the limit is added
 WORDS = ("out of memory", "allocate memory", "could not create a primitive", "unable to mmap")
 
@@ -124,12 +125,9 @@ class _Watch:
     """Raise MemoryError in the thread that entered it if the run exceeds its limit."""
 
     def __init__(self) -> None:
-        self.context = copy_context()
         self.thread = threading.get_ident()
         self.ended = threading.Event()
-        self.watcher = threading.Thread(
-            target=self.context.run, args=(self._watch,), name="transfuse-memory", daemon=True
-        )
+        self.watcher = threading.Thread(target=copy_context().run, args=(self._watch,), name=NAME, daemon=True)
 
     def __enter__(self) -> Self:
         self.watcher.start()
