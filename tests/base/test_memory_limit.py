@@ -54,12 +54,15 @@ assert memory_limits.NAME not in {thread.name for thread in threading.enumerate(
 def test_one_tensor_that_is_far_too_large_is_refused_by_the_system() -> None:
     done = run("""
 with memory_limit(own + 300_000_000):
+    assert 250_000_000 < free_bytes(torch.device("cpu")) <= 300_000_000
+    torch.ones(25_000_000)
     try:
         torch.ones(200_000_000)
     except RuntimeError as error:
         assert is_out_of_memory(error)
     else:
         raise SystemExit("took more")
+torch.ones(200_000_000)
 """)
     assert done.returncode == 0, done.stderr
 

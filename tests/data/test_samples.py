@@ -70,6 +70,8 @@ def test_blank_texts_are_left_out_and_a_note_says_so() -> None:
     assert read.labels().tolist() == [0, 2]
     assert list(read.rows) == [0, 2]
     assert read.require_texts().notes == read.notes == (f"{texts.source}: 3 of 5 texts are empty and left out",)
+    pairs = load_samples({"premise": ["a", None, None], "hypothesis": [None, "b", None]}).require_texts()
+    assert pairs.inputs(range(2)) == [["a", ""], ["", "b"]]
     with pytest.raises(DataError, match="all texts of column 'text' are empty"):
         load_samples({"text": [None, " "]}).require_texts()
     with pytest.raises(DataError, match="all values of 'text' are empty, and no other column holds texts"):

@@ -26,3 +26,8 @@ def are(number: int) -> str:
 def have(number: int) -> str:
     """Return the verb for what a number of things have."""
     return "has" if number == 1 else "have"
+
+
+def do(number: int) -> str:
+    """Return the verb for what a number of things do."""
+    return "does" if number == 1 else "do"

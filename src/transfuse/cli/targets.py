@@ -89,14 +89,13 @@ def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: st
     """
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, MemoryLimitError) as error:
         if not any(folder.glob(pattern)):
             raise
-        raise InterruptedRunError(f"interrupted; the same command {flag}continues from {folder}") from error
-    except MemoryLimitError as error:
-        if not any(folder.glob(pattern)):
-            raise
-        raise MemoryLimitError(f"{error}, and the same command {flag}continues from {folder}") from error
+        how = f"the same command {flag}continues from {folder}"
+        if isinstance(error, MemoryLimitError):
+            raise MemoryLimitError(f"{error}, and {how}") from error
+        raise InterruptedRunError(f"interrupted; {how}") from error
 
 
 @dataclass(frozen=True)

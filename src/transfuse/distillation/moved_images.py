@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch
+from transfuse.base.batch import Batch, without_labels
 from transfuse.network.outputs import predict
 
 MOVES = ((1, 0), (-1, 1), (0, -1))  # to the right and down, in steps; no direction is preferred
@@ -29,7 +29,7 @@ def can_be_moved(batch: Batch) -> bool:
 def moved_log_probabilities(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
     """Return the logarithm of the mean probabilities that a classifier gives to the moved images of a batch."""
     images = batch["pixel_values"]
-    inputs = {name: values for name, values in batch.items() if name != "labels"}
+    inputs = without_labels(batch)
     probabilities = [
         predict(model, inputs | {"pixel_values": moved(images, *move, _step(images))}).softmax(-1) for move in MOVES
     ]

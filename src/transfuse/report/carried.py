@@ -6,8 +6,7 @@ from typing import Any
 
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
-from transfuse.evaluation.measures import MEASURES, phrase
-from transfuse.report.facts import Measurement, Row
+from transfuse.report.facts import Measurement
 from transfuse.report.tables import adapter_line
 
 NOTHING_GAINED = ", training gained nothing"
@@ -23,19 +22,18 @@ def carried_verdict(measured: Measurement) -> str:
     new_base, base, tuned = measured.of("parent")
     (carried,) = measured.of("fusion")
     named = {
-        name: phrase(measured.headline, row.metrics.value(measured.headline))
-        for name, row in (("carried", carried), ("tuned", tuned), ("new base", new_base))
+        name: measured.phrase(row) for name, row in (("carried", carried), ("tuned", tuned), ("new base", new_base))
     }
     if not measured.labeled:
         return f"Without labels, the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
     text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
-    gain = _quality(measured, tuned) - _quality(measured, base)
+    gain = measured.quality(tuned) - measured.quality(base)
     if not measured.bases_predict:
         return text + "."
     if gain < MIN_GAIN:
-        reached = phrase(measured.headline, base.metrics.value(measured.headline))
+        reached = measured.phrase(base)
         return f"{text}. Its base reaches {reached} here, so tuning gained nothing; check the order of BASE and TUNED."
-    share = (_quality(measured, carried) - _quality(measured, new_base)) / gain
+    share = (measured.quality(carried) - measured.quality(new_base)) / gain
     return f"{text}. That is {share:.0%} of what tuning gained; the new base alone reaches {named['new base']}."
 
 
@@ -52,9 +50,3 @@ def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
         how += f", weights trained in {counted(history['best'], 'step')}" if history["best"] else NOTHING_GAINED
     line = f"Carried {roles['tuned']} to {roles['new base']}, into {output} ({how}, {record['seconds']:.1f} s)"
     return f"{printable(line)}{adapter_line(output, record)}\n{printable(record['quality']['verdict'])}"
-
-
-def _quality(measured: Measurement, row: Row) -> float:
-    """Return a number that is higher for a better model."""
-    value = row.metrics.value(measured.headline)
-    return -value if MEASURES[measured.headline].lower_is_better else value

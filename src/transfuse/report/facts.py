@@ -10,7 +10,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
 from transfuse.base.counted import counted
 from transfuse.evaluation.evaluate import LossPath
-from transfuse.evaluation.measures import headline, unit
+from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.fusion.plan import BLOCK, kind_name
@@ -85,6 +85,15 @@ class Measurement:
     def of(self, role: Role) -> list[Row]:
         """Return the rows with this role."""
         return [row for row in self.rows if row.role == role]
+
+    def quality(self, row: Row) -> float:
+        """Return a number that is higher for a better model, by the headline metric."""
+        value = row.metrics.value(self.headline)
+        return -value if MEASURES[self.headline].lower_is_better else value
+
+    def phrase(self, *rows: Row) -> str:
+        """Return a sentence's words for the headline metric of some models."""
+        return phrase(self.headline, *(row.metrics.value(self.headline) for row in rows))
 
 
 @dataclass(frozen=True)

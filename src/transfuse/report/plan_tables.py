@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transfuse.base.counted import counted
+from transfuse.base.counted import counted, do
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 
@@ -64,8 +64,7 @@ def plan_table(plan: FusionPlan) -> Group:
 
 def _idle_blocks(plan: FusionPlan) -> list[str]:
     return [
-        f"{path} gets {counted(count, 'block')} that {'does' if count == 1 else 'do'} nothing"
-        for path, count in plan.idle_blocks.items()
+        f"{path} gets {counted(count, 'block')} that {do(count)} nothing" for path, count in plan.idle_blocks.items()
     ]
 
 

@@ -2,7 +2,7 @@
 
 from transfuse.data.generation import is_generated
 from transfuse.evaluation.comparison import Evaluation
-from transfuse.evaluation.measures import has_confidence, phrase
+from transfuse.evaluation.measures import has_confidence
 from transfuse.report.facts import Measurement, Row
 
 SMALL = "small model"
@@ -42,7 +42,7 @@ def _large_name(path: str) -> str:
 
 def shrunk_verdict(measured: Measurement) -> str:
     """Return how the small model compares with the large one."""
-    values = [phrase(measured.headline, row.metrics.value(measured.headline)) for row in measured.rows]
+    values = [measured.phrase(row) for row in measured.rows]
     if not measured.labeled:
         return f"Without labels, the small model reaches {values[0].replace('the parents', 'the large model')}."
     return f"The small model reaches {values[0]}, the large one {values[1]}."
