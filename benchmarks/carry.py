@@ -36,7 +36,7 @@ import transfuse
 from transfuse.base.batch import validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.config.options import Options
-from transfuse.fusion.calibration import prepare
+from transfuse.data.prepare import prepare
 from transfuse.merging.learned_carry import CarryDistillation
 from transfuse.merging.mean import mean
 from transfuse.network.model import network, with_tensors

@@ -75,7 +75,7 @@ def llamas(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def estimate(paths: list[Path], data: Any, **options: Any) -> DataEstimate:
-    found = data_estimate([load_empty(path) for path in paths], paths[0], data, Options(**options))
+    found = data_estimate(Estimate([load_empty(path) for path in paths], Options(**options)), paths[0], data)
     assert found is not None
     return found
 
@@ -94,9 +94,11 @@ def test_sizes_of_images_and_texts(vits: list[Path], llamas: list[Path]) -> None
 
 def test_samples_that_are_not_read_have_no_estimate(vits: list[Path]) -> None:
     options = Options(merge="mean", match_on="weights")
-    assert data_estimate([load_empty(path) for path in vits], vits[0], images(2), options) is None
+    assert data_estimate(Estimate([load_empty(path) for path in vits], options), vits[0], images(2)) is None
     with pytest.raises(DataError):
-        data_estimate([load_empty(path) for path in vits], vits[0], Dataset.from_dict({"text": ["w"]}), Options())
+        data_estimate(
+            Estimate([load_empty(path) for path in vits], Options()), vits[0], Dataset.from_dict({"text": ["w"]})
+        )
 
 
 def test_the_shape_of_a_model(llamas: list[Path]) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from huggingface_hub import snapshot_download
@@ -35,6 +35,9 @@ from transfuse.checkpoint.other_kinds import file_instead_of_folder
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.errors import CheckpointError, first_line
+
+Model: TypeAlias = str | Path | PreTrainedModel
+"""The path of a checkpoint, a Hub name, or a loaded model."""
 
 OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
 # Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 RUN = "Computation"
+# Options that change no map and no fitted layer.
+UNRELATED_OPTIONS = {"merge", "dtype", "adapter_out", "device", "allow_pickle", "spec"}
 
 
 class Settings(DataOptions):

@@ -1,5 +1,6 @@
 """Load samples from a file, a folder, memory or the Hub, and find their columns."""
 
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -34,6 +35,13 @@ def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
         return data
     columns = (options.text_column, options.label_column, options.image_column)
     return load_samples(data, options.split or split, *columns, options.lines)
+
+
+def data_name(data: Any) -> str | None:
+    """Return the path or name of the samples, or `dataset in memory`."""
+    if data is None:
+        return None
+    return str(data) if isinstance(data, str | Path) else getattr(data, "source", "dataset in memory")
 
 
 def load_samples(

@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.load import Model, local_directory
+from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import RUN_FILE, json_or_none
 from transfuse.data.samples import Samples
@@ -15,8 +16,6 @@ from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
 from transfuse.fusion.class_order import in_anchor_order
-from transfuse.fusion.compatible import Model
-from transfuse.fusion.record import Origin
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.output_losses import SOFTMAX, output_loss
 

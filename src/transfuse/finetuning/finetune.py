@@ -22,7 +22,8 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import load_model, local_directory
+from transfuse.checkpoint.load import Model, load_model, local_directory
+from transfuse.checkpoint.origin import PACKAGES, origin
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
@@ -46,8 +47,6 @@ from transfuse.finetuning.trainer import (
     training_arguments,
 )
 from transfuse.fusion.class_order import warn_of_order, with_ordered_logits
-from transfuse.fusion.compatible import Model
-from transfuse.fusion.record import PACKAGES, origin
 from transfuse.network.output_losses import output_loss
 from transfuse.network.precision import stored_as
 

@@ -18,8 +18,7 @@ from transfuse.checkpoint.adapter_writer import check_shapes, write_adapter
 from transfuse.checkpoint.companions import CARD
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.lazy_tensors import stored_tensors
-from transfuse.checkpoint.load import adapter_base, load_model, local_directory
-from transfuse.fusion.compatible import Model
+from transfuse.checkpoint.load import Model, adapter_base, load_model, local_directory
 from transfuse.network.precision import as_dtype, compute_dtype
 
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """The places of the blocks of a model among a larger number of blocks, in order."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -7,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from transfuse.errors import ConfigError
 from transfuse.network.sizes import block_settings
 
 MARGIN = 1e-6  # by which a later place has to be better: blocks that do nothing leave the stream as it is
@@ -28,13 +28,24 @@ def same_kind(source: PretrainedConfig, anchor: PretrainedConfig, own: int, want
     return same
 
 
+def has_in_order(allowed: Bool[Tensor, "own place"], blocks: Sequence[int]) -> bool:
+    """Return whether some of these blocks may take all places, in order."""
+    place = 0
+    for block in blocks:
+        if place < allowed.shape[1] and allowed[block, place]:
+            place += 1
+    return place == allowed.shape[1]
+
+
+def has_places(allowed: Bool[Tensor, "own place"]) -> bool:
+    """Return whether all blocks have places in order, the first block the first place."""
+    return bool(allowed[0, 0]) and has_in_order(allowed.T, range(allowed.shape[1]))
+
+
 def best_places(similarity: Float[Tensor, "own place"], allowed: Bool[Tensor, "own place"] | None = None) -> list[int]:
     """Return increasing places with the largest sum of similarities. The first block comes first.
 
-    If sums are equal, the earliest places are returned.
-
-    Raises:
-        ConfigError: there are no such places that are allowed.
+    If sums are equal, the earliest places are returned. There must be places that are allowed (see `has_places`).
     """
     own, count = similarity.shape
     if allowed is not None:
@@ -48,8 +59,7 @@ def best_places(similarity: Float[Tensor, "own place"], allowed: Bool[Tensor, "o
             best[block, place] = best[block - 1, earlier] + similarity[block, place]
             previous[block, place] = earlier
     places = [_first_largest(best[-1])]
-    if best[-1, places[0]] == -torch.inf:
-        raise ConfigError("no places in order have blocks of the same kind")
+    assert best[-1, places[0]] > -torch.inf
     for block in range(own - 1, 0, -1):
         places.insert(0, int(previous[block, places[0]]))
     assert all(one < other for one, other in pairwise(places))

@@ -7,12 +7,10 @@ from importlib.metadata import version
 from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import digest
+from transfuse.checkpoint.origin import Origin
 from transfuse.config.options import Options
-from transfuse.fusion.record import Origin
+from transfuse.config.settings import UNRELATED_OPTIONS
 from transfuse.network.spec import Spec
-
-# Options that change no map and no fitted layer.
-UNRELATED_OPTIONS = {"merge", "dtype", "adapter_out", "device", "allow_pickle", "spec"}
 
 
 @dataclass(frozen=True)

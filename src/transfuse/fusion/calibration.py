@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -11,21 +10,20 @@ from transfuse.alignment.flow.policy import WEIGHTED
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch, batch_bytes
-from transfuse.base.budget import cache_bytes, check_sample, samples_at_once
+from transfuse.base.budget import cache_bytes
 from transfuse.base.progress import Progress, silent
+from transfuse.checkpoint.load import Model
 from transfuse.config.literals import MatchOn
 from transfuse.config.options import Options
-from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
-from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import UNTRAINABLE, labeled_task
+from transfuse.data.prepare import prepare, readable
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, model_preparer, task, with_model_ids
+from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
-from transfuse.fusion.compatible import Model
 from transfuse.network.model import Network
 
 
@@ -130,31 +128,3 @@ def resolve_match_on(options: Options, data: Any) -> MatchOn:
     if options.align == "flow":
         return "weights" if data is None else "activations"
     return "weights" if data is None or options.merging(True) != "mean" else "both"
-
-
-def prepare(
-    samples: Samples, model: PreTrainedModel, source: Model, options: Settings, processor: Any = None
-) -> LazyBatches:
-    """Return batches on the model's device.
-
-    Args:
-        source: the path or the loaded model whose processor prepares the samples, unless `processor` is given.
-
-    A batch of long samples has fewer of them than `options.batch_size`.
-    """
-    model_task = labeled_task(type(model).__name__, model.config) if samples.parts else task(type(model).__name__)
-    preparer = model_preparer(source, model, processor, model_task)
-    samples = readable(samples, model)
-    example = preparer(samples.inputs([samples.longest_index()]))
-    check_sample(model, example)
-    count = samples_at_once(model, example, options.batch_size)
-    return replace(samples.lazy_batches(preparer, count), device=model.device)
-
-
-def readable(samples: Samples, model: PreTrainedModel) -> Samples:
-    """Return samples as the model reads them; those whose parts are known already are returned as they are.
-
-    Raises:
-        DataError: the model cannot read the samples.
-    """
-    return samples if samples.parts else task(type(model).__name__).samples(samples)

@@ -16,8 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -25,9 +23,11 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.checkpoint.load import Model
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.load import data_name
 from transfuse.data.tasks import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
@@ -42,13 +42,12 @@ from transfuse.fusion.carry_plan import (
     names_by_role,
     options_for,
 )
-from transfuse.fusion.compatible import Model
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
+from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
-from transfuse.fusion.record import data_name
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
@@ -127,8 +126,8 @@ def match_for_carry(
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
 
-    def estimate(empty: Sequence[PreTrainedModel], mapped: bool) -> DataEstimate | None:
-        return carry_estimate(empty, new_base, data, keep, chosen, processor)
+    def estimate(weights: Estimate, mapped: bool) -> DataEstimate | None:
+        return carry_estimate(replace(weights, options=chosen), new_base, data, keep, processor)
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head

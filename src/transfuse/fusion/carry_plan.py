@@ -8,11 +8,12 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.progress import silent
+from transfuse.checkpoint.load import Model
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
 from transfuse.errors import ConfigError
-from transfuse.fusion.compatible import Model, check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth import depth
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
@@ -131,14 +132,14 @@ def check_differs(tuned: Network, other: Network, advice: str) -> None:
 
 
 def carry_estimate(
-    empty: Sequence[PreTrainedModel], new_base: Model, data: Any, keep: Any, options: Options, processor: Any = None
+    weights: Estimate, new_base: Model, data: Any, keep: Any, processor: Any = None
 ) -> DataEstimate | None:
     """Return the estimate of the memory of carrying with samples; None without samples.
 
     Args:
-        empty: the models, whose tensors may be empty.
+        weights: the estimate of carrying by weights.
     """
-    task, kept = (data_estimate(empty, new_base, samples, options, processor) for samples in (data, keep))
+    task, kept = (data_estimate(weights, new_base, samples, processor) for samples in (data, keep))
     return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
 
 
@@ -163,8 +164,9 @@ def carry_plan(
     specs = [unfused(declaration(model)) for model in empty]
     networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
     check_same_shape(networks[2], networks[0])
-    plan = fusion_plan(paths, empty, Estimate(empty, chosen), streamable=False, streams=False)
-    estimate = carry_estimate(empty, new_base, data, keep, chosen)
+    weights = Estimate(empty, chosen)
+    plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)
+    estimate = carry_estimate(weights, new_base, data, keep)
     if estimate is None:
         return plan
     if max_memory is not None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -10,21 +9,20 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.lazy import as_needed
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
-from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.load import Model, load_empty, load_model
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.class_order import in_anchor_order, with_anchor_order
 from transfuse.fusion.depth import with_equal_depth
+from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import Network, checked_declaration, declaration, network
 from transfuse.network.precision import compute_dtype, matmul_dtype
-
-Model: TypeAlias = str | Path | PreTrainedModel
 
 
 def check_models_given(models: Sequence[Model]) -> None:
@@ -46,14 +44,17 @@ def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
 
 
 def with_anchor_form(
-    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, samples: DepthSamples | None = None
 ) -> list[PreTrainedModel]:
     """Return models with as many blocks as the anchor, and its head and its positions where the options ask for these.
+
+    Args:
+        samples: as for `with_equal_depth`.
 
     Raises:
         ConfigError: a model cannot have them.
     """
-    anchor, *sources = with_equal_depth(models, names)
+    anchor, *sources = with_equal_depth(models, names, samples)
     if options.head == "anchor":
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":

@@ -1,25 +1,25 @@
 """The check that memory suffices for a fusion with samples, before weights are read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psutil
-from transformers import PreTrainedModel
 
 from transfuse.base.budget import warn_if_short
 from transfuse.base.counted import counted
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError, TransfuseError
+from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 
-EstimateFn = Callable[[Sequence[PreTrainedModel], bool], DataEstimate | None]
-"""Returns the estimate for models whose tensors may be empty, given whether they are mapped; None without samples."""
+EstimateFn = Callable[[Estimate, bool], DataEstimate | None]
+"""Returns the estimate of a fusion with samples, given whether models are mapped; None without samples."""
 
 
 def check_readable_samples(
     estimate: EstimateFn,
     max_memory: int | None,
     warn: Callable[[str], None],
-    models: Sequence[PreTrainedModel],
+    weights: Estimate,
     mapped: bool,
 ) -> bool:
     """Check that memory suffices for the samples. Return False if there are none, or if they cannot be read.
@@ -30,7 +30,7 @@ def check_readable_samples(
         ConfigError: more than `max_memory` is needed.
     """
     try:
-        found = estimate(models, mapped)
+        found = estimate(weights, mapped)
     except TransfuseError:
         return False
     if found is not None:

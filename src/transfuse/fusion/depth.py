@@ -1,4 +1,7 @@
-"""Models with fewer blocks than the anchor: blocks that do nothing are put between their own.
+"""Models whose depth is not that of the anchor.
+
+A model with more blocks gives up some of them (`fewer_blocks`). A model with fewer blocks keeps its function: blocks
+that do nothing are put between its own.
 
 A block whose branches write zeros leaves the residual stream as it is, so that the function stays. Where norms follow
 the additions (BERT), the gain and the bias of the norm in front move behind the new block, because a norm changes
@@ -10,7 +13,6 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -18,7 +20,9 @@ from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import cast
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.block_order import best_places, evenly_spaced, same_kind
+from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
+from transfuse.fusion.depth_samples import DepthSamples
+from transfuse.fusion.fewer_blocks import with_fewer_blocks
 from transfuse.network.inputs import model_inputs
 from transfuse.network.model import declaration
 from transfuse.network.operations import Junction, Linear, Norm
@@ -29,9 +33,6 @@ from transfuse.network.spec import Spec
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
-SimilarityFn = Callable[[PreTrainedModel, PreTrainedModel], Float[Tensor, "own place"] | None]
-"""Returns how similar each block of a source, the second model, is to each of the anchor; None: it is unknown."""
-
 
 def depth(config: PretrainedConfig) -> int | None:
     """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
@@ -41,32 +42,50 @@ def depth(config: PretrainedConfig) -> int | None:
         return None
 
 
+def deeper_models(given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]) -> dict[int, PreTrainedModel]:
+    """Return the models that had more blocks before `with_equal_depth` than after it, by their numbers.
+
+    Args:
+        given: the models before it.
+        used: the models after it.
+    """
+    return {
+        number: model
+        for number, (model, other) in enumerate(zip(given, used, strict=True))
+        if (depth(model.config) or 0) > (depth(other.config) or 0)
+    }
+
+
 def with_equal_depth(
     models: Sequence[PreTrainedModel],
     names: Sequence[str],
-    similarity: SimilarityFn | None = None,
+    samples: DepthSamples | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[PreTrainedModel]:
-    """Return models with as many blocks as the first, the anchor, and the same functions.
+    """Return models with as many blocks as the first, the anchor.
+
+    Models with fewer blocks keep their functions, and models with more keep them nearly.
 
     Args:
         models: models whose tensors may be empty. A model of another kind than the anchor is returned as it is.
         names: what to call them in messages.
-        similarity: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
+        samples: decide where the blocks of a model with fewer blocks go, and which blocks a model with more gives up.
+            None: blocks are spaced evenly, and no model may have more than the anchor.
         tell: gets a line on every model that changes.
 
     Raises:
-        ConfigError: a model has more blocks than the anchor, or blocks cannot be put between its own.
+        ConfigError: a model has more blocks than the anchor, and nothing tells which of them matter; or blocks cannot
+            be left out, or put between its own.
     """
     anchor, *sources = models
-    return [anchor, *(_with_depth(anchor, *pair, similarity, tell) for pair in zip(sources, names[1:], strict=True))]
+    return [anchor, *(_with_depth(anchor, *pair, samples, tell) for pair in zip(sources, names[1:], strict=True))]
 
 
 def _with_depth(
     anchor: PreTrainedModel,
     source: PreTrainedModel,
     name: str,
-    similarity: SimilarityFn | None,
+    samples: DepthSamples | None,
     tell: Callable[[str], None],
 ) -> PreTrainedModel:
     own, wanted = (depth(model.config) for model in (source, anchor))
@@ -74,32 +93,50 @@ def _with_depth(
     if not alike or own is None or wanted is None or own == wanted:
         return source
     depths = f"{name}: has {counted(own, 'block')}, the anchor has {wanted}"
-    if own > wanted:
-        raise ConfigError(
-            f"{depths}; put it first, so that it is the anchor, or make it smaller with `transfuse shrink"
-            f" {name} --layers {wanted}`"
-        )
+    is_deeper = own > wanted
+    if is_deeper and (samples is None or not samples.removes_blocks):
+        advice = "give --data, which tells which of its blocks matter, or put" if samples is None else "put"
+        raise ConfigError(f"{depths}; {advice} it first, so that it is the anchor")
     if not block_stack(source, own)[0]:
+        change = "left out of" if is_deeper else "put between those of"
         raise ConfigError(
-            f"{depths}, and no blocks can be put between those of a {type(source).__name__}; fuse models of equal depth"
+            f"{depths}, and no blocks can be {change} a {type(source).__name__}; fuse models of equal depth"
         )
-    is_empty = source.device.type == "meta"
-    found = None if similarity is None or is_empty else similarity(anchor, source)
-    try:
-        allowed = same_kind(source.config, anchor.config, own, wanted)
-        chosen = best_places(evenly_spaced(own, wanted) if found is None else found, allowed)
-    except ConfigError as error:
+    allowed = same_kind(source.config, anchor.config, own, wanted)
+    if not (has_in_order(allowed, range(own)) if is_deeper else has_places(allowed)):
         raise ConfigError(
-            f"{depths}, and {error} (such as layer_types in config.json); fuse models of equal depth"
-        ) from error
-    deeper = with_idle_blocks(source, wanted, chosen, anchor.config)
-    if not is_empty:
-        _check_function(source, deeper, name)
+            f"{depths}, and no places in order have blocks of the same kind (such as layer_types in config.json); fuse"
+            " models of equal depth"
+        )
+    if source.device.type == "meta":
+        return _empty(source, anchor.config, own, wanted)
+    if is_deeper and samples is not None:
+        shallower, kept = with_fewer_blocks(anchor, source, name, samples, allowed)
+        removed = [block for block in range(own) if block not in kept]
         tell(
-            f"{depths}; they take the places"
-            f" {', '.join(map(str, chosen))} (from 0), and blocks that do nothing take the others"
+            f"{depths}; it gives up {'block' if len(removed) == 1 else 'blocks'} {', '.join(map(str, removed))} (from"
+            " 0), and its layers are fitted to the samples"
         )
+        return shallower
+    similarity = None if samples is None else samples.similarity(anchor, source)
+    places = best_places(evenly_spaced(own, wanted) if similarity is None else similarity, allowed)
+    deeper = with_idle_blocks(source, wanted, places, anchor.config)
+    _check_function(source, deeper, name)
+    tell(
+        f"{depths}; they take the places {', '.join(map(str, places))} (from 0), and blocks that do nothing take the"
+        " others"
+    )
     return deeper
+
+
+def _empty(source: PreTrainedModel, anchor: PretrainedConfig, own: int, wanted: int) -> PreTrainedModel:
+    """Return a model without weights that has as many blocks as the anchor, of the same kinds."""
+    config = resized(source.config, Sizes(layers=wanted), [min(block, own - 1) for block in range(wanted)])
+    settings = block_settings(anchor, wanted)
+    for name in block_settings(config, wanted).keys() & settings.keys():
+        setattr(config, name, settings[name])
+    with torch.device("meta"):
+        return type(source)(config).to(source.dtype).eval()
 
 
 def with_idle_blocks(
@@ -120,8 +157,6 @@ def with_idle_blocks(
         setattr(config, name, type(mine[name])(settings))
     with torch.device(model.device):
         deeper = type(model)(config).to(model.dtype).eval()
-    if model.device.type == "meta":
-        return deeper
     stack, _ = block_stack(model, len(places))
     stored = model.state_dict()
     tensors = dict(deeper.state_dict())

@@ -15,11 +15,10 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.anchor_head import borrowed_maps
-from transfuse.fusion.compatible import Model
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import fusion_record
@@ -149,7 +148,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         progress,
         matched.stores.joint,
         carry=matched.carry,
-        originals=_originals(matched.networks),
+        originals=_originals(matched.networks) | dict(matched.inputs.whole),
         growth=None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
     )
 

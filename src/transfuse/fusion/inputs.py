@@ -1,7 +1,7 @@
 """Open the models of a fusion, either in memory or left in their files to be read tensor by tensor."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.load import adapter_base, local_directory
+from transfuse.checkpoint.load import Model, adapter_base, local_directory
+from transfuse.checkpoint.origin import Origin, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.options import Options
@@ -20,7 +21,6 @@ from transfuse.config.validation import unknown_methods
 from transfuse.errors import ConfigError
 from transfuse.fusion.class_order import warn_of_order, with_anchor_order
 from transfuse.fusion.compatible import (
-    Model,
     borrowed_by_sources,
     check_compatible,
     check_models_given,
@@ -30,14 +30,14 @@ from transfuse.fusion.compatible import (
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.depth import SimilarityFn, depth, with_equal_depth
+from transfuse.fusion.depth import deeper_models, depth, with_equal_depth
+from transfuse.fusion.depth_samples import DepthSamples, read_alike
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.record import Origin, origin
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
-from transfuse.network.model import Network
+from transfuse.network.model import Network, network
 from transfuse.network.registry import load_families
 
 
@@ -55,7 +55,8 @@ class Inputs:
         streamed: whether the tensors stay in their files and are read when they are needed.
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
-        depths: a line on each model that has fewer blocks than the anchor, with their places.
+        depths: a line on each model that has another number of blocks than the anchor, and what became of them.
+        whole: the models that gave up blocks, before they did, by their numbers.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.
         base_borrowed: its tensors that are the anchor's.
@@ -70,6 +71,7 @@ class Inputs:
     loaded_bytes: int
     needed_bytes: int
     depths: tuple[str, ...] = ()
+    whole: Mapping[int, PreTrainedModel] = field(default_factory=dict)
     base: Network | None = None
     base_origin: Origin | None = None
     base_borrowed: frozenset[str] = frozenset()
@@ -87,10 +89,10 @@ def open_models(
     progress: Progress,
     max_memory: int | None = None,
     stream: bool | None = None,
-    check: Callable[[Sequence[PreTrainedModel], bool], bool] = lambda models, mapped: False,
+    check: Callable[[Estimate, bool], bool] = lambda estimate, mapped: False,
     folder: Path | None = None,
     base: Model | None = None,
-    similarity: SimilarityFn | None = None,
+    depth_samples: DepthSamples | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -98,11 +100,11 @@ def open_models(
         has_data: whether the fusion has calibration samples.
         max_memory: bytes that the process may use; None: the free memory.
         stream: whether to leave the tensors in their files; None: only if memory does not hold the loaded models.
-        check: checks the memory for the models, whose tensors are empty and may be mapped from files, and the samples.
-            It returns whether it could.
+        check: checks the memory for the models, which may be mapped from files, and the samples. It returns whether it
+            could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
-        similarity: decides where the blocks of a model with fewer blocks go; None: they are spaced evenly.
+        depth_samples: decide about models of other depths, as for `with_equal_depth`.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -114,34 +116,34 @@ def open_models(
         raise ConfigError(f"{name}: {reason}")
     options.check_base(base is not None, has_data, {})
     options.check_data(has_data, {})
-    names = [_name(model, f"model {number}") for number, model in enumerate(models, 1)]
+    names = model_names(models)
     if base is not None:
         models, names = [*models, base], [*names, _name(base, "the base")]
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     depths = {depth(model.config) for model in empty}
-    empty = with_anchor_form(empty, names, options)
-    estimate = Estimate(empty, options)
+    stored, empty = empty, with_anchor_form(empty, names, options, depth_samples)
+    estimate = Estimate(empty, options, [*deeper_models(stored, empty).values()])
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
     obstacle = streaming_obstacle(paths, empty, options, has_data)
     if padded and obstacle is None:
         obstacle = f"the vocabulary of {names[padded[0]]} is padded to another number of rows"
     if len(depths) > 1:
-        obstacle = "a model gets more blocks"
+        obstacle = "their depths differ"
     if stream and obstacle:
         raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:
         decision = needs_streaming(estimate, obstacle, max_memory, has_data)
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
-    checked = check(empty, stream)
+    checked = check(estimate, stream)
     if stream:
         spill = TensorSpill(folder or Path(gettempdir())) if has_data else None
         inputs = _streamed(paths, empty, options, estimate, spill)
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, names, options, estimate.loaded_bytes, similarity, progress)
+        inputs = _loaded(models, names, options, estimate.loaded_bytes, depth_samples, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -172,14 +174,14 @@ def _loaded(
     names: Sequence[str],
     options: Options,
     loaded_bytes: int,
-    similarity: SimilarityFn | None,
+    depth_samples: DepthSamples | None,
     progress: Progress,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
-    loaded = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
-    origins = tuple(_origin(source, model) for source, model in zip(models, loaded, strict=True))
+    given = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
+    origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
     lines: list[str] = []
-    loaded = with_equal_depth(loaded, names, similarity, lines.append)
+    loaded = with_equal_depth(given, names, depth_samples, lines.append)
     for line in lines:
         progress.warn(line)
     rows_of_sources = token_rows(models, loaded, options.vocab)
@@ -190,8 +192,31 @@ def _loaded(
         for source, rows in zip(converted[1:], rows_of_sources, strict=True)
     ]
     networks = checked_networks([loaded[0], *sources], names, options)
-    depths = tuple(lines)
-    return Inputs(loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, depths)
+    whole = _whole_models(given, loaded, names, rows_of_sources, options)
+    return Inputs(
+        loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, tuple(lines), whole
+    )
+
+
+def _whole_models(
+    given: Sequence[PreTrainedModel],
+    loaded: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    rows: Sequence[Rows | None],
+    options: Options,
+) -> dict[int, PreTrainedModel]:
+    """Return the models that gave up blocks, as they were given, with their classes in the order of the anchor's.
+
+    Models whose predictions are not comparable to the anchor's, or that read other positions, are left out.
+    """
+    if options.head != "fused" or options.positions != "same":
+        return {}
+    anchor = loaded[0].config
+    return {
+        number: with_anchor_order(network(model, options.torch_device(), names[number]), anchor).model
+        for number, model in deeper_models(given, loaded).items()
+        if rows[number - 1] is None and read_alike(loaded[0], model)
+    }
 
 
 def _streamed(
@@ -229,6 +254,11 @@ def _origin(source: Model, model: PreTrainedModel) -> Origin:
     base = None if isinstance(source, PreTrainedModel) else adapter_base(source)
     found = origin(source, model)
     return found if base is None else replace(found, folder=str(base))
+
+
+def model_names(models: Sequence[Model]) -> list[str]:
+    """Return what to call models in messages."""
+    return [_name(model, f"model {number}") for number, model in enumerate(models, 1)]
 
 
 def _name(model: Model, if_loaded: str) -> str:

@@ -22,6 +22,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.checkpoint.load import Model
 from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options
@@ -39,13 +40,13 @@ from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
-from transfuse.fusion.compatible import Model
 from transfuse.fusion.data_memory import check_readable_samples
+from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
-from transfuse.fusion.inputs import Inputs, open_models
+from transfuse.fusion.inputs import Inputs, model_names, open_models
+from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
-from transfuse.fusion.stream_similarity import sampled_similarity
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -150,13 +151,16 @@ def match(
         data = open_samples(data, chosen, CALIBRATION)  # once, for the check of memory and for the fusion
     watch = Stopwatch()
 
-    def estimate(empty: Sequence[PreTrainedModel], mapped: bool) -> DataEstimate | None:
-        return data_estimate(empty, models[0], data, chosen, processor, mapped)
+    def estimate(weights: Estimate, mapped: bool) -> DataEstimate | None:
+        return data_estimate(weights, models[0], data, processor, mapped)
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     folder = None if cache is None else Path(cache)
-    compare = None if data is None or is_generated(data) else sampled_similarity(models[0], data, chosen, processor)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, compare)
+    depth_samples = None
+    if data is not None:
+        given = dict(zip(model_names(models), models, strict=True))
+        depth_samples = DepthSamples(given, data, chosen, processor, progress, folder, removes_blocks=base is None)
+    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, depth_samples)
     base_network = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase(models[0] if base is None else base, base_network.model)
     if chosen.adapter_out is not None:

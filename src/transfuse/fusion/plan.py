@@ -72,7 +72,8 @@ class FusionPlan:
             no base, the user chose the alignment, or the files do not allow to read single tensors.
         adapter_bytes: the largest size of the adapter; None if none is written.
         growth: the sizes that grow and the number of parameters, before and after; None if nothing grows.
-        idle_blocks: the number of blocks that do nothing and are put between those of a model, by its path.
+        added_blocks: the number of blocks that do nothing and are put between those of a model, by its path; below
+            zero, the number of blocks that it gives up.
     """
 
     models: tuple[ModelHeader, ...]
@@ -87,7 +88,7 @@ class FusionPlan:
     base_correlation: float | None = None
     adapter_bytes: int | None = None
     growth: dict[str, Any] | None = None
-    idle_blocks: dict[str, int] = field(default_factory=dict)
+    added_blocks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Estimate:
 
     models: Sequence[PreTrainedModel]
     options: Options
+    whole: Sequence[PreTrainedModel] = ()  # those that give up blocks, before they do; they teach the others
 
     @cached_property
     def spec(self) -> Spec:
@@ -149,7 +151,8 @@ class Estimate:
         """Return the peak memory with all models in memory."""
         largest = max(model.num_parameters() for model in self.models)
         weight_bytes = int(self._copies_in_memory() * largest * FLOAT_BYTES)
-        return STARTUP_BYTES + weight_bytes + self.matching_bytes + self.map_bytes
+        whole = sum(model.num_parameters() * (model.dtype.itemsize + FLOAT_BYTES) for model in self.whole)
+        return STARTUP_BYTES + weight_bytes + whole + self.matching_bytes + self.map_bytes
 
     def _copies_in_memory(self) -> float:
         """Return how many float32 copies of a model the fusion holds at its peak."""
@@ -198,11 +201,11 @@ def fusion_plan(
         map_bytes=estimate.map_bytes,
         growth=None if estimate.growth is None else estimate.growth.record(),
         adapter_bytes=None if rank is None else adapter_bytes(estimate.models[0], rank),
-        idle_blocks=_idle_blocks(paths, stored, estimate.models),
+        added_blocks=_added_blocks(paths, stored, estimate.models),
     )
 
 
-def _idle_blocks(
+def _added_blocks(
     paths: Sequence[str], stored: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]
 ) -> dict[str, int]:
     """Return how many blocks more than in its files a model has, by its path."""

@@ -1,6 +1,6 @@
 """Predict the memory of a fusion with samples, from headers, configurations and the sizes of the samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -182,7 +182,7 @@ class DataEstimate:
         """Return the size of the parents: as they are computed with, and as they are stored if that is shorter."""
         if self.mapped:
             return 0
-        entries = sum(model.num_parameters() for model in self.weights.models)
+        entries = sum(model.num_parameters() for model in [*self.weights.models, *self.weights.whole])
         stored = self.weights.bytes_per_weight
         return entries * (FLOAT_BYTES + stored if stored < FLOAT_BYTES else stored)
 
@@ -208,22 +208,21 @@ class DataEstimate:
 
 
 def data_estimate(
-    models: Sequence[PreTrainedModel],
+    weights: Estimate,
     source: Any,
     data: Any,
-    options: Options,
     processor: Any = None,
     mapped: bool = False,
 ) -> DataEstimate | None:
     """Return the estimate of fusing models with samples; None if the fusion reads no samples.
 
     Args:
-        models: the models, whose tensors may be empty, the anchor first.
+        weights: the estimate of fusing them by weights.
         source: the anchor as it was given, whose processor prepares the samples unless `processor` is given.
         mapped: whether the models are mapped from files.
 
     Raises:
         TransfuseError: the samples cannot be read or prepared.
     """
-    sizes = sample_sizes(data, source, models[0], options, processor)
-    return None if sizes is None else DataEstimate(Estimate(models, options), sizes, mapped)
+    sizes = sample_sizes(data, source, weights.models[0], weights.options, processor)
+    return None if sizes is None else DataEstimate(weights, sizes, mapped)

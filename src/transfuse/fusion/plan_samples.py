@@ -14,10 +14,11 @@ from transfuse.data.columns import raw_values
 from transfuse.data.conversations import text_length
 from transfuse.data.generation import is_generated, placeholder_samples
 from transfuse.data.load import open_samples
+from transfuse.data.prepare import readable
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
-from transfuse.fusion.calibration import readable, reads_samples, resolve_match_on
+from transfuse.fusion.calibration import reads_samples, resolve_match_on
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from transfuse.alignment.interface import Alignment
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.lazy_tensors import stored_tensors
+from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import Overwrite, atomic_directory
 from transfuse.checkpoint.owned import ADAPTER
 from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
 from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.fusion.adapter import AdapterBase
-from transfuse.fusion.record import Origin
 from transfuse.fusion.streamed import StreamedModel
 
 

@@ -4,7 +4,6 @@ Streams are compared by linear CKA (Kornblith et al., 1905.00414), which needs n
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,36 +12,8 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import execution_steps, forward_hooks
 from transfuse.base.batch import Batch, without_labels
-from transfuse.config.options import Options
-from transfuse.data.blocks import in_blocks
-from transfuse.data.load import open_samples
-from transfuse.data.splits import CALIBRATION
-from transfuse.fusion.calibration import prepare, readable
-from transfuse.fusion.compatible import Model
-from transfuse.fusion.depth import SimilarityFn
 
-INPUT_SIZES = ("vocab_size", "image_size", "num_channels", "patch_size")  # in configurations
-SAMPLES = 32  # that streams are compared on
 MAX_ROWS = 512  # tokens, or patches, that streams are compared on
-
-
-def sampled_similarity(source: Model, data: Any, options: Options, processor: Any = None) -> SimilarityFn:
-    """Return a function that compares two models on some samples.
-
-    Args:
-        source: the path of the anchor or the loaded anchor, whose processor prepares the samples, unless one is given.
-        data: the samples, as `fuse` takes them.
-    """
-
-    def similarity(anchor: PreTrainedModel, shallow: PreTrainedModel) -> Float[Tensor, "own place"] | None:
-        """Return the similarities, or None for models that do not read the same inputs."""
-        if any(getattr(shallow.config, name, None) != getattr(anchor.config, name, None) for name in INPUT_SIZES):
-            return None
-        samples = readable(open_samples(data, options, CALIBRATION), anchor).take(SAMPLES, options.seed)
-        samples = in_blocks(samples, anchor, source, processor, options).take(SAMPLES, options.seed)
-        return stream_similarity(anchor, shallow, prepare(samples, anchor, source, options, processor)[0])
-
-    return similarity
 
 
 def stream_similarity(anchor: PreTrainedModel, source: PreTrainedModel, batch: Batch) -> Float[Tensor, "own place"]:

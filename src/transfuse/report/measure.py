@@ -14,6 +14,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
 from transfuse.config.flow_options import FlowOptions
+from transfuse.data.load import data_name
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
 from transfuse.evaluation.measures import has_confidence
@@ -24,7 +25,6 @@ from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.carry_plan import ROLES
 from transfuse.fusion.match import Matched
-from transfuse.fusion.record import data_name
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import Measurement, Role, Row

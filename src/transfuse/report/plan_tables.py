@@ -42,7 +42,7 @@ def plan_table(plan: FusionPlan) -> Group:
         if plan.streamed_bytes is not None and not plan.streams:
             memory += f" (tensor by tensor {format_bytes(plan.streamed_bytes)})"
     lines = [
-        "; ".join([f"blocks: {plan.blocks}, paired in order", *_idle_blocks(plan)]),
+        "; ".join([f"blocks: {plan.blocks}, paired in order", *_added_blocks(plan)]),
         f"models: {'read and written tensor by tensor' if plan.streams else 'loaded'}",
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
@@ -62,9 +62,12 @@ def plan_table(plan: FusionPlan) -> Group:
     return Group(models_table(plan.models), *spaces, *parts, "\n".join(lines))
 
 
-def _idle_blocks(plan: FusionPlan) -> list[str]:
+def _added_blocks(plan: FusionPlan) -> list[str]:
     return [
-        f"{path} gets {counted(count, 'block')} that {do(count)} nothing" for path, count in plan.idle_blocks.items()
+        f"{path} gets {counted(count, 'block')} that {do(count)} nothing"
+        if count > 0
+        else f"{path} gives up {counted(-count, 'block')}"
+        for path, count in plan.added_blocks.items()
     ]
 
 

@@ -3,7 +3,7 @@
 The change is measured, as the mean divergence of the predictions from those of the whole model on some samples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -16,15 +16,30 @@ from transfuse.shrinking.damage import Damage
 
 SAMPLES = 64  # that damage is measured on
 
+AllowedFn = Callable[[Sequence[int]], bool]
+"""Returns whether these blocks may stay, or a part of them."""
+
+
+def any_blocks(kept: Sequence[int]) -> bool:
+    """Return True: all blocks may stay."""
+    return True
+
 
 def choose_blocks(
-    model: PreTrainedModel, stack: str, count: int, batches: Sequence[Batch], progress: Progress = silent
+    model: PreTrainedModel,
+    stack: str,
+    count: int,
+    batches: Sequence[Batch],
+    progress: Progress = silent,
+    allowed: AllowedFn = any_blocks,
 ) -> Blocks:
     """Return the `count` blocks of a list that stay.
 
     Args:
         stack: the name of the list.
         batches: samples, of which the first ones are used.
+        allowed: tells which blocks may stay together. All of them may, and for more blocks than `count` that may,
+            there is one that can be removed.
     """
     depth = len(_members(model, stack))
     damage = Damage(model, list(first_samples(batches, SAMPLES)))
@@ -32,8 +47,10 @@ def choose_blocks(
     for _ in progress.track(range(depth - count), "choosing blocks"):
         losses = {}
         for number in kept:
-            with only_blocks(model, stack, [other for other in kept if other != number]):
-                losses[number] = damage.of(model)
+            others = [other for other in kept if other != number]
+            if allowed(others):
+                with only_blocks(model, stack, others):
+                    losses[number] = damage.of(model)
         kept.remove(min(losses, key=lambda number: losses[number]))
     return Blocks(stack, depth, tuple(kept))
 

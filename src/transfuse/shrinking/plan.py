@@ -13,13 +13,12 @@ from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.mapped_model import mapped_zeros
 from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.compatible import Model
 from transfuse.merging.least_squares import least_squares
 from transfuse.network.families import declare
 from transfuse.network.model import Network, declaration, empty_like, network
@@ -28,7 +27,7 @@ from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
 from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
 from transfuse.shrinking.damage import Damage
-from transfuse.shrinking.depth import choose_blocks
+from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks
 from transfuse.shrinking.experts.layer import check_experts, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
@@ -134,19 +133,21 @@ def fitted(
     split: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
     store: Store = NO_STORE,
+    allowed: AllowedFn = any_blocks,
 ) -> tuple[PreTrainedModel, Projection, dict[str, Any]]:
     """Return the small model with fitted layers, what it was fitted to, and facts for the record.
 
     Args:
         split: samples to choose units and blocks by, and others to validate on. Layers are fitted to both.
         store: cache of all that is chosen and fitted. An interrupted run continues after what is cached.
+        allowed: tells which blocks may stay together.
     """
     teacher, facts = large, {}
     if sizes.experts != sizes_of(large.model.config).experts:
         large, facts["experts"] = with_fewer_experts(large, sizes, split, progress, store)
     blocks = all_blocks(large.model, sizes_of(large.model.config).layers)
     if sizes.layers != blocks.depth and sizes.layers is not None:
-        blocks = _chosen_blocks(large.model, blocks, sizes.layers, split[0], progress, store)
+        blocks = _chosen_blocks(large.model, blocks, sizes.layers, split[0], progress, store, allowed)
     if large is not teacher and sizes == sizes_of(large.model.config):  # nothing but experts was left out
         small, projection = large.model, unchanged(large.model, blocks)
     else:
@@ -162,12 +163,18 @@ def fitted(
 
 
 def _chosen_blocks(
-    model: PreTrainedModel, blocks: Blocks, count: int, batches: Sequence[Batch], progress: Progress, store: Store
+    model: PreTrainedModel,
+    blocks: Blocks,
+    count: int,
+    batches: Sequence[Batch],
+    progress: Progress,
+    store: Store,
+    allowed: AllowedFn,
 ) -> Blocks:
     """Return the `count` blocks that stay, from the cache if they are there."""
     if (entry := store.load("blocks")) is not None:
         return replace(blocks, kept=tuple(entry.facts))
-    chosen = choose_blocks(model, blocks.stack, count, batches, progress)
+    chosen = choose_blocks(model, blocks.stack, count, batches, progress, allowed)
     store.keep("blocks", {}, list(chosen.kept))
     return chosen
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
+from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
@@ -18,22 +18,21 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.load import Model, load_empty, load_model, local_directory
+from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.make import make
+from transfuse.config.settings import UNRELATED_OPTIONS
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
-from transfuse.data.load import open_samples
+from transfuse.data.load import data_name, open_samples
+from transfuse.data.prepare import prepare, readable
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError
-from transfuse.fusion.cache_keys import UNRELATED_OPTIONS
-from transfuse.fusion.calibration import prepare, readable
-from transfuse.fusion.compatible import Model
-from transfuse.fusion.record import PACKAGES, Origin, data_name, origin
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
 from transfuse.network.outputs import has_logits
@@ -43,6 +42,7 @@ from transfuse.network.sizes import Sizes
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import choose_sizes, fitted, plan, possible_sizes
 from transfuse.shrinking.result import Shrunk
+from transfuse.shrinking.split import split
 from transfuse.shrinking.streamed import is_streamed, mapped_network, with_precision
 
 
@@ -197,15 +197,3 @@ def shrunk_model(
         facts["learned_weights"] = asdict(loop.run("weights", state, progress.track))
         watch.lap("training")
     return small, facts
-
-
-def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Return training and validation batches, without those that have nothing to predict.
-
-    Raises:
-        ConfigError: there are fewer than two samples.
-    """
-    train, validation = validation_split([batch for batch in batches if has_targets(batch)])
-    if not train or not validation:
-        raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
-    return train, validation

@@ -16,14 +16,13 @@ from transfuse.base.budget import FLOAT_BYTES, free_bytes
 from transfuse.base.lazy import Lazy
 from transfuse.base.memory_limit import allowed_bytes
 from transfuse.checkpoint.lazy_tensors import tensor_locations
-from transfuse.checkpoint.load import load_empty, local_directory
+from transfuse.checkpoint.load import Model, load_empty, local_directory
 from transfuse.checkpoint.mapped_model import map_model
 from transfuse.checkpoint.save import Writer
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.stored_layout import write_like
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError
-from transfuse.fusion.compatible import Model
 from transfuse.network.model import Network, network
 from transfuse.network.sizes import Sizes, sizes_of
 

@@ -21,8 +21,8 @@ from transfuse.base.counted import counted
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.options import Options
+from transfuse.data.prepare import prepare
 from transfuse.data.samples import Samples
-from transfuse.fusion.calibration import prepare
 from transfuse.fusion.fuse import fuse
 from transfuse.merging.mean import mean
 from transfuse.network.axes import leaves

@@ -29,6 +29,8 @@ from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
+from transfuse.fusion.depth import deeper_models
+from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
@@ -164,11 +166,15 @@ def plan_job(job: Job) -> FusionPlan:
     architecture, *_ = check_checkpoints(models, job, check_fusible)
     check_sentence_modules(models)
     stored = [empty_model(name, job) for name in models]
-    empty = with_anchor_form(stored, models, job)
+    depth_samples = None
+    if job.data is not None:
+        given = dict(zip(models, models, strict=True))
+        depth_samples = DepthSamples(given, job.data, job, removes_blocks=job.base is None)
+    empty = with_anchor_form(stored, models, job, depth_samples)
     check_compatible(empty, models)
     networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's
     job, correlation = resolve_alignment(job, networks, MATRICES)
-    estimate = Estimate(empty, job)
+    estimate = Estimate(empty, job, [*deeper_models(stored, empty).values()])
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
     plan = replace(fusion_plan(models, stored, estimate, obstacle is None, streams), base_correlation=correlation)
@@ -176,7 +182,7 @@ def plan_job(job: Job) -> FusionPlan:
         return plan
     samples = calibration_samples(job.data, architecture, job)
     with planned_limit(job.max_memory):
-        with_data = data_estimate(empty, job.models[0], samples, job, mapped=streams)
+        with_data = data_estimate(estimate, job.models[0], samples, mapped=streams)
         if with_data is None:
             return plan
         if job.max_memory is not None:

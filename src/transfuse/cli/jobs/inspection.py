@@ -23,7 +23,7 @@ from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.class_order import warn_of_order
 from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.depth import with_equal_depth
-from transfuse.fusion.stream_similarity import sampled_similarity
+from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
@@ -120,8 +120,9 @@ def load_for_measurement(
     samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
-    compare = sampled_similarity(models[0], calibration, options)
-    loaded = with_equal_depth(loaded, models, compare, progress.warn)
+    given = dict(zip(models, models, strict=True))
+    depth_samples = DepthSamples(given, calibration, options, progress=progress, removes_blocks=False)
+    loaded = with_equal_depth(loaded, models, depth_samples, progress.warn)
     token_rows(models, loaded, "same")
     for name, source in zip(models[1:], loaded[1:], strict=True):
         warn_of_order(loaded[0].config, source, name, progress)

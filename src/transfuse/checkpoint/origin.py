@@ -1,0 +1,58 @@
+"""What identifies an input model in a record: its path, the name of its class, hashes, and its card."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.base.hashing import digest
+from transfuse.checkpoint.files import file_hashes
+from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.parent_card import card_fields
+
+PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")  # whose versions are recorded
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Identify an input model.
+
+    Attributes:
+        path: the path or Hub name; None for a model that was passed in memory.
+        architecture: the name of its class.
+        sha256: hashes by file name, or of the weights and the configuration of a model in memory.
+        folder: the folder that a model in memory was loaded from, if known. It is protected from being overwritten
+            and is not recorded.
+        card: license, language, task and data, if the model's own card states them.
+    """
+
+    path: str | None
+    architecture: str
+    sha256: dict[str, str]
+    folder: str | None = field(default=None, compare=False)
+    card: dict[str, str | list[str]] = field(default_factory=dict, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of this model in the record."""
+        return {"path": self.path, "architecture": self.architecture, "sha256": self.sha256}
+
+
+def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
+    """Hash the files of a checkpoint, or the tensors and the configuration of a loaded model.
+
+    Args:
+        source: what the user passed, which is a path or the loaded model.
+        model: the model, whose tensors may be empty if `source` is a path.
+    """
+    if not isinstance(source, PreTrainedModel):
+        folder = local_directory(source, "allow")
+        own = Path(source).expanduser()  # an adapter's, whose merged folder has no card
+        card = card_fields(own if own.is_dir() else folder)
+        return Origin(str(source), type(model).__name__, file_hashes(folder), card=card)
+    config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
+    path = str(model.name_or_path or "")
+    known = path if path and Path(path).is_dir() else None
+    return Origin(None, type(model).__name__, hashes, known, card_fields(Path(known)) if known else {})

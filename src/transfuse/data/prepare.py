@@ -1,0 +1,42 @@
+"""Prepare samples for a model, in batches on its device."""
+
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.base.budget import check_sample, samples_at_once
+from transfuse.checkpoint.load import Model
+from transfuse.config.settings import Settings
+from transfuse.data.lazy_batches import LazyBatches
+from transfuse.data.measured_tasks import labeled_task
+from transfuse.data.samples import Samples
+from transfuse.data.tasks import model_preparer, task
+
+
+def prepare(
+    samples: Samples, model: PreTrainedModel, source: Model, options: Settings, processor: Any = None
+) -> LazyBatches:
+    """Return batches on the model's device.
+
+    Args:
+        source: the path or the loaded model whose processor prepares the samples, unless `processor` is given.
+
+    A batch of long samples has fewer of them than `options.batch_size`.
+    """
+    model_task = labeled_task(type(model).__name__, model.config) if samples.parts else task(type(model).__name__)
+    preparer = model_preparer(source, model, processor, model_task)
+    samples = readable(samples, model)
+    example = preparer(samples.inputs([samples.longest_index()]))
+    check_sample(model, example)
+    count = samples_at_once(model, example, options.batch_size)
+    return replace(samples.lazy_batches(preparer, count), device=model.device)
+
+
+def readable(samples: Samples, model: PreTrainedModel) -> Samples:
+    """Return samples as the model reads them; those whose parts are known already are returned as they are.
+
+    Raises:
+        DataError: the model cannot read the samples.
+    """
+    return samples if samples.parts else task(type(model).__name__).samples(samples)

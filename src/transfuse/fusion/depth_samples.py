@@ -1,0 +1,90 @@
+"""Samples that decide about models whose depth is not that of the anchor.
+
+They decide where the blocks of a model with fewer blocks go, and which blocks a model with more of them gives up.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress, silent
+from transfuse.checkpoint.load import Model
+from transfuse.config.options import Options
+from transfuse.data.blocks import in_blocks
+from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.load import open_samples
+from transfuse.data.prepare import prepare, readable
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import model_processor
+from transfuse.fusion.stream_similarity import stream_similarity
+
+INPUT_SIZES = ("vocab_size", "image_size", "num_channels", "patch_size")  # in configurations
+SAMPLES = 32  # that streams are compared on
+
+
+@dataclass(frozen=True)
+class DepthSamples:
+    """Samples, and how they are prepared for each model.
+
+    Attributes:
+        models: the models as they were given, by what to call them in messages, the anchor first.
+        data: the samples, as `fuse` takes them.
+        processor: prepares the samples; None: the processors of the models.
+        cache: a folder for what is chosen and fitted; None: nothing is kept.
+        removes_blocks: whether blocks of models with more blocks than the anchor may be left out.
+    """
+
+    models: Mapping[str, Model]
+    data: Any
+    options: Options
+    processor: Any = None
+    progress: Progress = silent
+    cache: Path | None = None
+    removes_blocks: bool = True
+
+    def similarity(self, anchor: PreTrainedModel, shallow: PreTrainedModel) -> Float[Tensor, "own place"] | None:
+        """Return how similar each block of a model is to each of the anchor.
+
+        None: there are no samples yet, or the models do not read the same ones.
+        """
+        if is_generated(self.data) or not read_alike(anchor, shallow):
+            return None
+        samples = readable(open_samples(self.data, self.options, CALIBRATION), anchor)
+        samples = samples.take(SAMPLES, self.options.seed)
+        samples = in_blocks(samples, anchor, self.anchor, self.processor, self.options)
+        samples = samples.take(SAMPLES, self.options.seed)
+        batches = prepare(samples, anchor, self.anchor, self.options, self.processor)
+        return stream_similarity(anchor, shallow, batches[0])
+
+    @property
+    def anchor(self) -> Model:
+        """Return the anchor as it was given."""
+        return next(iter(self.models.values()))
+
+    def batches(self, name: str, anchor: PreTrainedModel, model: PreTrainedModel) -> list[Batch]:
+        """Return all samples as a model reads them; texts by the model itself if texts are to be generated.
+
+        Args:
+            name: what to call the model in messages.
+        """
+        alike = read_alike(anchor, model)
+        source, processor = (self.anchor, self.processor) if alike else (self.models[name], None)
+        options, count = self.options, self.options.sample_count()
+        data = self.data
+        if is_generated(data):
+            tokenizer = model_processor(source, model, processor)
+            data = generated_samples([model], tokenizer, count, options.seed, self.progress)
+        samples = readable(open_samples(data, options, CALIBRATION), model).take(count, options.seed)
+        samples = in_blocks(samples, model, source, processor, options).take(count, options.seed)
+        return list(prepare(samples, model, source, options, processor))
+
+
+def read_alike(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Return whether two models read the same prepared samples, as far as their configurations tell."""
+    return all(getattr(one.config, name, None) == getattr(other.config, name, None) for name in INPUT_SIZES)

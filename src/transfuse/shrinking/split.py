@@ -1,0 +1,18 @@
+"""The samples that layers are fitted to and trained on, and those that tell how good the small model is."""
+
+from collections.abc import Sequence
+
+from transfuse.base.batch import Batch, has_targets, validation_split
+from transfuse.errors import ConfigError
+
+
+def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Return training and validation batches, without those that have nothing to predict.
+
+    Raises:
+        ConfigError: there are fewer than two samples.
+    """
+    train, validation = validation_split([batch for batch in batches if has_targets(batch)])
+    if not train or not validation:
+        raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
+    return train, validation

@@ -1,0 +1,128 @@
+"""Models with more blocks than the anchor give some up, and are fused into its shape."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES
+from languages import TEXTS, gpt2, llama, saved
+from transformers import PreTrainedModel
+
+import transfuse
+from transfuse.base.progress import Silent
+from transfuse.errors import ConfigError
+from transfuse.fusion.block_order import has_in_order, has_places, same_kind
+from transfuse.fusion.depth import with_idle_blocks
+
+FITTED = {"merge": "least-squares", "device": "cpu"}
+
+
+class Told(Silent):
+    """Keep warnings."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.warn = lines.append  # type: ignore[method-assign]
+
+
+def deep_gpt2(words: int) -> PreTrainedModel:
+    config = gpt2(words).config
+    config.n_layer = 4
+    return type(gpt2(words))(config)
+
+
+def deep_llama(words: int) -> PreTrainedModel:
+    config = llama(words).config
+    config.num_hidden_layers = 4
+    return type(llama(words))(config)
+
+
+def outputs(model: PreTrainedModel) -> torch.Tensor:
+    inputs = torch.arange(3, 19).reshape(2, 8) % model.config.vocab_size
+    with torch.no_grad():
+        return model(input_ids=inputs).logits
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    return [saved(tmp_path / "shallow", gpt2, 1), saved(tmp_path / "deep", deep_gpt2, 2)]
+
+
+@pytest.mark.parametrize("family", [gpt2, llama], ids=["gpt2", "llama"])
+def test_blocks_that_do_nothing_are_given_up(tmp_path: Path, family: object) -> None:
+    """So the source is a copy of the anchor, and the fused model computes what the anchor does."""
+    shallow = saved(tmp_path / "shallow", family, 1)
+    model = transfuse.checkpoint.load.load_model(shallow)
+    deep = tmp_path / "deep"
+    saved(deep, family, 1)  # with its tokenizer
+    with_idle_blocks(model, 4, [0, 2]).save_pretrained(deep)
+    told: list[str] = []
+    fusion = transfuse.fuse([shallow, deep], TEXTS, progress=Told(told), align="exact", **FITTED)
+    assert fusion.record["depths"] == told
+    assert told == [
+        f"{deep}: has 4 blocks, the anchor has 2; it gives up blocks 1, 3 (from 0), and its layers are fitted to the"
+        " samples"
+    ]
+    expected = outputs(model)
+    assert (outputs(fusion.model) - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("merge", ["mean", "least-squares", "learned"])
+def test_the_result_has_the_shape_of_the_anchor(pair: list[Path], tmp_path: Path, merge: str) -> None:
+    steps = {"steps": 3} if merge == "learned" else {}
+    fusion = transfuse.fuse(pair, TEXTS, device="cpu", merge=merge, **steps)
+    out = fusion.save(tmp_path / "out")
+    assert type(fusion.model).from_pretrained(out).config.n_layer == 2
+    assert [model["path"] for model in fusion.record["models"]] == list(map(str, pair))
+
+
+def test_generated_texts_tell_which_blocks_matter(pair: list[Path]) -> None:
+    fusion = transfuse.fuse(pair, "generated", samples=20, **FITTED)
+    assert "it gives up blocks" in fusion.record["depths"][0]
+
+
+def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learned weights get the predictions of the whole model."""
+    teachers: list[int] = []
+    init = transfuse.merging.methods.WeightDistillation.__init__
+
+    def spy(
+        self: object, fused: PreTrainedModel, parents: list[PreTrainedModel], *rest: object, **named: object
+    ) -> None:
+        teachers.extend(parent.config.n_layer for parent in parents)
+        init(self, fused, parents, *rest, **named)
+
+    monkeypatch.setattr("transfuse.merging.methods.WeightDistillation.__init__", spy)
+    transfuse.fuse(pair, TEXTS, device="cpu", merge="learned", steps=1)
+    assert teachers == [2, 4]
+
+
+def test_an_interrupted_run_takes_the_blocks_from_its_cache(
+    pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = transfuse.fuse(pair, TEXTS, cache=tmp_path / "cache", **FITTED).model.state_dict()
+    monkeypatch.setattr("transfuse.shrinking.plan.choose_blocks", None)
+    again = transfuse.fuse(pair, TEXTS, cache=tmp_path / "cache", **FITTED).model.state_dict()
+    for name, values in first.items():
+        assert torch.equal(values, again[name]), name
+
+
+def test_without_samples_nothing_tells_which_blocks_matter(pair: list[Path]) -> None:
+    with pytest.raises(ConfigError, match="has 4 blocks, the anchor has 2; give --data, which tells"):
+        transfuse.fuse(pair, device="cpu")
+
+
+def test_models_of_a_base_are_not_cut(pair: list[Path]) -> None:
+    with pytest.raises(ConfigError, match="has 4 blocks, the anchor has 2; put it first"):
+        transfuse.fuse(pair, TEXTS, base=pair[0], merge="ties", device="cpu")
+
+
+def test_kinds_of_blocks_stay_in_order() -> None:
+    case = next(case for case in CASES if case.name == "Gemma2ForCausalLM")
+    deep, shallow = (case.build(1, num_hidden_layers=count).config for count in (6, 2))
+    allowed = same_kind(deep, shallow, 6, 2)
+    assert deep.layer_types[:2] == shallow.layer_types
+    assert has_in_order(allowed, [0, 1, 4])
+    assert has_in_order(allowed, [2, 5])
+    assert not has_in_order(allowed, [1, 2])
+    assert not has_in_order(allowed, [0, 2, 4])
+    assert has_places(same_kind(shallow, deep, 2, 6))
