@@ -9,10 +9,12 @@ from languages import TEXTS, gpt2, llama, saved
 from transformers import PreTrainedModel
 
 import transfuse
-from transfuse.base.progress import Silent
+from transfuse.base.progress import Silent, silent
 from transfuse.errors import ConfigError
+from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.block_order import has_in_order, has_places, same_kind
 from transfuse.fusion.depth import with_idle_blocks
+from transfuse.report.measure import measure
 
 FITTED = {"merge": "least-squares", "device": "cpu"}
 
@@ -126,3 +128,13 @@ def test_kinds_of_blocks_stay_in_order() -> None:
     assert not has_in_order(allowed, [1, 2])
     assert not has_in_order(allowed, [0, 2, 4])
     assert has_places(same_kind(shallow, deep, 2, 6))
+
+
+def test_the_whole_model_is_measured(pair: list[Path]) -> None:
+    matched = transfuse.match(pair, TEXTS, **FITTED)
+    fusion = transfuse.merge(matched)
+    samples = measured_samples(TEXTS, matched.options, "GPT2LMHeadModel", matched.anchor.config)
+    found = measure(matched, fusion.model, samples, silent, brief=True)
+    expected = transfuse.evaluate(pair[1], TEXTS, device="cpu")
+    (whole,) = expected.models.values()
+    assert found.rows[1].metrics.loss == pytest.approx(whole.metrics.loss, rel=1e-5)

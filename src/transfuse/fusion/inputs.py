@@ -31,13 +31,14 @@ from transfuse.fusion.compatible import (
     with_anchor_form,
 )
 from transfuse.fusion.depth import deeper_models, depth, with_equal_depth
-from transfuse.fusion.depth_samples import DepthSamples, read_alike
+from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
-from transfuse.network.model import Network, network
+from transfuse.fusion.whole_models import whole_models
+from transfuse.network.model import Network
 from transfuse.network.registry import load_families
 
 
@@ -56,7 +57,7 @@ class Inputs:
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
         depths: a line on each model that has another number of blocks than the anchor, and what became of them.
-        whole: the models that gave up blocks, before they did, by their numbers.
+        whole: the models that gave up blocks, before they did, by their numbers. They teach, and they are measured.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.
         base_borrowed: its tensors that are the anchor's.
@@ -192,31 +193,10 @@ def _loaded(
         for source, rows in zip(converted[1:], rows_of_sources, strict=True)
     ]
     networks = checked_networks([loaded[0], *sources], names, options)
-    whole = _whole_models(given, loaded, names, rows_of_sources, options)
+    whole = whole_models(given, loaded, names, rows_of_sources, options)
     return Inputs(
         loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, tuple(lines), whole
     )
-
-
-def _whole_models(
-    given: Sequence[PreTrainedModel],
-    loaded: Sequence[PreTrainedModel],
-    names: Sequence[str],
-    rows: Sequence[Rows | None],
-    options: Options,
-) -> dict[int, PreTrainedModel]:
-    """Return the models that gave up blocks, as they were given, with their classes in the order of the anchor's.
-
-    Models whose predictions are not comparable to the anchor's, or that read other positions, are left out.
-    """
-    if options.head != "fused" or options.positions != "same":
-        return {}
-    anchor = loaded[0].config
-    return {
-        number: with_anchor_order(network(model, options.torch_device(), names[number]), anchor).model
-        for number, model in deeper_models(given, loaded).items()
-        if rows[number - 1] is None and read_alike(loaded[0], model)
-    }
 
 
 def _streamed(

@@ -53,6 +53,7 @@ def measure(
     told = silent if brief and matched.context.batches else progress  # these samples were told about already
     batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options, progress=told))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments, matched.inputs.borrowed)
+    parents_here = [matched.inputs.whole.get(number, parent) for number, parent in enumerate(parents_here)]
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
     predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}

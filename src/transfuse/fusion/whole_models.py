@@ -1,0 +1,41 @@
+"""Models that gave up blocks to be fused, as they were before: they teach, and the result is compared with them."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from transfuse.config.options import Options
+from transfuse.fusion.class_order import with_anchor_order
+from transfuse.fusion.depth import deeper_models
+from transfuse.fusion.padded_vocabulary import is_padded, resized
+from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.fusion.vocabulary import Rows, recode
+from transfuse.network.model import network
+from transfuse.network.outputs import has_logits
+
+
+def whole_models(
+    given: Sequence[PreTrainedModel],
+    loaded: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    rows: Sequence[Rows | None],
+    options: Options,
+) -> dict[int, PreTrainedModel]:
+    """Return the models that gave up blocks, as they were, with the vocabulary, positions and classes of the anchor.
+
+    Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
+    """
+    anchor, whole = loaded[0], {}
+    for number, model in deeper_models(given, loaded).items():
+        if options.head != "fused" or not has_logits(model):
+            continue
+        converted, tokens = model, rows[number - 1]
+        if options.positions == "anchor":
+            converted = with_anchor_positions(converted, anchor, names[number])
+        if tokens is not None:
+            converted = recode(converted, tokens, anchor)
+        elif is_padded([anchor, converted], [names[0], names[number]], 1):
+            converted = resized(converted, anchor)
+        own = network(converted, options.torch_device(), names[number])
+        whole[number] = with_anchor_order(own, anchor.config).model
+    return whole
