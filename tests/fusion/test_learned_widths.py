@@ -1,7 +1,7 @@
 """Learned weights of a fusion of two widths: the predictions of the other model as it is are learned."""
 
 import torch
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
 from transfuse import fuse
 from transfuse.cli.demo.digits import NAMES, digits, processor
@@ -35,3 +35,12 @@ def test_the_wide_model_teaches_as_it_is() -> None:
     fused = fuse([narrow, wide], data, align="flow", merge="learned", processor=processor(), **options)
     assert fused.model.config.hidden_size == 16
     assert divergence(fused.model) < divergence(narrow) / 3
+
+
+def test_without_heads_the_aligned_embeddings_are_learned() -> None:
+    """Embeddings of two widths cannot be compared."""
+    shapes = [vit(width, seed).config for width, seed in ((16, 1), (32, 2))]
+    narrow, wide = (ViTModel(shape).eval() for shape in shapes)
+    images = {"processor": processor(), "samples": 100, "steps": 2}
+    fused = fuse([narrow, wide], digits().remove_columns("label"), align="flow", merge="learned", **images)
+    assert fused.model.config.hidden_size == 16

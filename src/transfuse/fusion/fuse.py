@@ -154,7 +154,12 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
 
 
 def _originals(networks: Sequence[Network]) -> dict[int, PreTrainedModel]:
-    """Return the models whose widths differ from those of the anchor, by their numbers. Their vocabularies do not."""
+    """Return the models whose widths differ from those of the anchor, by their numbers. Their vocabularies do not.
+
+    Embeddings of another width cannot be compared, so there are none without heads.
+    """
+    if not has_logits(networks[0].model):
+        return {}
     shapes = [{name: values.shape for name, values in network.model.state_dict().items()} for network in networks]
     words = [getattr(network.model.config, "vocab_size", None) for network in networks]
     numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
