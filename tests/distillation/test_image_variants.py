@@ -1,8 +1,10 @@
 """Variants of images: shifted, and mixed in pairs."""
 
+import pytest
 import torch
 from cases import CASES
 
+from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.image_variants import ImageVariants
 from transfuse.distillation.teacher_weighting import uniform
@@ -54,3 +56,46 @@ def test_only_the_automatic_changes_of_images_are_variants():
         options = LearningOptions(steps=2, augment=augment, objective=objective)
         loop = WeightDistillation(case.build(3), [case.build(1)], [1.0], halves, options, uniform, (), 0)
         assert isinstance(loop.variants, ImageVariants) == expected
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_the_mixture_says_what_a_variant_is_made_of(kept: int) -> None:
+    brightness = torch.tensor([1.0, 2.0, 5.0, 9.0])
+    batch = {"pixel_values": brightness[:, None, None, None].expand(4, 1, 16, 16)}
+    variants = ImageVariants([batch], kept, seed=2)
+    assert variants.mixture(0, 0) is None
+    for number in (1, 2, 4):
+        mixture = variants.mixture(0, number)
+        assert mixture is not None
+        center = variants.variant(0, number)["pixel_values"][:, 0, 8, 8]
+        assert torch.allclose(center, mixture.of(brightness[None])[0])
+    assert (variants.mixture(0, 3) is None) == (kept == 3)
+    alone = ImageVariants([batch], kept, mixes=False).mixture(0, 1)
+    assert torch.equal(alone.of(brightness[None])[0], brightness)
+
+
+def test_a_variant_has_the_weights_of_the_images_that_it_is_made_of() -> None:
+    case = next(case for case in CASES if case.name == "ViTForImageClassification")
+    shape = (5, case.build(1).config.num_channels, *[case.build(1).config.image_size] * 2)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    halves = ([{"pixel_values": images, "labels": torch.zeros(len(images), dtype=torch.long)}],) * 2
+    calls: list[int] = []
+
+    def weighting(logits: object, weights: object, batch: Batch, *others: object) -> torch.Tensor:
+        calls.append(len(batch["pixel_values"]))
+        first = batch["pixel_values"].mean((1, 2, 3)).sigmoid()
+        return torch.stack([first, 1 - first])
+
+    parents = [case.build(1), case.build(2)]
+    loop = WeightDistillation(case.build(3), parents, [0.5, 0.5], halves, LearningOptions(steps=2), weighting, (), 0)
+    asked = len(calls)
+    given = loop.targets.shares_of(loop.train_batches[0])
+    loop._training_batch(0)
+    variant = loop._training_batch(0)
+    mixture = loop.variants.mixture(0, 1)
+    found = loop._parent_means(variant).targets[slice(None)]
+    answers = [model(pixel_values=variant["pixel_values"]).logits.softmax(-1) for model in parents]
+    shares = mixture.of(given).to(answers[0])
+    expected = sum(share[:, None] * answer for share, answer in zip(shares, answers, strict=True))
+    assert torch.allclose(found.to(expected), expected, atol=1e-5)
+    assert len(calls) == asked

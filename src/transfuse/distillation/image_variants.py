@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
-from transfuse.base.batch import Batch
+from transfuse.base.batch import Batch, batch_size
 from transfuse.data.augment import PADDING, random_shift
-from transfuse.distillation.variants import Variants
+from transfuse.distillation.variants import Mixture, Variants
 
 MAX_IMAGE_VARIANTS = 16  # of each batch, the given one included
 
@@ -31,9 +31,19 @@ class ImageVariants(Variants):
     def _next(self, variants: Sequence[Batch], generator: torch.Generator) -> Batch:
         """Return the given images, shifted by up to an eighth of a side, and mixed with others of the batch."""
         given = variants[0]["pixel_values"]
+        mixture = self._draw(len(given), generator)
         shifted = random_shift(given, max(1, round(PADDING * given.shape[-1])), generator)
+        share, partner = mixture.share.to(shifted)[:, None, None, None], mixture.partner.to(shifted.device)
+        mixed = share * shifted + (1 - share) * shifted[partner] if self.mixes else shifted
+        return {**variants[0], "pixel_values": mixed}
+
+    def mixture(self, index: int, number: int) -> Mixture | None:
+        """Return which given images a variant is made of; None: it is the given batch."""
+        number = number if self.kept == 1 else number % self.kept
+        return self._draw(batch_size(self.by_batch[index][0]), self._generator(index, number)) if number else None
+
+    def _draw(self, count: int, generator: torch.Generator) -> Mixture:
+        """Draw the shares and the partners of images, before anything else is drawn for a variant."""
         if not self.mixes:
-            return {**variants[0], "pixel_values": shifted}
-        share = torch.rand(len(shifted), 1, 1, 1, generator=generator).to(shifted)
-        partner = torch.randperm(len(shifted), generator=generator).to(shifted.device)
-        return {**variants[0], "pixel_values": share * shifted + (1 - share) * shifted[partner]}
+            return Mixture(torch.ones(count), torch.arange(count))
+        return Mixture(torch.rand(count, generator=generator), torch.randperm(count, generator=generator))

@@ -124,15 +124,30 @@ class Targets:
         return GivenTargets(labels_of(batch)) if self.from_labels else self.cache.get_or_compute(batch, self._ensemble)
 
     @torch.no_grad()
-    def of_answers(self, answers: Sequence[AnswerStates], batch: Batch) -> tuple[BatchTargets, Shares]:
-        """Return the targets of a batch, given what the parents' heads read, and the weights of the parents."""
-        shares = self.shares.get_or_compute(batch, partial(self._weigh, answers))
+    def of_answers(
+        self, answers: Sequence[AnswerStates], batch: Batch, shares: Shares | None = None
+    ) -> tuple[BatchTargets, Shares]:
+        """Return the targets of a batch, given what the parents' heads read, and the weights of the parents.
+
+        Args:
+            shares: these weights, if they are known.
+        """
+        if shares is None:
+            shares = self.shares.get_or_compute(batch, partial(self._weigh, answers))
         if self.from_labels:
             return GivenTargets(labels_of(batch)), shares
         samples = sample_indices(batch, len(answers[0])).to(shares.device)
         ensemble = EnsembleTargets(answers, shares[:, samples], self.loss)
         is_large = sum(parent.states.shape[1] for parent in answers) < answers[0].classes
         return ensemble if is_large else GivenTargets(ensemble[:]), shares
+
+    @torch.no_grad()
+    def shares_of(self, batch: Batch) -> Shares:
+        """Return the weights of the parents for a batch that recurs."""
+        return self.shares.get_or_compute(batch, lambda batch: self._weigh(self._answers(batch), batch))
+
+    def _answers(self, batch: Batch) -> list[AnswerStates]:
+        return [self.loss.answers(parent, batch) for parent in self.parents]
 
     def _weigh(self, answers: Sequence[AnswerStates], batch: Batch) -> Shares:
         slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
@@ -141,4 +156,4 @@ class Targets:
 
     @torch.no_grad()
     def _ensemble(self, batch: Batch) -> BatchTargets:
-        return self.of_answers([self.loss.answers(parent, batch) for parent in self.parents], batch)[0]
+        return self.of_answers(self._answers(batch), batch)[0]

@@ -7,10 +7,31 @@ is matched better on many inputs than on few, often repeated ones (Beyer et al.,
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from transfuse.base.batch import Batch
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the samples of a variant are made of.
+
+    Attributes:
+        share: the share of the given sample in each sample of the variant.
+        partner: the number of the given sample that makes up the rest.
+    """
+
+    share: Float[Tensor, " sample"]
+    partner: Int[Tensor, " sample"]
+
+    def of(self, values: Float[Tensor, "model sample"]) -> Float[Tensor, "model sample"]:
+        """Return the values of the samples of the variant, given those of the samples that it is made of."""
+        share = self.share.to(values)
+        return share * values + (1 - share) * values[:, self.partner.to(values.device)]
 
 
 class Variants(ABC):
@@ -35,6 +56,10 @@ class Variants(ABC):
         while len(variants) <= number % self.kept:
             variants.append(self._next(variants, self._generator(index, len(variants))))
         return variants[number % self.kept]
+
+    def mixture(self, index: int, number: int) -> Mixture | None:
+        """Return what a variant is made of; None: it is the given batch, or not made of given samples alone."""
+        return None
 
     @abstractmethod
     def _next(self, variants: Sequence[Batch], generator: torch.Generator) -> Batch:

@@ -47,10 +47,10 @@ from transfuse.distillation.sliced_loss import mean_loss
 from transfuse.distillation.streams import mean_rows, relative_error, unpadded_rows
 from transfuse.distillation.target_cache import TargetCache
 from transfuse.distillation.targets import BatchTargets
-from transfuse.distillation.teacher_weighting import WeightingFn, by_likelihood, uniform
+from transfuse.distillation.teacher_weighting import Shares, WeightingFn, by_likelihood, uniform
 from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
-from transfuse.distillation.variants import Variants
+from transfuse.distillation.variants import Mixture, Variants
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import AnswerStates
 from transfuse.network.precision import compute_dtype, mixed_precision
@@ -150,6 +150,7 @@ class WeightDistillation(TrainingLoop):
         optimizers = block_optimizers(fused, untouched, self.learning_rate)
         loss = output_loss(parents[0], in_one_basis=True)
         super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed, loss)
+        self.drawn: tuple[Batch, Batch, Mixture] | None = None  # the last variant that is one, and what it is made of
         self.cache = TargetCache(train, cache_bytes("parent activations"), fused.device)
         first = self.cache.get_or_compute(train[0], self._parent_means)
         self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
@@ -193,7 +194,9 @@ class WeightDistillation(TrainingLoop):
         """Return the variants of a batch in turn."""
         if self.variants is None:
             return super()._training_batch(index)
-        batch = self.variants.variant(index, self.draws[index])
+        number = self.draws[index]
+        batch, mixture = self.variants.variant(index, number), self.variants.mixture(index, number)
+        self.drawn = (batch, self.train_batches[index], mixture) if mixture else None
         self.draws[index] += 1
         if self.variants.kept > 1:
             self.cache.add(batch)
@@ -228,8 +231,15 @@ class WeightDistillation(TrainingLoop):
     def _parent_means(self, batch: Batch) -> ParentMeans:
         answers, outputs = zip(*(self._parent_outputs(parent, batch) for parent in self.parents), strict=True)
         with mixed_precision(self.fused.device):
-            targets, shares = self.targets.of_answers(answers, batch)
+            targets, shares = self.targets.of_answers(answers, batch, self._mixed_shares(batch))
         return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
+
+    def _mixed_shares(self, batch: Batch) -> Shares | None:
+        """Return the weights of the parents for a mixture of given samples; None for any other batch."""
+        if self.drawn is None or self.drawn[0] is not batch:
+            return None
+        _, given, mixture = self.drawn
+        return mixture.of(self.targets.shares_of(given))
 
     def _parent_outputs(self, parent: PreTrainedModel, batch: Batch) -> tuple[AnswerStates, list[Tensor]]:
         """Return what the head of a parent reads, and the outputs of its blocks in the basis of the fused model."""
