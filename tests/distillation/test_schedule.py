@@ -41,10 +41,10 @@ def test_rates_are_constant_and_then_fall_with_the_time(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 200)
-    run.validated([1.0 / (1 + step) for step in range(20)])
+    run.validated([1.0 / (1 + step) for step in range(3 * PATIENCE)])
     assert rate(taken) == 0.1
     steps(run, clock, 425)
-    run.validated([1.0 / (1 + step) for step in range(20)])
+    run.validated([1.0 / (1 + step) for step in range(3 * PATIENCE)])
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
     assert run.progress == pytest.approx(0.625)
@@ -65,7 +65,7 @@ def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 210)
-    run.validated([1.0, 0.5, *[0.499] * PATIENCE])
+    run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
     steps(run, clock, 35)
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
@@ -78,8 +78,26 @@ def test_a_start_that_is_lost_and_comes_back_goes_on(clock: Clock) -> None:
     """Fitted layers are worse after their first steps than before them."""
     run = UntilFlat([optimizer()], seconds=1000)
     steps(run, clock, 210)
-    run.validated([-1.2, *(-0.9 - 0.04 * number for number in range(PATIENCE + 1))])
+    run.validated([-1.2, *(-0.9 - 0.04 * number for number in range(2 * PATIENCE))])
     steps(run, clock, 200)
+    assert not run.finished
+
+
+def test_a_loss_that_fluctuates_while_it_falls_goes_on(clock: Clock) -> None:
+    """The lowest loss may be an early one."""
+    run = UntilFlat([optimizer()], seconds=1000)
+    steps(run, clock, 200)
+    falling = [1.0 - 0.002 * number - 0.1 * (number % 5 == 0) for number in range(2 * PATIENCE)]
+    run.validated([1.0, 0.8, *falling])
+    steps(run, clock, 300)
+    assert not run.finished
+
+
+def test_few_losses_do_not_end_it(clock: Clock) -> None:
+    run = UntilFlat([optimizer()], seconds=1000)
+    steps(run, clock, 200)
+    run.validated([1.0, *[0.5] * (2 * PATIENCE - 1)])
+    steps(run, clock, 300)
     assert not run.finished
 
 
@@ -87,7 +105,7 @@ def test_it_also_ends_early_while_rates_fall(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 300)
-    run.validated([1.0, 0.5, *[0.499] * PATIENCE])
+    run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
     steps(run, clock, 99)
     assert not run.finished
     steps(run, clock, 1)

@@ -12,6 +12,7 @@ IndexedBatch = tuple[Int[Tensor, " sample"], Batch]
 IGNORED_LABEL = -100
 """Label of positions without a target: the index that `torch.nn.functional.cross_entropy` ignores."""
 VALIDATION_EVERY = 5  # every fifth batch validates
+MAX_VALIDATION = 1000  # samples that validate
 
 
 def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -168,7 +169,7 @@ def grouped_mean(
 
 
 def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """Split batches into training and validation batches; every fifth one validates.
+    """Split batches into training and validation batches; every fifth one validates, up to 1,000 samples.
 
     Fewer than five batches are first cut into five each.
     """
@@ -178,5 +179,7 @@ def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]
             for batch in batches
             for start in range(min(VALIDATION_EVERY, batch_size(batch)))
         ]
-    training = [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY]
-    return training, list(batches[::VALIDATION_EVERY])
+    validation: list[Batch] = list(first_samples(batches[::VALIDATION_EVERY], MAX_VALIDATION))
+    chosen = VALIDATION_EVERY * len(validation)
+    training = [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY or index >= chosen]
+    return training, validation

@@ -94,7 +94,8 @@ class Options(Settings):
     )
     samples: Count | None = option(
         None,
-        "Use at most this many calibration samples. Default: 200 for flow with mean, else 2000.",
+        "Use at most this many calibration samples. Default: 200 for flow with mean; 10000 images, or fewer large ones,"
+        " where weights are learned; else 2000.",
         "COUNT",
         "Data and output",
     )
@@ -237,7 +238,10 @@ class Options(Settings):
         check_data(self, data, labels)
 
     def sample_count(self) -> int:
-        """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise."""
+        """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise.
+
+        There may be more images (`fusion.sample_count`).
+        """
         return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
 
     def needs_labels(self) -> bool:

@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import inf
+from statistics import fmean
 from typing import Any
 
 from torch.optim import Optimizer
@@ -14,7 +15,7 @@ from transfuse.base.distributed import process_group
 CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to zero in the rest
 LAST_SHARE = 0.25  # of all steps, in which they fall to zero once held-out samples stop improving
 MAX_SPENT = 0.5  # largest share of the time that counts as spent before the training
-PATIENCE = 6  # validations over which held-out samples must improve
+PATIENCE = 12  # validations whose mean loss must be lower than that of as many before
 MIN_PROGRESS = 0.01  # of the whole improvement so far, by which they must improve
 
 
@@ -131,9 +132,9 @@ class UntilFlat(Schedule):
 
     def validated(self, losses: Sequence[float]) -> None:
         trained = losses[1:]  # a good start is worse after its first steps, and has to recover
-        if (self.fall is None or self.fall[1] == inf) and len(trained) > PATIENCE:
-            before, best = min(trained[:-PATIENCE]), min(trained)
-            if before - best <= MIN_PROGRESS * (max(losses) - best):
+        if (self.fall is None or self.fall[1] == inf) and len(trained) >= 2 * PATIENCE:
+            before, now = fmean(trained[-2 * PATIENCE : -PATIENCE]), fmean(trained[-PATIENCE:])  # losses fluctuate
+            if before - now <= MIN_PROGRESS * (max(losses) - min(trained)):
                 steps = max(1, round(self.taken * LAST_SHARE / (1 - LAST_SHARE)))
                 self.fall = self.taken, self.taken + steps
 

@@ -19,6 +19,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
 from transfuse.fusion.calibration import reads_samples, resolve_match_on
+from transfuse.fusion.sample_count import sample_count
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def sample_sizes(
         samples = placeholder_samples(options.sample_count())
     else:
         samples = readable(open_samples(data, options, CALIBRATION), model)
-    drawn = in_blocks(samples.take(options.sample_count(), options.seed), model, source, processor, options)
-    drawn = readable(drawn.take(options.sample_count(), options.seed), model)
+    count = sample_count(samples, model.config, options)
+    drawn = in_blocks(samples.take(count, options.seed), model, source, processor, options)
+    drawn = readable(drawn.take(count, options.seed), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)
     per_sample = is_labeled_per_sample(example)
