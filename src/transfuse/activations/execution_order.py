@@ -194,3 +194,10 @@ def _sequential_children(block: str, children: Iterable[str], runs: Mapping[str,
 
 def _is_inside(name: str, module: str) -> bool:
     return f"{name}.".startswith(f"{module}.")
+
+
+def block_names(model: PreTrainedModel, batch: Batch) -> tuple[list[str], list[str]]:
+    """Return the names of all blocks in execution order, and of those that are not the last of their stack."""
+    blocks = [step for step in execution_steps(model, batch) if step.is_block]
+    last = {step.stack: step for step in blocks}
+    return [step.name for step in blocks], [step.name for step in blocks if step != last[step.stack]]

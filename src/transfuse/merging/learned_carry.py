@@ -17,7 +17,8 @@ from transfuse.config.literals import LearningOptions
 from transfuse.distillation.streams import mean_rows
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.distillation.validation import BatchSplit
-from transfuse.merging.learned_weights import ParentMeans, WeightDistillation
+from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.parent_means import ParentMeans
 
 KEEP_WEIGHT = 0.3  # of the loss on samples to keep; more of it carries less, and forgets less
 

@@ -13,13 +13,12 @@ rate suits all widths. Muon trains the matrices of the blocks, because it gets f
 the best weights are restored.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import execution_steps, forward_hooks
+from transfuse.activations.execution_order import block_names, forward_hooks
 from transfuse.base.batch import (
     Batch,
     batch_bytes,
@@ -46,11 +45,11 @@ from transfuse.distillation.recompute import needs_recomputation, recomputed
 from transfuse.distillation.sliced_loss import mean_loss
 from transfuse.distillation.streams import mean_rows, relative_error, unpadded_rows
 from transfuse.distillation.target_cache import TargetCache
-from transfuse.distillation.targets import BatchTargets
 from transfuse.distillation.teacher_weighting import Shares, WeightingFn, by_likelihood, uniform
 from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import Mixture, Variants
+from transfuse.merging.parent_means import ParentMeans
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import AnswerStates
 from transfuse.network.precision import compute_dtype, mixed_precision
@@ -60,27 +59,6 @@ LEARNING_RATE = 0.01  # unless it is given, for images
 TEXT_LEARNING_RATE = 0.02  # the same for texts, whose many answers allow larger steps
 MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples_per_step`
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
-
-
-@dataclass(frozen=True)
-class ParentMeans:
-    """Training targets of one batch.
-
-    Attributes:
-        targets: what the model is trained to predict.
-        streams: mean output of the parents' blocks, one [row, unit] per block except the last.
-    """
-
-    targets: BatchTargets
-    streams: list[Float[Tensor, "row unit"]]
-
-    @property
-    def nbytes(self) -> int:
-        return self.targets.nbytes + sum(values.nbytes for values in self.streams)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return the same targets with `change` applied to every tensor, such as a transfer to a device."""
-        return replace(self, targets=self.targets.map(change), streams=[change(values) for values in self.streams])
 
 
 def learn_weights(
@@ -142,7 +120,7 @@ class WeightDistillation(TrainingLoop):
         train = [part for batch in train for part in split_batch(batch, fitting) if has_targets(part)]
         largest = max(prepared, *map(batch_size, train))
         self.recomputes = needs_recomputation(fused, train)
-        self.block_names, matched = _block_names(fused, train[0])
+        self.block_names, matched = block_names(fused, train[0])
         self.matched_names = matched if streams else []
         self.matches_streams = True  # those of `matched_names`
         text = not is_labeled_per_sample(train[0])
@@ -266,10 +244,3 @@ def _samples_per_step(batch: Batch) -> int:
     A GPU is hardly slower with more samples, so it processes a whole step of samples with one answer each.
     """
     return MIN_ANSWERS if is_labeled_per_sample(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
-
-
-def _block_names(model: PreTrainedModel, batch: Batch) -> tuple[list[str], list[str]]:
-    """Return the names of all blocks in execution order, and of those that are not the last of their stack."""
-    blocks = [step for step in execution_steps(model, batch) if step.is_block]
-    last = {step.stack: step for step in blocks}
-    return [step.name for step in blocks], [step.name for step in blocks if step != last[step.stack]]
