@@ -20,6 +20,7 @@ from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import cast
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.block_operations import block_operations, stream_norms
 from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fewer_blocks import with_fewer_blocks
@@ -169,9 +170,9 @@ def with_idle_blocks(
     idle = [block for block in range(count) if block not in places]
     spec = declaration(deeper)
     for block in idle:
-        _silence(tensors, _operations(spec, f"{stack}.{block}."))
+        _silence(tensors, block_operations(spec, f"{stack}.{block}."))
     for block in idle:
-        _move_norms(tensors, *(_operations(spec, f"{stack}.{number}.") for number in (block - 1, block)))
+        _move_norms(tensors, *(block_operations(spec, f"{stack}.{number}.") for number in (block - 1, block)))
     deeper.load_state_dict(tensors)
     _copy_buffers(model, deeper)
     return deeper
@@ -185,15 +186,6 @@ def _copy_buffers(model: PreTrainedModel, deeper: PreTrainedModel) -> None:
         if name in own and name not in stored and own[name].shape == values.shape:
             module, _, buffer = name.rpartition(".")
             deeper.get_submodule(module).register_buffer(buffer, own[name].clone(), persistent=False)
-
-
-def _operations(spec: Spec, prefix: str) -> Spec:
-    """Return the operations of a block, with the additions between and behind them."""
-    named = [index for index, op in enumerate(spec.ops) if getattr(op, "name", "").startswith(prefix)]
-    first, last = named[0], named[-1]
-    while last + 1 < len(spec.ops) and isinstance(spec.ops[last + 1], Junction):
-        last += 1
-    return Spec(spec.family, spec.ops[first : last + 1])
 
 
 def _silence(tensors: dict[str, Tensor], block: Spec) -> None:
@@ -211,7 +203,7 @@ def _move_norms(tensors: dict[str, Tensor], before: Spec, idle: Spec) -> None:
     """Make the norms behind the additions of an idle block do nothing, except that the last takes the place of the one
     in front of the block.
     """
-    last, norms = _stream_norms(before)[-1:], _stream_norms(idle)
+    last, norms = stream_norms(before)[-1:], stream_norms(idle)
     if not last or not norms:
         return
     moved = {name: tensors[name] for name in last[0].tensors()}
@@ -222,13 +214,6 @@ def _move_norms(tensors: dict[str, Tensor], before: Spec, idle: Spec) -> None:
             tensors[f"{norm.name}.{norm.bias}"] = torch.zeros_like(tensors[f"{norm.name}.{norm.bias}"])
     for name, values in moved.items():
         tensors[name.replace(last[0].name, norms[-1].name, 1)] = values
-
-
-def _stream_norms(block: Spec) -> list[Norm]:
-    """Return the norms of a block whose output is the stream, and not just what a layer reads."""
-    sums = [op.space for op in block.ops if isinstance(op, Junction)]
-    read = {op.norm for op in block.ops if isinstance(op, Linear)}
-    return [op for op in block.ops if isinstance(op, Norm) and op.space in sums and op.name not in read]
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """How similar the residual streams of two models of different depths are behind each of their blocks, on samples.
 
-Streams are compared by linear CKA (Kornblith et al., 1905.00414), which needs no common basis.
+Streams are compared by linear CKA (Kornblith et al., 1905.00414), which needs no common basis. Where norms follow the
+additions, each unit is brought to the same variance before, because the gain of such a norm says nothing about what the
+block computes.
 """
 
 from collections.abc import Sequence
@@ -10,9 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.activations.execution_order import execution_steps, forward_hooks
+from transfuse.activations.execution_order import block_stack, execution_steps, forward_hooks
 from transfuse.base.batch import Batch, without_labels
+from transfuse.fusion.block_operations import block_operations, stream_norms
+from transfuse.network.model import declaration
 
+TINY = 1e-30  # instead of a norm of zero
 MAX_ROWS = 512  # tokens, or patches, that streams are compared on
 
 
@@ -42,5 +47,13 @@ def _grams(model: PreTrainedModel, batch: Batch) -> list[Float[Tensor, "row row"
         trunk(**inputs)
     step = max(1, -(-len(outputs[0]) // MAX_ROWS))
     rows = [(values[::step] - values[::step].mean(0)).double().cpu() for values in outputs]
+    if _has_stream_norms(model, len(blocks)):
+        rows = [values / values.norm(dim=0).clamp_min(TINY) for values in rows]
     grams = [values @ values.T for values in rows]
-    return [gram / gram.norm().clamp_min(1e-30) for gram in grams]
+    return [gram / gram.norm().clamp_min(TINY) for gram in grams]
+
+
+def _has_stream_norms(model: PreTrainedModel, count: int) -> bool:
+    """Return whether the stream behind a block is the output of a norm."""
+    stack, _ = block_stack(model, count)
+    return bool(stream_norms(block_operations(declaration(model), f"{stack}.0.")))
