@@ -138,3 +138,9 @@ def test_the_whole_model_is_measured(pair: list[Path]) -> None:
     expected = transfuse.evaluate(pair[1], TEXTS, device="cpu")
     (whole,) = expected.models.values()
     assert found.rows[1].metrics.loss == pytest.approx(whole.metrics.loss, rel=1e-5)
+
+
+def test_the_card_says_which_blocks_were_given_up(pair: list[Path], tmp_path: Path) -> None:
+    fusion = transfuse.fuse(pair, TEXTS, **FITTED)
+    card = (fusion.save(tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    assert "* Depth: <code>deep</code> has 4 blocks, the anchor has 2; it gives up blocks" in card

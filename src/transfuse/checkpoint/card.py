@@ -5,7 +5,7 @@ from typing import Any
 
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
-from transfuse.checkpoint.command import COMMAND, SHRINK, reproducing_call, shrink_call, source_of
+from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.header import header_fields
@@ -61,6 +61,9 @@ permit a combined model before you share it.
 * Alignment: {{ aligned }} The result has the basis \
 {{ "of the anchor, and more hidden units or heads" if growth else "and the shape of the anchor" }}.
 * Merge: {{ merged }}
+{% for name, line in depths %}
+* Depth: {{ name | code }} {{ line | text }}.
+{% endfor %}
 {% if base %}
 * Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
 {% endif %}
@@ -104,59 +107,6 @@ if teachers else "" }}\
 {% endif %}
 Schedule, hashes of the inputs, losses and versions are in `transfuse.json`.
 """)
-SHRUNK_CARD = MARKDOWN.from_string("""\
----
-{{ header }}---
-
-# {{ name | text }}
-
-{{ shrunk.path | code if shrunk.path else "A model passed in memory" }} made smaller with transfuse: \
-{{ "{:,}".format(parameters.small) }} of {{ "{:,}".format(parameters.large) }} parameters.
-
-| size | before | after |
-|---|---|---|
-{% for size, value in sizes.small.items() %}
-| {{ size | code }} | {{ sizes.large[size] }} | {{ value }} |
-{% endfor %}
-
-## How it was made
-
-The residual stream was rotated, where the architecture allows it, and its leading directions were kept. Hidden units \
-and heads were chosen by least squares, blocks by the damage of their removal, and every layer was fitted to what \
-the large model computes.
-{% if learned_weights and learned_weights.best %}
-All weights were then trained on the streams and predictions of the large model, for {{ learned_weights.best }} steps.
-{% endif %}
-
-* Samples: {{ "{:,}".format(calibration_samples) }} \
-{{ "texts that the model generated itself" if data == "generated" else "of " ~ (data | code) }}. No labels were used.
-
-{{ quality }}
-## {{ "Command" if by_command else "Call" }}
-
-{{ call | fenced("bash" if by_command else "python") }}
-
-All options, hashes of the input and versions are in `transfuse.json`.
-""")
-
-
-def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
-    """Return the card of a model that was made smaller.
-
-    Args:
-        name: the name of the checkpoint's folder.
-        record: the content of its `transfuse.json`.
-    """
-    header = header_fields([record["shrunk"]], "finetune", ["transfuse", "pruning"], record)
-    call = shrink_call(record.get("output") or name, record)
-    values = {
-        "name": name,
-        "header": as_front_matter(header),
-        "quality": quality_section(None, "shrink --report", "the large one"),
-        "call": call,
-        "by_command": call.startswith(SHRINK),
-    }
-    return SHRUNK_CARD.render(**{"learned_weights": None} | dict(record) | values)
 
 
 def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
@@ -194,12 +144,19 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "licenses": [license_of(model.get("card", {})) for model in models],
         "aligned": _aligned(record),
         "merged": _merged(record),
+        "depths": [_depth_line(line) for line in record.get("depths", [])],
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
         "quality": quality_section(quality),
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
     return FUSED_CARD.render(**{"calibration_samples": 0, "base": None, "growth": None} | dict(record) | values)
+
+
+def _depth_line(line: str) -> tuple[str, str]:
+    """Return the short name of a model whose depth is not the anchor's, and what became of its blocks."""
+    model, _, change = line.partition(": has ")
+    return short_names([model])[0], f"has {change}"
 
 
 def task_of(record: Mapping[str, Any]) -> str | None:

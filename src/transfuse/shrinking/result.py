@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.card import shrunk_card
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.shrunk_card import shrunk_card
 from transfuse.shrinking.streamed import streamed_writer
 
 
