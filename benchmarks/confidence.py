@@ -27,7 +27,7 @@ from trust import KINDS
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import task
 from transfuse.distillation.moved_images import moved_log_probabilities
-from transfuse.distillation.teacher_weighting import LogitSlices, by_entropy, uniform, weighted_rows
+from transfuse.distillation.teacher_weighting import LogitSlices, TeacherOutputs, by_entropy, uniform, weighted_rows
 from transfuse.network.outputs import predict
 
 BATCH = 250
@@ -76,7 +76,7 @@ def losses(pair: Pair) -> dict[str, float]:
             predictions = [predict(model, batch).softmax(-1) for model in models]
             for name, logits in WEIGHTINGS.items():
                 read: list[LogitSlices] = [[logits(model, batch)] for model in models] if logits else []
-                shares = (by_entropy if logits else uniform)(read, [0.5, 0.5], batch)
+                shares = (by_entropy if logits else uniform)(TeacherOutputs(read, [0.5, 0.5], batch))
                 mean = weighted_rows(shares, predictions)
                 found[name].append(nll_loss(mean.clamp_min(1e-12).log(), answers, reduction="none"))
     return {name: float(torch.cat(each).mean()) for name, each in found.items()}

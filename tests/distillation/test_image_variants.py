@@ -4,10 +4,9 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.image_variants import ImageVariants
-from transfuse.distillation.teacher_weighting import uniform
+from transfuse.distillation.teacher_weighting import TeacherOutputs, uniform
 from transfuse.merging.learned_weights import WeightDistillation
 
 
@@ -81,9 +80,10 @@ def test_a_variant_has_the_weights_of_the_images_that_it_is_made_of() -> None:
     halves = ([{"pixel_values": images, "labels": torch.zeros(len(images), dtype=torch.long)}],) * 2
     calls: list[int] = []
 
-    def weighting(logits: object, weights: object, batch: Batch, *others: object) -> torch.Tensor:
-        calls.append(len(batch["pixel_values"]))
-        first = batch["pixel_values"].mean((1, 2, 3)).sigmoid()
+    def weighting(outputs: TeacherOutputs) -> torch.Tensor:
+        images = outputs.batch["pixel_values"]
+        calls.append(len(images))
+        first = images.mean((1, 2, 3)).sigmoid()
         return torch.stack([first, 1 - first])
 
     parents = [case.build(1), case.build(2)]

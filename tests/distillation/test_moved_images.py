@@ -6,7 +6,7 @@ from cases import CASES
 from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.distillation.moved_images import MOVES, can_be_moved, moved, moved_log_probabilities
-from transfuse.distillation.teacher_weighting import by_entropy, teacher_weights
+from transfuse.distillation.teacher_weighting import TeacherOutputs, by_entropy, teacher_weights
 from transfuse.network.outputs import predict
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -54,6 +54,6 @@ def test_who_is_sure_of_any_image_but_changes_its_mind_is_not_believed() -> None
         steady.classifier.weight.zero_()
         steady.classifier.bias[0] = 3.0
     said = [[predict(model, IMAGES)] for model in (jumpy, steady)]
-    believed = by_entropy(said, [0.5, 0.5], IMAGES)
+    believed = by_entropy(TeacherOutputs(said, [0.5, 0.5], IMAGES))
     assert believed[0].mean() > 0.6
     assert teacher_weights(by_entropy, [jumpy, steady], [0.5, 0.5], IMAGES)[0].mean() < 0.4

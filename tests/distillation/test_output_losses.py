@@ -21,7 +21,7 @@ from transfuse.base.batch import IGNORED_LABEL, Batch, labels_of, sample_indices
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.sliced_loss import mean_loss
 from transfuse.distillation.targets import GivenTargets, Targets
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ineffective_weighting, uniform
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, TeacherOutputs, ineffective_weighting, uniform
 from transfuse.distillation.validation import Validation
 from transfuse.network.output_losses import EMBEDDINGS, SIGMOID, SOFTMAX, SQUARED, OutputLoss, output_loss
 from transfuse.network.outputs import logits
@@ -137,8 +137,8 @@ def test_numbers_have_no_confidence(name: str) -> None:
         [logits(model, batch, None)],
         [logits(bert(BertForSequenceClassification, 1, num_labels=2), batch, None)],
     ]
-    shares = TEACHER_WEIGHTING[name](outputs, [0.3, 0.7], batch, loss)
-    torch.testing.assert_close(shares, uniform(outputs, [0.3, 0.7], batch))
+    given = TeacherOutputs(outputs, [0.3, 0.7], batch, loss)
+    torch.testing.assert_close(TEACHER_WEIGHTING[name](given), uniform(given))
     assert "have no confidence" in str(ineffective_weighting(name, loss))
     assert ineffective_weighting(name, SIGMOID) is None
     assert ineffective_weighting("uniform", loss) is None
@@ -147,9 +147,9 @@ def test_numbers_have_no_confidence(name: str) -> None:
 def test_sets_are_weighted_by_the_entropy_of_their_labels() -> None:
     batch = {"input_ids": IDS[:1]}
     sure, unsure = torch.tensor([[9.0, -9.0]]), torch.tensor([[0.1, -0.1]])
-    shares = TEACHER_WEIGHTING["confidence"]([[sure], [unsure]], [0.5, 0.5], batch, SIGMOID)
+    shares = TEACHER_WEIGHTING["confidence"](TeacherOutputs([[sure], [unsure]], [0.5, 0.5], batch, SIGMOID))
     assert shares[0, 0] > 0.9
-    even = TEACHER_WEIGHTING["confidence"]([[sure], [-sure]], [0.5, 0.5], batch, SIGMOID)
+    even = TEACHER_WEIGHTING["confidence"](TeacherOutputs([[sure], [-sure]], [0.5, 0.5], batch, SIGMOID))
     torch.testing.assert_close(even[:, 0], torch.tensor([0.5, 0.5]))
 
 

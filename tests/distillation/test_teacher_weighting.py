@@ -1,11 +1,18 @@
 """Whom to believe about a sample."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from cases import CASES
 
 from transfuse.base.batch import IGNORED_LABEL, sample_indices
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions, teacher_weights
+from transfuse.distillation.teacher_weighting import (
+    TEACHER_WEIGHTING,
+    TeacherOutputs,
+    ensemble_predictions,
+    teacher_weights,
+)
 from transfuse.network.outputs import predict
 
 BY_NAME = {case.name: case for case in CASES}
@@ -38,16 +45,16 @@ def test_who_is_sure_is_believed_and_who_is_right():
         sure.classifier.bias[3] += 100
     batch = case.inputs(sure.config)
     said = [predict(model, batch) for model in (doubtful, sure)]
-    assert (TEACHER_WEIGHTING["confidence"]([[logits] for logits in said], [0.5, 0.5], batch)[1] > 0.9).all()
+    outputs = TeacherOutputs([[logits] for logits in said], [0.5, 0.5], batch)
+    assert (TEACHER_WEIGHTING["confidence"](outputs)[1] > 0.9).all()
     torch.testing.assert_close(
         ensemble_predictions(TEACHER_WEIGHTING["confidence"], [doubtful, sure], [0.5, 0.5], batch),
         said[1].softmax(-1),
         atol=0.1,
         rtol=0,
     )
-    wrong = TEACHER_WEIGHTING["labels"](
-        [[logits] for logits in said], [0.5, 0.5], batch | {"labels": torch.tensor([3, 2])}
-    )
+    labeled = replace(outputs, batch=batch | {"labels": torch.tensor([3, 2])})
+    wrong = TEACHER_WEIGHTING["labels"](labeled)
     assert wrong[1, 0] > 0.6
     assert wrong[1, 1] < 0.01
 

@@ -20,7 +20,7 @@ from transfuse.base.budget import cache_bytes
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.sliced_loss import slice_entries
 from transfuse.distillation.target_cache import TargetCache
-from transfuse.distillation.teacher_weighting import Shares, WeightingFn, weighted_rows
+from transfuse.distillation.teacher_weighting import Shares, TeacherOutputs, WeightingFn, weighted_rows
 from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
 from transfuse.network.outputs import AnswerStates
 
@@ -151,7 +151,7 @@ class Targets:
 
     def _weigh(self, answers: Sequence[AnswerStates], batch: Batch) -> Shares:
         slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
-        shares = self.weighting(slices, self.weights, batch, self.loss, self.parents)
+        shares = self.weighting(TeacherOutputs(slices, self.weights, batch, self.loss, self.parents))
         return shares.to(answers[0].states.device, torch.float32)
 
     @torch.no_grad()

@@ -7,8 +7,9 @@ likelihood of the label shows it. Numbers and embeddings are no distributions, s
 alike.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -30,83 +31,75 @@ Logits = Float[Tensor, "answer cls"]
 LogitSlices = Iterable[Logits]  # the logits of one model, in slices of consecutive answers
 
 
-class WeightingFn(Protocol):
-    """Return the weight of each model for each sample."""
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What several models predict for a batch.
 
-    def __call__(
-        self,
-        logits: Sequence[LogitSlices],
-        weights: Sequence[float],
-        batch: Batch,
-        loss: OutputLoss = SOFTMAX,
-        models: Sequence[PreTrainedModel] = (),
-    ) -> Shares:
-        """Return the weights.
+    Attributes:
+        logits: outputs of each model.
+        weights: one weight per model. They sum to one.
+        batch: the samples.
+        loss: the loss of such outputs.
+        models: the models, if they may be run on other inputs.
+    """
 
-        Args:
-            logits: outputs of each model.
-            weights: one weight per model. They sum to one.
-            loss: the loss of such outputs.
-            models: the models, if they may be run on other inputs.
+    logits: Sequence[LogitSlices]
+    weights: Sequence[float]
+    batch: Batch
+    loss: OutputLoss = SOFTMAX
+    models: Sequence[PreTrainedModel] = ()
+
+    def shares(self, penalties: Sequence[Float[Tensor, " answer"]]) -> Shares:
+        """Return weights[m] * exp(-SHARPNESS * mean penalty of model m), normalized for every sample.
+
+        Where a sample has no answers, no model is preferred.
         """
-        ...
+        means = torch.stack([mean_per_sample(values, self.batch).nan_to_num(0.0) for values in penalties])
+        weights = torch.tensor(self.weights, device=means.device)
+        return (weights.log().unsqueeze(1) - SHARPNESS * means).softmax(0)
 
 
-def uniform(
-    logits: Sequence[LogitSlices],
-    weights: Sequence[float],
-    batch: Batch,
-    loss: OutputLoss = SOFTMAX,
-    models: Sequence[PreTrainedModel] = (),
-) -> Shares:
-    """Return the given weights for every sample. They sum to one, and `logits` is ignored."""
+WeightingFn: TypeAlias = Callable[[TeacherOutputs], Shares]
+"""Returns the weight of each model for each sample."""
+
+
+def same_for_all(weights: Sequence[float], batch: Batch) -> Shares:
+    """Return the same weights for every sample of a batch."""
     return torch.tensor(weights).unsqueeze(1).expand(-1, batch_size(batch))
 
 
-def by_entropy(
-    logits: Sequence[LogitSlices],
-    weights: Sequence[float],
-    batch: Batch,
-    loss: OutputLoss = SOFTMAX,
-    models: Sequence[PreTrainedModel] = (),
-) -> Shares:
-    """Return weights[m] * exp(-SHARPNESS * entropy of model m's prediction), normalized for every sample.
+def uniform(outputs: TeacherOutputs) -> Shares:
+    """Return the given weights for every sample."""
+    return same_for_all(outputs.weights, outputs.batch)
+
+
+def by_entropy(outputs: TeacherOutputs) -> Shares:
+    """Return weights that fall with the entropy of each model's prediction.
 
     For images that belong to one class of several, the prediction is the mean over slightly moved images. The given
     weights are returned if predictions are no distributions.
     """
+    loss, logits = outputs.loss, outputs.logits
     if loss.entropies is None:
-        return uniform(logits, weights, batch)
-    if models and loss is SOFTMAX and can_be_moved(batch):
-        logits = [[moved_log_probabilities(model, batch)] for model in models]
-    return _shares([torch.cat([*map(loss.entropies, slices)]) for slices in logits], weights, batch)
+        return uniform(outputs)
+    if outputs.models and loss is SOFTMAX and can_be_moved(outputs.batch):
+        logits = [[moved_log_probabilities(model, outputs.batch)] for model in outputs.models]
+    return outputs.shares([torch.cat([*map(loss.entropies, slices)]) for slices in logits])
 
 
-def by_likelihood(
-    logits: Sequence[LogitSlices],
-    weights: Sequence[float],
-    batch: Batch,
-    loss: OutputLoss = SOFTMAX,
-    models: Sequence[PreTrainedModel] = (),
-) -> Shares:
-    """Return weights[m] * exp(-SHARPNESS * mean loss of model m on the labels), normalized for every sample.
+def by_likelihood(outputs: TeacherOutputs) -> Shares:
+    """Return weights that fall with the mean loss of each model on the labels.
 
     The given weights are returned if predictions are no distributions.
     """
-    if loss.entropies is None:
-        return uniform(logits, weights, batch)
-    return _shares([_losses(slices, labels_of(batch), loss) for slices in logits], weights, batch)
+    if outputs.loss.entropies is None:
+        return uniform(outputs)
+    return outputs.shares([_losses(slices, labels_of(outputs.batch), outputs.loss) for slices in outputs.logits])
 
 
-def automatic(
-    logits: Sequence[LogitSlices],
-    weights: Sequence[float],
-    batch: Batch,
-    loss: OutputLoss = SOFTMAX,
-    models: Sequence[PreTrainedModel] = (),
-) -> Shares:
+def automatic(outputs: TeacherOutputs) -> Shares:
     """Return weights by likelihood for texts, whose tokens are their labels, and by entropy for anything else."""
-    return (by_entropy if is_labeled_per_sample(batch) else by_likelihood)(logits, weights, batch, loss, models)
+    return (by_entropy if is_labeled_per_sample(outputs.batch) else by_likelihood)(outputs)
 
 
 def ineffective_weighting(name: str, loss: OutputLoss) -> str | None:
@@ -134,7 +127,7 @@ def teacher_weights(
     """Return the weight of each model for each sample, in mixed precision. Uniform weighting runs no model."""
     slices = [predict_in_slices(model, batch, logits_at_once(model)) for model in models]
     with mixed_precision(models[0].device):
-        return weighting(slices, weights, batch, output_loss(models[0]), models)
+        return weighting(TeacherOutputs(slices, weights, batch, output_loss(models[0]), models))
 
 
 @torch.no_grad()
@@ -153,7 +146,8 @@ def ensemble_predictions(
     """
     loss = output_loss(models[0])
     logits = [predict(model, batch) for model in models]
-    shares = weighting([[model_logits] for model_logits in logits], weights, batch, loss, models).to(logits[0])
+    outputs = TeacherOutputs([[model_logits] for model_logits in logits], weights, batch, loss, models)
+    shares = weighting(outputs).to(logits[0])
     samples = sample_indices(batch, len(logits[0])).to(shares.device)
     return weighted_rows(shares[:, samples], (loss.predictions(model_logits / temperature) for model_logits in logits))
 
@@ -169,15 +163,6 @@ def weighted_rows(
     for column in others:
         total.addcmul_(column, next(values))
     return total
-
-
-def _shares(penalties: Sequence[Float[Tensor, " answer"]], weights: Sequence[float], batch: Batch) -> Shares:
-    """Return shares that fall with the mean of a sample's penalties.
-
-    Where a sample has no answers, no model is preferred.
-    """
-    means = torch.stack([mean_per_sample(values, batch).nan_to_num(0.0) for values in penalties])
-    return (torch.tensor(weights, device=means.device).log().unsqueeze(1) - SHARPNESS * means).softmax(0)
 
 
 def _losses(slices: LogitSlices, labels: Tensor, loss: OutputLoss) -> Float[Tensor, " answer"]:

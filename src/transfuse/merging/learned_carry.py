@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.streams import mean_rows
-from transfuse.distillation.teacher_weighting import uniform
+from transfuse.distillation.teacher_weighting import same_for_all, uniform
 from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.parent_means import ParentMeans
@@ -85,7 +85,7 @@ class CarryDistillation(WeightDistillation):
         models = self.models if self.matched_names else self.models[-1:]  # streams need all, predictions the last
         answers, outputs = zip(*(self._parent_outputs(model, batch) for model in models), strict=True)
         targets, _ = self.targets.of_answers(answers[-1:], batch)
-        shares = uniform((), self.stream_weights, batch)
+        shares = same_for_all(self.stream_weights, batch)
         return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
 
 

@@ -8,7 +8,7 @@ from itertools import zip_longest
 import torch
 
 from transfuse.base.batch import Batch, first_batches
-from transfuse.distillation.teacher_weighting import Shares, uniform
+from transfuse.distillation.teacher_weighting import Shares, same_for_all
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class CarryTargets:
 
     def kept_split(self, batches: Sequence[Batch]) -> Split:
         """Return samples on which only the first model counts."""
-        return Split(batches, partial(uniform, (), [1.0] + [0.0] * (len(self.answer_weights) - 1)))
+        return Split(batches, partial(same_for_all, [1.0] + [0.0] * (len(self.answer_weights) - 1)))
 
     def head_splits(self, task: Sequence[Split], kept: Sequence[Split]) -> list[Split]:
         """Return the samples that the head is fitted to."""
-        splits = [Split(split.batches, partial(uniform, (), self.answer_weights)) for split in task]
+        splits = [Split(split.batches, partial(same_for_all, self.answer_weights)) for split in task]
         if not kept or not self.keeps_answers:
             return splits
         return [split.alternating_with(other) for split, other in zip(splits, kept, strict=True)]
