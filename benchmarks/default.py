@@ -108,12 +108,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", choices=PAIRS)
     parser.add_argument("--minutes", type=float, help="default: that of the command")
+    parser.add_argument("--limit", type=int, help="number of test samples of each kind; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models = PAIRS[args.pair]
     given, tests = data(args.pair)
+    tests = {kind: rows.select(range(min(args.limit or len(rows), len(rows)))) for kind, rows in tests.items()}
     measure = measurer(models, tests)
     rows: dict[str, Any] = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
     options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
@@ -122,7 +124,7 @@ def main() -> None:
     def keep(name: str, row: dict[str, Any]) -> None:
         rows[name] = row
         print(name, json.dumps(row, default=str)[:400], flush=True)
-        record(f"default-{args.pair}", {"pair": args.pair, "rows": rows})
+        record(f"default-{args.pair}", {"pair": args.pair, "limit": args.limit, "rows": rows})
 
     for name, chosen in {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}.items():
         begin = time.perf_counter()
