@@ -27,7 +27,7 @@ from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS
 from transfuse.merging.request import MergeRequest
-from transfuse.network.model import Network, declaration, with_tensors
+from transfuse.network.model import declaration, with_tensors
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
@@ -148,22 +148,24 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         progress,
         matched.stores.joint,
         carry=matched.carry,
-        originals=_originals(matched.networks) | dict(matched.inputs.whole),
+        originals=_originals(matched),
         growth=None if matched.growth is None else growth(matched.networks[0].model, matched.growth),
     )
 
 
-def _originals(networks: Sequence[Network]) -> dict[int, PreTrainedModel]:
-    """Return the models whose widths differ from those of the anchor, by their numbers. Their vocabularies do not.
+def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
+    """Return the models whose predictions can be learned as they are, by their numbers, if maps only approximate them.
 
-    Embeddings of another width cannot be compared, so there are none without heads.
+    Their widths differ from those of the anchor, or they gave up blocks. Their vocabularies do not differ. There are
+    none without heads, because embeddings of another width cannot be compared.
     """
-    if not has_logits(networks[0].model):
+    networks = matched.networks
+    if not matched.context.batches or not has_logits(networks[0].model):
         return {}
     shapes = [{name: values.shape for name, values in network.model.state_dict().items()} for network in networks]
     words = [getattr(network.model.config, "vocab_size", None) for network in networks]
     numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
-    return {number: networks[number].model for number in numbers}
+    return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
 
 
 def _weighting(matched: Matched, progress: Progress) -> WeightingFn:

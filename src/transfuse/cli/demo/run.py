@@ -31,6 +31,7 @@ from transfuse.report.tables import model_column, number_column
 
 SEEDS = (1, 2)
 DEFAULT = "default, trained"
+MINUTES = 2.0  # that it is trained for, instead of five
 DEMO_METHODS = [
     name for name, options in METHODS.items() if options["align"] != "learned"
 ]  # learned alignment takes minutes
@@ -58,8 +59,8 @@ def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     test = batches(load_samples(data["test"]))
     comparison = compare(anchor, source, calibration, test, processor(), DEMO_METHODS, progress=progress)
     begin = time.perf_counter()
-    matched = match(folders, folder / "digits")
-    fusion = merge(matched)
+    matched = match(folders, folder / "digits", progress, minutes=MINUTES)
+    fusion = merge(matched, progress)
     seconds = time.perf_counter() - begin
     comparison = replace(comparison, rows=(*comparison.rows, Row(DEFAULT, evaluate(fusion.model, test), None, seconds)))
     fused_path = fusion.save(folder / "fused", "replace")
