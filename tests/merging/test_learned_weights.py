@@ -99,8 +99,8 @@ def test_who_is_believed_is_followed():
             fused, [first, second], [0.5, 0.5], ([sample], [sample]), LearningOptions(steps=1), believe, (), 0
         )
 
-    def of_one(said, weights, batch, loss=None, models=()):
-        return torch.tensor([[1.0], [0.0]]).expand(-1, len(batch["pixel_values"])).to(torch.float64)
+    def of_one(outputs):
+        return torch.tensor([[1.0], [0.0]]).expand(-1, len(outputs.batch["pixel_values"])).to(torch.float64)
 
     def lacks(fused, believe):  # beyond the entropy of what should be said, which no model can have less of
         found = lesson(fused, believe)
