@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import PretrainedConfig, ViTConfig
+from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClassification
 
 from transfuse.config import options
 from transfuse.config.options import Options
@@ -20,6 +21,15 @@ TEXTS = load_samples(Dataset.from_dict({"text": ["one", "two"]}))
 def default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learn weights by default, as users do; other tests do not."""
     monkeypatch.setattr(options, "AUTO_MERGE", "learned")
+
+
+def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTForImageClassification:
+    config = ViTConfig(
+        image_size=side, patch_size=8, hidden_size=width, num_hidden_layers=blocks, num_attention_heads=4,
+        intermediate_size=4 * width,
+    )  # fmt: skip
+    with torch.device("meta"):
+        return ViTForImageClassification(config)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +50,18 @@ def default(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_small_images_there_are_more_where_weights_are_learned(
     side: int, given: dict[str, Any], expected: int
 ) -> None:
-    assert sample_count(IMAGES, ViTConfig(image_size=side), Options(**given)) == expected
+    assert sample_count(IMAGES, vit(side), Options(device="cpu", **given)) == expected
 
 
-def test_of_texts_and_other_configurations_there_are_not() -> None:
-    assert sample_count(TEXTS, ViTConfig(image_size=32), Options()) == 2000
-    assert sample_count(IMAGES, PretrainedConfig(), Options()) == 2000
-    assert sample_count(IMAGES, ViTConfig(image_size=(16, 48)), Options()) == 10_000
+def test_a_large_model_reads_fewer_in_its_time() -> None:
+    large = vit(32, width=384, blocks=7)
+    five, thirty = (sample_count(IMAGES, large, Options(device="cpu", minutes=minutes)) for minutes in (5, 30))
+    assert 2000 < five < thirty <= 10_000
+    assert sample_count(IMAGES, vit(32, width=768, blocks=12), Options(device="cpu")) == 2000
+
+
+def test_of_texts_there_are_not() -> None:
+    assert sample_count(TEXTS, vit(32), Options(device="cpu")) == 2000
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9)
+    assert sample_count(IMAGES, GPT2LMHeadModel(config), Options(device="cpu")) == 2000
+    assert sample_count(IMAGES, vit((16, 48)), Options(device="cpu")) == 10_000

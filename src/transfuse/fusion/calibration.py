@@ -59,7 +59,7 @@ def calibrate(
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
-        samples = samples.take(sample_count(samples, model.config, options), options.seed)
+        samples = samples.take(sample_count(samples, model, options), options.seed)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
     batches = _batches(samples, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
@@ -98,7 +98,7 @@ def _batches(
 
     Images that are read only once and would fill the memory are prepared batch by batch when they are read.
     """
-    count = sample_count(samples, networks[0].model.config, options)
+    count = sample_count(samples, networks[0].model, options)
     max_loss = options.flow.max_loss
     drawn = samples.take(count, options.seed) if max_loss is None else samples.shuffled(options.seed)
     batches = prepare(drawn, networks[0].model, anchor, options, processor)

@@ -94,7 +94,7 @@ def sample_sizes(
         samples = placeholder_samples(options.sample_count())
     else:
         samples = readable(open_samples(data, options, CALIBRATION), model)
-    count = sample_count(samples, model.config, options)
+    count = sample_count(samples, model, options)
     drawn = in_blocks(samples.take(count, options.seed), model, source, processor, options)
     drawn = readable(drawn.take(count, options.seed), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
