@@ -94,8 +94,8 @@ class Options(Settings):
     )
     samples: Count | None = option(
         None,
-        "Use at most this many calibration samples. Default: 200 for flow with mean; up to 10000 images where weights of"
-        " a small model are learned; else 2000.",
+        "Use at most this many calibration samples. Default: 200 for flow with mean; up to 10000 images where weights"
+        " of a small model are learned; else 2000.",
         "COUNT",
         "Data and output",
     )
