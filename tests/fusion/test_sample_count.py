@@ -47,9 +47,7 @@ def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTFor
         (32, {"align": "flow", "merge": "learned"}, 10_000),
     ],
 )
-def test_of_small_images_there_are_more_where_weights_are_learned(
-    side: int, given: dict[str, Any], expected: int
-) -> None:
+def test_more_small_images_are_drawn_where_weights_are_learned(side: int, given: dict[str, Any], expected: int) -> None:
     assert sample_count(IMAGES, vit(side), Options(device="cpu", **given)) == expected
 
 
@@ -60,7 +58,7 @@ def test_a_large_model_reads_fewer_in_its_time() -> None:
     assert sample_count(IMAGES, vit(32, width=768, blocks=12), Options(device="cpu")) == 2000
 
 
-def test_of_texts_there_are_not() -> None:
+def test_no_more_texts_are_drawn() -> None:
     assert sample_count(TEXTS, vit(32), Options(device="cpu")) == 2000
     config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9)
     assert sample_count(IMAGES, GPT2LMHeadModel(config), Options(device="cpu")) == 2000

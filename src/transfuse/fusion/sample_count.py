@@ -17,7 +17,7 @@ PASSES = 10  # operations per image, parameter and token: three passes of the mo
 def sample_count(samples: Samples, model: PreTrainedModel, options: Options) -> int:
     """Return the number of samples to draw.
 
-    Of small images there are more than of other samples, as many as training may read once.
+    There are more small images than other samples: as many as training may read once.
 
     Args:
         samples: the samples, of which there may be fewer.
