@@ -20,7 +20,7 @@ from transfuse.base.budget import cache_bytes
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.sliced_loss import slice_entries
 from transfuse.distillation.target_cache import TargetCache
-from transfuse.distillation.teacher_weighting import Shares, TeacherOutputs, WeightingFn, weighted_rows
+from transfuse.distillation.teacher_weighting import Shares, TeacherOutputs, WeightingFn, teacher_weights, weighted_rows
 from transfuse.network.output_losses import SOFTMAX, OutputLoss, output_loss
 from transfuse.network.outputs import AnswerStates
 
@@ -141,13 +141,14 @@ class Targets:
         is_large = sum(parent.states.shape[1] for parent in answers) < answers[0].classes
         return ensemble if is_large else GivenTargets(ensemble[:]), shares
 
-    @torch.no_grad()
     def shares_of(self, batch: Batch) -> Shares:
-        """Return the weights of the parents for a batch that recurs."""
-        return self.shares.get_or_compute(batch, lambda batch: self._weigh(self._answers(batch), batch))
+        """Return the weights of the parents for a batch that recurs. Parents run only if the weighting needs them."""
 
-    def _answers(self, batch: Batch) -> list[AnswerStates]:
-        return [self.loss.answers(parent, batch) for parent in self.parents]
+        def weigh(batch: Batch) -> Shares:
+            shares = teacher_weights(self.weighting, self.parents, self.weights, batch)
+            return shares.to(self.parents[0].device, torch.float32)
+
+        return self.shares.get_or_compute(batch, weigh)
 
     def _weigh(self, answers: Sequence[AnswerStates], batch: Batch) -> Shares:
         slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]
@@ -156,4 +157,4 @@ class Targets:
 
     @torch.no_grad()
     def _ensemble(self, batch: Batch) -> BatchTargets:
-        return self.of_answers(self._answers(batch), batch)[0]
+        return self.of_answers([self.loss.answers(parent, batch) for parent in self.parents], batch)[0]

@@ -3,7 +3,7 @@
 They decide where the blocks of a model with fewer blocks go, and which blocks a model with more of them gives up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,7 @@ class DepthSamples:
         """
         if is_generated(self.data) or not read_alike(anchor, shallow):
             return None
-        samples = readable(open_samples(self.data, self.options, CALIBRATION), anchor)
-        samples = samples.take(SAMPLES, self.options.seed)
-        samples = in_blocks(samples, anchor, self.anchor, self.processor, self.options)
-        samples = samples.take(SAMPLES, self.options.seed)
-        batches = prepare(samples, anchor, self.anchor, self.options, self.processor)
+        batches = self._prepared(self.data, SAMPLES, anchor, self.anchor, self.processor)
         return stream_similarity(anchor, shallow, batches[0])
 
     @property
@@ -75,14 +71,24 @@ class DepthSamples:
         """
         alike = read_alike(anchor, model)
         source, processor = (self.anchor, self.processor) if alike else (self.models[name], None)
-        options, count = self.options, self.options.sample_count()
-        data = self.data
+        data, count = self.data, self.options.sample_count()
         if is_generated(data):
             tokenizer = model_processor(source, model, processor)
-            data = generated_samples([model], tokenizer, count, options.seed, self.progress)
+            data = generated_samples([model], tokenizer, count, self.options.seed, self.progress)
+        return list(self._prepared(data, count, model, source, processor))
+
+    def _prepared(
+        self, data: Any, count: int, model: PreTrainedModel, source: Model, processor: Any
+    ) -> Sequence[Batch]:
+        """Return at most `count` samples as a model reads them.
+
+        Args:
+            source: a model as it was given, whose processor prepares the samples unless `processor` is given.
+        """
+        options = self.options
         samples = readable(open_samples(data, options, CALIBRATION), model).take(count, options.seed)
         samples = in_blocks(samples, model, source, processor, options).take(count, options.seed)
-        return list(prepare(samples, model, source, options, processor))
+        return prepare(samples, model, source, options, processor)
 
 
 def read_alike(one: PreTrainedModel, other: PreTrainedModel) -> bool:
