@@ -3,13 +3,15 @@
 python benchmarks/confidence.py
 
 The rows are losses of the weighted mean of two parents' predictions on test images: with equal weights, by the entropy
-of each parent's prediction, and by the entropy of its mean prediction for slightly moved images, as `fuse` does. The
-parents differ in their seeds, or in the views or the classes that they know (`trust.py`, `one_base_parents.py` and
-`carry_parents.py`). The weighting was chosen on validation images.
+of each parent's prediction, by the entropy of its mean prediction for slightly moved images, and by this entropy and by
+how much predictions for similar images change when these move, as `fuse` does. Here the similar images are test images
+too. The parents differ in their seeds, or in the views or the classes that they know (`trust.py`, `one_base_parents.py`
+and `carry_parents.py`). The weighting was chosen on validation images.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,20 +26,28 @@ from torch.nn.functional import nll_loss
 from transformers import AutoImageProcessor, PreTrainedModel, ViTForImageClassification
 from trust import KINDS
 
+from transfuse.base.batch import Batch
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import task
-from transfuse.distillation.moved_images import moved_log_probabilities
-from transfuse.distillation.teacher_weighting import LogitSlices, TeacherOutputs, by_entropy, uniform, weighted_rows
+from transfuse.distillation.similar_images import SimilarImages
+from transfuse.distillation.teacher_weighting import (
+    Shares,
+    TeacherOutputs,
+    WeightingFn,
+    by_entropy,
+    uniform,
+    weighted_rows,
+)
 from transfuse.network.outputs import predict
 
 BATCH = 250
 Pair = tuple[list[Path], list[tuple[Tensor, Tensor]]]  # the parents, and images and labels by what the parents know
-Logits = Callable[[PreTrainedModel, dict[str, Tensor]], Tensor]
-WEIGHTINGS: dict[str, Logits | None] = {
-    "equal weights": None,
-    "entropy of the prediction": predict,
-    "entropy of the mean over moved images": moved_log_probabilities,
-}
+WEIGHTINGS = (
+    "equal weights",
+    "entropy of the prediction",
+    "entropy of the mean over moved images",
+    "the same, and change over similar images",
+)
 
 
 def pairs() -> Iterator[tuple[str, Pair]]:
@@ -65,20 +75,30 @@ def _read(model: Path, rows: Dataset) -> tuple[Tensor, Tensor]:
     return torch.cat([batch["pixel_values"] for batch in batches]), torch.cat([batch["labels"] for batch in batches])
 
 
+def weighting_fns(models: Sequence[PreTrainedModel], batches: Sequence[Batch]) -> dict[str, WeightingFn]:
+    """Return the weightings by name. Some run the models again."""
+
+    def by_own(outputs: TeacherOutputs) -> Shares:
+        return by_entropy(replace(outputs, models=()))
+
+    methods = uniform, by_own, by_entropy, SimilarImages(models, [0.5, 0.5], batches)
+    return dict(zip(WEIGHTINGS, methods, strict=True))
+
+
 @torch.no_grad()
 def losses(pair: Pair) -> dict[str, float]:
     """Return the mean loss of the weighted ensemble, by weighting."""
     models = [ViTForImageClassification.from_pretrained(folder).eval() for folder in pair[0]]
+    batches = [{"pixel_values": part} for images, _ in pair[1] for part in images.split(BATCH)]
+    answers = torch.cat([labels for _, labels in pair[1]]).split(BATCH)
     found: dict[str, list[Tensor]] = {name: [] for name in WEIGHTINGS}
-    for images, labels in pair[1]:
-        for part, answers in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-            batch = {"pixel_values": part}
-            predictions = [predict(model, batch).softmax(-1) for model in models]
-            for name, logits in WEIGHTINGS.items():
-                read: list[LogitSlices] = [[logits(model, batch)] for model in models] if logits else []
-                shares = (by_entropy if logits else uniform)(TeacherOutputs(read, [0.5, 0.5], batch))
-                mean = weighted_rows(shares, predictions)
-                found[name].append(nll_loss(mean.clamp_min(1e-12).log(), answers, reduction="none"))
+    methods = weighting_fns(models, batches)
+    for batch, labels in zip(batches, answers, strict=True):
+        logits = [predict(model, batch) for model in models]
+        outputs = TeacherOutputs([[each] for each in logits], [0.5, 0.5], batch, models=models)
+        for name, method in methods.items():
+            mean = weighted_rows(method(outputs), (each.softmax(-1) for each in logits))
+            found[name].append(nll_loss(mean.clamp_min(1e-12).log(), labels, reduction="none"))
     return {name: float(torch.cat(each).mean()) for name, each in found.items()}
 
 

@@ -26,14 +26,18 @@ def can_be_moved(batch: Batch) -> bool:
 
 
 @torch.no_grad()
-def moved_log_probabilities(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
-    """Return the logarithm of the mean probabilities that a classifier gives to the moved images of a batch."""
+def moved_probabilities(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "move sample cls"]:
+    """Return the probabilities that a classifier gives to the images of a batch after each move."""
     images = batch["pixel_values"]
     inputs = without_labels(batch)
-    probabilities = [
-        predict(model, inputs | {"pixel_values": moved(images, *move, _step(images))}).softmax(-1) for move in MOVES
-    ]
-    return torch.stack(probabilities).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+    step = _step(images)
+    moves = [predict(model, inputs | {"pixel_values": moved(images, *move, step)}) for move in MOVES]
+    return torch.stack(moves).float().softmax(-1)
+
+
+def moved_log_probabilities(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
+    """Return the logarithm of the mean probabilities that a classifier gives to the moved images of a batch."""
+    return moved_probabilities(model, batch).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def moved(

@@ -50,17 +50,23 @@ class TeacherOutputs:
     models: Sequence[PreTrainedModel] = ()
 
     def shares(self, penalties: Sequence[Float[Tensor, " answer"]]) -> Shares:
-        """Return weights[m] * exp(-SHARPNESS * mean penalty of model m), normalized for every sample.
-
-        Where a sample has no answers, no model is preferred.
-        """
+        """Return the weights for the mean penalty of each sample. Where it has no answers, no model is preferred."""
         means = torch.stack([mean_per_sample(values, self.batch).nan_to_num(0.0) for values in penalties])
-        weights = torch.tensor(self.weights, device=means.device)
-        return (weights.log().unsqueeze(1) - SHARPNESS * means).softmax(0)
+        return penalized(self.weights, means)
 
 
 WeightingFn: TypeAlias = Callable[[TeacherOutputs], Shares]
 """Returns the weight of each model for each sample."""
+
+
+def penalized(weights: Sequence[float], penalties: Float[Tensor, "model sample"]) -> Shares:
+    """Return weights[m] * exp(-SHARPNESS * penalty of model m), normalized for every sample.
+
+    Args:
+        weights: one weight per model. They sum to one.
+    """
+    given = torch.tensor(weights, device=penalties.device)
+    return (given.log().unsqueeze(1) - SHARPNESS * penalties).softmax(0)
 
 
 def same_for_all(weights: Sequence[float], batch: Batch) -> Shares:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.distillation.similar_images import SimilarImages, are_comparable
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
@@ -177,6 +179,14 @@ def _weighting(matched: Matched, progress: Progress) -> WeightingFn:
         progress.warn(line)
     if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
         return uniform
+    models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
+    if (
+        name in ("auto", "confidence")
+        and not matched.inputs.streamed
+        and are_comparable(models, matched.context.batches)
+    ):
+        track = partial(progress.track, description="weighting the models for each image")
+        return SimilarImages(models, matched.weights, matched.context.batches, track)
     return TEACHER_WEIGHTING[name]
 
 
