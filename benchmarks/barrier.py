@@ -29,8 +29,8 @@ from subjects import SUBJECTS, Judge, Subject
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.evaluation.evaluate import Metrics, measure_path
+from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.match import align
 from transfuse.network.model import Network, network
 
 ALIGNMENTS: dict[str, dict[str, Any]] = {

@@ -29,7 +29,7 @@ from trust import KINDS
 from transfuse import evaluate, fuse, match
 from transfuse.alignment.interface import aligned_weights
 from transfuse.data.load import load_samples
-from transfuse.distillation.loop import History
+from transfuse.distillation.history import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.fusion.match import Matched

@@ -19,8 +19,8 @@ from subjects import SUBJECTS, Judge, Subject
 import transfuse.merging.least_squares as fitting
 from transfuse.config.make import make
 from transfuse.config.options import Options
+from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.match import align
 from transfuse.network.model import network
 
 

@@ -22,8 +22,8 @@ from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.config.make import make
 from transfuse.config.options import Options
+from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.match import align
 from transfuse.network.model import Network, network, with_tensors
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, standardize

@@ -29,8 +29,8 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import split_with_answers
+from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.match import align
 from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.model import network, with_tensors
 

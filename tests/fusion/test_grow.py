@@ -18,8 +18,8 @@ from transfuse.base.batch import cast
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, TransfuseError
+from transfuse.fusion.align import align
 from transfuse.fusion.grow import growth, growth_plan, shortfall
-from transfuse.fusion.match import align
 from transfuse.merging.methods import MERGE_METHODS
 from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import PREDICTIONS_ONLY

@@ -2,8 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -19,7 +18,9 @@ from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import augment
-from transfuse.distillation.schedule import FixedSteps, Schedule, UntilFlat
+from transfuse.distillation.history import History, TrackFn, untracked
+from transfuse.distillation.optimizers import average_gradients
+from transfuse.distillation.schedule import Schedule, schedule
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
@@ -28,38 +29,6 @@ from transfuse.network.output_losses import OutputLoss
 VALIDATION_INTERVAL = 25  # steps between two validations
 SAVE_SECONDS = 60  # smallest time between two saved states
 PERCENT = 100  # parts of a run, for the progress display
-TrackFn = Callable[[Sequence[int], Callable[[], str]], Iterable[int]]
-
-
-def untracked(steps: Sequence[int], status: Callable[[], str]) -> Iterable[int]:
-    """Return the steps without reporting progress."""
-    return steps
-
-
-@dataclass(frozen=True)
-class History:
-    """The history of one training run.
-
-    Attributes:
-        excess: validation loss of the merged model minus the mean loss of the parents, in `unit`, at every validation.
-            This is the loss barrier at the merged model. The first value is from before training.
-        steps: number of steps taken.
-        best: number of steps after which the restored weights were reached.
-        validated: number of steps before each validation.
-        unit: "nats", or "of the parents' loss" for squared errors, which are relative to it.
-    """
-
-    excess: tuple[float, ...]
-    steps: int
-    best: int
-    validated: tuple[int, ...]
-    unit: str = "nats"
-
-
-def _schedule(optimizers: Sequence[Optimizer], options: LearningOptions) -> Schedule:
-    if options.steps is None:
-        return UntilFlat(optimizers, 60 * options.minutes)
-    return FixedSteps(optimizers, options.steps)
 
 
 class TrainingLoop(ABC):
@@ -115,7 +84,7 @@ class TrainingLoop(ABC):
     def restart(self, optimizers: Sequence[Optimizer]) -> None:
         """Begin anew from the current weights, and validate them."""
         self.optimizers = optimizers
-        self.schedule = _schedule(optimizers, self.options)
+        self.schedule = schedule(optimizers, self.options)
         self.generator = torch.Generator().manual_seed(self.seed)
         self.validation_losses = [self.excess_loss()]
         self.validated_at = [0]
@@ -182,7 +151,7 @@ class TrainingLoop(ABC):
         self._zero_grad()
         for _ in range(self.batches_per_step):
             (self.loss(self._draw_batch()) / self.batches_per_step).backward()
-        self._average_gradients()
+        average_gradients(self._parameter_groups())
         for optimizer in self.optimizers:
             optimizer.step()
         self.schedule.step()
@@ -219,15 +188,6 @@ class TrainingLoop(ABC):
     def _zero_grad(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-
-    def _average_gradients(self) -> None:
-        """Average the gradients over all processes. Each process draws its own batches."""
-        group = process_group()
-        parameters = [parameter for entry in self._parameter_groups() for parameter in entry["params"]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if group.count > 1:
-            for gradient, total in zip(gradients, group.all_reduce(gradients), strict=True):
-                gradient.copy_(total / group.count)
 
     def _draw_batch(self) -> Batch:
         """Return a random training batch, augmented if the options say so."""

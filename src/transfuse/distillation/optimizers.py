@@ -1,12 +1,14 @@
 """The optimizers of a whole model: Muon for the matrices of its blocks, Adam for everything else."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import block_lists
+from transfuse.base.distributed import process_group
 from transfuse.distillation.muon import Muon
 
 MIN_SIZE = 0.01  # smallest size assumed for a tensor, because biases may start at zero
@@ -26,6 +28,16 @@ def block_optimizers(model: PreTrainedModel, untouched: Collection[str], learnin
         for optimizer, parameters in by_optimizer.items()
         if parameters
     ]
+
+
+def average_gradients(groups: Sequence[Mapping[str, Any]]) -> None:
+    """Average the gradients of parameter groups over all processes. Each process draws its own batches."""
+    processes = process_group()
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if processes.count > 1:
+        for gradient, total in zip(gradients, processes.all_reduce(gradients), strict=True):
+            gradient.copy_(total / processes.count)
 
 
 def _block_matrices(model: PreTrainedModel) -> set[int]:

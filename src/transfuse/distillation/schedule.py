@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from transfuse.base.distributed import process_group
+from transfuse.config.literals import LearningOptions
 
 CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to zero in the rest
 LAST_SHARE = 0.25  # of all steps, in which they fall to zero once held-out samples stop improving
@@ -162,3 +163,10 @@ class UntilFlat(Schedule):
     def _groups(self) -> list[dict[str, Any]]:
         """Return the parameter groups, which an optimizer replaces when it loads a state."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
+def schedule(optimizers: Sequence[Optimizer], options: LearningOptions) -> Schedule:
+    """Return the schedule of a training: a number of steps if it was given, otherwise until the time is used up."""
+    if options.steps is None:
+        return UntilFlat(optimizers, 60 * options.minutes)
+    return FixedSteps(optimizers, options.steps)

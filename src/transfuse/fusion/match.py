@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,19 +10,14 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
-from transfuse.alignment.exact.gradient import refine_maps
 from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
-from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
-from transfuse.alignment.function_check import check_functions
-from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
-from transfuse.alignment.methods import ALIGNMENT_METHODS
+from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import Model
-from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
@@ -32,12 +26,11 @@ from transfuse.data.generation import generated_samples, is_generated
 from transfuse.data.load import open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
-from transfuse.distillation.loop import History
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.distillation.history import History
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
-from transfuse.fusion.anchor_head import with_anchor_head
-from transfuse.fusion.cache_keys import CacheKeys, cache_keys, no_cache
+from transfuse.fusion.align import align, aligned_base
+from transfuse.fusion.cache_keys import CacheKeys, cache_keys
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
 from transfuse.fusion.data_memory import check_readable_samples
@@ -46,8 +39,7 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, model_names, open_models
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
-from transfuse.fusion.shared_base import check_base, resolve_alignment, shared_base_line
-from transfuse.fusion.vocabulary import Rows, with_anchor_rows
+from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
@@ -190,7 +182,7 @@ def match(
     aligned_to = chosen if inputs.base is None else chosen.model_copy(update={"basis": "anchor"})
     kept = (inputs.rows, inputs.borrowed)
     alignments, history = align(inputs.networks, weights, context, aligned_to, *kept, progress, stores)
-    base_tensors = _aligned_base(inputs, alignments, context, aligned_to, progress)
+    base_tensors = aligned_base(inputs, alignments, context, aligned_to, progress)
     watch.lap("aligning")
     return Matched(
         inputs,
@@ -210,85 +202,9 @@ def match(
     )
 
 
-def _aligned_base(
-    inputs: Inputs, alignments: Sequence[Alignment], context: AlignContext, options: Options, progress: Progress
-) -> Tensors | None:
-    """Return the tensors of the base in the anchor's basis; None without a base.
-
-    Raises:
-        ConfigError: a model does not descend from the base.
-    """
-    if inputs.base is None:
-        return None
-    pair, borrowed = [inputs.networks[0], inputs.base], [inputs.base_borrowed]
-    ((alignment,), _) = align(pair, [0.5, 0.5], context, options, borrowed=borrowed, progress=progress)
-    names = [network.name for network in inputs.networks]
-    check_base(alignment.spec, alignment.carried, aligned_weights(alignments), names, inputs.base.name)
-    return alignment.carried
-
-
 def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context: AlignContext) -> CacheKeys:
     """Return the caches of this fusion. All processes use the folder of the first."""
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
     return cache_keys(store, inputs.origins, specs, options, context.batches, inputs.base_origin, inputs.depths)
-
-
-def align(
-    networks: Sequence[Network],
-    weights: Sequence[float],
-    context: AlignContext,
-    options: Options,
-    rows: Sequence[Rows | None] = (),
-    borrowed: Sequence[frozenset[str]] = (),
-    progress: Progress = silent,
-    stores: CacheKeys | None = None,
-) -> tuple[list[Alignment], History | None]:
-    """Align every source to the anchor.
-
-    Args:
-        networks: the models, the anchor first.
-        weights: one per model; they sum to one.
-        rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
-        borrowed: for each source, the tensors that are the anchor's; empty: none.
-        stores: the caches of this fusion; None: nothing is cached.
-
-    Returns:
-        One alignment per source, and the training history of the maps, or None if no maps were trained.
-
-    Raises:
-        SpecError: an alignment that should preserve functions changed the function of a model.
-    """
-    method = ALIGNMENT_METHODS[options.align]
-    stores = stores or no_cache(len(networks))
-    history = None
-    alignments = [
-        method(networks[0], source, replace(context, store=store, progress=progress))
-        for source, store in zip(networks[1:], stores.pairs, strict=True)
-    ]
-    if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(alignments) > 1):
-        track = partial(progress.track, description="finding a common basis")
-        alignments = generalized_procrustes(alignments, weights, track, networks[0].materialize)
-    if options.align == "learned":
-        alignments, history = refine_maps(
-            [network.model for network in networks],
-            alignments,
-            weights,
-            context.batches,
-            options.learning(),
-            TEACHER_WEIGHTING[options.teacher_weighting],
-            options.seed,
-            stores.joint.folder and stores.joint.folder / "learning.pt",
-            progress.track,
-        )
-    if ALIGNMENTS[options.align]:
-        alignments = check_functions(networks, alignments, rows)
-    with_vocabulary = [
-        alignment if source_rows is None else with_anchor_rows(alignment, source_rows, options.vocab)
-        for alignment, source_rows in zip_longest(alignments, rows)
-    ]
-    if borrowed:
-        pairs = zip(with_vocabulary, borrowed, strict=True)
-        with_vocabulary = [with_anchor_head(alignment, names) for alignment, names in pairs]
-    return with_vocabulary, history

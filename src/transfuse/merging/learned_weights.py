@@ -38,8 +38,9 @@ from transfuse.base.batch import (
 )
 from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
+from transfuse.distillation.history import History, TrackFn, untracked
 from transfuse.distillation.image_variants import ImageVariants
-from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
+from transfuse.distillation.loop import TrainingLoop
 from transfuse.distillation.optimizers import block_optimizers
 from transfuse.distillation.recompute import needs_recomputation, recomputed
 from transfuse.distillation.sliced_loss import mean_loss

@@ -25,7 +25,8 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import History, TrackFn, TrainingLoop, untracked
+from transfuse.distillation.history import History, TrackFn, untracked
+from transfuse.distillation.loop import TrainingLoop
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import AnswersFn, BatchSplit, split_with_answers
 from transfuse.merging.mean import mean

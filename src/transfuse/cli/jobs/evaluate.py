@@ -17,8 +17,8 @@ from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
 from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
+from transfuse.fusion.align import align
 from transfuse.fusion.compatible import with_anchor_form
-from transfuse.fusion.match import align
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 
 

@@ -1,0 +1,100 @@
+"""Align every model to the first one: by the chosen method, with their base, vocabularies and heads."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
+
+from transfuse.alignment.exact.gradient import refine_maps
+from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
+from transfuse.alignment.function_check import check_functions
+from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
+from transfuse.alignment.methods import ALIGNMENT_METHODS
+from transfuse.base.lazy import Tensors
+from transfuse.base.progress import Progress, silent
+from transfuse.config.literals import ALIGNMENTS, EXACT
+from transfuse.config.options import Options
+from transfuse.distillation.history import History
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.fusion.anchor_head import with_anchor_head
+from transfuse.fusion.cache_keys import CacheKeys, no_cache
+from transfuse.fusion.inputs import Inputs
+from transfuse.fusion.shared_base import check_base
+from transfuse.fusion.vocabulary import Rows, with_anchor_rows
+from transfuse.network.model import Network
+
+
+def align(
+    networks: Sequence[Network],
+    weights: Sequence[float],
+    context: AlignContext,
+    options: Options,
+    rows: Sequence[Rows | None] = (),
+    borrowed: Sequence[frozenset[str]] = (),
+    progress: Progress = silent,
+    stores: CacheKeys | None = None,
+) -> tuple[list[Alignment], History | None]:
+    """Align every source to the anchor.
+
+    Args:
+        networks: the models, the anchor first.
+        weights: one per model; they sum to one.
+        rows: for each source, the row in its vocabulary of each of the anchor's tokens; None: the same vocabulary.
+        borrowed: for each source, the tensors that are the anchor's; empty: none.
+        stores: the caches of this fusion; None: nothing is cached.
+
+    Returns:
+        One alignment per source, and the training history of the maps, or None if no maps were trained.
+
+    Raises:
+        SpecError: an alignment that should preserve functions changed the function of a model.
+    """
+    method = ALIGNMENT_METHODS[options.align]
+    stores = stores or no_cache(len(networks))
+    history = None
+    alignments = [
+        method(networks[0], source, replace(context, store=store, progress=progress))
+        for source, store in zip(networks[1:], stores.pairs, strict=True)
+    ]
+    if options.basis == "common" or (options.basis == "auto" and options.align in EXACT and len(alignments) > 1):
+        track = partial(progress.track, description="finding a common basis")
+        alignments = generalized_procrustes(alignments, weights, track, networks[0].materialize)
+    if options.align == "learned":
+        alignments, history = refine_maps(
+            [network.model for network in networks],
+            alignments,
+            weights,
+            context.batches,
+            options.learning(),
+            TEACHER_WEIGHTING[options.teacher_weighting],
+            options.seed,
+            stores.joint.folder and stores.joint.folder / "learning.pt",
+            progress.track,
+        )
+    if ALIGNMENTS[options.align]:
+        alignments = check_functions(networks, alignments, rows)
+    with_vocabulary = [
+        alignment if source_rows is None else with_anchor_rows(alignment, source_rows, options.vocab)
+        for alignment, source_rows in zip_longest(alignments, rows)
+    ]
+    if borrowed:
+        pairs = zip(with_vocabulary, borrowed, strict=True)
+        with_vocabulary = [with_anchor_head(alignment, names) for alignment, names in pairs]
+    return with_vocabulary, history
+
+
+def aligned_base(
+    inputs: Inputs, alignments: Sequence[Alignment], context: AlignContext, options: Options, progress: Progress
+) -> Tensors | None:
+    """Return the tensors of the base in the anchor's basis; None without a base.
+
+    Raises:
+        ConfigError: a model does not descend from the base.
+    """
+    if inputs.base is None:
+        return None
+    pair, borrowed = [inputs.networks[0], inputs.base], [inputs.base_borrowed]
+    ((alignment,), _) = align(pair, [0.5, 0.5], context, options, borrowed=borrowed, progress=progress)
+    names = [network.name for network in inputs.networks]
+    check_base(alignment.spec, alignment.carried, aligned_weights(alignments), names, inputs.base.name)
+    return alignment.carried
