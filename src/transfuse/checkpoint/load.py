@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
+from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
@@ -194,3 +195,13 @@ def _is_unread(name: str, architecture: str) -> bool:
 
 def _summary(problem: str, names: Collection[str]) -> str:
     return f"{problem}: {len(names)} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def model_name(model: Model, if_loaded: str) -> str:
+    """Return the path of a model, or what a model without a path is called."""
+    return if_loaded if isinstance(model, nn.Module) else str(model)
+
+
+def model_names(models: Sequence[Model]) -> list[str]:
+    """Return what to call models in messages."""
+    return [model_name(model, f"model {number}") for number, model in enumerate(models, 1)]

@@ -3,7 +3,7 @@
 They decide where the blocks of a model with fewer blocks go, and which blocks a model with more of them gives up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.load import Model, model_names
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import generated_samples, is_generated
@@ -33,14 +33,14 @@ class DepthSamples:
     """Samples, and how they are prepared for each model.
 
     Attributes:
-        models: the models as they were given, by what to call them in messages, the anchor first.
+        models: the models as they were given, the anchor first.
         data: the samples, as `fuse` takes them.
         processor: prepares the samples; None: the processors of the models.
         cache: a folder for what is chosen and fitted; None: nothing is kept.
         removes_blocks: whether blocks of models with more blocks than the anchor may be left out.
     """
 
-    models: Mapping[str, Model]
+    models: Sequence[Model]
     data: Any
     options: Options
     processor: Any = None
@@ -61,16 +61,17 @@ class DepthSamples:
     @property
     def anchor(self) -> Model:
         """Return the anchor as it was given."""
-        return next(iter(self.models.values()))
+        return self.models[0]
 
     def batches(self, name: str, anchor: PreTrainedModel, model: PreTrainedModel) -> list[Batch]:
         """Return all samples as a model reads them; texts by the model itself if texts are to be generated.
 
         Args:
-            name: what to call the model in messages.
+            name: what the model is called in messages.
         """
+        given = dict(zip(model_names(self.models), self.models, strict=True))
         alike = read_alike(anchor, model)
-        source, processor = (self.anchor, self.processor) if alike else (self.models[name], None)
+        source, processor = (self.anchor, self.processor) if alike else (given[name], None)
         data, count = self.data, self.options.sample_count()
         if is_generated(data):
             tokenizer = model_processor(source, model, processor)

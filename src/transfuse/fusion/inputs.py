@@ -6,13 +6,12 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.load import Model, adapter_base, local_directory
+from transfuse.checkpoint.load import Model, adapter_base, local_directory, model_name, model_names
 from transfuse.checkpoint.origin import Origin, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.spill import TensorSpill
@@ -119,7 +118,7 @@ def open_models(
     options.check_data(has_data, {})
     names = model_names(models)
     if base is not None:
-        models, names = [*models, base], [*names, _name(base, "the base")]
+        models, names = [*models, base], [*names, model_name(base, "the base")]
     check_sentence_modules(models)
     empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
     depths = {depth(model.config) for model in empty}
@@ -234,13 +233,3 @@ def _origin(source: Model, model: PreTrainedModel) -> Origin:
     base = None if isinstance(source, PreTrainedModel) else adapter_base(source)
     found = origin(source, model)
     return found if base is None else replace(found, folder=str(base))
-
-
-def model_names(models: Sequence[Model]) -> list[str]:
-    """Return what to call models in messages."""
-    return [_name(model, f"model {number}") for number, model in enumerate(models, 1)]
-
-
-def _name(model: Model, if_loaded: str) -> str:
-    """Return the path of a model, or what a model without a path is called."""
-    return if_loaded if isinstance(model, nn.Module) else str(model)

@@ -36,7 +36,7 @@ from transfuse.fusion.carry_plan import OTHER_OPTIONS
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
-from transfuse.fusion.inputs import Inputs, model_names, open_models
+from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
@@ -150,8 +150,7 @@ def match(
     folder = None if cache is None else Path(cache)
     depth_samples = None
     if data is not None:
-        given = dict(zip(model_names(models), models, strict=True))
-        depth_samples = DepthSamples(given, data, chosen, processor, progress, folder, removes_blocks=base is None)
+        depth_samples = DepthSamples(models, data, chosen, processor, progress, folder, removes_blocks=base is None)
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, depth_samples)
     base_network = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase(models[0] if base is None else base, base_network.model)

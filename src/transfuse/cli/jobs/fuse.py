@@ -168,8 +168,7 @@ def plan_job(job: Job) -> FusionPlan:
     stored = [empty_model(name, job) for name in models]
     depth_samples = None
     if job.data is not None:
-        given = dict(zip(models, models, strict=True))
-        depth_samples = DepthSamples(given, job.data, job, removes_blocks=job.base is None)
+        depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
     empty = with_anchor_form(stored, models, job, depth_samples)
     check_compatible(empty, models)
     networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's

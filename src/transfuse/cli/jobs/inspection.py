@@ -120,8 +120,7 @@ def load_for_measurement(
     samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
-    given = dict(zip(models, models, strict=True))
-    depth_samples = DepthSamples(given, calibration, options, progress=progress, removes_blocks=False)
+    depth_samples = DepthSamples(models, calibration, options, progress=progress, removes_blocks=False)
     loaded = with_equal_depth(loaded, models, depth_samples, progress.warn)
     token_rows(models, loaded, "same")
     for name, source in zip(models[1:], loaded[1:], strict=True):
