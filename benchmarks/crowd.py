@@ -25,9 +25,9 @@ from transfuse.cli.demo.digits import KNOWN_SHARE, NAMES, RECIPE, batches, digit
 from transfuse.cli.demo.training import train_classifier
 from transfuse.config.literals import LearningOptions
 from transfuse.data.load import load_samples
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.fusion.match import match
+from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 
 SIZES: dict[str, Any] = {
@@ -87,7 +87,7 @@ def measured(count: int, seed: int, steps: int, samples: int) -> dict[str, dict[
     parents, split = teachers(matched)
     for name, number in (("anchor, moved", 0), ("best parent, moved", best)):
         control = deepcopy(parents[number])
-        weighting = TEACHER_WEIGHTING["auto"]
+        weighting = sample_weighting(matched)
         learn_weights(control, parents, matched.weights, split, LearningOptions(steps=steps), weighting)
         keep(name, evaluate(control, tests))
     for weighting in ("uniform", "auto"):

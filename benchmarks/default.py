@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
+from rows import load
 from texts import passages
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 from trust import KINDS
@@ -30,9 +31,9 @@ from transfuse import evaluate, fuse, match
 from transfuse.alignment.interface import aligned_weights
 from transfuse.data.load import load_samples
 from transfuse.distillation.history import History
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.fusion.match import Matched
+from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.model import with_tensors
 
@@ -101,7 +102,7 @@ def moved_parents(matched: Matched, steps: int | None) -> Iterator[tuple[PreTrai
     learning = replace(matched.options.learning(), steps=steps)
     for parent in parents:
         control = deepcopy(parent)
-        yield control, learn_weights(control, parents, matched.weights, halves, learning, TEACHER_WEIGHTING["auto"])
+        yield control, learn_weights(control, parents, matched.weights, halves, learning, sample_weighting(matched))
 
 
 def main() -> None:
@@ -111,13 +112,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="number of test samples of each kind; default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--controls", action="store_true", help="measure only the controls of the recorded run again")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models = PAIRS[args.pair]
     given, tests = data(args.pair)
     tests = {kind: rows.select(range(min(args.limit or len(rows), len(rows)))) for kind, rows in tests.items()}
     measure = measurer(models, tests)
-    rows: dict[str, Any] = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
+    rows: dict[str, Any] = load(f"default-{args.pair}")["rows"] if args.controls else {}
+    if not args.controls:
+        rows |= {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
     options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
     processor = processor_of(models[0])
 
@@ -126,7 +130,8 @@ def main() -> None:
         print(name, json.dumps(row, default=str)[:400], flush=True)
         record(f"default-{args.pair}", {"pair": args.pair, "limit": args.limit, "rows": rows})
 
-    for name, chosen in {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}.items():
+    ways = {} if args.controls else {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}
+    for name, chosen in ways.items():
         begin = time.perf_counter()
         fused = fuse(models, None if chosen.get("align") else load_samples(given), processor=processor,
                      **(options if not chosen else {"seed": args.seed}), **chosen)  # fmt: skip

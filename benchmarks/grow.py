@@ -40,6 +40,7 @@ from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
 from transfuse.fusion.match import Matched, match
+from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 
 NOISE = 0.01  # of a copied unit, relative to its weights
@@ -128,7 +129,7 @@ def moved(control: PreTrainedModel, matched: Matched, steps: int) -> dict[str, A
     """Move a parent by some steps towards the targets of the fusion, in place."""
     parents, split = teachers(matched)
     learning = replace(matched.options.learning(), steps=steps)
-    return vars(learn_weights(control, parents, matched.weights, split, learning, TEACHER_WEIGHTING["auto"]))
+    return vars(learn_weights(control, parents, matched.weights, split, learning, sample_weighting(matched)))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from transfuse import fuse, match
 from transfuse.config.literals import LearningOptions
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 
 FITTED, NOISE = "fitted layers", "parent 1 with noise"
@@ -79,7 +79,7 @@ def main() -> None:
                 trained = deepcopy(model)
                 options = replace(learning, steps=steps)
                 history = learn_weights(
-                    trained, parents, matched.weights, halves, options, TEACHER_WEIGHTING["auto"], seed=args.seed
+                    trained, parents, matched.weights, halves, options, sample_weighting(matched), seed=args.seed
                 )
                 rows.append(key | {"before": before[start], "test": measure(trained), "course": asdict(history)})
                 print(json.dumps({**rows[-1], "course": history.excess[-1]}), flush=True)

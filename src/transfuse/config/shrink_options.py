@@ -49,7 +49,12 @@ class ShrinkOptions(Settings):
         "PART",
         SIZES,
     )
-    samples: Count = option(2000, "Use at most this many samples.", "COUNT", "Data and output")
+    samples: Count | None = option(
+        None,
+        "Use at most this many samples. Default: up to 10000 images where a small model is trained; else 2000.",
+        "COUNT",
+        "Data and output",
+    )
     dtype: Dtype = option("auto", "Precision of the written weights. auto: that of MODEL.", panel="Data and output")
     effort: Effort = option(
         "normal",
@@ -109,6 +114,10 @@ class ShrinkOptions(Settings):
                 f"experts: {self.experts:g} of {experts} experts is less than one; give 1, or a larger share"
             )
         return max(1, round(self.experts * (experts or 1)))
+
+    def sample_count(self) -> int:
+        """Return the number of samples: as given, else 2,000. There may be more images (`data.image_count`)."""
+        return self.samples or 2000
 
     def learning(self) -> LearningOptions:
         """Return the options of training."""

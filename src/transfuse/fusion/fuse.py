@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,17 @@ from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
-from transfuse.distillation.similar_images import SimilarImages, are_comparable
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match
 from transfuse.fusion.record import fusion_record
 from transfuse.fusion.result import Fusion
+from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS
 from transfuse.merging.request import MergeRequest
 from transfuse.network.model import declaration, with_tensors
-from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 
@@ -141,7 +138,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         aligned_weights(matched.alignments),
         matched.weights,
         matched.context.batches,
-        _weighting(matched, progress),
+        sample_weighting(matched, progress),
         untouched,
         matched.base,
         matched.options.layers(),
@@ -168,31 +165,6 @@ def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     words = [getattr(network.model.config, "vocab_size", None) for network in networks]
     numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
     return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
-
-
-def _weighting(matched: Matched, progress: Progress) -> WeightingFn:
-    """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
-    name = matched.options.teacher_weighting
-    if not matched.context.batches:
-        return TEACHER_WEIGHTING[name]
-    if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
-        progress.warn(line)
-    if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
-        return uniform
-    models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
-    if (
-        name in ("auto", "confidence")
-        and not matched.inputs.streamed
-        and are_comparable(models, matched.context.batches)
-    ):
-        track = partial(progress.track, description="weighting the models for each image")
-        return SimilarImages(models, matched.weights, matched.context.batches, track)
-    return TEACHER_WEIGHTING[name]
-
-
-def _predict(matched: Matched) -> bool:
-    """Return whether all parents have predictions of their own: a head, and not that of the anchor."""
-    return matched.options.head == "fused" and has_logits(matched.networks[0].model)
 
 
 def _finalize(

@@ -2,49 +2,19 @@
 
 from transformers import PreTrainedModel
 
-from transfuse.base.budget import FLOAT_BYTES
-from transfuse.config.literals import LearningOptions
 from transfuse.config.options import Options
+from transfuse.data.image_count import image_count
 from transfuse.data.samples import Samples
-
-IMAGES = 10_000  # where weights are learned: an image has one answer, and training reads it a few times
-IMAGES_PER_STEP = 100
-IMAGE_BYTES = 2**29  # that so many may take once they are prepared, or else there are fewer
-CPU_FLOPS = 5e10  # operations per second that training may count on without a GPU
-PASSES = 10  # operations per image, parameter and token: three passes of the model and one of each of two parents
 
 
 def sample_count(samples: Samples, model: PreTrainedModel, options: Options) -> int:
-    """Return the number of samples to draw.
-
-    There are more small images than other samples: as many as training may read once.
+    """Return the number of samples to draw. There are more small images if weights are learned.
 
     Args:
         samples: the samples, of which there may be fewer.
         model: the anchor, whose tensors may be empty.
-        options: the options of the fusion.
     """
     count = options.sample_count()
-    learning = options.learning()
-    learns = options.merging(True) == "learned" and learning.trains
-    if options.samples or samples.image is None or samples.text is not None or not learns:
+    if options.samples or options.merging(True) != "learned":
         return count
-    side, channels = (getattr(model.config, name, None) for name in ("image_size", "num_channels"))
-    if side is None or channels is None:
-        return count
-    height, width = (side, side) if isinstance(side, int) else side
-    image_bytes = height * width * channels * FLOAT_BYTES
-    on_cpu = options.torch_device().type == "cpu"
-    read = _images_read(model, height * width, learning, on_cpu)
-    return max(count, min(IMAGES, read, IMAGE_BYTES // image_bytes))
-
-
-def _images_read(model: PreTrainedModel, pixels: int, learning: LearningOptions, on_cpu: bool) -> int:
-    """Return about how many images training reads."""
-    if learning.steps is not None:
-        return IMAGES_PER_STEP * learning.steps
-    if not on_cpu:
-        return IMAGES
-    patch = getattr(model.config, "patch_size", 1)
-    tokens = pixels / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])
-    return int(CPU_FLOPS * 60 * learning.minutes / (PASSES * model.num_parameters() * tokens))
+    return image_count(samples, model, count, options.learning(), options.torch_device())

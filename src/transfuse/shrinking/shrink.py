@@ -27,6 +27,7 @@ from transfuse.config.settings import UNRELATED_OPTIONS
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
+from transfuse.data.image_count import image_count
 from transfuse.data.load import data_name, open_samples
 from transfuse.data.prepare import prepare, readable
 from transfuse.data.samples import Samples
@@ -157,12 +158,15 @@ def _batches(
     model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
 ) -> tuple[Samples, list[Batch]]:
     """Return the samples, and batches of them on the model's device."""
+    count = options.sample_count()
     if is_generated(data):
         tokenizer = model_processor(source, model, processor)
-        data = generated_samples([model], tokenizer, options.samples, options.seed, progress)
-    samples = readable(open_samples(data, options, CALIBRATION), model).take(options.samples, options.seed)
-    samples = in_blocks(samples, model, source, processor, options, progress)
-    return samples, list(prepare(samples.take(options.samples, options.seed), model, source, options, processor))
+        data = generated_samples([model], tokenizer, count, options.seed, progress)
+    samples = readable(open_samples(data, options, CALIBRATION), model)
+    if options.samples is None and has_logits(model):  # else it is not trained
+        count = image_count(samples, model, count, options.learning(), options.torch_device())
+    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
+    return samples, list(prepare(samples.take(count, options.seed), model, source, options, processor))
 
 
 def shrunk_model(

@@ -1,0 +1,35 @@
+"""The method that weights the parents of a fusion for each sample."""
+
+from functools import partial
+
+from transfuse.base.progress import Progress, silent
+from transfuse.distillation.similar_images import SimilarImages, are_comparable
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
+from transfuse.fusion.match import Matched
+from transfuse.network.output_losses import output_loss
+from transfuse.network.outputs import has_logits
+
+
+def sample_weighting(matched: Matched, progress: Progress = silent) -> WeightingFn:
+    """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
+    name = matched.options.teacher_weighting
+    if not matched.context.batches:
+        return TEACHER_WEIGHTING[name]
+    if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
+        progress.warn(line)
+    if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
+        return uniform
+    models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
+    if (
+        name in ("auto", "confidence")
+        and not matched.inputs.streamed
+        and are_comparable(models, matched.context.batches)
+    ):
+        track = partial(progress.track, description="weighting the models for each image")
+        return SimilarImages(models, matched.weights, matched.context.batches, track)
+    return TEACHER_WEIGHTING[name]
+
+
+def _predict(matched: Matched) -> bool:
+    """Return whether all parents have predictions of their own: a head, and not that of the anchor."""
+    return matched.options.head == "fused" and has_logits(matched.networks[0].model)
