@@ -61,15 +61,15 @@ def test_rates_fall_after_a_state_was_loaded(clock: Clock) -> None:
     assert rate(taken) < 0.01
 
 
-def test_it_ends_a_third_of_its_steps_after_they_stopped(clock: Clock) -> None:
+def test_rates_fall_in_as_many_steps_once_held_out_samples_stop_improving(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 210)
     run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
-    steps(run, clock, 35)
+    steps(run, clock, 105)
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
-    steps(run, clock, 35)
+    steps(run, clock, 105)
     assert run.finished
     assert rate(taken) == pytest.approx(0, abs=1e-9)
 
@@ -106,7 +106,7 @@ def test_it_also_ends_early_while_rates_fall(clock: Clock) -> None:
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 300)
     run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
-    steps(run, clock, 99)
+    steps(run, clock, 299)
     assert not run.finished
     steps(run, clock, 1)
     assert run.finished

@@ -165,7 +165,7 @@ def test_texts_that_ask_nothing_teach_nothing():
     labels = torch.full_like(sample["input_ids"], IGNORED_LABEL)
     labels[:5] = sample["input_ids"][:5]
     halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
-    assert len(labels) > learned_weights.MAX_SAMPLES
+    assert len(labels) > learned_weights.MAX_TEXTS
     fused = broken(case)
     course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=VALIDATION_INTERVAL))
     assert course.best > 0

@@ -142,8 +142,8 @@ class Options(Settings):
     )
     teacher_weighting: Literal["auto", TeacherWeighting] = option(
         "auto",
-        "Weight of each parent per sample: the same, by its confidence (in slightly moved images), or by the"
-        " probability of the true label. auto: labels for texts, whose tokens are their labels, else confidence.",
+        "Weight of each parent per sample: the same, by its confidence (for images: also when they are moved), or by"
+        " the probability of the true label. auto: labels for texts, whose tokens are their labels, else confidence.",
         panel="Merging",
     )
     objective: Objective = option(

@@ -14,7 +14,6 @@ from transfuse.base.distributed import process_group
 from transfuse.config.literals import LearningOptions
 
 CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to zero in the rest
-LAST_SHARE = 0.25  # of all steps, in which they fall to zero once held-out samples stop improving
 MAX_SPENT = 0.5  # largest share of the time that counts as spent before the training
 PATIENCE = 12  # validations whose mean loss must be lower than that of as many before
 MIN_PROGRESS = 0.01  # of the whole improvement so far, by which they must improve
@@ -94,8 +93,8 @@ class UntilFlat(Schedule):
     """Train until held-out samples stop improving or the time is used up.
 
     Learning rates are constant in the first quarter of the time, and then fall linearly to zero (Bergsma et al.,
-    2502.15938, find that this is best). If held-out samples stop improving before, the rates fall to zero within a last
-    quarter of the steps. The number of steps need not be known before. With several processes, the first one's clock
+    2502.15938, find that this is best). If held-out samples stop improving before, the rates fall to zero in as many
+    steps as were taken. The number of steps need not be known before. With several processes, the first one's clock
     counts.
     """
 
@@ -136,8 +135,7 @@ class UntilFlat(Schedule):
         if (self.fall is None or self.fall[1] == inf) and len(trained) >= 2 * PATIENCE:
             before, now = fmean(trained[-2 * PATIENCE : -PATIENCE]), fmean(trained[-PATIENCE:])  # losses fluctuate
             if before - now <= MIN_PROGRESS * (max(losses) - min(trained)):
-                steps = max(1, round(self.taken * LAST_SHARE / (1 - LAST_SHARE)))
-                self.fall = self.taken, self.taken + steps
+                self.fall = self.taken, 2 * self.taken
 
     @property
     def finished(self) -> bool:

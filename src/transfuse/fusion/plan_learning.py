@@ -15,7 +15,7 @@ from transfuse.distillation.text_variants import MAX_TEXT_VARIANTS
 from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
-from transfuse.merging.learned_weights import MAX_SAMPLES, MIN_ANSWERS
+from transfuse.merging.learned_weights import MAX_TEXTS, MIN_ANSWERS
 
 SLICE_COPIES = 6  # of a slice of logits: these, their logarithms, targets, their two factors, and gradients
 SAVED_COPIES = 3  # of a state that is written: the buffer, its content, and the content with its digest
@@ -81,7 +81,7 @@ class LearningMemory:
     def _batch_tokens(self) -> int:
         """Return the number of tokens of a batch that is trained on."""
         tokens = tokens_at_once(self.model, self.samples.tokens, gradients=True)
-        limit = MIN_ANSWERS if self.on_gpu and not self.samples.has_token_labels else MAX_SAMPLES
+        limit = MAX_TEXTS if self.samples.has_token_labels else MIN_ANSWERS
         return self.samples.tokens * max(1, min(tokens // self.samples.tokens, limit, self.samples.fitted_at_once))
 
     @property

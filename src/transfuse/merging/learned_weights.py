@@ -58,7 +58,7 @@ from transfuse.network.precision import compute_dtype, mixed_precision
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
 LEARNING_RATE = 0.01  # unless it is given, for images
 TEXT_LEARNING_RATE = 0.02  # the same for texts, whose many answers allow larger steps
-MAX_SAMPLES = 25  # largest number of samples in a batch on a CPU; see `_samples_per_step`
+MAX_TEXTS = 25  # largest number of texts in a batch
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
 
 
@@ -240,8 +240,5 @@ class WeightDistillation(TrainingLoop):
 
 
 def _samples_per_step(batch: Batch) -> int:
-    """Return how many samples to process at once.
-
-    A GPU is hardly slower with more samples, so it processes a whole step of samples with one answer each.
-    """
-    return MIN_ANSWERS if is_labeled_per_sample(batch) and next(iter(batch.values())).is_cuda else MAX_SAMPLES
+    """Return how many samples to process at once, if memory suffices: a whole step of samples with one answer each."""
+    return MIN_ANSWERS if is_labeled_per_sample(batch) else MAX_TEXTS

@@ -104,9 +104,10 @@ def _add(x: Float[Tensor, "sample source"], y: Float[Tensor, "sample target"], t
     sum_x = count * mean_x + rest_x
     sum_y = count * mean_y + rest_y
     if total is None:
-        total = replace(zero_moments(x, y), cross=sum_x.new_zeros(len(sum_x), len(sum_y)))
-    if total.cross.numel():
+        total = replace(zero_moments(x, y), cross=(deviation_x.T @ deviation_y).double())
+    elif total.cross.numel():
         total.cross.add_(deviation_x.T @ deviation_y)
+    if total.cross.numel():
         total.cross.addmm_(torch.stack([sum_x, mean_x], 1), torch.stack([mean_y, rest_y]))
     total.sum_x.add_(sum_x)
     total.sum_y.add_(sum_y)
