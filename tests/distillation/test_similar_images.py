@@ -92,8 +92,8 @@ def test_a_kind_of_images_that_a_model_does_not_know() -> None:
 
 
 def test_what_can_be_compared() -> None:
-    assert are_comparable(MODELS, BATCHES)
-    assert not are_comparable(MODELS[:1], BATCHES)
-    assert not are_comparable(MODELS, [{"pixel_values": torch.zeros(2, 1, 8, 8)}])
+    assert are_comparable(MODELS, BATCHES[0])
+    assert not are_comparable(MODELS[:1], BATCHES[0])
+    assert not are_comparable(MODELS, {"pixel_values": torch.zeros(2, 1, 8, 8)})
     regression = ViTForImageClassification(ViTConfig(image_size=32, num_labels=1, problem_type="regression", **SIZES))
-    assert not are_comparable([regression, regression], BATCHES)
+    assert not are_comparable([regression, regression], BATCHES[0])

@@ -32,11 +32,10 @@ Values = Float[Tensor, "model sample"]
 Track = Callable[[Sequence[Batch]], Iterable[Batch]]
 
 
-def are_comparable(models: Sequence[PreTrainedModel], batches: Sequence[Batch]) -> bool:
-    """Return whether models can be weighted by `SimilarImages`: several classifiers of images that can be moved."""
-    if len(models) < 2 or output_loss(models[0]) is not SOFTMAX:
-        return False
-    return all(is_labeled_per_sample(batch) and can_be_moved(batch) for batch in batches)
+def are_comparable(models: Sequence[PreTrainedModel], batch: Batch) -> bool:
+    """Return whether `SimilarImages` can weight models: several classifiers of images that can be moved."""
+    classify = len(models) > 1 and output_loss(models[0]) is SOFTMAX and is_labeled_per_sample(batch)
+    return classify and can_be_moved(batch)
 
 
 class SimilarImages:

@@ -12,21 +12,18 @@ from transfuse.network.outputs import has_logits
 
 def sample_weighting(matched: Matched, progress: Progress = silent) -> WeightingFn:
     """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
-    name = matched.options.teacher_weighting
-    if not matched.context.batches:
+    name, batches = matched.options.teacher_weighting, matched.context.batches
+    if not batches:
         return TEACHER_WEIGHTING[name]
     if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
         progress.warn(line)
     if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
         return uniform
     models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
-    if (
-        name in ("auto", "confidence")
-        and not matched.inputs.streamed
-        and are_comparable(models, matched.context.batches)
-    ):
+    by_confidence = name in ("auto", "confidence")
+    if by_confidence and not matched.inputs.streamed and are_comparable(models, batches[0]):
         track = partial(progress.track, description="weighting the models for each image")
-        return SimilarImages(models, matched.weights, matched.context.batches, track)
+        return SimilarImages(models, matched.weights, batches, track)
     return TEACHER_WEIGHTING[name]
 
 
