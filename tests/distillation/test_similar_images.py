@@ -38,7 +38,7 @@ def weigh(method: Callable[[TeacherOutputs], Tensor], batch: Batch) -> Tensor:
 
 
 def test_the_mean_over_similar_samples() -> None:
-    """Of two groups of forty samples, each sample has two neighbors: both from its own group."""
+    """There are two groups of forty samples, and all neighbors of a sample belong to its own group."""
     small = torch.randn(80, 4) * 0.01 + torch.arange(2).repeat(40)[:, None]
     values = torch.stack([torch.arange(2.0).repeat(40), torch.zeros(80)])
     torch.testing.assert_close(mean_of_similar(values, small), values)
