@@ -85,13 +85,13 @@ def measured(count: int, seed: int, steps: int, samples: int) -> dict[str, dict[
     keep("default", evaluate(fused.model, tests), start=course["start"], best=course["best"], starts=course["starts"])
     matched = match(models, given, steps=steps, **options)
     parents, split = teachers(matched)
+    weighting = sample_weighting(matched)
     for name, number in (("anchor, moved", 0), ("best parent, moved", best)):
         control = deepcopy(parents[number])
-        weighting = sample_weighting(matched)
         learn_weights(control, parents, matched.weights, split, LearningOptions(steps=steps), weighting)
         keep(name, evaluate(control, tests))
-    for weighting in ("uniform", "auto"):
-        keep(f"ensemble, {weighting}", ensemble(models, weighting, tests))
+    for method in ("uniform", "auto"):
+        keep(f"ensemble, {method}", ensemble(models, method, tests))
     return found
 
 

@@ -100,9 +100,10 @@ def moved_parents(matched: Matched, steps: int | None) -> Iterator[tuple[PreTrai
     """Yield each parent after some steps towards the targets that all of them give."""
     parents, halves = teachers(matched)
     learning = replace(matched.options.learning(), steps=steps)
+    weighting = sample_weighting(matched)
     for parent in parents:
         control = deepcopy(parent)
-        yield control, learn_weights(control, parents, matched.weights, halves, learning, sample_weighting(matched))
+        yield control, learn_weights(control, parents, matched.weights, halves, learning, weighting)
 
 
 def main() -> None:
@@ -119,9 +120,11 @@ def main() -> None:
     given, tests = data(args.pair)
     tests = {kind: rows.select(range(min(args.limit or len(rows), len(rows)))) for kind, rows in tests.items()}
     measure = measurer(models, tests)
-    rows: dict[str, Any] = load(f"default-{args.pair}")["rows"] if args.controls else {}
-    if not args.controls:
-        rows |= {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
+    rows: dict[str, Any] = (
+        load(f"default-{args.pair}")["rows"]
+        if args.controls
+        else {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
+    )
     options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
     processor = processor_of(models[0])
 

@@ -66,6 +66,7 @@ def main() -> None:
         """Measure every start with some samples, for every number of steps."""
         matched = match(models, samples, processor=processor, seed=args.seed, samples=count)
         parents, halves = teachers(matched)
+        weighting = sample_weighting(matched)
         fitted = fuse(models, samples, processor=processor, seed=args.seed, samples=count, merge="least-squares").model
         starts = {FITTED: fitted} | {f"parent {number}": parent for number, parent in enumerate(parents, 1)}
         starts[NOISE] = with_noise(parents[0], fitted, args.seed)
@@ -78,9 +79,7 @@ def main() -> None:
                     continue
                 trained = deepcopy(model)
                 options = replace(learning, steps=steps)
-                history = learn_weights(
-                    trained, parents, matched.weights, halves, options, sample_weighting(matched), seed=args.seed
-                )
+                history = learn_weights(trained, parents, matched.weights, halves, options, weighting, seed=args.seed)
                 rows.append(key | {"before": before[start], "test": measure(trained), "course": asdict(history)})
                 print(json.dumps({**rows[-1], "course": history.excess[-1]}), flush=True)
                 record(name, {"pair": args.pair, "rows": rows})

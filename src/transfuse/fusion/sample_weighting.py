@@ -17,7 +17,8 @@ def sample_weighting(matched: Matched, progress: Progress = silent) -> Weighting
         return TEACHER_WEIGHTING[name]
     if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
         progress.warn(line)
-    if not has_logits(matched.networks[0].model) or (name == "auto" and not _predict(matched)):
+    own_heads = matched.options.head == "fused"  # else all parents have that of the anchor
+    if not has_logits(matched.networks[0].model) or (name == "auto" and not own_heads):
         return uniform
     models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
     by_confidence = name in ("auto", "confidence")
@@ -25,8 +26,3 @@ def sample_weighting(matched: Matched, progress: Progress = silent) -> Weighting
         track = partial(progress.track, description="weighting the models for each image")
         return SimilarImages(models, matched.weights, batches, track)
     return TEACHER_WEIGHTING[name]
-
-
-def _predict(matched: Matched) -> bool:
-    """Return whether all parents have predictions of their own: a head, and not that of the anchor."""
-    return matched.options.head == "fused" and has_logits(matched.networks[0].model)

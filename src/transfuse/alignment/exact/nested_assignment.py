@@ -37,9 +37,9 @@ def solve(root: Space, terms: Sequence[Term], known: Map | None = None) -> tuple
         terms: cross-moments of batch size one. Their leaves are `root` and spaces within it.
         known: the map of `root`, if it has been found already.
     """
-    if known is None and root.free and [term.leaves for term in terms] == [(root,)]:
-        best, gain = _solve_alone(root, terms[0].cross[0])
-        return {root.name: best}, gain
+    if known is None and _is_permuted(root.group) and [term.leaves for term in terms] == [(root,)]:
+        permutation, gain = _solve_permutation(root.group, terms[0].cross[0])
+        return {root.name: permutation}, gain
     matrix = None if known is None else as_matrix(known, root.units).to(terms[0].cross.device).unsqueeze(0)
     elements, score = _solve_space(root, terms, matrix)
     free = {space.name: space for term in terms for space in term.leaves if space.free}
@@ -47,18 +47,20 @@ def solve(root: Space, terms: Sequence[Term], known: Map | None = None) -> tuple
     return maps, float(score)
 
 
-def _solve_alone(space: Space, score: Float[Tensor, "source target"]) -> tuple[Map, float]:
-    """Return the best map of a space without spaces within it, and its score. Permutations need no matrix."""
-    best = best_element(space.group, score)
-    if not isinstance(best, Permutation):
-        matrix = as_matrix(best, space.units)
-        return rotation(matrix), float((matrix * score).sum())
+def _solve_permutation(group: Group, score: Float[Tensor, "source target"]) -> tuple[Map, float]:
+    """Return the best permutation of a space without spaces within it, and its score, without its matrix."""
+    best = best_element(group, score)
+    assert isinstance(best, Permutation)
     chosen = score.gather(0, best.index.unsqueeze(0)).squeeze(0)
     return best, float((chosen * best.sign if isinstance(best, SignedPermutation) else chosen).sum())
 
 
+def _is_permuted(group: Group) -> bool:
+    return group in (Group.PERMUTATION, Group.SIGNED)
+
+
 def _as_map(group: Group, element: Float[Tensor, "*within source target"]) -> Map:
-    if group not in (Group.PERMUTATION, Group.SIGNED):
+    if not _is_permuted(group):
         return rotation(element)
     index = element.abs().argmax(-2)
     if group is Group.PERMUTATION:
