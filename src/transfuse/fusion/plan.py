@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from transfuse.alignment.exact.stacked_samples import stack_entries
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
@@ -172,9 +173,14 @@ class Estimate:
 
     @property
     def matching_bytes(self) -> int:
-        """Return the bytes of the cross-moments, scores and solver copies for the largest pair of spaces."""
+        """Return the bytes of the cross-moments, scores and solver copies for the largest pair of spaces.
+
+        Large stacks of experts are matched in pairs, for which both models' weights of a layer are held.
+        """
         copies = 5 if self.options.align == "flow" else 9
-        return copies * FLOAT64_BYTES * max((space.units for space in self.matched_spaces), default=0) ** 2
+        pair = copies * FLOAT64_BYTES * max((space.units for space in self.matched_spaces), default=0) ** 2
+        weights = stack_entries(self.spec) if self.matched_spaces else {}
+        return pair + 2 * FLOAT_BYTES * max(weights.values(), default=0)
 
 
 def fusion_plan(

@@ -40,6 +40,11 @@ class Moments:
             self.cross + other.cross,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the products, which take nearly all memory."""
+        return self.cross.nbytes
+
     def energy(self) -> float:
         """Return the geometric mean of the total sums of squares of both sides."""
         return float((self.square_x.sum() * self.square_y.sum()).sqrt())

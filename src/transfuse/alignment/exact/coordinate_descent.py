@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import chain
+from math import prod
 from types import MappingProxyType
 
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from transfuse.alignment.exact.evidence import Evidence, View
 from transfuse.alignment.exact.nested_assignment import Term, solve
+from transfuse.alignment.exact.stacked_assignment import solve_stack
+from transfuse.alignment.exact.stacked_samples import StackedSamples
 from transfuse.alignment.match_store import SolverState
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
@@ -93,15 +97,23 @@ def solve_one(root: Space, views: Iterable[View], known: Map | None = None) -> d
         known: the map of `root`, if it has been found already.
     """
     totals: dict[tuple[Space, ...], Moments] = {}
-    for spaces, moments in views:  # added up one by one: each is as large as the map
-        totals[spaces] = totals[spaces] + moments if spaces in totals else moments
-    if not totals:
+    stacks: dict[tuple[Space, ...], list[StackedSamples]] = {}
+    for spaces, shown in views:
+        if isinstance(shown, StackedSamples):
+            stacks.setdefault(spaces, []).append(shown)
+        else:  # added up one by one: each is as large as the map
+            totals[spaces] = totals[spaces] + shown if spaces in totals else shown
+    if not totals and not stacks:
         return {}
     terms = [Term(spaces, _by_space(spaces, moments)) for spaces, moments in totals.items()]
-    maps, gain = solve(root, terms, known)
-    size = sum(float(moments.square_x.sum() + moments.square_y.sum()) for moments in totals.values())
+    maps, gain = solve_stack(root, terms, stacks, known) if stacks else solve(root, terms, known)
+    size = sum(map(_size, totals.values())) + sum(map(_size, chain.from_iterable(stacks.values())))
     cost = max(0.0, 1 - 2 * gain / size) if size else 1.0
     return {name: Match(best, cost) for name, best in maps.items()}
+
+
+def _size(shown: Moments | StackedSamples) -> float:
+    return float(shown.square_x.sum() + shown.square_y.sum())
 
 
 def _by_space(spaces: Sequence[Space], moments: Moments) -> Float[Tensor, "batch *source_target"]:
@@ -120,7 +132,9 @@ def outermost_spaces(spec: Spec) -> list[Space]:
 
 def _threads(spec: Spec) -> int:
     """Return how many spaces each process solves at once. Large ones are solved one by one, to save memory."""
-    largest = max((space.units for space in spec.spaces().values()), default=0)
+    largest = max(
+        (space.units * prod(outer.units for outer in space.ancestors()) for space in spec.spaces().values()), default=0
+    )
     return max(1, min(torch.get_num_threads(), MAX_THREADS)) if largest <= MAX_PARALLEL_UNITS else 1
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint, input_points, output_points, stream_points
+from transfuse.alignment.exact.stacked_samples import StackedSamples, large_stacks, stacked_samples
 from transfuse.alignment.transform import transform_tensor
 from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
@@ -18,8 +19,11 @@ from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments, center, moments, standardize
 from transfuse.transport.maps import Map
 
-View = tuple[tuple[Space, ...], Moments]
-"""Moments of both models over the units of one or more spaces, which are flattened in this order."""
+View = tuple[tuple[Space, ...], Moments | StackedSamples]
+"""Moments of both models over the units of one or more spaces, which are flattened in this order.
+
+For a large stack of layers, such as experts, these are the samples, from which moments of two layers are computed.
+"""
 
 Evidence = Callable[[Space, Mapping[str, Map]], Iterable[View]]
 """Returns the views of an outermost space and of the spaces within it, given the maps of other spaces by name."""
@@ -75,6 +79,7 @@ def from_weights(
     }
     tensors = {name: (axes, [leaf for axis in axes for leaf in leaves(axis)]) for name, axes in spec.tensors().items()}
 
+    stacks = large_stacks(spec)
     constant = _KeptViews()  # of tensors that no other map changes, such as embeddings
 
     def views(root: Space, maps: Mapping[str, Map]) -> Iterator[View]:
@@ -89,8 +94,13 @@ def from_weights(
                 continue
             known = {space.name: maps[space.name] for space in others}
             mapped = transform_tensor(source[name], axes, known)
-            x, y = (_as_samples(values.reshape(shapes[name]), dims) for values in (mapped, target[name]))
-            stats = moments(x, y, products=products if any(map(_is_rotated, spaces)) else None)
+            x, y = (values.reshape(shapes[name]) for values in (mapped, target[name]))
+            stats: Moments | StackedSamples
+            if root in stacks and len(spaces) > 1:
+                stats = stacked_samples(x, y, dims, [space.units for space in spaces])
+            else:
+                rotated = any(map(_is_rotated, spaces))
+                stats = moments(_as_samples(x, dims), _as_samples(y, dims), products=products if rotated else None)
             if not others:
                 constant.keep((root, name), [(spaces, stats)])
             yield spaces, stats
@@ -152,7 +162,7 @@ class _KeptViews:
     def keep(self, key: Hashable, views: list[View]) -> bool:
         """Keep views under a key if there is room. Return whether there is."""
         entries = [*self.views.values(), views]  # copied at once, since another thread may add to the dictionary
-        fits = sum(stats.cross.nbytes for entry in entries for _, stats in entry) <= cache_bytes("alignment evidence")
+        fits = sum(stats.nbytes for entry in entries for _, stats in entry) <= cache_bytes("alignment evidence")
         if fits:
             self.views[key] = views
         return fits
@@ -179,7 +189,7 @@ def _shows_no_rotation(table: Table) -> bool:
     return not _is_permuted(table.writes) and prod(axis.size for axis in table.rows) < table.writes.size
 
 
-def _unit_energy(stats: Moments) -> Moments:
+def _unit_energy(stats: Moments | StackedSamples) -> Moments | StackedSamples:
     energy = stats.energy()
     return stats.scaled(1 / energy) if energy else stats
 

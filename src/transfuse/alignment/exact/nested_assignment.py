@@ -55,6 +55,16 @@ def _solve_permutation(group: Group, score: Float[Tensor, "source target"]) -> t
     return best, float((chosen * best.sign if isinstance(best, SignedPermutation) else chosen).sum())
 
 
+def unit_scores(space: Space, terms: Sequence[Term]) -> Float[Tensor, "batch source target"]:
+    """Return how well units of a free space correspond, with the best elements within each pair.
+
+    Args:
+        space: the space.
+        terms: cross-moments. There may be fewer units of the source than of the target.
+    """
+    return _scores(space, terms)[1]
+
+
 def _is_permuted(group: Group) -> bool:
     return group in (Group.PERMUTATION, Group.SIGNED)
 
@@ -75,22 +85,27 @@ def _solve_space(
     space: Space, terms: Sequence[Term], known: Float[Tensor, "batch source target"] | None = None
 ) -> tuple[Elements, Float[Tensor, " batch"]]:
     """Return the best elements of a space, unless it is known, and of the spaces within it, and their score."""
+    inner, score = _scores(space, terms)
+    if not space.free:
+        return {name: element.unflatten(0, score.shape) for name, element in inner.items()}, score.sum(-1)
+    element = as_matrix(best_element(space.group, score), space.units) if known is None else known
+    elements = {space.name: element}
+    if inner:
+        sources = element.abs().argmax(-2)  # (batch, target): only permuted units enclose others
+        batch, target = (torch.arange(count, device=score.device) for count in (len(score), space.units))
+        for name, within in inner.items():
+            elements[name] = within.unflatten(0, score.shape)[batch[:, None], sources, target]
+    return elements, (element * score).sum((-1, -2))
+
+
+def _scores(space: Space, terms: Sequence[Term]) -> tuple[Elements, Float[Tensor, "batch *pair"]]:
+    """Return the score of each pair of units, or of each unit if the space is fixed, with the best elements within."""
     split = [_split(space, term) for term in terms]  # (batch, source, target, rest), or (batch, unit, rest) if fixed
     flat = [Term(term.leaves, term.cross.flatten(0, -1 - 2 * len(term.leaves))) for term in split]
     sizes = split[0].cross.shape[: split[0].cross.ndim - 2 * len(split[0].leaves)]
     inner, score = _solve_siblings(_outermost(split), [term for term in flat if _has_free(term)])
     constant = [torch.einsum(_trace_equation(term), term.cross) for term in flat if not _has_free(term)]
-    score = sum(constant, score).reshape(sizes)
-    if not space.free:
-        return {name: element.unflatten(0, sizes) for name, element in inner.items()}, score.sum(-1)
-    element = as_matrix(best_element(space.group, score), space.units) if known is None else known
-    elements = {space.name: element}
-    if inner:
-        sources = element.abs().argmax(-2)  # (batch, target): only permuted units enclose others
-        batch, target = (torch.arange(count, device=score.device) for count in (sizes[0], space.units))
-        for name, within in inner.items():
-            elements[name] = within.unflatten(0, sizes)[batch[:, None], sources, target]
-    return elements, (element * score).sum((-1, -2))
+    return inner, sum(constant, score).reshape(sizes)
 
 
 def _split(space: Space, term: Term) -> Term:
