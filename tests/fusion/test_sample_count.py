@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClas
 from transfuse.config import options
 from transfuse.config.options import Options
 from transfuse.data.load import load_samples
-from transfuse.fusion.sample_count import sample_count
+from transfuse.fusion.sample_count import count_in_time, sample_count
 
 IMAGES = load_samples(Dataset.from_dict({"image": [Image.new("RGB", (8, 8))] * 2}))
 TEXTS = load_samples(Dataset.from_dict({"text": ["one", "two"]}))
@@ -55,7 +55,18 @@ def test_a_large_model_reads_fewer_in_its_time() -> None:
     large = vit(32, width=384, blocks=7)
     five, thirty = (sample_count(IMAGES, large, Options(device="cpu", minutes=minutes)) for minutes in (5, 30))
     assert 2000 < five < thirty <= 10_000
-    assert sample_count(IMAGES, vit(32, width=768, blocks=12), Options(device="cpu")) == 2000
+    wide = vit(32, width=768, blocks=12)
+    given = ({}, {"effort": "quick"}, {"steps": 3}, {"samples": 400}, {"merge": "least-squares"})
+    assert [sample_count(IMAGES, wide, Options(device="cpu", **each)) for each in given] == [1035, 207, 2000, 400, 2000]
+    assert sample_count(IMAGES, vit(224, width=768, blocks=12), Options(device="cpu")) == 100
+
+
+def test_a_large_model_keeps_fewer_texts() -> None:
+    wide = vit(32, width=768, blocks=12)  # of 85 million parameters
+    given = ({}, {"effort": "quick"}, {"effort": "high"}, {"samples": 400})
+    counts = [count_in_time(500, 128, wide, Options(device="cpu", **each)) for each in given]
+    assert counts == [137, 100, 500, 500]
+    assert count_in_time(500, 32, vit(32), Options(device="cpu")) == 500
 
 
 def test_no_more_texts_are_drawn() -> None:

@@ -6,12 +6,11 @@ from transformers import PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.config.literals import LearningOptions
 from transfuse.data.samples import Samples
+from transfuse.data.samples_in_time import samples_in_time
 
 IMAGES = 10_000  # an image has one answer, and training reads it a few times
 IMAGES_PER_STEP = 100
 IMAGE_BYTES = 2**29  # that so many may take once they are prepared, or else there are fewer
-CPU_FLOPS = 5e10  # operations per second that training may count on without a GPU
-PASSES = 10  # operations per image, parameter and token: three passes of the model and one of each of two teachers
 
 
 def image_count(
@@ -24,20 +23,24 @@ def image_count(
         model: the model that is trained, whose tensors may be empty.
         count: the number of other samples, and the least number of images.
     """
-    side, channels = (getattr(model.config, name, None) for name in ("image_size", "num_channels"))
-    if samples.image is None or samples.text is not None or side is None or channels is None or not learning.trains:
+    size, channels = image_size(samples, model), getattr(model.config, "num_channels", None)
+    if size is None or channels is None or not learning.trains:
         return count
-    height, width = (side, side) if isinstance(side, int) else side
-    read = _images_read(model, height * width, learning, on_cpu=device.type == "cpu")
-    return max(count, min(IMAGES, read, IMAGE_BYTES // (height * width * channels * FLOAT_BYTES)))
+    read = IMAGES if learning.steps is None else IMAGES_PER_STEP * learning.steps
+    if (limit := samples_in_time(model, image_tokens(model, size), learning, device)) is not None:
+        read = min(read, limit)
+    return max(count, min(IMAGES, read, IMAGE_BYTES // (size[0] * size[1] * channels * FLOAT_BYTES)))
 
 
-def _images_read(model: PreTrainedModel, pixels: int, learning: LearningOptions, on_cpu: bool) -> int:
-    """Return about how many images training reads."""
-    if learning.steps is not None:
-        return IMAGES_PER_STEP * learning.steps
-    if not on_cpu:
-        return IMAGES
+def image_size(samples: Samples, model: PreTrainedModel) -> tuple[int, int] | None:
+    """Return the height and width of the images that a model reads; None if the samples are not images alone."""
+    side = getattr(model.config, "image_size", None)
+    if samples.image is None or samples.text is not None or side is None:
+        return None
+    return (side, side) if isinstance(side, int) else (side[0], side[1])
+
+
+def image_tokens(model: PreTrainedModel, size: tuple[int, int]) -> float:
+    """Return about how many tokens an image of some height and width is for a model."""
     patch = getattr(model.config, "patch_size", 1)
-    tokens = pixels / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])
-    return int(CPU_FLOPS * 60 * learning.minutes / (PASSES * model.num_parameters() * tokens))
+    return 1 + size[0] * size[1] / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from transfuse.alignment.flow.policy import WEIGHTED
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
-from transfuse.base.batch import Batch, batch_bytes
-from transfuse.base.budget import cache_bytes
+from transfuse.base.batch import Batch, batch_bytes, batch_size, first_samples
+from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
 from transfuse.config.literals import MatchOn
@@ -24,7 +24,7 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
-from transfuse.fusion.sample_count import sample_count
+from transfuse.fusion.sample_count import count_in_time, sample_count
 from transfuse.network.model import Network
 
 
@@ -107,7 +107,14 @@ def _batches(
         return low_loss_samples([network.model for network in networks], batches, max_loss, count)
     read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
-    return batches if read_once and too_large else list(batches)
+    return batches if read_once and too_large else _read_in_time(list(batches), networks[0].model, options)
+
+
+def _read_in_time(batches: list[Batch], model: PreTrainedModel, options: Options) -> list[Batch]:
+    """Return the samples that training may read in its time."""
+    count = sum(map(batch_size, batches))
+    tokens = sum(token_count(model.config, batch) for batch in batches) / count
+    return list(first_samples(batches, count_in_time(count, tokens, model, options)))
 
 
 def copy_padding_token(networks: Sequence[Network]) -> None:

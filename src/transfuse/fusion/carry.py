@@ -49,6 +49,7 @@ from transfuse.fusion.match import Matched
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.result import Fusion
+from transfuse.fusion.sample_count import generated_count
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -182,7 +183,7 @@ def _written(data: Any, writer: Network, new_base: Model, processor: Any, option
     if not is_generated(data):
         return data
     tokenizer = model_processor(new_base, writer.model, processor)
-    return generated_samples([writer.model], tokenizer, options.sample_count(), options.seed, progress)
+    return generated_samples([writer.model], tokenizer, generated_count(writer.model, options), options.seed, progress)
 
 
 def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:

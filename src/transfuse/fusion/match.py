@@ -39,6 +39,7 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
+from transfuse.fusion.sample_count import generated_count
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -169,7 +170,7 @@ def match(
     if is_generated(data):
         tokenizer = model_processor(models[0], inputs.anchor, processor)
         writers = [network.model for network in inputs.networks]
-        data = generated_samples(writers, tokenizer, chosen.sample_count(), chosen.seed, progress)
+        data = generated_samples(writers, tokenizer, generated_count(inputs.anchor, chosen), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None

@@ -19,7 +19,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
 from transfuse.fusion.calibration import reads_samples, resolve_match_on
-from transfuse.fusion.sample_count import sample_count
+from transfuse.fusion.sample_count import count_in_time, generated_count, sample_count
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def sample_sizes(
     if data is None or not reads_samples(options, resolve_match_on(options, data)):
         return None
     if is_generated(data):
-        samples = placeholder_samples(options.sample_count())
+        samples = placeholder_samples(generated_count(model, options))
     else:
         samples = readable(open_samples(data, options, CALIBRATION), model)
     count = sample_count(samples, model, options)
@@ -99,11 +99,12 @@ def sample_sizes(
     drawn = readable(drawn.take(count, options.seed), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)
+    mean_tokens = tokens * _mean_share(drawn)
     per_sample = is_labeled_per_sample(example)
     return SampleSizes(
-        len(drawn),
+        count_in_time(len(drawn), mean_tokens, model, options),
         tokens,
-        tokens * _mean_share(drawn),
+        mean_tokens,
         1 if per_sample else int((example["labels"] != IGNORED_LABEL).sum()),
         batch_bytes(example),
         samples_at_once(model, example, options.batch_size),

@@ -79,7 +79,7 @@ def test_products_are_those_of_two_experts(monkeypatch):
     case = next(case for case in CASES if case.name == "MixtralForCausalLM")
     shapes = in_pairs(monkeypatch)
     aligned(case, copy_in_another_basis(case, 0.3))
-    assert {*shapes} == {(3, 16, 37), (1, 37, 37)}  # 16 units of 3 experts with one expert, and all of two experts
+    assert {*shapes} == {(3, 32, 37), (1, 37, 37)}  # 32 units of 3 experts with one expert, and all of two experts
 
 
 def test_experts_of_real_size_are_stacks_and_heads_are_not():

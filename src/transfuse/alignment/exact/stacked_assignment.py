@@ -17,7 +17,7 @@ from transfuse.alignment.exact.stacked_samples import StackedSamples
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation
 
-ESTIMATED_UNITS = 16  # of each layer of the source, whose best partners tell how well two layers correspond
+ESTIMATED_UNITS = 32  # of each layer of the source, whose best partners tell how well two layers correspond
 Stacks = Mapping[tuple[Space, ...], Sequence[StackedSamples]]
 """Samples of the units of the same stack, by the spaces that they show, outermost first."""
 
