@@ -5,7 +5,7 @@ import torch
 from cases import CASES
 from transformers import LlamaConfig, OlmoeConfig
 
-from transfuse.alignment.exact import stacked_samples
+from transfuse.alignment.exact import stacked_assignment, stacked_samples
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.exact.stacked_samples import StackedSamples, large_stacks
 from transfuse.alignment.interface import AlignContext
@@ -75,11 +75,26 @@ def test_a_noisy_copy_is_matched_as_by_all_pairs(case, noise, monkeypatch):
         assert pair_by_pair.matches[name].cost == pytest.approx(match.cost, abs=1e-9)
 
 
+@mixtures
+def test_independent_models_are_matched_nearly_as_well(case, monkeypatch):
+    monkeypatch.setattr(stacked_assignment, "ESTIMATED_UNITS", 8)
+    source = case.build(seed=7)
+    all_pairs = aligned(case, source)
+    in_pairs(monkeypatch)
+    pair_by_pair = aligned(case, source)
+    costs = [[match.cost for match in each.matches.values()] for each in (pair_by_pair, all_pairs)]
+    assert sum(costs[0]) < 1.05 * sum(costs[1])
+
+
 def test_products_are_those_of_two_experts(monkeypatch):
     case = next(case for case in CASES if case.name == "MixtralForCausalLM")
+    monkeypatch.setattr(stacked_assignment, "ESTIMATED_UNITS", 12)
     shapes = in_pairs(monkeypatch)
     aligned(case, copy_in_another_basis(case, 0.3))
-    assert {*shapes} == {(3, 32, 37), (1, 37, 37)}  # 32 units of 3 experts with one expert, and all of two experts
+    assert {*shapes} == {
+        (3, 13, 37),
+        (1, 37, 37),
+    }  # every third unit of 3 experts with one expert, and all units of two experts
 
 
 def test_experts_of_real_size_are_stacks_and_heads_are_not():

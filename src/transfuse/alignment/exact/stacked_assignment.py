@@ -17,7 +17,7 @@ from transfuse.alignment.exact.stacked_samples import StackedSamples
 from transfuse.network.space import Group, Space
 from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation
 
-ESTIMATED_UNITS = 32  # of each layer of the source, whose best partners tell how well two layers correspond
+ESTIMATED_UNITS = 32  # about as many of each layer of the source tell how well two layers correspond
 Stacks = Mapping[tuple[Space, ...], Sequence[StackedSamples]]
 """Samples of the units of the same stack, by the spaces that they show, outermost first."""
 
@@ -54,12 +54,12 @@ def _solve_pair(stacks: Stacks, source: int, target: int) -> tuple[dict[str, Map
 
 def _estimated_scores(stacks: Stacks) -> Float[Tensor, "source target"]:
     """Return an estimate of the best score of the units of each layer of the source and each of the target."""
-    weight = sum(samples.square_x for parts in stacks.values() for samples in parts)
-    assert isinstance(weight, Tensor)
-    chosen = weight.topk(min(ESTIMATED_UNITS, weight.shape[1]), dim=1).indices
-    few = {spaces: [samples.source_units(chosen) for samples in parts] for spaces, parts in stacks.items()}
-    scores = torch.stack([_best_partners(few, target) for target in range(len(weight))], 1)
-    return scores * (weight.sum(1) / weight.gather(1, chosen).sum(1)).unsqueeze(1)
+    squares = sum(samples.square_x for parts in stacks.values() for samples in parts)
+    assert isinstance(squares, Tensor)
+    every = max(squares.shape[1] // ESTIMATED_UNITS, 1)
+    few = {spaces: [samples.thinned(every) for samples in parts] for spaces, parts in stacks.items()}
+    scores = torch.stack([_best_partners(few, target) for target in range(len(squares))], 1)
+    return scores * (squares.sum(1) / squares[:, ::every].sum(1)).nan_to_num(1).unsqueeze(1)
 
 
 def _best_partners(stacks: Stacks, target: int) -> Float[Tensor, " source"]:

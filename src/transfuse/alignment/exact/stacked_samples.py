@@ -9,7 +9,7 @@ from functools import cached_property
 from math import prod
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.network.axes import leaves
@@ -56,10 +56,9 @@ class StackedSamples:
         """Return samples whose second moments are multiplied by `factor`."""
         return replace(self, factor=self.factor * factor)
 
-    def source_units(self, units: Int[Tensor, "layer chosen"]) -> "StackedSamples":
-        """Return the samples of some units of each layer of the source."""
-        index = units.to(self.x.device).unsqueeze(1).expand(-1, self.x.shape[1], -1)
-        return replace(self, x=self.x.gather(2, index))
+    def thinned(self, every: int) -> "StackedSamples":
+        """Return the samples of the first of every few units of each layer of the source."""
+        return replace(self, x=self.x[..., ::every])
 
     def products(self, source: slice, target: int) -> Float[Tensor, "layer source target"]:
         """Return the sums of products of the units of some source layers with those of one target layer."""
