@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.config.literals import LearningOptions
 from transfuse.data.samples import Samples
-from transfuse.data.samples_in_time import samples_in_time
+from transfuse.data.samples_in_time import TRAINING, WEIGHTING, samples_in_time
 
 IMAGES = 10_000  # an image has one answer, and training reads it a few times
 IMAGES_PER_STEP = 100
@@ -27,7 +27,7 @@ def image_count(
     if size is None or channels is None or not learning.trains:
         return count
     read = IMAGES if learning.steps is None else IMAGES_PER_STEP * learning.steps
-    if (limit := samples_in_time(model, image_tokens(model, size), learning, device)) is not None:
+    if (limit := images_in_time(model, size, learning, device)) is not None:
         read = min(read, limit)
     return max(count, min(IMAGES, read, IMAGE_BYTES // (size[0] * size[1] * channels * FLOAT_BYTES)))
 
@@ -40,7 +40,10 @@ def image_size(samples: Samples, model: PreTrainedModel) -> tuple[int, int] | No
     return (side, side) if isinstance(side, int) else (side[0], side[1])
 
 
-def image_tokens(model: PreTrainedModel, size: tuple[int, int]) -> float:
-    """Return about how many tokens an image of some height and width is for a model."""
+def images_in_time(
+    model: PreTrainedModel, size: tuple[int, int], learning: LearningOptions, device: torch.device
+) -> int | None:
+    """Return what `samples_in_time` returns, for images of some height and width."""
     patch = getattr(model.config, "patch_size", 1)
-    return 1 + size[0] * size[1] / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])
+    tokens = 1 + size[0] * size[1] / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])
+    return samples_in_time(model, tokens, learning, device, TRAINING + WEIGHTING)

@@ -4,7 +4,7 @@ from transformers import PreTrainedModel
 
 from transfuse.config.options import Options
 from transfuse.data.generation import LENGTH
-from transfuse.data.image_count import image_count, image_size, image_tokens
+from transfuse.data.image_count import image_count, image_size, images_in_time
 from transfuse.data.samples import Samples
 from transfuse.data.samples_in_time import samples_in_time
 
@@ -21,16 +21,18 @@ def sample_count(samples: Samples, model: PreTrainedModel, options: Options) -> 
     count = options.sample_count()
     if not _is_automatic(options):
         return count
-    count = image_count(samples, model, count, options.learning(), options.torch_device())
+    learning, device = options.learning(), options.torch_device()
+    count = image_count(samples, model, count, learning, device)
     size = image_size(samples, model)
-    return count if size is None else count_in_time(count, image_tokens(model, size), model, options)
+    limit = None if size is None else images_in_time(model, size, learning, device)
+    return count if limit is None else min(count, limit)
 
 
 def count_in_time(count: int, tokens: float, model: PreTrainedModel, options: Options) -> int:
-    """Return the number of samples to keep: without a GPU, as many as training a large model may read in its time.
+    """Return the number of texts to keep: without a GPU, as many as training a large model may read in its time.
 
     Args:
-        count: the number of samples that were drawn.
+        count: the number of texts that were drawn.
         tokens: their mean number of tokens.
         model: the anchor, whose tensors may be empty.
     """
