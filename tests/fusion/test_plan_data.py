@@ -17,9 +17,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, ViTConfig, ViTForImageClassification
 
 import transfuse
+from transfuse.base.batch import batch_size
 from transfuse.base.progress import silent
 from transfuse.checkpoint.load import load_empty
+from transfuse.config import options as options_module
 from transfuse.config.options import Options
+from transfuse.data import samples_in_time
 from transfuse.errors import ConfigError, DataError
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
@@ -90,6 +93,21 @@ def test_sizes_of_images_and_texts(vits: list[Path], llamas: list[Path]) -> None
     texts = sample_sizes(data, llamas[0], load_empty(llamas[0]), Options())
     assert texts is not None
     assert (texts.count, texts.tokens, texts.answers, texts.all_tokens) == (2, 20, 19, 30)
+
+
+@pytest.mark.parametrize(("texts", "drawn"), [(60, 5), (3, 3)])
+def test_a_plan_counts_the_texts_that_training_can_read(
+    texts: int, drawn: int, llamas: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow processor, a fusion draws fewer texts than there are, but never fewer than a least number."""
+    monkeypatch.setattr(options_module, "AUTO_MERGE", "learned")
+    monkeypatch.setattr(samples_in_time, "CPU_FLOPS", 1.0)
+    monkeypatch.setattr(samples_in_time, "MIN_SAMPLES", 5)
+    data = Dataset.from_dict({"text": [f"w3 w{number} " * 5 for number in range(texts)]})
+    planned = sample_sizes(data, llamas[0], load_empty(llamas[0]), Options(device="cpu", effort="quick"))
+    matched = transfuse.match(llamas, data, device="cpu", effort="quick")
+    assert planned is not None
+    assert planned.count == sum(map(batch_size, matched.context.batches)) == drawn
 
 
 def test_samples_that_are_not_read_have_no_estimate(vits: list[Path]) -> None:
