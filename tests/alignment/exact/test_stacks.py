@@ -76,6 +76,23 @@ def test_a_noisy_copy_is_matched_as_by_all_pairs(case, noise, monkeypatch):
 
 
 @mixtures
+def test_pruned_units_tell_nothing(case, monkeypatch):
+    """The only units that experts are compared by may all be zero."""
+    in_pairs(monkeypatch)
+    monkeypatch.setattr(stacked_assignment, "ESTIMATED_UNITS", 1)
+    model = case.build()
+    tensors = dict(unfused_tensors(model))
+    for name, axes in unfused(case.spec(model)).tensors().items():
+        for dim, axis in enumerate(axes):
+            if any(space.name.endswith(".hidden") and space.within for space in axis.spaces()):
+                tensors[name] = tensors[name].clone().index_fill_(dim, torch.tensor([0]), 0)
+    anchor, other = (network(with_tensors(model, tensors), CPU) for _ in range(2))
+    alignment = ALIGNMENT_METHODS["exact"](anchor, other, AlignContext("weights"))
+    for name, values in alignment.anchor.items():
+        torch.testing.assert_close(alignment.carried[name], values, atol=1e-6, rtol=1e-6)
+
+
+@mixtures
 def test_independent_models_are_matched_nearly_as_well(case, monkeypatch):
     monkeypatch.setattr(stacked_assignment, "ESTIMATED_UNITS", 8)
     source = case.build(seed=7)

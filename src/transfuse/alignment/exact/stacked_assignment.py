@@ -59,7 +59,8 @@ def _estimated_scores(stacks: Stacks) -> Float[Tensor, "source target"]:
     every = max(squares.shape[1] // ESTIMATED_UNITS, 1)
     few = {spaces: [samples.thinned(every) for samples in parts] for spaces, parts in stacks.items()}
     scores = torch.stack([_best_partners(few, target) for target in range(len(squares))], 1)
-    return scores * (squares.sum(1) / squares[:, ::every].sum(1)).nan_to_num(1).unsqueeze(1)
+    share = squares[:, ::every].sum(1) / squares.sum(1)
+    return torch.where(share > 0, scores.T / share, 0).T
 
 
 def _best_partners(stacks: Stacks, target: int) -> Float[Tensor, " source"]:

@@ -97,13 +97,11 @@ def large_stacks(spec: Spec) -> set[Space]:
 
 def stack_entries(spec: Spec) -> dict[str, int]:
     """Return the number of weights of each large stack, by its name."""
-    names = {root.name for root in large_stacks(spec)}
-    entries = dict.fromkeys(names, 0)
+    entries = dict.fromkeys(large_stacks(spec), 0)
     for axes, shown in zip(spec.tensors().values(), _shown_by_tensor(spec), strict=True):
-        for root in shown:
-            if root.name in names:
-                entries[root.name] += prod(axis.size for axis in axes)
-    return entries
+        for root in entries.keys() & shown.keys():
+            entries[root] += prod(axis.size for axis in axes)
+    return {root.name: count for root, count in entries.items()}
 
 
 def _shown_by_tensor(spec: Spec) -> Iterator[dict[Space, list[Space]]]:
