@@ -7,7 +7,8 @@ python benchmarks/default.py cifar10-small --threads 2
 `cifar10-paper`: two ViTs that differ only in their seed. `views`: one ViT saw Fashion-MNIST at the center of a canvas,
 the other anywhere on it. `classes`: each ViT saw nine tenths of one half of the classes. `gpt2`: two GPT-2s of Tiny
 Shakespeare that differ only in their seed. The default is `transfuse fuse A B --data D`. The controls are the parents,
-moved by the steps that the default took towards the same targets. All figures are from the test split.
+moved by the steps that the default took towards the same targets. With `--as-long`, only parents are measured that
+train with the schedule of the default, for its time. All figures are from the test split.
 """
 
 import argparse
@@ -97,7 +98,11 @@ def teachers(matched: Matched) -> tuple[list[PreTrainedModel], BatchSplit]:
 
 
 def moved_parents(matched: Matched, steps: int | None) -> Iterator[tuple[PreTrainedModel, History]]:
-    """Yield each parent after some steps towards the targets that all of them give."""
+    """Yield each parent after training towards the targets that all of them give.
+
+    Args:
+        steps: how many are taken; None: the schedule of the default.
+    """
     parents, halves = teachers(matched)
     learning = replace(matched.options.learning(), steps=steps)
     weighting = sample_weighting(matched)
@@ -114,36 +119,43 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--controls", action="store_true", help="measure only the controls of the recorded run again")
+    parser.add_argument(
+        "--as-long", action="store_true", help="measure only controls that train as long as the default"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models = PAIRS[args.pair]
     given, tests = data(args.pair)
     tests = {kind: rows.select(range(min(args.limit or len(rows), len(rows)))) for kind, rows in tests.items()}
     measure = measurer(models, tests)
-    rows: dict[str, Any] = (
-        load(f"default-{args.pair}")["rows"]
-        if args.controls
-        else {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
-    )
+    name = f"default-{args.pair}"
+    rows: dict[str, Any] = {}
+    if args.as_long:
+        name += "-as-long"
+    elif args.controls:
+        rows = load(name)["rows"]
+    else:
+        rows = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
     options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
     processor = processor_of(models[0])
 
-    def keep(name: str, row: dict[str, Any]) -> None:
-        rows[name] = row
-        print(name, json.dumps(row, default=str)[:400], flush=True)
-        record(f"default-{args.pair}", {"pair": args.pair, "limit": args.limit, "rows": rows})
+    def keep(row_name: str, row: dict[str, Any]) -> None:
+        rows[row_name] = row
+        print(row_name, json.dumps(row, default=str)[:400], flush=True)
+        record(name, {"pair": args.pair, "limit": args.limit, "rows": rows})
 
-    ways = {} if args.controls else {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}
-    for name, chosen in ways.items():
+    ways: dict[str, dict[str, Any]] = {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}
+    for way, chosen in () if args.controls or args.as_long else ways.items():
         begin = time.perf_counter()
         fused = fuse(models, None if chosen.get("align") else load_samples(given), processor=processor,
                      **(options if not chosen else {"seed": args.seed}), **chosen)  # fmt: skip
         seconds = time.perf_counter() - begin
-        keep(name, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
+        keep(way, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
     matched = match(models, load_samples(given), processor=processor, **options)
-    steps = rows["default"]["course"]["steps"] or None
+    steps = None if args.as_long else rows["default"]["course"]["steps"] or None
+    moved = "moved as long" if args.as_long else "moved"
     for number, (control, history) in enumerate(moved_parents(matched, steps), 1):
-        keep(f"parent {number}, moved (control)", measure(control) | {"course": vars(history)})
+        keep(f"parent {number}, {moved} (control)", measure(control) | {"course": vars(history)})
 
 
 if __name__ == "__main__":

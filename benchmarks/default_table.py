@@ -1,6 +1,7 @@
 """Return the tables of ready pairs, measured by `default.py`, `generated.py` and `starts.py`."""
 
 import json
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -9,7 +10,10 @@ from common import RESULTS
 
 def table(name: str) -> str:
     """Return a table of the losses on each kind of test samples, and of the time that each row took."""
-    rows: dict[str, dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    files = [RESULTS / f"{name}{suffix}.json" for suffix in ("", "-as-long")]
+    rows: dict[str, dict[str, Any]] = {}
+    for file in filter(Path.exists, files):
+        rows |= json.loads(file.read_text())["rows"]
     kinds = [name for name, values in next(iter(rows.values())).items() if isinstance(values, dict)]
     mean_column = ["mean"] if len(kinds) > 1 else []
     lines = [["test loss (accuracy)", *kinds, *mean_column, "steps", "seconds"]]
