@@ -58,10 +58,11 @@ def calibrate(
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
+    count = sample_count(samples, model, options)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
-        samples = samples.take(sample_count(samples, model, options), options.seed)
+        samples = samples.take(count, options.seed)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
-    batches = _batches(samples, networks, anchor, options, processor)
+    batches = _batches(samples, count, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
     return AlignContext(match_on, batches, options.flow, options.groups)
@@ -92,13 +93,12 @@ def reads_samples(options: Options, match_on: MatchOn) -> bool:
 
 
 def _batches(
-    samples: Samples, networks: Sequence[Network], anchor: Model, options: Options, processor: Any
+    samples: Samples, count: int, networks: Sequence[Network], anchor: Model, options: Options, processor: Any
 ) -> Sequence[Batch]:
-    """Draw and prepare the samples.
+    """Draw at most `count` samples, and prepare them.
 
     Images that are read only once and would fill the memory are prepared batch by batch when they are read.
     """
-    count = sample_count(samples, networks[0].model, options)
     max_loss = options.flow.max_loss
     drawn = samples.take(count, options.seed) if max_loss is None else samples.shuffled(options.seed)
     batches = prepare(drawn, networks[0].model, anchor, options, processor)
