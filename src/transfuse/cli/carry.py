@@ -47,7 +47,7 @@ transfuse carry BASE TUNED NEW --data D --dry-run            the memory needed, 
     helps={
         "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file,"
         " a saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
-        "samples": "Use at most this many samples of --data, and of --keep. Default: 2000.",
+        "samples": "Use at most this many samples of --data, and of --keep. Default: as for fuse.",
         "maps": "Write the maps from the units of BASE to those of NEW to this .safetensors file.",
         "max_memory": "Memory limit of the process, such as 8GB.",
     },

@@ -94,8 +94,8 @@ class Options(Settings):
     )
     samples: Count | None = option(
         None,
-        "Use at most this many calibration samples. Default: 200 for flow with mean; up to 10000 images where weights"
-        " of a small model are learned; else 2000.",
+        "Use at most this many calibration samples. Default: 200 for flow with mean, else 2000. Where weights are"
+        " learned: up to 10000 images, and without a GPU, as many samples as training can read in its time.",
         "COUNT",
         "Data and output",
     )
@@ -240,7 +240,7 @@ class Options(Settings):
     def sample_count(self) -> int:
         """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise.
 
-        There may be more images (`fusion.sample_count`).
+        Where weights are learned, there may be more images, or fewer samples (`fusion.sample_count`).
         """
         return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
 
