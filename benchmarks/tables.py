@@ -59,7 +59,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "learned-weights": partial(teach_table.table, "weights", teach_table.LEARNED),
     **{
         name: partial(default_table.table, name)
-        for name in ("default-antibody", "default-views", "default-classes", "default-cifar10-small", "generated-gpt2")
+        for name in (
+            "default-antibody",
+            "default-views",
+            "default-classes",
+            "default-cifar10-small",
+            "default-cifar10-paper",
+            "generated-gpt2",
+        )
     },
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
