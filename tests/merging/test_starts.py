@@ -105,6 +105,20 @@ def test_the_untrained_start_comes_back_if_training_only_harms() -> None:
     torch.testing.assert_close(CASE.logits(fused), CASE.logits(CASE.build(1)), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("minutes", "is_fitted_to_all"), [(2.0, True), (0.0, False)])
+def test_layers_are_fitted_to_held_out_samples_too_if_there_is_time(
+    minutes: float, is_fitted_to_all: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [network(CASE.build(seed), torch.device("cpu")) for seed in (1, 2)]
+    parents = [model.tensors for model in models]
+    monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
+    monkeypatch.setattr(methods, "QUICK_MINUTES", minutes)
+    fused = merge_learned(MergeRequest(models[0], parents, [0.5, 0.5], BATCHES, learning=QUICK))
+    fitted_to = BATCHES if is_fitted_to_all else validation_split(BATCHES)[0]
+    expected = methods.merge_least_squares(MergeRequest(models[0], parents, [0.5, 0.5], fitted_to))
+    torch.testing.assert_close(CASE.logits(fused), CASE.logits(expected), atol=1e-6, rtol=1e-6)
+
+
 def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parent that was best after its first round, and is the result, was trained."""
     found = loop(LearningOptions(steps=40), [CASE.build(1)])

@@ -18,6 +18,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, NEED_BASE, LearningOptions
 from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.data.samples_in_time import QUICK_MINUTES
 from transfuse.distillation.text_variants import is_masked
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.merging.learned_carry import CarryDistillation
@@ -160,8 +161,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         fused.load_state_dict(choice.best_weights[0])
     if not history.best:
         start = start.removesuffix(PREDICTIONS_ONLY)
-    if not history.best and start == FITTED:  # training gained nothing, so all samples can be used for the fit
-        request.record.clear()
+    if not history.best and start == FITTED and _has_time(request.learning, begin):
+        request.record.clear()  # training gained nothing, so all samples can be used for the fit
         fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
     found = {"start": start, "starts": choice.losses, "reached": reached}
     request.record["learned_weights"] = asdict(history) | found
@@ -221,6 +222,13 @@ def _distillation(
         )
     answers = request.carry.keeps_answers
     return CarryDistillation(fused, teachers, weights, split, kept, options, answers, untouched, seed, streams)
+
+
+def _has_time(learning: LearningOptions, begin: float) -> bool:
+    """Return whether less time has passed than merging may take. With a number of steps, there is no limit."""
+    minutes = learning.minutes if learning.trains else QUICK_MINUTES
+    passed = process_group().all_gather(time.monotonic() - begin)[0]
+    return learning.steps is not None or passed < 60 * minutes
 
 
 @torch.no_grad()
