@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -137,7 +136,7 @@ class Estimate:
         widths_differ = len({model.num_parameters() for model in self.models}) > 1
         matrices = 2 if widths_differ else 1  # with equal widths, one matrix serves both directions
         entry_bytes = matrices * FLOAT_BYTES if soft else 0
-        per_source = sum(_number_of_maps(space) * _map_bytes(space, entry_bytes) for space in self.matched_spaces)
+        per_source = sum(space.instances * _map_bytes(space, entry_bytes) for space in self.matched_spaces)
         return per_source * (len(self.models) - 1)
 
     @property
@@ -241,11 +240,6 @@ def spaces_by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dic
 def kind_name(name: str) -> str:
     """Return the name of a space without the number of its block."""
     return BLOCK.sub(r"\1", name)
-
-
-def _number_of_maps(space: Space) -> int:
-    """Return the number of maps of a space, one for every combination of units around it."""
-    return prod(parent.units for parent in space.ancestors())
 
 
 def _map_bytes(space: Space, entry_bytes: int) -> int:

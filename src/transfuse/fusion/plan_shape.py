@@ -10,7 +10,6 @@ from transfuse.activations.execution_order import block_lists
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.network.model import declaration
 from transfuse.network.operations import Linear
-from transfuse.network.space import Group
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _child_outputs(model: PreTrainedModel, layers: Iterable[Linear]) -> int:
 def _are_interchangeable(op: Linear) -> bool:
     """Return whether the inputs of a linear map are hidden units that can be selected one by one."""
     space = next(iter(op.reads[0].spaces()))
-    return op.norm is None and space.group in (Group.PERMUTATION, Group.SIGNED)
+    return op.norm is None and space.group.permutes
 
 
 def _is_shared(model: PreTrainedModel, head: Linear) -> bool:

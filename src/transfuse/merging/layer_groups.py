@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transfuse.activations.hook_points import HookPoint
 from transfuse.network.axes import axis_terms, leaves
 from transfuse.network.operations import Junction, LayerScale, Linear, Norm
-from transfuse.network.space import Axis, Group, Space
+from transfuse.network.space import Axis, Space
 from transfuse.network.spec import Spec
 
 
@@ -85,7 +85,7 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
         later: the stages after this one, among which the reader must be.
     """
     root = root_space(stage.linears[0].writes)
-    if root is None or root.group not in (Group.PERMUTATION, Group.SIGNED):
+    if root is None or not root.group.permutes:
         return None
     users = [op for op in spec.ops if any(root in (space, *space.ancestors()) for space in _spaces(op))]
     others = [op for op in users if op not in stage.linears]

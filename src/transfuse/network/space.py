@@ -35,6 +35,11 @@ class Group(StrEnum):
     LINEAR = "linear"
     """All invertible matrices: channels that only interact with their own dual."""
 
+    @property
+    def permutes(self) -> bool:
+        """Whether its elements are permutations, with or without signs."""
+        return self in (Group.PERMUTATION, Group.SIGNED)
+
 
 class Axis(ABC):
     """An expression of spaces in memory order."""
@@ -89,6 +94,11 @@ class Space(Axis):
     def ancestors(self) -> tuple[Space, ...]:
         """Return the spaces around this one, outermost first."""
         return () if self.within is None else (*self.within.ancestors(), self.within)
+
+    @property
+    def instances(self) -> int:
+        """The number of such sets: the product of the units of the spaces around it."""
+        return prod(outer.units for outer in self.ancestors())
 
     @property
     def root(self) -> Space:

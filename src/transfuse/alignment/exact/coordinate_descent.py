@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import chain
-from math import prod
 from types import MappingProxyType
 
 import torch
@@ -132,9 +131,7 @@ def outermost_spaces(spec: Spec) -> list[Space]:
 
 def _threads(spec: Spec) -> int:
     """Return how many spaces each process solves at once. Large ones are solved one by one, to save memory."""
-    largest = max(
-        (space.units * prod(outer.units for outer in space.ancestors()) for space in spec.spaces().values()), default=0
-    )
+    largest = max((space.units * space.instances for space in spec.spaces().values()), default=0)
     return max(1, min(torch.get_num_threads(), MAX_THREADS)) if largest <= MAX_PARALLEL_UNITS else 1
 
 

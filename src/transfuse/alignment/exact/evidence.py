@@ -173,7 +173,7 @@ def _spaces(axis: Axis) -> tuple[Space, ...]:
 
 
 def _is_permuted(axis: Axis) -> bool:
-    return isinstance(axis, Space) and axis.group in (Group.PERMUTATION, Group.SIGNED)
+    return isinstance(axis, Space) and axis.group.permutes
 
 
 def _is_rotated(space: Space) -> bool:

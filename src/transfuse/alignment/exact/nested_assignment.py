@@ -37,7 +37,7 @@ def solve(root: Space, terms: Sequence[Term], known: Map | None = None) -> tuple
         terms: cross-moments of batch size one. Their leaves are `root` and spaces within it.
         known: the map of `root`, if it has been found already.
     """
-    if known is None and _is_permuted(root.group) and [term.leaves for term in terms] == [(root,)]:
+    if known is None and root.group.permutes and [term.leaves for term in terms] == [(root,)]:
         permutation, gain = _solve_permutation(root.group, terms[0].cross[0])
         return {root.name: permutation}, gain
     matrix = None if known is None else as_matrix(known, root.units).to(terms[0].cross.device).unsqueeze(0)
@@ -65,12 +65,8 @@ def unit_scores(space: Space, terms: Sequence[Term]) -> Float[Tensor, "batch sou
     return _scores(space, terms)[1]
 
 
-def _is_permuted(group: Group) -> bool:
-    return group in (Group.PERMUTATION, Group.SIGNED)
-
-
 def _as_map(group: Group, element: Float[Tensor, "*within source target"]) -> Map:
-    if not _is_permuted(group):
+    if not group.permutes:
         return rotation(element)
     index = element.abs().argmax(-2)
     if group is Group.PERMUTATION:

@@ -117,7 +117,7 @@ def _shown_by_tensor(spec: Spec) -> Iterator[dict[Space, list[Space]]]:
 def _is_stack(spaces: Sequence[Space]) -> bool:
     """Return whether the spaces of a tensor are a stack of layers, their units, and at most a scale of each unit."""
     is_nested = [space.within for space in spaces] == [None, *spaces[:-1]]
-    is_permuted = spaces[0].group is Group.PERMUTATION and spaces[1].group in (Group.PERMUTATION, Group.SIGNED)
+    is_permuted = spaces[0].group is Group.PERMUTATION and spaces[1].group.permutes
     return is_nested and is_permuted and all(space.units == 1 for space in spaces[2:])
 
 
