@@ -9,11 +9,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertFo
 
 from transfuse.base.progress import silent
 from transfuse.data.generation import AT_ONCE, GENERATED, generated_samples
+from transfuse.data.sample_budget import SampleBudget
 from transfuse.errors import ConfigError, DataError
 
 
 def texts_of(models: list, tokenizer: object, count: int = 30, seed: int = 0) -> list[str]:
-    samples = generated_samples(models, tokenizer, count, seed, silent)
+    budget = SampleBudget(count, None, torch.device("cpu"))
+    samples = generated_samples(models, tokenizer, budget, seed, silent)
     assert samples.source == GENERATED
     return samples.inputs(range(len(samples)))
 

@@ -22,7 +22,7 @@ from transfuse.base.progress import silent
 from transfuse.checkpoint.load import load_empty
 from transfuse.config import options as options_module
 from transfuse.config.options import Options
-from transfuse.data import samples_in_time
+from transfuse.data import sample_budget
 from transfuse.errors import ConfigError, DataError
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
@@ -101,8 +101,8 @@ def test_a_plan_counts_the_texts_that_training_can_read(
 ) -> None:
     """On a slow processor, a fusion draws fewer texts than there are, but never fewer than a least number."""
     monkeypatch.setattr(options_module, "AUTO_MERGE", "learned")
-    monkeypatch.setattr(samples_in_time, "CPU_FLOPS", 1.0)
-    monkeypatch.setattr(samples_in_time, "MIN_SAMPLES", 5)
+    monkeypatch.setattr(sample_budget, "CPU_FLOPS", 1.0)
+    monkeypatch.setattr(sample_budget, "MIN_SAMPLES", 5)
     data = Dataset.from_dict({"text": [f"w3 w{number} " * 5 for number in range(texts)]})
     planned = sample_sizes(data, llamas[0], load_empty(llamas[0]), Options(device="cpu", effort="quick"))
     matched = transfuse.match(llamas, data, device="cpu", effort="quick")

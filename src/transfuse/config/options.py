@@ -240,7 +240,7 @@ class Options(Settings):
     def sample_count(self) -> int:
         """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise.
 
-        Where weights are learned, there may be more images, or fewer samples (`fusion.sample_count`).
+        Where weights are learned, there may be more images, or fewer samples (`data.sample_budget`).
         """
         return self.samples or (200 if self.align == "flow" and self.merging(True) == "mean" else 2000)
 

@@ -116,7 +116,10 @@ class ShrinkOptions(Settings):
         return max(1, round(self.experts * (experts or 1)))
 
     def sample_count(self) -> int:
-        """Return the number of samples: as given, else 2,000. There may be more images (`data.image_count`)."""
+        """Return the number of samples: as given, else 2,000.
+
+        There may be more images, or fewer samples (`data.sample_budget`).
+        """
         return self.samples or 2000
 
     def learning(self) -> LearningOptions:

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transfuse.base.progress import Progress
 from transfuse.config.data_options import DataOptions
 from transfuse.data.load import open_samples
+from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import CAUSAL_LM, task
@@ -56,13 +57,13 @@ def check_writes_texts(architecture: str) -> None:
 
 
 def generated_samples(
-    models: Sequence[PreTrainedModel], tokenizer: Any, count: int, seed: int, progress: Progress
+    models: Sequence[PreTrainedModel], tokenizer: Any, budget: SampleBudget, seed: int, progress: Progress
 ) -> Samples:
     """Return texts by all models in turn.
 
     Args:
         models: causal language models with one vocabulary.
-        count: number of texts.
+        budget: how many texts.
 
     Raises:
         ConfigError: a model is no causal language model, or the tokenizer has no token that starts a text.
@@ -72,6 +73,7 @@ def generated_samples(
         check_writes_texts(type(model).__name__)
     first = _first_token(tokenizer, models[0])
     length = min([LENGTH, *filter(None, (max_tokens(model.config) for model in models))])
+    count = _count(budget, models[0])
     rounds = -(-count // (AT_ONCE * len(models)))
     texts: list[str] = []
     with torch.random.fork_rng(devices=[model.device for model in models if model.device.type == "cuda"][:1]):
@@ -85,9 +87,13 @@ def generated_samples(
     return _samples(texts).take(count, seed)
 
 
-def placeholder_samples(count: int) -> Samples:
-    """Return texts of about the size of generated ones, to plan a fusion."""
-    return _samples(["a " * LENGTH] * count)
+def placeholder_samples(budget: SampleBudget, model: PreTrainedModel) -> Samples:
+    """Return texts of about the number and size of generated ones, to plan a fusion."""
+    return _samples(["a " * LENGTH] * _count(budget, model))
+
+
+def _count(budget: SampleBudget, model: PreTrainedModel) -> int:
+    return budget.kept(budget.count, LENGTH, model)
 
 
 def _samples(texts: list[str]) -> Samples:

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from transfuse.alignment.flow.policy import WEIGHTED
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
-from transfuse.base.batch import Batch, batch_bytes, batch_size, first_samples
-from transfuse.base.budget import cache_bytes, token_count
+from transfuse.base.batch import Batch, batch_bytes
+from transfuse.base.budget import cache_bytes
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
 from transfuse.config.literals import MatchOn
@@ -19,12 +19,12 @@ from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import UNTRAINABLE, labeled_task
 from transfuse.data.prepare import prepare, readable
+from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
-from transfuse.fusion.sample_count import count_in_time, sample_count
 from transfuse.network.model import Network
 
 
@@ -58,7 +58,7 @@ def calibrate(
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
-    count = sample_count(samples, model, options)
+    count = sample_budget(options).drawn(samples, model)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
         samples = samples.take(count, options.seed)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
@@ -85,6 +85,12 @@ def _labeled(samples: Samples, model: PreTrainedModel, options: Options) -> Samp
     return readable(samples, model)
 
 
+def sample_budget(options: Options) -> SampleBudget:
+    """Return the number of samples that a fusion draws."""
+    learns = not options.samples and options.merging(True) == "learned"
+    return SampleBudget(options.sample_count(), options.learning() if learns else None, options.torch_device())
+
+
 def reads_samples(options: Options, match_on: MatchOn) -> bool:
     """Return whether aligning or merging needs samples."""
     if options.align == "learned" or options.merging(True) != "mean":
@@ -107,14 +113,7 @@ def _batches(
         return low_loss_samples([network.model for network in networks], batches, max_loss, count)
     read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
-    return batches if read_once and too_large else _read_in_time(list(batches), networks[0].model, options)
-
-
-def _read_in_time(batches: list[Batch], model: PreTrainedModel, options: Options) -> list[Batch]:
-    """Return the samples that training may read in its time."""
-    count = sum(map(batch_size, batches))
-    tokens = sum(token_count(model.config, batch) for batch in batches) / count
-    return list(first_samples(batches, count_in_time(count, tokens, model, options)))
+    return batches if read_once and too_large else sample_budget(options).first(batches, networks[0].model)
 
 
 def copy_padding_token(networks: Sequence[Network]) -> None:

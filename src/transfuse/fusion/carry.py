@@ -31,7 +31,7 @@ from transfuse.data.load import data_name
 from transfuse.data.tasks import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
-from transfuse.fusion.calibration import calibrate
+from transfuse.fusion.calibration import calibrate, sample_budget
 from transfuse.fusion.carry_plan import (
     FITTED,
     ROLES,
@@ -49,7 +49,6 @@ from transfuse.fusion.match import Matched
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.result import Fusion
-from transfuse.fusion.sample_count import generated_count
 from transfuse.fusion.shared_base import check_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -183,7 +182,7 @@ def _written(data: Any, writer: Network, new_base: Model, processor: Any, option
     if not is_generated(data):
         return data
     tokenizer = model_processor(new_base, writer.model, processor)
-    return generated_samples([writer.model], tokenizer, generated_count(writer.model, options), options.seed, progress)
+    return generated_samples([writer.model], tokenizer, sample_budget(options), options.seed, progress)
 
 
 def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:

@@ -22,6 +22,7 @@ from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
+from transfuse.fusion.calibration import sample_budget
 from transfuse.fusion.stream_similarity import stream_similarity
 
 INPUT_SIZES = ("vocab_size", "image_size", "num_channels", "patch_size")  # in configurations
@@ -72,11 +73,11 @@ class DepthSamples:
         given = dict(zip(model_names(self.models), self.models, strict=True))
         alike = read_alike(anchor, model)
         source, processor = (self.anchor, self.processor) if alike else (given[name], None)
-        data, count = self.data, self.options.sample_count()
+        data = self.data
         if is_generated(data):
             tokenizer = model_processor(source, model, processor)
-            data = generated_samples([model], tokenizer, count, self.options.seed, self.progress)
-        return list(self._prepared(data, count, model, source, processor))
+            data = generated_samples([model], tokenizer, sample_budget(self.options), self.options.seed, self.progress)
+        return list(self._prepared(data, self.options.sample_count(), model, source, processor))
 
     def _prepared(
         self, data: Any, count: int, model: PreTrainedModel, source: Model, processor: Any

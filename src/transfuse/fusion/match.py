@@ -31,7 +31,7 @@ from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.align import align, aligned_base
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys
-from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on
+from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on, sample_budget
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.depth_samples import DepthSamples
@@ -39,7 +39,6 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
-from transfuse.fusion.sample_count import generated_count
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
@@ -170,7 +169,7 @@ def match(
     if is_generated(data):
         tokenizer = model_processor(models[0], inputs.anchor, processor)
         writers = [network.model for network in inputs.networks]
-        data = generated_samples(writers, tokenizer, generated_count(inputs.anchor, chosen), chosen.seed, progress)
+        data = generated_samples(writers, tokenizer, sample_budget(chosen), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None

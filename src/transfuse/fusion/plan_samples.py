@@ -18,8 +18,7 @@ from transfuse.data.prepare import readable
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_preparer
-from transfuse.fusion.calibration import reads_samples, resolve_match_on
-from transfuse.fusion.sample_count import count_in_time, generated_count, sample_count
+from transfuse.fusion.calibration import reads_samples, resolve_match_on, sample_budget
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,12 @@ def sample_sizes(
     """
     if data is None or not reads_samples(options, resolve_match_on(options, data)):
         return None
+    budget = sample_budget(options)
     if is_generated(data):
-        samples = placeholder_samples(generated_count(model, options))
+        samples = placeholder_samples(budget, model)
     else:
         samples = readable(open_samples(data, options, CALIBRATION), model)
-    count = sample_count(samples, model, options)
+    count = budget.drawn(samples, model)
     drawn = in_blocks(samples.take(count, options.seed), model, source, processor, options)
     drawn = readable(drawn.take(count, options.seed), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
@@ -102,7 +102,7 @@ def sample_sizes(
     mean_tokens = tokens * _mean_share(drawn)
     per_sample = is_labeled_per_sample(example)
     return SampleSizes(
-        count_in_time(len(drawn), mean_tokens, model, options),
+        budget.kept(len(drawn), mean_tokens, model),
         tokens,
         mean_tokens,
         1 if per_sample else int((example["labels"] != IGNORED_LABEL).sum()),

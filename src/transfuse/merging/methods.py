@@ -18,7 +18,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, NEED_BASE, LearningOptions
 from transfuse.config.literals import MERGE_METHODS as NAMES
-from transfuse.data.samples_in_time import QUICK_MINUTES
+from transfuse.data.sample_budget import QUICK_MINUTES
 from transfuse.distillation.text_variants import is_masked
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.merging.learned_carry import CarryDistillation

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import HEADS, HIDDEN, LAYERS, WIDTHS
 from transfuse.errors import ConfigError, SpecError
@@ -74,6 +74,18 @@ def sizes_of(config: PretrainedConfig) -> Sizes:
     if "intermediate_size" in values and values["intermediate_size"] is None:
         values["intermediate_size"] = 4 * values["hidden_size"]  # the default of GPT-2
     return Sizes(**{role: size for role, size in values.items() if role != "experts" or size})
+
+
+def active_parameters(model: PreTrainedModel) -> int:
+    """Return the number of parameters that one token uses: all, except those of experts that it does not choose.
+
+    Args:
+        model: the model, whose tensors may be empty.
+    """
+    field = field_of(model.config, "experts")
+    experts, active = (getattr(model.config, name, None) for name in (field or "", ACTIVE))
+    share = active / experts if experts and active else 1.0
+    return int(sum(values.numel() * (share if ".experts." in name else 1) for name, values in model.named_parameters()))
 
 
 def head_size(config: PretrainedConfig) -> int:

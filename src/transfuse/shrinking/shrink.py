@@ -27,9 +27,9 @@ from transfuse.config.settings import UNRELATED_OPTIONS
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
-from transfuse.data.image_count import image_count
 from transfuse.data.load import data_name, open_samples
 from transfuse.data.prepare import prepare, readable
+from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
@@ -158,15 +158,16 @@ def _batches(
     model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
 ) -> tuple[Samples, list[Batch]]:
     """Return the samples, and batches of them on the model's device."""
-    count = options.sample_count()
+    learning = options.learning() if options.samples is None and has_logits(model) else None
+    budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
     if is_generated(data):
         tokenizer = model_processor(source, model, processor)
-        data = generated_samples([model], tokenizer, count, options.seed, progress)
+        data = generated_samples([model], tokenizer, budget, options.seed, progress)
     samples = readable(open_samples(data, options, CALIBRATION), model)
-    if options.samples is None and has_logits(model):  # else it is not trained
-        count = image_count(samples, model, count, options.learning(), options.torch_device())
+    count = budget.drawn(samples, model)
     samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
-    return samples, list(prepare(samples.take(count, options.seed), model, source, options, processor))
+    batches = prepare(samples.take(count, options.seed), model, source, options, processor)
+    return samples, budget.first(batches, model)
 
 
 def shrunk_model(

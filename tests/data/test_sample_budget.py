@@ -6,12 +6,24 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTForImageClassification
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    OlmoeConfig,
+    OlmoeForCausalLM,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from transfuse.config import options
+from transfuse.config.literals import LearningOptions
 from transfuse.config.options import Options
 from transfuse.data.load import load_samples
-from transfuse.fusion.sample_count import count_in_time, sample_count
+from transfuse.data.sample_budget import SampleBudget
+from transfuse.data.samples import Samples
+from transfuse.fusion.calibration import sample_budget
+from transfuse.network.sizes import active_parameters
 
 IMAGES = load_samples(Dataset.from_dict({"image": [Image.new("RGB", (8, 8))] * 2}))
 TEXTS = load_samples(Dataset.from_dict({"text": ["one", "two"]}))
@@ -32,6 +44,10 @@ def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTFor
         return ViTForImageClassification(config)
 
 
+def drawn(data: Samples, model: PreTrainedModel, **given: Any) -> int:
+    return sample_budget(Options(device="cpu", **given)).drawn(data, model)
+
+
 @pytest.mark.parametrize(
     ("side", "given", "expected"),
     [
@@ -48,29 +64,45 @@ def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTFor
     ],
 )
 def test_more_small_images_are_drawn_where_weights_are_learned(side: int, given: dict[str, Any], expected: int) -> None:
-    assert sample_count(IMAGES, vit(side), Options(device="cpu", **given)) == expected
+    assert drawn(IMAGES, vit(side), **given) == expected
 
 
 def test_a_large_model_reads_fewer_in_its_time() -> None:
     large = vit(32, width=384, blocks=7)
-    five, thirty = (sample_count(IMAGES, large, Options(device="cpu", minutes=minutes)) for minutes in (5, 30))
+    five, thirty = (drawn(IMAGES, large, minutes=minutes) for minutes in (5, 30))
     assert (five, thirty) == (3207, 10_000)
     wide = vit(32, width=768, blocks=12)
     given = ({}, {"effort": "quick"}, {"steps": 3}, {"samples": 400}, {"merge": "least-squares"})
-    assert [sample_count(IMAGES, wide, Options(device="cpu", **each)) for each in given] == [470, 188, 2000, 400, 2000]
-    assert sample_count(IMAGES, vit(224, width=768, blocks=12), Options(device="cpu")) == 100
+    assert [drawn(IMAGES, wide, **each) for each in given] == [470, 188, 2000, 400, 2000]
+    assert drawn(IMAGES, vit(224, width=768, blocks=12)) == 100
 
 
 def test_a_large_model_keeps_fewer_texts() -> None:
     wide = vit(32, width=768, blocks=12)  # of 85 million parameters
     given = ({}, {"effort": "quick"}, {"effort": "high"}, {"samples": 400})
-    counts = [count_in_time(500, 128, wide, Options(device="cpu", **each)) for each in given]
+    counts = [sample_budget(Options(device="cpu", **each)).kept(500, 128, wide) for each in given]
     assert counts == [137, 100, 500, 500]
-    assert count_in_time(500, 32, vit(32), Options(device="cpu")) == 500
+    assert sample_budget(Options(device="cpu")).kept(500, 32, vit(32)) == 500
 
 
 def test_no_more_texts_are_drawn() -> None:
-    assert sample_count(TEXTS, vit(32), Options(device="cpu")) == 2000
+    assert drawn(TEXTS, vit(32)) == 2000
     config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9)
-    assert sample_count(IMAGES, GPT2LMHeadModel(config), Options(device="cpu")) == 2000
-    assert sample_count(IMAGES, vit((16, 48)), Options(device="cpu")) == 10_000
+    assert drawn(IMAGES, GPT2LMHeadModel(config)) == 2000
+    assert drawn(IMAGES, vit((16, 48))) == 10_000
+
+
+def test_only_experts_that_a_token_chooses_count() -> None:
+    """A mixture of experts reads as many texts as a dense model of its active parameters."""
+    sizes = {"hidden_size": 64, "intermediate_size": 2048, "num_attention_heads": 4, "num_key_value_heads": 4}
+    config = OlmoeConfig(vocab_size=9, num_hidden_layers=2, num_experts=16, num_experts_per_tok=2, **sizes)
+    with torch.device("meta"):
+        mixture = OlmoeForCausalLM(config)
+    expert = 3 * 64 * 2048
+    assert active_parameters(mixture) == mixture.num_parameters() - 2 * 14 * expert
+
+
+def test_images_of_one_teacher_take_less() -> None:
+    wide = vit(32, width=768, blocks=12)
+    budget = SampleBudget(2000, LearningOptions(), torch.device("cpu"), weighs_images=False)
+    assert budget.drawn(IMAGES, wide) == int(470 * 22 / 10 + 1)
