@@ -87,7 +87,7 @@ def tables(found: list[Column]) -> str:
     barriers.append(line("better parent", [each.barriers(BETTER) for each in found]))
     qualities.append(line("better parent", [each.qualities(BETTER) for each in found]))
     for row in ROWS:
-        name = f"**{row}** (default)" if row == DEFAULT else row
+        name = f"**{row}**" if row == DEFAULT else row
         barriers.append(line(name, [each.barriers(row) for each in found]))
         qualities.append(line(name, [each.qualities(row) for each in found]))
     return "\n".join([*barriers, "", *qualities])

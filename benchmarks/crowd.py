@@ -40,8 +40,8 @@ ROWS = {
     "plain average": "plain average (control)",
     "quick": "`--effort quick`",
     "default": "**default**",
-    "anchor, moved": "anchor, moved by the same steps (control)",
-    "best parent, moved": "best parent, moved by the same steps (control)",
+    "anchor, moved": "anchor, trained by the same steps (control)",
+    "best parent, moved": "best parent, trained by the same steps (control)",
     "ensemble, uniform": "ensemble",
     "ensemble, auto": "ensemble, weighted as the default",
 }

@@ -43,5 +43,5 @@ def _name(row: dict[str, Any]) -> str:
     if name == "fused":
         return "fusion" if row["ratio"] == 1 else f"fusion that grows, start: {row['course']['start']}"
     if "widened" in name and row["ratio"] == 1:
-        return name.replace("widened", "moved (control)")
-    return name.replace("widened", "widened by copies and moved (control)")
+        return name.replace("widened", "trained (control)")
+    return name.replace("widened", "widened by copies and trained (control)")

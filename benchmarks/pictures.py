@@ -48,7 +48,7 @@ def path(theme: Theme) -> Figure:
             )  # fmt: skip
         axes.plot(
             [0.5], [by_name[FITTED]["metrics"]["loss"]], "s", color=theme.exact, markeredgecolor=theme.ink,
-            markersize=8, label=None if number else f"{FITTED} (default)",
+            markersize=8, label=None if number else FITTED,
         )  # fmt: skip
     axes.set(ylabel="test loss (nats)", xticks=[0, 0.5, 1], xticklabels=["parent A", "midpoint", "parent B"])
     axes.spines[["top", "right"]].set_visible(False)

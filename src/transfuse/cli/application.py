@@ -48,7 +48,7 @@ def start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Fuse independently trained Transformers into one, by optimal transport."""
+    """Fuse independently trained Transformers into one, by exact symmetries and optimal transport."""
     if version:
         from importlib.metadata import version as installed
 

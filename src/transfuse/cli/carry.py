@@ -59,7 +59,9 @@ def carry(
     tuned: Annotated[str, Argument(metavar="TUNED", help="A fine-tune of BASE, or its adapter.")],
     new_base: Annotated[
         str,
-        Argument(metavar="NEW", help="The model that receives the change: the same architecture, trained apart."),
+        Argument(
+            metavar="NEW", help="The model that receives the change: the same architecture, trained independently."
+        ),
     ],
     keep: Annotated[
         str | None,

@@ -17,7 +17,7 @@ transfuse report OUT                       OUT/report.html, measured on the test
 transfuse report OUT --data test.parquet   measured on other samples
 """
 DEMO_EXAMPLES = """
-transfuse demo -o demo    about two minutes on two cores; ends with a table and demo/report.html
+transfuse demo -o demo    a few minutes on two cores; ends with a table and demo/report.html
 """
 
 

@@ -32,7 +32,7 @@ transfuse shrink MODEL --ratio 0.5 --dry-run                                  th
     (Job, ["max_memory", "max_device_memory", "report", "overwrite"]),
     everyday=["output", *EVERYDAY, "max_memory", "report", "overwrite"],
     helps={
-        "max_memory": "Memory limit of the process, as 8GB.",
+        "max_memory": "Memory limit of the process, such as 8GB.",
         "report": "Write OUT/report.html too, measured on the test split of DATA (at most 2000 samples).",
     },
 )

@@ -26,14 +26,14 @@ class DataOptions(BaseModel):
     )
     block_size: Count | None = option(
         None,
-        "Cut long texts for a language model into blocks of at most so many tokens, and pack short ones. Otherwise,"
+        "Cut long texts for a language model into blocks of at most this many tokens, and pack short ones. Otherwise,"
         " only texts that are longer than the model takes are cut.",
         "TOKENS",
         READING,
     )
     stride: Count | None = option(
         None,
-        "Let the blocks of a long text overlap: each predicts so many further tokens, and the tokens before them are"
+        "Let the blocks of a long text overlap: each predicts this many new tokens, and the tokens before them are"
         " their context. For causal language models.",
         "TOKENS",
         READING,

@@ -23,8 +23,8 @@ class FlowOptions(BaseModel):
     )
     regularization: Positive | None = option(
         None,
-        "Entropic regularization of soft plans, relative to the largest cost. Default: 0.08 for activations, 0.06 for"
-        " weights.",
+        "Entropic regularization of soft plans, in units of the scaled cost (--flow.scale). Default: 0.08 for"
+        " activations, 0.06 for weights.",
         "NUMBER",
         PANEL,
     )
@@ -36,7 +36,7 @@ class FlowOptions(BaseModel):
     transform: Transform = option("standardize", "Transform of each unit's activations before costs.", panel=PANEL)
     policy: Policy = option(
         "mean",
-        "Map behind a residual addition: the mean of the maps of skip and branch, a mean weighted by activations"
+        "Map after a residual addition: the mean of the maps of skip and branch, a mean weighted by activations"
         " (scalar, matrix), one of the two, or the identity.",
         panel=PANEL,
     )

@@ -1,7 +1,7 @@
 """How models are fused: options, checked, from keyword arguments, flags, or a strict YAML file with the same names.
 
-Every option is declared once: here, or in settings.py, data_options.py, flow_options.py or job.py. Nothing imports
-torch before it has to, so that a mistyped option is reported at once.
+Every option of a fusion is declared once: here, or in settings.py, data_options.py, flow_options.py or job.py. Nothing
+imports torch before it has to, so that a mistyped option is reported at once.
 """
 
 from __future__ import annotations
@@ -133,16 +133,16 @@ class Options(Settings):
         panel="Merging",
     )
     groups: Groups = option(
-        "all", "exact and learned: every symmetry, or permutations alone, a control.", panel=ALIGNMENT
+        "all", "For exact and learned: use every symmetry (all), or only permutations (a control).", panel=ALIGNMENT
     )
     basis: Basis = option(
         "auto",
-        "exact and learned: align to the anchor, or to each other (auto: with three or more models).",
+        "For exact and learned: align to the anchor, or to each other (auto: with three or more models).",
         panel=ALIGNMENT,
     )
     teacher_weighting: Literal["auto", TeacherWeighting] = option(
         "auto",
-        "Weight of each parent per sample: the same, by its confidence (for images: also when they are moved), or by"
+        "Weight of each parent per sample: the same, by its confidence (for images, also on shifted copies), or by"
         " the probability of the true label. auto: labels for texts, whose tokens are their labels, else confidence.",
         panel="Merging",
     )
@@ -151,13 +151,16 @@ class Options(Settings):
     )
     effort: Effort = option(
         "normal",
-        "How long learning may take: quick takes the best start without training; normal, 5 minutes; high, 30.",
+        "How long training may take: quick takes the best start without training; normal, 5 minutes; high, 30.",
         panel=TRAINING,
     )
     minutes: Positive | None = option(
-        None, "The same in minutes. Training ends earlier if held-out samples stop improving.", "NUMBER", TRAINING
+        None,
+        "How long training may take, in minutes. It ends earlier if held-out samples stop improving.",
+        "NUMBER",
+        TRAINING,
     )
-    steps: Count | None = option(None, "Take this many training steps instead.", "COUNT", TRAINING)
+    steps: Count | None = option(None, "Number of training steps, instead of a time.", "COUNT", TRAINING)
     learning_rate: Positive | None = option(
         None,
         "Initial learning rate, relative to the size of the weights. Default: 0.02 for the weights of models of texts,"

@@ -27,7 +27,9 @@ class Settings(DataOptions):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_size: Count = option(100, "Samples per batch.", "COUNT", RUN)
-    seed: Annotated[int, Field(ge=0, strict=True)] = option(0, "Seed for drawing samples.", "NUMBER", RUN)
+    seed: Annotated[int, Field(ge=0, strict=True)] = option(
+        0, "Seed for drawing samples, and for everything else that is random.", "NUMBER", RUN
+    )
     device: str = option("auto", "auto: cuda if there is one. Or cpu, cuda:1, mps.", "DEVICE", RUN)
     allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
     spec: str | None = option(

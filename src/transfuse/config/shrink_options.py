@@ -40,7 +40,7 @@ class ShrinkOptions(Settings):
         None, "Heads of keys and values of each block. Default: as many queries share one as before.", "NUMBER", SIZES
     )
     experts: Experts | None = option(
-        None, "Experts of each block: how many, or the share that stays, as 0.5.", "NUMBER", SIZES
+        None, "Experts of each block: how many, or the share that stays, such as 0.5.", "NUMBER", SIZES
     )
     like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
     ratio: Ratio | None = option(
@@ -51,7 +51,8 @@ class ShrinkOptions(Settings):
     )
     samples: Count | None = option(
         None,
-        "Use at most this many samples. Default: up to 10000 images where a small model is trained; else 2000.",
+        "Use at most this many samples. Default: up to 10000 small images, else 2000; without a GPU, as many as"
+        " training can read in its time.",
         "COUNT",
         "Data and output",
     )
@@ -63,9 +64,12 @@ class ShrinkOptions(Settings):
         panel=TRAINING,
     )
     minutes: Positive | None = option(
-        None, "The same in minutes. Training ends earlier if held-out samples stop improving.", "NUMBER", TRAINING
+        None,
+        "How long training may take, in minutes. It ends earlier if held-out samples stop improving.",
+        "NUMBER",
+        TRAINING,
     )
-    steps: Count | None = option(None, "Take this many training steps instead.", "COUNT", TRAINING)
+    steps: Count | None = option(None, "Number of training steps, instead of a time.", "COUNT", TRAINING)
     learning_rate: Positive | None = option(
         None,
         "Initial learning rate, relative to the size of the weights. Default: 0.02 for models of texts, else 0.01.",
