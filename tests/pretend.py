@@ -82,6 +82,11 @@ def of_widths(**options: Any) -> Callable[[], dict[str, Tensor]]:
     return lambda: transfuse.fuse(given(), **pictures(), batch_size=4, **options).model.state_dict()
 
 
+def of_depths(**options: Any) -> Callable[[], dict[str, Tensor]]:
+    given = lambda: [*vits(1), *vits(1, num_hidden_layers=3)]  # noqa: E731
+    return lambda: transfuse.fuse(given(), **pictures(), batch_size=4, **options).model.state_dict()
+
+
 WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "least squares": of_pictures(merge="least-squares"),
     "average": of_pictures(align="none"),
@@ -90,6 +95,7 @@ WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "flow, heads kept apart": of_pictures(align="flow", heads="aware"),
     "flow, uniform": of_pictures(align="flow", plan="uniform", policy="identity"),
     "flow, other widths": of_widths(align="flow"),
+    "fewer blocks": of_depths(merge="least-squares"),
     "flow, confident samples": of_pictures(align="flow", max_loss=9.0, tokens="class"),
     "exact, mean": of_pictures(merge="mean", match_on="both"),
     "permutations": of_pictures(groups="permutations", merge="least-squares", teacher_weighting="labels"),

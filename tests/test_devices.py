@@ -12,7 +12,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from transfuse.cli.demo.training import Recipe, train_classifier
 
-FAST = ("least squares", "flow, heads kept apart")
+FAST = ("least squares", "flow, heads kept apart", "fewer blocks")
 SLOW = (
     "average", "flow", "flow, hard plans, weighted junctions", "flow, uniform", "flow, other widths",
     "flow, confident samples", "exact, mean", "permutations", "learned maps", "learned weights", "language",

@@ -8,6 +8,7 @@ from torch import Tensor
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, group_by_length, split_batch
 from transfuse.base.budget import fitting_parts, run_in_parts, samples_at_once, tokens_at_once
+from transfuse.base.distributed import ProcessGroup
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import micro_batch_size
 from transfuse.network.outputs import predict, predict_in_slices
@@ -150,3 +151,13 @@ def test_gradients_of_equal_parts_add_up_to_a_batch(wanted: int, room: int, due:
     from transfuse.finetuning.schedule import Schedule
 
     assert micro_batch_size(Schedule(batch_size=wanted), room) == due
+
+
+def test_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transfuse.finetuning import trainer
+    from transfuse.finetuning.schedule import Schedule
+
+    schedule = Schedule(batch_size=10, epochs=2)
+    assert trainer.optimizer_steps(schedule, 100) == 20
+    monkeypatch.setattr(trainer, "process_group", lambda: ProcessGroup(0, 4))
+    assert trainer.optimizer_steps(schedule, 100) == 6

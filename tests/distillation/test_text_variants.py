@@ -82,3 +82,16 @@ def test_only_masked_language_models_have_variants():
     assert found["BertForMaskedLM"]
     assert not found["GPT2LMHeadModel"]
     assert not is_masked(BY_NAME["BertForMaskedLM"].build(1), {"input_ids": texts()["input_ids"]})
+
+
+def test_a_text_in_which_nothing_would_be_masked_stays():
+    """Tokens that were never masked, such as those of a short text, are not masked in a variant either."""
+    batch = texts(rows=1)
+    first = (batch["labels"] != IGNORED_LABEL).nonzero()[0]
+    labels = torch.full_like(batch["labels"], IGNORED_LABEL)
+    labels[tuple(first)] = batch["labels"][tuple(first)]
+    ids = whole(batch)
+    ids[tuple(first)] = MASK
+    short = batch | {"input_ids": ids, "labels": labels}
+    variants = TextVariants([short], KEPT, VOCABULARY, one_answer)
+    assert all(len(labels_of(variants.variant(0, number))) for number in range(KEPT))

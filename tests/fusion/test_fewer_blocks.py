@@ -12,6 +12,7 @@ import transfuse
 from transfuse.base.progress import Silent, silent
 from transfuse.errors import ConfigError
 from transfuse.evaluation.samples import measured_samples
+from transfuse.fusion import depth
 from transfuse.fusion.block_order import has_in_order, has_places, same_kind
 from transfuse.fusion.depth import with_idle_blocks
 from transfuse.report.measure import measure
@@ -144,3 +145,22 @@ def test_the_card_says_which_blocks_were_given_up(pair: list[Path], tmp_path: Pa
     fusion = transfuse.fuse(pair, TEXTS, **FITTED)
     card = (fusion.save(tmp_path / "out") / "README.md").read_text(encoding="utf-8")
     assert "* Depth: <code>deep</code> has 4 blocks, the anchor has 2; it gives up blocks" in card
+
+
+@pytest.mark.parametrize("loaded", [(True, True), (False, True), (True, False)], ids=["both", "deep", "shallow"])
+def test_loaded_models_and_paths_can_be_mixed(
+    pair: list[Path], loaded: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks are chosen once, also for models that are in memory."""
+    calls: list[str] = []
+    original = depth.with_fewer_blocks
+    monkeypatch.setattr(depth, "with_fewer_blocks", lambda *given: calls.append(given[2]) or original(*given))
+    load = transfuse.checkpoint.load.load_model
+    shallow, deep = (load(path) if each else path for path, each in zip(pair, loaded, strict=True))
+    processor = transfuse.data.tasks.model_processor(pair[0], load(pair[0]), None)
+    fused = transfuse.fuse([shallow, deep], TEXTS, processor=processor, **FITTED)
+    assert fused.model.config.n_layer == 2
+    assert len(calls) == 1
+    if not loaded[0]:
+        deeper = transfuse.fuse([deep, shallow], TEXTS, processor=processor, **FITTED)
+        assert deeper.model.config.n_layer == 4

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
-from transfuse import fuse
+from transfuse import fuse, match
 from transfuse.distillation import similar_images
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
+from transfuse.fusion.sample_weighting import sample_weighting
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 PROCESSOR = ViTImageProcessorPil(do_resize=False, size={"height": 32, "width": 32})
@@ -51,3 +53,11 @@ def test_no_image_is_examined_twice(options: dict[str, Any], monkeypatch: pytest
 def test_equal_weights_examine_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(similar_images, "moved_probabilities", lambda *_: pytest.fail("examined"))
     fuse([vit(0), vit(1)], pictures(), processor=PROCESSOR, merge="least-squares", teacher_weighting="uniform")
+
+
+def test_parents_without_heads_of_their_own_are_weighted_by_the_head_of_the_anchor() -> None:
+    """The head that a source gets is noise, and would never be sure of anything."""
+    options = {"merge": "least-squares", "head": "anchor", "teacher_weighting": "confidence"}
+    matched = match([vit(0), vit(1)], pictures(), processor=PROCESSOR, **options)
+    weighting = sample_weighting(matched)
+    assert weighting is TEACHER_WEIGHTING["confidence"]

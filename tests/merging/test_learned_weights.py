@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, ViTModel
 
 from transfuse.base import budget
-from transfuse.base.batch import IGNORED_LABEL, cast, validation_split
+from transfuse.base.batch import IGNORED_LABEL, cast, has_targets, validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.loop import VALIDATION_INTERVAL
 from transfuse.distillation.teacher_weighting import uniform
@@ -270,3 +270,52 @@ def test_texts_vary_while_a_masked_language_model_learns():
     drawn = loop._training_batch(1)
     loop.load_state_dict(state)
     assert loop._training_batch(1) is drawn
+
+
+def test_a_split_leaves_out_samples_without_answers_after_it_has_cut_the_batch():
+    labels = torch.full((5, 3), IGNORED_LABEL)
+    labels[1:, 1] = 1
+    train, validation = validation_split([{"labels": labels}], has_targets)
+    assert [len(part) for part in (train, validation)] == [3, 1]
+    assert all(map(has_targets, (*train, *validation)))
+
+
+def test_a_training_that_diverges_ends_with_the_best_weights(monkeypatch):
+    case = CASES[0]
+    fused, halves = broken(case), validation_split(large_batches(case))
+    before = {name: values.clone() for name, values in fused.state_dict().items()}
+    loop = WeightDistillation(
+        fused, [case.build(1)], [1.0], halves, LearningOptions(steps=4 * VALIDATION_INTERVAL), uniform, (), 0
+    )
+    monkeypatch.setattr(loop, "excess_loss", lambda: float("nan"))
+    history = loop.run("weights")
+    assert (history.steps, history.best, len(history.excess)) == (VALIDATION_INTERVAL, 0, 1)
+    for name, values in fused.state_dict().items():
+        torch.testing.assert_close(values, before[name])
+
+
+def test_other_batches_of_a_resumed_run_begin_anew():
+    case = CASES[0]
+    options = LearningOptions(steps=2)
+
+    def loop(size):
+        halves = validation_split(large_batches(case, 40 // size, size))
+        return WeightDistillation(broken(case), [case.build(1)], [1.0], halves, options, uniform, (), 0)
+
+    one, other = loop(4), loop(2)
+    one.step()
+    other.load_state_dict(one.state_dict())
+    assert len(other.draws) == len(other.train_batches) != len(one.draws)
+    other.step()
+    assert other.steps == 2
+
+
+def test_no_gradient_stays_on_what_is_left_alone():
+    case, left = CASES[0], "classifier"
+    fused, halves = broken(case), validation_split(large_batches(case))
+    options = LearningOptions(steps=2)
+    loop = WeightDistillation(fused, [case.build(1)], [1.0], halves, options, uniform, [left], 0)
+    loop.step()
+    loop.restore_best()
+    assert all(values.grad is None for values in fused.parameters())
+    assert all(values.requires_grad for values in fused.parameters())

@@ -1,12 +1,15 @@
 """Where learned weights start: from whatever held-out samples prefer."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from cases import CASES
 
 from transfuse.base.batch import validation_split
+from transfuse.base.cache import Store
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import loop as loop_module
@@ -140,3 +143,17 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
     assert (record["best"], record["start"], record["reached"]) == (5, "model 1" + PREDICTIONS_ONLY, -1.0)
     assert not growth_is_unused({"growth": {}, "learned_weights": record})
     assert "weights learned in 5 steps from model 1 (predictions only), 1.000 nats below" in _learning(record)
+
+
+def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Layers that are fitted again, to some of the samples, are not those of a fit to all."""
+    monkeypatch.setattr(methods, "MAX_FITTED_SAMPLES", 40)
+    monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
+    models = [network(CASE.build(seed), torch.device("cpu")) for seed in (1, 2)]
+    request = MergeRequest(models[0], [model.tensors for model in models], [0.5, 0.5], BATCHES, learning=QUICK)
+    expected = methods.merge_least_squares(request)
+    cached = replace(request, store=Store(tmp_path))
+    learned = merge_learned(cached)
+    fitted = methods.merge_least_squares(cached)
+    torch.testing.assert_close(CASE.logits(fitted), CASE.logits(expected))
+    assert not torch.allclose(CASE.logits(learned), CASE.logits(expected), atol=1e-6)

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.token_filter import TokenFilter, all_tokens
-from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
+from transfuse.base.batch import Batch, batch_size, split_batch, token_mask, without_labels
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.network.layout import fused_outputs
 from transfuse.network.model import declaration
@@ -133,7 +133,7 @@ class _Recorder:
         pending: set[Any],
     ) -> None:
         self.samples = batch_size(batch)
-        self.mask = batch.get("attention_mask")
+        self.batch = batch
         self.slices = slices
         self.select = select
         self.pending = pending
@@ -147,7 +147,7 @@ class _Recorder:
         values = values.flatten(2).movedim(1, -1) if isinstance(module, nn.Conv1d | nn.Conv2d) else values
         if point.side == "output" and name in self.slices:
             values = values[..., self.slices[name].to(values.device)]
-        self.values.setdefault(point, {})[name] = self._selected_tokens(point, values.detach())
+        self.values.setdefault(point, {})[name] = self._selected_tokens(point, name, values.detach())
         self.finish((point, name))
 
     def finish(self, item: object) -> None:
@@ -161,16 +161,15 @@ class _Recorder:
         layers = {point: [values[name] for name in point.layer_names()] for point, values in self.values.items()}
         return {point: torch.cat(parts, -1) if len(parts) > 1 else parts[0] for point, parts in layers.items()}
 
-    def _selected_tokens(self, point: HookPoint, values: Tensor) -> Tensor:
+    def _selected_tokens(self, point: HookPoint, name: str, values: Tensor) -> Tensor:
         """Return the selected tokens, [sample, token, unit], or [token, unit] if padding was removed."""
         if values.ndim < 3 and len(values) % self.samples:  # rows of a table that all samples share
             values = values.unsqueeze(0)
         values = values if values.ndim == 3 else values.reshape(self.samples, -1, values.shape[-1])
         values = values.expand(self.samples, -1, -1)  # position embeddings are computed once for all samples
         selected = self.select(point)(values)
-        if self.mask is None or values.shape[1] != self.mask.shape[1]:
-            return selected
-        return selected[self.select(point)(self.mask.unsqueeze(-1)).squeeze(-1).bool()]
+        mask = token_mask(self.batch, name, values.shape)
+        return selected if mask is None else selected[self.select(point)(mask.unsqueeze(-1)).squeeze(-1).bool()]
 
 
 def _split_to_fit(batches: Iterable[Batch], record: Callable[[Batch], Mapping[HookPoint, Tensor]]) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.activations.hooks import MAX_SAMPLES
-from transfuse.base.batch import Batch, split_batch, without_labels
+from transfuse.base.batch import Batch, split_batch, token_mask, without_labels
 from transfuse.base.grouping import groups_within
 
 ROOM = 2**30  # bytes of moments that are collected in one pass over the samples
@@ -53,10 +53,11 @@ def input_moments(
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
-    mask: Tensor | None = None
+    moved: Batch = {}
 
     def add(name: str, inputs: Tensor) -> None:
-        rows = inputs[mask.bool()] if mask is not None and mask.shape == inputs.shape[:-1] else inputs.flatten(0, -2)
+        mask = token_mask(moved, name, inputs.shape) if inputs.ndim == 3 else None
+        rows = inputs.flatten(0, -2) if mask is None else inputs[mask.bool()]
         counts[name] = counts.get(name, 0) + len(rows)
         sums[name] = sums.get(name, 0) + (rows.T @ rows).double()
 
@@ -67,7 +68,6 @@ def input_moments(
     try:
         for part in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
             moved = {name: values.to(model.device) for name, values in without_labels(part).items()}
-            mask = moved.get("attention_mask")
             model(**moved)
     finally:
         for handle in handles:

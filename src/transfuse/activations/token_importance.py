@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples
+from transfuse.base.batch import Batch, batch_size, first_samples, token_mask
 from transfuse.base.budget import fitting_parts
 from transfuse.errors import NO_TARGETS, DataError
 from transfuse.network.operations import Linear
@@ -89,15 +89,17 @@ def _squared_gradients(
         if not len(scores):
             return {}
         scores.backward(output_loss(model).drawn_gradients(scores.detach(), generator))
-    return {name: _sum_by_position(values.grad, batch) for name, values in outputs.items() if values.grad is not None}
+    return {
+        name: _sum_by_position(values.grad, batch, name) for name, values in outputs.items() if values.grad is not None
+    }
 
 
-def _sum_by_position(gradient: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _sum_by_position(gradient: Tensor, batch: Batch, module: str) -> tuple[Tensor, Tensor]:
     """Return the squares summed over samples and units, and the number of samples that have each position."""
     samples = batch_size(batch)
     squares = gradient.double().square().reshape(samples, -1, gradient.shape[-1]).sum((0, 2))
-    mask = batch.get("attention_mask")
-    if mask is not None and mask.shape[1] == len(squares):
+    mask = token_mask(batch, module, (samples, len(squares)))
+    if mask is not None:
         return squares, mask.sum(0).double()
     return squares, squares.new_full(squares.shape, samples)
 

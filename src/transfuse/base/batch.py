@@ -52,6 +52,18 @@ def output_mask(batch: Batch) -> Tensor | None:
     return batch.get("decoder_attention_mask", batch.get("attention_mask"))
 
 
+def token_mask(batch: Batch, module: str, shape: Sequence[int]) -> Tensor | None:
+    """Return the mask of the tokens of a module's values [sample, token, unit]; None: no token is padding.
+
+    Args:
+        module: the name of the module. Modules of a decoder have a mask of their own.
+        shape: the shape of the values.
+    """
+    names = ["decoder_attention_mask"] if "decoder" in module.split(".") else []
+    masks = (batch.get(name) for name in (*names, "attention_mask"))
+    return next((mask for mask in masks if mask is not None and mask.shape == shape[:2]), None)
+
+
 def batch_size(batch: Batch) -> int:
     """Return the number of samples in a batch."""
     return len(next(iter(batch.values())))
@@ -168,10 +180,15 @@ def grouped_mean(
     return sums / counts
 
 
-def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+def validation_split(
+    batches: Sequence[Batch], usable: Callable[[Batch], bool] = lambda batch: True
+) -> tuple[list[Batch], list[Batch]]:
     """Split batches into training and validation batches; every fifth one validates, up to 1,000 samples.
 
     Fewer than five batches are first cut into five each.
+
+    Args:
+        usable: whether a batch, or a part of one, counts; the others are left out.
     """
     if len(batches) < VALIDATION_EVERY:
         batches = [
@@ -179,6 +196,7 @@ def validation_split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]
             for batch in batches
             for start in range(min(VALIDATION_EVERY, batch_size(batch)))
         ]
+    batches = [batch for batch in batches if usable(batch)]
     validation: list[Batch] = list(first_samples(batches[::VALIDATION_EVERY], MAX_VALIDATION))
     chosen = VALIDATION_EVERY * len(validation)
     training = [batch for index, batch in enumerate(batches) if index % VALIDATION_EVERY or index >= chosen]

@@ -106,9 +106,9 @@ def fuse(
     models: Annotated[
         list[str] | None,
         Argument(
-            metavar="ANCHOR OTHER",
+            metavar="ANCHOR OTHER...",
             show_default=False,
-            help="Checkpoint folders or Hub names. The result has the first one's basis, shape and processor.",
+            help="Two or more checkpoint folders or Hub names. The result has the first one's basis and shape.",
         ),
     ] = None,
     config: Annotated[
@@ -156,7 +156,9 @@ def fuse(
 def plan(
     context: typer.Context,
     flags: FlagValues,
-    models: Annotated[list[str], Argument(metavar="ANCHOR OTHER", help="Checkpoint folders or Hub names.")],
+    models: Annotated[
+        list[str], Argument(metavar="ANCHOR OTHER...", help="Two or more checkpoint folders or Hub names.")
+    ],
     help_all: HelpAll = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -64,7 +64,9 @@ def landscape(
     plot: Plot = None,
     metric: Annotated[str, Option(metavar="loss|accuracy", help="What the plot shows.")] = "loss",
     points: Annotated[int, Option("--points", min=3, metavar="COUNT", help="Grid points per side.")] = 13,
-    margin: Annotated[float, Option(min=0.0, metavar="PART", help="How far the grid reaches beyond the models.")] = 0.3,
+    margin: Annotated[
+        float, Option(min=0.0, metavar="FRACTION", help="How far the grid reaches beyond the models.")
+    ] = 0.3,
     limit: Limit = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -46,7 +46,7 @@ class ShrinkOptions(Settings):
     ratio: Ratio | None = option(
         None,
         "Keep about this share of the parameters. Samples decide which sizes shrink.",
-        "PART",
+        "FRACTION",
         SIZES,
     )
     samples: Count | None = option(

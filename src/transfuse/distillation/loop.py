@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,6 +91,7 @@ class TrainingLoop(ABC):
         self.best_weights = self._copy_weights()
         self.steps = 0
         self.stalled = 0  # validations without improvement since the last improvement or restart
+        self.diverged = False
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -125,8 +126,15 @@ class TrainingLoop(ABC):
         return History(losses, self.steps, best, tuple(self.validated_at), self.output_loss.unit)
 
     def validate(self) -> None:
-        """Measure the current weights on the validation samples, and keep them if they are the best."""
-        self.validation_losses.append(self.excess_loss())
+        """Measure the current weights on the validation samples, and keep them if they are the best.
+
+        If the loss is not finite, the training has diverged, and ends.
+        """
+        loss = self.excess_loss()
+        if not isfinite(loss):
+            self.diverged = True
+            return
+        self.validation_losses.append(loss)
         self.validated_at.append(self.steps)
         if self.validation_losses[-1] < min(self.validation_losses[:-1]):
             self.best_weights = self._copy_weights()
@@ -143,7 +151,7 @@ class TrainingLoop(ABC):
         """Whether steps are left and the patience is not exhausted."""
         best = self.validation_losses.index(min(self.validation_losses))
         patient = self.patience is None or len(self.validation_losses) - 1 - best < self.patience
-        return not self.schedule.finished and patient
+        return not self.schedule.finished and patient and not self.diverged
 
     @torch.enable_grad()
     def step(self) -> None:
@@ -186,8 +194,8 @@ class TrainingLoop(ABC):
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _zero_grad(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+        for module in self.modules:
+            module.zero_grad()
 
     def _draw_batch(self) -> Batch:
         """Return a random training batch, augmented if the options say so."""
@@ -216,7 +224,7 @@ class TrainingLoop(ABC):
 
     def save(self, path: Path | None) -> None:
         """Save the state, from the first process."""
-        if path and process_group().first:
+        if path and process_group().first and not self.diverged:
             save_state(path, self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:

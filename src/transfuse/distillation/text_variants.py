@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, labels_of
+from transfuse.base.batch import IGNORED_LABEL, Batch, has_targets, labels_of
 from transfuse.base.draw import draw_classes
 from transfuse.data.tasks import MASKED_LM, task
 from transfuse.data.texts import mask_tokens
@@ -53,13 +53,17 @@ class TextVariants(Variants):
 
     @torch.no_grad()
     def _next(self, variants: Sequence[Batch], generator: torch.Generator) -> Batch:
-        """Return the last batch with drawn tokens at its masked positions, and other masks."""
+        """Return the last batch with drawn tokens at its masked positions, and other masks.
+
+        If no token of it would be masked, the last batch is returned.
+        """
         batch = variants[-1]
         labels = batch["labels"]
         drawn = torch.cat([draw_classes(part, generator) for part in self.predict(batch)])
         texts = batch["input_ids"].masked_scatter(labels != IGNORED_LABEL, drawn.to(labels))
         ids, new_labels = mask_tokens(texts.cpu(), self.never_masked.cpu(), self.mask, self.vocab_size, generator)
-        return {**batch, "input_ids": ids.to(labels), "labels": new_labels.to(labels)}
+        changed = {**batch, "input_ids": ids.to(labels), "labels": new_labels.to(labels)}
+        return changed if has_targets(changed) else batch
 
 
 def is_masked(model: PreTrainedModel, batch: Batch) -> bool:

@@ -31,10 +31,9 @@ def split_with_answers(
         DataError: no batch has an answer to predict, or there are fewer than two samples.
         SpecError: the model has no prediction head, and maps are trained.
     """
-    answered = [batch for batch in batches if has_targets(batch)]
-    if batches and not answered:
+    if batches and not any(map(has_targets, batches)):
         raise DataError(NO_TARGETS)
-    train, validation = validation_split(answered)
+    train, validation = validation_split(batches, has_targets)
     if not train or not validation:
         raise DataError(f"learning {subject} needs at least two samples, to train on and to validate on; give more")
     if subject == "maps" and not has_logits(model):

@@ -42,8 +42,8 @@ from transfuse.finetuning.trainer import (
     DistillationTrainer,
     ProgressCallback,
     TrainingDataset,
-    micro_batch_size,
     optimizer_steps,
+    set_micro_batch,
     training_arguments,
 )
 from transfuse.fusion.class_order import warn_of_order, with_ordered_logits
@@ -208,13 +208,13 @@ def _train(
     schedule = dataset.schedule
     steps = progress.track(range(optimizer_steps(schedule, len(dataset))), "fine-tuning")
     example = dataset.prepare(dataset.samples.inputs([dataset.samples.longest_index()]))
-    fitting = samples_at_once(student, example, schedule.batch_size, gradients=True)
     with TemporaryDirectory() as scratch, quiet():
-        micro_batch = micro_batch_size(schedule, fitting)
-        args = training_arguments(schedule, len(dataset), micro_batch, checkpoints, Path(scratch))
+        args = training_arguments(schedule, len(dataset), checkpoints, Path(scratch))
         if args.use_cpu and tokens_per_sample(student.config, example) <= MAX_EAGER_TOKENS:
             for model in models:  # on a CPU, eager attention trains faster than sdpa
                 model.set_attn_implementation("eager")
+        student.to(args.device)  # whose free memory counts
+        set_micro_batch(args, schedule, samples_at_once(student, example, schedule.batch_size, gradients=True))
         trainer = DistillationTrainer(
             models[1:],
             schedule,

@@ -44,11 +44,15 @@ class Schedule(Settings):
     learning_rate: Positive = option(1e-4, "Highest learning rate.", "NUMBER", OPTIMIZER)
     batch_size: Count = option(64, "Samples per step, on each GPU.", "COUNT", RUN)
     decay: Decay = option("cosine", "Decay of the learning rate; cosine and linear end at zero.", panel=OPTIMIZER)
-    warmup: Annotated[Finite, Field(ge=0, lt=1)] = option(0.05, "Fraction of the steps for warmup.", "PART", OPTIMIZER)
+    warmup: Annotated[Finite, Field(ge=0, lt=1)] = option(
+        0.05, "Fraction of the steps for warmup.", "FRACTION", OPTIMIZER
+    )
     weight_decay: Annotated[Finite, Field(ge=0)] = option(0.05, "Weight decay.", "NUMBER", OPTIMIZER)
-    label_smoothing: Annotated[Finite, Field(ge=0, lt=1)] = option(0.0, "Label smoothing.", "PART", OPTIMIZER)
+    label_smoothing: Annotated[Finite, Field(ge=0, lt=1)] = option(0.0, "Label smoothing.", "FRACTION", OPTIMIZER)
     augment: Augment = option("none", "Augment images. crop: shift by up to an eighth of a side.", panel=OPTIMIZER)
-    distill: Fraction = option(0.5, "Share of the teachers in the loss. With 1, no labels are used.", "PART", TEACHERS)
+    distill: Fraction = option(
+        0.5, "Share of the teachers in the loss. With 1, no labels are used.", "FRACTION", TEACHERS
+    )
     temperature: Positive = option(1.0, "Temperature of distillation.", "NUMBER", TEACHERS)
     teacher_weighting: TeacherWeighting = option(
         "uniform",

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from transfuse.base.batch import Batch, labels_of
 from transfuse.base.budget import cache_bytes
+from transfuse.base.distributed import process_group
 from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
@@ -132,8 +133,8 @@ class ProgressCallback(TrainerCallback):
 
 
 def optimizer_steps(schedule: Schedule, samples: int) -> int:
-    """Return the number of optimizer steps in one process. `samples` is the number of samples per epoch."""
-    return max(1, ceil(ceil(samples / schedule.batch_size) * schedule.epochs))
+    """Return the number of optimizer steps. `samples` is the number of samples per epoch, which all processes share."""
+    return max(1, ceil(ceil(samples / (schedule.batch_size * process_group().count)) * schedule.epochs))
 
 
 def micro_batch_size(schedule: Schedule, fitting: int) -> int:
@@ -145,22 +146,25 @@ def micro_batch_size(schedule: Schedule, fitting: int) -> int:
     )
 
 
-def training_arguments(
-    schedule: Schedule, samples: int, micro_batch: int, checkpoints: Path | None, scratch: Path
-) -> TrainingArguments:
-    """Return the schedule as arguments of transformers' Trainer.
+def set_micro_batch(args: TrainingArguments, schedule: Schedule, fitting: int) -> None:
+    """Let gradients accumulate over a batch, in forward passes of at most `fitting` samples, which fit in memory."""
+    micro_batch = micro_batch_size(schedule, fitting)
+    args.per_device_train_batch_size = micro_batch
+    args.gradient_accumulation_steps = schedule.batch_size // micro_batch
+
+
+def training_arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratch: Path) -> TrainingArguments:
+    """Return the schedule as arguments of transformers' Trainer, with batches as a whole (see `set_micro_batch`).
 
     Args:
         samples: the number of samples per epoch, which determines how often state and loss are saved.
-        micro_batch: the samples of one forward pass; gradients accumulate over a batch.
         checkpoints: the folder that the training state is saved to ten times during a run; None: it is not saved.
         scratch: an empty folder for files that the Trainer writes in any case.
     """
     steps = optimizer_steps(schedule, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=schedule.batch_size // micro_batch,
+        per_device_train_batch_size=schedule.batch_size,
         num_train_epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,

@@ -75,7 +75,7 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     for name, other, is_same in ((base_name, "base", base == tuned), (new_name, "new base", new_base == tuned)):
         if is_same:
             raise ConfigError(f"{name}: is both the {other} and the tuned model, so there is nothing to carry")
-    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+    empty = [empty_model(model, options) for model in models]
     old = empty[1].config
     for name, config, advice in (
         (new_name, empty[0].config, OTHER_FAMILY),

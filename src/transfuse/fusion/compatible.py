@@ -21,7 +21,7 @@ from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import Network, checked_declaration, declaration, network
+from transfuse.network.model import Network, checked_declaration, declaration, network, without_weights
 from transfuse.network.precision import compute_dtype, matmul_dtype
 
 
@@ -38,9 +38,11 @@ def load(path: str | Path, options: Options) -> PreTrainedModel:
     return load_model(path, pickle=options.pickle_policy())
 
 
-def empty_model(path: str | Path, options: Options) -> PreTrainedModel:
-    """Build the model of a checkpoint without reading its weights."""
-    return load_empty(path, pickle=options.pickle_policy())
+def empty_model(model: Model, options: Options) -> PreTrainedModel:
+    """Return a model without weights: a copy of a loaded one, or that of a checkpoint, whose weights are not read."""
+    if isinstance(model, PreTrainedModel):
+        return without_weights(model)
+    return load_empty(model, pickle=options.pickle_policy())
 
 
 def with_anchor_form(

@@ -5,6 +5,7 @@ order of the pass (`shrinking`).
 """
 
 from functools import partial
+from importlib.metadata import version
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -42,15 +43,16 @@ def with_fewer_blocks(
     Raises:
         ConfigError: there are fewer than two samples.
     """
-    batches = samples.batches(name, anchor, source)
+    large = network(source, samples.options.torch_device(), name)
+    batches = samples.batches(name, anchor, large.model)
     train, validation = split(batches)
     store = NO_STORE
     if samples.cache is not None:
         store = Store(samples.cache).of(
             fewer_blocks=[digest("", source.state_dict()), allowed.tolist()],
             data=[digest("", batch) for batch in batches],
+            transfuse=version("transfuse"),
         )
-    large = network(source, samples.options.torch_device(), name)
     sizes = target_sizes(source.config, Sizes(layers=allowed.shape[1]), name)
     parts = [*first_samples(train, MAX_FITTED_SAMPLES)], validation
     small, _, facts = fitted(large, sizes, parts, samples.progress, store, partial(has_in_order, allowed))

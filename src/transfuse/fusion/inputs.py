@@ -120,7 +120,7 @@ def open_models(
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]
     check_sentence_modules(models)
-    empty = [model if isinstance(model, PreTrainedModel) else empty_model(model, options) for model in models]
+    empty = [empty_model(model, options) for model in models]
     depths = {depth(model.config) for model in empty}
     stored, empty = empty, with_anchor_form(empty, names, options, depth_samples)
     estimate = Estimate(empty, options, [*deeper_models(stored, empty).values()])

@@ -22,7 +22,7 @@ def sample_weighting(matched: Matched, progress: Progress = silent) -> Weighting
         return uniform
     models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
     by_confidence = name in ("auto", "confidence")
-    if by_confidence and not matched.inputs.streamed and are_comparable(models, batches[0]):
+    if own_heads and by_confidence and not matched.inputs.streamed and are_comparable(models, batches[0]):
         track = partial(progress.track, description="weighting the models for each image")
         return SimilarImages(models, matched.weights, batches, track)
     return TEACHER_WEIGHTING[name]

@@ -16,6 +16,11 @@ PANEL_COLUMNS = 256  # columns of X^T X that are computed together
 CALIBRATION_ROUNDS = 20  # iterations that raise the sampling probabilities until the expected count is right
 
 
+def bias_index(has_bias: bool, index: int) -> Int[Tensor, " entry"]:
+    """Return the index of the column of ones, or no index if a layer has no bias."""
+    return torch.tensor([index] if has_bias else [], dtype=torch.long)
+
+
 @dataclass(frozen=True, eq=False)
 class GramMatrix:
     """Second moments of inputs X and targets T of linear maps, in float64.

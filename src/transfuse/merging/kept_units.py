@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from transfuse.merging.forward_selection import forward_selection
-from transfuse.merging.gram import GramMatrix
+from transfuse.merging.gram import GramMatrix, bias_index
 from transfuse.merging.layer_groups import SelectableUnits
 from transfuse.network.operations import Linear
 
@@ -24,7 +24,7 @@ def chosen_units(
         units: the inputs that belong to each unit.
         with_bias: whether a bias, the last input of the moments, explains a part as well.
     """
-    bias = torch.tensor([len(moments.inputs) - 1] if with_bias else [], dtype=torch.long)
+    bias = bias_index(with_bias, len(moments.inputs) - 1)
     for ridge in SELECTION_RIDGES:
         try:
             return torch.tensor(sorted(forward_selection(moments, units, count, bias, ridge, torch.float64)))
@@ -71,7 +71,7 @@ def cut_units(
             values.index_fill_(axis, units.outputs[linear.name][gone].flatten().to(values.device), 0.0)
     reader = modules[units.reader.name]
     columns = units.inputs[kept].flatten()
-    bias = torch.tensor([units.inputs.numel()] if units.reader.bias else [], dtype=torch.long)
+    bias = bias_index(units.reader.bias is not None, units.inputs.numel())
     solution = reader_of_units(train, validation, torch.cat([columns, bias]))
     weight = reader.get_parameter(units.reader.weight)
     matrix = weight if units.reader.transposed else weight.T

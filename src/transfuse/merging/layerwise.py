@@ -112,7 +112,7 @@ class LayerwiseFit:
                 reader_moments(self._reader_rows(reading, units, modules, states, split, 0, share))[1]
                 for split, share in zip(self.splits, (1.0, VALIDATION_SHARE), strict=True)
             )
-            kept = chosen_units(train, units.inputs, count)
+            kept = chosen_units(train, units.inputs, count, with_bias=units.reader.bias is not None)
             cut_units(modules, stage.linears, units, kept, train, validation)
         return fits
 

@@ -86,7 +86,8 @@ class CarryDistillation(WeightDistillation):
         answers, outputs = zip(*(self._parent_outputs(model, batch) for model in models), strict=True)
         targets, _ = self.targets.of_answers(answers[-1:], batch)
         shares = same_for_all(self.stream_weights, batch)
-        return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
+        by_block = zip(zip(*outputs, strict=True), self.matched_names, strict=True)
+        return ParentMeans(targets, [mean_rows(block, shares, batch, name) for block, name in by_block])
 
 
 class _Keeping(WeightDistillation):
@@ -118,4 +119,4 @@ class _Keeping(WeightDistillation):
     def load_drawing_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state returned by `drawing_state`."""
         self.generator.set_state(state["generator"])
-        self.draws = list(state["draws"])
+        self.load_draws(state["draws"])

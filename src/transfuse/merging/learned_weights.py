@@ -155,8 +155,13 @@ class WeightDistillation(TrainingLoop):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.draws = list(state["draws"])
+        self.load_draws(state["draws"])
         self.matches_streams = state["matches_streams"]
+
+    def load_draws(self, draws: Sequence[int]) -> None:
+        """Resume the variants of the batches. Where memory has cut the samples into other batches, all begin anew."""
+        if len(draws) == len(self.draws):
+            self.draws = list(draws)
 
     def _variants(self, train: Sequence[Batch], target_bytes: int, seed: int) -> Variants | None:
         """Return the variants of the training batches; None if there are none, or they are not wanted."""
@@ -195,11 +200,12 @@ class WeightDistillation(TrainingLoop):
         with recomputed(self.fused, blocks) if self.recomputes else nullcontext():
             answers, outputs = self._forward(self.fused, batch, self.matched_names if self.matches_streams else [])
         with mixed_precision(self.fused.device):
-            loss = mean_loss(answers, means.targets, self.fused.parameters(), self.output_loss)
+            trained = [parameter for group in self._parameter_groups() for parameter in group["params"]]
+            loss = mean_loss(answers, means.targets, trained, self.output_loss)
             prediction_loss = self.answer_weight * loss / self.validation.scale
         errors = [
-            relative_error(unpadded_rows(output, batch), stream)
-            for output, stream in zip(outputs, means.streams, strict=self.matches_streams)
+            relative_error(unpadded_rows(output, batch, name), stream)
+            for output, stream, name in zip(outputs, means.streams, self.matched_names, strict=self.matches_streams)
         ]
         return prediction_loss + STREAM_WEIGHT * torch.stack(errors).mean() if errors else prediction_loss
 
@@ -211,7 +217,8 @@ class WeightDistillation(TrainingLoop):
         answers, outputs = zip(*(self._parent_outputs(parent, batch) for parent in self.parents), strict=True)
         with mixed_precision(self.fused.device):
             targets, shares = self.targets.of_answers(answers, batch, self._mixed_shares(batch))
-        return ParentMeans(targets, [mean_rows(block, shares, batch) for block in zip(*outputs, strict=True)])
+        by_block = zip(zip(*outputs, strict=True), self.matched_names, strict=True)
+        return ParentMeans(targets, [mean_rows(block, shares, batch, name) for block, name in by_block])
 
     def _mixed_shares(self, batch: Batch) -> Shares | None:
         """Return the weights of the parents for a mixture of given samples; None for any other batch."""

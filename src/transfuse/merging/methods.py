@@ -163,7 +163,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         start = start.removesuffix(PREDICTIONS_ONLY)
     if not history.best and start == FITTED and _has_time(request.learning, begin):
         request.record.clear()  # training gained nothing, so all samples can be used for the fit
-        fused = merge_least_squares(replace(request, batches=list(first_samples(request.batches, MAX_FITTED_SAMPLES))))
+        again = list(first_samples(request.batches, MAX_FITTED_SAMPLES))
+        fused = fitted_models(request, again, request.store.of(part="again", samples=MAX_FITTED_SAMPLES))[0]
     found = {"start": start, "starts": choice.losses, "reached": reached}
     request.record["learned_weights"] = asdict(history) | found
     return fused

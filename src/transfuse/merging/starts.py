@@ -144,12 +144,17 @@ def _advance(loop: WeightDistillation, steps: int) -> None:
     """Take steps up to a number, or fewer if they take too long or fewer were asked for, and validate."""
     fixed = loop.options.steps
     end = steps if fixed is None else min(steps, fixed)
-    limit = ROUND_SHARE * 60 * loop.options.minutes if fixed is None else float("inf")
+    limit = ROUND_SHARE * 60 * loop.options.minutes
     begin = time.monotonic()
     before = loop.steps
-    while loop.steps < end and time.monotonic() - begin < limit:
+    while loop.steps < end and not loop.diverged and (fixed is not None or _seconds_since(begin) < limit):
         loop.step()
         if loop.steps % VALIDATION_INTERVAL == 0:
             loop.validate()
     if loop.steps > before and loop.steps % VALIDATION_INTERVAL:
         loop.validate()
+
+
+def _seconds_since(begin: float) -> float:
+    """Return the seconds since a time by the clock of the first process, so that all processes take as many steps."""
+    return process_group().all_gather(time.monotonic() - begin)[0]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transfuse.base.distributed import process_group
 from transfuse.merging.forward_selection import RIDGE, forward_selection
-from transfuse.merging.gram import GramMatrix
+from transfuse.merging.gram import GramMatrix, bias_index
 from transfuse.merging.layer_groups import SelectableUnits
 from transfuse.merging.reader_rows import GramPair, ReaderRows
 from transfuse.network.operations import Linear
@@ -32,12 +32,13 @@ def select_units(units: SelectableUnits, train: GramPair, validation: ReaderRows
     width = units.inputs.numel()
     options = (len(train[1].cross) - 1) // width  # without the column of ones
     candidates = torch.cat([units.inputs + option * width for option in range(options)])
-    bias = _bias_column(units, options * width)
+    has_bias = units.reader.bias is not None
+    bias = bias_index(has_bias, options * width)
     selected = forward_selection(train[1], candidates, count, bias)
     columns = candidates[selected].flatten()
     mean_inputs = units.inputs.flatten()
     weight = _solution(train[1], torch.cat([columns, bias]))
-    mean_weight = _solution(train[0], torch.cat([mean_inputs, _bias_column(units, width)]))
+    mean_weight = _solution(train[0], torch.cat([mean_inputs, bias_index(has_bias, width)]))
     sums = validation.squared_errors(mean_weight, mean_inputs, weight, columns)
     mean_error, error, target_square = map(float, process_group().all_reduce([sums])[0])
     if error < mean_error - NEGLIGIBLE * target_square:
@@ -78,11 +79,6 @@ def assemble(
         target_entries = units.inputs[target].to(columns.device)
         layers[reader]["weight"].index_copy_(reader_axis, target_entries, weights[unit // count] * columns)
     return layers
-
-
-def _bias_column(units: SelectableUnits, index: int) -> Int[Tensor, " entry"]:
-    """Return the index of the column of ones, or no index if the reader has no bias."""
-    return torch.tensor([index] if units.reader.bias else [], dtype=torch.long)
 
 
 def _solution(train: GramMatrix, inputs: Int[Tensor, " selected"]) -> Float[Tensor, "selected writes"]:

@@ -129,6 +129,15 @@ def sharing_tensors(
     return copy.deepcopy(model, memo).eval()
 
 
+def without_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a model whose parameters have shapes but no values."""
+    memo = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        for parameter in model.parameters()
+    }
+    return copy.deepcopy(model, memo)
+
+
 def as_allocated(tensors: Mapping[str, Tensor]) -> Lazy:
     """Return the same tensors, each contiguous and at an address that torch would choose.
 

@@ -12,7 +12,7 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     Raises:
         ConfigError: there are fewer than two samples.
     """
-    train, validation = validation_split([batch for batch in batches if has_targets(batch)])
+    train, validation = validation_split(batches, has_targets)
     if not train or not validation:
         raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
     return train, validation

@@ -16,7 +16,7 @@ from transfuse.base.budget import cache_bytes
 from transfuse.base.grouping import groups_within
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
-from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.gram import GramMatrix, accumulate, bias_index, gram_matrix
 from transfuse.merging.kept_units import chosen_units, reader_of_units
 from transfuse.merging.layer_groups import entries_by_unit, root_space
 from transfuse.network.axes import leaves
@@ -151,7 +151,7 @@ def _maps(choice: Choice, sizes: Mapping[str, int], moments: GramMatrix) -> dict
     index = torch.arange(root.units)
     maps: dict[str, Map] = {}
     if count < root.units:
-        index = chosen_units(moments, units, count)
+        index = chosen_units(moments, units, count, with_bias=choice.linear.bias is not None)
         maps[root.name] = Selection(index)
     if choice.nested is not None:
         nested = [_chosen_within(choice, units[unit], sizes, moments) for unit in index.tolist()]
@@ -168,7 +168,7 @@ def _chosen_within(
     inner = prod(space.units for space in spaces[spaces.index(choice.nested) + 1 :])
     local = torch.arange(len(entries)).reshape(choice.nested.units, inner)
     own = moments.select_inputs(torch.cat([entries, torch.tensor([choice.axis.size])]))
-    return chosen_units(own, local, sizes[choice.nested.name])
+    return chosen_units(own, local, sizes[choice.nested.name], with_bias=choice.linear.bias is not None)
 
 
 def _columns(choice: Choice, projection: Projection) -> Int[Tensor, " chosen"]:
@@ -181,5 +181,5 @@ def _fit(
     choice: Choice, columns: Int[Tensor, " chosen"], moments: GramMatrix, held_out: GramMatrix
 ) -> Float[Tensor, "inputs writes"]:
     """Return the layer that best writes what it wrote from the chosen units."""
-    bias = torch.tensor([choice.axis.size] if choice.linear.bias else [], dtype=torch.long)
+    bias = bias_index(choice.linear.bias is not None, choice.axis.size)
     return reader_of_units(moments, held_out, torch.cat([columns, bias]))
