@@ -24,7 +24,7 @@ from transfuse.base.progress import Silent
 from transfuse.cli.jobs.evaluate import path_job
 from transfuse.config.options import Options
 from transfuse.errors import SpecError
-from transfuse.fusion.class_order import class_order
+from transfuse.network.class_order import class_order
 
 NAMES = ["cat", "dog", "owl"]
 TURNED = ["dog", "owl", "cat"]  # a permutation that is not its own inverse

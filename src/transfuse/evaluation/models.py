@@ -17,12 +17,14 @@ from transfuse.config.make import make
 from transfuse.config.settings import Settings
 from transfuse.data.load import open_samples
 from transfuse.data.splits import EVALUATION
+from transfuse.data.tasks import Task, model_processor
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
+from transfuse.network.class_order import order_logits, warn_of_order
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
@@ -129,7 +131,15 @@ def _agreement(
         other = ready(source)
         if has_head:
             _check_same_sizes(names[0], first.config, name, other.config)
-            predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
+            if processor is None and not any(isinstance(each, PreTrainedModel) for each in (sources[0], source)):
+                _check_same_processors((names[0], first), (name, other), samples.task)
+            warn_of_order(first.config, other, name, progress, names[0])
+            reordered = order_logits(first.config, other)
+            try:
+                predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
+            finally:
+                if reordered is not None:
+                    reordered.remove()
         else:
             own = samples.batches(other, source, options, processor)
             predictions[name] = predict_similarity((first, other), (batches, own))
@@ -148,6 +158,16 @@ def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: Pr
                 f"{name}: its {size} is {values[1]}, that of {first} is {values[0]}; without labels, only models with"
                 " the same inputs and classes can be compared"
             )
+
+
+def _check_same_processors(first: tuple[str, PreTrainedModel], other: tuple[str, PreTrainedModel], task: Task) -> None:
+    """Raise `ConfigError` unless two checkpoints, each with its loaded model, prepare samples alike."""
+    settings = [task.settings(model_processor(path, model)) for path, model in (first, other)]
+    if settings[0] != settings[1]:
+        raise ConfigError(
+            f"{other[0]}: the settings of its {task.processor} differ from those of {first[0]}; without labels, only"
+            " models that prepare samples alike can be compared"
+        )
 
 
 def _check_same_kind(names: Sequence[str], samples: Sequence[MeasuredSamples]) -> None:

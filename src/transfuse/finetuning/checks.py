@@ -7,15 +7,15 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.load import Model, local_directory
+from transfuse.checkpoint.load import Model
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import RUN_FILE, json_or_none
 from transfuse.data.samples import Samples
-from transfuse.data.tasks import Task, task
+from transfuse.data.tasks import Task, model_processor, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
-from transfuse.fusion.class_order import in_anchor_order
+from transfuse.network.class_order import in_anchor_order
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.output_losses import SOFTMAX, output_loss
 
@@ -80,10 +80,7 @@ def _check_processors(
     student_task: Task,
 ) -> None:
     """Raise `ConfigError` unless both checkpoints prepare samples alike."""
-    settings = [
-        student_task.settings(student_task.load(local_directory(path, "allow"), model.config))
-        for path, model in (student, teacher)
-    ]
+    settings = [student_task.settings(model_processor(path, model)) for path, model in (student, teacher)]
     if settings[0] != settings[1]:
         raise ConfigError(
             f"{label}: the settings of its {student_task.processor} differ from the model's; choose a teacher that"

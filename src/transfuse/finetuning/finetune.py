@@ -46,7 +46,7 @@ from transfuse.finetuning.trainer import (
     set_micro_batch,
     training_arguments,
 )
-from transfuse.fusion.class_order import warn_of_order, with_ordered_logits
+from transfuse.network.class_order import order_logits, warn_of_order
 from transfuse.network.output_losses import output_loss
 from transfuse.network.precision import stored_as
 
@@ -132,7 +132,7 @@ def finetune(
     check_loss_options(schedule, student)
     for source, teacher in zip(teachers, loaded[1:], strict=True):
         warn_of_order(student.config, teacher, teacher_name(source), progress, "the model")
-        with_ordered_logits(student.config, teacher)
+        order_logits(student.config, teacher)
     if teachers and (line := ineffective_weighting(schedule.teacher_weighting, output_loss(student))):
         progress.warn(line)
     samples, student_task = training_samples(data, type(student).__name__, student.config, schedule, bool(teachers))

@@ -14,11 +14,11 @@ from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
-from transfuse.fusion.class_order import in_anchor_order, with_anchor_order
 from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.padded_vocabulary import is_padded, resized, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.network.class_order import in_anchor_order, with_anchor_order
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import Network, checked_declaration, declaration, network, without_weights

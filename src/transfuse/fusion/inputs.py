@@ -18,7 +18,6 @@ from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.options import Options
 from transfuse.config.validation import unknown_methods
 from transfuse.errors import ConfigError
-from transfuse.fusion.class_order import warn_of_order, with_anchor_order
 from transfuse.fusion.compatible import (
     borrowed_by_sources,
     check_compatible,
@@ -37,6 +36,7 @@ from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
 from transfuse.fusion.vocabulary import Rows, recode, token_rows
 from transfuse.fusion.whole_models import whole_models
+from transfuse.network.class_order import warn_of_order, with_anchor_order
 from transfuse.network.model import Network
 from transfuse.network.registry import load_families
 

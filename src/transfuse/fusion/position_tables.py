@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError
-from transfuse.fusion.vocabulary import fixed_dimensions
+from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
 

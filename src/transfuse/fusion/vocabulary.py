@@ -17,10 +17,9 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.config.literals import Vocabulary
 from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.network.axes import without_direction
+from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration
-from transfuse.network.operations import Axes
 from transfuse.network.spec import Spec
 
 SPACE = "vocabulary"  # the name of the fixed space of tokens in every family
@@ -141,11 +140,6 @@ def with_anchor_rows(alignment: Alignment, rows: Rows, vocab: Vocabulary) -> Ali
 def vocabulary_maps(spec: Spec) -> set[str]:
     """Return the names of the linear maps that read or write tokens."""
     return {op.name for op in spec.linears() if any(fixed_dimensions(axes, SPACE) for axes in op.tensors().values())}
-
-
-def fixed_dimensions(axes: Axes, space: str) -> list[int]:
-    """Return the dimensions of a tensor that index the units of a fixed space, such as tokens or classes."""
-    return [dimension for dimension, axis in enumerate(axes) if getattr(without_direction(axis), "name", "") == space]
 
 
 def _select_rows(mask: Tensor, dimension: int, chosen: Tensor, otherwise: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from transfuse.config.options import Options
-from transfuse.fusion.class_order import with_anchor_order
 from transfuse.fusion.depth import deeper_models
 from transfuse.fusion.padded_vocabulary import is_padded, resized
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.fusion.vocabulary import Rows, recode
+from transfuse.network.class_order import with_anchor_order
 from transfuse.network.model import network
 from transfuse.network.outputs import has_logits
 

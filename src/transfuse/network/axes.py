@@ -2,12 +2,18 @@
 
 from enum import StrEnum
 
+from transfuse.network.operations import Axes
 from transfuse.network.space import Axis, Concat, Diagonal, Dual, Product, Space
 
 
 def without_direction(axis: Axis) -> Axis:
     """Return the axis without `Dual` and `Diagonal` around it."""
     return without_direction(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
+
+
+def fixed_dimensions(axes: Axes, space: str) -> list[int]:
+    """Return the dimensions of a tensor that index the units of a fixed space, such as tokens or classes."""
+    return [dimension for dimension, axis in enumerate(axes) if getattr(without_direction(axis), "name", "") == space]
 
 
 class Mode(StrEnum):

@@ -20,11 +20,11 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.class_order import warn_of_order
 from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.vocabulary import token_rows
+from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
 from transfuse.network.registry import load_families

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
 from transfuse.base.progress import Progress
-from transfuse.fusion.vocabulary import fixed_dimensions
+from transfuse.network.axes import fixed_dimensions
 from transfuse.network.model import Network, as_allocated, sharing_tensors
 
 SPACE = "class"  # the name of the fixed space of classes in every family
@@ -64,15 +65,16 @@ def warn_of_order(
         )
 
 
-def with_ordered_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> PreTrainedModel:
-    """Return `source`, whose logits are from now on in the order of the anchor's classes, if these have the same names.
+def order_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> RemovableHandle | None:
+    """Put the logits of `source` into the order of the anchor's classes from now on, if these have the same names.
 
     Its weights are left alone, so that this works for models of any class.
+
+    Returns:
+        What undoes it; None if the order is the same.
     """
     order = class_order(anchor, source.config, type(source).__name__)
-    if order is not None:
-        source.register_forward_hook(partial(_reordered, order))
-    return source
+    return None if order is None else source.register_forward_hook(partial(_reordered, order))
 
 
 def _reordered(order: list[int], module: object, inputs: object, output: Any) -> Any:
