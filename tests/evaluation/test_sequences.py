@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 from cases import T5
-from datasets import Dataset
+from datasets import Dataset, Features, Translation, Value
 from kinds import SENTENCES, WORDS, text, tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
 
 import transfuse
 from transfuse.base.batch import group_by_length
 from transfuse.data.load import load_samples
+from transfuse.data.sequences import with_sources, with_targets
 from transfuse.errors import DataError
 
 SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]
@@ -48,6 +49,20 @@ def test_the_loss_is_that_of_transformers(folder: Path, layout: str) -> None:
     right = (expected.logits.argmax(-1) == labels)[labels != -100]
     assert entry["accuracy"] == pytest.approx(float(right.double().mean()))
     assert entry["samples"] == int((labels != -100).sum())
+
+
+def test_translations_are_read_and_not_the_texts_beside_them() -> None:
+    rows = {"id": list(map(str, range(24))), **LAYOUTS["translation"]}
+    languages = Features({"id": Value("string"), "translation": Translation(languages=["en", "de"])})
+    for data in (Dataset.from_dict(rows), Dataset.from_dict(rows, features=languages)):  # stored as en, de and de, en
+        samples = load_samples(data)
+        without = with_sources(samples)
+        assert without.inputs([3]) == [{"source": SOURCES[3], "names": None}]
+        (row,) = with_targets(with_targets(without)).inputs([3])
+        assert (row["source"], row["target"]) == (SOURCES[3], TARGETS[3])
+    rows["translation"] = [{"en": "anna", "de": None}, *LAYOUTS["translation"]["translation"][1:]]
+    with pytest.raises(DataError, match=r"1 of 24 samples has no translation\.de, the first in row 0"):
+        with_targets(load_samples(Dataset.from_dict(rows)))
 
 
 def test_columns_that_are_named(folder: Path) -> None:

@@ -14,7 +14,7 @@ from transfuse.data.tasks import PAIRS, model_processor, task
 from transfuse.data.texts import max_tokens, text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
-INPUTS = ("input", "text", "words", "question", "context", "source", "target", "translation")  # parts that are read
+INPUTS = ("input", "text", "words", "question", "context", "source", "target")  # parts that are read
 
 
 @dataclass

@@ -1,9 +1,11 @@
 """Samples for sequence-to-sequence models: a source, such as a document, and its target, such as a summary."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
+from datasets import Translation
 from torch import Tensor
 from transformers import PreTrainedConfig
 
@@ -33,13 +35,11 @@ TARGET_NAMES = (
 
 def with_sources(samples: Samples) -> Samples:
     """Return samples of sources, or of texts if there is no column of sources."""
-    if samples.text is not None:
-        return samples.require_texts()
+    if translated := _translated(samples):
+        return replace(translated, parts={"source": translated.parts["source"]})
     source = find_column(samples, SOURCE_NAMES, is_string)
-    if source is not None:
+    if samples.text is None and source is not None:
         return with_parts(samples, source, {"source": source})
-    if isinstance(samples.dataset.features.get(TRANSLATION), dict):
-        return with_parts(samples, TRANSLATION, {"translation": TRANSLATION})
     return samples.require_texts()
 
 
@@ -53,10 +53,10 @@ def with_targets(samples: Samples) -> Samples:
         NoLabelsError: there are no targets.
         DataError: a sample has no target.
     """
+    if translated := _translated(samples):
+        require_values(translated, translated.parts["target"])
+        return translated
     features = samples.dataset.features
-    if samples.chosen_label is None and isinstance(features.get(TRANSLATION), dict):
-        require_values(samples, TRANSLATION)
-        return with_parts(samples, TRANSLATION, {"translation": TRANSLATION, "target": TRANSLATION})
     target = label_part(samples, TARGET_NAMES, is_string, "texts")
     named = samples.text if samples.text is not None and is_string(features[samples.text]) else None
     source = find_column(samples, SOURCE_NAMES, is_string) if named in (None, target) else named
@@ -79,10 +79,10 @@ def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         if not isinstance(rows[0], dict):
             return prepare_texts(rows)
-        sources = [_text(row, "source", 0) for row in rows]
+        sources = [row["source"] or "" for row in rows]
         if "target" not in rows[0]:
             return prepare_texts(sources)
-        targets = encode(tokenizer, config, [_text(row, "target", 1) for row in rows])
+        targets = encode(tokenizer, config, [row["target"] or "" for row in rows])
         labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED_LABEL)
         shifted = torch.nn.functional.pad(targets["input_ids"][:, :-1], (1, 0), value=first)
         source = encode(tokenizer, config, sources)
@@ -97,8 +97,21 @@ def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     return prepare
 
 
-def _text(row: Mapping[str, Any], part: str, index: int) -> str:
-    """Return the source or the target of a row; of a translation, the first or the second text."""
-    if "translation" in row:
-        return list(row["translation"].values())[index] or ""
-    return row[part] or ""
+def _translated(samples: Samples) -> Samples | None:
+    """Return samples with the first text of each translation as their source, and the second as their target.
+
+    Returns:
+        None if there are no translations, or a column of targets was asked for.
+    """
+    dataset = samples.dataset
+    feature = dataset.features.get(TRANSLATION)
+    if isinstance(feature, dict | Translation):
+        texts = feature if isinstance(feature, dict) else feature.flatten()
+        languages = [language for language in getattr(feature, "languages", feature) if is_string(texts[language])]
+        columns = [f"{TRANSLATION}.{language}" for language in languages[:2]]
+        dataset = dataset.select_columns([TRANSLATION]).flatten().select_columns(columns)
+    columns = [name for name in dataset.column_names if name.startswith(f"{TRANSLATION}.")]
+    if samples.chosen_label is not None or len(columns) != 2:
+        return None
+    source, target = columns
+    return with_parts(replace(samples, dataset=dataset), source, {"source": source, "target": target})
