@@ -56,6 +56,15 @@ def test_image_folder_with_splits(tmp_path: Path) -> None:
     assert "split validation" in load_samples(tmp_path).source
 
 
+@pytest.mark.parametrize("stray", ["cover.png", "train/cover.png"])
+def test_an_image_beside_folders_of_images_is_refused(stray: str, tmp_path: Path) -> None:
+    for split, name in [("train", "cat"), ("train", "dog"), ("test", "dog")]:
+        write_image(tmp_path / split / name / "x.png", 0)
+    write_image(tmp_path / stray, 0)
+    with pytest.raises(DataError, match=rf"{stray}: lies beside folders of images, .*; move it .* or remove it"):
+        load_samples(tmp_path)
+
+
 def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
     for index, name in enumerate(["bus", "train"]):
         write_image(tmp_path / name / "x.png", 10 * index)
@@ -311,6 +320,16 @@ BOOK = "\n\nOnce upon\na time\n\n\nthere was\n  \nand so on\n\n"
 def test_texts_between_blank_lines(content: str, lines: bool, texts: list[str], tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text(content, newline="")
     samples = load_samples(tmp_path / "book.txt", lines=lines)
+    assert samples.inputs(range(len(samples))) == texts
+
+
+def test_blank_lines_count_for_their_own_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    with gzip.open(tmp_path / "b.txt.gz", "wt") as file:
+        file.write(BOOK)
+    (tmp_path / "c.txt").write_text("\nthree\n\n")
+    samples = load_samples(tmp_path)
+    texts = ["one", "two", "three", "Once upon\na time", "there was\n  \nand so on"]
     assert samples.inputs(range(len(samples))) == texts
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from pyarrow import ArrowException
 from pyarrow.parquet import read_metadata
 
-from transfuse.data.columns import IMAGE_SUFFIXES, raw_values, with_image_feature
+from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
 from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
 from transfuse.data.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
+from transfuse.data.text_files import escaped, read_texts
 from transfuse.errors import DataError
 
 _csv = partial(Dataset.from_csv, keep_default_na=False, na_values=[""])  # a class or a text may be called "None"
@@ -217,8 +217,8 @@ def _read(files: list[Path], lines: bool) -> Dataset:
         raise DataError(f"{files[0]}: {advice(files[0], suffix, READABLE)}")
     try:
         if suffix == ".txt":
-            return _read_texts(files, lines)
-        return READERS[suffix](_names(files))
+            return read_texts(files, lines)
+        return READERS[suffix](escaped(files))
     except Exception as error:
         if "corresponds to no data" in str(error):  # the message of `datasets` for files without rows
             raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
@@ -232,21 +232,19 @@ def _read(files: list[Path], lines: bool) -> Dataset:
         raise DataError(f"{problem}: {root_cause(error)}; repair or remove it") from error
 
 
-def _names(files: list[Path]) -> list[str]:
-    return [escape(str(path.absolute())) for path in files]
-
-
-def _read_texts(files: list[Path], lines: bool) -> Dataset:
-    """Read the texts between blank lines, or each line if there are no blank lines, and leave out empty texts."""
-    texts = Dataset.from_text(_names(files))
-    if not lines and "\n\n" in "\n".join(raw_values(texts, "text")).strip("\n"):
-        texts = Dataset.from_text(_names(files), sample_by="paragraph")
-        texts = texts.map(lambda row: {"text": row["text"].strip("\n")}, keep_in_memory=True)
-    return texts.filter(lambda row: row["text"].strip() != "", keep_in_memory=True)
-
-
 def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:
-    """Open a folder of images, with the names of subfolders as classes, and as splits if all are names of splits."""
+    """Open a folder of images, with the names of subfolders as classes, and as splits if all are names of splits.
+
+    Raises:
+        DataError: there is no such split, or an image lies beside a folder of images.
+    """
+    above = {parent for lowest in {path.parent for path in images} for parent in lowest.parents}
+    for path in images:
+        if path.parent in above:
+            raise DataError(
+                f"{path}: lies beside folders of images, so it has no class or split; move it into one of them, or"
+                " remove it"
+            )
     subfolders = {path.relative_to(folder).parts[0] if path.parent != folder else "" for path in images}
     has_splits = all(canonical_split(name) for name in subfolders)
     splits: dict[str, list[Path]] = {}
