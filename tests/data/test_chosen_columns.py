@@ -6,7 +6,7 @@ from languages import TEXTS
 
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.data.load import open_samples
+from transfuse.data.load import load_samples, open_samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.errors import DataError
 
@@ -31,6 +31,31 @@ def test_a_named_split_is_read() -> None:
     assert opened(data, split="extra").inputs([0]) == ["extra"]
     with pytest.raises(DataError, match=r"no split 'dev'; it has train, test, extra"):
         opened(data, split="dev")
+
+
+def splits(*names: str) -> DatasetDict:
+    return DatasetDict({name: Dataset.from_dict({"text": [name]}) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("names", "measured", "fused"),
+    [
+        (("train", "eval"), "eval", "train"),
+        (("train", "validation_matched", "validation_mismatched"), "validation_matched", "train"),
+        (("train_sft", "test_sft"), "test_sft", "train_sft"),
+        (("training", "test", "testing_long"), "test", "training"),
+    ],
+)
+def test_splits_of_other_usual_names(names: tuple[str, ...], measured: str, fused: str) -> None:
+    assert load_samples(splits(*names)).split == measured
+    assert opened(splits(*names)).split == fused
+
+
+def test_a_split_is_named_by_a_usual_name() -> None:
+    assert opened(splits("train", "val"), split="validation").split == "val"
+    assert opened(splits("train", "val_extra", "validation"), split="dev").split == "validation"
+    with pytest.raises(DataError, match="no split 'validation'; it has train, validation_matched, validation_mis"):
+        opened(splits("train", "validation_matched", "validation_mismatched"), split="validation")
 
 
 def test_a_named_column_must_fit() -> None:

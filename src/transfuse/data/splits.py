@@ -9,14 +9,16 @@ from transfuse.errors import DataError
 Split = str | tuple[str, ...]
 """One split by name, or names in order of preference."""
 
-EVALUATION: Split = ("test", "validation", "valid", "val", "dev", "train")
-CALIBRATION: Split = ("train", "validation", "valid", "val", "dev", "test")
+EVALUATION: Split = ("test", "validation", "train")
+CALIBRATION: Split = ("train", "validation", "test")
 _SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?![a-z])")
 _CANONICAL = {"train": "train", "test": "test", "val": "validation", "dev": "validation", "eval": "validation"}
 
 
 def pick_split(splits: Collection[str], split: Split, where: str) -> str:
     """Return the split named `split`, or the first one that exists of a preference order, or the only one.
+
+    A usual name also stands for other names of the same split: "validation" for "val" or "validation_matched".
 
     Args:
         where: source of the data, for error messages.
@@ -25,16 +27,23 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
         DataError: there is no split of that name, or there are several and none of them is preferred.
     """
     if isinstance(split, str):
-        alias = canonical_split(split) if _SPLIT.fullmatch(split.lower()) else ""
-        matching = [name for name in splits if name == split] or [name for name in splits if alias and name == alias]
-        if not matching:
+        named = _named(splits, split)
+        if len(named) != 1:
             existing = ", ".join(name for name in splits if name) or "no splits"
             raise DataError(f"{where}: no split {split!r}; it has {existing}")
-        return matching[0]
-    preferred = [name for name in split if name in splits] or list(splits)
-    if len(preferred) > 1 and preferred[0] not in split:
+        return named[0]
+    preferred = [name for wanted in split for name in _named(splits, wanted)]
+    if not preferred and len(splits) > 1:
         raise DataError(f"{where}: say which split to use: {', '.join(splits)}")
-    return preferred[0]
+    return next(iter(preferred or splits))
+
+
+def _named(splits: Collection[str], wanted: str) -> list[str]:
+    """Return the split of this name; else those with another usual name of it; else those that name it in a part."""
+    usual = canonical_split(wanted) if _SPLIT.fullmatch(wanted.lower()) else ""
+    exact = [name for name in (wanted, usual) if name and name in splits]
+    same = [name for name in splits if usual and canonical_split(name) == usual]
+    return exact[:1] or [name for name in same if _SPLIT.fullmatch(name.lower())] or same
 
 
 def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
