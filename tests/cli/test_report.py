@@ -14,6 +14,8 @@ from languages import TEXTS, gpt2, saved
 from transformers import ViTForImageClassification
 from world import Run, World, by_path, one_line, vit
 
+from transfuse.network.families import FAMILIES
+
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -138,8 +140,10 @@ def test_from_another_directory(world: World, run: Run, monkeypatch: pytest.Monk
     """Paths that were given in one are found from another."""
     shutil.copytree(world.a, world.here / "a")
     shutil.copytree(world.b, world.here / "b")
+    world.file("families.py", "import transfuse\ntransfuse.register('ViTModel', lambda config: None)\n")
+    monkeypatch.setitem(FAMILIES, "ViTModel", FAMILIES["ViTModel"])
     monkeypatch.chdir(world.here)
-    assert run("fuse", "a", "b", "-o", "out").status == 0
+    assert run("fuse", "a", "b", "-o", "out", "--spec", "families.py").status == 0
     (world.here / "deeper").mkdir()
     monkeypatch.chdir(world.here / "deeper")
     assert run("report", "../out").status == 0
@@ -159,6 +163,13 @@ def test_it_is_measured_on_other_data_and_aligned_by_its_own(world: World, run: 
     page, found = read(out)
     assert found["measured"]["calibrated"]
     assert "which were also used for the fusion" in page.shown
+
+
+def test_data_that_was_named_must_be_readable(world: World, run: Run) -> None:
+    out = world.here / "out"
+    assert run("fuse", world.a, world.b, "-o", out).status == 0
+    one_line(run("report", out, "--data", world.here / "typo.parquet"), ["typo.parquet", "no such file"])
+    assert not (out / "report.html").exists()
 
 
 def test_answers_that_are_none_of_the_models_are_refused_before_it_fuses(world: World, run: Run) -> None:

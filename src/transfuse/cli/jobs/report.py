@@ -81,13 +81,17 @@ def report_job(
     """
     record = read_record(output)
     paths = [_unchanged_path(model, record["directory"]) for model in record["models"]]
-    options: Options = make(Options, non_default_options(record) | changes)
+    recorded = non_default_options(record)
+    if "spec" in recorded:
+        recorded["spec"] = _resolve(recorded["spec"], record["directory"])
+    options: Options = make(Options, recorded | changes)
     options.torch_device()
     base = _unchanged_path(record["base"], record["directory"]) if "base" in record else None
     architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
     fusion_data = record["data"] and _resolve(record["data"], record["directory"])
-    test_data = fusion_data if data is None else data
-    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options)
+    given = data is not None
+    test_data = data if given else fusion_data
+    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options, given)
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
@@ -150,12 +154,16 @@ def _unchanged_path(model: Mapping[str, Any], directory: str) -> str:
 
 
 def samples_to_measure(
-    data: str | None, anchor: str, architecture: str, limit: int, options: Options
+    data: str | None, anchor: str, architecture: str, limit: int, options: Options, required: bool = False
 ) -> MeasuredSamples | None:
     """Return samples to measure on, with labels if there are any; None without data, or if it cannot be read so.
 
+    Args:
+        required: whether data that cannot be read so is an error.
+
     Raises:
-        DataError: the labels are not classes of the anchor.
+        DataError: the labels are not classes of the anchor, or data that is required cannot be measured on.
+        SpecError: data is required, and none can measure models of this class.
     """
     if data is None or is_generated(data):
         return None
@@ -163,6 +171,8 @@ def samples_to_measure(
     try:
         measured = measured_samples(data, options, architecture, config).take(limit, options.seed)
     except (DataError, SpecError):
+        if required:
+            raise
         return None
     return replace(measured, samples=with_model_ids(config, measured.samples))
 
