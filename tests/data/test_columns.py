@@ -10,7 +10,7 @@ from pictures import NAMES, encoded, one_line, picture, pictures, values, write_
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.load import load_samples
-from transfuse.errors import DataError
+from transfuse.errors import DataError, NoLabelsError
 
 
 @pytest.mark.parametrize("kind", ["binary", "struct", "path"])
@@ -152,6 +152,19 @@ def test_no_image_text_or_label() -> None:
         numbers.aligned_to({0: "a"})
     with pytest.raises(DataError, match="no image and no text"):
         next(numbers.batches(lambda inputs: {}, 1))
+
+
+def test_labels_with_an_empty_or_a_fractional_cell(tmp_path: Path) -> None:
+    for number, rows in enumerate(["a,1\nb,\nc,0\n", "a,1\nb,0.5\n"]):
+        (tmp_path / f"{number}.csv").write_text(f"text,label\n{rows}")
+        with pytest.raises(
+            DataError, match=r"column 'label' has empty or fractional cells, .*; fill them in or"
+        ) as caught:
+            load_samples(tmp_path / f"{number}.csv").require_labels()
+        assert not isinstance(caught.value, NoLabelsError)
+    (tmp_path / "none.csv").write_text("text,label\na,\nb,\n")
+    with pytest.raises(NoLabelsError, match="no class label among 'text', 'label'"):
+        load_samples(tmp_path / "none.csv").require_labels()
 
 
 def test_requirements_choose_what_batches_hold() -> None:

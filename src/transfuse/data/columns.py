@@ -57,6 +57,14 @@ def label_column(dataset: Dataset) -> str | None:
     return usual or _only(classes) or _only(suffixed)
 
 
+def float_label(dataset: Dataset) -> str | None:
+    """Return the column with a usual name of labels that holds floating-point numbers, if there is one."""
+    floats = [name for name, feature in dataset.features.items() if is_number(feature) and not could_be_label(feature)]
+    column = _preferred(floats, LABEL_NAMES)
+    is_empty = column is None or all(value is None for value in raw_values(dataset, column))
+    return None if is_empty else column
+
+
 def text_column(dataset: Dataset, label: str | None) -> str | None:
     """Return the text column: one with a usual name, else the only string column that is not the label."""
     strings = [name for name, feature in dataset.features.items() if is_string(feature) and name != label]

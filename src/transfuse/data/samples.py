@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import are, counted, have
-from transfuse.data.columns import alphabetical_order, decoded_image, match_classes, raw_values
+from transfuse.data.columns import alphabetical_order, decoded_image, float_label, match_classes, raw_values
 from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.sources import root_cause
@@ -125,12 +125,17 @@ class Samples:
 
         Raises:
             NoLabelsError: there is no label column.
-            DataError: a label is too large to be a class, or the column that was asked for holds no classes.
+            DataError: a label is too large to be a class, or the column of labels holds no classes.
         """
         if self.label is None and self.chosen_label is not None:
             raise DataError(
                 f"{self.source}: column {self.chosen_label!r} (label_column) holds no classes, but the model predicts"
                 " one class of several; name a column of classes"
+            )
+        if self.label is None and (column := float_label(self.dataset)):
+            raise DataError(
+                f"{self.source}: column {column!r} has empty or fractional cells, so its numbers are no classes; fill"
+                " them in or remove these rows"
             )
         if self.label is None:
             raise NoLabelsError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
