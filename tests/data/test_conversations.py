@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 from datasets import Dataset
 from languages import gpt2, saved
@@ -57,6 +58,14 @@ def test_instructions(row, question, tokenizer) -> None:
     assert as_text(tokenizer, given) == f"<user>{question}<assistant>four"
     tokenizer.chat_template = None
     assert as_text(tokenizer, given) == f"{question}\n\nfour"
+
+
+def test_instructions_in_a_table_of_pandas(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"instruction": ["add", "sum"], "input": ["2 2", None], "output": ["four", "six"]})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    for source in (frame, tmp_path / "rows.csv"):
+        asked = [talk[0]["content"] for talk in load_samples(source).inputs([0, 1])]
+        assert asked == ["add\n\n2 2", "sum"]
 
 
 def test_other_columns_are_no_instructions() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from transfuse.data.columns import raw_values
+from transfuse.data.columns import is_string, raw_values
 from transfuse.data.context import TEXT, has_context
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
@@ -34,7 +34,7 @@ def with_conversations(dataset: Dataset) -> Dataset:
     strings = [name for name in (answer, *(question or ())) if name in names]
     if answer is None or question is None or conversation_column(dataset):
         return dataset
-    if any(dataset.features[name] != Value("string") for name in strings):
+    if not all(is_string(dataset.features[name]) for name in strings):
         return dataset
     asked = [name for name in question if name in names]
 
