@@ -45,6 +45,12 @@ def test_defaults_are_exact_alignment_and_with_data_least_squares() -> None:
     assert make(Options, {"device": "cpu"}).torch_device() == torch.device("cpu")
 
 
+def test_no_density_may_be_written_out(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "models: [a, b]\ndensity:\n").density is None
+    with pytest.raises(ConfigError, match="density: 0 given for 2 models"):
+        make(Options, {"density": [], "merge": "ties"}).normalized_weights(2)
+
+
 def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
     job = make(Job, {"models": ("a", "b"), "output": "out", "align": "flow", "overwrite": True, "seed": 0})
     assert job.options() == {"align": "flow", "seed": 0}

@@ -209,7 +209,7 @@ class Options(Settings):
     @field_validator("density")
     @classmethod
     def _shares(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        for share in numbers(value or ()):
+        for share in numbers(value) if value else ():
             if not 0 < share <= 1:
                 raise ValueError(f"{share} is not above 0 and at most 1")
         return value
