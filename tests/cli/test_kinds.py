@@ -149,15 +149,20 @@ def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) 
     assert ran.out.rstrip().endswith(f"transfuse eval {tmp_path / 'out'} {a} {b} --data DATA")
 
 
-def test_pixels_of_masked_patches_are_not_measured(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("name", "predicts"),
+    [
+        ("ViTMAEForPreTraining", "pixels, which --data cannot measure"),
+        ("ElectraForPreTraining", "what --data cannot measure"),
+    ],
+)
+def test_what_no_metric_compares_is_not_measured(name: str, predicts: str, tmp_path: Path, run: Run) -> None:
     folders = [tmp_path / str(seed) for seed in (1, 2)]
-    case = next(case for case in CASES if case.name == "ViTMAEForPreTraining")
+    case = next(case for case in CASES if case.name == name)
     for seed, folder in enumerate(folders):
         case.build(seed).float().save_pretrained(folder)
     ran = run("fuse", *folders, "-o", tmp_path / "out")
-    assert (
-        ran.out.splitlines()[-1] == "Not measured: ViTMAEForPreTraining predicts pixels, which --data cannot measure."
-    )
+    assert ran.out.splitlines()[-1] == f"Not measured: {name} predicts {predicts}."
     asked = run("fuse", *folders, "-o", tmp_path / "other", "--data", tmp_path)
     assert (asked.status, asked.err.count("\n")) == (2, 1)
     assert "align it by weights" in asked.err

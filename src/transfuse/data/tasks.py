@@ -1,5 +1,6 @@
 """The task of a model, which decides the samples it takes, how they are prepared, and the metrics."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,7 +208,7 @@ def task(architecture: str) -> Task:
     """Return the task of a transformers class, by its name.
 
     Raises:
-        SpecError: the class takes several kinds of data.
+        SpecError: the class takes several kinds of data, or no metric compares what it predicts.
     """
     if architecture.startswith("Whisper"):
         raise SpecError(f"{architecture} takes sound, which --data cannot give; align it by weights, without --data")
@@ -218,6 +219,8 @@ def task(architecture: str) -> Task:
             return matching
     if architecture == "SiglipModel":
         raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
+    if re.search("For[A-Z]", architecture):
+        raise SpecError(f"{architecture} predicts what --data cannot measure; align it by weights, without it")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
     if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
