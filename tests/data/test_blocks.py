@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from cases import CASES
 from datasets import Dataset
-from languages import gpt2, llama, saved
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from languages import END, gpt2, llama, saved
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 
 from transfuse import evaluate, fuse
 from transfuse.base.batch import IGNORED_LABEL
@@ -98,6 +99,24 @@ def test_blocks_that_overlap_predict_every_token_once_in_context(build, tmp_path
         in_blocks(samples, model, folder, None, DataOptions(block_size=8, stride=9))
     with pytest.raises(ConfigError, match=r"stride: .* is no causal language model"):
         in_blocks(samples, CASES[0].build(1), folder, None, DataOptions(stride=9))
+
+
+def test_tokens_that_the_tokenizer_adds_leave_room_for_a_text(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", llama, 1)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, tokenizer.eos_token_id)]
+    )
+    samples = load_samples([LONG])
+    for name, options in (("stride", DataOptions(stride=1)), ("block_size", DataOptions(block_size=1))):
+        with pytest.raises(
+            ConfigError, match=f"{name}: the tokenizer adds 1 token to each block, .*; give more than 1"
+        ):
+            in_blocks(samples, model, folder, tokenizer, options)
+    assert len(in_blocks(samples, model, folder, tokenizer, DataOptions(stride=2))) > 1
+    for options in (DataOptions(stride=2), DataOptions(block_size=8)):
+        with pytest.raises(ConfigError, match="block_size and stride need a tokenizer that knows the places of its"):
+            in_blocks(samples, model, folder, ByT5Tokenizer(), options)
 
 
 def test_a_measurement_with_a_stride_counts_every_token(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from transfuse.config.data_options import DataOptions
 from transfuse.data.context import in_context
 from transfuse.data.conversations import as_text
 from transfuse.data.cut_texts import warn_of_cuts
+from transfuse.data.encoding import require_offsets
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, model_processor, task
 from transfuse.data.texts import MAX_LENGTH, max_tokens
@@ -44,8 +45,9 @@ def in_blocks(
             `stride` is the number of tokens that a further block predicts; None: all of its tokens.
 
     Raises:
-        ConfigError: a stride was given for a model that is no causal language model, or exceeds the block, or a block
-            size was given for a model that is no language model.
+        ConfigError: a stride was given for a model that is no causal language model, or a block size for one that is
+            no language model; the tokenizer does not know the places of its tokens; the stride exceeds the block; or
+            the tokens that the tokenizer adds take all of the stride or the block.
     """
     for note in samples.notes:
         progress.warn(note)
@@ -63,12 +65,21 @@ def in_blocks(
     tokenizer = model_processor(source, model, processor)
     limits = (options.block_size, max_tokens(model.config), tokenizer.model_max_length)
     length = min(MAX_LENGTH, *(int(limit) for limit in limits if limit is not None))
+    if options.block_size is not None or options.stride is not None:
+        require_offsets(tokenizer, "block_size and stride")
     if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
         warn_of_cuts(samples, model, source, tokenizer, progress)
         return samples
     overlap = 0 if options.stride is None else length - options.stride
     if overlap < 0:
         raise ConfigError(f"stride: {options.stride} tokens are more than a block of {length}; give a smaller number")
+    special = tokenizer.num_special_tokens_to_add()
+    if overlap >= length - special:
+        name = "block_size" if options.stride is None else "stride"
+        raise ConfigError(
+            f"{name}: the tokenizer adds {counted(special, 'token')} to each block, which leaves none for a text; give"
+            f" more than {special}"
+        )
     samples = model_task.samples(samples)
     blocks: list[Any] = []
     rows: list[int] = []
