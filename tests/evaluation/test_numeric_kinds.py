@@ -103,6 +103,26 @@ def test_a_class_that_the_model_lacks(tmp_path: Path) -> None:
         transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "anna": [1] * len(TEXTS)}))
 
 
+def test_an_empty_entry_of_a_label(tmp_path: Path) -> None:
+    several = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2, problem_type="regression")
+    sets = bert(tmp_path / "b", BertForSequenceClassification, 2, **MULTI)
+    hot = [[1.0, *[0.0] * (len(LABELS) - 2), None], *[[0.0] * len(LABELS)] * (len(TEXTS) - 1)]
+    for model, first, others in (
+        (several, [1.0, None], [1.0, 2.0]),
+        (sets, ["anna", None], ["anna"]),
+        (sets, [0, None], [1]),
+    ):
+        labels = [others, first, *[others] * (len(TEXTS) - 2)]
+        with pytest.raises(DataError, match=r"row 1 \(from 0\) has an empty entry in labels; fill it in or remove"):
+            transfuse.evaluate(model, {"text": TEXTS, "labels": labels})
+    with pytest.raises(DataError, match=r"row 0 \(from 0\) has an empty entry in labels"):
+        transfuse.evaluate(sets, {"text": TEXTS, "labels": hot})
+    columns: dict[str, list[Any]] = {name: [1] * len(TEXTS) for name in LABELS}
+    columns["boats"] = [None, *[1] * (len(TEXTS) - 1)]
+    with pytest.raises(DataError, match="a sample has neither 0 nor 1 in column 'boats'; fill it in or remove"):
+        transfuse.evaluate(sets, {"text": TEXTS, **columns})
+
+
 def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
     model = bert(tmp_path / "a", BertForSequenceClassification, 2, num_labels=1)
 

@@ -28,7 +28,7 @@ def with_numbers(samples: Samples) -> Samples:
         DataError: there is no column of numbers, or a sample has none.
     """
     column = label_part(samples, NUMBER_NAMES, _numeric, "numbers")
-    require_values(samples, column)
+    _require_entries(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | {"numbers": column})
 
 
@@ -44,10 +44,10 @@ def with_label_sets(samples: Samples) -> Samples:
     features = samples.dataset.features
     column = samples.chosen_label or find_column(samples, SET_NAMES, _is_list)
     if column is not None and _is_list(features[column]):
-        require_values(samples, column)
+        _require_entries(samples, column)
         role = "indicators" if _holds_indicators(samples, column) else "classes"
         parts = with_parts(samples, samples.text, _inputs(samples) | {role: column})
-        return _named(parts, names_in_lists(samples, column) if role == "classes" else None)
+        return replace(parts, names=names_in_lists(samples, column) if role == "classes" else None)
     columns = {f"is {name}": name for name, feature in features.items() if is_number(feature)}
     if not columns or samples.chosen_label is not None:
         label_part(samples, SET_NAMES, _is_list, "lists of classes")
@@ -110,13 +110,25 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
         return [float(index in present) for index in range(count)]
     folded = {part.removeprefix("is ").casefold(): value for part, value in row.items()}
     classes = [config.id2label[index] for index in range(count)]
-    missing = [name for name in classes if folded.get(name.casefold()) is None]
-    if missing:
-        raise DataError(
-            f"data: no column of lists of classes, and no column {missing[0]!r} of 0 and 1; name the column of lists"
-            " 'labels', or give one column for each class of the model"
-        )
+    for name in classes:
+        if name.casefold() not in folded:
+            raise DataError(
+                f"data: no column of lists of classes, and no column {name!r} of 0 and 1; name the column of lists"
+                " 'labels', or give one column for each class of the model"
+            )
+        if folded[name.casefold()] is None:
+            raise DataError(f"data: a sample has neither 0 nor 1 in column {name!r}; fill it in or remove the sample")
     return [float(folded[name.casefold()]) for name in classes]
+
+
+def _require_entries(samples: Samples, column: str) -> None:
+    """Raise `DataError` if a sample has no label, or a list with an empty entry."""
+    require_values(samples, column)
+    for row, value in zip(samples.rows, raw_values(samples.dataset, column), strict=True):
+        if isinstance(value, list) and None in value:
+            raise DataError(
+                f"{samples.source}: row {row} (from 0) has an empty entry in {column}; fill it in or remove the row"
+            )
 
 
 def _inputs(samples: Samples) -> dict[str, str]:
@@ -125,10 +137,6 @@ def _inputs(samples: Samples) -> dict[str, str]:
         return {"image": samples.image}
     assert samples.text is not None
     return {"input": samples.text}
-
-
-def _named(samples: Samples, names: tuple[str, ...] | None) -> Samples:
-    return replace(samples, names=names)
 
 
 def _numeric(feature: Any) -> bool:
