@@ -17,12 +17,10 @@ from transfuse.data.tasks import model_preparer, task
 def prepare(
     samples: Samples, model: PreTrainedModel, source: Model, options: Settings, processor: Any = None
 ) -> LazyBatches:
-    """Return batches on the model's device.
+    """Return batches on the model's device. A batch of long samples has fewer of them than `options.batch_size`.
 
     Args:
         source: the path or the loaded model whose processor prepares the samples, unless `processor` is given.
-
-    A batch of long samples has fewer of them than `options.batch_size`.
     """
     model_task = labeled_task(type(model).__name__, model.config) if samples.parts else task(type(model).__name__)
     preparer = model_preparer(source, model, processor, model_task)

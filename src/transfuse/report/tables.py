@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Column
 
@@ -15,9 +15,6 @@ from transfuse.checkpoint.adapter_card import held_sentence
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.owned import ADAPTER
-
-if TYPE_CHECKING:
-    pass
 
 MAX_FILES = 8  # names in a line of the terminal
 
