@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import cast
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.checkpoint.adapter_writer import AdapterContent, write_adapter
+from transfuse.checkpoint.adapters import base_folder
 from transfuse.errors import ConfigError
 from transfuse.network.outputs import model_output
 
@@ -115,6 +116,24 @@ def test_an_equal_model(tmp_path: Path) -> None:
     assert (content.held, content.layers_held, content.copied) == (1, 1, [])
     peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
     peft.PeftModel.from_pretrained(base, str(tmp_path))
+
+
+def test_the_base_is_read_at_the_revision_that_is_written(tmp_path: Path) -> None:
+    base, folder = case("ViTForImageClassification").build(0), tmp_path / "adapter"
+    base.save_pretrained(tmp_path / "base")
+    folder.mkdir()
+    found: list[str] = []
+
+    def find(name: str) -> Path:
+        found.append(name)
+        return tmp_path / "base"
+
+    for revision in (None, "v1"):
+        write_adapter(folder, base, base.state_dict(), base.state_dict(), 1, "me/base", revision)
+        assert base_folder(folder, find) == tmp_path / "base"
+    write_adapter(folder, base, base.state_dict(), base.state_dict(), 1, str(tmp_path / "base"), "v1")
+    assert base_folder(folder, find) == tmp_path / "base"
+    assert found == ["me/base", "me/base@v1"]
 
 
 @pytest.mark.parametrize("name", ["MixtralForCausalLM", "DINOv3ViTModel"])

@@ -72,19 +72,21 @@ def merged_folder(folder: Path, find: FindFolder) -> Path:
 def base_folder(folder: Path, find: FindFolder) -> Path:
     """Return the folder of the base model that an adapter names; a relative path may start at the adapter's folder.
 
+    As in PEFT, `revision` is that of the base on the Hub.
+
     Raises:
         CheckpointError: there is no such model, or it is an adapter too, or its weights are pickled.
     """
-    name = _settings(folder).get(BASE)
+    settings = _settings(folder)
+    name, revision = settings.get(BASE), settings.get("revision")
     where = f"{folder / ADAPTER_CONFIG}: {BASE} is {name!r}"
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{where}; correct it to the path or the Hub name of the base model")
-    beside = folder / name
-    if not Path(name).expanduser().is_dir() and beside.is_dir():
-        name = str(beside)
+    path, beside = Path(name).expanduser(), folder / name
+    if not path.is_dir() and beside.is_dir():
+        path = beside
     try:
-        path = Path(name).expanduser()
-        base = path if is_adapter(path) else find(name)
+        base = path if path.is_dir() else find(f"{name}@{revision}" if revision else name)
     except CheckpointError as error:
         raise CheckpointError(f"{where}, the base model of this adapter ({error})") from error
     if is_adapter(base):
