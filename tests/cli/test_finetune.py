@@ -11,6 +11,7 @@ from transformers import Trainer, ViTForImageClassification
 from world import Run, World, one_line
 
 from transfuse.base.lock import folder_lock, output_lock
+from transfuse.cli.targets import training_target
 from transfuse.errors import ConfigError
 from transfuse.finetuning.checks import check_same_run
 
@@ -40,6 +41,11 @@ def test_it_says_what_it_did(world: World, run: Run) -> None:
     assert "6 steps on 12 samples" in ran.out
     one_line(run(*tuning()(world)), ["out", "--overwrite"])
     assert run(*tuning("--overwrite", "-q")(world)).out == ""
+
+
+def test_an_output_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert training_target(("a",), "~/out", resume=False, replace=False).output == tmp_path / "out"
 
 
 def test_a_fusion_can_be_tuned(world: World, run: Run) -> None:

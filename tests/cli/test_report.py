@@ -319,6 +319,15 @@ def test_the_card_has_what_the_last_line_of_fuse_measured(world: World, run: Run
     assert f"| this model | {quality['models']['fusion']['accuracy']:.4f} |" in card
 
 
+def test_everything_is_written_to_the_home_folder(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(world.here))
+    monkeypatch.chdir(world.here)
+    assert run("fuse", world.a, world.b, "--output=~/out", "--report").status == 0
+    assert run("report", "~/out", "--data", world.images, "--output=~/there").status == 0
+    assert {path.parent.name for path in world.here.rglob("report.html")} == {"out", "there"}
+    assert not (world.here / "~").exists()
+
+
 def test_the_card_gets_the_measurements(world: World, run: Run) -> None:
     out = world.here / "out"
     assert run("fuse", world.a, world.b, "-o", out).status == 0

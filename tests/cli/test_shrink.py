@@ -9,6 +9,7 @@ from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from transformers import AutoConfig, PreTrainedModel, Qwen3MoeForCausalLM, ViTForImageClassification
 from world import Run, World, one_line
 
+from transfuse.cli.validation import shrink_request
 from transfuse.shrinking import streamed
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
@@ -34,6 +35,12 @@ def test_a_checkpoint_of_the_sizes_that_were_asked_for(world: World, run: Run) -
     assert "<code>hidden_size</code> | 16 | 8" in card
     assert run("eval", world.here / "out", world.a, "--data", world.images).status == 0
     one_line(run("report", world.here / "out"), ["made smaller", "transfuse eval", "shrink --report"])
+
+
+def test_an_output_in_the_home_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(world.here))
+    flags = {"output": "~/out", "layers": 1, "overwrite": False, "report": False}
+    assert shrink_request(str(world.a), flags, str(world.images), plans=False).output == world.here / "out"
 
 
 def test_it_trains_and_says_what_it_did(world: World, run: Run) -> None:

@@ -122,6 +122,13 @@ def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]
         refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
 
 
+def test_what_is_written_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    job = make(Job, {"output": "~/out", "cache": "~/cache", "maps": "~/maps.safetensors"})
+    assert (job.output, job.cache, job.maps) == ("/home/me/out", "/home/me/cache", "/home/me/maps.safetensors")
+    assert make(Job, {"output": "out~"}).output == "out~"
+
+
 def test_an_option_left_at_none_is_not_given() -> None:
     assert make(Options, {"regularization": None, "samples": None}).align == "exact"
 

@@ -1,5 +1,6 @@
 """Define `transfuse report` and `transfuse demo`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,12 +44,14 @@ def report(
 
     changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)
+    output, folder = Path(os.path.expanduser(output)), folder and Path(os.path.expanduser(folder))
+    cache = flags["cache"] and os.path.expanduser(flags["cache"])
     check_report(folder or output)
     with quiet_libraries():
         from transfuse.cli.jobs.report import report_job
 
         progress = output_mode(context).progress
-        page, written = report_job(output, data, limit, folder, flags["cache"], changes, progress)
+        page, written = report_job(output, data, limit, folder, cache, changes, progress)
     document = {"report": str(page), "verdict": written.verdict}
     output_mode(context).show(document, lambda: report_summary(written.verdict, written.measured, page))
 
@@ -63,6 +66,7 @@ def demo(
     """Train two small ViTs on handwritten digits and fuse them."""
     from transfuse.cli.targets import check_demo
 
+    output = Path(os.path.expanduser(output))
     check_demo(output)
     screen = console()
     screen.quiet = quiet

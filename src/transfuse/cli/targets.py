@@ -42,9 +42,9 @@ def work_dir(job: Job, resume: bool) -> WorkDir:
         ConfigError: `resume` is set without an interrupted run or with a cache, or the cache is inside the output.
         OutputError: the folder cannot be written, or another program made it.
     """
-    target = Path(job.output or "").expanduser()
+    target = Path(job.output or "")
     if job.cache is not None:
-        cache = Path(job.cache).expanduser()
+        cache = Path(job.cache)
         if resume:
             raise ConfigError("--resume: --cache already reuses all results of interrupted runs; leave --resume out")
         if not job.cache.strip() or cache.resolve().is_relative_to(target.resolve()):
@@ -126,6 +126,7 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     """
     if not output:
         raise ConfigError("no output given; say where to write with -o OUT")
+    output = os.path.expanduser(output)
     for name in (output, *models):
         check_name(name)
     overwrite: Overwrite = "replace" if replace else "refuse"

@@ -232,7 +232,7 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     """
     fields = ShrinkOptions.model_fields
     options = make(ShrinkOptions, *named_values({name: value for name, value in flags.items() if name in fields}))
-    output = None if plans else flags["output"]
+    output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")
     overwrite: Overwrite = "replace" if flags["overwrite"] else "refuse"
@@ -246,4 +246,4 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
             raise ConfigError("no output given; say where to write with -o OUT")
         check_target(Path(output), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)])
     check_paths([model, *([options.like] if options.like else [])])
-    return ShrinkRequest(model, options, data or "", Path(output or ""), overwrite, bool(flags["report"]))
+    return ShrinkRequest(model, options, data or "", Path(output), overwrite, bool(flags["report"]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.config.data_options import Name
-from transfuse.config.fields import Switch, option
+from transfuse.config.fields import Place, Switch, option
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
 from transfuse.errors import ConfigError
@@ -30,8 +30,8 @@ class Job(Options, MemoryLimits):
         "DATA",
         "Data and output",
     )
-    output: str | None = option(None, "Folder to write.", "OUT", "Data and output")
-    cache: str | None = option(
+    output: Place | None = option(None, "Folder to write.", "OUT", "Data and output")
+    cache: Place | None = option(
         None,
         "Keep statistics, maps and fitted layers here, and reuse those of the same models and data.",
         "DIR",
@@ -43,7 +43,7 @@ class Job(Options, MemoryLimits):
         "Write OUT/report.html too; with --data, measured on the test split of DATA (at most 2000 samples).",
         panel="Data and output",
     )
-    maps: str | None = option(
+    maps: Place | None = option(
         None,
         "Write the maps between the units of both models to this .safetensors file, for probes, steering vectors and"
         " sparse autoencoders.",
