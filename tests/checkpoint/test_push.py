@@ -1,5 +1,6 @@
 """Writing to the Hub: what is uploaded, and the message if it fails. A fake of its client stands for the Hub."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,22 @@ def test_a_fusion_is_uploaded_whole(hub: Hub, tmp_path: Path) -> None:
     assert "/tmp" not in hub.files["README.md"].decode().replace(str(tmp_path), "")
 
 
+def test_the_base_is_not_overwritten(hub: Hub, tmp_path: Path) -> None:
+    fusion = transfuse.fuse([vit(tmp_path / "a", 1), vit(tmp_path / "b", 2)], align="none")
+    fusion = replace(fusion, record=fusion.record | {"base": {"path": "org/base@v1"}})
+    with pytest.raises(ConfigError, match="org/base is one of the fused models, or their base"):
+        fusion.push_to_hub("org/base")
+    assert hub.created == []
+
+
 def test_what_is_wrong_is_said_before_anything_is_written(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a b", "", "a/b/c", "me/..", "/home/me/out"):
         with pytest.raises(ConfigError, match="not the name of a repository"):
             push.check_push(name)
     with pytest.raises(ConfigError, match="org/a is one of the fused models"):
         push.check_push("org/a", ["org/a", "org/b"])
+    with pytest.raises(ConfigError, match="org/a is one of the fused models"):
+        push.check_push("org/a", ["org/a@v1"])
     push.check_push("me/out", ["org/a"])
     monkeypatch.setattr(push, "get_token", lambda: None)
     with pytest.raises(ConfigError, match="not logged in to the Hub; log in with `hf auth login`"):

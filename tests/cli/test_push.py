@@ -27,6 +27,7 @@ def test_without_a_network_the_output_stays(world: World, run: Run, offline: Non
     [
         (["--push-to-hub", "a b"], ["--push-to-hub", "'a b'", "user/name"]),
         (["--push-to-hub", "me/out"], ["--push-to-hub", "not logged in", "hf auth login"]),
+        (["--base", "me/a@v1", "--merge", "ties", "--push-to-hub", "me/a"], ["--push-to-hub: me/a", "their base"]),
         (["--private"], ["--private", "push_to_hub"]),
     ],
     ids=str,

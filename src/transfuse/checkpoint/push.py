@@ -21,7 +21,7 @@ def check_push(
     """Check what can be checked without the network, so that a long fusion does not end with a mistyped name.
 
     Args:
-        parents: the paths or names of the fused models, which must not be overwritten.
+        parents: the paths or names of the fused models and of their base, which must not be overwritten.
         label: how messages name the option.
 
     Raises:
@@ -30,7 +30,7 @@ def check_push(
     if not is_repo_id(repo_id):
         raise ConfigError(f"{label}: {repo_id!r} is not the name of a repository; give one such as user/name")
     if repo_id in [hub_name(parent) for parent in parents]:
-        raise ConfigError(f"{label}: {repo_id} is one of the fused models; give another name")
+        raise ConfigError(f"{label}: {repo_id} is one of the fused models, or their base; give another name")
     if not (token or get_token()):
         raise ConfigError(f"{label}: not logged in to the Hub; {LOGIN}")
 

@@ -15,7 +15,7 @@ from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, 
 
 PLOT_SUFFIXES = (".png", ".svg")
 MAPS_SUFFIX = ".safetensors"
-HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # names of models on the Hub: of an owner, or without one
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(@[\w./-]+)?")  # of models on the Hub: owner/name@revision
 
 
 @dataclass(frozen=True)

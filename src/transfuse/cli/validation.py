@@ -56,7 +56,7 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
 
-        check_push(job.push_to_hub, job.models, label=labels.get("push_to_hub", "push_to_hub"))
+        check_push(job.push_to_hub, job.all_models(), label=labels.get("push_to_hub", "push_to_hub"))
     if layers is not None:
         _check_layers(job.models, layers)
     return job

@@ -143,11 +143,17 @@ class Fusion:
             ConfigError: `repo_id` is no valid name or that of a parent, or there is no token.
             OutputError: the checkpoint cannot be written, or the Hub cannot be reached or refuses it.
         """
-        check_push(repo_id, [origin.path for origin in self.origins], token)
+        check_push(repo_id, [*(origin.path for origin in self.origins), self._base_path], token)
         with TemporaryDirectory() as scratch:
             name = repo_id.rpartition("/")[2]
             folder = self._write(Path(scratch) / name, name, "refuse", metrics)
             return push_folder(folder, repo_id, private, token, commit_message)
+
+    @property
+    def _base_path(self) -> str | None:
+        """Return the path or the name of the base of task vectors; None if there is none, or it was in memory."""
+        path: str | None = self.record.get("base", {}).get("path")
+        return path
 
     def _write(self, path: Path, output: str, overwrite: Overwrite, metrics: dict[str, Any] | None) -> Path:
         """Write and verify the checkpoint. The record and the card's command say that it was written to `output`."""
@@ -156,7 +162,7 @@ class Fusion:
         card = {"README.md": write_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
-        folders += [self.record["base"]["path"]] if self.record.get("base", {}).get("path") else []
+        folders += [self._base_path] if self._base_path else []
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
         if self.options.adapter_out is not None:
             write = partial(self._write_with_adapter, write, document)
