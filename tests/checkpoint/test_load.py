@@ -141,6 +141,23 @@ def test_a_name_on_the_hub_is_found_in_its_cache(saved: Path, tmp_path: Path, mo
     assert same_weights(load_model("owner/name"), saved)
 
 
+def test_pickles_are_fetched_only_where_they_are_needed(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append(any("pytorch_model" in pattern for pattern in allow_patterns))
+        return str(vit)
+
+    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", fetch)
+    assert local_directory("owner/name", "allow") == vit
+    assert asked == [False]
+    as_pickle(vit)
+    assert local_directory("owner/name") == vit
+    assert asked == [False] * 2
+    assert local_directory("owner/name", "allow") == vit
+    assert asked == [False] * 3 + [True]
+
+
 def test_a_file_instead_of_a_directory(saved: Path) -> None:
     refuses(saved / "model.safetensors", "is a file", "give the directory")
 

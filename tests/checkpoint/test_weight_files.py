@@ -13,11 +13,21 @@ from checkpoints import QUERY, as_pickle, as_shards, edit_weights, refuses, same
 from safetensors.torch import load_file
 
 from transfuse.checkpoint.load import load_model
+from transfuse.errors import CheckpointError
 
 
 def test_no_weights(vit: Path) -> None:
     (vit / "model.safetensors").unlink()
     refuses(vit, str(vit), "no weights", "model.safetensors")
+
+
+def test_a_model_of_the_hub_may_have_pickles_that_were_not_fetched(vit: Path, tmp_path: Path) -> None:
+    (vit / "model.safetensors").unlink()
+    (tmp_path / "models--owner--name" / "snapshots").mkdir(parents=True)
+    fetched = vit.rename(tmp_path / "models--owner--name" / "snapshots" / "0a1b")
+    refuses(fetched, "no weights", "pass --allow-pickle")
+    with pytest.raises(CheckpointError, match=r"expected model.safetensors or model.safetensors.index.json$"):
+        load_model(fetched, pickle="allow")
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.bin", "weights.pt"])

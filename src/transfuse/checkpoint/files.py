@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from transfuse.base.unique_json import parse_json, read_json
 from transfuse.checkpoint.companions import companion_files
+from transfuse.checkpoint.hub_names import CACHED
 from transfuse.checkpoint.other_kinds import check_holds_model
 from transfuse.errors import CheckpointError, first_line
 
@@ -56,7 +57,9 @@ def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
             f"{single}, or pass --allow-pickle if you trust their source (read as {PICKLE_NAMES[0]} only)"
         )
     check_holds_model(folder)
-    raise CheckpointError(f"{folder}: no weights; expected {single} or {index}")
+    fetched = pickle == "refuse" and CACHED.search(str(folder))
+    advice = "; if the Hub has pickled ones and you trust their source, pass --allow-pickle" if fetched else ""
+    raise CheckpointError(f"{folder}: no weights; expected {single} or {index}{advice}")
 
 
 def _shards(index: Path) -> list[Path]:

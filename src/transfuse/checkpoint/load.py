@@ -7,6 +7,7 @@ errors, because a fused model would inherit them unnoticed.
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters import base_folder, is_adapter, merged_folder
-from transfuse.checkpoint.companions import ADAPTER_FILES, HUB_PATTERNS
+from transfuse.checkpoint.companions import ADAPTER_CONFIG, ADAPTER_FILES, CONFIG, HUB_PATTERNS
 from transfuse.checkpoint.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.expert_tensors import expert_problems
 from transfuse.checkpoint.files import (
@@ -40,6 +41,7 @@ from transfuse.errors import CheckpointError, first_line
 Model: TypeAlias = str | Path | PreTrainedModel
 """The path of a checkpoint, a Hub name, or a loaded model."""
 
+SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
 # Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
 UNREAD_BY_MASKED_LM = re.compile(r"\w+\.pooler\..*|cls\.seq_relationship\..*|sop_classifier\..*")
@@ -112,8 +114,8 @@ def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
 def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     """Return the folder at `path`, or fetch the model of that name from the Hub if there is no such folder.
 
-    A name on the Hub may end with a revision: `org/model@revision`. The folder of an adapter is replaced by one with
-    the merged checkpoint.
+    A name on the Hub may end with a revision: `org/model@revision`. Pickled weights are fetched only if they are
+    allowed and there are no others. The folder of an adapter is replaced by one with the merged checkpoint.
 
     Raises:
         CheckpointError: there is neither, or `path` is a file, or an adapter cannot be merged.
@@ -136,14 +138,15 @@ def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Pa
         return folder
     if folder.exists():
         raise file_instead_of_folder(path)
-    names = SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ())
-    shards = [
-        name.replace(".index.json", "").replace(".", "-*-of-*.") for name in names if name.endswith(".index.json")
-    ]
     name, _, revision = str(path).partition("@")
-    wanted = ["config.json", *ADAPTER_FILES, *names, *shards, *HUB_PATTERNS]
+    fetch = partial(snapshot_download, name, revision=revision or None)
+    wanted = [CONFIG, *ADAPTER_FILES, *SAFETENSORS_NAMES, SAFETENSORS_SHARDS, *HUB_PATTERNS]
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+        folder = Path(fetch(allow_patterns=wanted))
+        found = any((folder / file).is_file() for file in (*SAFETENSORS_NAMES, ADAPTER_CONFIG))
+        if pickle == "refuse" or found:
+            return folder
+        return Path(fetch(allow_patterns=[*PICKLE_NAMES, PICKLE_SHARDS]))
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{path}: the Hub has no revision {revision!r} of {name}; check its name") from error
     except Exception as error:  # an invalid name, an unknown repository and a missing network have the same remedy

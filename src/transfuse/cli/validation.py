@@ -111,7 +111,7 @@ def _check_layers(models: Sequence[str], layers: int) -> None:
     from transfuse.checkpoint.load import local_directory
 
     for model in models:
-        count = getattr(read_config(local_directory(model, "allow")), "num_hidden_layers", 0)
+        count = getattr(read_config(local_directory(model)), "num_hidden_layers", 0)
         if count != layers:
             raise ConfigError(
                 f"slices: layer_range ends at {layers}, but {model} has {counted(count, 'layer')}, and all are merged;"
