@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from transfuse.base.budget import check_free_memory, free_bytes
 from transfuse.base.memory_limit import memory_limit
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, MemoryLimitError
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells pages of files apart")
 IMPORTS = """
@@ -23,6 +26,46 @@ own = psutil.Process().memory_info().rss
 
 def test_less_than_there_is_already() -> None:
     with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), memory_limit(2**20):
+        pass
+
+
+GB, GPU = 10**9, torch.device("cuda:1")
+
+
+@pytest.fixture
+def fractions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, torch.device]]:
+    """Shares of its memory that a pretended GPU was limited to. It has 80 GB; 20 are in use, 4 of them here."""
+    set_to: list[tuple[float, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GB))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: set_to.append(given))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60 * GB, 80 * GB))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4 * GB)
+    return set_to
+
+
+def test_the_gpu_of_the_run_is_limited_while_it_runs(fractions: list[tuple[float, torch.device]]) -> None:
+    with memory_limit(None, 20 * GB, GPU):
+        assert fractions == [(0.25, GPU)]
+        assert free_bytes(GPU) == 16 * GB
+        with pytest.raises(ConfigError, match="max-device-memory: training takes about 17.0 GB, 16.0 GB are left"):
+            check_free_memory(17 * GB, GPU, "training", pytest.fail)
+    assert fractions == [(0.25, GPU), (1.0, GPU)]
+    assert free_bytes(GPU) == 60 * GB
+    with memory_limit(None, 100 * GB, GPU):
+        assert fractions[-1] == (1.0, GPU)
+        assert free_bytes(GPU) == 60 * GB
+
+
+def test_what_the_gpu_lacks_is_not_blamed_on_the_host() -> None:
+    with pytest.raises(torch.OutOfMemoryError), memory_limit(2**60):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(MemoryLimitError, match="max-memory: this run needs more than"), memory_limit(2**60):
+        raise MemoryError
+
+
+def test_without_a_gpu_there_is_none_to_limit() -> None:
+    words = "max-device-memory: this run computes on cpu, and only a CUDA GPU takes a limit"
+    with pytest.raises(ConfigError, match=words), memory_limit(None, 20):
         pass
 
 

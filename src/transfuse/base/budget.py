@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.counted import counted
-from transfuse.base.memory_limit import allowed_bytes, is_out_of_memory, remaining_bytes
+from transfuse.base.memory_limit import allowed_bytes, is_out_of_memory, remaining_bytes, remaining_device_bytes
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError
 
@@ -64,9 +64,9 @@ def available_bytes() -> int:
 def free_bytes(device: torch.device) -> int:
     """Return the bytes that may still be allocated on `device`, within the limit of `memory_limit`."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = available_bytes()
-    remaining = remaining_bytes()
+        free, remaining = int(torch.cuda.mem_get_info(device)[0]), remaining_device_bytes(device)
+    else:
+        free, remaining = available_bytes(), remaining_bytes()
     return free if remaining is None else min(free, remaining)
 
 
@@ -78,12 +78,12 @@ def check_free_memory(needed: int, device: torch.device, task: str, warn: Callab
         task: what needs them, for the message.
 
     Raises:
-        ConfigError: the task needs more than --max-memory leaves.
+        ConfigError: the task needs more than --max-memory or --max-device-memory leaves.
     """
     free = free_bytes(device)
-    if needed > free and allowed_bytes() is not None:
+    if needed > free and (option := _limiting_option(device)):
         raise ConfigError(
-            f"max-memory: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
+            f"{option}: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
         )
     warn_if_short(needed, device, task, warn)
 
@@ -139,7 +139,7 @@ def fitting_parts(models: Sequence[PreTrainedModel], batch: Batch, gradients: bo
 
 
 def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False) -> None:
-    """Check that --max-memory leaves enough memory for the longest sample, the one in `example`.
+    """Check that a limit leaves enough memory for the longest sample, the one in `example`.
 
     Raises:
         ConfigError: it does not.
@@ -149,9 +149,9 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     if _has_token_labels(example):
         needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)
-    if allowed_bytes() is not None and needed > free:
+    if needed > free and (option := _limiting_option(model.device)):
         raise ConfigError(
-            f"max-memory: a sample of {counted(longest, 'token')} takes about {format_bytes(needed)},"
+            f"{option}: a sample of {counted(longest, 'token')} takes about {format_bytes(needed)},"
             f" {format_bytes(free)} are left; allow more, or shorten the samples"
         )
 
@@ -206,6 +206,13 @@ def run_in_parts(work: Callable[[Batch], T], split: Callable[[Batch], list[Batch
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return [result for part in parts for result in run_in_parts(work, split, part)]
+
+
+def _limiting_option(device: torch.device) -> str | None:
+    """Return the option that limits the memory of a device; None if none does."""
+    if device.type == "cuda":
+        return None if remaining_device_bytes(device) is None else "max-device-memory"
+    return None if allowed_bytes() is None else "max-memory"
 
 
 def _has_token_labels(batch: Batch) -> bool:

@@ -19,6 +19,7 @@ from transfuse.base.freed_memory import return_freed_memory
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import ConfigError, MemoryLimitError
 
+CPU = torch.device("cpu")
 MAX_RLIMIT = 2**62  # largest limit in bytes that is passed to the system
 INTERVAL = 0.02  # seconds between two looks at the memory
 PATIENCE = 1.0  # seconds that an interrupted batch has to free its memory
@@ -41,6 +42,7 @@ class Limit:
 
 
 LIMIT: ContextVar[Limit | None] = ContextVar("LIMIT", default=None)
+DEVICE_LIMIT: ContextVar[int | None] = ContextVar("DEVICE_LIMIT", default=None)  # bytes on the GPU
 
 
 def allowed_bytes() -> int | None:
@@ -50,26 +52,35 @@ def allowed_bytes() -> int | None:
 
 
 def remaining_bytes() -> int | None:
-    """Return how many bytes the run may still take; None if it has no limit."""
+    """Return how many bytes the run may still take on the host; None if it has no limit."""
     limit = LIMIT.get()
     return None if limit is None else max(0, limit.memory - limit.of_files - _memory()[0])
 
 
+def remaining_device_bytes(device: torch.device) -> int | None:
+    """Return how many bytes the run may still take on a GPU; None if it has no limit."""
+    limit = DEVICE_LIMIT.get()
+    return None if limit is None else max(0, limit - torch.cuda.memory_allocated(device))
+
+
 @contextmanager
-def memory_limit(memory: int | None, device_memory: int | None = None) -> Iterator[None]:
+def memory_limit(memory: int | None, device_memory: int | None = None, device: torch.device = CPU) -> Iterator[None]:
     """Limit the memory of this process, on the host and on its GPU, to a number of bytes each while the block runs.
 
     Memory beyond a limit raises the error of a machine without free memory. On the host, the process may exceed the
     limit for the moment until it is noticed. Pages that are mapped from files do not count.
 
+    Args:
+        device: the device that the run computes on.
+
     Raises:
-        ConfigError: the process uses more than `memory` already.
-        MemoryLimitError: the process runs out of it.
+        ConfigError: the process uses more than `memory` already, or `device_memory` is given and there is no GPU.
+        MemoryLimitError: the process runs out of `memory`.
     """
-    if device_memory is not None and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, device_memory / total))
-    with nullcontext() if memory is None else _host_memory_limit(memory):
+    with (
+        nullcontext() if device_memory is None else _device_memory_limit(device_memory, device),
+        nullcontext() if memory is None else _host_memory_limit(memory),
+    ):
         yield
 
 
@@ -89,6 +100,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
+def _device_memory_limit(memory: int, device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        raise ConfigError(
+            f"max-device-memory: this run computes on {device}, and only a CUDA GPU takes a limit; leave it out, or"
+            " choose another --device"
+        )
+    total = torch.cuda.get_device_properties(device).total_memory
+    token = DEVICE_LIMIT.set(memory)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        DEVICE_LIMIT.reset(token)
+
+
+@contextmanager
 def _host_memory_limit(memory: int) -> Iterator[None]:
     torch.ones(2**20).sum()  # starts PyTorch's threads, so that their stacks are counted below
     used = sum(_memory())
@@ -98,7 +126,7 @@ def _host_memory_limit(memory: int) -> Iterator[None]:
         with planned_limit(memory), _system_limit(memory - used + SLACK + memory // 8), _Watch():
             yield
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if isinstance(error, torch.OutOfMemoryError) or not is_out_of_memory(error):  # the first is of a GPU
             raise
         raise MemoryLimitError(f"max-memory: this run needs more than {format_bytes(memory)}; allow more") from error
 

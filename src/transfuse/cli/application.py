@@ -133,7 +133,10 @@ def _machine_limit(error: Exception) -> str | None:
     """Return the message for an error of memory or numerical precision; None for any other error."""
     line = next(iter(str(error).splitlines()), "")
     if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
-        return "out of memory; allow more with --max-memory, or give a smaller --batch-size or another --device"
+        return (
+            "out of memory; allow more with --max-memory or --max-device-memory, or give a smaller --batch-size or"
+            " another --device"
+        )
     if type(error).__name__.endswith("LinAlgError"):
         return f"the alignment failed numerically ({line}); check whether weights or activations are huge or constant"
     return None

@@ -87,7 +87,7 @@ def carry(
 
         plan = plan_job(job, keep) if dry_run else None
         if plan is None:
-            with memory_limit(job.max_memory, job.max_device_memory):
+            with memory_limit(job.max_memory, job.max_device_memory, job.torch_device()):
                 done = carry_job(job, keep, output_mode(context).progress)
     if plan is not None:
         output_mode(context).show(asdict(plan), lambda: plan_table(plan))

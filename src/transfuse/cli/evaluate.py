@@ -66,7 +66,7 @@ def evaluate(
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
 
-        with memory_limit(limits.max_memory, limits.max_device_memory):
+        with memory_limit(limits.max_memory, limits.max_device_memory, eval_options.torch_device()):
             evaluation = eval_job(models, samples, limit, eval_options, mode.progress)
     mode.show(evaluation.records(), lambda: evaluation_tables(evaluation, classes))
 
@@ -106,7 +106,7 @@ def path(
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
-        with memory_limit(limits.max_memory, limits.max_device_memory):
+        with memory_limit(limits.max_memory, limits.max_device_memory, path_options.torch_device()):
             line, samples = path_job(anchor, other, data, limit, points, path_options, output_mode(context).progress)
         if plot:
             save_plot({path_options.align: line}, plot)

@@ -76,7 +76,8 @@ def finetune(
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory)
+        device = training_schedule.torch_device()
+        limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory, device)
         with said_how_to_continue(target.checkpoints, pattern="checkpoint-*"), limit:
             path, record = finetune_job(models, data, training_schedule, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -136,7 +136,8 @@ def fuse(
         from transfuse.cli.jobs.fuse import fuse_job
 
         flag = "" if work.persistent else "with --resume "
-        with said_how_to_continue(work.folder, flag), memory_limit(job.max_memory, job.max_device_memory):
+        limit = memory_limit(job.max_memory, job.max_device_memory, job.torch_device())
+        with said_how_to_continue(work.folder, flag), limit:
             done = fuse_job(job, work, output_mode(context).progress)
     told = {"quality"} if done.report and done.report.measured else ()  # by the report
     record = {name: value for name, value in done.record.items() if name not in told}

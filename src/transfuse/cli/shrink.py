@@ -75,7 +75,8 @@ def shrink(
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.shrink import shrink_job
 
-        with said_how_to_continue(work.folder), memory_limit(memory.max_memory, memory.max_device_memory):
+        limit = memory_limit(memory.max_memory, memory.max_device_memory, request.options.torch_device())
+        with said_how_to_continue(work.folder), limit:
             done = shrink_job(request, work, output_mode(context).progress)
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []
     output_mode(context).show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])
