@@ -138,11 +138,12 @@ def _system_limit(growth: int) -> Iterator[None]:
         import resource
 
         previous = resource.getrlimit(resource.RLIMIT_DATA)
+        used = psutil.Process().memory_info().data
     except (ImportError, AttributeError):  # not on Linux
         yield
         return
     most = MAX_RLIMIT if previous[1] < 0 else previous[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(psutil.Process().memory_info().data + growth, most), previous[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (min(used + growth, most), previous[1]))
     try:
         yield
     finally:
