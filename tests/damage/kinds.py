@@ -31,7 +31,8 @@ ODD_SHARDS = (
 
 
 def _fuse(one: Path, other: Path, *more: object) -> list[object]:
-    return ["fuse", one, other, "-o", "out", "--samples", 8, "--batch-size", 4, *more]
+    samples = ("--samples", 8) if "--data" in more else ()
+    return ["fuse", one, other, "-o", "out", *samples, "--batch-size", 4, *more]
 
 
 def _with_copy(rng: Random, subjects: Subjects, here: Path, name: str, damage: Callable[[Path], object]) -> list[Path]:

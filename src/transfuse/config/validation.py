@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from transfuse.config.data_options import DataOptions
+from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, NEED_BASE, PLUGINS, SPARSE
 from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
@@ -161,13 +162,17 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
         )
     if data:
         return
-    for name in DataOptions.model_fields:
+    for name in (*DataOptions.model_fields, "samples"):
         if getattr(chosen, name) not in (None, False):
             raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
     if chosen.merge == "least-squares":
         raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")
     if chosen.merge == "learned":
         raise ConfigError("--merge learned needs samples; give --data, or choose --merge mean")
+    for name in ("max_loss", "tokens"):
+        if getattr(chosen.flow, name) != FlowOptions.model_fields[name].default:
+            label = labels.get(f"flow.{name}", f"flow.{name}")
+            raise ConfigError(f"{label}: without samples, weights are matched; give --data, or leave it out")
     if MERGE_METHODS.get(chosen.merge):
         raise ConfigError(f"--merge {chosen.merge} needs samples; give --data, or choose --merge mean")
     for name in sorted(chosen.model_fields_set & {*LEARNING, "effort"}) if chosen.align != "learned" else ():
