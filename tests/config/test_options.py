@@ -11,6 +11,7 @@ from transfuse.config.flow_options import FlowOptions
 from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.config.options import Options
+from transfuse.config.settings import torch_dtype
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 
@@ -40,8 +41,8 @@ def test_defaults_are_exact_alignment_and_with_data_least_squares() -> None:
     assert options.normalized_weights(4) == [0.25] * 4
     assert (options.sample_count(), make(Options, {"align": "flow"}).sample_count()) == (2000, 200)
     assert make(Options, {"align": "flow", "samples": 7}).sample_count() == 7
-    assert options.torch_dtype() is None
-    assert make(Options, {"dtype": "bfloat16"}).torch_dtype() is torch.bfloat16
+    assert torch_dtype(options.dtype) is None
+    assert torch_dtype(make(Options, {"dtype": "bfloat16"}).dtype) is torch.bfloat16
     assert make(Options, {"device": "cpu"}).torch_device() == torch.device("cpu")
 
 

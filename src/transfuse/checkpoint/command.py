@@ -10,7 +10,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.shrink_options import ShrinkOptions
 
-DATASET_IN_MEMORY = "dataset in memory"
+DATASET_IN_MEMORY = "dataset in memory"  # what the name of such data begins with, in messages and records
 COMMAND = "transfuse fuse"
 CARRY = "transfuse carry"
 SHRINK = "transfuse shrink"

@@ -47,8 +47,9 @@ CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes tha
 HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}", CARD)
 """What is fetched from the Hub, besides weights and config.json."""
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SAFETENSORS_NAMES = ("model.safetensors", "model.safetensors.index.json")
+PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+INDEX_NAMES = (SAFETENSORS_NAMES[1], PICKLE_NAMES[1])
 
 
 def companion_files(folder: Path) -> list[str]:
@@ -65,8 +66,8 @@ def matches_any(name: str, patterns: Sequence[str]) -> bool:
 
 def weight_names(folder: Path) -> set[str]:
     """Return the names that save_pretrained gives to weights: a single file, an index, and the files it lists."""
-    names = {name for name in (*_WEIGHTS, *_INDEXES) if os.path.lexists(folder / name)}
-    for index in names.intersection(_INDEXES):
+    names = {name for name in (*SAFETENSORS_NAMES, *PICKLE_NAMES) if os.path.lexists(folder / name)}
+    for index in names.intersection(INDEX_NAMES):
         try:
             shards = read_json(folder / index)["weight_map"].values()
             names |= {name for name in shards if isinstance(name, str) and name.endswith((".safetensors", ".bin"))}

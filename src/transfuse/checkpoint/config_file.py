@@ -9,7 +9,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from transfuse.base.libraries import quiet
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.files import SAFETENSORS_NAMES
+from transfuse.checkpoint.companions import SAFETENSORS_NAMES
 from transfuse.checkpoint.other_kinds import check_holds_model, check_not_quantized, check_transformers_config
 from transfuse.errors import CheckpointError, first_line
 from transfuse.network.registry import USER_CLASSES

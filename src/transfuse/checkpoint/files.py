@@ -12,15 +12,13 @@ import torch
 from safetensors import safe_open
 
 from transfuse.base.unique_json import parse_json, read_json
-from transfuse.checkpoint.companions import companion_files
+from transfuse.checkpoint.companions import PICKLE_NAMES, SAFETENSORS_NAMES, companion_files
 from transfuse.checkpoint.hub_names import CACHED
 from transfuse.checkpoint.other_kinds import check_holds_model
 from transfuse.errors import CheckpointError, first_line
 
 PicklePolicy = Literal["refuse", "allow"]
 
-SAFETENSORS_NAMES = ("model.safetensors", "model.safetensors.index.json")
-PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FLOAT8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)  # bfloat16 holds all values of both
 STORED_DTYPES = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, strict=True))

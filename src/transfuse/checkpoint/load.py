@@ -19,17 +19,17 @@ from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters import base_folder, is_adapter, merged_folder
-from transfuse.checkpoint.companions import ADAPTER_CONFIG, ADAPTER_FILES, CONFIG, HUB_PATTERNS
-from transfuse.checkpoint.config_file import check_counts, model_class, read_config
-from transfuse.checkpoint.expert_tensors import expert_problems
-from transfuse.checkpoint.files import (
+from transfuse.checkpoint.companions import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    CONFIG,
+    HUB_PATTERNS,
     PICKLE_NAMES,
     SAFETENSORS_NAMES,
-    PicklePolicy,
-    common_dtype,
-    stored_dtypes,
-    weight_files,
 )
+from transfuse.checkpoint.config_file import check_counts, model_class, read_config
+from transfuse.checkpoint.expert_tensors import expert_problems
+from transfuse.checkpoint.files import PicklePolicy, common_dtype, stored_dtypes, weight_files
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
 from transfuse.checkpoint.mapped_tensors import without_memory_limit

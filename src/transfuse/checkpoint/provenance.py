@@ -1,6 +1,5 @@
 """Whether a checkpoint already has the basis of another one, according to the record in its folder."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.owned import json_or_none
 from transfuse.config.literals import EXACT
 
 Lineage = Literal["none", "basis", "gauge"]
@@ -26,7 +26,7 @@ def provenance(model: str | Path, anchor: str | Path) -> Lineage:
     for _ in range(MAX_GENERATIONS):
         if file_hashes(folder) == anchor_hashes:
             return "basis"
-        record = _read_record(folder)
+        record = json_or_none(folder / RECORD)
         try:
             if "finetuned" not in record:
                 return _basis_of_fusion(record, anchor_hashes)
@@ -45,11 +45,3 @@ def _basis_of_fusion(record: Mapping[str, Any], anchor_hashes: Mapping[str, str]
     if record["models"][0]["sha256"] != anchor_hashes:
         return "none"
     return "gauge" if record["options"]["align"] in EXACT else "basis"
-
-
-def _read_record(folder: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

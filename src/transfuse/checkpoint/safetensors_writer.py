@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transfuse.checkpoint.files import FLOAT_DTYPES, SAFETENSORS_NAMES
+from transfuse.checkpoint.companions import SAFETENSORS_NAMES
+from transfuse.checkpoint.files import FLOAT_DTYPES
 
 Shapes = Mapping[str, tuple[int, ...]]
 DTYPE_NAMES = {dtype: name for name, dtype in FLOAT_DTYPES.items()}

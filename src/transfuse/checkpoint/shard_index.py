@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.files import PICKLE_NAMES, SAFETENSORS_NAMES
+from transfuse.checkpoint.companions import INDEX_NAMES, PICKLE_NAMES, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError
-
-INDEX_NAMES = (SAFETENSORS_NAMES[1], PICKLE_NAMES[1])
 
 
 def check_index(folder: Path, stored: Mapping[Path, Collection[str]]) -> None:

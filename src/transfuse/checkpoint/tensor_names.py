@@ -5,7 +5,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from transfuse.checkpoint.files import SAFETENSORS_NAMES, stored_dtypes, weight_files
+from transfuse.checkpoint.companions import SAFETENSORS_NAMES
+from transfuse.checkpoint.files import stored_dtypes, weight_files
 
 OLD_SUFFIXES = {".weight": ".gamma", ".bias": ".beta"}  # TensorFlow's names of a norm's gain and bias
 

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
 from transfuse.config.data_options import DataOptions
-from transfuse.config.fields import Memory
+from transfuse.config.fields import Memory, literal_values
 
 FlagValues: TypeAlias = Mapping[str, Any]  # by parameter name; None: the flag is not set
 SHORT = {"output": "-o"}
@@ -100,7 +100,7 @@ def _flag(
     """Return the parameter of a command that sets an option."""
     extra: Any = field.json_schema_extra or {}
     is_switch = field.annotation is bool
-    values = _values(field.annotation)
+    values = literal_values(field.annotation)
     description = helps.get(name, field.description or "")
     if not is_switch and field.default not in (None, ()) and "Default" not in description:
         description += f" Default: {field.default}."
@@ -119,14 +119,6 @@ def _spelling(name: str) -> str:
     """Return the flag of an option: --batch-size, --flow.plan."""
     nested = name.startswith(f"{FLOW}_")
     return f"--{name.replace('_', '.', 1).replace('_', '-')}" if nested else f"--{name.replace('_', '-')}"
-
-
-def _values(annotation: Any) -> list[str]:
-    """Return the values of a literal type, or of a union of them."""
-    values: list[str] = []
-    for item in get_args(annotation):
-        values += [item] if isinstance(item, str) else _values(item)
-    return list(dict.fromkeys(values))
 
 
 def _includes(annotation: Any, kind: type) -> bool:

@@ -1,7 +1,7 @@
 """The types of option values, and how a field says what it means: its description is the help of its flag."""
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -28,6 +28,14 @@ Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 Share = Annotated[Finite, Field(ge=0)]
 Fraction = Annotated[Finite, Field(ge=0, le=1)]
+
+
+def literal_values(annotation: Any) -> list[str]:
+    """Return the values of a literal type, or of a union of them."""
+    values: list[str] = []
+    for item in get_args(annotation):
+        values += [item] if isinstance(item, str) else literal_values(item)
+    return list(dict.fromkeys(values))
 
 
 def option(default: Any, description: str, metavar: str | None = None, panel: str = "Options") -> Any:

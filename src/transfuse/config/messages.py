@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from reprlib import Repr
-from typing import Any, get_args
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from transfuse.config.literals import Part
+from transfuse.config.fields import literal_values
 from transfuse.config.synonyms import nearest
 
 SHORT = Repr()  # for values: a file of a few lines can hold one that would fill the memory
@@ -27,20 +27,12 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
     if error["type"] == "string_pattern_mismatch":
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if error["type"] == "literal_error":
-        allowed = get_args(Part) if option == "keep" else _allowed(fields[option].annotation)
+        allowed = literal_values(fields[option].annotation)
         near = nearest(error["input"], allowed) if isinstance(error["input"], str) else None
         suggestion = f"; did you mean {near}?" if near else ""
         return f"{shown} is not one of {', '.join(allowed)}{suggestion}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")
     return f"{message.partition(', ')[0]}, found {shown}"
-
-
-def _allowed(annotation: Any) -> tuple[str, ...]:
-    """Return the values of a literal type, or of a union of them."""
-    values: list[str] = []
-    for item in get_args(annotation):
-        values += [item] if isinstance(item, str) else _allowed(item)
-    return tuple(values)
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ imports torch before it has to, so that a mistyped option is reported at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -38,9 +38,6 @@ from transfuse.config.literals import (
 from transfuse.config.settings import Settings
 from transfuse.config.validation import check_base, check_data, check_together
 from transfuse.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
 
 Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
@@ -261,9 +258,3 @@ class Options(Settings):
         """Return the options of training."""
         given = self.model_dump(include={*LEARNING} - {"minutes"})
         return LearningOptions(**given, minutes=MINUTES[self.effort] if self.minutes is None else self.minutes)
-
-    def torch_dtype(self) -> torch.dtype | None:
-        """Return the dtype to write; None for the anchor's."""
-        import torch
-
-        return None if self.dtype == "auto" else getattr(torch, self.dtype)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Count, Memory, Switch, option
+from transfuse.config.literals import Dtype
 from transfuse.config.make import make
 from transfuse.errors import ConfigError
 
@@ -95,6 +96,13 @@ class MemoryLimits(BaseModel):
 def memory_bytes(limit: int | str | None) -> int | None:
     """Return a memory limit in bytes: a number, or text such as "8GB". Raises `ConfigError`."""
     return make(MemoryLimits, {"max_memory": limit}).max_memory
+
+
+def torch_dtype(name: Dtype) -> torch.dtype | None:
+    """Return the dtype of a name; None for `auto`."""
+    import torch
+
+    return None if name == "auto" else getattr(torch, name)
 
 
 def _own_gpu() -> str:

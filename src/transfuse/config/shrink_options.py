@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -11,9 +11,6 @@ from transfuse.config.fields import Count, Finite, Positive, option
 from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
 from transfuse.config.settings import Settings
 from transfuse.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
 
 SIZES, TRAINING = "Sizes", "Training"
 SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "experts")
@@ -130,9 +127,3 @@ class ShrinkOptions(Settings):
         """Return the options of training."""
         minutes = MINUTES[self.effort] if self.minutes is None else self.minutes
         return LearningOptions(steps=self.steps, minutes=minutes, learning_rate=self.learning_rate)
-
-    def torch_dtype(self) -> torch.dtype | None:
-        """Return the dtype to write; None for that of the model."""
-        import torch
-
-        return None if self.dtype == "auto" else getattr(torch, self.dtype)

@@ -165,10 +165,6 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     for name in (*DataOptions.model_fields, "samples"):
         if getattr(chosen, name) not in (None, False):
             raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
-    if chosen.merge == "least-squares":
-        raise ConfigError("--merge least-squares needs samples; give --data, or choose --merge mean")
-    if chosen.merge == "learned":
-        raise ConfigError("--merge learned needs samples; give --data, or choose --merge mean")
     for name in ("max_loss", "tokens"):
         if getattr(chosen.flow, name) != FlowOptions.model_fields[name].default:
             label = labels.get(f"flow.{name}", f"flow.{name}")

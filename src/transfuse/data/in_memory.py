@@ -16,7 +16,6 @@ from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
 from transfuse.errors import DataError, first_line
 
-IN_MEMORY = "dataset in memory"  # what the name of such data begins with, in messages and records
 MAX_ROWS = 100_000  # that are read of a stream
 MAX_BYTES = 4 << 30  # that the rows of a stream may take
 ROWS_AT_ONCE = 100

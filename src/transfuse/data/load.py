@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset
 
 from transfuse.base.libraries import quiet
+from transfuse.checkpoint.command import DATASET_IN_MEMORY
 from transfuse.config.data_options import DataOptions
 from transfuse.data.columns import (
     check_column,
@@ -41,7 +42,7 @@ def data_name(data: Any) -> str | None:
     """Return the path or name of the samples, or `dataset in memory`."""
     if data is None:
         return None
-    return str(data) if isinstance(data, str | Path) else getattr(data, "source", "dataset in memory")
+    return str(data) if isinstance(data, str | Path) else getattr(data, "source", DATASET_IN_MEMORY)
 
 
 def load_samples(

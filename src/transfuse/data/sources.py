@@ -15,8 +15,9 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from pyarrow import ArrowException
 from pyarrow.parquet import read_metadata
 
+from transfuse.checkpoint.command import DATASET_IN_MEMORY
 from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
-from transfuse.data.in_memory import IN_MEMORY, as_dataset, splits_in_memory
+from transfuse.data.in_memory import as_dataset, splits_in_memory
 from transfuse.data.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
 from transfuse.data.text_files import escaped, read_texts
@@ -77,7 +78,7 @@ def open_source(source: Any, reading: Reading) -> NamedDataset:
         DataError: there is no such source or split, or nothing in it can be read.
     """
     if not isinstance(source, str | Path):
-        return _from_memory(source, reading, Path(), IN_MEMORY)
+        return _from_memory(source, reading, Path(), DATASET_IN_MEMORY)
     path = Path(source).expanduser()
     if path.is_dir():
         return _from_folder(path, reading)

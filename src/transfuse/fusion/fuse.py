@@ -17,6 +17,7 @@ from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.config.settings import torch_dtype
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match
@@ -171,7 +172,7 @@ def _finalize(
     matched: Matched, merged: Mapping[str, Tensor] | PreTrainedModel, progress: Progress
 ) -> PreTrainedModel | StreamedModel:
     """Return the merged model on the CPU in the precision to write, or a streamed model if the inputs are streamed."""
-    dtype = matched.options.torch_dtype() or matched.anchor.dtype
+    dtype = torch_dtype(matched.options.dtype) or matched.anchor.dtype
     if matched.inputs.streamed and not isinstance(merged, PreTrainedModel):
         folder = local_directory(str(matched.inputs.origins[0].path), "allow")
         return StreamedModel(matched.anchor, folder, merged, dtype, progress, matched.workspace)

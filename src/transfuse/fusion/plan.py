@@ -13,6 +13,7 @@ from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
+from transfuse.config.settings import torch_dtype
 from transfuse.fusion.depth import depth
 from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
@@ -142,7 +143,7 @@ class Estimate:
     @property
     def output_bytes(self) -> int:
         """Return the size of the fused checkpoint."""
-        dtype = self.options.torch_dtype()
+        dtype = torch_dtype(self.options.dtype)
         count = self.growth.parameters["grown"] if self.growth else self.models[0].num_parameters()
         return count * (dtype.itemsize if dtype else self.bytes_per_weight)
 

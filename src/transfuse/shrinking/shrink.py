@@ -23,7 +23,7 @@ from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.make import make
-from transfuse.config.settings import UNRELATED_OPTIONS
+from transfuse.config.settings import UNRELATED_OPTIONS, torch_dtype
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
@@ -105,7 +105,7 @@ def shrink(
     sizes, tried = choose_sizes(large, possible, split(batches), progress, store)
     watch.lap("choosing sizes")
     small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch, store)
-    dtype = chosen.torch_dtype() or empty.dtype
+    dtype = torch_dtype(chosen.dtype) or empty.dtype
     small = stored_as(dtype, small.to("cpu")) if spill is None else with_precision(small, dtype, spill)
     check_finite(small.state_dict(), "the small model")
     record = {
