@@ -3,46 +3,52 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, without_labels
+from transfuse.network.output_losses import SQUARED, output_loss
 from transfuse.network.outputs import has_logits, model_output, predict
 
 MAX_ANSWERS = 2048  # of a batch, evenly spaced
 
 
 class Damage:
-    """Measure the mean divergence of predictions from those of a model; of models without a head, of their outputs."""
+    """Measure the mean divergence of predictions from those of a model; of models without a head, of their outputs.
+
+    It is the loss of the changed model against the predictions of the whole model, above the loss of the whole model.
+    """
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch]) -> None:
         self.batches = batches
-        self.outputs: Callable[[PreTrainedModel, Batch], Tensor]
-        self.outputs = _log_probabilities if has_logits(model) else _raw_output
+        has_head = has_logits(model)
+        self.outputs: Callable[[PreTrainedModel, Batch], Tensor] = _some_logits if has_head else _raw_output
+        self.loss = output_loss(model) if has_head else SQUARED
         with torch.no_grad():
-            self.whole = [self.outputs(model, batch) for batch in batches]
+            self.whole = [self._targets(self.outputs(model, batch)) for batch in batches]
 
     @torch.no_grad()
     def of(self, model: PreTrainedModel) -> float:
-        """Return the divergence of another model, in nats for predictions."""
-        pairs = ((self.outputs(model, batch), whole) for batch, whole in zip(self.batches, self.whole, strict=True))
-        total = sum(float(_distance(found, whole)) for found, whole in pairs)
-        return total / sum(map(len, self.whole))
+        """Return the divergence of another model: in nats for classes, the mean square for numbers."""
+        total = 0.0
+        for batch, (targets, least) in zip(self.batches, self.whole, strict=True):
+            total += float((self.loss.losses(self.outputs(model, batch), targets, reduction="none") - least).sum())
+        return total / sum(len(least) for _, least in self.whole)
+
+    def _targets(self, outputs: Tensor) -> tuple[Tensor, Float[Tensor, " answer"]]:
+        """Return what outputs predict, and their own losses against that."""
+        targets = self.loss.predictions(outputs)
+        return targets, self.loss.losses(outputs, targets, reduction="none")
 
 
-def _log_probabilities(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return log-probabilities, [answer, class]."""
+def _some_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "answer entry"]:
+    """Return the logits of at most `MAX_ANSWERS` answers."""
     scores = predict(model, batch)
-    return scores[:: max(1, len(scores) // MAX_ANSWERS)].log_softmax(-1)
+    return scores[:: max(1, len(scores) // MAX_ANSWERS)]
 
 
-def _raw_output(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the outputs of a model without a head, as one vector."""
-    return model_output(model, {name: values.to(model.device) for name, values in without_labels(batch).items()})
-
-
-def _distance(found: Tensor, whole: Tensor) -> Tensor:
-    """Return the total divergence of predictions, or the squared distance of other outputs."""
-    if found.ndim == 1:
-        return (found - whole).square().sum()
-    return (whole.exp() * (whole - found)).sum()
+def _raw_output(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "entry 1"]:
+    """Return the outputs of a model without a head, as one column."""
+    moved = {name: values.to(model.device) for name, values in without_labels(batch).items()}
+    return model_output(model, moved).unsqueeze(1)
