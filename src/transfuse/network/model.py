@@ -176,11 +176,9 @@ def _read_from_outside(spec: Spec) -> list[str]:
 
 def with_tied(model: PreTrainedModel, names: Collection[str]) -> set[str]:
     """Return these names of unfused tensors, and the names of all tensors that are tied to them."""
-    stored = stored_names(declaration(model))
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    owners = {id(parameters[stored[name]]): stored[name] for name in names}
-    tied = {name for name, owner in stored.items() if owners.get(id(parameters.get(owner)), owner) != owner}
-    return {*names, *tied}
+    owners = tied_to(model)
+    chosen = {owners[name] for name in names}
+    return {name for name, owner in owners.items() if owner in chosen}
 
 
 def tied_to(model: PreTrainedModel) -> dict[str, str]:

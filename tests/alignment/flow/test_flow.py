@@ -122,6 +122,14 @@ def test_a_joint_map_mixes_queries_with_keys():
         torch.testing.assert_close(found.carried[name], values)
 
 
+def test_a_buffer_of_the_head_is_kept():
+    bart = next(case for case in CASES if case.name == "BartForConditionalGeneration")
+    anchor, source = (network(bart.build(seed), CPU) for seed in (1, 2))
+    anchor.tensors["final_logits_bias"].add_(1)
+    found = ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights", flow=FlowOptions(keep=("head",))))
+    assert torch.equal(found.carried["final_logits_bias"], anchor.tensors["final_logits_bias"])
+
+
 @pytest.mark.parametrize("heads", ["crossed", "aware"])
 def test_head_aware_plans_do_not_leave_their_head(heads):
     anchor, source = pair()
