@@ -73,3 +73,13 @@ def test_every_family_becomes_smaller(case: Case) -> None:
         found = case.logits(small)
         assert found.shape == expected.shape
         assert (found - expected).square().mean() < 1.5 * expected.var()
+
+
+def test_a_layer_may_read_nothing_but_zeros() -> None:
+    case = next(case for case in CASES if case.name == "LlamaForCausalLM")
+    model = case.build(1)
+    torch.nn.init.zeros_(model.model.layers[0].mlp.up_proj.weight)
+    batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(20)]
+    sizes = target_sizes(model.config, Sizes(intermediate_size=20))
+    small, _ = shrunk_model(network(model, torch.device("cpu")), sizes, batches, QUICK, silent, Stopwatch())
+    assert small.model.layers[0].mlp.down_proj.weight.isfinite().all()

@@ -65,11 +65,13 @@ class GramMatrix:
         return [GramMatrix(self.inputs, cross, squares) for cross, squares in maps]
 
     def solve(self, ridge: float, prior: Float[Tensor, "reads writes"]) -> Float[Tensor, "reads writes"]:
-        """Return the map W that minimizes |X W - T|^2 + penalty * |W - prior|^2.
+        """Return the map W that minimizes |X W - T|^2 + penalty * |W - prior|^2; the prior if all inputs are zero.
 
         Args:
             ridge: the penalty, relative to the mean square of the inputs.
         """
+        if not self.inputs.diagonal().any():
+            return prior
         penalty = ridge * self.inputs.diagonal().mean()
         square = self.inputs.clone()
         square.diagonal().add_(penalty)
