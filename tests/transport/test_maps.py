@@ -54,5 +54,11 @@ def test_plans_between_different_sizes_keep_scales():
     assert torch.allclose(chosen.backward.sum(1), torch.ones(4, dtype=torch.float64))
 
 
+def test_shapes_are_known_without_a_plan(monkeypatch):
+    monkeypatch.setattr(Matrix, "plan", None)
+    chosen = Matrix(torch.eye(4)[:, :3].expand(2, 4, 3), torch.eye(4)[:, :3].expand(2, 4, 3))
+    assert (chosen.units, chosen.parent_axes) == ((4, 3), 1)
+
+
 def test_exactness_tells_a_bad_pair_of_matrices():
     assert Matrix(torch.eye(3), 2 * torch.eye(3)).exactness() == pytest.approx(1)

@@ -46,15 +46,14 @@ class Map(ABC):
         """
 
     @property
+    @abstractmethod
     def units(self) -> tuple[int, int]:
         """Return the number of source units and of target units."""
-        source, target = self.plan().shape[-2:]
-        return source, target
 
     @property
+    @abstractmethod
     def parent_axes(self) -> int:
         """Return the number of leading axes, one for each outer space."""
-        return self.plan().ndim - 2
 
     def entropy(self) -> float:
         """Return the mean entropy of a source unit's shares in nats: 0 for a permutation."""
@@ -144,6 +143,15 @@ class Matrix(Map):
     def plan(self) -> Float[Tensor, "*within source target"]:
         shares = self.backward if (self.backward >= 0).all() else self.backward.square()
         return shares / shares.sum(-1, keepdim=True)
+
+    @property
+    def units(self) -> tuple[int, int]:
+        source, target = self.backward.shape[-2:]
+        return source, target
+
+    @property
+    def parent_axes(self) -> int:
+        return self.backward.ndim - 2
 
 
 @dataclass(frozen=True, eq=False)
