@@ -68,6 +68,15 @@ def test_layers_that_cannot_be_matched(changes, message):
         check_same_layers(config(), config(**changes), "ViTForImageClassification", "B")
 
 
+@pytest.mark.parametrize(("groups", "others"), [(3, 1), (1, 3)])
+def test_a_single_group_of_heads_matches_no_others(groups, others):
+    llama = next(case for case in CASES if case.name == "LlamaForCausalLM")
+    configs = [llama.configure(num_key_value_heads=count) for count in (groups, others)]
+    expected = f"^B: num_key_value_heads is {others}, the anchor's is {groups}; heads of this architecture"
+    with pytest.raises(SpecError, match=expected):
+        check_same_layers(*configs, "LlamaForCausalLM", "B")
+
+
 def test_widths_may_differ_between_layers_but_not_for_exact():
     check_same_layers(config(), config(hidden_size=48), "ViTForImageClassification")
     models = (network(VIT.build(**sizes), torch.device("cpu"), "B") for sizes in ({}, {"hidden_size": 48}))

@@ -110,8 +110,9 @@ def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, archit
         if len(anchor_spaces) != len(source_spaces):
             raise pair.refusal(partial(_space_count, tensor), shapes, SAME_HEADS)
         for index, (space, source_space) in enumerate(zip(anchor_spaces, source_spaces, strict=True)):
-            if space.units != source_space.units and not space.free:
-                advice = SAME_HEADS if space.within else SAME_MEANING
+            if space.units != source_space.units and not (space.free and source_space.free):
+                is_head = space.within or space.free or source_space.free  # a single group of heads is fixed
+                advice = SAME_HEADS if is_head else SAME_MEANING
                 advice += REMEDIES.get(space.name, "")
                 raise pair.refusal(partial(_units_at, tensor, index), shapes, advice)
 
