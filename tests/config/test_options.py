@@ -110,6 +110,7 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"align": "flow", "regularization": 0.1, "support": 4.0}, ["support", "give one"]),
         ({"align": "flow", "support": 1.0}, ["support", "greater than 1"]),
         ({"support": 4.0}, ["support", "align flow"]),
+        ({"align": "flow", "flow": {"queries": "joint", "heads": "aware"}}, ["flow.heads", "joint", "leave it out"]),
         ({"align": "flow", "match_on": "both"}, ["match_on", "choose one"]),
         ({"flow": {"plan": "hard"}}, ["flow.plan", "only align flow takes it"]),
         ({"align": "flow", "flow": {"plan": "herd"}}, ["flow.plan", "'herd' is not one of", "did you mean hard?"]),

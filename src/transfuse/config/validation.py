@@ -48,6 +48,8 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise refuse(name, why)
     if {"flow.regularization", "flow.support"} <= given:
         raise refuse("flow.support", "it sets the regularization; give one of them")
+    if "flow.heads" in given and chosen.flow.heads == "aware" and chosen.flow.queries == "joint":
+        raise refuse("flow.heads", "queries joint has one plan over all heads; leave it out, or choose queries shared")
     weighted = chosen.flow.policy in ("scalar", "matrix")
     if "flow.max_loss" in given and chosen.match_on == "weights" and not weighted:
         raise refuse(
