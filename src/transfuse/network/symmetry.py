@@ -170,19 +170,25 @@ def _shifted_bias(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> 
 
 
 def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
-    """Fold the bias of a norm into the biases of its readers. If one has no bias, divide it by the gain instead."""
+    """Fold the bias of a norm into the biases of its readers. If one has no bias, divide it by the gain instead.
+
+    Parts of one map that read the same norm have one bias, that of the first.
+    """
     name = f"{norm.name}.{norm.bias}"
     gain = tensors[norm.gain]
     shift = tensors[name]
-    if all(reader.bias for reader in readers):
-        for reader in readers:
-            matrix = tensors.thunk(reader.matrix)
-            tensors.change(f"{reader.name}.{reader.bias}", partial(_shifted_bias, matrix, shift))
+    owners = {op.name: f"{op.name}.{op.bias}" for op in readers if op.bias}
+    biases = [owners.get(op.name) or owners.get(f"{op.name.rpartition('[')[0]}[0]") for op in readers]
+    if None not in biases:
+        for reader, bias in zip(readers, biases, strict=True):
+            assert bias is not None
+            tensors.change(bias, partial(_shifted_bias, tensors.thunk(reader.matrix), shift))
         tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():
+        reader = readers[biases.index(None)]
         raise SpecError(
-            f"tensor {norm.gain} has a zero where {name} is not zero, and {readers[0].name} has no bias to fold that"
-            " into; use --align flow"
+            f"tensor {norm.gain} has a zero where {name} is not zero, and {reader.name} has no bias to fold that into;"
+            " use --align flow"
         )
     else:
         tensors.change(name, lambda shift: shift / gain.where(gain != 0, gain.new_ones(())))
