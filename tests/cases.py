@@ -288,7 +288,8 @@ def others(stem: str, sizes: Mapping[str, Any], endings: tuple[str, ...] = TEXT_
 
 # The same trunks under other heads, which the proofs of symmetry and completeness go through too.
 HEADS = [
-    *others("ViT", VIT, ("Model",)), *others("DeiT", VIT, ("ForImageClassification", "Model")),
+    *others("ViT", VIT, ("Model",)), *others("ViT", VIT | {"pooler_act": "gelu"}, ("Model",)),
+    *others("DeiT", VIT, ("ForImageClassification", "Model")),
     *others("Dinov2", DINO, ("Model",)), *others("Beit", BEIT, ("Model",)),
     *others("Beit", BEIT | {"use_mean_pooling": False, "use_mask_token": True}, ("ForImageClassification",)),
     *others("CLIPVision", CLIP_VISION, ("Model",)), *others("CLIPText", CLIP_TEXT, ("Model", "ModelWithProjection")),

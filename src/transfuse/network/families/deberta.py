@@ -13,7 +13,7 @@ from transfuse.network.builder import Builder
 from transfuse.network.families.bert import BlockNames, block
 from transfuse.network.families.parts import Config, Readable, token_embedding
 from transfuse.network.families.parts_attention import Attention, attention
-from transfuse.network.families.parts_heads import masked_head, token_classifiers
+from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -41,11 +41,8 @@ def masked_language_model(config: Config) -> Spec:
 def sequence_classifier(config: Config) -> Spec:
     """DebertaV2ForSequenceClassification."""
     s, _, _, x = _encoder(config, "deberta.", first_token=True)
-    s.part = "head"
-    group = Group.SIGNED if config.pooler_hidden_act == "tanh" else Group.PERMUTATION
-    pooled = s.free("pooled", config.hidden_size, group)
-    s.linear("pooler.dense", x, pooled)
-    s.linear("classifier", pooled, s.fixed("class", config.num_labels))
+    pooled = pooler(s, x, "pooler.dense", config.hidden_size, config.pooler_hidden_act)
+    linear_head(s, pooled, "classifier", config.num_labels)
     return s.build()
 
 

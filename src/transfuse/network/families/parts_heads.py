@@ -66,9 +66,9 @@ def linear_head(s: Builder, reads: Readable, name: str, units: int, bias: str | 
     s.linear(name, reads, s.fixed("class", units), bias)
 
 
-def pooler(s: Builder, reads: Readable, name: str, width: int) -> Space:
-    """Declare a linear map and tanh, whose units may change sign since tanh is odd."""
-    pooled = s.free("pooled", width, Group.SIGNED)
+def pooler(s: Builder, reads: Readable, name: str, width: int, activation: str = "tanh") -> Space:
+    """Declare a linear map and an activation, whose units may change sign if it is tanh, since tanh is odd."""
+    pooled = s.free("pooled", width, Group.SIGNED if activation == "tanh" else Group.PERMUTATION)
     s.part = "head"
     s.linear(name, reads, pooled)
     return pooled

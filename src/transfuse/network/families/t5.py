@@ -10,7 +10,7 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, Readable, Trunk, gated_feed_forward, token_embedding
 from transfuse.network.families.parts_attention import attention_with_heads
-from transfuse.network.families.parts_heads import language_head, linear_head, normed_output
+from transfuse.network.families.parts_heads import language_head, linear_head, normed_output, pooler
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 
@@ -41,10 +41,8 @@ def sequence_classifier(config: Config) -> Spec:
     """T5ForSequenceClassification: a linear map and tanh in front of the scores."""
     s = Builder("t5")
     trunk = _both(s, config, "transformer.")
-    pooled = s.free("pooled", config.d_model, Group.SIGNED)
-    s.part = "head"
-    s.linear("classification_head.dense", normed_output(s, trunk), pooled)
-    s.linear("classification_head.out_proj", pooled, s.fixed("class", config.num_labels))
+    pooled = pooler(s, normed_output(s, trunk), "classification_head.dense", config.d_model)
+    linear_head(s, pooled, "classification_head.out_proj", config.num_labels)
     return s.build()
 
 

@@ -126,7 +126,7 @@ def blocks(
 
 def states(s: Builder, config: Config, h: Normed) -> None:
     """Declare the pooler of a model whose output is the last norm, which therefore is not folded."""
-    pooler(s, h.space, "pooler.dense", config.pooler_output_size)
+    pooler(s, h.space, "pooler.dense", config.pooler_output_size, config.pooler_act)
 
 
 def patches(
