@@ -1,7 +1,6 @@
 """The spaces that differ between two sizes of one architecture."""
 
 from transfuse.errors import SpecError
-from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
 
@@ -12,7 +11,7 @@ def changed_sizes(old: Spec, new: Spec) -> dict[str, int]:
     Raises:
         SpecError: a space with a fixed meaning differs, or the new model has other spaces.
     """
-    sizes, new_sizes = (_spaces(symmetric(spec)) for spec in (old, new))
+    sizes, new_sizes = (symmetric(spec).all_spaces() for spec in (old, new))
     if sizes.keys() != new_sizes.keys():
         name = next(iter(sizes.keys() ^ new_sizes.keys()))
         raise SpecError(f"{old.family}: {name} exists at one of the sizes only; choose other sizes")
@@ -22,13 +21,3 @@ def changed_sizes(old: Spec, new: Spec) -> dict[str, int]:
         if not space.free and "group" not in name:
             raise SpecError(f"{old.family}: {name} has {space.units} units with a fixed meaning; choose other sizes")
     return changed
-
-
-def _spaces(spec: Spec) -> dict[str, Space]:
-    """Return every space by name, those of fixed meaning too."""
-    found: dict[str, Space] = {}
-    for axes in spec.tensors().values():
-        for axis in axes:
-            for space in axis.spaces():
-                found |= {level.name: level for level in (*space.ancestors(), space)}
-    return found

@@ -30,6 +30,10 @@ class Spec:
 
     def spaces(self) -> dict[str, Space]:
         """Return every free space by name, in order of appearance. Raise `SpecError` if two spaces share a name."""
+        return {name: space for name, space in self.all_spaces().items() if space.free}
+
+    def all_spaces(self) -> dict[str, Space]:
+        """Return every space by name, those of fixed meaning too. Raise `SpecError` if two spaces share a name."""
         spaces: dict[str, Space] = {}
         for op in self.ops:
             axes = (
@@ -42,7 +46,7 @@ class Spec:
                             f"{self.family}: space {level.name} is declared as {level} and {spaces[level.name]};"
                             " give one of them another name"
                         )
-        return {name: space for name, space in spaces.items() if space.free}
+        return spaces
 
     def linears(self) -> list[Linear]:
         """Return the linear maps in order."""

@@ -67,8 +67,7 @@ def choices(cut: Spec, changed: Mapping[str, int]) -> list[Choice]:
     Raises:
         SpecError: units of such a space cannot be chosen.
     """
-    every = [space for axes in cut.tensors().values() for axis in axes for space in axis.spaces()]
-    spaces = {level.name: level for space in every for level in (*space.ancestors(), space)}
+    spaces = cut.all_spaces()
     result = []
     for root in dict.fromkeys(spaces[name].root for name in changed):
         nested = [spaces[name] for name in changed if spaces[name].root == root and spaces[name] != root]
