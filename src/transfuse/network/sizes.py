@@ -20,6 +20,7 @@ FIELDS = {  # possible names of each size in config.json
     "experts": ("num_experts", "num_local_experts"),
 }
 ACTIVE = "num_experts_per_tok"
+BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 
 
@@ -229,9 +230,6 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
 
 
 def block_settings(config: PretrainedConfig, count: int) -> dict[str, Any]:
-    """Return the lists and tuples of a configuration that hold a setting for each of `count` blocks, by name."""
-    return {
-        name: values
-        for name, values in vars(config).items()
-        if isinstance(values, list | tuple) and len(values) == count
-    }
+    """Return the lists of a configuration that hold a setting for each of `count` blocks, by name."""
+    settings = {name: getattr(config, name, None) for name in BLOCK_SETTINGS}
+    return {name: values for name, values in settings.items() if values is not None and len(values) == count}

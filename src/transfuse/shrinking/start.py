@@ -11,7 +11,6 @@ from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Entry, Store
 from transfuse.base.progress import Progress
-from transfuse.errors import SpecError
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors
@@ -129,8 +128,6 @@ def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tens
         module = norms.get(name)
         large_module = projection.large_name(module) if module else ""
         large_name = name.replace(module, large_module, 1) if module else projection.blocks.large_name(name)
-        if large_name not in stored:  # a module that only the first or the last block has
-            raise SpecError(f"{projection.cut.family}: block {large_name} cannot take another place; leave out layers")
         result[name] = stored[large_name]
     return result
 
