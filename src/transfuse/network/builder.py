@@ -123,9 +123,9 @@ class Builder:
         """Declare any other tensor."""
         self.ops.append(Parameter(name, axes, self.part, offset))
 
-    def embedding(self, name: str, rows: Space, writes: Space) -> None:
-        """Declare a module that looks up one row of the stream per index."""
-        self.ops.append(Embedding(name, rows, writes))
+    def embedding(self, name: str, rows: Space, writes: Space, *, scaled: bool = False) -> None:
+        """Declare a module that looks up one row of the stream per index; see `Embedding`."""
+        self.ops.append(Embedding(name, rows, writes, scaled=scaled))
 
     def table(self, name: str, rows: Axes, writes: Space) -> None:
         """Declare a table of positions or a class token: one row of the stream per fixed index."""

@@ -193,12 +193,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Embedding:
-    """A module that looks up rows, for tokens or positions. Its weight is [rows, writes]."""
+    """A module that looks up rows, for tokens or positions. Its weight is [rows, writes].
+
+    Attributes:
+        scaled: whether the rows are multiplied by the root of their width, as in Gemma.
+    """
 
     name: str
     rows: Space
     writes: Axis
     part: str = "embeddings"
+    scaled: bool = False
 
     def tensors(self) -> dict[str, Axes]:
         return {f"{self.name}.weight": (~self.rows, self.writes)}

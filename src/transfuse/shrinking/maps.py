@@ -15,7 +15,8 @@ class Truncation(Matrix):
 
     A norm divides by the root of the mean square, so the smaller stream is scaled by the root of the ratio of the
     widths: then its norm gives what the norm of the large stream gives in the kept directions, times that scale.
-    Equal gains stay equal.
+    Equal gains stay equal. If no norm has a gain, norms ignore that scale, and the inverse scale also writes a matrix
+    right that is tied to one that reads the stream.
     """
 
     def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
@@ -27,11 +28,16 @@ class Truncation(Matrix):
         return self.scale(values) * (self.backward.square().sum() / self.forward.square().sum()).sqrt().to(values)
 
 
-def truncation(directions: Float[Tensor, "source target"]) -> Truncation:
-    """Return the map that keeps orthonormal directions of a stream."""
+def truncation(directions: Float[Tensor, "source target"], has_gains: bool = True) -> Truncation:
+    """Return the map that keeps orthonormal directions of a stream.
+
+    Args:
+        has_gains: whether a norm of the stream has a gain.
+    """
     source, target = directions.shape
     factor = (target / source) ** 0.5
-    return Truncation(factor * directions.double(), directions.double() / factor)
+    backward = directions.double() / factor
+    return Truncation(factor * directions.double() if has_gains else backward, backward)
 
 
 def with_ones(directions: Float[Tensor, "source kept"]) -> Float[Tensor, "source target"]:

@@ -38,7 +38,8 @@ def stream_map(stream: Space, width: int, observation: Observation) -> Map:
         for norm in norms:
             if isinstance(norm.space, Dual) and norm.has_gain:
                 directions = _along_gains(directions, observation.projection.large.state_dict()[norm.gain])
-        return truncation(with_ones(directions) if centered else directions)
+        has_gains = any(norm.has_gain for norm in norms)
+        return truncation(with_ones(directions) if centered else directions, has_gains)
     return _chosen_units(norms, stream, width, observation)
 
 

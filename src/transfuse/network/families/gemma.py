@@ -20,7 +20,7 @@ def gemma(queries: Queries) -> decoder.MakeTrunk:
     """Return a trunk with an RMSNorm at both ends of every branch."""
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
-        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size)
+        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size, scaled=True)
         x = token
         bias = "bias" if config.attention_bias else None
         for i in range(config.num_hidden_layers):

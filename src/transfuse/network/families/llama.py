@@ -27,13 +27,19 @@ Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder
 DeclareNorm = Callable[[Builder, str, Axis], Normed]
 
 
-def pre_norm(attend: Branch, transform: Branch, norm: DeclareNorm = Builder.rms_norm) -> decoder.MakeTrunk:
-    """Return a trunk of blocks with a norm in front of both branches."""
+def pre_norm(
+    attend: Branch, transform: Branch, norm: DeclareNorm = Builder.rms_norm, *, scaled: bool = False
+) -> decoder.MakeTrunk:
+    """Return a trunk of blocks with a norm in front of both branches.
+
+    Args:
+        scaled: whether the root of the width multiplies the embeddings of tokens.
+    """
 
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
         width = config.hidden_size
         factor = declared_setting(config, "residual_multiplier") or 1.0
-        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, width)
+        vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, width, scaled=scaled)
         x = token
         for i in range(config.num_hidden_layers):
             block = f"{p}layers.{i}"
@@ -132,7 +138,7 @@ ARCHITECTURES = {
     **decoder.architectures("Qwen2", pre_norm(_qwen2_attend, transform)),
     **decoder.architectures("Phi3", pre_norm(_phi3_attend, _phi3_transform)),
     **decoder.architectures("Granite", pre_norm(attend, transform)),
-    **decoder.architectures("Gemma", pre_norm(attend, transform, partial(Builder.rms_norm, offset=1.0))),
+    **decoder.architectures("Gemma", pre_norm(attend, transform, partial(Builder.rms_norm, offset=1.0), scaled=True)),
     **decoder.architectures("Starcoder2", pre_norm(_starcoder2_attend, _starcoder2_transform, Builder.norm)),
     **decoder.architectures("SmolLM3", pre_norm(_smollm3_attend, transform)),
 }

@@ -70,10 +70,10 @@ class Trunk:
     plain_norm: bool = False
 
 
-def token_embedding(s: Builder, name: str, config: Config, width: int) -> tuple[Space, Space]:
+def token_embedding(s: Builder, name: str, config: Config, width: int, *, scaled: bool = False) -> tuple[Space, Space]:
     """Declare the embedding of tokens, and return the spaces that it reads and writes: vocabulary and token."""
     s.part = "embeddings"
     vocabulary = s.fixed("vocabulary", config.vocab_size)
     token = s.free("token", width)
-    s.embedding(name, vocabulary, token)
+    s.embedding(name, vocabulary, token, scaled=scaled)
     return vocabulary, token
