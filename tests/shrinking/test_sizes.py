@@ -77,6 +77,22 @@ def test_what_is_not_supported_is_refused(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_blocks_that_know_their_number_stay() -> None:
+    model = by_name["GPT2LMHeadModel"].build(scale_attn_by_inverse_layer_idx=True)
+    with pytest.raises(SpecError, match=r"scale_attn_by_inverse_layer_idx is true.*; leave out layers"):
+        possible_sizes(model, model, make(ShrinkOptions, {"layers": 1}))
+    for series in possible_sizes(model, model, make(ShrinkOptions, {"ratio": 0.75})):
+        assert {sizes.layers for sizes in series} == {2}
+
+
+def test_a_size_that_no_tensor_has_is_refused() -> None:
+    """All feed-forward networks are experts, whose units moe_intermediate_size counts."""
+    model = by_name["Qwen3MoeForCausalLM"].build()
+    with pytest.raises(ConfigError, match=r"^intermediate_size: no tensor of the model has this size") as caught:
+        possible_sizes(model, model, make(ShrinkOptions, {"intermediate_size": 9}))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_smallest_ratio_is_possible() -> None:
     with pytest.raises(ConfigError) as caught:
         candidates(GPT2LMHeadModel, GPT2, 0.001, removable=True)
@@ -120,6 +136,12 @@ def test_settings_of_single_blocks_follow_those_that_stay() -> None:
         num_hidden_layers=3, layer_types=["sliding_attention", "sliding_attention", "full_attention"]
     )
     assert resized(config, Sizes(layers=2), [0, 2]).layer_types == ["sliding_attention", "full_attention"]
+
+
+def test_lists_that_are_as_long_as_there_are_blocks_are_not_taken_for_settings_of_them() -> None:
+    assert resized(ViTConfig(num_hidden_layers=2, image_size=[32, 16]), Sizes(layers=1)).image_size == [32, 16]
+    config = LlamaConfig(num_hidden_layers=3, eos_token_id=[5, 6, 7])
+    assert resized(config, Sizes(layers=2)).eos_token_id == [5, 6, 7]
 
 
 @pytest.mark.parametrize(

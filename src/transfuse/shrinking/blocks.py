@@ -108,6 +108,15 @@ def _block_end(spec: Spec, places: Sequence[int | None], number: int) -> BlockEn
 
 
 def check_removable(model: PreTrainedModel, name: str, layers: int | None) -> None:
-    """Raise `SpecError` unless the blocks of a model stand in one list, from which some can be removed."""
+    """Raise `SpecError` if no block of a model can be removed."""
+    if reason := why_not_removable(model, layers):
+        raise SpecError(f"{name}: {reason}; leave out layers")
+
+
+def why_not_removable(model: PreTrainedModel, layers: int | None) -> str | None:
+    """Return why no block of a model can be removed; None: blocks can be."""
     if not block_stack(model, layers)[0]:
-        raise SpecError(f"{name}: {type(model).__name__} does not have its blocks in one list; leave out layers")
+        return f"{type(model).__name__} does not have its blocks in one list"
+    if getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
+        return "scale_attn_by_inverse_layer_idx is true, so what a block computes depends on its number"
+    return None

@@ -8,7 +8,6 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from transfuse.activations.execution_order import block_stack
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
@@ -20,12 +19,13 @@ from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.merging.least_squares import least_squares
+from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import Network, declaration, empty_like, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable
+from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable, why_not_removable
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks
 from transfuse.shrinking.experts.layer import check_experts, expert_layers
@@ -50,7 +50,7 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
     if options.ratio is not None:
-        removable = bool(block_stack(loaded, own.layers)[0])
+        removable = why_not_removable(loaded, own.layers) is None
         wanted = candidates(architecture, config, options.ratio, removable)
     elif options.like is not None:
         other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
@@ -79,7 +79,11 @@ def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
     if sizes.experts != own.experts:
         check_experts(loaded, declaration(loaded), name)
     cut = resized(config, Sizes(layers=sizes.layers, experts=sizes.experts))
-    check_changes(*(declare(each, architecture.__name__) for each in (cut, resized(config, sizes))))
+    specs = [declare(each, architecture.__name__) for each in (cut, resized(config, sizes))]
+    if (sizes.layers, sizes.experts) == (own.layers, own.experts) and not changed_sizes(*specs):
+        roles = ", ".join(role for role, size in sizes.given().items() if size != getattr(own, role))
+        raise ConfigError(f"{roles}: no tensor of {name} has this size; give another size")
+    check_changes(*specs)
     return sizes
 
 
