@@ -170,3 +170,11 @@ def test_a_cache_tells_places_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, values in at(1).items():
         assert torch.equal(values, other[name]), name
     assert any(not torch.equal(values, other[name]) for name, values in first.items())
+
+
+def test_blocks_that_depend_on_their_number_stay() -> None:
+    case = next(case for case in CASES if case.name == "GPT2LMHeadModel")
+    anchor, source = build(case, 1, 3), build(case, 2, 2)
+    source.config.scale_attn_by_inverse_layer_idx = True
+    with pytest.raises(ConfigError, match=r"b: has 2 blocks, .* put between its own: scale_attn_by_inverse_layer_idx"):
+        with_equal_depth([anchor, source], ["a", "b"])

@@ -18,6 +18,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import augment
+from transfuse.distillation.batch_order import BatchOrder
 from transfuse.distillation.history import History, TrackFn, untracked
 from transfuse.distillation.optimizers import average_gradients
 from transfuse.distillation.schedule import Schedule, schedule
@@ -85,7 +86,7 @@ class TrainingLoop(ABC):
         """Begin anew from the current weights, and validate them."""
         self.optimizers = optimizers
         self.schedule = schedule(optimizers, self.options)
-        self.generator = torch.Generator().manual_seed(self.seed)
+        self.order = BatchOrder(len(self.train_batches), self.seed)
         self.validation_losses = [self.excess_loss()]
         self.validated_at = [0]
         self.best_weights = self._copy_weights()
@@ -155,7 +156,7 @@ class TrainingLoop(ABC):
 
     @torch.enable_grad()
     def step(self) -> None:
-        """Take one step along the mean gradient of `batches_per_step` random batches."""
+        """Take one step along the mean gradient of the next `batches_per_step` batches."""
         self._zero_grad()
         for _ in range(self.batches_per_step):
             (self.loss(self._draw_batch()) / self.batches_per_step).backward()
@@ -198,14 +199,12 @@ class TrainingLoop(ABC):
             module.zero_grad()
 
     def _draw_batch(self) -> Batch:
-        """Return a random training batch, augmented if the options say so."""
-        group = process_group()
-        index = torch.randint(len(self.train_batches), (group.count,), generator=self.generator)[group.rank]
-        batch = self._training_batch(int(index))
+        """Return the next training batch, augmented if the options say so."""
+        batch = self._training_batch(self.order.draw())
         method = self.options.augment
         if method == "auto" or method == "none":
             return batch
-        return {**batch, "pixel_values": augment(batch["pixel_values"], method, self.generator)}
+        return {**batch, "pixel_values": augment(batch["pixel_values"], method, self.order.generator)}
 
     def _training_batch(self, index: int) -> Batch:
         """Return the training batch at an index."""
@@ -236,7 +235,7 @@ class TrainingLoop(ABC):
             "stalled": self.stalled,
             "validation_losses": list(self.validation_losses),
             "validated_at": list(self.validated_at),
-            "generator": self.generator.get_state(),
+            "order": self.order.state_dict(),
             "steppers": [stepper.state_dict() for stepper in self._steppers()],
         }
 
@@ -250,7 +249,7 @@ class TrainingLoop(ABC):
         self.stalled = state["stalled"]
         self.validation_losses = list(state["validation_losses"])
         self.validated_at = list(state["validated_at"])
-        self.generator.set_state(state["generator"])
+        self.order.load_state_dict(state["order"])
 
     def _load_weights(self, weights: Sequence[Mapping[str, Tensor]]) -> None:
         for module, values in zip(self.modules, weights, strict=True):

@@ -31,6 +31,7 @@ from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
 from transfuse.network.sizes import Sizes, block_settings, resized, sizes_of
 from transfuse.network.spec import Spec
+from transfuse.shrinking.blocks import why_not_removable
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
@@ -98,11 +99,9 @@ def _with_depth(
     if is_deeper and (samples is None or not samples.removes_blocks):
         advice = "give --data, which tells which of its blocks matter, or put" if samples is None else "put"
         raise ConfigError(f"{depths}; {advice} it first, so that it is the anchor")
-    if not block_stack(source, own)[0]:
-        change = "left out of" if is_deeper else "put between those of"
-        raise ConfigError(
-            f"{depths}, and no blocks can be {change} a {type(source).__name__}; fuse models of equal depth"
-        )
+    if reason := why_not_removable(source, own):
+        change = "left out of it" if is_deeper else "put between its own"
+        raise ConfigError(f"{depths}, and no blocks can be {change}: {reason}; fuse models of equal depth")
     allowed = same_kind(source.config, anchor.config, own, wanted)
     if not (has_in_order(allowed, range(own)) if is_deeper else has_places(allowed)):
         raise ConfigError(

@@ -109,14 +109,14 @@ class _Keeping(WeightDistillation):
         self.best_weights = []
 
     def next_loss(self) -> Tensor:
-        """Return the loss on the next random batch."""
+        """Return the loss on the next batch."""
         return self.loss(self._draw_batch())
 
     def drawing_state(self) -> dict[str, Any]:
         """Return what decides which batches are drawn next."""
-        return {"generator": self.generator.get_state(), "draws": list(self.draws)}
+        return {"order": self.order.state_dict(), "draws": list(self.draws)}
 
     def load_drawing_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state returned by `drawing_state`."""
-        self.generator.set_state(state["generator"])
+        self.order.load_state_dict(state["order"])
         self.load_draws(state["draws"])

@@ -124,7 +124,7 @@ class GroupDescent(TrainingLoop):
         return [replace(alignment, carried=_refined(alignment, elements)) for alignment, elements in pairs]
 
     def _random(self) -> float:
-        return float(torch.rand((), generator=self.generator))
+        return float(torch.rand((), generator=self.order.generator))
 
 
 def _names_without_ties(model: nn.Module) -> list[str]:
