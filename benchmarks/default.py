@@ -1,6 +1,6 @@
 """Measure the default fusion of ready pairs against its parents and its controls.
 
-python benchmarks/default.py antibody --threads 2
+python benchmarks/default.py antibody --threads 2 --seeds 0 1 2
 python benchmarks/default.py cifar10-small --threads 2
 
 `antibody`: two masked-language models that others trained, one of heavy and one of light chains. `cifar10-small` and
@@ -116,12 +116,11 @@ def main() -> None:
     parser.add_argument("pair", choices=PAIRS)
     parser.add_argument("--minutes", type=float, help="default: that of the command")
     parser.add_argument("--limit", type=int, help="number of test samples of each kind; default: all")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the default; the first one of all else")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--controls", action="store_true", help="measure only the controls of the recorded run again")
-    parser.add_argument(
-        "--as-long", action="store_true", help="measure only controls that train as long as the default"
-    )
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--controls", action="store_true", help="measure only the controls of the recorded run again")
+    only.add_argument("--as-long", action="store_true", help="measure only controls that train as long as the default")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models = PAIRS[args.pair]
@@ -136,7 +135,7 @@ def main() -> None:
         rows = load(name)["rows"]
     else:
         rows = {f"parent {number}": measure(model) for number, model in enumerate(models, 1)}
-    options = {"seed": args.seed} | ({"minutes": args.minutes} if args.minutes else {})
+    options = {"seed": args.seeds[0]} | ({"minutes": args.minutes} if args.minutes else {})
     processor = processor_of(models[0])
 
     def keep(row_name: str, row: dict[str, Any]) -> None:
@@ -144,11 +143,16 @@ def main() -> None:
         print(row_name, json.dumps(row, default=str)[:400], flush=True)
         record(name, {"pair": args.pair, "limit": args.limit, "rows": rows})
 
-    ways: dict[str, dict[str, Any]] = {"plain average": {"align": "none"}, "quick": {"effort": "quick"}, "default": {}}
+    ways: dict[str, dict[str, Any]] = {
+        "plain average": {"align": "none"},
+        "quick": {"effort": "quick"},
+        "default": options,
+    }
+    ways |= {f"default, seed {seed}": options | {"seed": seed} for seed in args.seeds[1:]}
     for way, chosen in () if args.controls or args.as_long else ways.items():
         begin = time.perf_counter()
-        fused = fuse(models, None if chosen.get("align") else load_samples(given), processor=processor,
-                     **(options if not chosen else {"seed": args.seed}), **chosen)  # fmt: skip
+        samples = None if chosen.get("align") else load_samples(given)
+        fused = fuse(models, samples, processor=processor, **{"seed": args.seeds[0]} | chosen)
         seconds = time.perf_counter() - begin
         keep(way, measure(fused.model) | {"seconds": seconds, "course": fused.record.get("learned_weights")})
     matched = match(models, load_samples(given), processor=processor, **options)

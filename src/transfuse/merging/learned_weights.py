@@ -175,10 +175,13 @@ class WeightDistillation(TrainingLoop):
         return ImageVariants(train, kept, seed, mixes) if train[0].keys() <= {"pixel_values", "labels"} else None
 
     def _training_batch(self, index: int) -> Batch:
-        """Return the variants of a batch in turn."""
+        """Return the given batch, and then its variants in turn.
+
+        Batches do not start with the same variant, so that in each later round, a few are as they were given.
+        """
         if self.variants is None:
             return super()._training_batch(index)
-        number = self.draws[index]
+        number = self.draws[index] + index if self.draws[index] else 0
         batch, mixture = self.variants.variant(index, number), self.variants.mixture(index, number)
         self.drawn = (batch, self.train_batches[index], mixture) if mixture else None
         self.draws[index] += 1
