@@ -12,6 +12,8 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertTokenizerFast,
+    GPT2Config,
+    GPT2LMHeadModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -228,3 +230,24 @@ def test_options_are_checked():
         finetune(vit(0), pictures(), [vit(1)], processor=PROCESSOR, distill=1.0, label_smoothing=0.1)
     with pytest.raises(TransfuseError, match="no column that holds numbers"):
         finetune(vit(0, num_labels=1), pictures(), processor=PROCESSOR)
+
+
+def test_a_batch_is_one_mean_in_however_many_passes(monkeypatch):
+    """Texts with few tokens do not count more where memory holds few samples."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    tokenizer = BertTokenizerFast(vocab={word: index for index, word in enumerate(words)})
+    texts = ["a b c d e f g h " * 2, "a", "c d", "e f g h a b c"] * 2
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=13, bos_token_id=2, eos_token_id=3, resid_pdrop=0.0,
+                        embd_pdrop=0.0, attn_pdrop=0.0)  # fmt: skip
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config).eval()
+    found = []
+    for room in (8, 1):
+        monkeypatch.setattr("transfuse.finetuning.finetune.samples_at_once", lambda *given, room=room, **named: room)
+        tuned = finetune(
+            model, Dataset.from_dict({"text": texts}), processor=tokenizer, batch_size=8, epochs=2, device="cpu",
+            learning_rate=1e-2,
+        )  # fmt: skip
+        found.append(tuned.model.state_dict())
+    for name, values in found[0].items():
+        torch.testing.assert_close(found[1][name], values, atol=1e-5, rtol=1e-4)

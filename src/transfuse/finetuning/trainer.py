@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from transfuse.base.batch import Batch, labels_of
+from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of
 from transfuse.base.budget import cache_bytes
 from transfuse.base.distributed import process_group
 from transfuse.data.augment import Images, augment
@@ -81,15 +81,27 @@ class DistillationTrainer(Trainer):
         self.teachers = [teacher.to(self.args.device).eval() for teacher in teachers]
         self.schedule = schedule
         self.model_accepts_loss_kwargs = False  # the loss below is a mean over the batch
+        self.mean_answers = 1.0  # of the forward passes of a step
+
+    def get_batch_samples(self, *given: Any) -> tuple[list[Any], Any]:
+        """Return the batches of the next step, and take note of how many answers a forward pass has."""
+        batches, count = super().get_batch_samples(*given)
+        self.mean_answers = sum(map(_answer_count, batches)) / max(len(batches), 1) or 1.0
+        return batches, count
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the mean loss of a batch, and the logits too if `return_outputs` is set."""
+        """Return the mean loss of a batch, and the logits too if `return_outputs` is set.
+
+        It is weighted by the number of answers, so that a step minimizes the mean over all answers of its passes.
+        """
         unwrapped = self.accelerator.unwrap_model(model)
         predicted = logits(model, inputs, unwrapped.get_output_embeddings())
         kind = output_loss(unwrapped)
         share = self.schedule.distill if self.teachers else 0.0
+        if not len(predicted):
+            return (predicted.sum(), {"logits": predicted}) if return_outputs else predicted.sum()
         loss = predicted.new_zeros(())
         if share < 1:
             smoothing = self.schedule.label_smoothing
@@ -97,6 +109,7 @@ class DistillationTrainer(Trainer):
             loss = loss + (1 - share) * kind.losses(predicted, labels_of(inputs), **smoothed)
         if share > 0:
             loss = loss + share * self._distillation_loss(predicted, inputs, kind)
+        loss = loss * _answer_count(inputs) / self.mean_answers
         return (loss, {"logits": predicted}) if return_outputs else loss
 
     def _distillation_loss(
@@ -112,6 +125,11 @@ class DistillationTrainer(Trainer):
         targets = ensemble_predictions(weighting, self.teachers, equal_weights, inputs, temperature)
         loss: Tensor = temperature**2 * kind.losses(predicted / temperature, targets)
         return loss
+
+
+def _answer_count(batch: Batch) -> int:
+    """Return how many predictions of a batch the loss compares: those of labeled tokens, or one per sample."""
+    return batch_size(batch) if is_labeled_per_sample(batch) else len(labels_of(batch))
 
 
 class ProgressCallback(TrainerCallback):
