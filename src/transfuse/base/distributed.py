@@ -5,6 +5,7 @@ are gathered. A single process needs no communication.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,3 +115,8 @@ def process_group() -> ProcessGroup:
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     return ProcessGroup(state.process_index, state.num_processes, str(state.device))
+
+
+def seconds_since(begin: float) -> float:
+    """Return the seconds since a monotonic time by the first process's clock, so that all processes decide alike."""
+    return process_group().all_gather(time.monotonic() - begin)[0]

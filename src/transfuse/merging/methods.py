@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples, is_labeled_per_sample
-from transfuse.base.distributed import process_group
+from transfuse.base.distributed import process_group, seconds_since
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, NEED_BASE, LearningOptions
 from transfuse.config.literals import MERGE_METHODS as NAMES
@@ -228,8 +228,7 @@ def _distillation(
 def _has_time(learning: LearningOptions, begin: float) -> bool:
     """Return whether less time has passed than merging may take. With a number of steps, there is no limit."""
     minutes = learning.minutes if learning.trains else QUICK_MINUTES
-    passed = process_group().all_gather(time.monotonic() - begin)[0]
-    return learning.steps is not None or passed < 60 * minutes
+    return learning.steps is not None or seconds_since(begin) < 60 * minutes
 
 
 @torch.no_grad()

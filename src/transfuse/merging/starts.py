@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.distributed import process_group
+from transfuse.base.distributed import process_group, seconds_since
 from transfuse.base.run_state import load_state, save_state
 from transfuse.distillation.loop import VALIDATION_INTERVAL, TrainingLoop
 from transfuse.merging.learned_weights import WeightDistillation
@@ -147,14 +147,9 @@ def _advance(loop: WeightDistillation, steps: int) -> None:
     limit = ROUND_SHARE * 60 * loop.options.minutes
     begin = time.monotonic()
     before = loop.steps
-    while loop.steps < end and not loop.diverged and (fixed is not None or _seconds_since(begin) < limit):
+    while loop.steps < end and not loop.diverged and (fixed is not None or seconds_since(begin) < limit):
         loop.step()
         if loop.steps % VALIDATION_INTERVAL == 0:
             loop.validate()
     if loop.steps > before and loop.steps % VALIDATION_INTERVAL:
         loop.validate()
-
-
-def _seconds_since(begin: float) -> float:
-    """Return the seconds since a time by the clock of the first process, so that all processes take as many steps."""
-    return process_group().all_gather(time.monotonic() - begin)[0]
