@@ -1,6 +1,7 @@
 """Where learned weights start: from whatever held-out samples prefer."""
 
 import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,3 +158,19 @@ def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pyte
     fitted = methods.merge_least_squares(cached)
     torch.testing.assert_close(CASE.logits(fitted), CASE.logits(expected))
     assert not torch.allclose(CASE.logits(learned), CASE.logits(expected), atol=1e-6)
+
+
+def test_a_start_that_diverges_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loop(LearningOptions(steps=40), [CASE.build(1)])
+    measured = found.excess_loss
+    losses = iter([float("nan")])  # of the first start that is trained
+    monkeypatch.setattr(found, "excess_loss", lambda: _first(losses, measured) if found.steps == 5 else measured())
+    choice = choose_start(found, {"broken": broken(), "another": CASE.build(2)})
+    assert not found.diverged
+    assert choice.start != "broken"
+    assert found.steps == 15
+
+
+def _first(losses: Iterator[float], measure: Callable[[], float]) -> float:
+    loss = next(losses, None)
+    return measure() if loss is None else loss

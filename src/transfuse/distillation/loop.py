@@ -233,6 +233,7 @@ class TrainingLoop(ABC):
             "best_weights": self.best_weights,
             "steps": self.steps,
             "stalled": self.stalled,
+            "diverged": self.diverged,
             "validation_losses": list(self.validation_losses),
             "validated_at": list(self.validated_at),
             "order": self.order.state_dict(),
@@ -247,6 +248,7 @@ class TrainingLoop(ABC):
         self.best_weights = state["best_weights"]
         self.steps = state["steps"]
         self.stalled = state["stalled"]
+        self.diverged = state["diverged"]
         self.validation_losses = list(state["validation_losses"])
         self.validated_at = list(state["validated_at"])
         self.order.load_state_dict(state["order"])
