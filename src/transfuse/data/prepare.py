@@ -1,6 +1,7 @@
 """Prepare samples for a model, in batches on its device."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -11,7 +12,7 @@ from transfuse.config.settings import Settings
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.measured_tasks import labeled_task
 from transfuse.data.samples import Samples
-from transfuse.data.tasks import model_preparer, task
+from transfuse.data.tasks import Task, model_preparer, model_processor, task
 
 
 def prepare(
@@ -29,6 +30,12 @@ def prepare(
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)
     return replace(samples.lazy_batches(preparer, count), device=model.device)
+
+
+def prepare_alike(kind: Task, *checkpoints: tuple[str | Path, PreTrainedModel]) -> bool:
+    """Return whether checkpoints, each with its loaded model, have processors that prepare samples alike."""
+    first, *others = (kind.settings(model_processor(path, model)) for path, model in checkpoints)
+    return all(other == first for other in others)
 
 
 def readable(samples: Samples, model: PreTrainedModel) -> Samples:

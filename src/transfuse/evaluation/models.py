@@ -16,8 +16,9 @@ from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.settings import Settings
 from transfuse.data.load import open_samples
+from transfuse.data.prepare import prepare_alike
 from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import Task, model_processor
+from transfuse.data.tasks import Task
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
@@ -162,8 +163,7 @@ def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: Pr
 
 def _check_same_processors(first: tuple[str, PreTrainedModel], other: tuple[str, PreTrainedModel], task: Task) -> None:
     """Raise `ConfigError` unless two checkpoints, each with its loaded model, prepare samples alike."""
-    settings = [task.settings(model_processor(path, model)) for path, model in (first, other)]
-    if settings[0] != settings[1]:
+    if not prepare_alike(task, first, other):
         raise ConfigError(
             f"{other[0]}: the settings of its {task.processor} differ from those of {first[0]}; without labels, only"
             " models that prepare samples alike can be compared"

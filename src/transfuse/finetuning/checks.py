@@ -11,8 +11,9 @@ from transfuse.checkpoint.load import Model
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import RUN_FILE, json_or_none
+from transfuse.data.prepare import prepare_alike
 from transfuse.data.samples import Samples
-from transfuse.data.tasks import Task, model_processor, task
+from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
 from transfuse.network.class_order import in_anchor_order
@@ -80,8 +81,7 @@ def _check_processors(
     student_task: Task,
 ) -> None:
     """Raise `ConfigError` unless both checkpoints prepare samples alike."""
-    settings = [student_task.settings(model_processor(path, model)) for path, model in (student, teacher)]
-    if settings[0] != settings[1]:
+    if not prepare_alike(student_task, student, teacher):
         raise ConfigError(
             f"{label}: the settings of its {student_task.processor} differ from the model's; choose a teacher that"
             " takes the same inputs"
