@@ -80,7 +80,7 @@ def done(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if goes and kwargs.get("generator") is not None:
         raise RuntimeError(f"{func} there takes no generator of the CPU")
     given, named = tree_map(_inside, (args, dict(kwargs)))
-    found = func(*given, **named | ({} if device is None else {"device": "cpu"}))
+    found = func(*given, **named | ({"device": "cpu"} if device is not None and goes else {}))
     if not goes:
         return found
     found = tree_map(lambda each: Elsewhere(each) if isinstance(each, Tensor) else each, found)

@@ -75,6 +75,12 @@ def test_a_last_layer_that_is_right_stays(name):
     assert all(torch.equal(values, before[key]) for key, values in fused.state_dict().items())
 
 
+def test_a_model_that_says_no_numbers_keeps_its_last_layer():
+    fused, _, before, done, _ = fit("ViTForImageClassification", float("nan"))
+    assert (done.ridge, done.gain) == (None, 0.0)
+    torch.testing.assert_close(dict(fused.state_dict()), before, equal_nan=True, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     "name", ["Gemma2ForCausalLM", "CLIPModel", "CLIPVisionModelWithProjection", "DeiTForImageClassificationWithTeacher"]
 )

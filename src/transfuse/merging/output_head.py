@@ -84,12 +84,14 @@ def fit_output_head(head: OutputHead, models: Sequence[PrefixCache], splits: Seq
         return Fit(None, 0.0)
     problem = HeadProblem(head, models[0].model)
     mean_losses = validation.losses(problem.scores(validation.inputs))
+    if not mean_losses.isfinite().all():  # nothing that is compared with them tells anything
+        return Fit(None, 0.0)
     candidates: list[tuple[float | None, dict[str, Tensor], Tensor]] = [(None, problem.state(), mean_losses)]
     for ridge in RIDGE_PENALTIES:
         problem.minimize(train, ridge)
         losses = validation.losses(problem.scores(validation.inputs))
         candidates.append((ridge, problem.state(), losses))
-        if losses.mean() > min(candidate[2].mean() for candidate in candidates):
+        if not losses.mean() <= min(candidate[2].mean() for candidate in candidates):
             break
     least = min(candidates, key=lambda candidate: float(candidate[2].mean()))[2]
     penalty, state, losses = next(candidate for candidate in candidates if _within_one_error(candidate[2], least))
