@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import CASES
 
-from transfuse.base.batch import token_mask
+from transfuse.base.batch import row_positions, token_mask
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.streams import relative_error
 from transfuse.distillation.teacher_weighting import uniform
@@ -32,6 +32,20 @@ def test_modules_of_a_decoder_have_its_mask() -> None:
     assert token_mask(shorter, "decoder.block.0", (2, 5, 8)) is batch["attention_mask"]
     assert token_mask(shorter, "decoder.block.0", (2, 4, 8)) is None
     assert token_mask({}, "decoder.block.0", (2, 4, 8)) is None
+
+
+def test_rows_without_padding_belong_to_the_tokens_of_a_mask() -> None:
+    """Of the decoder's, or of the encoder's where a module of the decoder reads that."""
+    batch = {
+        "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
+        "decoder_attention_mask": torch.tensor([[1, 1, 0], [1, 0, 0]]),
+    }
+    samples, positions = row_positions(torch.zeros(3, 8), batch, "decoder.block.0.layer.0.SelfAttention.q")
+    assert (samples.tolist(), positions.tolist()) == ([0, 0, 1], [0, 1, 0])
+    samples, positions = row_positions(torch.zeros(7, 8), batch, "decoder.block.0.layer.1.EncDecAttention.k")
+    assert (samples.tolist(), positions.tolist()) == ([0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 0, 1, 2, 3])
+    samples, positions = row_positions(torch.zeros(2, 2, 8), batch, "encoder.block.0")
+    assert (samples.tolist(), positions.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("length", [7, 9], ids=["as long as the source", "longer"])

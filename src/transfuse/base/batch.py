@@ -59,9 +59,13 @@ def token_mask(batch: Batch, module: str, shape: Sequence[int]) -> Tensor | None
         module: the name of the module. Modules of a decoder have a mask of their own.
         shape: the shape of the values.
     """
+    return next((mask for mask in _token_masks(batch, module) if mask.shape == shape[:2]), None)
+
+
+def _token_masks(batch: Batch, module: str) -> Iterator[Tensor]:
+    """Yield the masks that a module's tokens may have, the likelier one first: a decoder may read the encoder too."""
     names = ["decoder_attention_mask"] if "decoder" in module.split(".") else []
-    masks = (batch.get(name) for name in (*names, "attention_mask"))
-    return next((mask for mask in masks if mask is not None and mask.shape == shape[:2]), None)
+    return (batch[name] for name in (*names, "attention_mask") if batch.get(name) is not None)
 
 
 def batch_size(batch: Batch) -> int:
@@ -152,17 +156,21 @@ def sample_indices(batch: Batch, count: int) -> Int[Tensor, " answer"]:
 
 
 def row_positions(
-    values: Float[Tensor, "*samples unit"], batch: Batch
+    values: Float[Tensor, "*samples unit"], batch: Batch, module: str
 ) -> tuple[Int[Tensor, " row"], Int[Tensor, " row"]]:
-    """Return the sample and the position of every row of a layer's output.
+    """Return the sample and the position of every row of what a module reads or writes.
 
-    A layer that drops padding writes rows [row, unit] for the tokens of the attention mask only.
+    Where padding was dropped, there are rows [row, unit] for the tokens of a mask only.
+
+    Args:
+        module: the name of the module, as for `token_mask`.
     """
     if values.ndim == 3:
         samples, positions = values.shape[:2]
         indices = torch.ones(samples, positions, device=values.device).nonzero()
     else:
-        indices = batch["attention_mask"].nonzero()
+        masks = _token_masks(batch, module)
+        indices = next(rows for mask in masks if len(rows := mask.nonzero()) == len(values))
     return indices[:, 0], indices[:, 1]
 
 

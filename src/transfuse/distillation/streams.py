@@ -25,7 +25,7 @@ def mean_rows(outputs: Sequence[Tensor], shares: Shares, batch: Batch, block: st
     Args:
         block: the name of the block.
     """
-    samples, _ = row_positions(outputs[0], batch)
+    samples, _ = row_positions(outputs[0], batch, block)
     samples = samples[_unpadded(outputs[0], batch, block)]
     return weighted_rows(shares[:, samples], [unpadded_rows(output, batch, block) for output in outputs])
 

@@ -209,7 +209,7 @@ class LayerwiseFit:
             observed = parent.observe([*points, *stage.stream], batch)
             drift = (sum(_to_rows(observed[point]) for point in stage.stream) - fused_stream) / stage.factor
             by_parent.append([_to_rows(observed[point]) + drift for point in points])
-        samples, _ = row_positions(observed[points[0]], batch)
+        samples, _ = row_positions(observed[points[0]], batch, points[0].name)
         row_shares = shares.to(samples.device)[:, samples]
         return [
             [weighted_rows(row_shares, outputs) for outputs in zip(*by_parent, strict=True)]
@@ -220,7 +220,7 @@ class LayerwiseFit:
 
     def _row_weights(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
         """Return the importance of every row of a linear map's inputs, and 1 for positions beyond those measured."""
-        _, positions = row_positions(values, batch)
+        _, positions = row_positions(values, batch, linear.name)
         importance = self.importance.get(linear.name)
         if importance is None:
             return torch.ones(len(positions))

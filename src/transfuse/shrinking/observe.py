@@ -46,13 +46,13 @@ class Observation:
         for batch in self.batches:
             activations = record_activations(model, large, batch, {})
             yield [
-                (values.reshape(-1, values.shape[-1]), self._weights(names, values, batch))
-                for values, names in zip((activations[point] for point in large), weighed_by, strict=True)
+                (rows.reshape(-1, rows.shape[-1]), self._weights(names, rows, batch, point.name))
+                for rows, names, point in zip((activations[point] for point in large), weighed_by, large, strict=True)
             ]
 
-    def _weights(self, names: Sequence[str], values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
-        """Return the mean importance of every row, and 1 for positions beyond those measured."""
-        _, positions = row_positions(values, batch)
+    def _weights(self, names: Sequence[str], values: Tensor, batch: Batch, module: str) -> Float[Tensor, " row"]:
+        """Return the mean importance of every row of a module's values, and 1 for positions beyond those measured."""
+        _, positions = row_positions(values, batch, module)
         total = torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
         known = [self.importance[name].to(positions.device) for name in names if name in self.importance]
         for weights in known:
