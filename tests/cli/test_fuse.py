@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from world import Run, World, one_line, vit
 
 from transfuse.config import options
-from transfuse.distillation import loop
+from transfuse.distillation import loop, validation
 from transfuse.merging import starts
 
 
@@ -68,7 +68,7 @@ def test_learned_weights_follow_learned_maps(world: World, run: Run) -> None:
 def test_a_run_that_was_killed_goes_on_where_it_was(
     what: tuple[str, ...], state: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "VALIDATION_INTERVAL", 2)
+    monkeypatch.setattr(validation.Validation, "interval", lambda *_: 2)
     monkeypatch.setattr(starts, "STEPS", (0, 0))
     whole = load_whole(world, run, what)
 
@@ -122,7 +122,7 @@ def test_what_says_nothing_together_is_refused(
 def test_a_state_can_be_left_in_a_folder_that_is_not_there_yet(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "VALIDATION_INTERVAL", 2)
+    monkeypatch.setattr(validation.Validation, "interval", lambda *_: 2)
     arguments = ["new/out" if each == world.here / "out" else each for each in learn(world)]
     monkeypatch.chdir(world.here)
     assert run(*arguments).status == 0
@@ -156,7 +156,7 @@ def test_three_models_meet_in_a_common_basis(world: World, run: Run) -> None:
 def test_work_on_other_samples_or_with_other_options_is_not_taken(
     world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "VALIDATION_INTERVAL", 2)
+    monkeypatch.setattr(validation.Validation, "interval", lambda *_: 2)
     given = ("--overwrite", "--cache", world.here / "cache")
     found = set()
     for more in ((), ("--samples", 12), ("--samples", 11), ("--seed", 1), ("--learning-rate", 0.1)):

@@ -17,7 +17,7 @@ import transfuse
 from transfuse.base.cache import Store
 from transfuse.cli import main
 from transfuse.cli.targets import said_how_to_continue
-from transfuse.distillation import loop
+from transfuse.distillation import loop, validation
 from transfuse.errors import MemoryLimitError
 
 WAYS = {
@@ -53,7 +53,7 @@ def counted_states(labour: Labour, patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(loop, "save_state", counted)
     patch.setattr(loop, "SAVE_SECONDS", 0)
-    patch.setattr(loop, "VALIDATION_INTERVAL", 1)
+    patch.setattr(validation.Validation, "interval", lambda *_: 1)
 
 
 @pytest.mark.parametrize("way", WAYS)

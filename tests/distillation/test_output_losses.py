@@ -153,6 +153,14 @@ def test_sets_are_weighted_by_the_entropy_of_their_labels() -> None:
     torch.testing.assert_close(even[:, 0], torch.tensor([0.5, 0.5]))
 
 
+@pytest.mark.parametrize(("samples_per_step", "steps"), [(2, 25), (1, 25), (0.02, 175), (0.01, 325)])
+def test_validation_takes_a_small_part_of_the_passes(samples_per_step: float, steps: int) -> None:
+    parents = [bert(BertForSequenceClassification, seed, num_labels=1) for seed in (0, 1)]
+    targets = Targets(parents, [0.5, 0.5], *LEARNING)
+    validation = Validation(parents, [0.5, 0.5], [TEXTS], targets)
+    assert validation.interval(samples_per_step * len(TEXTS["input_ids"])) == steps
+
+
 def test_targets_are_means_of_numbers_and_losses_relative_to_those_of_the_parents() -> None:
     parents = [bert(BertForSequenceClassification, seed, num_labels=1) for seed in (0, 1)]
     targets = Targets(parents, [0.25, 0.75], *LEARNING)

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from transfuse.distillation import schedule
-from transfuse.distillation.schedule import PATIENCE, FixedSteps, UntilFlat
+from transfuse.distillation.schedule import MIN_VALIDATIONS, PATIENCE, FixedSteps, UntilFlat
+from transfuse.distillation.validation import INTERVAL
+
+COUNT = PATIENCE // INTERVAL  # validations that are compared with as many before
 
 
 class Clock:
@@ -37,14 +40,18 @@ def steps(run: UntilFlat, clock: Clock, count: int) -> None:
         run.step()
 
 
+def validated(run: UntilFlat, losses: list[float]) -> None:
+    run.validated(losses, INTERVAL)
+
+
 def test_rates_are_constant_and_then_fall_with_the_time(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 200)
-    run.validated([1.0 / (1 + step) for step in range(3 * PATIENCE)])
+    validated(run, [1.0 / (1 + step) for step in range(3 * COUNT)])
     assert rate(taken) == 0.1
     steps(run, clock, 425)
-    run.validated([1.0 / (1 + step) for step in range(3 * PATIENCE)])
+    validated(run, [1.0 / (1 + step) for step in range(3 * COUNT)])
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
     assert run.progress == pytest.approx(0.625)
@@ -65,7 +72,7 @@ def test_rates_fall_in_as_many_steps_once_held_out_samples_stop_improving(clock:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 210)
-    run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
+    validated(run, [1.0, 0.5, *[0.499] * 2 * COUNT])
     steps(run, clock, 105)
     assert rate(taken) == pytest.approx(0.05)
     assert not run.finished
@@ -78,7 +85,7 @@ def test_a_start_that_is_lost_and_comes_back_goes_on(clock: Clock) -> None:
     """Fitted layers are worse after their first steps than before them."""
     run = UntilFlat([optimizer()], seconds=1000)
     steps(run, clock, 210)
-    run.validated([-1.2, *(-0.9 - 0.04 * number for number in range(2 * PATIENCE))])
+    validated(run, [-1.2, *(-0.9 - 0.04 * number for number in range(2 * COUNT))])
     steps(run, clock, 200)
     assert not run.finished
 
@@ -87,8 +94,8 @@ def test_a_loss_that_fluctuates_while_it_falls_goes_on(clock: Clock) -> None:
     """The lowest loss may be an early one."""
     run = UntilFlat([optimizer()], seconds=1000)
     steps(run, clock, 200)
-    falling = [1.0 - 0.002 * number - 0.1 * (number % 5 == 0) for number in range(2 * PATIENCE)]
-    run.validated([1.0, 0.8, *falling])
+    falling = [1.0 - 0.002 * number - 0.1 * (number % 5 == 0) for number in range(2 * COUNT)]
+    validated(run, [1.0, 0.8, *falling])
     steps(run, clock, 300)
     assert not run.finished
 
@@ -96,16 +103,27 @@ def test_a_loss_that_fluctuates_while_it_falls_goes_on(clock: Clock) -> None:
 def test_few_losses_do_not_end_it(clock: Clock) -> None:
     run = UntilFlat([optimizer()], seconds=1000)
     steps(run, clock, 200)
-    run.validated([1.0, *[0.5] * (2 * PATIENCE - 1)])
+    validated(run, [1.0, *[0.5] * (2 * COUNT - 1)])
     steps(run, clock, 300)
     assert not run.finished
+
+
+def test_rare_validations_end_it_too(clock: Clock) -> None:
+    run = UntilFlat([optimizer()], seconds=1000)
+    steps(run, clock, 200)
+    run.validated([1.0, *[0.5] * (2 * MIN_VALIDATIONS - 1)], PATIENCE)
+    steps(run, clock, 100)
+    assert not run.finished
+    run.validated([1.0, *[0.5] * 2 * MIN_VALIDATIONS], PATIENCE)
+    steps(run, clock, 300)
+    assert run.finished
 
 
 def test_it_also_ends_early_while_rates_fall(clock: Clock) -> None:
     taken = optimizer()
     run = UntilFlat([taken], seconds=1000)
     steps(run, clock, 300)
-    run.validated([1.0, 0.5, *[0.499] * 2 * PATIENCE])
+    validated(run, [1.0, 0.5, *[0.499] * 2 * COUNT])
     steps(run, clock, 299)
     assert not run.finished
     steps(run, clock, 1)

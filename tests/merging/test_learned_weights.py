@@ -10,8 +10,8 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, cast, has_targets, validation_split
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import VALIDATION_INTERVAL
 from transfuse.distillation.teacher_weighting import uniform
+from transfuse.distillation.validation import INTERVAL
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
@@ -51,8 +51,8 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 @families
 def test_a_broken_model_comes_nearer_in_every_family(case):
     fused, halves = broken(case), validation_split(large_batches(case))
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * VALIDATION_INTERVAL))
-    assert course.validated == (0, VALIDATION_INTERVAL, 2 * VALIDATION_INTERVAL)
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * INTERVAL))
+    assert course.validated == (0, INTERVAL, 2 * INTERVAL)
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
     again = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=1), uniform, (), 0)
@@ -63,9 +63,7 @@ def test_a_broken_model_comes_nearer_in_every_family(case):
 def test_a_model_that_is_what_its_parents_are_stays(case):
     model, parents = case.build(1), [case.build(1), case.build(1)]
     before = case.logits(model)
-    learn_weights(
-        model, parents, [0.4, 0.6], validation_split(large_batches(case)), LearningOptions(steps=VALIDATION_INTERVAL)
-    )
+    learn_weights(model, parents, [0.4, 0.6], validation_split(large_batches(case)), LearningOptions(steps=INTERVAL))
     torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -83,7 +81,7 @@ def test_streams_are_what_brings_it_back():
                 [whole],
                 [1.0],
                 validation_split(large_batches(case)),
-                LearningOptions(steps=4 * VALIDATION_INTERVAL),
+                LearningOptions(steps=4 * INTERVAL),
             )
         left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
     assert left[learned_weights.STREAM_WEIGHT] < 0.9 * left[0.0]
@@ -167,7 +165,7 @@ def test_texts_that_ask_nothing_teach_nothing():
     halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
     assert len(labels) > learned_weights.MAX_TEXTS
     fused = broken(case)
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=VALIDATION_INTERVAL))
+    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=INTERVAL))
     assert course.best > 0
     assert all(values.isfinite().all() for values in fused.parameters())
 
@@ -181,7 +179,7 @@ def test_what_is_left_alone_stays():
         [case.build(1)],
         [1.0],
         validation_split(large_batches(case)),
-        LearningOptions(steps=VALIDATION_INTERVAL),
+        LearningOptions(steps=INTERVAL),
         untouched=[left],
     )
     changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
@@ -199,7 +197,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
             [case.build(1)],
             [1.0],
             validation_split(large_batches(case)),
-            LearningOptions(steps=2 * VALIDATION_INTERVAL),
+            LearningOptions(steps=2 * INTERVAL),
             state=state,
         )
         return fused.state_dict(), course
@@ -285,11 +283,11 @@ def test_a_training_that_diverges_ends_with_the_best_weights(monkeypatch):
     fused, halves = broken(case), validation_split(large_batches(case))
     before = {name: values.clone() for name, values in fused.state_dict().items()}
     loop = WeightDistillation(
-        fused, [case.build(1)], [1.0], halves, LearningOptions(steps=4 * VALIDATION_INTERVAL), uniform, (), 0
+        fused, [case.build(1)], [1.0], halves, LearningOptions(steps=4 * INTERVAL), uniform, (), 0
     )
     monkeypatch.setattr(loop, "excess_loss", lambda: float("nan"))
     history = loop.run("weights")
-    assert (history.steps, history.best, len(history.excess)) == (VALIDATION_INTERVAL, 0, 1)
+    assert (history.steps, history.best, len(history.excess)) == (INTERVAL, 0, 1)
     for name, values in fused.state_dict().items():
         torch.testing.assert_close(values, before[name])
 

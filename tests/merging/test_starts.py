@@ -13,7 +13,7 @@ from transfuse.base.batch import validation_split
 from transfuse.base.cache import Store
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation import loop as loop_module
+from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging import methods, starts
 from transfuse.merging.learned_weights import WeightDistillation
@@ -32,8 +32,7 @@ BATCHES = [{"pixel_values": images} for images in IMAGES.split(10)]
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 5 and 15 steps instead of 25 and 75."""
-    for module in (loop_module, starts):
-        monkeypatch.setattr(module, "VALIDATION_INTERVAL", 5)
+    monkeypatch.setattr(validation.Validation, "interval", lambda *_: 5)
     monkeypatch.setattr(starts, "STEPS", (5, 15))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch
+from transfuse.base.batch import Batch, batch_size
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
@@ -27,7 +27,6 @@ from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
 from transfuse.network.output_losses import OutputLoss
 
-VALIDATION_INTERVAL = 25  # steps between two validations
 SAVE_SECONDS = 60  # smallest time between two saved states
 PERCENT = 100  # parts of a run, for the progress display
 
@@ -116,7 +115,7 @@ class TrainingLoop(ABC):
         for percent in track(range(done, PERCENT), partial(self._status, subject)):
             while self.should_continue and PERCENT * self.schedule.progress < percent + 1:
                 self.step()
-                if self.steps % VALIDATION_INTERVAL == 0 or self.schedule.finished:
+                if self.steps % self.validation_interval == 0 or self.schedule.finished:
                     self.validate()
                     if time.monotonic() - saved >= SAVE_SECONDS:
                         self.save(state)
@@ -145,7 +144,13 @@ class TrainingLoop(ABC):
         if self._lr_patience_exhausted:
             self.restore_best()
             self._halve_learning_rates()
-        self.schedule.validated(self.validation_losses)
+        self.schedule.validated(self.validation_losses, self.validation_interval)
+
+    @property
+    def validation_interval(self) -> int:
+        """Return the number of steps between two validations."""
+        samples = self.batches_per_step * sum(map(batch_size, self.train_batches)) / len(self.train_batches)
+        return self.validation.interval(samples)
 
     @property
     def should_continue(self) -> bool:
@@ -180,7 +185,7 @@ class TrainingLoop(ABC):
     def _lr_patience_exhausted(self) -> bool:
         if self.options.steps is None or not self.lr_patience:
             return False
-        return self.stalled >= max(1, self.lr_patience * self.options.steps // VALIDATION_INTERVAL)
+        return self.stalled >= max(1, self.lr_patience * self.options.steps // self.validation_interval)
 
     def _halve_learning_rates(self) -> None:
         self.stalled = 0

@@ -15,7 +15,8 @@ from transfuse.config.literals import LearningOptions
 
 CONSTANT_SHARE = 0.25  # of the time with constant learning rates; they fall to zero in the rest
 MAX_SPENT = 0.5  # largest share of the time that counts as spent before the training
-PATIENCE = 12  # validations whose mean loss must be lower than that of as many before
+PATIENCE = 300  # steps in which the mean validation loss must be lower than in as many before
+MIN_VALIDATIONS = 4  # in so many steps
 MIN_PROGRESS = 0.01  # of the whole improvement so far, by which they must improve
 
 
@@ -31,8 +32,12 @@ class Schedule(ABC):
         """Take note of the time since the beginning of the run, if part of it was spent elsewhere."""
 
     @abstractmethod
-    def validated(self, losses: Sequence[float]) -> None:
-        """Take note of the validation losses so far."""
+    def validated(self, losses: Sequence[float], interval: int) -> None:
+        """Take note of the validation losses so far.
+
+        Args:
+            interval: the number of steps between two of them.
+        """
 
     @property
     @abstractmethod
@@ -69,7 +74,7 @@ class FixedSteps(Schedule):
     def spend(self, seconds: float) -> None:
         pass
 
-    def validated(self, losses: Sequence[float]) -> None:
+    def validated(self, losses: Sequence[float], interval: int) -> None:
         pass
 
     @property
@@ -130,10 +135,11 @@ class UntilFlat(Schedule):
         self.elapsed = max(self.elapsed, spent)
         self.clock = time.monotonic()
 
-    def validated(self, losses: Sequence[float]) -> None:
+    def validated(self, losses: Sequence[float], interval: int) -> None:
         trained = losses[1:]  # a good start is worse after its first steps, and has to recover
-        if (self.fall is None or self.fall[1] == inf) and len(trained) >= 2 * PATIENCE:
-            before, now = fmean(trained[-2 * PATIENCE : -PATIENCE]), fmean(trained[-PATIENCE:])  # losses fluctuate
+        count = max(PATIENCE // interval, MIN_VALIDATIONS)
+        if (self.fall is None or self.fall[1] == inf) and len(trained) >= 2 * count:
+            before, now = fmean(trained[-2 * count : -count]), fmean(trained[-count:])  # losses fluctuate
             if before - now <= MIN_PROGRESS * (max(losses) - min(trained)):
                 self.fall = self.taken, 2 * self.taken
 

@@ -1,19 +1,24 @@
 """Validation of a merged model during training, and the split of the samples that it needs."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, has_targets, validation_split
+from transfuse.base.batch import Batch, batch_size, has_targets, validation_split
 from transfuse.distillation.sliced_loss import total_loss
 from transfuse.distillation.targets import Targets
 from transfuse.errors import NO_TARGETS, DataError, SpecError
 from transfuse.network.outputs import AnswerStates, has_logits
+from transfuse.network.precision import mixed_precision
 
 AnswersFn = Callable[[Batch], AnswerStates]
+INTERVAL = 25  # steps between two validations, or a multiple of it
+PASSES = 3  # of a model in a step, where a validation takes one: forward, and backward, which takes twice as long
+SHARE = 0.1  # of the passes of the training, which validation may take
 MIN_SCALE = 1e-3  # smallest loss of parents that others are divided by, relative to the variance of the targets
 BatchSplit = tuple[Sequence[Batch], Sequence[Batch]]  # training and validation batches
 
@@ -65,19 +70,30 @@ class Validation:
             self.scale = max(self.parents_loss, MIN_SCALE * self._variance()) or 1.0
             self.parents_loss /= self.scale
 
+    def interval(self, samples_per_step: float) -> int:
+        """Return the number of steps between two validations, so that these take a small part of the training."""
+        steps = sum(map(batch_size, self.batches)) / (SHARE * PASSES * samples_per_step)
+        return INTERVAL * max(1, round(steps / INTERVAL))
+
     def excess_loss(self, answers_fn: AnswersFn) -> float:
         """Return the loss of a model minus the mean loss of the parents, in nats or relative to that of the parents."""
         return self.loss(answers_fn) - self.parents_loss
 
     @torch.no_grad()
     def loss(self, answers_fn: AnswersFn) -> float:
-        """Return the mean loss over all answers of the validation batches, in nats or relative to the parents'."""
+        """Return the mean loss over all answers of the validation batches, in nats or relative to the parents'.
+
+        Losses in nats are measured in the precision of the training, which is the faster one for large models. Squared
+        errors of numbers are not, because they can be as small as its rounding.
+        """
         total = 0.0
         count = 0
-        for batch in self.batches:
-            targets = self.targets.of_batch(batch)
-            total += float(total_loss(answers_fn(batch), targets, self.targets.loss))
-            count += len(targets)
+        mixed = nullcontext() if self.targets.loss.is_relative else mixed_precision(self.targets.parents[0].device)
+        with mixed:
+            for batch in self.batches:
+                targets = self.targets.of_batch(batch)
+                total += float(total_loss(answers_fn(batch), targets, self.targets.loss))
+                count += len(targets)
         return total / count / self.scale
 
     @torch.no_grad()

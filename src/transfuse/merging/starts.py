@@ -21,10 +21,11 @@ from transformers import PreTrainedModel
 
 from transfuse.base.distributed import process_group, seconds_since
 from transfuse.base.run_state import load_state, save_state
-from transfuse.distillation.loop import VALIDATION_INTERVAL, TrainingLoop
+from transfuse.distillation.loop import TrainingLoop
+from transfuse.distillation.validation import INTERVAL
 from transfuse.merging.learned_weights import WeightDistillation
 
-STEPS = (VALIDATION_INTERVAL, 3 * VALIDATION_INTERVAL)  # at which one parent, and then one start, is left
+STEPS = (INTERVAL, 3 * INTERVAL)  # at which one parent, and then one start, is left
 FITTED = "fitted layers"
 PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
 ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
@@ -149,7 +150,7 @@ def _advance(loop: WeightDistillation, steps: int) -> None:
     before = loop.steps
     while loop.steps < end and not loop.diverged and (fixed is not None or seconds_since(begin) < limit):
         loop.step()
-        if loop.steps % VALIDATION_INTERVAL == 0:
+        if loop.steps % loop.validation_interval == 0:
             loop.validate()
-    if loop.steps > before and loop.steps % VALIDATION_INTERVAL:
+    if loop.steps > before and loop.validated_at[-1] < loop.steps and not loop.diverged:
         loop.validate()

@@ -12,7 +12,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import IGNORED_LABEL, cast
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.loop import VALIDATION_INTERVAL
+from transfuse.distillation.validation import INTERVAL
 from transfuse.errors import DataError, SpecError
 from transfuse.merging.mean import mean
 from transfuse.network.layout import unfused
@@ -89,9 +89,9 @@ def test_the_models_meet_and_keep_their_function():
 
 def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
     state = tmp_path / "state"
-    cut_short(lambda: learned(2 * VALIDATION_INTERVAL, state))
-    (resumed,), after = learned(2 * VALIDATION_INTERVAL, state)
-    (whole,), course = learned(2 * VALIDATION_INTERVAL)
+    cut_short(lambda: learned(2 * INTERVAL, state))
+    (resumed,), after = learned(2 * INTERVAL, state)
+    (whole,), course = learned(2 * INTERVAL)
     assert after == course
     for name in whole.carried:
         torch.testing.assert_close(resumed.carried[name], whole.carried[name], atol=0, rtol=0)
