@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES, HEADS, Case
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, BartForSequenceClassification, PreTrainedModel
 
 from transfuse.checkpoint.legacy_config import add_legacy_keys, with_legacy_keys
 from transfuse.checkpoint.load import load_model
@@ -26,6 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
 PLAIN = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
          "Qwen3MoeForCausalLM", "Olmo2ForCausalLM", "Gemma2ForCausalLM", "GPTNeoXForCausalLM")  # fmt: skip
 THETA = 5000.0
+GENERIC = {"id2label": None, "label2id": None}
 
 
 def made(name: str) -> Case:
@@ -145,3 +146,14 @@ def test_a_t5_that_does_not_scale_says_so_to_both_where_its_head_is_in_the_file(
     found = written(model, tmp_path)
     assert found["scale_decoder_outputs"] is False
     assert found["tie_word_embeddings"] is not own_head
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_two_classes_without_names_are_read_as_two(labels: int, tmp_path: Path) -> None:
+    """A BART has three unless its configuration says otherwise."""
+    case = next(case for case in HEADS if case.name == "BartForSequenceClassification")
+    config = case.build(1).config
+    model = BartForSequenceClassification(type(config)(**config.to_dict() | GENERIC, num_labels=labels))
+    model.save_pretrained(tmp_path)
+    add_legacy_keys(tmp_path)
+    assert load_model(tmp_path).config.num_labels == labels

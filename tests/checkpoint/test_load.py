@@ -12,7 +12,17 @@ import torch
 from checkpoints import QUERY, as_pickle, as_shards, edit_config, edit_weights, refuses, same_weights
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, ViTForImageClassification, ViTModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    ViTForImageClassification,
+    ViTModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
@@ -46,6 +56,35 @@ def test_what_only_the_pre_training_read_is_left_out_of_a_masked_language_model(
     assert left_out == {"pooler", "seq_relationship"}
     edit_config(tmp_path, architectures=["BertForTokenClassification"])
     refuses(tmp_path, "unexpected", "cls.")
+
+
+def test_a_pooler_that_a_class_lacks_is_left_out(tmp_path: Path) -> None:
+    """Many checkpoints of the Hub hold one, such as twitter-roberta-base-sentiment."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForSequenceClassification(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=["BertForTokenClassification"])
+    model = load_model(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored.keys() - model.state_dict().keys() == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+
+
+def test_an_encoder_without_a_named_class_may_hold_heads_of_its_pre_training(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    DebertaV2Model(DebertaV2Config(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=None)
+    edit_weights(tmp_path, lambda tensors: tensors.update({"lm_predictions.lm_head.bias": torch.zeros(30)}))
+    assert type(load_model(tmp_path)) is DebertaV2Model
+
+
+def test_sentence_transformers_name_a_class_and_hold_its_encoder(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=["BertForMaskedLM"])
+    refuses(tmp_path, "missing", "cls.")
+    (tmp_path / "modules.json").write_text("[]")
+    assert type(load_model(tmp_path)) is BertModel
+    BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    assert type(load_model(tmp_path)) is BertForMaskedLM
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

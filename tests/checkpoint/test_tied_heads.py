@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     LlamaConfig,
@@ -90,6 +92,28 @@ def test_two_that_are_untied_despite_their_configurations_fuse(tmp_path: Path) -
     found = LlamaForCausalLM.from_pretrained(tmp_path / "out")
     assert torch.allclose(found.lm_head.weight, sum(due) / 2)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
+@pytest.mark.parametrize("kind", ["BERT", "BART"])
+def test_what_else_the_setting_ties_is_kept(kind: str, tmp_path: Path) -> None:
+    """The bias of BERT's head, and the embeddings of BART's encoder and decoder."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 30, "encoder_attention_heads": 2}
+    sizes |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+    built: dict[str, tuple[PreTrainedModel, str]] = {
+        "BERT": (BertForMaskedLM(BertConfig(**SIZES, max_position_embeddings=16)), "cls.predictions.decoder.weight"),
+        "BART": (BartForConditionalGeneration(BartConfig(**sizes, max_position_embeddings=16)), "lm_head.weight"),
+    }
+    model, head = built[kind]
+    for name in "ab":
+        model.save_pretrained(tmp_path / name)
+        with_head(tmp_path / name, head, torch.randn(30, 16))
+    fusion = fuse([tmp_path / name for name in "ab"])
+    fusion.save(tmp_path / "out")  # which loads it again, without missing tensors
+    found = load_model(tmp_path / "out")
+    assert is_tied(found) is False
+    inputs = {"input_ids": torch.arange(8)[None]}
+    torch.testing.assert_close(found(**inputs).logits, fusion.model(**inputs).logits)
 
 
 @pytest.mark.parametrize("says", [True, False])

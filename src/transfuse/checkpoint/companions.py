@@ -42,7 +42,8 @@ COMPANION_PATTERNS = (
     "generation_config.json",
 )
 EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied, but not by save_pretrained
-SENTENCE_PATTERNS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
+MODULES = "modules.json"  # of sentence-transformers
+SENTENCE_PATTERNS = (MODULES, "config_sentence_transformers.json", "sentence_*_config.json")
 CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied
 HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}", CARD)
 """What is fetched from the Hub, besides weights and config.json."""

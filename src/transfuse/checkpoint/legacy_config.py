@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import CONFIG_MAPPING
+
 from transfuse.checkpoint.files import stored_dtypes, weight_files
 from transfuse.checkpoint.output import write_json
 
@@ -21,7 +23,8 @@ TOWERS = ("text_config", "vision_config")
 def add_legacy_keys(folder: Path) -> None:
     """Add the legacy keys to the config.json in `folder`, after its weights have been written.
 
-    transformers 5 reads the same configuration as before.
+    transformers 5 reads the same configuration as before. It leaves out two classes without names even where its own
+    default is another number, so that it could not read what it wrote; they are added too.
 
     Raises:
         OutputError: the file cannot be written.
@@ -31,6 +34,10 @@ def add_legacy_keys(folder: Path) -> None:
     added = with_legacy_keys(config)
     if config.get("model_type") == "t5" and config.get("scale_decoder_outputs") is False and _has_head(folder):
         added["tie_word_embeddings"] = False  # both versions read this as: do not scale outputs
+    model_type = config.get("model_type")
+    if "id2label" not in config and model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type]().num_labels != 2:
+        added["id2label"] = {str(number): f"LABEL_{number}" for number in range(2)}
+        added["label2id"] = {f"LABEL_{number}": number for number in range(2)}
     if added != config:
         write_json(file, dict(sorted(added.items())))
 

@@ -5,7 +5,7 @@ errors, because a fused model would inherit them unnoticed.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters import base_folder, is_adapter, merged_folder
@@ -24,6 +24,7 @@ from transfuse.checkpoint.companions import (
     ADAPTER_FILES,
     CONFIG,
     HUB_PATTERNS,
+    MODULES,
     PICKLE_NAMES,
     SAFETENSORS_NAMES,
 )
@@ -43,8 +44,10 @@ Model: TypeAlias = str | Path | PreTrainedModel
 
 SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
+POOLER = re.compile(r"\w+\.pooler\..*")  # many checkpoints hold one that their class does not have
 # Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
-UNREAD_BY_MASKED_LM = re.compile(r"\w+\.pooler\..*|cls\.seq_relationship\..*|sop_classifier\..*")
+UNREAD_BY_MASKED_LM = re.compile(r"cls\.seq_relationship\..*|sop_classifier\..*")
+UNREAD_BY_ENCODER = re.compile(r"(lm|mask)_predictions\..*")  # of deberta-v3-base, whose config.json names no class
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
     check_index(folder, dtypes_by_file)
     dtypes = {name: stored for file_dtypes in dtypes_by_file.values() for name, stored in file_dtypes.items()}
     check_counts(config.to_dict(), len(dtypes), folder)
+    if (folder / MODULES).is_file() and _is_bare(architecture, dtypes):
+        architecture = AutoModel  # as sentence-transformers loads it, whatever class config.json names
     options = {
         "config": config,
         "dtype": common_dtype(dtypes.values()) if dtype is None else dtype,
@@ -102,6 +107,12 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
         model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
     check_no_integer_weights(model, [name for name, stored in dtypes.items() if stored is None], folder)
     return _Source(architecture, folder, options), model
+
+
+def _is_bare(architecture: type, names: Iterable[str]) -> bool:
+    """Return whether tensors of these names are those of the model inside a class with a head."""
+    prefix = getattr(architecture, "base_model_prefix", "")
+    return not any(name.startswith(f"{prefix}.") for name in names)
 
 
 def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:
@@ -192,8 +203,9 @@ def _do_not_belong_together(folder: Path, messages: Sequence[str]) -> Checkpoint
 
 def _is_unread(name: str, architecture: str) -> bool:
     """Return whether a tensor that a class lacks is known to have no effect on the outputs of this class."""
-    is_unread = architecture.endswith("ForMaskedLM") and UNREAD_BY_MASKED_LM.fullmatch(name)
-    return bool(is_unread or OBSOLETE.fullmatch(name))
+    of_class = (("ForMaskedLM", UNREAD_BY_MASKED_LM), ("Model", UNREAD_BY_ENCODER))
+    is_unread = any(architecture.endswith(end) and names.fullmatch(name) for end, names in of_class)
+    return bool(is_unread or POOLER.fullmatch(name) or OBSOLETE.fullmatch(name))
 
 
 def _summary(problem: str, names: Collection[str]) -> str:

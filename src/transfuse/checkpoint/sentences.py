@@ -13,6 +13,7 @@ from transfuse.checkpoint.companions import (
     COMPANION_PATTERNS,
     CONFIG,
     EXTRA_PATTERNS,
+    MODULES,
     RECORD,
     SENTENCE_PATTERNS,
     matches_any,
@@ -21,7 +22,6 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE
 from transfuse.errors import CheckpointError, first_line
 
-MODULES = "modules.json"
 PACKAGE = "sentence_transformers."
 MODELS = ("Transformer", "MLMTransformer")  # modules whose files are those of the checkpoint itself
 PLAIN = ("Pooling", "SpladePooling", "Normalize", "Dropout")  # modules without weights

@@ -7,6 +7,7 @@ keeps them apart, with a warning; a fusion must know, or it would lose one of th
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.checkpoint.lazy_tensors import tensor_locations
@@ -22,8 +23,16 @@ def is_tied(model: PreTrainedModel) -> bool | None:
 
 
 def with_actual_ties(model: PreTrainedModel) -> PreTrainedModel:
-    """Correct `tie_word_embeddings` of a model whose head is not tied, and return the model."""
+    """Correct `tie_word_embeddings` of a model whose head is not tied, and return the model.
+
+    Other parameters that this setting ties, such as biases, get tensors of their own, since none is tied without it.
+    """
     if is_tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
+        for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+            if (shared := model.get_parameter(target)) is model.get_parameter(source):
+                module, _, name = target.rpartition(".")
+                own = nn.Parameter(shared.detach().clone(), shared.requires_grad)
+                setattr(model.get_submodule(module), name, own)
         model.config.tie_word_embeddings = False
     return model
 
