@@ -64,6 +64,17 @@ def test_it_learns_and_leaves_its_input_alone():
     assert tuned.record["samples"] == 64
 
 
+@pytest.mark.parametrize(
+    "options", [{"epochs": 1}, {"epochs": 0.1, "batch_size": 8}, {"warmup": 0.9, "decay": "constant"}]
+)
+def test_a_single_step_trains(options):
+    """Warmup starts at a rate of zero, so it cannot take all steps."""
+    model = vit(0)
+    tuned = finetune(model, pictures(), processor=PROCESSOR, device="cpu", **options)
+    assert tuned.record["steps"] == 1
+    assert not torch.equal(tuned.model.classifier.weight, model.classifier.weight)
+
+
 def decided(seed: int, sign: float) -> ViTForImageClassification:
     """A teacher that has an opinion."""
     teacher = vit(seed)

@@ -155,6 +155,11 @@ def optimizer_steps(schedule: Schedule, samples: int) -> int:
     return max(1, ceil(ceil(samples / (schedule.batch_size * process_group().count)) * schedule.epochs))
 
 
+def warmup_steps(schedule: Schedule, steps: int) -> int:
+    """Return the number of steps for warmup. The last step is none, as the first step of a warmup has a rate of 0."""
+    return min(ceil(schedule.warmup * steps), steps - 1)
+
+
 def micro_batch_size(schedule: Schedule, fitting: int) -> int:
     """Return the largest divisor of the batch size that is at most `fitting`, the samples that fit in memory."""
     return max(
@@ -186,7 +191,7 @@ def training_arguments(schedule: Schedule, samples: int, checkpoints: Path | Non
         num_train_epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,
-        warmup_steps=schedule.warmup,
+        warmup_steps=warmup_steps(schedule, steps),
         weight_decay=schedule.weight_decay,
         bf16=schedule.precision == "bfloat16",
         fp16=schedule.precision == "float16",
