@@ -1,14 +1,16 @@
 """`transfuse finetune` as a user runs it: a checkpoint in one piece, a line for every mistake, several processes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import Trainer, ViTForImageClassification
-from world import Run, World, one_line
+from world import Ran, Run, World, one_line
 
 from transfuse.base.lock import folder_lock, output_lock
 from transfuse.cli.targets import training_target
@@ -54,23 +56,64 @@ def test_a_fusion_can_be_tuned(world: World, run: Run) -> None:
     assert ran.status == 0, ran
 
 
+def interrupted(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Run until the first state is saved."""
+    save = Trainer._save_checkpoint
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        save(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save_checkpoint", interrupt)
+        return run(*tuning()(world))
+
+
+def saved_state(world: World, step: int) -> Path:
+    """A complete checkpoint of the Trainer, as far as its files tell."""
+    state = world.here / "out.checkpoints" / f"checkpoint-{step}"
+    shutil.copytree(world.a, state)
+    for name in ("optimizer.pt", "scheduler.pt"):
+        torch.save({}, state / name)
+    (state / "trainer_state.json").write_text("{}")
+    return state
+
+
+@pytest.mark.parametrize("missing", ["trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors"])
+def test_a_state_that_was_not_written_to_its_end_is_passed_over(missing: str, world: World) -> None:
+    older, newer = saved_state(world, 3), saved_state(world, 12)
+    (newer / missing).unlink()
+    assert training_target(("a",), str(world.here / "out"), resume=True, replace=False).resume == str(older)
+    (newer / missing).write_text('{"cut off')
+    if missing == "trainer_state.json":
+        assert training_target(("a",), str(world.here / "out"), resume=True, replace=False).resume == str(older)
+
+
+def test_a_run_that_saved_nothing_whole_is_repeated(world: World, run: Run) -> None:
+    (saved_state(world, 12) / "trainer_state.json").unlink()
+    one_line(run(*tuning("--resume")(world)), ["--resume", "no complete state", "leave --resume out"])
+    assert run(*tuning()(world)).status == 0
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "model.safetensors"])
+def test_a_damaged_state_is_one_line(name: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(world, run, monkeypatch)
+    (file,) = (world.here / "out.checkpoints").glob(f"checkpoint-*/{name}")
+    file.write_bytes(file.read_bytes()[:-100])
+
+    one_line(run(*tuning("--resume")(world)), [name])
+
+
 def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
-    one_line(run(*tuning("--resume")(world)), ["--resume", "no state"])
-    (world.here / "out.checkpoints" / "checkpoint-3").mkdir(parents=True)
+    one_line(run(*tuning("--resume")(world)), ["--resume", "no complete state"])
+    saved_state(world, 3)
     one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
     one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "differs in"])
 
 
 def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = Trainer._save_checkpoint
-
-    def interrupted(*arguments: object, **options: object) -> None:
-        save(*arguments, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save_checkpoint", interrupted)
-        ran = run(*tuning()(world))
+    ran = interrupted(world, run, monkeypatch)
     state = world.here / "out.checkpoints"
     assert ran.status == 130
     assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {state}\n"

@@ -64,6 +64,7 @@ def finetune(
     """Train a model further, with labels, teachers, or both."""
     from transfuse.cli.targets import said_how_to_continue, training_target
     from transfuse.cli.validation import limits, schedule
+    from transfuse.finetuning.saved_state import STATE_FILE
     from transfuse.report.tables import training_summary
 
     not_in_schedule = ("output", "overwrite", "max_memory", "max_device_memory")
@@ -78,6 +79,6 @@ def finetune(
 
         device = training_schedule.torch_device()
         limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory, device)
-        with said_how_to_continue(target.checkpoints, pattern="checkpoint-*"), limit:
+        with said_how_to_continue(target.checkpoints, pattern=f"checkpoint-*/{STATE_FILE}"), limit:
             path, record = finetune_job(models, data, training_schedule, target, output_mode(context).progress)
     output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -12,6 +12,7 @@ from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
 from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, MemoryLimitError, OutputError
+from transfuse.finetuning.saved_state import complete_checkpoints
 
 PLOT_SUFFIXES = (".png", ".svg")
 MAPS_SUFFIX = ".safetensors"
@@ -132,12 +133,13 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     overwrite: Overwrite = "replace" if replace else "refuse"
     target = check_target(Path(output), overwrite, [Path(model) for model in models])
     state = target.with_name(f"{target.name}.checkpoints")
-    steps = _saved_steps(state)
-    if resume and not steps:
-        raise ConfigError(f"--resume: there is no state of an interrupted run in {state}; leave --resume out")
-    if not resume and steps:
+    _check_state_folder(state)
+    complete = complete_checkpoints(state)
+    if resume and not complete:
+        raise ConfigError(f"--resume: there is no complete state of an interrupted run in {state}; leave --resume out")
+    if not resume and complete:
         raise interrupted_run(state)
-    return TrainingTarget(Path(output), overwrite, state, str(state / f"checkpoint-{steps[-1]}") if resume else None)
+    return TrainingTarget(Path(output), overwrite, state, str(complete[-1]) if resume else None)
 
 
 def interrupted_run(state: Path) -> OutputError:
@@ -145,8 +147,8 @@ def interrupted_run(state: Path) -> OutputError:
     return OutputError(f"{state}: holds the state of an interrupted run; continue it with --resume, or remove it")
 
 
-def _saved_steps(state: Path) -> list[int]:
-    """Return the steps that the training state was saved at. Raise `OutputError` for anything else in its place."""
+def _check_state_folder(state: Path) -> None:
+    """Raise `OutputError` for anything but training state in the place of its folder."""
     if state.is_symlink() or (state.exists() and not state.is_dir()):
         raise OutputError(
             f"{state}: exists, but finetune needs this name for a folder of training state; move it, or choose another"
@@ -157,8 +159,6 @@ def _saved_steps(state: Path) -> list[int]:
         raise OutputError(
             f"{state}: holds {other_files[0]}, which finetune did not write; move it, or choose another output"
         )
-    numbers = [path.name.removeprefix("checkpoint-") for path in state.glob("checkpoint-*")]
-    return sorted(int(number) for number in numbers if number.isdigit())
 
 
 def check_plot(target: Path) -> None:

@@ -37,6 +37,7 @@ from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, model_processor, ta
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, NoLabelsError
 from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
+from transfuse.finetuning.saved_state import check_readable
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
 from transfuse.finetuning.trainer import (
     DistillationTrainer,
@@ -146,6 +147,8 @@ def finetune(
     with _state_lock(checkpoints):
         if checkpoints:
             check_same_run(checkpoints, description, resume)
+        if resume:
+            check_readable(Path(resume))
         dataset = TrainingDataset(samples, prepare, schedule)
         trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
     card = {"card": origins[0].card} if origins[0].card else {}

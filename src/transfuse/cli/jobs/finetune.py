@@ -22,6 +22,7 @@ from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
+from transfuse.finetuning.saved_state import complete_checkpoints, remove_incomplete
 from transfuse.finetuning.schedule import Schedule
 
 TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradient, two moments, and a copy to write
@@ -51,8 +52,10 @@ def _finetune_job(
     start = time.perf_counter()
     inputs = [*models, *(path for path in (data, schedule.spec) if path and Path(path).expanduser().exists())]
     check_target(target.output, target.overwrite, [Path(path) for path in inputs])
-    if target.resume is None and any(target.checkpoints.glob("checkpoint-*")):
+    if target.resume is None and complete_checkpoints(target.checkpoints):
         raise interrupted_run(target.checkpoints)
+    if IS_MAIN_PROCESS:
+        remove_incomplete(target.checkpoints)
     device = schedule.torch_device()
     architecture, *_ = check_checkpoints(models, schedule, check_trainable)
     model, *teachers = models
@@ -66,7 +69,7 @@ def _finetune_job(
     try:
         finetuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
     except BaseException:
-        if not any(state.glob("checkpoint-*")):
+        if not complete_checkpoints(state):
             _remove_state(state)
         raise
     record = finetuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
