@@ -13,6 +13,10 @@ class CheckpointError(TransfuseError):
     """A checkpoint that cannot be read, is incomplete, or must not be loaded."""
 
 
+class NotFiniteError(CheckpointError):
+    """Weights with NaN or infinity."""
+
+
 class DataError(TransfuseError):
     """A data source that cannot be read or lacks what the model needs."""
 
@@ -23,6 +27,10 @@ class NoLabelsError(DataError):
 
 class ConfigError(TransfuseError):
     """A configuration with an unknown key or a value of the wrong type."""
+
+
+class DivergedError(ConfigError):
+    """A training whose weights became NaN or infinite, so that it cannot be continued."""
 
 
 class MemoryLimitError(ConfigError):

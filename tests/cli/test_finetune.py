@@ -56,7 +56,7 @@ def test_a_fusion_can_be_tuned(world: World, run: Run) -> None:
     assert ran.status == 0, ran
 
 
-def interrupted(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Ran:
+def interrupted(world: World, run: Run, monkeypatch: pytest.MonkeyPatch, *more: object) -> Ran:
     """Run until the first state is saved."""
     save = Trainer._save_checkpoint
 
@@ -66,7 +66,7 @@ def interrupted(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> Ran:
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_save_checkpoint", interrupt)
-        return run(*tuning()(world))
+        return run(*tuning(*more)(world))
 
 
 def saved_state(world: World, step: int) -> Path:
@@ -119,6 +119,16 @@ def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeyp
     assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {state}\n"
     assert not (world.here / "out").exists()
     assert run(*tuning("--resume")(world)).status == 0
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_a_run_that_diverged_can_be_repeated(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = ("--learning-rate", "1e30")
+    one_line(run(*tuning(*rate)(world)), ["--learning-rate: with 1e+30", "NaN", "lower rate"])
+    assert not any(world.here.iterdir())
+    interrupted(world, run, monkeypatch, *rate)
+    one_line(run(*tuning(*rate, "--resume")(world)), ["--learning-rate: with 1e+30", "NaN", "lower rate"])
+    assert run(*tuning()(world)).status == 0
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
 

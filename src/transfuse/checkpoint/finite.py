@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from transfuse.base.counted import counted
-from transfuse.errors import CheckpointError
+from transfuse.errors import NotFiniteError
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -15,14 +15,14 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
         where: name of the checkpoint, for the error message.
 
     Raises:
-        CheckpointError: a tensor holds NaN or infinity; the message names the first one.
+        NotFiniteError: a tensor holds NaN or infinity; the message names the first one.
     """
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         tensor = tensors[bad[0]]
         values = f"{int((~tensor.isfinite()).sum())} of {counted(tensor.numel(), 'value')} of {bad[0]}"
         others = f" (and some in {counted(len(bad) - 1, 'more tensor')})" if bad[1:] else ""
-        raise CheckpointError(f"{where}: {values}{others} are NaN or infinite in {tensor.dtype}; no model can use them")
+        raise NotFiniteError(f"{where}: {values}{others} are NaN or infinite in {tensor.dtype}; no model can use them")
 
 
 def _is_finite(tensor: Tensor) -> bool:

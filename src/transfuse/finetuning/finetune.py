@@ -35,7 +35,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, model_processor, task, with_model_ids
 from transfuse.distillation.teacher_weighting import ineffective_weighting
-from transfuse.errors import ConfigError, NoLabelsError
+from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
 from transfuse.finetuning.saved_state import check_readable
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -121,6 +121,7 @@ def finetune(
         The fine-tuned model; its `save` writes the checkpoint.
 
     Raises:
+        DivergedError: the weights became NaN or infinite; the state in `checkpoints` is of no use.
         TransfuseError: an input cannot be used; the message says what, where and what to do.
     """
     progress = as_progress(progress)
@@ -150,7 +151,11 @@ def finetune(
         if resume:
             check_readable(Path(resume))
         dataset = TrainingDataset(samples, prepare, schedule)
-        trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
+        try:
+            trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
+        except NotFiniteError as error:
+            rate = f"learning_rate: with {schedule.learning_rate:g}, weights became NaN or infinite"
+            raise DivergedError(f"{rate}; give a lower rate") from error
     card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
         "finetuned": description["finetuned"] | card,

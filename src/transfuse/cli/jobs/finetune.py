@@ -21,6 +21,7 @@ from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
+from transfuse.errors import DivergedError
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.saved_state import complete_checkpoints, remove_incomplete
 from transfuse.finetuning.schedule import Schedule
@@ -68,8 +69,8 @@ def _finetune_job(
     options = schedule.model_dump(exclude_unset=True)
     try:
         finetuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
-    except BaseException:
-        if not complete_checkpoints(state):
+    except BaseException as error:
+        if isinstance(error, DivergedError) or not complete_checkpoints(state):
             _remove_state(state)
         raise
     record = finetuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
