@@ -149,7 +149,9 @@ def test_from_another_directory(world: World, run: Run, monkeypatch: pytest.Monk
     assert run("report", "../out").status == 0
 
 
-def test_it_is_measured_on_other_data_and_aligned_by_its_own(world: World, run: Run) -> None:
+def test_it_is_measured_on_other_data_and_aligned_by_its_own(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, more = world.here / "out", world.here / "more"
     shutil.copytree(world.images, more)
     assert run("fuse", world.a, world.b, "-o", out).status == 0
@@ -163,6 +165,11 @@ def test_it_is_measured_on_other_data_and_aligned_by_its_own(world: World, run: 
     page, found = read(out)
     assert found["measured"]["calibrated"]
     assert "which were also used for the fusion" in page.shown
+    monkeypatch.chdir(world.here)
+    assert run("report", "out", "--data", "more").status == 0
+    page, found = read(out)
+    assert found["measured"]["calibrated"], "the path of the same samples was written in another way"
+    assert "model-index" not in (out / "README.md").read_text()
 
 
 def test_data_that_was_named_must_be_readable(world: World, run: Run) -> None:

@@ -21,7 +21,7 @@ from pictures import NAMES, one_line, pictures, values, write_image
 from pyarrow.parquet import write_table
 
 from transfuse.base.libraries import quiet
-from transfuse.data.load import load_samples
+from transfuse.data.load import is_same_source, load_samples
 from transfuse.errors import DataError
 
 
@@ -387,3 +387,20 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path) -> None:
     else:
         with pytest.raises(DataError, match=r"rows.jsonl.zst: needs the package zstandard"):
             load_samples(tmp_path / "rows.jsonl.zst")
+
+
+def test_samples_of_one_file_are_the_same_by_whatever_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Dataset.from_dict({"text": ["a b", "c d"]})
+    for split in ("train", "test"):
+        rows.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    used = load_samples(tmp_path / "data", "train")
+    for other in ("data/train.parquet", "linked", "./data", "../" + tmp_path.name + "/data"):
+        assert is_same_source(used, load_samples(other, ("train",))), other
+    assert not is_same_source(used, load_samples("data", "test"))
+    saved = load_samples(tmp_path / "saved", "train")
+    assert is_same_source(saved, load_samples("saved", "train"))
+    assert not is_same_source(saved, load_samples("saved", "test"))
+    assert not is_same_source(used, saved)

@@ -45,6 +45,16 @@ def data_name(data: Any) -> str | None:
     return str(data) if isinstance(data, str | Path) else getattr(data, "source", DATASET_IN_MEMORY)
 
 
+def is_same_source(data: Any, samples: Samples) -> bool:
+    """Return whether samples are from the same source as other data, or from one of its files, by whatever path.
+
+    Args:
+        data: `Samples`, or what they are read from, which is compared by its name.
+    """
+    files = data.files if isinstance(data, Samples) else frozenset()
+    return samples.source == data_name(data) or not samples.files.isdisjoint(files)
+
+
 def load_samples(
     source: Any,
     split: Split = EVALUATION,
@@ -103,6 +113,7 @@ def load_samples(
         alphabetical=opened.alphabetical or (label is not None and is_string(dataset.features[label])),
         split=opened.split,
         chosen_label=chosen,
+        files=opened.files,
     )
 
 

@@ -40,6 +40,7 @@ class Samples:
         parts: column of each part of a sample, for models that read more than one image or one text.
         chosen_label: column of labels that was asked for, of whatever kind; None: it is to be found.
         notes: what the user should know about how the rows are read, a line each.
+        files: the real paths of the files that hold the rows; empty for rows in memory.
     """
 
     dataset: Dataset
@@ -55,6 +56,7 @@ class Samples:
     parts: Mapping[str, str] = field(default_factory=dict)
     chosen_label: str | None = None
     notes: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.dataset)

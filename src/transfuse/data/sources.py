@@ -1,7 +1,8 @@
 """Sources of samples: a file, a folder, a saved dataset, one in memory, or the Hub, each opened as one `Dataset`."""
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -63,12 +64,14 @@ class NamedDataset:
         name: name of the data in messages.
         split: the split; None if the source has no splits.
         alphabetical: whether the classes are names of folders, in alphabetical order.
+        files: the real paths of the files that hold the rows; empty for rows in memory.
     """
 
     dataset: Dataset
     name: str
     split: str | None = None
     alphabetical: bool = False
+    files: frozenset[str] = frozenset()
 
 
 def open_source(source: Any, reading: Reading) -> NamedDataset:
@@ -117,7 +120,12 @@ def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> Named
     dataset, part = as_dataset(splits[chosen], name)
     if part:
         name = f"{name}, {part}"
-    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name, chosen or None)
+    files = _real_paths(entry["filename"] for entry in dataset.cache_files)
+    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name, chosen or None, files=files)
+
+
+def _real_paths(paths: Iterable[str | Path]) -> frozenset[str]:
+    return frozenset(map(os.path.realpath, paths))
 
 
 def _with_split(where: str, split: str) -> str:
@@ -197,9 +205,11 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
-        return NamedDataset(concatenate_datasets(parts), name, chosen or canonical_split(source.name) or None)
+        dataset = concatenate_datasets(parts)
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
+    split = chosen or canonical_split(source.name) or None
+    return NamedDataset(dataset, name, split, files=_real_paths(splits[chosen]))
 
 
 def _is_empty(path: Path) -> bool:
@@ -260,4 +270,5 @@ def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
     name = _with_split(str(folder), chosen)
-    return NamedDataset(Dataset.from_dict(columns, features=Features(features)), name, chosen or None, True)
+    dataset = Dataset.from_dict(columns, features=Features(features))
+    return NamedDataset(dataset, name, chosen or None, True, _real_paths(splits[chosen]))

@@ -14,7 +14,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
 from transfuse.config.flow_options import FlowOptions
-from transfuse.data.load import data_name
+from transfuse.data.load import is_same_source
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
 from transfuse.evaluation.measures import has_confidence
@@ -68,7 +68,7 @@ def measure(
     lines = {} if brief or matched.carry else _lines(matched, parents, names, batches, predictor, progress)
     calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
     source = samples.samples.source
-    calibrated = matched.data is not None and source == data_name(matched.data)
+    calibrated = matched.data is not None and is_same_source(matched.data, samples.samples)
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
     measures = (*known_measures(predictor.measures, metrics.values()), *calibration)
     return Measurement(
