@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel
 import transfuse
 from transfuse.data.measured_tasks import measured_task
 from transfuse.errors import DataError
+from transfuse.evaluation.kinds import outputs
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.match import match
@@ -80,3 +81,16 @@ def test_parents_are_compared_in_the_basis_of_the_fusion(tmp_path: Path) -> None
     batch = dict(tokenizer()(TEXTS, return_tensors="pt"))
     cosine = agreement(answers(first, batch), answers(second, batch), batch)["cosine"]
     assert cosine.tolist() == pytest.approx([1.0] * len(TEXTS), abs=1e-5)
+
+
+def test_similarity_takes_memory_for_blocks_of_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2))
+    data = Dataset.from_dict({"text": TEXTS})
+    at_once = transfuse.evaluate([a, b], data).records()[0]["agreement_with"][0]
+    monkeypatch.setattr("transfuse.evaluation.row_blocks.MAX_ENTRIES", 5 * len(TEXTS))
+    shapes, profiles = [], outputs._profiles
+    monkeypatch.setattr(outputs, "_profiles", lambda *given: shapes.append(profiles(*given).shape) or profiles(*given))
+    in_blocks = transfuse.evaluate([a, b], data).records()[0]["agreement_with"][0]
+    assert shapes == [(rows, len(TEXTS)) for rows in (5, 5, 5, 5, 2, 2)]
+    assert in_blocks["similarity"] == pytest.approx(at_once["similarity"], abs=1e-12)
+    assert in_blocks["intervals"]["similarity"] == pytest.approx(at_once["intervals"]["similarity"], abs=1e-12)

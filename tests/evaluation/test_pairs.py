@@ -14,6 +14,7 @@ import transfuse
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import PAIRS
 from transfuse.errors import DataError
+from transfuse.evaluation.kinds import pairs as pairs_kind
 from transfuse.evaluation.kinds.pairs import columns, mean, whole
 
 TEXTS = [text(*sentence) for sentence in SENTENCES[:12]]
@@ -47,6 +48,22 @@ def test_a_model_that_says_the_same_of_all_finds_nothing() -> None:
     found = whole(columns(same, {}, {}))
     assert float(found["image_recall_1"].sum()) == 0
     assert float(found["loss"].mean()) == pytest.approx(np.log(30))
+
+
+def test_blocks_of_rows_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory that retrieval takes does not grow with the square of the samples."""
+    embeddings = torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    embeddings[40:] = embeddings[:10]  # ties across blocks
+    at_once = whole(columns(embeddings, {}, {}))
+    monkeypatch.setattr("transfuse.evaluation.row_blocks.MAX_ENTRIES", 7 * 50)
+    widest, rank = [], pairs_kind._loss_and_rank
+    monkeypatch.setattr(
+        pairs_kind, "_loss_and_rank", lambda logits, *more: widest.append(len(logits)) or rank(logits, *more)
+    )
+    in_blocks = whole(columns(embeddings, {}, {}))
+    assert max(widest) == 7
+    for name, values in at_once.items():
+        torch.testing.assert_close(in_blocks[name], values, atol=1e-12, rtol=1e-12)
 
 
 def test_the_products_of_an_ensemble_are_means() -> None:

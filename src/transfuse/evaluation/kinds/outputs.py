@@ -4,7 +4,7 @@ Outputs in two bases cannot be compared so. What does not depend on the basis is
 are, which is what embeddings are used for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import torch
@@ -18,6 +18,7 @@ from transfuse.base.counted import are, counted
 from transfuse.errors import DataError
 from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, without_bins
 from transfuse.evaluation.metrics import Predictions, Score, ratio
+from transfuse.evaluation.row_blocks import row_blocks
 
 EMBEDDINGS = ("image_embeds", "text_embeds")
 MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
@@ -67,15 +68,16 @@ def predict_similarity(
     Raises:
         DataError: there are too few samples.
     """
-    profiles = []
-    for model, own in zip(models, batches, strict=True):
-        found = all_columns(partial(_embedded, model), [model], own)
-        profiles.append(_cosines(found["embedding"]))
-    if (count := len(profiles[0])) < MIN_SAMPLES:
+    first, second = (
+        normalize(all_columns(partial(_embedded, model), [model], own)["embedding"], dim=1)
+        for model, own in zip(models, batches, strict=True)
+    )
+    if (count := len(first)) < MIN_SAMPLES:
         raise DataError(
             f"nothing to measure: {counted(count, 'sample')} {are(count)} too few; give {MIN_SAMPLES} or more"
         )
-    correlation = _correlation(*profiles)
+    rows = row_blocks(count)
+    correlation = torch.cat([_correlation(_profiles(first, block), _profiles(second, block)) for block in rows])
     nothing = torch.full_like(correlation, torch.nan)
     counts = torch.ones_like(correlation)
     sums = {"correct": nothing, "counts": counts, "loss": 1 - correlation}
@@ -86,19 +88,21 @@ def _embedded(model: PreTrainedModel, batch: Batch) -> Columns:
     return columns(answers(model, batch).cpu(), batch, {})
 
 
-def _cosines(embeddings: Float[Tensor, "sample unit"]) -> Float[Tensor, "sample other"]:
-    """Return the cosine of each sample with all others."""
-    units = normalize(embeddings, dim=1)
-    count = len(units)
-    others = ~torch.eye(count, dtype=torch.bool)
-    return (units @ units.T)[others].reshape(count, max(count - 1, 0))
+def _profiles(units: Float[Tensor, "sample unit"], block: slice) -> Float[Tensor, "row sample"]:
+    """Return the cosine of each sample of a block with all others, minus their mean; 0 with the sample itself.
+
+    Args:
+        units: embeddings of length 1.
+    """
+    own = torch.arange(len(units))[block].unsqueeze(1)
+    cosines = (units[block] @ units.T).scatter_(1, own, 0.0)
+    return cosines.sub_(cosines.sum(1, keepdim=True) / (len(units) - 1)).scatter_(1, own, 0.0)
 
 
-def _correlation(first: Tensor, second: Tensor) -> Float[Tensor, " sample"]:
-    """Return the correlation of each row with that of the other model, 0 if one is constant."""
-    pair: Sequence[Tensor] = [rows - rows.mean(1, keepdim=True) for rows in (first, second)]
-    scale = pair[0].norm(dim=1) * pair[1].norm(dim=1)
-    return (pair[0] * pair[1]).sum(1) / scale.where(scale > 0, 1.0)
+def _correlation(first: Tensor, second: Tensor) -> Float[Tensor, " row"]:
+    """Return the correlation of each profile with that of the other model, 0 if one is constant."""
+    scale = first.norm(dim=1) * second.norm(dim=1)
+    return (first * second).sum(1) / scale.where(scale > 0, 1.0)
 
 
 OUTPUTS = Kind(answers, arithmetic_mean, columns, scores, agreement)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.evaluation.kind import Columns, Kind, outputs
 from transfuse.evaluation.metrics import Score, ratio
+from transfuse.evaluation.row_blocks import row_blocks
 
 RECALLS = (1, 5)
 TIE = 1e-5  # difference of equal scores, relative to the largest; equal texts of two batches differ by rounding
@@ -37,14 +38,16 @@ def columns(embeddings: Tensor, batch: Batch, names: Mapping[int, str]) -> Colum
 
 def whole(found: Columns) -> Columns:
     """Return whether the text of each image is ranked first, the contrastive loss over all samples, and all recalls."""
-    embeddings = found["embeddings"]
-    logits = embeddings[:, 0] @ embeddings[:, 1].T
-    targets = torch.arange(len(logits))
-    losses = [cross_entropy(scores, targets, reduction="none") for scores in (logits, logits.T)]
-    ranks = {name: _ranks(scores) for name, scores in (("image", logits), ("text", logits.T))}
+    images, texts = found["embeddings"].unbind(1)
+    blocks = list(row_blocks(len(images)))
+    tolerance = TIE * max(float((images[block] @ texts.T).abs().max()) for block in blocks)
+    losses, ranks = {}, {}
+    for name, queries, candidates in (("image", images, texts), ("text", texts, images)):
+        parts = [_loss_and_rank(queries[block] @ candidates.T, block, tolerance) for block in blocks]
+        losses[name], ranks[name] = map(torch.cat, zip(*parts, strict=True))
     recalls = {f"{name}_recall_{k}": (rank < k).double() for name, rank in ranks.items() for k in RECALLS}
     correct = (recalls["image_recall_1"] + recalls["text_recall_1"]) / 2
-    return {"correct": correct, "counts": found["counts"], "loss": (losses[0] + losses[1]) / 2} | recalls
+    return {"correct": correct, "counts": found["counts"], "loss": (losses["image"] + losses["text"]) / 2} | recalls
 
 
 def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
@@ -60,13 +63,22 @@ def agreement(embeddings: Tensor, others: Tensor, batch: Batch) -> Columns:
     return {"correct": nothing, "counts": torch.ones_like(difference), "loss": difference}
 
 
-def _ranks(logits: Float[Tensor, "query candidate"]) -> Float[Tensor, " query"]:
-    """Return how many candidates score higher than the right one. Those that score the same count half."""
-    right = logits.diagonal().unsqueeze(1)
-    tolerance = TIE * logits.abs().max()
+def _loss_and_rank(
+    logits: Float[Tensor, "query candidate"], block: slice, tolerance: float
+) -> tuple[Float[Tensor, " query"], Float[Tensor, " query"]]:
+    """Return the cross-entropy of each query, and how many candidates score higher than the right one.
+
+    Those that score the same count half.
+
+    Args:
+        block: the numbers of the queries, which are those of the right candidates.
+        tolerance: the largest difference of equal scores.
+    """
+    targets = torch.arange(logits.shape[1])[block]
+    right = logits.gather(1, targets.unsqueeze(1))
     higher = (logits > right + tolerance).sum(1)
     equal = ((logits - right).abs() <= tolerance).sum(1) - 1
-    return higher + equal / 2
+    return cross_entropy(logits, targets, reduction="none"), higher + equal / 2
 
 
 PAIRS = Kind(answers, mean, columns, scores, agreement, whole=whole)
