@@ -207,6 +207,19 @@ def test_another_run_is_not_resumed(tmp_path):
         finetune(vit(1), pictures(), processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), epochs=7)
 
 
+def test_a_run_is_not_resumed_with_other_samples(tmp_path):
+    data = pictures()
+    finetune(vit(0), data, processor=PROCESSOR, checkpoints=tmp_path, **QUICK)
+    (state,) = tmp_path.glob("checkpoint-*")
+    swapped = [1 - label for label in data["label"]]
+    others = data.remove_columns("label").add_column("label", swapped, feature=data.features["label"])
+    turned = data.select(range(64)[::-1])
+    for changed in (others, turned):
+        with pytest.raises(ConfigError, match="differs in: content of the data;"):
+            finetune(vit(0), changed, processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), **QUICK)
+    finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), **QUICK)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_comes_back_in_half_precision(dtype, tmp_path):
     """Trained in float32, saved as it was, by the way to compute attention that it had."""

@@ -29,6 +29,7 @@ from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
+from transfuse.data.content import content_digest
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.samples import Samples
@@ -147,7 +148,7 @@ def finetune(
     prepare = partial(student_task.preparer, model_processor(model, student, processor), student.config)
     with _state_lock(checkpoints):
         if checkpoints:
-            check_same_run(checkpoints, description, resume)
+            check_same_run(checkpoints, description | {"content of the data": content_digest(samples)}, resume)
         if resume:
             check_readable(Path(resume))
         dataset = TrainingDataset(samples, prepare, schedule)
