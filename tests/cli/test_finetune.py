@@ -122,6 +122,27 @@ def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeyp
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_the_model_is_there_where_measuring_it_failed(
+    error: BaseException, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("transfuse.cli.jobs.quality.evaluate_models", fails)
+    ran = run(*tuning("--json")(world))
+    out = world.here / "out"
+    if isinstance(error, MemoryError):
+        assert ran.status == 0, ran
+        verdict = json.loads(ran.out)["quality"]["verdict"]
+        assert verdict.startswith("Not measured: memory did not suffice. Measure it with: transfuse eval")
+    else:
+        assert ran.status == 130
+        assert ran.err == f"transfuse: interrupted; {out}: the model was written, but not its measurements\n"
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+    ViTForImageClassification.from_pretrained(out)
+
+
 def test_a_run_that_diverged_can_be_repeated(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = ("--learning-rate", "1e30")
     one_line(run(*tuning(*rate)(world)), ["--learning-rate: with 1e+30", "NaN", "lower rate"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import ViTForImageClassification
 from world import Run, World, one_line, vit
 
 from transfuse.config import options
@@ -164,3 +165,17 @@ def test_work_on_other_samples_or_with_other_options_is_not_taken(
         now = set((world.here / "cache").rglob("learning.pt"))
         assert len(now) == len(found) + 1
         found = now
+
+
+def test_an_interruption_while_measuring_says_that_the_model_is_written(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transfuse.report.measure.measure", interrupted)
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.images, "--merge", "mean")
+    assert (ran.status, ran.out) == (130, "")
+    assert ran.err.endswith(f"transfuse: interrupted; {out}: the model was written, but not its measurements\n")
+    ViTForImageClassification.from_pretrained(out)

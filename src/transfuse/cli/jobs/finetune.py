@@ -19,6 +19,7 @@ from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
+from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import DivergedError
@@ -77,7 +78,9 @@ def _finetune_job(
     if PartialState().is_main_process:
         replace(finetuned, record=record).save(target.output, target.overwrite)
         _remove_state(state)
-        record |= {"quality": training_quality(str(target.output), model, data, samples.split, schedule, progress)}
+        with after_writing(target.output, "measurements"):
+            quality = training_quality(str(target.output), model, data, samples.split, schedule, progress)
+        record |= {"quality": quality}
     return target.output, record
 
 

@@ -138,10 +138,10 @@ def measure_fused(
     Args:
         verdict: says how good the fused model is.
     """
-    found = quick_measurement(job, matched, fusion, progress)
-    if isinstance(found, dict):
-        return found
     with after_writing(output, "measurements"):
+        found = quick_measurement(job, matched, fusion, progress)
+        if isinstance(found, dict):
+            return found
         update_card(output, fusion.record, verdict(found), found, progress)
     return measured_quality(found, verdict)
 

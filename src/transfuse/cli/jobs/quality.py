@@ -1,7 +1,7 @@
 """Say how good a fused or a fine-tuned model is, on few samples, or which command measures it."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
 QUICK_LIMIT = 200  # samples that every fusion with data is measured on
+MEMORY = "memory did not suffice"
 
 Quality = dict[str, Any]
 
@@ -59,7 +60,7 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return unmeasured(job, "memory did not suffice")
+        return unmeasured(job, MEMORY)
 
 
 def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
@@ -82,14 +83,17 @@ def training_quality(
     Returns:
         A sentence, and the metrics of both models; if nothing was measured, the reason and the command that measures.
     """
-    command = shlex.join(["transfuse", "eval", output, model, "--data", data])
     shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
     try:
         found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **shared)
     except TransfuseError as error:
-        return {"verdict": f"Not measured: {str(error).rstrip('.')}. Measure it with: {command}", "models": {}}
+        return _unmeasured([output, model], data, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _unmeasured([output, model], data, MEMORY)
     if found.compared is not None:
-        return {"verdict": f"Not measured: there were no labels. Measure it with: {command}", "models": {}}
+        return _unmeasured([output, model], data, "there were no labels")
     measure = headline(found.measures)
     after, before = (phrase(measure, found.models[name].metrics.value(measure)) for name in (output, model))
     count = found.models[output].metrics.samples
@@ -110,5 +114,9 @@ def unmeasured(job: Job, reason: str) -> Quality:
         if (value := getattr(job, name)) not in (None, False):
             flag = f"--{name.replace('_', '-')}"
             reading += [flag] if value is True else [flag, str(value)]
-    command = shlex.join(["transfuse", "eval", *names, "--data", str(data), *reading])
+    return _unmeasured(names, str(data), reason, reading)
+
+
+def _unmeasured(names: Sequence[str], data: str, reason: str, reading: Sequence[str] = ()) -> Quality:
+    command = shlex.join(["transfuse", "eval", *names, "--data", data, *reading])
     return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": {}}

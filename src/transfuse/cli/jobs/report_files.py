@@ -15,7 +15,7 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
 from transfuse.cli.output import json_values
 from transfuse.cli.targets import check_report
-from transfuse.errors import ConfigError, TransfuseError
+from transfuse.errors import ConfigError, InterruptedRunError, TransfuseError
 
 if TYPE_CHECKING:
     from transfuse.report.facts import Facts, Measurement
@@ -38,11 +38,13 @@ def check_unmeasured(folder: Path, compares: bool) -> None:
 
 @contextmanager
 def after_writing(output: Path, part: str) -> Iterator[None]:
-    """Say in an error that the model was written, but not a part that comes after it; the output is kept."""
+    """Say in an error or interruption that the model was written, but not what comes after it; the output is kept."""
     try:
         yield
     except TransfuseError as error:
         raise type(error)(f"{output}: the model was written, but not its {part}: {error}") from error
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(f"interrupted; {output}: the model was written, but not its {part}") from error
 
 
 def report_texts(facts: "Facts", page: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.cli.jobs.fuse import Fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import QUICK_LIMIT, Quality
+from transfuse.cli.jobs.quality import MEMORY, QUICK_LIMIT, Quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
 from transfuse.cli.jobs.work import working_in
@@ -72,8 +72,8 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fus
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
         shrunk.save(output, request.overwrite)
-        found = _evaluated(request, shrunk, progress)
         with after_writing(output, "report" if request.report else "measurements"):
+            found = _evaluated(request, shrunk, progress)
             quality, report = _with_measurements(request, shrunk.record, found, progress)
         return Fused(output, shrunk.record | {"quality": quality}, report)
 
@@ -125,7 +125,7 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _unmeasured(models, request.data, "memory did not suffice")
+        return _unmeasured(models, request.data, MEMORY)
 
 
 def _unmeasured(models: list[str], data: str, reason: str) -> str:
