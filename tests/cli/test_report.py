@@ -1,6 +1,7 @@
 """`transfuse fuse --report` and `transfuse report`: one page that stands alone, and the same numbers as JSON."""
 
 import json
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -260,6 +261,8 @@ def test_texts(tmp_path: Path, run: Run) -> None:
     page, found = read(tmp_path / "out")
     assert "perplexity" in page.shown
     assert "a perplexity of" in found["verdict"]
+    for row in found["measured"]["rows"]:
+        assert row["metrics"]["perplexity"] == pytest.approx(math.exp(row["metrics"]["loss"]))
     assert found["measured"]["against"][f"model 2: {b}"]["accuracy_p"] is None
 
 

@@ -141,8 +141,12 @@ class Facts:
     measured: Measurement | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the facts as values that JSON can represent."""
-        return asdict(self)
+        """Return the facts as values that JSON can represent, with the perplexity of language models."""
+        facts = asdict(self)
+        if self.measured is not None and "perplexity" in self.measured.measures:
+            for row, entry in zip(self.measured.rows, facts["measured"]["rows"], strict=True):
+                entry["metrics"]["perplexity"] = row.metrics.perplexity
+        return facts
 
 
 def matched_spaces(spec: Spec, alignments: Sequence[Alignment]) -> list[MatchedSpace]:
