@@ -2,7 +2,7 @@
 
     python examples/carry.py
 
-This takes a minute on one core. Two bases are trained on upright digits from different seeds, and the first is tuned
+This takes two minutes on one core. Two bases are trained on upright digits from different seeds, and the first is tuned
 on turned ones, with labels. `carry` puts what it learned into the second base, with unlabeled digits. On turned digits,
 the result should be nearly as good as the tuned model. On upright ones, it should be better than that, since it was
 kept as the second base is. The files in out/carry can be used on the command line too:

@@ -92,7 +92,8 @@ class Options(Settings):
     samples: Count | None = option(
         None,
         "Use at most this many calibration samples. Default: 200 for flow with mean, else 2000. Where weights are"
-        " learned: up to 10000 images, and without a GPU, as many samples as training can read in its time.",
+        " learned: up to 10000 images, and without a GPU, only as many samples as training can process in the time"
+        " allowed.",
         "COUNT",
         "Data and output",
     )

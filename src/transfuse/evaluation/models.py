@@ -48,7 +48,8 @@ def evaluate_models(
 
     Args:
         models: one model or several: checkpoint directories, Hub names or loaded models.
-        data: labeled samples (texts, for a language model): a path, a `datasets.Dataset` or `Samples`.
+        data: labeled samples (texts, for a language model), of the kinds that `fuse` takes: a path, a list of texts, of
+            PIL images or of dicts, a pandas `DataFrame`, a dataset of `datasets`, or `Samples`.
         limit: measure on this many samples, drawn by `seed`; None: on all.
         processor: prepares the samples; None: the one in each model's directory. A loaded model has none.
         options: batch_size, seed, device, allow_pickle, spec.

@@ -107,8 +107,9 @@ def finetune(
 
     Args:
         model: a checkpoint directory, a Hub name or a loaded model, which is not changed.
-        data: training samples: a path, a `datasets.Dataset` or `Samples`. They must be labeled, unless `distill` is 1
-            and `teacher_weighting` is not `labels`.
+        data: training samples, of the kinds that `fuse` takes: a path, a list of texts, of PIL images or of dicts, a
+            pandas `DataFrame`, a dataset of `datasets`, or `Samples`. They must be labeled, unless `distill` is 1 and
+            `teacher_weighting` is not `labels`.
         teachers: models of the same task and classes, in any order. The model learns the weighted mean of what they
             predict (Hinton et al., arXiv:1503.02531).
         progress: shows progress; True: on the terminal. Silent by default.

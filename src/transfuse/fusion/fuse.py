@@ -49,7 +49,9 @@ def fuse(
     Args:
         models: two or more; the first is the anchor. Checkpoint directories, Hub names or loaded models.
         data: unlabeled calibration samples: a path, a list of texts, of PIL images or of dicts, a pandas `DataFrame`, a
-            dataset of `datasets` (a stream gives its first 100,000 rows), or `Samples`. None: match units on weights.
+            dataset of `datasets` (a stream gives its first 100,000 rows), or `Samples`; "generated": texts by the
+            models, if they are causal language models. By default, layers are fitted and weights are trained on these
+            samples, while units are matched on weights (`match_on`). None: the mean of the aligned models.
         progress: shows progress; True: on the terminal. Silent by default.
         processor: prepares `data` and is saved with the fused model; None: the processor in the anchor's directory.
             A loaded anchor has no directory, so `data` then requires a processor.
