@@ -1,5 +1,6 @@
 """The site builds without a warning, its links lead somewhere, nothing comes from another host, its tables are true."""
 
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -93,6 +94,20 @@ def test_nothing_comes_from_another_host(site: Path, pages: dict[Path, Page]) ->
     sheets = [file.read_text(encoding="utf-8") for file in site.rglob("*.css")]
     assert sheets
     assert not [text for text in sheets if "url(http" in text or "url(//" in text or "@import" in text]
+
+
+def test_pages_that_are_filled_when_built_say_so_in_the_repository_alone(site: Path) -> None:
+    noted = []
+    for page in (ROOT / "docs").rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        filled = re.search(r"^(::: |<!-- (options:|commands|examples))", text, re.MULTILINE)
+        assert bool(filled) == ("<!-- unbuilt -->\n> " in text), page
+        assert '\n=== "' not in text, f"{page}: tabs are text in the repository"
+        if filled:
+            built = (site / page.relative_to(ROOT / "docs")).with_suffix(".html").read_text(encoding="utf-8")
+            assert "documentation is built" not in built
+            noted.append(page)
+    assert len(noted) > 5
 
 
 def test_every_public_name_has_its_place(pages: dict[Path, Page]) -> None:
