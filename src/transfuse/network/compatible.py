@@ -30,6 +30,7 @@ REMEDIES = {
     "class": ANCHOR_HEAD,
     "position_id": ANCHOR_POSITIONS,
     "text.position_id": ANCHOR_POSITIONS,
+    "distance": ANCHOR_POSITIONS,
 }  # by the name of a space
 SAME_HEADS = (
     "heads of this architecture, their channels and experts are matched one to one: give models with equal numbers of"
