@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import BERT, GPT2, LLAMA, VIT
+from cases import BERT, CLIP_VISION, DEBERTA, GPT2, LLAMA, MODERN, T5, TIED, VIT
 from languages import TEXTS, gpt2, saved
 from safetensors.torch import load_file
 from transformers import (
@@ -16,6 +16,13 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+    DebertaV2ForMaskedLM,
+    DebertaV2ForSequenceClassification,
+    Gemma2ForCausalLM,
+    Gemma2ForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
@@ -23,7 +30,12 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    ModernBertForMaskedLM,
+    ModernBertForSequenceClassification,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5ForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -46,6 +58,7 @@ PAIRS = [  # an anchor, and the class of a source
     (lambda: GPT2LMHeadModel(GPT2Config(**GPT2)), GPT2Model),
     (lambda: GPT2ForSequenceClassification(GPT2Config(**GPT2)), GPT2LMHeadModel),
     (lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)), LlamaForSequenceClassification),
+    (lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP_VISION)), CLIPVisionModel),
 ]
 
 
@@ -135,5 +148,53 @@ def test_layers_below_the_head_are_fitted_to_samples(tmp_path: Path) -> None:
 def test_other_trunks_are_refused() -> None:
     torch.manual_seed(1)
     models = [GPT2LMHeadModel(GPT2Config(**GPT2)), BertForMaskedLM(BertConfig(**BERT))]
-    with pytest.raises(ConfigError, match=r"model 2: is a BertForMaskedLM.* differ only in their heads"):
+    with pytest.raises(ConfigError, match=r"model 2: is a BertForMaskedLM.* not a BertModel and a GPT2Model"):
+        transfuse.fuse(models, head="anchor")
+
+
+def test_models_without_a_class_below_the_head_are_refused() -> None:
+    models = [T5ForSequenceClassification(T5Config(**T5)), T5ForConditionalGeneration(T5Config(**T5))]
+    expected = "of one class, not a T5ForConditionalGeneration and a T5Model"
+    with pytest.raises(ConfigError, match=f"model 2: is a T5ForConditionalGeneration.* {expected}"):
+        transfuse.fuse(models, head="anchor")
+
+
+HEAD_FIELDS = [  # classes of the anchor and the source, their sizes, and a field that only heads read
+    (ModernBertForSequenceClassification, ModernBertForMaskedLM, MODERN, "classifier_pooling", ("mean", "cls")),
+    (ModernBertForSequenceClassification, ModernBertForMaskedLM, MODERN, "decoder_bias", (True, False)),
+    (ModernBertForMaskedLM, ModernBertForMaskedLM, MODERN, "decoder_bias", (True, False)),
+    (ModernBertForMaskedLM, ModernBertForMaskedLM, MODERN, "classifier_bias", (False, True)),
+    (DebertaV2ForSequenceClassification, DebertaV2ForMaskedLM, DEBERTA, "pooler_hidden_act", ("gelu", "tanh")),
+    (Gemma2ForSequenceClassification, Gemma2ForCausalLM, LLAMA | TIED, "final_logit_softcapping", (30.0, None)),
+    (LlamaForSequenceClassification, LlamaForCausalLM, LLAMA, "pad_token_id", (0, 3)),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "sizes", "field", "values"), HEAD_FIELDS)
+def test_fields_of_the_head_are_the_anchors(
+    ours: type[PreTrainedModel],
+    theirs: type[PreTrainedModel],
+    sizes: dict[str, Any],
+    field: str,
+    values: tuple[object, object],
+) -> None:
+    torch.manual_seed(1)
+    anchor, source = (
+        kind(kind.config_class(**sizes | {field: value})) for kind, value in zip((ours, theirs), values, strict=True)
+    )
+    fused = transfuse.fuse([anchor, source], head="anchor", align="none").model
+    assert getattr(fused.config, field) == values[0]
+    assert getattr(source.config, field) == values[1]
+
+
+def test_the_pooler_of_the_source_is_no_head() -> None:
+    models = [ViTModel(ViTConfig(**VIT | {"pooler_act": name})) for name in ("tanh", "gelu")]
+    with pytest.raises(SpecError, match='pooler_act is "gelu", the anchor\'s is "tanh"'):
+        transfuse.fuse(models, head="anchor")
+
+
+def test_a_padding_token_outside_the_vocabulary_of_the_source_is_not_taken() -> None:
+    sizes = [{"vocab_size": 40, "pad_token_id": 35}, {"vocab_size": 31, "pad_token_id": 0}]
+    models = [LlamaForSequenceClassification(LlamaConfig(**LLAMA | each)) for each in sizes]
+    with pytest.raises(SpecError, match="pad_token_id is 0, the anchor's is 35"):
         transfuse.fuse(models, head="anchor")

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
 from transfuse.errors import ConfigError
+from transfuse.network.field_roles import fields_of_head
 from transfuse.network.layout import stored_names
 from transfuse.network.model import declaration
 
@@ -27,8 +28,7 @@ SCALE = 1e-6  # of a head that the source does not have; weights of trained mode
 
 def is_convertible(source: PreTrainedModel, anchor: PreTrainedModel) -> bool:
     """Return whether two models have the same trunk, perhaps below different heads."""
-    kinds = [(model.config.model_type, model.base_model_prefix) for model in (source, anchor)]
-    return kinds[0] == kinds[1] and type(source.base_model) is type(anchor.base_model)
+    return type(source.base_model) is type(anchor.base_model)
 
 
 def with_anchor_class(source: PreTrainedModel, anchor: PreTrainedModel, name: str) -> PreTrainedModel:
@@ -44,11 +44,12 @@ def with_anchor_class(source: PreTrainedModel, anchor: PreTrainedModel, name: st
     if not is_convertible(source, anchor):
         raise ConfigError(
             f"{name}: is a {type(source).__name__}, but the anchor is a {type(anchor).__name__}; --head anchor needs"
-            " models that differ only in their heads"
+            f" models whose base_model in transformers is of one class, not a {type(source.base_model).__name__} and a"
+            f" {type(anchor.base_model).__name__}"
         )
     is_empty = source.device.type == "meta"
     with init_empty_weights(include_buffers=False) if is_empty else nullcontext():
-        converted = type(anchor)(_with_head_fields(source.config, anchor.config)).to(source.dtype).eval()
+        converted = type(anchor)(_with_head_fields(source, anchor)).to(source.dtype).eval()
     if is_empty:
         return converted
     trunk = dict(source.base_model.named_parameters(remove_duplicate=False))
@@ -79,13 +80,18 @@ def borrowed_maps(anchor: PreTrainedModel, borrowed: frozenset[str]) -> set[str]
     return {op.name for op in declaration(anchor).linears() if not borrowed.isdisjoint(op.tensors())}
 
 
-def _with_head_fields(source: PreTrainedConfig, anchor: PreTrainedConfig) -> PreTrainedConfig:
+def _with_head_fields(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedConfig:
     """Return the source's configuration with the anchor's head."""
-    config = copy.deepcopy(source)
-    for field in HEAD_FIELDS:
-        if hasattr(anchor, field):
-            setattr(config, field, copy.deepcopy(getattr(anchor, field)))
+    config = copy.deepcopy(source.config)
+    for field in (*HEAD_FIELDS, *(fields_of_head(config) if borrowed_tensors(source, anchor) else ())):
+        if hasattr(anchor.config, field) and _exists(field, anchor.config, config):
+            setattr(config, field, copy.deepcopy(getattr(anchor.config, field)))
     return config
+
+
+def _exists(field: str, anchor: PreTrainedConfig, source: PreTrainedConfig) -> bool:
+    """Return whether the anchor's value is possible; its padding token may be none of the source's vocabulary."""
+    return field != "pad_token_id" or (anchor.pad_token_id or 0) < source.vocab_size
 
 
 def _trunk_names(model: PreTrainedModel) -> dict[str, str]:

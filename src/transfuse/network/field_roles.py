@@ -181,10 +181,17 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
 # Fields of `BOOKKEEPING` that change what these model types compute: if Falcon returns its attention weights, it adds a
 # mask of booleans to the scores (transformers 5.24).
 CHANGING = {"falcon": ("output_attentions",)}
+HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")  # of ModernBERT
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
     "pooler_hidden_act": ("ForSequenceClassification",),
     "classifier_pooling": ("ForSequenceClassification",),
+    "classifier_activation": HEADS,
+    "classifier_bias": HEADS,
+    "decoder_bias": ("ForMaskedLM",),
+    "final_logit_softcapping": ("ForCausalLM",),
+    "logits_scaling": ("ForCausalLM",),
+    "logit_scale": ("ForCausalLM",),
 }
 # Fields that transformers reads from configurations that do not declare them, with the defaults that it uses.
 UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
@@ -234,6 +241,11 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
         return architecture.endswith(HEAD_FIELDS[name])
     is_read = not UNDECLARED_HEADS.fullmatch(name) and not UNDECLARED_LAYERS.fullmatch(name)
     return is_read and name not in REDUNDANT
+
+
+def fields_of_head(config: PretrainedConfig) -> tuple[str, ...]:
+    """Return the fields that only the head of a model reads, whichever head it has."""
+    return (*HEAD_FIELDS, *(("pad_token_id",) if config.model_type in LAST_TOKEN_CLASSIFIERS else ()))
 
 
 def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:
