@@ -29,6 +29,7 @@ from transfuse.network.families import FAMILIES, vit
 
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
+PROPORTIONAL = {"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
 
 
 def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str | None = None) -> list[str]:
@@ -78,6 +79,12 @@ def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str
         (Gemma3TextConfig, {}, {"rope_local_base_freq": 5e4}, "rope_parameters.sliding_attention.rope_theta"),
         (Gemma3TextConfig, {}, {"sliding_window_pattern": 2}, "layer_types"),
         (Phi3Config, {}, {"partial_rotary_factor": 0.5}, "rope_parameters.partial_rotary_factor"),
+        (
+            LlamaConfig,
+            {"rope_parameters": PROPORTIONAL},
+            {"rope_parameters": PROPORTIONAL | {"partial_rotary_factor": 0.5}},
+            "rope_parameters.partial_rotary_factor",
+        ),
         (Qwen3MoeConfig, {}, {"num_experts_per_tok": 4}, "num_experts_per_tok"),
         (Qwen3MoeConfig, {}, {"mlp_only_layers": [1]}, "mlp_only_layers"),
         (GPT2Config, {}, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -121,6 +128,7 @@ def test_what_must_agree(make, ours, theirs, field):
             {"rope_parameters": LINEAR},
         ),
         (LlamaConfig, {"rope_parameters": {"rope_theta": 10000, "rope_type": "default", "factor": 3}}, {}),
+        (LlamaConfig, {"partial_rotary_factor": 0.5}, {}),  # which Llama does not read
         (LlamaConfig, {"rope_parameters": YARN}, {"rope_parameters": YARN | {"beta_fast": 32, "mscale": None}}),
         (GPTNeoXConfig, {"rotary_pct": 0.25, "rotary_emb_base": 10000}, {}),
         (Qwen2Config, {"num_hidden_layers": 2}, {"use_sliding_window": True, "num_hidden_layers": 2}),  # nowhere

@@ -29,6 +29,17 @@ def test_a_note_that_a_class_does_not_read_declares_nothing(name, note):
     assert plain.tensors() == noted.tensors()
 
 
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma2", "Mixtral", "Qwen2"])
+def test_a_share_of_rotary_channels_that_a_class_does_not_read_declares_nothing(name):
+    config = getattr(transformers, f"{name}Config")
+    notes = {}, {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}
+    plain, noted = (declare(config(num_hidden_layers=1, **note), f"{name}ForCausalLM") for note in notes)
+    assert plain == noted
+    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0, "partial_rotary_factor": 0.5}
+    with pytest.raises(SpecError, match=r"partial_rotary_factor is 0.5 with rope_type linear, which "):
+        declare(config(num_hidden_layers=1, rope_parameters=scaled), f"{name}ForCausalLM")
+
+
 @pytest.mark.parametrize("name", ["Qwen3Next", "Qwen3_5", "Qwen3_5Moe"])
 def test_layers_of_linear_attention_are_named(name):
     architecture = f"{name}ForCausalLM"

@@ -6,6 +6,8 @@ from typing import Any
 from transformers import PretrainedConfig
 
 COMMON_KEYS = ("rope_theta", "partial_rotary_factor")
+# Model types in which only a share of the channels of a head may rotate; without scaling, only these read that share.
+PARTLY_ROTARY = ("phi", "phi3", "stablelm", "gpt_neox", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
 # The keys that transformers reads for each type of scaling; it ignores the others.
 KEYS_READ = {
     "default": (),
@@ -43,11 +45,11 @@ def rotary(config: PretrainedConfig, reviewed: bool = True) -> dict[str, Any]:
     settings = getattr(config, "rope_parameters", None) or {}
     by_layer_type = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
     if not by_layer_type:
-        return _keys_read(settings, reviewed) if settings else {}
+        return _keys_read(config, settings, reviewed) if settings else {}
     return {
         f"{layer_type}.{name}": value
         for layer_type, layer_settings in by_layer_type.items()
-        for name, value in _keys_read(layer_settings, reviewed).items()
+        for name, value in _keys_read(config, layer_settings, reviewed).items()
     }
 
 
@@ -66,10 +68,11 @@ def reads_length(settings: Mapping[str, Any]) -> bool:
     return False
 
 
-def _keys_read(settings: Mapping[str, Any], reviewed: bool) -> dict[str, Any]:
+def _keys_read(config: PretrainedConfig, settings: Mapping[str, Any], reviewed: bool) -> dict[str, Any]:
     kind = rope_type(settings)
     if reviewed and kind in KEYS_READ:
-        names = [*COMMON_KEYS, *KEYS_READ[kind]]
+        ignored = "" if kind != "default" or config.model_type in PARTLY_ROTARY else "partial_rotary_factor"
+        names = [name for name in (*COMMON_KEYS, *KEYS_READ[kind]) if name != ignored]
     else:
         names = [name for name in settings if name != "type"]
     defaults = DEFAULTS | DEFAULTS_BY_TYPE.get(kind, {})

@@ -8,6 +8,7 @@ positions.
 from collections.abc import Callable
 from functools import partial
 
+from transfuse.errors import SpecError
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import (
@@ -21,6 +22,7 @@ from transfuse.network.families.parts import (
     token_embedding,
 )
 from transfuse.network.families.parts_attention import Attention, grouped_attention
+from transfuse.network.rotary_fields import PARTLY_ROTARY, rope_type
 from transfuse.network.space import Axis, Space
 
 Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder, config, layer, block, reads, writes
@@ -63,9 +65,18 @@ def head_size(config: Config) -> int:
 
 
 def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
-    """Return query heads in groups, with all or some of their channels rotary."""
+    """Return query heads in groups, whose channels are rotary: all of them, or the share that the family reads."""
     size = head_size(config)
-    share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
+    settings = getattr(config, "rope_parameters", None) or {}
+    share = settings.get("partial_rotary_factor", 1.0)
+    if config.model_type not in PARTLY_ROTARY:
+        kind = rope_type(settings)
+        if share != 1 and kind not in ("default", "proportional"):
+            raise SpecError(
+                f"rope_parameters.partial_rotary_factor is {share} with rope_type {kind}, which transformers cannot run"
+                f" in models of type {config.model_type}; remove it, or correct rope_type"
+            )
+        share = 1.0
     return grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
 
 
