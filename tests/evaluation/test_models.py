@@ -6,25 +6,59 @@ import pytest
 import torch
 from kinds import NAMES, SENTENCES, WORDS, bert, classes, text, tokenizer
 from pictures import picture
-from transformers import BertForSequenceClassification, BertTokenizer, ViTImageProcessorPil
+from transformers import (
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertTokenizer,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+)
 from world import vit
 
 import transfuse
+from transfuse.base.progress import Silent
 from transfuse.errors import ConfigError
 
 TEXTS = [text(*sentence) for sentence in SENTENCES[:12]]
 
 
-def test_classes_in_another_order_are_compared_by_name(tmp_path: Path) -> None:
-    first = bert(tmp_path / "a", BertForSequenceClassification, 1, **classes(NAMES))
+def in_two_orders(folder: Path, build: type[PreTrainedModel]) -> tuple[Path, PreTrainedModel]:
+    """Models `folder / "a"` and `folder / "b"` that are alike, but whose classes have another order."""
+    first = bert(folder / "a", build, 1, **classes(NAMES))
     order = [2, 0, 1]
-    other = BertForSequenceClassification.from_pretrained(first)
+    other = build.from_pretrained(first)
     with torch.no_grad():
         for parameter in other.classifier.parameters():
             parameter.copy_(parameter[order])
     other.config.update(classes([NAMES[row] for row in order]))
-    other.save_pretrained(tmp_path / "b")
-    tokenizer().save_pretrained(tmp_path / "b")
+    other.save_pretrained(folder / "b")
+    tokenizer().save_pretrained(folder / "b")
+    return first, other
+
+
+@pytest.mark.parametrize("build", [BertForSequenceClassification, BertForTokenClassification])
+def test_numbers_as_labels_are_classes_of_the_first_model(
+    tmp_path: Path, build: type[PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = in_two_orders(tmp_path, build)
+    rows = [{"text": text, "label": row % 3} for row, text in enumerate(TEXTS)]
+    if build is BertForTokenClassification:
+        rows = [{"tokens": text.split(), "tags": [row % 3] * len(text.split())} for row, text in enumerate(TEXTS)]
+    told: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "warn", told.append)
+    own = other.config
+    for compared in (tmp_path / "b", other):
+        here, there = transfuse.evaluate([first, compared], rows, processor=tokenizer(), progress=progress).records()
+        assert there["loss"] == pytest.approx(here["loss"])
+        assert there["classes"] == here["classes"]
+    assert ["id2label names" in line for line in told] == [True, True]
+    assert other.config is own
+    assert not other._forward_hooks  # a loaded model predicts as before
+
+
+def test_classes_in_another_order_are_compared_by_name(tmp_path: Path) -> None:
+    first, other = in_two_orders(tmp_path, BertForSequenceClassification)
     for compared in (tmp_path / "b", other):
         record = transfuse.evaluate([first, compared], TEXTS).records()[0]
         assert record["agreement_with"][0]["agreement"] == 1

@@ -25,7 +25,7 @@ from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
-from transfuse.network.class_order import order_logits, warn_of_order
+from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
@@ -95,10 +95,12 @@ def evaluate_models(
     for index, name in enumerate(progress.track(names, "evaluating")):
         source = sources[index]
         model = ready(source)
-        classes[name] = samples[index].class_names(model.config)
-        batches = samples[index].batches(model, source, chosen, processor, progress)
-        predictor = samples[index].predictor(model.config, (), ())
-        predictions[name] = predictor.predict([model], batches)
+        warn_of_order(empty[0].config, model, name, progress, names[0])
+        with predicting_in_order(empty[0].config, model):  # numbers as labels mean the classes of the first model
+            classes[name] = samples[index].class_names(model.config)
+            batches = samples[index].batches(model, source, chosen, processor, progress)
+            predictor = samples[index].predictor(model.config, (), ())
+            predictions[name] = predictor.predict([model], batches)
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
     shared = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
@@ -136,12 +138,8 @@ def _agreement(
             if processor is None and not any(isinstance(each, PreTrainedModel) for each in (sources[0], source)):
                 _check_same_processors((names[0], first), (name, other), samples.task)
             warn_of_order(first.config, other, name, progress, names[0])
-            reordered = order_logits(first.config, other)
-            try:
+            with predicting_in_order(first.config, other):
                 predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
-            finally:
-                if reordered is not None:
-                    reordered.remove()
         else:
             own = samples.batches(other, source, options, processor)
             predictions[name] = predict_similarity((first, other), (batches, own))

@@ -2,6 +2,8 @@
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -75,6 +77,21 @@ def order_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> Removable
     """
     order = class_order(anchor, source.config, type(source).__name__)
     return None if order is None else source.register_forward_hook(partial(_reordered, order))
+
+
+@contextmanager
+def predicting_in_order(anchor: PretrainedConfig, source: PreTrainedModel) -> Iterator[None]:
+    """Let `source` predict, and its configuration name, its classes in the anchor's order, if they have its names."""
+    own = source.config
+    ordered = in_anchor_order(anchor, own, type(source).__name__)
+    hook = order_logits(anchor, source)
+    source.config = ordered
+    try:
+        yield
+    finally:
+        source.config = own
+        if hook is not None:
+            hook.remove()
 
 
 def _reordered(order: list[int], module: object, inputs: object, output: Any) -> Any:
