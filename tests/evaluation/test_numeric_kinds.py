@@ -119,8 +119,38 @@ def test_an_empty_entry_of_a_label(tmp_path: Path) -> None:
         transfuse.evaluate(sets, {"text": TEXTS, "labels": hot})
     columns: dict[str, list[Any]] = {name: [1] * len(TEXTS) for name in LABELS}
     columns["boats"] = [None, *[1] * (len(TEXTS) - 1)]
-    with pytest.raises(DataError, match="a sample has neither 0 nor 1 in column 'boats'; fill it in or remove"):
+    with pytest.raises(DataError, match=r"row 0 \(from 0\) has nothing in column 'boats', but each label"):
         transfuse.evaluate(sets, {"text": TEXTS, **columns})
+
+
+@pytest.mark.parametrize("value", [-1, 5, 0.2])
+def test_labels_that_are_neither_0_nor_1(tmp_path: Path, value: float) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
+    columns: dict[str, list[Any]] = {name: [1] * len(TEXTS) for name in LABELS} | {"row": list(range(len(TEXTS)))}
+    columns["boats"] = [1, value, *[0] * (len(TEXTS) - 2)]
+    match = rf"row 1 \(from 0\) has {value} in column 'boats', but each label must be 0 or 1; turn fractions"
+    rows = {"text": TEXTS, **columns}
+    with pytest.raises(DataError, match=match):
+        transfuse.evaluate(model, rows)
+    with pytest.raises(DataError, match=match):
+        transfuse.finetune(model, rows, epochs=1)
+    lists = [list(row) for row in zip(*(columns[name] for name in LABELS), strict=True)]
+    with pytest.raises(DataError, match=match.replace("boats", "labels")):
+        transfuse.evaluate(model, {"text": TEXTS, "labels": lists})
+
+
+@pytest.mark.parametrize("fractions", [[1.7], [0.2, 0.6, 1.0]])
+def test_fractions_are_no_ids(tmp_path: Path, fractions: list[float]) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
+    with pytest.raises(DataError, match=rf"row 0 \(from 0\) has {fractions[0]} in column 'labels'.* threshold"):
+        transfuse.evaluate(model, {"text": TEXTS, "labels": [fractions] * len(TEXTS)})
+
+
+def test_two_classes_are_a_0_or_1_each(tmp_path: Path) -> None:
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI | classes(THINGS))
+    hot = [[1, 0] if row % 3 else [0, 1] for row in range(len(TEXTS))]
+    entry = transfuse.evaluate(model, {"text": TEXTS, "labels": hot}).records()[0]
+    assert [entry["classes"][name]["support"] for name in THINGS] == [16, 8]
 
 
 def test_labels_that_are_no_numbers(tmp_path: Path) -> None:

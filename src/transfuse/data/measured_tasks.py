@@ -41,7 +41,7 @@ def labeled_task(architecture: str, config: PreTrainedConfig) -> Task:
     if problem == "multi_label_classification":
         return replace(
             found,
-            labeled=lambda samples: with_label_sets(found.samples(samples)),
+            labeled=lambda samples: with_label_sets(found.samples(samples), config),
             preparer=labeled_preparer(found.preparer, indicators_of),
             measures=("micro_f1", "macro_f1", "accuracy", "loss"),
             kind="label_sets",

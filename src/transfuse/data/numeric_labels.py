@@ -32,25 +32,37 @@ def with_numbers(samples: Samples) -> Samples:
     return with_parts(samples, samples.text, _inputs(samples) | {"numbers": column})
 
 
-def with_label_sets(samples: Samples) -> Samples:
+def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
     """Return samples with any number of classes each as labels.
 
     They are a column of lists: names or ids of classes, or a 0 or 1 for every class. Otherwise, they are columns of 0
     and 1 that are called like the model's classes.
 
     Raises:
-        DataError: there are no such columns, or a sample has no list.
+        DataError: there are no such columns, a sample has no list, or a number is neither 0 or 1 nor an id of a class.
     """
     features = samples.dataset.features
     column = samples.chosen_label or find_column(samples, SET_NAMES, _is_list)
     if column is not None and _is_list(features[column]):
         _require_entries(samples, column)
-        role = "indicators" if _holds_indicators(samples, column) else "classes"
+        role = "indicators" if _holds_indicators(samples, column, config.num_labels) else "classes"
+        _require_indicators(samples, column, or_ids=role == "classes")
         parts = with_parts(samples, samples.text, _inputs(samples) | {role: column})
         return replace(parts, names=names_in_lists(samples, column) if role == "classes" else None)
-    columns = {f"is {name}": name for name, feature in features.items() if is_number(feature)}
-    if not columns or samples.chosen_label is not None:
+    numeric = {name.casefold(): name for name, feature in features.items() if is_number(feature)}
+    if not numeric or samples.chosen_label is not None:
         label_part(samples, SET_NAMES, _is_list, "lists of classes")
+    columns = {}
+    for index in range(config.num_labels):
+        name = config.id2label[index]
+        if name.casefold() not in numeric:
+            raise DataError(
+                f"{samples.source}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
+                " of lists 'labels', or give one column for each class of the model"
+            )
+        columns[f"is {index}"] = numeric[name.casefold()]
+    for column in columns.values():
+        _require_indicators(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | columns)
 
 
@@ -108,17 +120,7 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
         class_id = class_ids(row["names"], config)
         present = {class_id(value) for value in row["classes"]}
         return [float(index in present) for index in range(count)]
-    folded = {part.removeprefix("is ").casefold(): value for part, value in row.items()}
-    classes = [config.id2label[index] for index in range(count)]
-    for name in classes:
-        if name.casefold() not in folded:
-            raise DataError(
-                f"data: no column of lists of classes, and no column {name!r} of 0 and 1; name the column of lists"
-                " 'labels', or give one column for each class of the model"
-            )
-        if folded[name.casefold()] is None:
-            raise DataError(f"data: a sample has neither 0 nor 1 in column {name!r}; fill it in or remove the sample")
-    return [float(folded[name.casefold()]) for name in classes]
+    return [float(row[f"is {index}"]) for index in range(count)]
 
 
 def _require_entries(samples: Samples, column: str) -> None:
@@ -128,6 +130,24 @@ def _require_entries(samples: Samples, column: str) -> None:
         if isinstance(value, list) and None in value:
             raise DataError(
                 f"{samples.source}: row {row} (from 0) has an empty entry in {column}; fill it in or remove the row"
+            )
+
+
+def _require_indicators(samples: Samples, column: str, or_ids: bool = False) -> None:
+    """Raise `DataError` if a label, or an entry of a list, is neither 0 nor 1.
+
+    Args:
+        or_ids: allow other whole numbers, which are ids of classes.
+    """
+    for row, value in zip(samples.rows, raw_values(samples.dataset, column), strict=True):
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, str) or entry in (0, 1) or (or_ids and float(entry).is_integer()):
+                continue
+            shown = "nothing" if entry is None else f"{entry:g}"
+            kind = "0, 1 or the id of a class" if or_ids else "0 or 1"
+            raise DataError(
+                f"{samples.source}: row {row} (from 0) has {shown} in column {column!r}, but each label must be {kind};"
+                " turn fractions into 0 and 1 by a threshold, and correct or remove other rows"
             )
 
 
@@ -148,12 +168,19 @@ def _is_list(feature: Any) -> bool:
     return isinstance(inner, ClassLabel) or is_string(inner) or is_number(inner)
 
 
-def _holds_indicators(samples: Samples, column: str) -> bool:
-    """Return whether lists have a 0 or 1 for every class: all have one length, and one repeats an entry."""
+def _holds_indicators(samples: Samples, column: str, classes: int) -> bool:
+    """Return whether lists have a 0 or 1 for every class, and not ids: ids do not repeat, and are seldom all classes.
+
+    Args:
+        classes: number of classes of the model.
+    """
     inner = list_of(samples.dataset.features[column])
     if isinstance(inner, ClassLabel) or is_string(inner):
         return False
     rows = [row for row in raw_values(samples.dataset, column) if row is not None]
-    same_length = len({len(row) for row in rows}) == 1
+    lengths = {len(row) for row in rows}
     repeats = any(len(set(row)) < len(row) for row in rows)
-    return same_length and repeats and {float(value) for row in rows for value in row} <= {0.0, 1.0}
+    if lengths == {classes} and repeats:
+        return True
+    is_binary = {float(value) for row in rows for value in row} <= {0.0, 1.0}
+    return is_binary and (lengths == {classes} or (repeats and len(lengths) == 1))
