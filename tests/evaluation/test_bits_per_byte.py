@@ -1,11 +1,12 @@
 """Bits per byte: the loss of a language model per byte of its texts, whatever its tokenizer."""
 
-from math import log, log2
+from math import isnan, log, log2
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -17,6 +18,8 @@ from transformers import (
 )
 
 from transfuse import evaluate
+from transfuse.base.progress import Silent
+from transfuse.report.evaluation_tables import evaluation_tables
 
 TEXTS = ["Zürich: 20 °C und sonnig 🌞, später Regen", "one line and another one  ", "日本語 and English"]
 SIZE = sum(len(text.encode()) for text in TEXTS)
@@ -103,3 +106,21 @@ def test_a_tokenizer_that_tells_no_bytes_has_no_column() -> None:
     (record,) = evaluate(model, Dataset.from_dict({"text": TEXTS}), processor=tokenizer).records()
     assert "perplexity" in record
     assert "bits_per_byte" not in record
+
+
+def test_losses_of_other_tokens_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "warn", told.append)
+    models = [checkpoint(tmp_path / str(vocabulary), vocabulary) for vocabulary in (257, 320)]
+    found = evaluate(models, Dataset.from_dict({"text": TEXTS}), progress=progress)
+    (apart,) = found.records()[0]["against"]
+    assert isnan(apart["loss"])
+    assert isnan(apart["accuracy"])
+    assert apart["loss_interval"] is None
+    assert apart["bits_per_byte"]["value"] == pytest.approx(score(models[0]) - score(models[1]))
+    assert any("320: predicts another number of tokens of a sample than" in line for line in told)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(evaluation_tables(found))
+    assert "nan" not in shown.get()

@@ -7,8 +7,10 @@ import torch
 from kinds import NAMES, SENTENCES, WORDS, bert, classes, text, tokenizer
 from pictures import picture
 from transformers import (
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertLMHeadModel,
     BertTokenizer,
     PreTrainedModel,
     ViTImageProcessorPil,
@@ -82,3 +84,18 @@ def test_image_processors_of_other_pixels_are_refused(tmp_path: Path) -> None:
     ViTImageProcessorPil(size=size, image_mean=[0.1], image_std=[0.5]).save_pretrained(b)
     with pytest.raises(ConfigError, match="b: the settings of its image processor differ"):
         transfuse.evaluate([a, b], images)
+
+
+def test_models_that_predict_something_else_are_refused(tmp_path: Path) -> None:
+    labeled = {"text": TEXTS, "label": [row % 3 for row in range(len(TEXTS))]}
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, **classes(NAMES))
+    b = bert(tmp_path / "b", BertForMaskedLM, 1)
+    with pytest.raises(ConfigError, match=r"b: predicts something else than .*a; measure each alone"):
+        transfuse.evaluate([a, b], labeled)
+
+
+def test_causal_and_masked_models_have_no_differences(tmp_path: Path) -> None:
+    a = bert(tmp_path / "a", BertForMaskedLM, 1)
+    b = bert(tmp_path / "b", BertLMHeadModel, 1, is_decoder=True)
+    assert not transfuse.evaluate([a, b], TEXTS).against
+    assert transfuse.evaluate([a, bert(tmp_path / "c", BertForMaskedLM, 2)], TEXTS).against

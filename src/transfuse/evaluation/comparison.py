@@ -6,7 +6,7 @@ from typing import Any
 
 from transfuse.evaluation.measures import has_confidence
 from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions, metrics_dict
-from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals
+from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals, predicts_as_often
 
 
 @dataclass(frozen=True)
@@ -86,5 +86,12 @@ def evaluation(
         for name, model in predictions.items()
     }
     (_, first), *others = predictions.items()
-    against = {name: difference(first, other, seed) for name, other in others if len(first.counts) == len(other.counts)}
+    against = {name: difference(first, other, seed) for name, other in others if _comparable(first, other, measures)}
     return Evaluation(models, against, measures)
+
+
+def _comparable(first: Predictions, other: Predictions, measures: Sequence[str]) -> bool:
+    """Return whether two models were measured on equal samples, by a metric that both have in the same unit."""
+    if len(first.counts) != len(other.counts):
+        return False
+    return predicts_as_often(first, other) or any(name in first.scores and name in other.scores for name in measures)

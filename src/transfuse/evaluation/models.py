@@ -22,9 +22,11 @@ from transfuse.data.tasks import Task
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
+from transfuse.evaluation.measures import unit
 from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
+from transfuse.evaluation.statistics import predicts_as_often
 from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
@@ -105,6 +107,12 @@ def evaluate_models(
     tasks = [measured.task for measured in samples]
     shared = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
     measures = known_measures(shared, [found.metrics() for found in predictions.values()])
+    for name in names[1:]:
+        if not predicts_as_often(predictions[names[0]], predictions[name]):
+            progress.warn(
+                f"{name}: predicts another number of {unit(measures)} of a sample than {names[0]}, so the differences"
+                " of their accuracy and loss are left out"
+            )
     return read(evaluation(predictions, classes, measures, chosen.seed))
 
 
@@ -170,10 +178,9 @@ def _check_same_processors(first: tuple[str, PreTrainedModel], other: tuple[str,
 
 
 def _check_same_kind(names: Sequence[str], samples: Sequence[MeasuredSamples]) -> None:
-    """Raise `ConfigError` if the metrics of two models differ in kind. Classifiers and language models share theirs."""
-    kinds = ["classes" if measured.task.kind == "tokens" else measured.task.kind for measured in samples]
-    for name, kind in zip(names, kinds, strict=True):
-        if kind != kinds[0]:
+    """Raise `ConfigError` if two models predict different kinds of things, such as classes and tokens."""
+    for name, measured in zip(names, samples, strict=True):
+        if measured.task.kind != samples[0].task.kind:
             raise ConfigError(f"{name}: predicts something else than {names[0]}; measure each alone")
 
 

@@ -57,7 +57,7 @@ class Difference:
     """The difference of two models on the same samples, with 95% confidence intervals.
 
     Attributes:
-        accuracy: difference in [-1, 1].
+        accuracy: difference in [-1, 1]; NaN, as the loss, if the models do not predict as often.
         accuracy_interval: its interval; None for a single sample.
         accuracy_p: p-value of the exact McNemar test; None if a model is no classifier.
         loss: difference in nats.
@@ -97,11 +97,21 @@ def intervals(model: Predictions, seed: int = 0) -> Intervals:
 def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
     """Return the first model's metrics minus the second's.
 
+    Accuracy and loss are NaN, without intervals and tests, if the models do not predict as often: means over the tokens
+    of one tokenizer say nothing about those of another.
+
     Args:
         first: predictions of one model.
         second: predictions of the other, on the same samples in the same order.
         seed: seed of the resampling.
     """
+    scores = {
+        name: _score_difference(score, second.scores[name], seed)
+        for name, score in first.scores.items()
+        if name in second.scores
+    }
+    if not predicts_as_often(first, second):
+        return Difference(nan, None, None, nan, None, nan, scores)
     counts = (first.counts.numpy(), second.counts.numpy())
     accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
     loss = (first.loss.numpy(), counts[0], second.loss.numpy(), counts[1])
@@ -112,12 +122,13 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         float(_difference_of_means(*loss)),
         _interval(_difference_of_means, loss, seed),
         _permutation_p(loss[0], loss[2], seed),
-        {
-            name: _score_difference(score, second.scores[name], seed)
-            for name, score in first.scores.items()
-            if name in second.scores
-        },
+        scores,
     )
+
+
+def predicts_as_often(first: Predictions, second: Predictions) -> bool:
+    """Return whether two models predict equally many tokens or words of every sample."""
+    return bool(first.counts.equal(second.counts))
 
 
 def _score_difference(first: Score, second: Score, seed: int) -> ScoreDifference:

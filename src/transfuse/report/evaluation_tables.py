@@ -95,7 +95,8 @@ def _difference_table(first: str, evaluation: Evaluation) -> Table:
         cells: list[Text | str] = []
         for measure in measures:
             change, form = difference.of(measure), f"+{MEASURES[measure].form}"
-            cells.append(Text(f"{change.value:{form}}\n{_format_interval(change.interval, form)}"))
+            cell = f"{change.value:{form}}\n{_format_interval(change.interval, form)}"
+            cells.append(Text("" if isnan(change.value) else cell))
             cells += [format_p_value(change.p)] if tested[measure] else []
         table.add_row(Text(printable(name)), *cells)
     return table
