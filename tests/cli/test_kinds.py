@@ -120,6 +120,20 @@ def test_models_without_a_head_are_compared_with_their_parents(tmp_path: Path, r
     assert "There are no labels" in (out / "report.html").read_text()
 
 
+def test_classes_of_a_regression(tmp_path: Path, run: Run) -> None:
+    ran = run("eval", regression(tmp_path / "a", 1), "--data", jsonl(tmp_path / "data.jsonl", ROWS), "--classes")
+    assert ran.status == 0
+    assert "--classes: shows nothing, because no classes were measured on labels" in ran.err
+
+
+def test_fusing_needs_no_labels_that_can_be_read(tmp_path: Path, run: Run) -> None:
+    a, b = (multi_label(tmp_path / str(seed), seed) for seed in (1, 2))
+    rows = [{"text": row["text"], **dict.fromkeys((*NAMES, *THINGS), -1)} for row in ROWS]
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", jsonl(tmp_path / "data.jsonl", rows), "--merge", "mean")
+    assert ran.status == 0, ran
+    assert "has -1 in column 'anna', but each label must be 0 or 1" in " ".join(ran.out.split())
+
+
 def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) -> None:
     a, b = (regression(tmp_path / str(seed), seed) for seed in (1, 2))
     ran = run("fuse", a, b, "-o", tmp_path / "bare")

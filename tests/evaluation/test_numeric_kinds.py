@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 import transfuse
 from transfuse.errors import ConfigError, DataError
+from transfuse.evaluation.kinds import label_sets
 
 TEXTS = [text(*sentence) for sentence in SENTENCES]
 LABELS = (*NAMES, *THINGS)
@@ -195,3 +196,25 @@ def test_a_model_agrees_with_itself(tmp_path: Path) -> None:
     b = bert(tmp_path / "b", BertForSequenceClassification, 1, num_labels=3)
     entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).records()[0]["agreement_with"][0]
     assert (entry["agreement"], entry["divergence"]) == (1, pytest.approx(0, abs=1e-9))
+
+
+def test_the_loss_of_a_sure_wrong_answer_is_its_logit() -> None:
+    batch = {"labels": torch.zeros(1, 1)}
+    logits = torch.full((1, 1), 40.0, dtype=torch.float64)
+    assert float(label_sets.columns(logits, batch, {})["loss"]) == pytest.approx(40)
+    assert float(label_sets.agreement(logits, -logits, batch)["loss"]) == pytest.approx(40)
+    assert float(label_sets.mean([logits, -logits])) == pytest.approx(0)
+    one, other = torch.tensor([0.3, -2.0]), torch.tensor([1.2, -1.0])
+    expected = (one.sigmoid() + other.sigmoid()) / 2
+    assert label_sets.mean([one, other]).sigmoid().tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize("kind", [{}, {"problem_type": "multi_label_classification"}])
+def test_classes_of_one_name_are_told_apart(tmp_path: Path, kind: dict[str, str]) -> None:
+    names = {"id2label": {0: "other", 1: "boats", 2: "other"}, "label2id": {"boats": 1, "other": 2}}
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **kind, **names)
+    labels = [[row % 3] if kind else row % 3 for row in range(len(TEXTS))]
+    entry = transfuse.evaluate(model, {"text": TEXTS, "labels": labels}).records()[0]
+    assert {name: grades["support"] for name, grades in entry["classes"].items()} == {
+        "other (0)": 8, "boats": 8, "other (2)": 8
+    }  # fmt: skip

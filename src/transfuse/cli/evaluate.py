@@ -68,6 +68,8 @@ def evaluate(
 
         with memory_limit(limits.max_memory, limits.max_device_memory, eval_options.torch_device()):
             evaluation = eval_job(models, samples, limit, eval_options, mode.progress)
+    if classes and not any(model.classes for model in evaluation.models.values()):
+        mode.progress.warn("--classes: shows nothing, because no classes were measured on labels; leave it out")
     mode.show(evaluation.records(), lambda: evaluation_tables(evaluation, classes))
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
 from transfuse.base.budget import fitting_parts, run_in_parts
 from transfuse.errors import DataError
-from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score, ratio
+from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score, class_title, ratio
 
 Columns = Mapping[str, Tensor]
 """Numbers of each sample, by name; every tensor is [sample, ...]. `correct`, `counts` and `loss` are always there."""
@@ -79,7 +79,7 @@ def class_reports(counts: Float[Tensor, "cls 3"], names: Mapping[int, str]) -> d
     for index, (right, predicted, labeled) in enumerate(counts.tolist()):
         if predicted or labeled:
             shares = (right / max(predicted, 1), right / max(labeled, 1), 2 * right / (predicted + labeled))
-            reports[names.get(index, str(index))] = ClassReport(*shares, int(labeled))
+            reports[class_title(index, names)] = ClassReport(*shares, int(labeled))
     return reports
 
 

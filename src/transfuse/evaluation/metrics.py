@@ -145,9 +145,15 @@ class Predictions:
         columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)
         classes = torch.cat([self.labels, self.predicted]).unique().tolist()
         return {
-            names.get(index, str(index)): ClassReport(float(precision), float(recall), float(f1), int(support))
+            class_title(index, names): ClassReport(float(precision), float(recall), float(f1), int(support))
             for index, precision, recall, f1, support in zip(classes, *columns, strict=True)
         }
+
+
+def class_title(index: int, names: Mapping[int, str]) -> str:
+    """Return the name of a class, with its id if several classes have that name; the id alone if it has none."""
+    name = names.get(index, str(index))
+    return name if list(names.values()).count(name) < 2 else f"{name} ({index})"
 
 
 def ratio(sums: Float[Tensor, "*draw sample"], counts: Float[Tensor, "*draw sample"], axis: int = -1) -> Tensor:

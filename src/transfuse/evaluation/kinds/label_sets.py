@@ -1,32 +1,38 @@
 """Multi-label classification: F1 over all labels, its mean over the classes, and the share of exact sets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.evaluation.kind import Columns, Kind, arithmetic_mean, class_reports, f1, outputs
+from transfuse.evaluation.kind import Columns, Kind, class_reports, f1, outputs
 from transfuse.evaluation.metrics import ClassReport, Score
 
-THRESHOLD = 0.5  # of the probability of a class
+THRESHOLD = 0.0  # of the logit of a class, whose probability is then 1/2
 
 
 def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the probability of each class [sample, class]."""
-    return outputs(model, batch)["logits"].double().sigmoid()
+    """Return the logit of each class [sample, class]."""
+    return outputs(model, batch)["logits"].double()
 
 
-def columns(probabilities: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
+def mean(logits: Sequence[Tensor]) -> Tensor:
+    """Return the logits of the mean of probabilities, given as logits."""
+    present, absent = (torch.stack([logsigmoid(sign * each) for each in logits]).logsumexp(0) for sign in (1, -1))
+    return logits[0] if len(logits) == 1 else present - absent
+
+
+def columns(logits: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
     """Return whether the set of each sample is correct, its mean cross-entropy per class, and its counts by class."""
     labels = batch["labels"].double()
-    predicted = (probabilities > THRESHOLD).double()
+    predicted = (logits > THRESHOLD).double()
     counts = torch.stack([predicted * labels, predicted, labels], -1)
-    return _compared(probabilities, labels, predicted, labels) | {"by_class": counts}
+    return _compared(logits, labels, predicted, labels) | {"by_class": counts}
 
 
 def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
@@ -36,11 +42,12 @@ def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
     return {"micro_f1": Score(by_class.sum(1).unbind(1), f1), "macro_f1": Score(flat.unbind(1), _macro_f1)}
 
 
-def agreement(probabilities: Tensor, others: Tensor, batch: Batch) -> Columns:
+def agreement(logits: Tensor, others: Tensor, batch: Batch) -> Columns:
     """Return whether both models predict the same set, and the mean divergence per class from the other model."""
-    same = ((probabilities > THRESHOLD).double(), (others > THRESHOLD).double())
-    compared = _compared(probabilities, others, *same)
-    entropy = binary_cross_entropy(others.clamp(0, 1), others, reduction="none").mean(1)
+    same = ((logits > THRESHOLD).double(), (others > THRESHOLD).double())
+    target = others.sigmoid()
+    compared = _compared(logits, target, *same)
+    entropy = binary_cross_entropy_with_logits(others, target, reduction="none").mean(1)
     return compared | {"loss": compared["loss"] - entropy}
 
 
@@ -49,8 +56,8 @@ def reports(found: Columns, names: Mapping[int, str]) -> dict[str, ClassReport]:
     return class_reports(found["by_class"].sum(0), names)
 
 
-def _compared(probabilities: Tensor, target: Tensor, predicted: Tensor, expected: Tensor) -> dict[str, Tensor]:
-    loss = binary_cross_entropy(probabilities, target, reduction="none").mean(1)
+def _compared(logits: Tensor, target: Tensor, predicted: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    loss = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
     correct = (predicted == expected).all(1).double()
     return {"correct": correct, "counts": torch.ones_like(correct), "loss": loss}
 
@@ -64,4 +71,4 @@ def _macro_f1(*counts: Any, axis: int = -1) -> Any:
     return values.sum(0) / np.maximum(occurs.sum(0), 1)
 
 
-LABEL_SETS = Kind(answers, arithmetic_mean, columns, scores, agreement, reports)
+LABEL_SETS = Kind(answers, mean, columns, scores, agreement, reports)
