@@ -12,6 +12,7 @@ from cases import CASES
 from transfuse.base.batch import validation_split
 from transfuse.base.cache import Store
 from transfuse.checkpoint.growth import growth_is_unused
+from transfuse.checkpoint.outcome import learning_line
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
@@ -21,7 +22,6 @@ from transfuse.merging.methods import merge_learned
 from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, Choice, choose_start
 from transfuse.network.model import network
-from transfuse.report.tables import _learning
 
 CASE = CASES[0]
 QUICK = LearningOptions(minutes=0.0)
@@ -142,7 +142,7 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
     record = request.record["learned_weights"]
     assert (record["best"], record["start"], record["reached"]) == (5, "model 1" + PREDICTIONS_ONLY, -1.0)
     assert not growth_is_unused({"growth": {}, "learned_weights": record})
-    assert "weights learned in 5 steps from model 1 (predictions only), 1.000 nats below" in _learning(record)
+    assert "weights learned in 5 steps from model 1 (predictions only), 1.000 nats below" in learning_line(record)
 
 
 def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

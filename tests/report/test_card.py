@@ -89,9 +89,15 @@ def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
     def card(**history: Any) -> str:
         return model_card("m", untrained | {"learned_weights": {"start": "model 1", **history}})
 
-    assert "Held-out samples chose the result, which is model 1. Nothing was trained." in card(steps=0, best=0)
+    unchanged = "This model computes what <code>a</code> computes, because no fusion of these 2 models was better"
+    assert unchanged in card(steps=0, best=0)
+    assert "<code>a</code> did best on held-out samples and is the result. Nothing" in card(steps=0, best=0)
+    assert "This model is <code>b</code> in the basis of the anchor, because" in card(steps=0, best=0, start="model 2")
+    fitted = card(steps=0, best=0, start="fitted layers")
+    assert "The fitted layers did best on held-out samples and are the result. Nothing was trained." in fitted
+    assert "This model is a fusion of 2 models" in fitted
     assert "All weights were then trained" not in card(steps=0, best=0)
-    assert "That gained nothing, so the result is model 1." in card(steps=25, best=0)
+    assert "That gained nothing, so the result is <code>a</code>." in card(steps=25, best=0)
     assert "gained nothing" not in card(steps=25, best=25)
     untrained["growth"] = {"parameters": {"anchor": 10, "grown": 15}, "sizes": {"anchor": {}, "grown": {}}}
     assert "that were added do nothing" in card(steps=25, best=0)

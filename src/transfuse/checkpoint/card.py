@@ -10,6 +10,7 @@ from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
+from transfuse.checkpoint.outcome import kept_parent
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.config.layer_values import as_text
@@ -33,16 +34,22 @@ MERGED = {  # how matched models were merged, by the name of the method
     "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
     "learned": "All weights were then trained on the predictions of the models.",
 }
+FITTED = "fitted layers"  # a start of the training, by its name in records
 FUSED_CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
 
 # {{ name | text }}
 
+{% if kept %}
+This model {{ kept }}, because no fusion of these \
+{{ models | length | counted("model") }} was better on held-out samples. It was made with transfuse.
+{% else %}
 This model is a fusion of {{ models | length | counted("model") }} in one checkpoint \
 {{ "with %.2f times the parameters" % (growth.parameters.grown / growth.parameters.anchor) if growth \
 else "of the size" }} \
 of the first, made with transfuse.
+{% endif %}
 
 | model | weight | license |
 |---|---|---|
@@ -135,15 +142,19 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     header = header_fields(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
     fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
     call = reproducing_call(record.get("output") or name, record)
+    names = short_names([model["path"] or "" for model in models])
+    kept = kept_parent(record)
+    parent = None if kept is None else _parent_name(kept, names[kept])
     values = {
         "name": name,
-        "names": short_names([model["path"] or "" for model in models]),
+        "names": names,
+        "kept": parent and (f"is {parent} in the basis of the anchor" if kept else f"computes what {parent} computes"),
         "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
         "differing": differing_licenses(models),
         "licenses": [license_of(model.get("card", {})) for model in models],
         "aligned": _aligned(record),
-        "merged": _merged(record),
+        "merged": _merged(record, parent),
         "depths": [_depth_line(line) for line in record.get("depths", [])],
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
         "quality": quality_section(quality),
@@ -192,19 +203,30 @@ def _aligned(record: Mapping[str, Any]) -> str:
     return ALIGNED[name].format(on=matched_on) if name in ALIGNED else f"The models were aligned by {code(name)}."
 
 
-def _merged(record: Mapping[str, Any]) -> str:
-    """Return a sentence on the merge, and one more on what the result is if training the weights gained nothing."""
+def _parent_name(index: int, name: str) -> str:
+    """Return a parent's short name as Markdown, or its number if it was passed in memory."""
+    return code(name) if name else f"model {index + 1} (passed in memory)"
+
+
+def _merged(record: Mapping[str, Any], parent: str | None) -> str:
+    """Return a sentence on the merge, and one more on what the result is if training the weights gained nothing.
+
+    Args:
+        parent: the parent that the result is, because nothing was better; None if there is none.
+    """
     name = record["merge"]
     sentence = MERGED.get(name, f"The aligned models were merged by {code(name)}.")
     history = record.get("learned_weights")
     if not history or history["best"]:
         return sentence
-    start = text(history.get("start", "fitted layers"))
+    start = parent or text(history.get("start", FITTED))
+    fitted = start.startswith(FITTED)
     if history["steps"]:
-        sentence = f"{sentence} That gained nothing, so the result is {start}."
+        sentence = f"{sentence} That gained nothing, so the result is {'the ' if fitted else ''}{start}."
     else:
-        fitted = MERGED["least-squares"]
-        sentence = f"{fitted} Held-out samples chose the result, which is {start}. Nothing was trained."
+        subject, verb = (f"The {start}", "are") if fitted else (start, "is")
+        fit = MERGED["least-squares"]
+        sentence = f"{fit} {subject} did best on held-out samples and {verb} the result. Nothing was trained."
     if growth_is_unused(record):
         sentence += " The hidden units and heads that were added do nothing."
     return sentence

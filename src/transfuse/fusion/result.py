@@ -13,6 +13,7 @@ from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.origin import Origin
+from transfuse.checkpoint.outcome import learning_line
 from transfuse.checkpoint.output import Overwrite, atomic_directory
 from transfuse.checkpoint.owned import ADAPTER
 from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
@@ -46,7 +47,7 @@ class Fusion:
     adapter_base: AdapterBase | None = None
 
     def __repr__(self) -> str:
-        """Return the models, how they were aligned and merged, the samples, and what to do next, in five lines."""
+        """Return the models, how they were aligned and merged, the samples, what training did, and what to do next."""
         models = self.record["models"]
         names = [model["path"] or f"model {number} (in memory)" for number, model in enumerate(models, 1)]
         shown = [f"{name} [{model['weight']:.4g}]" for name, model in zip(names, models, strict=True)]
@@ -55,11 +56,14 @@ class Fusion:
         matched_on += ", as they share a base" if "shared_base" in self.record else ""
         count = self.record["calibration_samples"]
         samples = f"{count:,} of {self.record['data']}" if count else "none"
+        history = self.record.get("learned_weights")
+        learned = f"  result:  {learning_line(history)}\n" if history else ""
         streamed = ", tensor by tensor" if isinstance(self.fused, StreamedModel) else ""
         return (
             f"Fusion of {len(models)} {models[0]['architecture']}: {', '.join(shown[: 4 if more else 5] + more)}\n"
             f"  aligned: {self.options.align}{matched_on}, in the basis of {names[0]}\n"
             f"  merged:  {self.record['merge']}{streamed}\n"
+            f"{learned}"
             f"  samples: {samples}\n"
             "  next:    .save(path) writes the checkpoint; .model is the fused model"
         )

@@ -14,6 +14,7 @@ from transfuse.base.printable import printable
 from transfuse.checkpoint.adapter_card import held_sentence
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.growth import growth_is_unused
+from transfuse.checkpoint.outcome import learning_line
 from transfuse.checkpoint.owned import ADAPTER
 
 MAX_FILES = 8  # names in a line of the terminal
@@ -30,7 +31,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
     used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
-        merging = f"{merging}, {_learning(history)}"
+        merging = f"{merging}, {learning_line(history)}"
     return (
         printable(
             f"Fused {counted(len(record['models']), 'model')} into {output}"
@@ -60,19 +61,6 @@ def _of_split(split: str | None) -> str:
 def _quality(record: Mapping[str, Any]) -> str:
     """Return a line on how good the model is, or on how to measure it; empty if the record has none."""
     return "\n" + printable(record["quality"]["verdict"]) if "quality" in record else ""
-
-
-def _learning(history: Mapping[str, Any]) -> str:
-    """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
-    start = history.get("start", "fitted layers")
-    gap = history.get("reached", min(history["excess"]))
-    unit = history.get("unit", "nats")
-    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
-    if history["best"]:
-        return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
-    if history["steps"]:
-        return f"learning weights gained nothing, so the result is {start}, {reached}"
-    return f"no weights learned, the best start on held-out samples is {start}, {reached}"
 
 
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:

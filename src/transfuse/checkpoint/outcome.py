@@ -1,0 +1,29 @@
+"""What learning the weights of a fusion came to, by its record."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from transfuse.base.counted import counted
+
+PARENT = re.compile(r"model (\d+)")  # as a start of the training
+
+
+def kept_parent(record: Mapping[str, Any]) -> int | None:
+    """Return the index of the model that is the result, because nothing was better; None if there is none."""
+    history = record.get("learned_weights", {"best": 1})
+    found = None if history["best"] else PARENT.fullmatch(history.get("start", ""))
+    return None if found is None else int(found[1]) - 1
+
+
+def learning_line(history: Mapping[str, Any]) -> str:
+    """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
+    start = history.get("start", "fitted layers")
+    gap = history.get("reached", min(history["excess"]))
+    unit = history.get("unit", "nats")
+    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
+    if history["best"]:
+        return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
+    if history["steps"]:
+        return f"learning weights gained nothing, so the result is {start}, {reached}"
+    return f"no weights learned, the best start on held-out samples is {start}, {reached}"
