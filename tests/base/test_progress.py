@@ -26,6 +26,16 @@ def test_a_total_is_shown_if_it_is_known(items: Iterable[int], shown: bool, scre
     assert ("/" in screen.getvalue()) is shown
 
 
+def test_a_notebook_gets_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "Console", lambda stderr: Console(stderr=True, force_jupyter=True))
+    monkeypatch.setattr(progress, "SECONDS_PER_LINE", 0)
+    assert list(progress.Terminal().track([0, 1], "aligning")) == [0, 1]
+    lines = ["transfuse: aligning", "transfuse: aligning, 1 of 2", "transfuse: aligning, 2 of 2"]
+    assert capsys.readouterr().err.splitlines() == lines
+    assert list(progress.Terminal(bars=False).track([0, 1], "aligning")) == [0, 1]
+    assert not capsys.readouterr().err
+
+
 def test_a_warning_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = progress.Terminal()
     for line in ("a", "b", "a"):

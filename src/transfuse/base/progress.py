@@ -1,8 +1,9 @@
-"""Progress bars and warnings on the terminal, and silence for libraries."""
+"""Progress and warnings on the terminal or in a notebook, and silence for libraries."""
 
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, redirect_stdout
@@ -15,6 +16,7 @@ from rich.progress import Progress as Bar
 from transfuse.errors import ConfigError
 
 T = TypeVar("T")
+SECONDS_PER_LINE = 10
 
 
 class Progress(Protocol):
@@ -48,8 +50,10 @@ silent = Silent()
 class Terminal:
     """Show a progress bar on stderr until the loop ends, if stderr is a terminal, and each warning once.
 
+    In a notebook, which shows stderr below the cell, lines take the place of the bar.
+
     Args:
-        bars: whether bars are shown at all.
+        bars: whether bars and such lines are shown at all.
     """
 
     def __init__(self, bars: bool = True) -> None:
@@ -58,13 +62,16 @@ class Terminal:
 
     def track(self, items: Iterable[T], description: str | Callable[[], str]) -> Iterator[T]:
         console = Console(stderr=True)
+        current = (lambda: description) if isinstance(description, str) else description
+        if self._bars and console.is_jupyter:
+            yield from _with_lines(items, current)
+            return
         if not (self._bars and console.is_terminal):
             yield from items
             return
         amount = (MofNCompleteColumn(),) if isinstance(items, Sized) else ()
         columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeElapsedColumn())
         with Bar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-            current = (lambda: description) if isinstance(description, str) else description
             task = bar.add_task(current(), total=len(items) if isinstance(items, Sized) else None)
             for item in items:
                 yield item
@@ -75,6 +82,18 @@ class Terminal:
         if line not in self._warned:
             print(f"transfuse: {line}", file=sys.stderr)
         self._warned.add(line)
+
+
+def _with_lines(items: Iterable[T], description: Callable[[], str]) -> Iterator[T]:
+    """Yield the items; write a line when the loop begins, and then at most every `SECONDS_PER_LINE` seconds."""
+    total = f" of {len(items)}" if isinstance(items, Sized) else ""
+    written = time.monotonic()
+    print(f"transfuse: {description()}", file=sys.stderr)
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - written >= SECONDS_PER_LINE:
+            written = time.monotonic()
+            print(f"transfuse: {description()}, {count}{total}", file=sys.stderr)
 
 
 def as_progress(progress: Progress | bool) -> Progress:
