@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, IterableDataset, IterableDatasetDict, Value
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value
 from pictures import one_line, picture, pictures, values, write_image
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
 
@@ -34,6 +34,12 @@ def test_a_list_of_texts() -> None:
 
 def test_a_list_of_images() -> None:
     assert values(load_samples([picture(10), picture(20)])) == [10, 20]
+
+
+def test_a_column_of_a_dataset() -> None:
+    assert texts(load_samples(Dataset.from_dict({"words": ["one", "two"]})["words"])) == ["one", "two"]
+    images = Dataset.from_dict({"image": [picture(10), picture(20)]}, Features({"image": Image()}))
+    assert values(load_samples(images["image"])) == [10, 20]
 
 
 def test_a_list_of_paths_of_images(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
 
     Args:
         data: a `Dataset`, or an `IterableDataset`, of which the first `MAX_ROWS` rows are read (fewer if they take more
-            than `MAX_BYTES`); a list of texts, PIL images, paths of images, conversations or rows (dicts); a dict of
-            columns; a pandas `DataFrame` or `Series`; a map-style dataset of torch with such items, or a `DataLoader`
-            that reads all of one.
+            than `MAX_BYTES`); a list of texts, PIL images, paths of images, conversations or rows (dicts); a column of
+            a `Dataset`; a dict of columns; a pandas `DataFrame` or `Series`; a map-style dataset of torch with such
+            items, or a `DataLoader` that reads all of one.
         where: name of the data, for error messages.
 
     Raises:
@@ -55,7 +55,7 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
         dataset, part = _from_frame(data, where), ""
     elif isinstance(data, Mapping):
         dataset, part = _from_columns(data, where), ""
-    elif isinstance(data, list | tuple | pandas.Series):
+    elif isinstance(data, Sequence | pandas.Series) and not isinstance(data, str | bytes):
         dataset, part = _from_items(list(data), where), ""
     elif isinstance(data, DataLoader):
         return as_dataset(_read_by(data, where), where)
