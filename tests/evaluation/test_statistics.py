@@ -95,3 +95,15 @@ def test_scores_are_resampled_and_swapped() -> None:
     assert change.interval[0] > 0
     assert change.p < 0.001
     assert difference(worse, worse).of("micro_f1").p == 1
+
+
+def test_rounding_is_no_difference() -> None:
+    right = torch.ones(20)
+    loss = torch.linspace(0.001, 3, 20).double()
+    computed_otherwise = difference(classifier(right, loss * (1 + 5e-5) + 5e-7), classifier(right, loss))
+    assert computed_otherwise.loss == 0
+    assert computed_otherwise.loss_interval == (0, 0)
+    assert computed_otherwise.loss_p == 1
+    better = difference(classifier(right, loss * (1 - 1e-3)), classifier(right, loss))
+    assert better.loss < 0
+    assert better.loss_p < 0.01

@@ -13,6 +13,8 @@ from transfuse.evaluation.metrics import Predictions, Score
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 50  # limits the memory
+ROUNDING = 1e-4  # relative difference of losses that rounding explains
+NEAR_ZERO = 1e-6  # absolute difference per prediction that rounding explains, in nats
 Interval = tuple[float, float]
 
 
@@ -63,6 +65,7 @@ class Difference:
         loss: difference in nats.
         loss_interval: its interval; None for a single sample.
         loss_p: p-value of the permutation test that swaps the two models' losses per sample. It is at least 2 / 2001.
+            Losses that differ by rounding alone are ties.
         scores: differences of further metrics, by name.
     """
 
@@ -95,7 +98,7 @@ def intervals(model: Predictions, seed: int = 0) -> Intervals:
 
 
 def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
-    """Return the first model's metrics minus the second's.
+    """Return the first model's metrics minus the second's. Losses of a sample that differ by rounding alone are ties.
 
     Accuracy and loss are NaN, without intervals and tests, if the models do not predict as often: means over the tokens
     of one tokenizer say nothing about those of another.
@@ -114,7 +117,7 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         return Difference(nan, None, None, nan, None, nan, scores)
     counts = (first.counts.numpy(), second.counts.numpy())
     accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
-    loss = (first.loss.numpy(), counts[0], second.loss.numpy(), counts[1])
+    loss = (first.loss.numpy(), counts[0], _without_rounding(first, second), counts[1])
     return Difference(
         float(_difference_of_means(*accuracy)),
         _interval(_difference_of_means, accuracy, seed),
@@ -129,6 +132,18 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
 def predicts_as_often(first: Predictions, second: Predictions) -> bool:
     """Return whether two models predict equally many tokens or words of every sample."""
     return bool(first.counts.equal(second.counts))
+
+
+def _without_rounding(first: Predictions, second: Predictions) -> Any:
+    """Return the second model's summed losses of samples, or the first's where both differ by rounding alone.
+
+    In float32, logits of two models that compute the same, in different bases, differ by about 1e-5. The loss differs
+    by as much, relative to itself if it is small. A loss near zero also has the error of the logarithm that it is the
+    difference of, about 1e-6 for each prediction.
+    """
+    losses = first.loss.numpy(), second.loss.numpy()
+    rounding = ROUNDING * np.abs(losses[0]) + NEAR_ZERO * first.counts.numpy()
+    return np.where(np.abs(losses[0] - losses[1]) <= rounding, *losses)
 
 
 def _score_difference(first: Score, second: Score, seed: int) -> ScoreDifference:
