@@ -201,7 +201,7 @@ def test_a_teacher_of_something_else(teacher, words):
 
 
 def test_another_run_is_not_resumed(tmp_path):
-    finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=tmp_path, **QUICK)
+    finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=str(tmp_path), **QUICK)
     (state,) = tmp_path.glob("checkpoint-*")
     with pytest.raises(ConfigError, match="differs in: finetuned, schedule"):
         finetune(vit(1), pictures(), processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), epochs=7)

@@ -1,12 +1,13 @@
 """What Python programs pass: samples in memory, progress, torch dtypes and devices, and what they see of a fusion."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from languages import TEXTS, gpt2, saved
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -85,6 +86,44 @@ def test_repr_tells_what_was_done(paths: list[Path]) -> None:
         f"  samples: {len(TEXTS)} of dataset in memory",
         "  next:    .save(path) writes the checkpoint; .model is the fused model",
     ]
+
+
+def test_repr_tells_that_the_result_is_a_parent(paths: list[Path]) -> None:
+    fusion = transfuse.fuse(paths, TEXTS, **FITTED)
+    fusion.record["learned_weights"] = {"start": "model 1", "steps": 0, "best": 0, "excess": [0.25]}
+    assert "  result:  no weights learned, the best start on held-out samples is model 1, 0.250 nats" in repr(fusion)
+
+
+def test_a_repr_is_one_line(paths: list[Path]) -> None:
+    matched = transfuse.match(paths)
+    maps = matched.maps()
+    tuned = transfuse.finetune(paths[0], TEXTS, epochs=0.1, batch_size=8)
+    shown = [repr(each) for each in (matched, matched.alignments[0], maps, tuned)]
+    assert [line.split()[0] for line in shown] == ["Matched", "Alignment", "ModelMaps", "Finetuned"]
+    assert all("\n" not in line and len(line) < 300 for line in shown), shown
+    with pytest.raises(ConfigError, match=r"stream: the values are no tensor; give torch\.as_tensor\(values\)"):
+        maps.states(torch.zeros(3).numpy())
+
+
+def test_models_that_are_no_list_are_named_before_the_data(paths: list[Path]) -> None:
+    with pytest.raises(ConfigError, match="models: give a list of checkpoint paths"):
+        transfuse.fuse(str(paths[0]), str(paths[1]))
+
+
+def test_models_are_fused_where_inference_is_all_that_is_asked(paths: list[Path]) -> None:
+    with torch.inference_mode():
+        fusion = transfuse.fuse(paths, TEXTS, merge="learned", steps=1)
+    assert not next(iter(fusion.model.parameters())).is_inference()
+
+
+def test_a_test_split_is_not_fused_without_a_word(paths: list[Path]) -> None:
+    splits = DatasetDict({name: Dataset.from_dict({"text": TEXTS}) for name in ("train", "test")})
+    with pytest.warns(UserWarning, match=r"split test\): a test split cannot measure .*split='train'"):
+        transfuse.fuse(paths, transfuse.load_samples(splits), **FITTED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        transfuse.fuse(paths, transfuse.load_samples(splits, "train"), **FITTED)
+        transfuse.fuse(paths, splits, **FITTED)
 
 
 def test_repr_of_many_models_without_samples(paths: list[Path]) -> None:

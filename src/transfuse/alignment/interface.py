@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Store
+from transfuse.base.counted import counted, counted_names
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.flow_options import FlowOptions
@@ -56,6 +57,10 @@ class Alignment:
     matches: Mapping[str, Match] = field(default_factory=dict)
     candidates: Mapping[str, float] = field(default_factory=dict)
     output_deviation: float | None = None
+
+    def __repr__(self) -> str:
+        """Return how many tensors are aligned, and the first spaces that were matched, in one line."""
+        return f"Alignment of {counted(len(self.carried), 'tensor')}: {counted_names(list(self.matches), 'space')}"
 
 
 def aligned_weights(alignments: Sequence[Alignment]) -> list[Tensors]:

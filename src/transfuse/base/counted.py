@@ -1,5 +1,9 @@
 """Numbers of things in messages: "1 sample", "2 samples"."""
 
+from collections.abc import Sequence
+
+SHOWN = 5  # names in a line
+
 
 def counted(number: int, noun: str, form: str = "") -> str:
     """Return a number with its noun, as in "1 batch" and "12 batches".
@@ -9,6 +13,12 @@ def counted(number: int, noun: str, form: str = "") -> str:
         form: format of the number, such as "," for thousands.
     """
     return f"{number:{form}} {noun if number == 1 else plural(noun)}"
+
+
+def counted_names(names: Sequence[str], noun: str) -> str:
+    """Return how many things there are and the first of their names, as in "12 spaces (stream, head, ...)"."""
+    shown = [*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])]
+    return counted(len(names), noun) + (f" ({', '.join(shown)})" if shown else "")
 
 
 def plural(noun: str) -> str:

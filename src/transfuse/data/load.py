@@ -1,5 +1,6 @@
 """Load samples from a file, a folder, memory or the Hub, and find their columns."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transfuse.data.columns import (
 from transfuse.data.conversations import conversation_column, holds_messages, with_conversations
 from transfuse.data.samples import Samples
 from transfuse.data.sources import Reading, open_source
-from transfuse.data.splits import EVALUATION, Split
+from transfuse.data.splits import EVALUATION, Split, canonical_split
 from transfuse.data.text_pairs import pair_columns, with_pairs
 from transfuse.errors import DataError
 
@@ -36,6 +37,16 @@ def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
         return data
     columns = (options.text_column, options.label_column, options.image_column)
     return load_samples(data, options.split or split, *columns, options.lines)
+
+
+def warn_of_test_split(data: Any) -> None:
+    """Warn if `Samples` that a model is to be made with are a test split, which `load_samples` reads by default."""
+    if isinstance(data, Samples) and canonical_split(data.split or "") == "test":
+        warnings.warn(
+            f"{data.source}: a test split cannot measure the model that is made with it; read another one with"
+            " load_samples(..., split='train')",
+            stacklevel=3,
+        )
 
 
 def data_name(data: Any) -> str | None:
@@ -79,8 +90,8 @@ def load_samples(
     string label; integer labels have none.
 
     Args:
-        split: the split to read if there are several, by name or in order of preference: test before train to
-            evaluate, train before test to calibrate.
+        split: the split to read if there are several, by name or in order of preference; by default, test before
+            train, to evaluate. Read "train" to fuse or train with the samples.
         text: the column of texts or conversations, or two columns of texts as "premise,hypothesis"; None: the one that
             `transfuse.data.columns` finds, or a usual pair.
         label: the column of labels; None: the one that `transfuse.data.columns` finds.

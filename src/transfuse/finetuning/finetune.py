@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.base.budget import samples_at_once, tokens_per_sample
+from transfuse.base.counted import counted
 from transfuse.base.libraries import quiet
 from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
@@ -30,7 +31,7 @@ from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
 from transfuse.data.content import content_digest
-from transfuse.data.load import open_samples
+from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
@@ -72,6 +73,12 @@ class Finetuned:
     processor: Any = None
     loaded: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return the class, how it was trained, and what to do next, in one line."""
+        trained = f"{counted(self.record['steps'], 'step')} on {counted(self.record['samples'], 'sample', ',')}"
+        taught = f", with {counted(len(self.record['teachers']), 'teacher')}" if self.record["teachers"] else ""
+        return f"Finetuned {type(self.model).__name__}: {trained}{taught}; .save(path) writes it, .model is the model"
+
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
         """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
 
@@ -93,13 +100,14 @@ class Finetuned:
         return save_checkpoint(Path(path), overwrite, write, paths, self.processor, self.record, card, self.loaded)
 
 
+@torch.inference_mode(False)  # training needs gradients, wherever it is called
 def finetune(
     model: Model,
     data: Any,
     teachers: Sequence[Model] = (),
     progress: Progress | bool = silent,
     processor: Any = None,
-    checkpoints: Path | None = None,
+    checkpoints: str | Path | None = None,
     resume: str | None = None,
     **options: Any,
 ) -> Finetuned:
@@ -112,7 +120,7 @@ def finetune(
             `teacher_weighting` is not `labels`.
         teachers: models of the same task and classes, in any order. The model learns the weighted mean of what they
             predict (Hinton et al., arXiv:1503.02531).
-        progress: shows progress; True: on the terminal. Silent by default.
+        progress: shows progress; True: on the terminal or in the notebook. Silent by default.
         processor: prepares the samples; None: the processor in the model's directory.
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
             the state is not saved.
@@ -126,8 +134,10 @@ def finetune(
         DivergedError: the weights became NaN or infinite; the state in `checkpoints` is of no use.
         TransfuseError: an input cannot be used; the message says what, where and what to do.
     """
+    warn_of_test_split(data)
     progress = as_progress(progress)
     schedule = _schedule(model, teachers, options)
+    checkpoints = None if checkpoints is None else Path(checkpoints)
     check_sentence_modules([model])
     loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
     student = loaded[0]

@@ -16,6 +16,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -27,7 +29,7 @@ from transfuse.checkpoint.load import Model
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.data.generation import generated_samples, is_generated
-from transfuse.data.load import data_name
+from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.tasks import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
@@ -79,7 +81,7 @@ def carry(
             language model. None: the difference of the weights is added.
         keep: unlabeled samples of what the new base is to keep: on these, layers are fitted to what it computes itself.
             "generated": texts by the new base.
-        progress: shows progress; True: on the terminal. Silent by default.
+        progress: shows progress; True: on the terminal or in the notebook. Silent by default.
         processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
         max_memory: memory limit, as bytes or "8GB".
         options: fields of `Options` that apply: effort, minutes or steps of training, samples, batch_size, seed, ...
@@ -105,6 +107,7 @@ def carried(matched: Matched, progress: Progress | bool = silent, processor: Any
     return replace(fusion, record=fusion.record | facts)
 
 
+@torch.inference_mode(False)  # training needs gradients, wherever it is called
 def match_for_carry(
     base: Model,
     tuned: Model,
@@ -120,6 +123,8 @@ def match_for_carry(
 
     Args and Raises: as for `carry`.
     """
+    for samples in (data, keep):
+        warn_of_test_split(samples)
     progress = as_progress(progress)
     chosen = carry_options(options, data is not None, keep is not None)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)

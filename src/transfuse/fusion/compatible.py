@@ -27,7 +27,8 @@ from transfuse.network.precision import compute_dtype, matmul_dtype
 
 def check_models_given(models: Sequence[Model]) -> None:
     """Raise `ConfigError` unless `models` is a list of two or more models or paths."""
-    if isinstance(models, str | Path) or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
+    listed = isinstance(models, Sequence) and not isinstance(models, str)
+    if not listed or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
         raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
     if len(models) < 2:
         raise ConfigError("models: only one model; give two or more, the anchor first")

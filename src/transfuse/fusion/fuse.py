@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -52,7 +53,7 @@ def fuse(
             dataset of `datasets` (a stream gives its first 100,000 rows), or `Samples`; "generated": texts by the
             models, if they are causal language models. By default, layers are fitted and weights are trained on these
             samples, while units are matched on weights (`match_on`). None: the mean of the aligned models.
-        progress: shows progress; True: on the terminal. Silent by default.
+        progress: shows progress; True: on the terminal or in the notebook. Silent by default.
         processor: prepares `data` and is saved with the fused model; None: the processor in the anchor's directory.
             A loaded anchor has no directory, so `data` then requires a processor.
         cache: a folder for statistics, maps and fitted layers. An interrupted run continues from it, and other runs
@@ -75,6 +76,7 @@ def fuse(
     return merge(matched, progress, processor)
 
 
+@torch.inference_mode(False)  # training needs gradients, wherever it is called
 def merge(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
     """Merge models that are in one basis into one model.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
@@ -23,7 +24,7 @@ from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_mapped
 from transfuse.data.generation import generated_samples, is_generated
-from transfuse.data.load import open_samples
+from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
 from transfuse.distillation.history import History
@@ -33,6 +34,7 @@ from transfuse.fusion.align import align, aligned_base
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys
 from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on, sample_budget
 from transfuse.fusion.carry_plan import OTHER_OPTIONS
+from transfuse.fusion.compatible import check_models_given
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
@@ -82,6 +84,11 @@ class Matched:
     adapter_base: AdapterBase | None = None
     growth: GrowthPlan | None = None
 
+    def __repr__(self) -> str:
+        """Return the models, how they were aligned, and what to do next, in one line."""
+        names = ", ".join(network.name for network in self.networks)
+        return f"Matched {names}: aligned by {self.options.align}, on {self.context.match_on}; merge() fuses them"
+
     @property
     def answer_weights(self) -> Sequence[float]:
         """Return the weights of the models' predictions."""
@@ -115,6 +122,7 @@ class Matched:
         return model_maps(self.alignments[0], self.networks[0], self.networks[1], facts)
 
 
+@torch.inference_mode(False)  # training needs gradients, wherever it is called
 def match(
     models: Sequence[Model],
     data: Any = None,
@@ -133,8 +141,8 @@ def match(
     progress = as_progress(progress)
     chosen: Options = make(Options, options)
     limit = memory_bytes(max_memory)
-    if not isinstance(models, Sequence):
-        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
+    check_models_given(models)
+    warn_of_test_split(data)
     source = data
     named = isinstance(source, str | Path | Dataset | DatasetDict)  # the record names these as they are
     if is_generated(data) or data is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
@@ -27,7 +28,7 @@ from transfuse.config.settings import UNRELATED_OPTIONS, torch_dtype
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import GENERATED, generated_samples, is_generated
-from transfuse.data.load import data_name, open_samples
+from transfuse.data.load import data_name, open_samples, warn_of_test_split
 from transfuse.data.prepare import prepare, readable
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
@@ -47,6 +48,7 @@ from transfuse.shrinking.split import split
 from transfuse.shrinking.streamed import is_streamed, mapped_network, with_precision
 
 
+@torch.inference_mode(False)  # training needs gradients, wherever it is called
 def shrink(
     model: Model,
     data: Any = None,
@@ -62,7 +64,7 @@ def shrink(
         model: a checkpoint directory, a Hub name or a loaded model, which is not changed.
         data: unlabeled samples: a path, a list of texts, of PIL images or of dicts, a pandas `DataFrame`, a dataset of
             `datasets`, or `Samples`. "generated": texts by the model itself, if it is a causal language model.
-        progress: shows progress; True: on the terminal. Silent by default.
+        progress: shows progress; True: on the terminal or in the notebook. Silent by default.
         processor: prepares `data` and is saved with the small model; None: the processor in the model's directory.
         cache: a folder for finished work, from which an interrupted run of the same model, samples and options
             continues; None: nothing is kept.
@@ -77,6 +79,7 @@ def shrink(
     Raises:
         TransfuseError: an input cannot be used, or a size is impossible; the message says what, where and what to do.
     """
+    warn_of_test_split(data)
     progress = as_progress(progress)
     chosen: ShrinkOptions = make(ShrinkOptions, options)
     if not isinstance(model, str | Path | PreTrainedModel):

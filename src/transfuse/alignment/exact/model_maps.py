@@ -19,6 +19,7 @@ from torch import Tensor
 from transfuse.alignment.exact.canonical_form import balance
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_tensor
+from transfuse.base.counted import counted_names
 from transfuse.checkpoint.output import atomic_file
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.model import Network
@@ -44,6 +45,11 @@ class ModelMaps:
     maps: Mapping[str, Map]
     facts: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """Return both models and the first spaces, in one line."""
+        models = f"from {self.facts.get('source', 'the source')} to {self.facts.get('anchor', 'the anchor')}"
+        return f"ModelMaps {models}: {counted_names(list(self.maps), 'space')}"
+
     def states(self, values: Float[Tensor, "*samples source"], space: str = STREAM) -> Float[Tensor, "*samples target"]:
         """Map what the source writes: hidden states, steering vectors, directions of a decoder.
 
@@ -52,7 +58,7 @@ class ModelMaps:
             space: the name of the space that the units belong to. It must not lie within another.
 
         Raises:
-            ConfigError: there is no such space, or the sizes differ.
+            ConfigError: there is no such space, the sizes differ, or `values` is no tensor.
         """
         map_ = self._map(space, values)
         return map_.push(values.reshape(-1, values.shape[-1])).reshape(*values.shape[:-1], -1)
@@ -92,6 +98,8 @@ class ModelMaps:
     def _map(self, space: str, values: Tensor) -> Map:
         if space not in self.maps:
             raise ConfigError(f"space: there is no {space!r} here; known: {', '.join(self.maps)}")
+        if not isinstance(values, Tensor):
+            raise ConfigError(f"{space}: the values are no tensor; give torch.as_tensor(values)")
         map_ = self.maps[space]
         if map_.parent_axes:
             raise ConfigError(f"space: {space} lies within another; use the map of each unit in maps[{space!r}]")
