@@ -70,10 +70,27 @@ def test_one_model_is_measured_in_one_call(paths: list[Path]) -> None:
     model = AutoModelForCausalLM.from_pretrained(paths[0])
     loaded = transfuse.evaluate(model, TEXTS, processor=AutoTokenizer.from_pretrained(paths[0]))
     assert by_path.models[str(paths[0])].metrics == loaded.models["model 1"].metrics
+    assert (
+        transfuse.evaluate(model, TEXTS, processor=paths[0]).models["model 1"].metrics
+        == by_path.models[str(paths[0])].metrics
+    )
     with pytest.raises(
         ConfigError, match=r"a loaded model has no tokenizer; pass processor=\.\.\., or the model's path"
     ):
         transfuse.evaluate(model, TEXTS)
+
+
+def test_a_fusion_is_measured_beside_its_parents(paths: list[Path]) -> None:
+    fusion = transfuse.fuse(paths, TEXTS, **FITTED)
+    for given in ([fusion, *paths], [fusion.model, *paths], fusion, [fusion]):
+        measured = transfuse.evaluate(given, TEXTS)
+        assert measured.models["model 1"].metrics.samples > 0
+    tuned = transfuse.finetune(paths[0], TEXTS, epochs=0.1, batch_size=8)
+    assert transfuse.evaluate(tuned, TEXTS).models["model 1"].metrics.samples > 0
+    other = fusion.model
+    other.config.vocab_size += 1  # no parent reads its tokens
+    with pytest.raises(ConfigError, match="a loaded model has no tokenizer"):
+        transfuse.evaluate([other, paths[0]], TEXTS)
 
 
 def test_repr_tells_what_was_done(paths: list[Path]) -> None:

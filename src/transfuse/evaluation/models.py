@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.command import source_of
-from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.load import Model, load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.settings import Settings
 from transfuse.data.load import open_samples
@@ -27,17 +27,14 @@ from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.evaluation.statistics import predicts_as_often
+from transfuse.evaluation.subjects import SIZES, Given, Subject, subjects, with_processors
 from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
-SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of inputs and outputs
-
-Model: TypeAlias = str | Path | PreTrainedModel
-
 
 def evaluate_models(
-    models: Model | Sequence[Model],
+    models: Given | Sequence[Given],
     data: Any,
     limit: int | None = None,
     processor: Any = None,
@@ -49,11 +46,13 @@ def evaluate_models(
     Without labels, the predictions of the first model are compared with those of each other model.
 
     Args:
-        models: one model or several: checkpoint directories, Hub names or loaded models.
+        models: one model or several: checkpoint directories, Hub names, loaded models, or results of `fuse`,
+            `finetune` and `shrink`.
         data: labeled samples (texts, for a language model), of the kinds that `fuse` takes: a path, a list of texts, of
             PIL images or of dicts, a pandas `DataFrame`, a dataset of `datasets`, or `Samples`.
         limit: measure on this many samples, drawn by `seed`; None: on all.
-        processor: prepares the samples; None: the one in each model's directory. A loaded model has none.
+        processor: prepares the samples: a processor, or the path of a checkpoint that has one. None: the one in each
+            model's directory. A loaded model has none, and takes that of another one of its kind and sizes in `models`.
         options: batch_size, seed, device, allow_pickle, spec.
 
     Returns:
@@ -65,20 +64,10 @@ def evaluate_models(
     progress = as_progress(progress)
     chosen = make(Settings, options)
     load_families(chosen.spec)
-    sources = [models] if isinstance(models, str | Path | PreTrainedModel) else list(models or ())
-    for source in sources:
-        if not isinstance(source, str | Path | PreTrainedModel):
-            raise ConfigError(f"{source!r:.80}: give the path of a checkpoint or a loaded transformers model")
-    if not sources:
-        raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")
-    names = [
-        f"model {number}" if isinstance(source, PreTrainedModel) else str(source)
-        for number, source in enumerate(sources, 1)
-    ]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate:
-        raise ConfigError(f"{duplicate}: given twice; give it once")
-    empty = [source if isinstance(source, PreTrainedModel) else _load(load_empty, source, chosen) for source in sources]
+    found = subjects(models, processor)
+    names = [subject.name for subject in found]
+    empty = [_empty(subject.source, chosen) for subject in found]
+    found = with_processors(found, [model.config for model in empty], progress)
     rows = open_samples(data, chosen, EVALUATION)
     samples = [
         measured_samples(rows, chosen, type(model).__name__, model.config).take(limit, chosen.seed) for model in empty
@@ -91,22 +80,22 @@ def evaluate_models(
     ready = partial(_loaded, options=chosen)
     read = partial(replace, data=source_of(rows.source), split=rows.split)
     if not samples[0].labeled:
-        return read(_agreement(names, sources, samples[0], ready, chosen, processor, progress))
+        return read(_agreement(found, samples[0], ready, chosen, progress))
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(names, "evaluating")):
-        source = sources[index]
-        model = ready(source)
+        model = ready(found[index].source)
         warn_of_order(empty[0].config, model, name, progress, names[0])
+        source, prepares = found[index].processor
         with predicting_in_order(empty[0].config, model):  # numbers as labels mean the classes of the first model
             classes[name] = samples[index].class_names(model.config)
-            batches = samples[index].batches(model, source, chosen, processor, progress)
+            batches = samples[index].batches(model, source, chosen, prepares, progress)
             predictor = samples[index].predictor(model.config, (), ())
             predictions[name] = predictor.predict([model], batches)
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
     shared = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
-    measures = known_measures(shared, [found.metrics() for found in predictions.values()])
+    measures = known_measures(shared, [each.metrics() for each in predictions.values()])
     for name in names[1:]:
         if not predicts_as_often(predictions[names[0]], predictions[name]):
             progress.warn(
@@ -117,12 +106,10 @@ def evaluate_models(
 
 
 def _agreement(
-    names: Sequence[str],
-    sources: Sequence[Model],
+    models: Sequence[Subject],
     samples: MeasuredSamples,
     ready: Callable[[Model], PreTrainedModel],
     options: Settings,
-    processor: Any,
     progress: Progress,
 ) -> Evaluation:
     """Return how the first model agrees with each other one, on samples without labels.
@@ -130,31 +117,35 @@ def _agreement(
     Raises:
         DataError: there is no other model.
     """
-    if len(names) < 2:
+    compared = models[0]
+    if len(models) < 2:
         raise DataError(
-            f"{samples.samples.source}: it has no labels that {names[0]} could be measured on; name their column, or"
-            " give other models too, to compare their predictions"
+            f"{samples.samples.source}: it has no labels that {compared.name} could be measured on; name their column,"
+            " or give other models too, to compare their predictions"
         )
-    first = ready(sources[0])
-    batches = list(samples.batches(first, sources[0], options, processor, progress))
+    first = ready(compared.source)
+    source, processor = compared.processor
+    batches = list(samples.batches(first, source, options, processor, progress))
     predictions: dict[str, Predictions] = {}
     has_head = samples.task.kind != "outputs"
-    for name, source in progress.track(list(zip(names[1:], sources[1:], strict=True)), "evaluating"):
-        other = ready(source)
+    for subject in progress.track(models[1:], "evaluating"):
+        name = subject.name
+        other = ready(subject.source)
         if has_head:
-            _check_same_sizes(names[0], first.config, name, other.config)
-            if processor is None and not any(isinstance(each, PreTrainedModel) for each in (sources[0], source)):
-                _check_same_processors((names[0], first), (name, other), samples.task)
-            warn_of_order(first.config, other, name, progress, names[0])
+            _check_same_sizes(compared.name, first.config, name, other.config)
+            if all(isinstance(each.prepared_by, str | Path) for each in (compared, subject)):
+                _check_same_processors((compared, first), (subject, other), samples.task)
+            warn_of_order(first.config, other, name, progress, compared.name)
             with predicting_in_order(first.config, other):
                 predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
         else:
+            source, processor = subject.processor
             own = samples.batches(other, source, options, processor)
             predictions[name] = predict_similarity((first, other), (batches, own))
         del other
     measures = agreement_measures(samples.task) if has_head else ("similarity",)
-    compared = evaluation(predictions, {name: {} for name in predictions}, measures, options.seed)
-    return replace(compared, against={}, compared=names[0])
+    found = evaluation(predictions, {name: {} for name in predictions}, measures, options.seed)
+    return replace(found, against={}, compared=compared.name)
 
 
 def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: PreTrainedConfig) -> None:
@@ -168,12 +159,14 @@ def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: Pr
             )
 
 
-def _check_same_processors(first: tuple[str, PreTrainedModel], other: tuple[str, PreTrainedModel], task: Task) -> None:
-    """Raise `ConfigError` unless two checkpoints, each with its loaded model, prepare samples alike."""
-    if not prepare_alike(task, first, other):
+def _check_same_processors(
+    first: tuple[Subject, PreTrainedModel], other: tuple[Subject, PreTrainedModel], task: Task
+) -> None:
+    """Raise `ConfigError` unless the processors of two models, each loaded, prepare samples alike."""
+    if not prepare_alike(task, *((subject.prepared_by, model) for subject, model in (first, other))):
         raise ConfigError(
-            f"{other[0]}: the settings of its {task.processor} differ from those of {first[0]}; without labels, only"
-            " models that prepare samples alike can be compared"
+            f"{other[0].name}: the settings of its {task.processor} differ from those of {first[0].name}; without"
+            " labels, only models that prepare samples alike can be compared"
         )
 
 
@@ -182,6 +175,11 @@ def _check_same_kind(names: Sequence[str], samples: Sequence[MeasuredSamples]) -
     for name, measured in zip(names, samples, strict=True):
         if measured.task.kind != samples[0].task.kind:
             raise ConfigError(f"{name}: predicts something else than {names[0]}; measure each alone")
+
+
+def _empty(source: Model, options: Settings) -> PreTrainedModel:
+    """Return a loaded model as it is, and one in files without its weights."""
+    return source if isinstance(source, PreTrainedModel) else _load(load_empty, source, options)
 
 
 def _loaded(source: Model, options: Settings) -> PreTrainedModel:

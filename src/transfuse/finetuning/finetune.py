@@ -79,6 +79,11 @@ class Finetuned:
         taught = f", with {counted(len(self.record['teachers']), 'teacher')}" if self.record["teachers"] else ""
         return f"Finetuned {type(self.model).__name__}: {trained}{taught}; .save(path) writes it, .model is the model"
 
+    @property
+    def prepared_by(self) -> Any:
+        """Return the processor that prepares samples for the model, or a path whose processor does."""
+        return self.processor or self.record["finetuned"]["path"]
+
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
         """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
 

@@ -73,6 +73,11 @@ class Fusion:
         """Return the anchor's architecture with the fused weights. A streamed model is loaded at each access."""
         return self.fused.load() if isinstance(self.fused, StreamedModel) else self.fused
 
+    @property
+    def prepared_by(self) -> Any:
+        """Return the processor that prepares samples for the model, or a path whose processor does."""
+        return self.processor or self.origins[0].path
+
     def save(
         self,
         path: str | Path,

@@ -42,6 +42,11 @@ class Shrunk:
             "  next:  .save(path) writes the checkpoint; .model is the small model"
         )
 
+    @property
+    def prepared_by(self) -> Any:
+        """Return the processor that prepares samples for the model, or a path whose processor does."""
+        return self.processor or self.origin.path
+
     def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
         """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
 
