@@ -15,6 +15,7 @@ from languages import TEXTS, gpt2, saved
 from transformers import ViTForImageClassification
 from world import Run, World, by_path, one_line, vit
 
+import transfuse
 from transfuse.network.families import FAMILIES
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -379,3 +380,15 @@ def test_a_report_of_a_split_names_it(world: World, run: Run) -> None:
     assert f"measured on {data} (split test)" in run("eval", out, "--data", data).out
     (record,) = json.loads(run("eval", out, "--data", data, "--split", "train", "--json").out)
     assert record["split"] == "train"
+
+
+def test_samples_in_memory_are_needed_only_if_units_were_matched_on_them(run: Run, tmp_path: Path) -> None:
+    paths = [saved(tmp_path / name, gpt2, seed) for seed, name in enumerate("ab")]
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    for merge in ("least-squares", "mean"):
+        transfuse.fuse(paths, TEXTS, merge=merge).save(tmp_path / merge)
+    assert run("report", tmp_path / "least-squares", "--data", tmp_path / "texts.txt").status == 0
+    one_line(
+        run("report", tmp_path / "mean", "--data", tmp_path / "texts.txt"),
+        ["mean", "samples in memory", "transfuse eval"],
+    )

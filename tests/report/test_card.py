@@ -106,6 +106,14 @@ def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
         assert "that were added do nothing" not in card(steps=0, best=0, start=start)
 
 
+def test_the_card_names_a_command_that_can_measure_the_model() -> None:
+    in_memory = record(["a", "b"], "dataset in memory")
+    assert "`transfuse report --data DATA` measures the model" in model_card("m", in_memory)
+    assert "`transfuse eval` measures the model" in model_card("m", in_memory | {"match_on": "both"})
+    assert "`transfuse eval` measures the model" in model_card("m", record([None, "b"]))
+    assert "`transfuse report` measures the model" in model_card("m", record(["a", "b"], "texts.txt"))
+
+
 def test_front_matter_tells_the_hub_what_this_is() -> None:
     found = front(model_card("out", record(["a", "org/b"], align="flow")))
     assert found == {

@@ -10,6 +10,7 @@ from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code, text
+from transfuse.checkpoint.memory_inputs import report_command
 from transfuse.checkpoint.outcome import kept_parent
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
@@ -157,7 +158,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "merged": _merged(record, parent),
         "depths": [_depth_line(line) for line in record.get("depths", [])],
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
-        "quality": quality_section(quality),
+        "quality": quality_section(quality, report_command(record)),
         "call": call,
         "by_command": call.startswith(COMMAND),
     }

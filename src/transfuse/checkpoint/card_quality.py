@@ -36,7 +36,8 @@ SECTION = MARKDOWN.from_string("""\
 {{ quality.verdict }}
 {% endif %}
 {% else %}
-Not measured yet. `transfuse {{ command }}` measures the model beside {{ reference }} and writes the result here.
+Not measured yet. `transfuse {{ command or "eval" }}` measures the model beside {{ reference }}\
+{{ " and writes the result here" if command }}.
 {% endif %}
 
 {{ end }}
@@ -90,11 +91,11 @@ def given_quality(metrics: Mapping[str, Mapping[str, float]]) -> Quality:
     return Quality(metrics, results)
 
 
-def quality_section(quality: Quality | None, command: str = "report", reference: str = "its parents") -> str:
+def quality_section(quality: Quality | None, command: str | None = "report", reference: str = "its parents") -> str:
     """Return the section as Markdown, between two comments by which `with_quality` finds it again.
 
     Args:
-        command: the command that measures the model.
+        command: the command that measures the model; None: there is none that writes the section.
         reference: the models that it is measured beside.
     """
     columns = list(dict.fromkeys(name for values in quality.rows.values() for name in values)) if quality else []

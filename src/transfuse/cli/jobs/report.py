@@ -12,11 +12,12 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call
+from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call, source_of
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
+from transfuse.checkpoint.memory_inputs import has_samples_in_memory, matched_on_samples
 from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
@@ -33,6 +34,20 @@ from transfuse.network.spec import Spec
 if TYPE_CHECKING:
     from transfuse.report.facts import Measurement
 
+# Options that matching by weights reads:
+MATCHING = (
+    "align",
+    "allow_pickle",
+    "basis",
+    "device",
+    "groups",
+    "head",
+    "positions",
+    "seed",
+    "spec",
+    "vocab",
+    "weights",
+)
 DEFAULT_LIMIT = 2000  # samples that a report measures on by default
 
 
@@ -88,15 +103,21 @@ def report_job(
     options.torch_device()
     base = _unchanged_path(record["base"], record["directory"]) if "base" in record else None
     architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
-    fusion_data = record["data"] and _resolve(record["data"], record["directory"])
+    fusion_data = _samples_of(record, output)
     given = data is not None
     test_data = data if given else fusion_data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options, given)
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
-    samples = calibration_samples(None if fusion_data is None else str(fusion_data), architecture, options)
-    matched = match(paths, samples, progress, cache=cache, base=base, **options.model_dump(exclude_unset=True))
+    with_split = options.model_copy(update={"split": options.split or record.get("calibration_split")})
+    samples = calibration_samples(fusion_data, architecture, with_split)
+    chosen = options.model_dump(exclude_unset=True)
+    if has_samples_in_memory(record):  # which had no part in the matching, so that it needs no option on samples
+        chosen = {name: value for name, value in chosen.items() if name in (*MATCHING, "weights")}
+    matched = match(paths, samples, progress, cache=cache, base=base, **chosen)
+    if has_samples_in_memory(record):
+        matched = replace(matched, options=options, data=record["data"])
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     write_report(target, report.texts)
     if target.resolve() == output.resolve():
@@ -134,6 +155,24 @@ def read_record(output: Path) -> dict[str, Any]:
         raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
     defaults = {"data": None, "calibration_samples": 0, "match_on": "weights", "merge": "mean", "directory": "."}
     return defaults | record
+
+
+def _samples_of(record: Mapping[str, Any], output: Path) -> str | None:
+    """Return the path of the samples of a fusion; None if it had none, or the matching can be repeated without them.
+
+    Raises:
+        ConfigError: the models were matched on samples in memory.
+    """
+    if record["data"] is None:
+        return None
+    if not has_samples_in_memory(record):
+        return _resolve(source_of(record["data"]), record["directory"])
+    if matched_on_samples(record):
+        raise ConfigError(
+            f"{output}: its models were matched on samples in memory, which cannot be read again; measure it with"
+            " transfuse eval, or fuse with samples in a file"
+        )
+    return None
 
 
 def _resolve(path: str, directory: str) -> str:
