@@ -184,3 +184,22 @@ def test_later_texts_may_be_longer_than_those_that_tokens_were_weighed_on(monkey
     fused = case.build(1)
     fits = least_squares(declaration(fused), fused, models, [0.5, 0.5], [*short, *words])
     assert any(fit.gain > 0 for fit in fits.values())
+
+
+def test_a_decoder_whose_padding_is_dropped_stays_as_it_is():
+    """Its layers have rows for its own tokens, and those that read the encoder for the encoder's."""
+    case = next(case for case in CASES if case.name == "T5ForConditionalGeneration")
+    model = case.build(1)
+    reference = case.logits(model)
+    masks = {"attention_mask": torch.ones(2, 7).long(), "decoder_attention_mask": torch.ones(2, 4).long()}
+    masks["attention_mask"][0, 5:] = 0
+    masks["decoder_attention_mask"][1, 2:] = 0
+    given = []
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        source, target = (torch.randint(2, 31, masks[name].shape, generator=generator) for name in masks)
+        labels = target.masked_fill(masks["decoder_attention_mask"] == 0, -100)
+        given.append({"input_ids": source, "decoder_input_ids": target, "labels": labels} | masks)
+    fits = least_squares(declaration(model), model, [case.build(1), case.build(1)], [0.3, 0.7], given)
+    assert any("decoder" in name for name in fits)
+    torch.testing.assert_close(case.logits(model), reference, atol=1e-5, rtol=1e-5)
