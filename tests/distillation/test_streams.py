@@ -35,7 +35,7 @@ def test_modules_of_a_decoder_have_its_mask() -> None:
 
 
 def test_rows_without_padding_belong_to_the_tokens_of_a_mask() -> None:
-    """Of the decoder's, or of the encoder's where a module of the decoder reads that."""
+    """The mask is the decoder's, or the encoder's where a module of the decoder reads that."""
     batch = {
         "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
         "decoder_attention_mask": torch.tensor([[1, 1, 0], [1, 0, 0]]),

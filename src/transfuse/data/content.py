@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 1000
 def content_digest(samples: Samples) -> str:
     """Return the SHA-256, in hexadecimal, of the values that samples are made of: images, texts and labels, in order.
 
-    Of images in files of their own, only path and size count, which are read much faster than the images.
+    An image in a file of its own counts by its path and size, which are read much faster than the image.
     """
     columns = {samples.image, samples.text, samples.label, *samples.parts.values()} - {None}
     dataset = samples.dataset.select_columns(sorted(map(str, columns))).with_format("arrow")
