@@ -45,7 +45,7 @@ def test_heads_keep_their_size_and_follow_the_width() -> None:
     assert target_sizes(GPT2, Sizes(hidden_size=32, layers=2)) == Sizes(32, 2, 256, 2)  # the default of n_inner stays
     assert target_sizes(LLAMA, Sizes(hidden_size=40)) == Sizes(40, 3, 96, 8, 4)
     assert target_sizes(LLAMA, Sizes(hidden_size=48, heads=6)) == Sizes(48, 3, 96, 6, 3)
-    assert target_sizes(LLAMA, Sizes(heads=4, kv_heads=4)) == Sizes(64, 3, 96, 4, 4)
+    assert target_sizes(LLAMA, Sizes(heads=4, kv_heads=2)) == Sizes(64, 3, 96, 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,11 @@ def test_heads_keep_their_size_and_follow_the_width() -> None:
         (VIT, Sizes(kv_heads=1), ["kv_heads", "no such size"]),
         (LLAMA, Sizes(heads=3), ["heads", "2 query heads share one", "not a multiple of 2"]),
         (LLAMA, Sizes(kv_heads=2), ["kv_heads", "serves 2 query heads", "give 4"]),
+        (
+            LLAMA,
+            Sizes(heads=4, kv_heads=4),
+            ["kv_heads", "4 of them cannot serve 4, and one query head alone", "give 2"],
+        ),
         (LLAMA, Sizes(heads=6), ["heads", "LlamaConfig", "6 heads with a hidden_size of 64", "heads 1, 2, 4, 8, or"]),
     ],
     ids=str,

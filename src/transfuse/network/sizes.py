@@ -181,27 +181,29 @@ def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> di
 
 
 def _kv_heads(old: Sizes, heads: int, wanted: Sizes, name: str) -> int:
-    """Return the heads of keys and values. Each serves at most as many query heads as before."""
+    """Return the heads of keys and values. Each serves at most as many query heads as before, and not one alone."""
     assert old.heads is not None
     assert old.kv_heads is not None
     served = old.heads // old.kv_heads
+    allowed = range(min(served, 2), served + 1)  # one query head alone has another declaration
+    alone = ", and one query head alone is not supported" if served > 1 else ""
     if wanted.kv_heads:
-        if heads % wanted.kv_heads or heads // wanted.kv_heads > served:
-            possible = [
-                str(count) for count in range(1, old.kv_heads + 1) if heads % count == 0 and heads // count <= served
-            ]
+        if heads % wanted.kv_heads or heads // wanted.kv_heads not in allowed:
+            counts = range(1, old.kv_heads + 1)
+            possible = [str(count) for count in counts if heads % count == 0 and heads // count in allowed]
             raise ConfigError(
                 f"kv_heads: in {name}, each head of keys and values serves {served} query heads, so {wanted.kv_heads}"
-                f" of them cannot serve {heads}; give {' or '.join(possible) or 'other heads'}"
+                f" of them cannot serve {heads}{alone}; give {' or '.join(possible) or 'other heads'}"
             )
         return wanted.kv_heads
     if heads % served == 0:
         return heads // served
-    if old.kv_heads == 1 or (heads % old.kv_heads == 0 and heads >= old.kv_heads):
+    if heads % old.kv_heads == 0 and heads // old.kv_heads in allowed:
         return old.kv_heads
+    multiple = heads // served * served or (2 if old.kv_heads == 1 else served)
     raise ConfigError(
         f"heads: in {name}, {served} query heads share one head of keys and values, and {heads} is not a multiple of"
-        f" {served}; give {heads // served * served or served} or say how many share one with kv_heads"
+        f" {served}{alone}; give {multiple} or say how many share one with kv_heads"
     )
 
 
