@@ -13,7 +13,11 @@ NEGLIGIBLE = 1e-6  # variance of a target relative to its square, below which on
 
 
 def relative_error(output: Float[Tensor, "row unit"], target: Float[Tensor, "row unit"]) -> Float[Tensor, ""]:
-    """Return the squared error divided by the variance of the target, or by its square if all rows are alike."""
+    """Return the squared error divided by the variance of the target, or by its square if all rows are alike.
+
+    The target may be stored in a lower precision than the output.
+    """
+    target = target.to(output.dtype)
     variance, square = (target - target.mean(0)).square().sum(), target.square().sum()
     scale = torch.where(variance > NEGLIGIBLE * square, variance, square)
     return (output - target).square().sum() / scale.clamp_min(torch.finfo(scale.dtype).tiny)

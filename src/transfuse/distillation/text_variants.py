@@ -19,7 +19,7 @@ from transfuse.data.tasks import MASKED_LM, task
 from transfuse.data.texts import mask_tokens
 from transfuse.distillation.variants import Variants
 
-MAX_TEXT_VARIANTS = 4  # of each batch, the given one included
+MAX_TEXT_VARIANTS = 8  # of each batch, the given one included
 
 Probabilities = Float[Tensor, "answer token"]
 

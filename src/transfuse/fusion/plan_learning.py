@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import VALIDATION_EVERY
@@ -16,6 +17,7 @@ from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.learned_weights import MAX_TEXTS, MIN_ANSWERS
+from transfuse.network.precision import mixed_dtype
 
 SLICE_COPIES = 6  # of a slice of logits: these, their logarithms, targets, their two factors, and gradients
 SAVED_COPIES = 3  # of a state that is written: the buffer, its content, and the content with its digest
@@ -65,7 +67,8 @@ class LearningMemory:
         samples, shape = self.samples, self.shape
         validation = samples.all_tokens / VALIDATION_EVERY * self._target_bytes
         batches = max(1.0, (samples.all_tokens - samples.all_tokens / VALIDATION_EVERY) / self._batch_tokens)
-        stream_bytes = FLOAT_BYTES * (shape.blocks - 1) * shape.width
+        stored = mixed_dtype(torch.device("cuda" if self.on_gpu else "cpu"))
+        stream_bytes = stored.itemsize * (shape.blocks - 1) * shape.width
         batch_bytes = self._batch_tokens * (stream_bytes + self._target_bytes)
         drawn = self._drawn_batches(batches * self._variants)
         training = min(drawn * batch_bytes, cache_bytes("parent activations"))

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -29,14 +29,19 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
 
     On a CPU, attention stays in float32, because its backward pass in bfloat16 takes up to six times as long.
     """
-    if device.type == "cuda":
-        with torch.autocast("cuda", torch.bfloat16):
-            yield
-    elif device.type == "cpu" and cpu_multiplies_bfloat16():
-        with torch.autocast("cpu", torch.bfloat16), Float32Attention():
-            yield
-    else:
+    dtype = mixed_dtype(device)
+    if dtype is torch.float32:
         yield
+        return
+    with torch.autocast(device.type, dtype), Float32Attention() if device.type == "cpu" else nullcontext():
+        yield
+
+
+def mixed_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision of products in `mixed_precision`."""
+    if device.type == "cuda" or (device.type == "cpu" and cpu_multiplies_bfloat16()):
+        return torch.bfloat16
+    return torch.float32
 
 
 @cache
