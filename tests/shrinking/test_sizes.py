@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 from cases import CASES
 from transformers import (
+    DebertaV2Config,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PhiConfig,
+    Qwen2Config,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -29,6 +32,8 @@ LLAMA = LlamaConfig(
     hidden_size=64, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=4, head_dim=8,
     intermediate_size=96, vocab_size=90,
 )  # fmt: skip
+BEIT = "BeitForImageClassification-use_relative_position_bias"
+HEAD_OF_10 = {"hidden_size": 24, "num_attention_heads": 4, "head_dim": 10, "num_hidden_layers": 2}
 by_name = {case.name: case for case in CASES}
 
 
@@ -59,7 +64,7 @@ def test_heads_keep_their_size_and_follow_the_width() -> None:
         (VIT, Sizes(layers=4), ["M has these sizes already"]),
         (VIT, Sizes(kv_heads=1), ["kv_heads", "no such size"]),
         (LLAMA, Sizes(heads=3), ["heads", "2 query heads share one", "not a multiple of 2"]),
-        (LLAMA, Sizes(kv_heads=2), ["kv_heads", "serves 2 query heads", "give 4"]),
+        (LLAMA, Sizes(kv_heads=2), ["kv_heads", "serves 2 query heads", "give heads 4"]),
         (
             LLAMA,
             Sizes(heads=4, kv_heads=4),
@@ -141,6 +146,52 @@ def test_settings_of_single_blocks_follow_those_that_stay() -> None:
         num_hidden_layers=3, layer_types=["sliding_attention", "sliding_attention", "full_attention"]
     )
     assert resized(config, Sizes(layers=2), [0, 2]).layer_types == ["sliding_attention", "full_attention"]
+
+
+@pytest.mark.parametrize("name", ["Dinov2ForImageClassification", "DINOv3ViTModel", BEIT])
+def test_the_stages_of_backbones_follow_the_blocks(name: str) -> None:
+    config = by_name[name].configure(num_hidden_layers=4, out_indices=[1, 2, 4])
+    for blocks, selected in (([0, 3], [1, 2]), ([2], [1]), ([0, 0, 1, 1, 2, 3], [2, 4, 6])):
+        other = resized(config, Sizes(layers=len(blocks)), blocks)
+        assert other.out_indices == selected
+        assert type(config).from_dict(other.to_dict()).stage_names == other.stage_names
+    assert config.out_indices == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(4, 2), (8, 2), (8, 4), (8, 8), (6, 1)])
+def test_heads_of_keys_and_values_that_messages_name_are_possible(heads: int, groups: int) -> None:
+    config = LlamaConfig(
+        hidden_size=1680, num_attention_heads=heads, num_key_value_heads=groups, head_dim=8, num_hidden_layers=2
+    )
+
+    def possible(count: int | None, kv_heads: int | None) -> str | None:
+        try:
+            target_sizes(config, Sizes(heads=count, kv_heads=kv_heads))
+        except ConfigError as error:
+            return None if "already" in str(error) else str(error).partition("; give ")[2]
+        return None
+
+    for count in [None, *range(1, heads + 1)]:
+        for kv_heads in [None, *range(1, groups + 1)]:
+            for advice in (possible(count, kv_heads) or "").split(", or "):
+                role, numbers = advice.rpartition("heads ")[::2]
+                for number in map(int, re.findall("[0-9]+", numbers)):
+                    is_of_groups = role == "kv_" or (not role and "heads" not in advice and kv_heads is not None)
+                    assert possible(*((count, number) if is_of_groups else (number, kv_heads))) is None, advice
+
+
+def test_a_head_size_counts_even_if_the_class_of_the_configuration_does_not_declare_it() -> None:
+    config = Qwen2Config(num_key_value_heads=2, **HEAD_OF_10)
+    assert target_sizes(config, Sizes(hidden_size=12)).heads == 4
+    assert target_sizes(config, Sizes(heads=2)) == Sizes(24, 2, config.intermediate_size, 2, 1)
+    assert resized(config, Sizes(heads=2)).head_dim == 10
+    unread = PhiConfig(**HEAD_OF_10)
+    assert target_sizes(unread, Sizes(hidden_size=12)).heads == 2
+
+
+def test_a_field_that_repeats_the_width_follows_it() -> None:
+    config = DebertaV2Config(hidden_size=24, pooler_hidden_size=24)
+    assert resized(config, Sizes(hidden_size=12)).pooler_hidden_size == 12
 
 
 def test_lists_that_are_as_long_as_there_are_blocks_are_not_taken_for_settings_of_them() -> None:

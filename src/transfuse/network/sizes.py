@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import HEADS, HIDDEN, LAYERS, WIDTHS
 from transfuse.errors import ConfigError, SpecError
+from transfuse.network.stages import follow_blocks
 
 FIELDS = {  # possible names of each size in config.json
     "hidden_size": WIDTHS,
@@ -22,6 +23,8 @@ FIELDS = {  # possible names of each size in config.json
 ACTIVE = "num_experts_per_tok"
 BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
+HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
+FOLLOW_WIDTH = ("pooler_hidden_size",)  # fields that hold the width once more
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ def heads_make_width(config: PretrainedConfig) -> bool:
 
 
 def _head_field(config: PretrainedConfig) -> tuple[str | None, int | None]:
+    """Return the name and the value of the field for the size of a head, which may be set without being declared."""
     declared = {field.name for field in fields(type(config))}
-    name = next((name for name in HEAD_SIZES if name in declared), None)
+    is_set = {} if config.model_type in HEADS_MAKE_WIDTH else vars(config)
+    name = next((name for name in HEAD_SIZES if name in declared or is_set.get(name)), None)
     return name, getattr(config, name) if name else None
 
 
@@ -187,23 +192,25 @@ def _kv_heads(old: Sizes, heads: int, wanted: Sizes, name: str) -> int:
     served = old.heads // old.kv_heads
     allowed = range(min(served, 2), served + 1)  # one query head alone has another declaration
     alone = ", and one query head alone is not supported" if served > 1 else ""
+    counts = range(1, old.kv_heads + 1)
+    possible = [count for count in counts if heads % count == 0 and heads // count in allowed]
+    advice = " or ".join(str(count) for count in possible if (heads, count) != (old.heads, old.kv_heads))
     if wanted.kv_heads:
-        if heads % wanted.kv_heads or heads // wanted.kv_heads not in allowed:
-            counts = range(1, old.kv_heads + 1)
-            possible = [str(count) for count in counts if heads % count == 0 and heads // count in allowed]
+        if wanted.kv_heads not in possible:
             raise ConfigError(
                 f"kv_heads: in {name}, each head of keys and values serves {served} query heads, so {wanted.kv_heads}"
-                f" of them cannot serve {heads}{alone}; give {' or '.join(possible) or 'other heads'}"
+                f" of them cannot serve {heads}{alone}; give"
+                f" {advice or f'heads {wanted.kv_heads * served}'}"
             )
         return wanted.kv_heads
     if heads % served == 0:
         return heads // served
-    if heads % old.kv_heads == 0 and heads // old.kv_heads in allowed:
+    if old.kv_heads in possible:
         return old.kv_heads
     multiple = heads // served * served or (2 if old.kv_heads == 1 else served)
     raise ConfigError(
         f"heads: in {name}, {served} query heads share one head of keys and values, and {heads} is not a multiple of"
-        f" {served}{alone}; give {multiple} or say how many share one with kv_heads"
+        f" {served}{alone}; give {multiple}{advice and f', or kv_heads {advice}'}"
     )
 
 
@@ -219,15 +226,19 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
         setattr(small, head_name, head_size(config))
     if sizes.experts is not None:
         setattr(small, ACTIVE, min(getattr(config, ACTIVE), sizes.experts))
-    depth = sizes_of(config).layers
+    old = sizes_of(config)
+    followers = [name for name in FOLLOW_WIDTH if getattr(config, name, None) == old.hidden_size]
+    for follower in followers if sizes.hidden_size is not None else ():
+        setattr(small, follower, sizes.hidden_size)
     for role, size in sizes.given().items():
         name = field_of(config, role)
         assert name is not None
         setattr(small, name, size)
-    if depth and sizes.layers is not None:
+    if old.layers and sizes.layers is not None:
         kept = list(range(sizes.layers)) if kept is None else kept
-        for name, values in block_settings(config, depth).items():
-            setattr(small, name, type(values)(values[index] for index in kept))
+        for setting, values in block_settings(config, old.layers).items():
+            setattr(small, setting, type(values)(values[index] for index in kept))
+        follow_blocks(small, kept)
     return small
 
 
