@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, first_samples, token_mask
 from transfuse.base.budget import fitting_parts
 from transfuse.errors import NO_TARGETS, DataError
+from transfuse.network.model import declaration
 from transfuse.network.operations import Linear
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits, logits
@@ -39,7 +40,8 @@ def token_importance(
         linears: layers whose outputs are differentiated.
 
     Returns:
-        Weights with mean one by the name of the layer. Empty if the models have no prediction head.
+        Weights with mean one by the name of the layer. Layers that only read rows that all samples share have none.
+        Empty if the models have no prediction head.
 
     Raises:
         DataError: no text has a token to predict.
@@ -47,6 +49,8 @@ def token_importance(
     samples = list(first_samples(batches, MAX_SAMPLES))
     if not has_logits(models[0]):
         return {}
+    shared = declaration(models[0]).table_readers()
+    linears = [linear for linear in linears if linear.name not in shared]
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
@@ -124,9 +128,14 @@ def _differentiable_outputs(
 
 
 def _store_output(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:
-    """Return a forward hook that stores the output of a module and retains its gradient."""
+    """Return a forward hook that stores the first output of a module and retains its gradient.
+
+    A module may run again on rows that all samples share, such as the embeddings of distances in DeBERTa.
+    """
 
     def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
+        if name in outputs:
+            return None
         values = output[0] if isinstance(output, tuple) else output  # a router also returns the chosen experts
         values = values if values.requires_grad else values.detach().requires_grad_()
         values.retain_grad()

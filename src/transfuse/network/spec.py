@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from transfuse.errors import SpecError
-from transfuse.network.operations import Axes, Junction, Linear, Norm, Op, Table, Tokens
+from transfuse.network.operations import Axes, Embedding, Junction, Linear, Norm, Op, Table, Tokens
 from transfuse.network.space import Space
 
 
@@ -51,6 +51,15 @@ class Spec:
     def linears(self) -> list[Linear]:
         """Return the linear maps in order."""
         return [op for op in self.ops if isinstance(op, Linear)]
+
+    def table_readers(self) -> set[str]:
+        """Return the names of linear maps that never read tokens, but only rows of a table that all samples share."""
+        tables = {op.writes for op in self.ops if isinstance(op, Table)}
+        tokens = {op.writes for op in self.ops if isinstance(op, Linear | Embedding)}
+        tokens |= {op.space for op in self.ops if isinstance(op, Junction)}
+        return {
+            linear.name for linear in self.linears() if tables.issuperset(linear.reads) and not tokens & {*linear.reads}
+        }
 
     def part(self, part: str) -> set[str]:
         """Return the names of the tensors of a part: embeddings, attention, ffn, head, norms or biases."""
