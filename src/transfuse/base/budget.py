@@ -43,7 +43,7 @@ CACHES = {
 CACHE_SHARE = 16  # with --max-memory, a cache may take a sixteenth of the limit
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
-HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim")
+HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "ffn_hidden_size")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
