@@ -49,6 +49,7 @@ from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.maps import Selection
 from transfuse.shrinking.observe import Observation
+from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.projection import Projection
 
 DRAWS = 3  # of the hidden letters of each antibody
@@ -247,7 +248,7 @@ def main() -> None:
         if not results:
             results["large"] = {"parameters": subject.loaded.num_parameters(), **subject.measure(subject.loaded)}
             print(results["large"], flush=True)
-        possible = planning.possible_sizes(str(model), subject.loaded, options)
+        possible = possible_sizes(str(model), subject.loaded, options)
         sizes, _ = planning.choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
         results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes, args.epochs)}
         record(args.name, {"split": args.split, "samples": args.samples, "steps": args.steps, "results": results})

@@ -20,7 +20,7 @@ from transfuse.network.sizes import Sizes, resized, target_sizes
 from transfuse.shrinking.experts.choice import taken_over
 from transfuse.shrinking.experts.layer import ExpertModules, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
-from transfuse.shrinking.plan import possible_sizes
+from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.ratio import parameter_count
 from transfuse.shrinking.shrink import shrunk_model
 

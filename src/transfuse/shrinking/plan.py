@@ -1,9 +1,9 @@
-"""The sizes of the small model: those that are asked for, checked, or the best of several with as many parameters."""
+"""The sizes of the small model, the best of several with as many parameters, and its layers, fitted."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -11,89 +11,23 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress, silent
-from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.mapped_model import mapped_zeros
-from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.checkpoint.spill import TensorSpill
-from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
-from transfuse.errors import CheckpointError, ConfigError
 from transfuse.merging.least_squares import least_squares
-from transfuse.network.changed_spaces import changed_sizes
-from transfuse.network.families import declare
 from transfuse.network.model import Network, declaration, empty_like, network
 from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
-from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
-from transfuse.shrinking.blocks import Blocks, all_blocks, check_removable, why_not_removable
+from transfuse.network.sizes import Sizes, resized, sizes_of
+from transfuse.shrinking.blocks import Blocks, all_blocks
 from transfuse.shrinking.damage import Damage
 from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks
-from transfuse.shrinking.experts.layer import check_experts, expert_layers
+from transfuse.shrinking.experts.layer import expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.ratio import best_candidate, candidates
-from transfuse.shrinking.start import check_changes, folded, start, unchanged
+from transfuse.shrinking.ratio import best_candidate
+from transfuse.shrinking.start import folded, start, unchanged
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
-
-
-def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions) -> list[list[Sizes]]:
-    """Return the sizes that the options ask for, once they are known to be possible; for a ratio, several in series.
-
-    Args:
-        loaded: the model, whose tensors may be empty.
-
-    Raises:
-        ConfigError: the sizes are not possible.
-        SpecError: models of this family cannot be made smaller in this way.
-    """
-    config, architecture = loaded.config, type(loaded)
-    own = sizes_of(config)
-    if options.ratio is not None:
-        removable = why_not_removable(loaded, own.layers) is None
-        wanted = candidates(architecture, config, options.ratio, removable)
-    elif options.like is not None:
-        other = sizes_of(read_config(local_directory(options.like, options.pickle_policy())))
-        wanted = [[Sizes(**{role: size for role, size in other.given().items() if getattr(own, role) is not None})]]
-    else:
-        given = {role: getattr(options, role) for role in SIZE_NAMES} | {"experts": options.expert_count(own.experts)}
-        wanted = [[Sizes(**given)]]
-    try:
-        return [[_checked(model, loaded, sizes) for sizes in series] for series in wanted]
-    except ConfigError as error:
-        if options.like is None:
-            raise
-        raise ConfigError(f"like: the sizes of {options.like} do not fit; {error}") from error
-
-
-def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
-    """Return all sizes of the small model, if it is possible."""
-    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
-    config, architecture = loaded.config, type(loaded)
-    own = sizes_of(config)
-    sizes = target_sizes(config, wanted, name)
-    if sizes.layers != own.layers:
-        check_removable(loaded, name, own.layers)
-    if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
-        _check_pooling(model)
-    if sizes.experts != own.experts:
-        check_experts(loaded, declaration(loaded), name)
-    cut = resized(config, Sizes(layers=sizes.layers, experts=sizes.experts))
-    specs = [declare(each, architecture.__name__) for each in (cut, resized(config, sizes))]
-    if (sizes.layers, sizes.experts) == (own.layers, own.experts) and not changed_sizes(*specs):
-        roles = ", ".join(role for role, size in sizes.given().items() if size != getattr(own, role))
-        raise ConfigError(f"{roles}: no tensor of {name} has this size; give another size")
-    check_changes(*specs)
-    return sizes
-
-
-def _check_pooling(model: str | Path) -> None:
-    """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterwards."""
-    if any(module.kind in POOLING for module in read_modules(local_directory(model, "allow"))):
-        raise CheckpointError(
-            f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"
-            " modules.json"
-        )
 
 
 def choose_sizes(
@@ -106,12 +40,13 @@ def choose_sizes(
     """Return the sizes with which the predictions change least once layers are fitted, and all that were tried.
 
     Args:
-        possible: series of possible sizes. Of a model without predictions, the first are taken.
+        possible: series of possible sizes. Of a model without predictions, those with the most parameters are taken.
         split: training and validation samples, of which the first ones are used.
         store: cache of the change of the predictions, by sizes.
     """
     if sum(map(len, possible)) == 1 or not has_logits(large.model):
-        return possible[0][0], []
+        config, architecture = large.model.config, type(large.model)
+        return max(chain(*possible), key=lambda sizes: parameter_count(architecture, resized(config, sizes))), []
     train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
     damage = Damage(large.model, validation)
 

@@ -22,7 +22,7 @@ MAX_CANDIDATES = 8
 def candidates(
     architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float, removable: bool
 ) -> list[list[Sizes]]:
-    """Return sizes with about this share of the parameters, and not more, in series.
+    """Return sizes with about this share of the parameters, and not more, in series; with much less if there are none.
 
     The first series keeps all blocks; it goes from the widest stream and the most heads to the most hidden units. The
     second keeps the stream and the heads; it goes from the most blocks to the most hidden units. With experts,
@@ -55,7 +55,11 @@ def candidates(
         raise ConfigError(
             f"ratio: no sizes keep {ratio:g} of the parameters or less; give at least {possible:g}, or choose sizes"
         )
-    return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in found if sizes]
+    large = [[sizes for sizes, count in some.items() if count >= MIN_SHARE * target] for some in found]
+    if not any(large):
+        counts = dict(chain.from_iterable(some.items() for some in found))
+        large = [[max(counts, key=counts.__getitem__)]]
+    return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in large if sizes]
 
 
 def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig, experts: int, ratio: float) -> Sizes:
@@ -80,19 +84,21 @@ def _smallest(architecture: type[PreTrainedModel], config: PretrainedConfig, siz
 
 def _series(
     architecture: type[PreTrainedModel], config: PretrainedConfig, series: Iterable[Sizes], target: float
-) -> list[Sizes]:
-    """Return the sizes of a series with the hidden units that reach the target, as far as these are enough."""
+) -> dict[Sizes, int]:
+    """Return the sizes of a series with the hidden units that reach the target, as far as these are enough.
+
+    Returns:
+        The number of parameters with each of them.
+    """
     old = sizes_of(config)
-    found: list[Sizes] = []
+    found: dict[Sizes, int] = {}
     for sizes in series:
         units = _intermediate_size(architecture, config, sizes, old, target)
         if units is None:
             continue
         fitted = Sizes(**(sizes.given() | ({"intermediate_size": units} if old.intermediate_size else {})))
-        is_large = parameter_count(architecture, resized(config, fitted)) >= MIN_SHARE * target
-        if is_large or not found:
-            found.append(fitted)
-        if not is_large:
+        found[fitted] = parameter_count(architecture, resized(config, fitted))
+        if found[fitted] < MIN_SHARE * target and units in (0, old.intermediate_size):
             break  # later ones are smaller still
     return found
 

@@ -42,7 +42,8 @@ from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
 from transfuse.shrinking.learn import ProjectedDistillation
-from transfuse.shrinking.plan import choose_sizes, fitted, plan, possible_sizes
+from transfuse.shrinking.plan import choose_sizes, fitted, plan
+from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.split import split
 from transfuse.shrinking.streamed import is_streamed, mapped_network, with_precision

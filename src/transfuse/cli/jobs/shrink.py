@@ -30,7 +30,8 @@ from transfuse.evaluation.models import evaluate_models
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
 from transfuse.report.shrunk_page import shrunk_page
-from transfuse.shrinking.plan import plan, possible_sizes
+from transfuse.shrinking.plan import plan
+from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.shrink import shrink
 from transfuse.shrinking.streamed import is_streamed, loaded_bytes
