@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from transfuse.base.batch import Batch
+from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import digest
 from transfuse.checkpoint.origin import Origin
@@ -36,13 +36,14 @@ def cache_keys(
     origins: Sequence[Origin],
     specs: Sequence[Spec],
     options: Options,
-    batches: Sequence[Batch],
+    context: AlignContext,
     base: Origin | None = None,
     depths: Sequence[str] = (),
 ) -> CacheKeys:
     """Return the parts of `store` that belong to these models, their base, samples and options.
 
     Args:
+        context: the prepared samples, and what units are matched on.
         depths: where the blocks of models with fewer blocks than the anchor stand.
     """
     if store.folder is None:
@@ -53,7 +54,7 @@ def cache_keys(
         for origin, declaration in zip(origins, declarations, strict=True)
     ]
     shared_key = {
-        "data": [digest("", batch) for batch in batches],
+        "data": [digest("", batch) for batch in context.batches],
         "vocab": options.vocab,
         "head": options.head,
         "positions": options.positions,
@@ -61,7 +62,7 @@ def cache_keys(
     }
     if depths:
         shared_key["depths"] = list(depths)
-    option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS)
+    option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS) | {"match_on": context.match_on}
     pairs = [store.of(anchor=model_keys[0], source=source, **shared_key) for source in model_keys[1:]]
     base_key = {} if base is None else {"base": sorted(base.sha256.values())}
     return CacheKeys(pairs, store.of(models=model_keys, options=option_values, **base_key, **shared_key))

@@ -214,4 +214,4 @@ def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
-    return cache_keys(store, inputs.origins, specs, options, context.batches, inputs.base_origin, inputs.depths)
+    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, inputs.depths)

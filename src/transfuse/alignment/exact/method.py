@@ -50,15 +50,17 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
     )
     dtype = torch.promote_types(anchor.matmul_dtype, source.matmul_dtype)
     weights = views.from_weights(spec, source_tensors, anchor_tensors, products=dtype)
+    groups = {name: space.group for name, space in spec.spaces().items()}
     activations = None
     if context.match_on != "weights":
         models = (
             sharing_tensors(source.model, source_tensors, source.materialize),
             sharing_tensors(anchor.model, anchor_tensors, anchor.materialize),
         )
-        shown = views.from_activations(_statistics(spec, *models, context))
+        shown = views.from_activations(
+            _statistics(spec, *models, replace(context, store=context.store.of(canonical=groups)))
+        )
         activations = views.with_fallback(views.cached(shown) if context.room is None else shown, weights)
-    groups = {name: space.group for name, space in spec.spaces().items()}
     store = context.store.of(align="exact", evidence=context.match_on, groups=groups)
     candidates = _descend(
         spec,
@@ -76,7 +78,7 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
 
 
 def _statistics(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, context: AlignContext) -> Statistics:
-    """Return the moments of the activations of models in canonical form."""
+    """Return the moments of the activations of models in canonical form, which depends on the groups."""
     collect = partial(collect_moments, source, anchor, batches=context.batches, product_dtype=views.product_dtype)
     cache = partial(cached_moments, context.store, collect=collect, room=context.room, tokens="all")
     return project_moments(source, anchor, views.hook_points(spec), cache)
