@@ -19,6 +19,9 @@ from transformers import (
 )
 from world import Run, by_path, one_line
 
+import transfuse
+from transfuse.errors import ConfigError
+
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
@@ -154,6 +157,12 @@ def test_without_data(build, tmp_path: Path, run: Run) -> None:
     assert "--data generated" in card
     assert run("report", tmp_path / "fused").status == 0
     assert "samples: 20 of up to" in run("plan", a, b, "--data", "generated", "--samples", 20).out
+    for command in (("fuse", a, b), ("shrink", a, "--layers", 1), ("carry", a, b, a), ("plan", a, b)):
+        written = () if command[0] == "plan" else ("-o", tmp_path / "other")
+        ran = run(*command, *written, "--data", "generated", "--text-column", "text")
+        one_line(ran, ["--text-column", "generated reads nothing"])
+    with pytest.raises(ConfigError, match=r"split: .* reads nothing"):
+        transfuse.fuse([a, b], "generated", split="train")
 
 
 def test_models_that_cannot_write(tmp_path: Path, run: Run) -> None:

@@ -58,6 +58,9 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
     assert make(Options, job.options()).align == "flow"
 
 
+NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  # wherever they stand among the values
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -86,6 +89,13 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
         ({"align": "flow", "regularization": True}, ["regularization", "should be a number", "True"]),
         ({"align": "flow", "regularization": float("inf")}, ["regularization", "finite"]),
         ({"align": "flow", "regularization": -0.1}, ["regularization", "greater than 0"]),
+        ({"data": "d", "align": "learned", "merge": "mean", "minutes": 1}, ["minutes", "give steps"]),
+        ({"data": "d", "align": "learned", "merge": "least-squares", "effort": "high"}, ["give steps"]),
+        (
+            {"data": "d", "merge": "learned", "learning_rate": 0.1, "effort": "quick"},
+            ["effort quick", "does not train"],
+        ),
+        ({"data": "d", "merge": "learned", "augment": "none", "effort": "quick"}, ["does not train"]),
         ({"weights": [1, -1]}, ["weights: item 2", "-1"]),
         ({"weights": [float("nan"), 1]}, ["weights: item 1", "nan"]),
         ({"weights": [True, 1]}, ["weights: item 1", "should be a number"]),
@@ -122,7 +132,7 @@ def test_a_job_passes_on_only_what_was_chosen_of_the_fusion() -> None:
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]) -> None:
     refuses(values, *words)
-    name = next(name for name in ("support", "regularization", "match_on", *reversed(values)) if name in values)
+    name = next(name for name in (*NAMED, *reversed(values)) if name in values)
     if name != "flow":
         refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
 

@@ -19,7 +19,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.config.validation import carry_merging, check_carry, check_mapped
+from transfuse.config.validation import carry_merging, check_carry, check_generated, check_mapped
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -76,6 +76,8 @@ def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> J
     has_data = "data" in values
     check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
     job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
+    if {job.data, keep} <= {"generated", None} and has_data:
+        check_generated(values, labels)
     if plans:
         for name in (*job.models, job.data, keep):
             check_name(name or "")
@@ -138,6 +140,8 @@ def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
     """Return the job of some values. Raises `ConfigError` on an invalid value or fewer than two models."""
     _import_methods(values)
     job = make(Job, values, labels)
+    if job.data == "generated":
+        check_generated(values, labels)
     if len(job.models) < 2:
         raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
     return job
@@ -231,7 +235,10 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
         OutputError: the output cannot be written.
     """
     fields = ShrinkOptions.model_fields
-    options = make(ShrinkOptions, *named_values({name: value for name, value in flags.items() if name in fields}))
+    values, labels = named_values({name: value for name, value in flags.items() if name in fields})
+    options = make(ShrinkOptions, values, labels)
+    if data == "generated":
+        check_generated(values, labels)
     output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")

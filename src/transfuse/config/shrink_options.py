@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from transfuse.config.fields import Count, Finite, Positive, option
 from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
 from transfuse.config.settings import Settings
+from transfuse.config.validation import check_trains
 from transfuse.errors import ConfigError
 
 SIZES, TRAINING = "Sizes", "Training"
@@ -95,9 +96,7 @@ class ShrinkOptions(Settings):
         if len(lengths) > 1:
             first, other = (labels.get(name, name) for name in lengths[:2])
             raise ConfigError(f"{other}: {first} already says how long to train; give one of them")
-        if self.learning_rate is not None and not self.learning().trains:
-            label = labels.get("learning_rate", "learning_rate")
-            raise ConfigError(f"{label}: --effort quick does not train; leave it out, or choose another effort")
+        check_trains([] if self.learning_rate is None else ["learning_rate"], self.learning(), labels)
 
     def expert_count(self, experts: int | None) -> int | None:
         """Return how many experts of each block stay.

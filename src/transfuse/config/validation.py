@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfuse.config.data_options import DataOptions
 from transfuse.config.flow_options import FlowOptions
-from transfuse.config.literals import ALIGNMENTS, EXACT, LEARNING, MERGE_METHODS, NEED_BASE, PLUGINS, SPARSE
+from transfuse.config.literals import (
+    ALIGNMENTS,
+    EXACT,
+    LEARNING,
+    MERGE_METHODS,
+    NEED_BASE,
+    PLUGINS,
+    SPARSE,
+    LearningOptions,
+)
 from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
 
@@ -38,10 +47,15 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise refuse(name, f"only align {' and '.join(EXACT)} take it; leave it out, or choose one")
         if name in (*LEARNING, "effort") and not chosen.learns:
             raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
+        if name in ("effort", "minutes") and (method := chosen.merging(True)) != "learned":
+            why = f"maps are trained for a number of steps, and merge {method} trains no weights; give steps instead"
+            raise refuse(name, why)
     for name in sorted(given & {"effort", "minutes"}):
         other = next((each for each in ("steps", "minutes") if each in given and each != name), None)
         if other:
             raise refuse(name, f"{labels.get(other, other)} already says how long to train; give one of them")
+    if chosen.align != "learned":  # maps are trained with any effort
+        check_trains(given, chosen.learning(), labels)
     for name in sorted(given & {"flow.regularization", "flow.support"}):
         if chosen.flow.plan not in ("soft", "widening"):
             why = f"only soft plans are regularized, not {chosen.flow.plan} ones; leave it out, or choose plan soft"
@@ -61,6 +75,14 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
         raise refuse("grow", "an adapter has the shape of the anchor; leave grow or adapter_out out")
     if chosen.align == "flow" and chosen.match_on == "both":
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
+
+
+def check_trains(given: Collection[str], learning: LearningOptions, labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for options of training steps where there are none."""
+    for name in ("learning_rate", "augment"):
+        if name in given and not learning.trains:
+            label = labels.get(name, name)
+            raise ConfigError(f"{label}: --effort quick does not train; leave it out, or choose another effort")
 
 
 def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -> None:
@@ -134,6 +156,14 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
         raise refuse("basis", "with a base, models are aligned to the anchor; leave basis out")
     if chosen.vocab != "same":
         raise refuse("vocab", "with a base, all models need one vocabulary; leave vocab out")
+
+
+def check_generated(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for options of reading samples where models generate them. Generated texts are cut too."""
+    for name in DataOptions.model_fields:
+        if name not in ("block_size", "stride") and values.get(name) not in (None, False):
+            label = labels.get(name, name)
+            raise ConfigError(f"{label}: it says what to read, but data generated reads nothing; leave it out")
 
 
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
