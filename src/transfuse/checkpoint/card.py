@@ -77,8 +77,10 @@ permit a combined model before you share it.
 {% endif %}
 {% if data == "generated" %}
 * Samples: texts that the models generated themselves. No other data was used.
-{% elif data %}
+{% elif data and (calibration_samples or depths) %}
 * Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}{{ data | code }}.
+{% elif data %}
+* Samples: none to fuse. {{ data | code }} only measured the result.
 {% else %}
 * Samples: none. The models were fused by their weights alone.
 {% endif %}

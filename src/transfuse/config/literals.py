@@ -89,6 +89,8 @@ MERGE_METHODS = {
     "dare-linear": False,
     "dare-ties": False,
 }
+# Those that read no samples. A method of your own may read them without needing them, so it is not here.
+BY_WEIGHTS = frozenset(name for name, needs_data in MERGE_METHODS.items() if not needs_data)
 NEED_BASE = {"task-arithmetic", "ties", "dare-linear", "dare-ties"}  # merge methods; `merge_method` adds to them too
 SPARSE = ("ties", "dare-linear", "dare-ties")  # methods that keep a share of the entries of task vectors
 DENSITY = 0.5  # the default of this share

@@ -13,7 +13,7 @@ from transfuse.base.batch import Batch, batch_bytes
 from transfuse.base.budget import cache_bytes
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
-from transfuse.config.literals import MatchOn
+from transfuse.config.literals import BY_WEIGHTS, MatchOn
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
@@ -93,7 +93,7 @@ def sample_budget(options: Options) -> SampleBudget:
 
 def reads_samples(options: Options, match_on: MatchOn) -> bool:
     """Return whether aligning or merging needs samples."""
-    if options.align == "learned" or options.merging(True) != "mean":
+    if options.align == "learned" or options.merging(True) not in BY_WEIGHTS:
         return True
     return options.align != "none" and (match_on != "weights" or options.flow.policy in WEIGHTED)
 

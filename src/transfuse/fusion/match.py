@@ -95,6 +95,11 @@ class Matched:
         return self.weights if self.carry is None else self.carry.answer_weights
 
     @property
+    def uses_samples(self) -> bool:
+        """Return whether samples changed the result; otherwise they are held out."""
+        return self.data is not None and bool(self.context.batches or self.inputs.depths)
+
+    @property
     def anchor(self) -> PreTrainedModel:
         """Return the first model, whose basis and shape the fused model has."""
         return self.inputs.anchor

@@ -68,7 +68,7 @@ def measure(
     lines = {} if brief or matched.carry else _lines(matched, parents, names, batches, predictor, progress)
     calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
     source = samples.samples.source
-    calibrated = matched.data is not None and is_same_source(matched.data, samples.samples)
+    calibrated = matched.uses_samples and is_same_source(matched.data, samples.samples)
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
     measures = (*known_measures(predictor.measures, metrics.values()), *calibration)
     return Measurement(
