@@ -102,6 +102,15 @@ def test_models_with_other_heads_or_positions(world: World, run: Run, tmp_path: 
     assert "hidden" in {space["name"] for space in json.loads(ran.out)["spaces"]}
 
 
+def test_models_of_one_base_with_other_heads_are_not_aligned(run: Run, tmp_path: Path) -> None:
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2)
+    b = bert(tmp_path / "b", BertForMaskedLM, 2)
+    own = BertForMaskedLM.from_pretrained(b)
+    own.bert.load_state_dict(BertForSequenceClassification.from_pretrained(a).bert.state_dict(), strict=False)
+    own.save_pretrained(b)
+    assert "share a base" in run("plan", a, b, "--head", "anchor").out
+
+
 def test_blocks_that_a_shallower_model_gets(world: World, run: Run, tmp_path: Path) -> None:
     shallow = tmp_path / "shallow"
     config = ViTConfig.from_pretrained(world.b, num_hidden_layers=1)

@@ -27,7 +27,7 @@ from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
-from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth import deeper_models
 from transfuse.fusion.depth_samples import DepthSamples
@@ -171,8 +171,9 @@ def plan_job(job: Job) -> FusionPlan:
         depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
     empty = with_anchor_form(stored, models, job, depth_samples)
     check_compatible(empty, models)
-    networks = [] if job.head == "anchor" else readable_networks(models, empty)  # files lack what is the anchor's
-    job, correlation = resolve_alignment(job, networks, MATRICES)
+    networks = readable_networks(models, stored if job.head == "anchor" else empty)  # files lack what is the anchor's
+    borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
+    job, correlation = resolve_alignment(job, networks, MATRICES, borrowed)
     estimate = Estimate(empty, job, [*deeper_models(stored, empty).values()])
     obstacle = streaming_obstacle(models, empty, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
