@@ -203,8 +203,8 @@ def test_without_labels_models_are_compared_and_all_is_shown(world: World, run: 
     assert found["record"]["predicted"].keys() == {"bytes"}
 
 
-def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World, run: Run) -> None:
-    base = Path(shutil.copytree(world.a, world.here / "base"))
+def tuned_models(base: Path, folder: Path) -> list[Path]:
+    """Two models that differ little from a base."""
     tuned = []
     for seed in (1, 2):
         model = ViTForImageClassification.from_pretrained(base)
@@ -212,9 +212,27 @@ def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World,
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(1e-3 * torch.randn(weight.shape, generator=generator))
-        tuned.append(world.here / str(seed))
+        tuned.append(folder / str(seed))
         model.save_pretrained(tuned[-1])
     shutil.copy(base / "preprocessor_config.json", tuned[0])
+    return tuned
+
+
+@pytest.mark.parametrize("chosen", [("--align", "exact"), ("--groups", "all"), ()], ids=str)
+def test_models_of_one_base_are_aligned_again_only_if_they_were(
+    world: World, run: Run, chosen: tuple[str, ...]
+) -> None:
+    out = world.here / "out"
+    assert run("fuse", *tuned_models(world.a, world.here), "-o", out, "--report", *chosen).status == 0
+    _, before = read(out)
+    assert bool(before["matched"]) == bool(chosen)
+    assert run("report", out).status == 0
+    assert read(out)[1] == before
+
+
+def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World, run: Run) -> None:
+    base = Path(shutil.copytree(world.a, world.here / "base"))
+    tuned = tuned_models(base, world.here)
     out = world.here / "out"
     assert run("fuse", *tuned, "-o", out, "--base", base, "--merge", "ties").status == 0
     ran = run("report", out, "--data", world.images)

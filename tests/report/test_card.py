@@ -31,6 +31,9 @@ ODD = [
 ]
 
 
+EXACT = ["--align", "exact"]  # stands in every command of a fusion that aligned so
+
+
 def record(paths: list[str | None], data: str | None = None, **options: Any) -> dict[str, Any]:
     return {
         "models": [
@@ -132,7 +135,7 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
     (block,) = fences(card)
     words = shlex.split(block)
     plain = f"./{odd}" if odd.startswith("-") else odd
-    assert words == ["transfuse", "fuse", plain, "b", "-o", plain, "--data", odd]
+    assert words == ["transfuse", "fuse", plain, "b", "-o", plain, "--data", odd, "--align", "exact"]
     body = card.split("---\n", 2)[2]
     rows = [line for line in body.splitlines() if line.startswith("|")]
     assert len(rows) == 4, "a name broke the table"
@@ -144,22 +147,29 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
 @pytest.mark.parametrize(
     ("options", "due"),
     [
-        ({}, []),
-        ({"align": "exact", "batch_size": 100}, []),
+        ({}, EXACT),
+        ({"align": "exact", "batch_size": 100}, EXACT),
         ({"align": "none"}, ["--align", "none"]),
         (
             {"align": "flow", "flow": {"plan": "soft", "regularization": 0.06}},
             ["--align", "flow", "--flow.regularization", "0.06"],
         ),
-        ({"weights": (0.1, 2)}, ["--weights", "0.1,2.0"]),
+        ({"weights": (0.1, 2)}, [*EXACT, "--weights", "0.1,2.0"]),
         ({"align": "flow", "flow": {"keep": ("norms", "ffn")}}, ["--align", "flow", "--flow.keep", "norms,ffn"]),
-        ({"samples": 9, "batch_size": 3, "seed": 1}, ["--batch-size", "3", "--seed", "1", "--samples", "9"]),
-        ({"dtype": "float16", "allow_pickle": True}, ["--allow-pickle", "--dtype", "float16"]),
+        ({"samples": 9, "batch_size": 3, "seed": 1}, ["--batch-size", "3", "--seed", "1", *EXACT, "--samples", "9"]),
+        ({"dtype": "float16", "allow_pickle": True}, ["--allow-pickle", *EXACT, "--dtype", "float16"]),
     ],
     ids=str,
 )
 def test_the_command_names_what_differs_from_the_defaults(options: dict[str, Any], due: list[str]) -> None:
     assert shlex.split(command_line("out", record(["a", "b"], **options)))[6:] == due
+
+
+def test_models_of_one_base_are_aligned_again_only_if_they_were() -> None:
+    """Without the flag, another run would find the base and align nothing."""
+    shared = record(["a", "b"], align="none") | {"shared_base": {"correlation": 0.9}}
+    assert shlex.split(command_line("out", shared))[6:] == []
+    assert shlex.split(command_line("out", record(["a", "b"], align="exact", match_on="auto")))[6:] == EXACT
 
 
 def test_a_record_of_an_earlier_version_gives_current_flags() -> None:
@@ -169,8 +179,8 @@ def test_a_record_of_an_earlier_version_gives_current_flags() -> None:
 
 
 def test_the_split_that_was_taken_is_not_part_of_the_source() -> None:
-    assert command_line("out", record(["a", "b"], data="my data (split train)")).endswith("--data 'my data'")
-    assert command_line("out", record(["a", "b"], data="data (old)")).endswith("--data 'data (old)'")
+    assert "--data 'my data' --align" in command_line("out", record(["a", "b"], data="my data (split train)"))
+    assert "--data 'data (old)' --align" in command_line("out", record(["a", "b"], data="data (old)"))
 
 
 def test_what_was_in_memory_is_a_call_not_a_command() -> None:
@@ -179,9 +189,9 @@ def test_what_was_in_memory_is_a_call_not_a_command() -> None:
     assert "passed in memory (anchor)" in card
     assert fences(card) == ["transfuse.fuse([model_1, \"b's\"], align='flow', weights=[1.0, 3.0]).save('out')"]
     card = model_card("out", record(["a", "b"], data="dataset in memory (split train)"))
-    assert fences(card) == ["transfuse.fuse(['a', 'b'], data=dataset).save('out')"]
+    assert fences(card) == ["transfuse.fuse(['a', 'b'], data=dataset, align='exact').save('out')"]
     card = model_card("out", record(["a", "b"], merge="ties") | {"base": {"path": None}})
-    assert fences(card) == ["transfuse.fuse(['a', 'b'], base=base, merge='ties').save('out')"]
+    assert fences(card) == ["transfuse.fuse(['a', 'b'], base=base, align='exact', merge='ties').save('out')"]
     assert "base_model" not in front(model_card("out", record([None, None])))
 
 
@@ -233,7 +243,7 @@ def test_local_names_are_not_given_to_the_hub(tmp_path: Path) -> None:
 def test_the_command_writes_where_it_was_told_to() -> None:
     found = record(["/long/way/to/a", "/long/way/to/b"]) | {"output": "/else where/out"}
     card = model_card("out", found)
-    assert fences(card) == ["transfuse fuse /long/way/to/a /long/way/to/b -o '/else where/out'"]
+    assert fences(card) == ["transfuse fuse /long/way/to/a /long/way/to/b -o '/else where/out' --align exact"]
     assert "| <code>a</code> (anchor) |" in card
 
 

@@ -117,10 +117,14 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
 
 
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a record that differ from their defaults, under their current names."""
+    """Return the options of a record that differ from their defaults, under their current names.
+
+    How models were aligned is always one of them, unless they share a base and nobody chose: models of one base are
+    aligned only if that is said.
+    """
     current, _ = with_current_names(Options, record["options"], {})
-    different = _differences(current, Options().model_dump(mode="json"))
-    if "shared_base" in record:  # not aligned by default
+    different = _differences(current, Options().model_dump(mode="json", exclude={"align"}))
+    if "shared_base" in record:
         different.pop("align", None)
     return different
 
