@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from outputs import refuses, tree
 
-from transfuse.checkpoint.output import check_target
+from transfuse.checkpoint.output import atomic_directory, check_target
+from transfuse.errors import ConfigError, OutputError
 
 
 def test_check_target_leaves_no_trace_and_gives_the_absolute_path(
@@ -23,6 +24,23 @@ def test_a_directory_with_files_needs_overwrite(tmp_path: Path) -> None:
     before = tree(tmp_path)
     refuses("is not empty.*--overwrite", tmp_path / "out")
     assert tree(tmp_path) == before
+
+
+def test_only_replace_and_true_replace_a_model(model: Path) -> None:
+    before = tree(model)
+    for refusal in ("refuse", False):
+        refuses("is not empty", model, overwrite=refusal)
+        with pytest.raises(OutputError, match="is not empty"), atomic_directory(model, refusal):  # type: ignore[arg-type]
+            pass
+    for other in (None, "no", 1, []):
+        with pytest.raises(ConfigError, match=r"overwrite: .* is not one of refuse, replace"):
+            check_target(model / "new", other)  # type: ignore[arg-type]
+    assert tree(model) == before
+    for replacement in ("replace", True):
+        assert check_target(model, replacement) == model  # type: ignore[arg-type]
+    with atomic_directory(model, True) as folder:
+        (folder / "new").touch()
+    assert tree(model).keys() == {"new"}
 
 
 @pytest.mark.parametrize("overwrite", ["refuse", "replace"])

@@ -16,9 +16,22 @@ from transfuse.base.folders import check_creatable, hidden_sibling, make_folder,
 from transfuse.base.lock import folder_lock, is_locked
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.owned import first_foreign_entry, is_damaged, missing_model_part
-from transfuse.errors import OutputError
+from transfuse.errors import ConfigError, OutputError
 
-Overwrite = Literal["refuse", "replace"]
+Overwrite = Literal["refuse", "replace"] | bool  # False refuses, True replaces
+
+
+def replaces(overwrite: Overwrite) -> bool:
+    """Return whether an output that exists is replaced.
+
+    Raises:
+        ConfigError: `overwrite` is neither "refuse" or False, nor "replace" or True.
+    """
+    if isinstance(overwrite, bool):
+        return overwrite
+    if overwrite not in ("refuse", "replace"):
+        raise ConfigError(f"overwrite: {overwrite!r:.80} is not one of refuse, replace; give one of them")
+    return overwrite == "replace"
 
 
 @contextmanager
@@ -28,6 +41,7 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
     An error or interrupt in the block leaves the file system as it was.
 
     Raises:
+        ConfigError: before the block, as by `check_target`.
         OutputError: before the block, what `check_target` finds; after it, the disk is full or `target` has changed.
     """
     target = check_target(target, overwrite, inputs)
@@ -45,7 +59,7 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
             raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
         try:
             _flush_files(partial)
-            _rename_to_target(partial, target, overwrite)
+            _rename_to_target(partial, target, replaces(overwrite))
         except OSError as error:
             raise OutputError(f"{target}: cannot be completed ({_reason(error)}); choose another directory") from error
     except BaseException:
@@ -78,9 +92,11 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
     """Return the absolute path of `target` after checking that it can be written, leaving the file system unchanged.
 
     Raises:
+        ConfigError: `overwrite` has another value than those of `Overwrite`.
         OutputError: `target` cannot be created; holds files that may not be replaced, or a file that one of `inputs`
             links to; or is or contains one of `inputs`, the home folder or the current folder.
     """
+    replace = replaces(overwrite)
     try:
         target = target.expanduser().resolve()
         protected = [Path(os.path.expanduser(path)).resolve() for path in (*inputs, Path("~"), Path.cwd())]
@@ -93,7 +109,7 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
                 f"{target}: holds the file that {link} links to, which must stay; choose another directory"
             )
         if target.is_dir():
-            _check_replaceable(target, overwrite)
+            _check_replaceable(target, replace)
         elif target.exists():
             raise OutputError(f"{target}: a file is in the way; choose another directory")
         check_creatable(target)
@@ -140,13 +156,13 @@ def write_json(path: Path, value: Any) -> None:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}); free space or choose another path") from error
 
 
-def _check_replaceable(target: Path, overwrite: Overwrite) -> None:
+def _check_replaceable(target: Path, replace: bool) -> None:
     """Raise OutputError if an existing folder may not be replaced."""
     if target.is_mount():
         raise OutputError(f"{target}: is a mount point, which cannot be renamed; choose a directory inside it")
     if not any(target.iterdir()):
         return
-    if overwrite == "refuse":
+    if not replace:
         raise OutputError(
             f"{target}: is not empty; choose another directory, or pass --overwrite (in Python overwrite='replace')"
         )
@@ -196,12 +212,12 @@ def _flush_files(folder: Path) -> None:
             fsync_file(path)
 
 
-def _rename_to_target(partial: Path, target: Path, overwrite: Overwrite) -> None:
+def _rename_to_target(partial: Path, target: Path, replace: bool) -> None:
     """Rename `partial` to `target`; put an old folder aside first, and remove it afterward or put it back on failure.
 
     Once the old folder is aside, no other process finds it by name, so it is checked again for files added meanwhile.
     """
-    if overwrite == "refuse" or not target.exists():
+    if not replace or not target.exists():
         partial.replace(target)  # fails if files were added to `target` since it was checked
         return
     aside = hidden_sibling(target, "replaced")

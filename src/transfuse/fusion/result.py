@@ -92,13 +92,15 @@ class Fusion:
         The folder appears complete or not at all.
 
         Args:
-            overwrite: `refuse` a folder that is not empty, or `replace` it if it holds a model and nothing else.
+            overwrite: `refuse` (or False) a folder that is not empty, or `replace` (or True) it if it holds a model and
+                nothing else.
             metrics: measured values, by name, for the card.
 
         Returns:
             The folder of the checkpoint.
 
         Raises:
+            ConfigError: `overwrite` has another value.
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
