@@ -152,7 +152,11 @@ def test_tokens_of_removed_experts_are_taken_over() -> None:
 
 @pytest.mark.parametrize(
     ("experts", "words"),
-    [(4, ["experts", "4 is more than the 3"]), (3, ["has these sizes already"]), (0.9, ["has these sizes already"])],
+    [
+        (4, ["experts", "4 is more than the 3"]),
+        (3, ["has these sizes already"]),
+        (0.9, ["0.9 of 3 experts", "all of them"]),
+    ],
     ids=str,
 )
 def test_impossible_counts_are_refused(experts: float, words: list[str]) -> None:

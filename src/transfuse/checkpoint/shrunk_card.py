@@ -26,9 +26,9 @@ CARD = MARKDOWN.from_string("""\
 
 ## How it was made
 
-The residual stream was rotated, where the architecture allows it, and its leading directions were kept. Hidden units \
-and heads were chosen by least squares, blocks by the damage of their removal, and every layer was fitted to what \
-the large model computes.
+{% for sentence in made %}
+{{ sentence }}
+{% endfor %}
 {% if learned_weights and learned_weights.best %}
 All weights were then trained on the streams and predictions of the large model, for {{ learned_weights.best }} steps.
 {% endif %}
@@ -57,8 +57,49 @@ def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
     values = {
         "name": name,
         "header": as_front_matter(header),
+        "made": _made(record),
         "quality": quality_section(None, "shrink --report", "the large one"),
         "call": call,
         "by_command": call.startswith(SHRINK),
     }
     return CARD.render(**{"learned_weights": None} | dict(record) | values)
+
+
+def kept_experts(record: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """Return which experts stayed, by the block of the large model, for the blocks that stayed."""
+    blocks = {
+        int(part): entry
+        for name, entry in record.get("experts", {}).items()
+        for part in name.split(".")
+        if part.isdecimal()
+    }
+    return {block: entry for block, entry in blocks.items() if block in record["blocks"]}
+
+
+def _made(record: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on each kind of size that changed, and one on the fit of the layers."""
+    large, small = (record["sizes"][name] for name in ("large", "small"))
+    changed = {name for name, size in small.items() if size != large[name]}
+    sentences = []
+    if "layers" in changed:
+        kept = ", ".join(map(str, record["blocks"]))
+        sentences.append(f"Blocks were chosen by the damage of their removal; these stayed, counted from 0: {kept}.")
+    if "experts" in changed:
+        kept = "; ".join(
+            f"{', '.join(map(str, sorted(entry['kept'])))} in block {block}"
+            for block, entry in kept_experts(record).items()
+        )
+        sentences.append(
+            "Experts were chosen by the damage of their removal or by the size of their outputs, whichever held-out"
+            f" samples preferred; these stayed, counted from 0: {kept}."
+        )
+    if "hidden_size" in changed:
+        sentences.append(
+            "The leading directions of the residual stream were kept, or the units that explain the others best where"
+            " the architecture does not allow it to be rotated."
+        )
+    if "intermediate_size" in changed:
+        sentences.append("Hidden units were chosen by least squares.")
+    if changed & {"heads", "kv_heads"}:
+        sentences.append("Attention heads were chosen by least squares.")
+    return [*sentences, "Every layer was fitted to what the large model computes."]

@@ -105,7 +105,7 @@ class ShrinkOptions(Settings):
             experts: those of the large model; None: it has none.
 
         Raises:
-            ConfigError: the share is less than one expert.
+            ConfigError: the share is less than one expert, or all of them.
         """
         if self.experts is None or self.experts >= 1:
             return None if self.experts is None else int(self.experts)
@@ -113,7 +113,10 @@ class ShrinkOptions(Settings):
             raise ConfigError(
                 f"experts: {self.experts:g} of {experts} experts is less than one; give 1, or a larger share"
             )
-        return max(1, round(self.experts * (experts or 1)))
+        count = max(1, round(self.experts * (experts or 1)))
+        if count == experts:
+            raise ConfigError(f"experts: {self.experts:g} of {experts} experts rounds to all of them; give fewer")
+        return count
 
     def sample_count(self) -> int:
         """Return the number of samples: as given, else 2,000.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transfuse.fusion.plan import BLOCK
+from transfuse.checkpoint.shrunk_card import kept_experts
 from transfuse.report.facts import Facts
 from transfuse.report.page import render
 
@@ -65,7 +65,7 @@ def shrunk_page(facts: Facts) -> str:
         parameters={"fusion": record["parameters"]["small"], "parent": record["parameters"]["large"]},
         tried=tried,
         tried_columns=columns,
-        experts=_experts(record),
+        experts=kept_experts(record),
     )
 
 
@@ -90,11 +90,3 @@ def _tried(record: Mapping[str, Any]) -> tuple[list[str], list[Tried]]:
         for sizes in tries
     ]
     return [SIZE_WORDS[role] for role in roles], rows
-
-
-def _experts(record: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-    """Return which experts stayed, by the block of the large model, for the blocks that stayed."""
-    blocks = {
-        int(block[2]): entry for name, entry in record.get("experts", {}).items() if (block := BLOCK.search(name))
-    }
-    return {block: entry for block, entry in blocks.items() if block in record["blocks"]}

@@ -82,7 +82,8 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     made = ["layers fitted by least squares"]
     if history := record.get("learned_weights"):
         gained = f"weights trained in {history['best']} steps" if history["best"] else "training gained nothing"
-        made.append(f"{gained}, {min(history['excess']):.3f} nats above the large model on held-out samples")
+        unit = history.get("unit", "nats").replace("the parents'", "the large model's")
+        made.append(f"{gained}, {min(history['excess']):.3f} {unit} above the large model on held-out samples")
     return (
         printable(
             f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
