@@ -25,7 +25,7 @@ own = psutil.Process().memory_info().rss
 
 
 def test_less_than_there_is_already() -> None:
-    with pytest.raises(ConfigError, match=r"max-memory: this process takes .* before it begins"), memory_limit(2**20):
+    with pytest.raises(ConfigError, match=r"max_memory: this process takes .* before it begins"), memory_limit(2**20):
         pass
 
 
@@ -54,7 +54,7 @@ def test_the_gpu_of_the_run_is_limited_while_it_runs(fractions: list[tuple[float
     with memory_limit(None, 20 * GB, GPU):
         assert fractions == [(0.25, GPU)]
         assert free_bytes(GPU) == 16 * GB
-        with pytest.raises(ConfigError, match=r"max-device-memory: training takes about .*, 16.0 GB are left"):
+        with pytest.raises(ConfigError, match=r"max_device_memory: training takes about .*, 16.0 GB are left"):
             check_free_memory(17 * GB, GPU, "training", pytest.fail)
     assert fractions == [(0.25, GPU), (1.0, GPU)]
     assert free_bytes(GPU) == 60 * GB
@@ -66,12 +66,12 @@ def test_the_gpu_of_the_run_is_limited_while_it_runs(fractions: list[tuple[float
 def test_what_the_gpu_lacks_is_not_blamed_on_the_host() -> None:
     with pytest.raises(torch.OutOfMemoryError), memory_limit(2**60):
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(MemoryLimitError, match="max-memory: this run needs more than"), memory_limit(2**60):
+    with pytest.raises(MemoryLimitError, match="max_memory: this run needs more than"), memory_limit(2**60):
         raise MemoryError
 
 
 def test_without_a_gpu_there_is_none_to_limit() -> None:
-    words = "max-device-memory: this run computes on cpu, and only a CUDA GPU takes a limit"
+    words = "max_device_memory: this run computes on cpu, and only a CUDA GPU takes a limit"
     with pytest.raises(ConfigError, match=words), memory_limit(None, 20):
         pass
 

@@ -135,6 +135,10 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "regularization zero": (fused("--align", "flow", "--flow.regularization", "0"), ["--flow.regul", "greater than 0"]),
     "regularization nan": (fused("--align", "flow", "--flow.regularization", "nan"), ["--flow.regul", "finite"]),
     "flow by both": (fused("--align", "flow", "--match-on", "both"), ["--match-on", "choose one"]),
+    "training below another head": (
+        fused("--data", "d", "--head", "anchor", "--effort", "quick"),
+        ["--effort: with head anchor, nothing is trained; leave it out"],
+    ),
     "no samples": (fused("--samples", "0"), ["--samples", "0"]),
     "samples in words": (fused("--samples", "many"), ["--samples"]),
     "no batch": (fused("--batch-size", "-1"), ["--batch-size", "-1"]),
@@ -155,6 +159,10 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "eval without models": (lambda w: ["eval", "--data", w.images], ["MODEL", "transfuse eval --help"]),
     "eval without data": (lambda w: ["eval", w.a], ["--data"]),
     "path without other": (lambda w: ["path", w.a, "--data", w.images], ["OTHER"]),
+    "unknown key": (
+        configured("models: [{a}, {b}]\noutput: {out}\nzzzz: 1\n"),
+        ["job.yaml, line 3: zzzz", " text_column, label_column"],
+    ),
     "config of nothing": (lambda w: ["fuse", "--config", w.here / "no.yaml"], ["no.yaml", "No such file"]),
     "config, unknown key": (
         configured("models: [{a}, {b}]\n\nalgin: flow\n"),

@@ -234,6 +234,11 @@ def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World,
     base = Path(shutil.copytree(world.a, world.here / "base"))
     tuned = tuned_models(base, world.here)
     out = world.here / "out"
+    refused = run("fuse", *tuned, "-o", out, "--base", world.b, "--merge", "ties", "--align", "exact")
+    one_line(refused, ["was not fine-tuned from"])
+    assert not (world.here / "out.work").exists(), "no other run can go on"
+    ran = run("fuse", *tuned, "-o", out, "--maps", world.here / "m.safetensors")
+    assert ran.err.endswith("--maps: models of one base are not aligned; choose align exact, or leave maps out\n")
     assert run("fuse", *tuned, "-o", out, "--base", base, "--merge", "ties").status == 0
     ran = run("report", out, "--data", world.images)
     assert ran.status == 0, ran

@@ -148,5 +148,5 @@ def test_a_cache_that_cannot_be_written(world: World, run: Run) -> None:
 def test_sizes_of_memory(world: World, run: Run) -> None:
     plain = ["fuse", world.a, world.b, "-o", world.here / "out"]
     one_line(run(*plain, "--max-memory", "8 apples"), ["--max-memory", "8GB"])
-    one_line(run(*plain, "--max-memory", "1MB"), ["max-memory", "tensor by tensor"])
+    one_line(run(*plain, "--max-memory", "1MB"), ["transfuse: --max-memory: ", "tensor by tensor"])
     one_line(run(*plain, "--max-memory", "1MB", "--data", world.bare), ["max-memory", "--data"])

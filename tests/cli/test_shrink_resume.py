@@ -109,7 +109,7 @@ def test_killed_it_goes_on(world: World, run: Run) -> None:
 
 
 def test_a_run_for_which_memory_did_not_suffice_says_how_to_go_on(tmp_path: Path) -> None:
-    short = MemoryLimitError("max-memory: this run needs more than 1 GB; allow more")
+    short = MemoryLimitError("max_memory: this run needs more than 1 GB; allow more")
     with pytest.raises(MemoryLimitError, match=r"allow more$"), said_how_to_continue(tmp_path):
         raise short
     (tmp_path / "blocks.safetensors").touch()

@@ -132,7 +132,7 @@ def test_a_limit_decides(tmp_path: Path) -> None:
     assert needs_streaming(estimate, None, (least + most) // 2, has_data=True)
     assert not needs_streaming(estimate, None, most, has_data=True)
     assert not needs_streaming(estimate, "it is so", most, has_data=True)
-    with pytest.raises(ConfigError, match="max-memory: fusing with --data, and weights mapped from files, takes about"):
+    with pytest.raises(ConfigError, match="max_memory: fusing with --data, and weights mapped from files, takes about"):
         transfuse.fuse(paths, samples("vit"), max_memory=1000)
 
 

@@ -178,7 +178,7 @@ def test_too_little_memory_is_refused_before_weights_are_read(vits: list[Path], 
     options = {"align": "none", "merge": "least-squares"}
     loaded = Estimate([load_empty(path) for path in vits], Options(**options)).loaded_bytes
     enough_for_weights = max(psutil.Process().memory_info().rss, loaded) + 2**20
-    with pytest.raises(ConfigError, match="max-memory: fusing with 10 samples takes at least") as caught:
+    with pytest.raises(ConfigError, match="max_memory: fusing with 10 samples takes at least") as caught:
         transfuse.fuse([vits[0], broken], images(10), max_memory=enough_for_weights, **options)
     assert "\n" not in str(caught.value)
     with pytest.raises(transfuse.TransfuseError, match="finite"):

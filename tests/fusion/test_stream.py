@@ -124,5 +124,5 @@ def test_a_limit_decides_in_python_too(tmp_path):
     assert streamed.record["streamed"]
     loaded = transfuse.fuse(models, max_memory="100GB").model.state_dict()
     assert all(torch.equal(values, loaded[name]) for name, values in streamed.model.state_dict().items())
-    with pytest.raises(ConfigError, match="max-memory: fusing tensor by tensor takes about"):
+    with pytest.raises(ConfigError, match="max_memory: fusing tensor by tensor takes about"):
         transfuse.fuse(models, max_memory=1000)

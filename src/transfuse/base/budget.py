@@ -211,8 +211,8 @@ def run_in_parts(work: Callable[[Batch], T], split: Callable[[Batch], list[Batch
 def _limiting_option(device: torch.device) -> str | None:
     """Return the option that limits the memory of a device; None if none does."""
     if device.type == "cuda":
-        return None if remaining_device_bytes(device) is None else "max-device-memory"
-    return None if allowed_bytes() is None else "max-memory"
+        return None if remaining_device_bytes(device) is None else "max_device_memory"
+    return None if allowed_bytes() is None else "max_memory"
 
 
 def _has_token_labels(batch: Batch) -> bool:

@@ -103,7 +103,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _device_memory_limit(memory: int, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         raise ConfigError(
-            f"max-device-memory: this run computes on {device}, and only a CUDA GPU takes a limit; leave it out, or"
+            f"max_device_memory: this run computes on {device}, and only a CUDA GPU takes a limit; leave it out, or"
             " choose another --device"
         )
     total = torch.cuda.get_device_properties(device).total_memory
@@ -121,14 +121,14 @@ def _host_memory_limit(memory: int) -> Iterator[None]:
     torch.ones(2**20).sum()  # starts PyTorch's threads, so that their stacks are counted below
     used = sum(_memory())
     if used > memory:
-        raise ConfigError(f"max-memory: this process takes {format_bytes(used)} before it begins; allow more than that")
+        raise ConfigError(f"max_memory: this process takes {format_bytes(used)} before it begins; allow more than that")
     try:
         with planned_limit(memory), _system_limit(memory - used + SLACK + memory // 8), _Watch():
             yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or not is_out_of_memory(error):  # the first is of a GPU
             raise
-        raise MemoryLimitError(f"max-memory: this run needs more than {format_bytes(memory)}; allow more") from error
+        raise MemoryLimitError(f"max_memory: this run needs more than {format_bytes(memory)}; allow more") from error
 
 
 @contextmanager

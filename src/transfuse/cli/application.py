@@ -107,12 +107,12 @@ def main() -> None:
 
 
 def _with_flags(message: str) -> str:
-    """Return a message with the flags of the options that it names: at its start, or the columns of data."""
+    """Return a message with the flags of the options that it names: at its start, or to choose a column of data."""
     option, colon, rest = message.partition(":")
     names = {name for function, _ in COMMANDS.values() for name in signature(function).parameters}
     if colon and option in names - ARGUMENTS:
         message = f"--{option.replace('_', '-')}:{rest}"
-    return re.sub(r"\b(text|label|image)_column\b", r"--\1-column", message)
+    return re.sub(r"(\(|with )(text|label|image)_column\b", r"\1--\2-column", message)
 
 
 def _usage(error: Any) -> str:

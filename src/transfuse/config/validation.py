@@ -45,6 +45,8 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise refuse(name, "only align flow takes it; leave it out, or choose align flow")
         if name in ("groups", "basis") and chosen.align not in EXACT:
             raise refuse(name, f"only align {' and '.join(EXACT)} take it; leave it out, or choose one")
+        if name in (*LEARNING, "effort") and not chosen.learns and chosen.head == "anchor":
+            raise refuse(name, "with head anchor, nothing is trained; leave it out")
         if name in (*LEARNING, "effort") and not chosen.learns:
             raise refuse(name, "only align learned and merge learned take it; leave it out, or choose one")
         if name in ("effort", "minutes") and (method := chosen.merging(True)) != "learned":

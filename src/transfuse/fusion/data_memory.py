@@ -51,7 +51,7 @@ def check_data_memory(estimate: DataEstimate, max_memory: int | None, warn: Call
         used = psutil.Process().memory_info().rss
         if used + estimate.least_bytes > max_memory:
             raise ConfigError(
-                f"max-memory: fusing with {samples} takes at least {format_bytes(used + estimate.least_bytes)};"
+                f"max_memory: fusing with {samples} takes at least {format_bytes(used + estimate.least_bytes)};"
                 " allow at least that much"
             )
         return

@@ -61,7 +61,7 @@ def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | 
     if max_memory is not None and needed > max_memory:
         mode = "with --data, and weights mapped from files," if has_data else "tensor by tensor"
         mode = f"with all models in memory, because {obstacle}," if obstacle else mode
-        raise ConfigError(f"max-memory: fusing {mode} takes about {format_bytes(needed)}; allow at least that much")
+        raise ConfigError(f"max_memory: fusing {mode} takes about {format_bytes(needed)}; allow at least that much")
     limit = available_bytes() // 2 if max_memory is None else max_memory
     return obstacle is None and loaded > limit
 

@@ -11,6 +11,7 @@ from transfuse.base.lock import file_lock, output_lock
 from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.cli.targets import WorkDir
+from transfuse.errors import ConfigError, MemoryLimitError
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def _locked(work: WorkDir, output: Path) -> Iterator[None]:
 def working_in(work: WorkDir, output: Path) -> Iterator[None]:
     """Make and lock the work folder, and remove it afterwards unless it is persistent.
 
-    An interrupted run leaves the folder only if it has intermediate results.
+    An interrupted run leaves the folder only if it has intermediate results. A run whose options turn out not to fit
+    the models removes its own results, because no other run continues from them; those of an earlier run stay.
     """
     absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
     with _locked(work, output) if process_group().first else nullcontext():
@@ -41,15 +43,22 @@ def working_in(work: WorkDir, output: Path) -> Iterator[None]:
         if work.persistent:
             yield
             return
+        continues = _has_results(work.folder)
         try:
             yield
-        except BaseException:
-            if not any(path.is_file() and path.name != MARKER for path in work.folder.rglob("*")):
+        except BaseException as error:
+            if isinstance(error, ConfigError) and not isinstance(error, MemoryLimitError) and not continues:
+                _remove_results(work.folder)
+            if not _has_results(work.folder):
                 shutil.rmtree(work.folder, ignore_errors=True)
                 remove_empty(absent)
             raise
         if process_group().first:
             _remove_results(work.folder)
+
+
+def _has_results(folder: Path) -> bool:
+    return any(path.is_file() and path.name != MARKER for path in folder.rglob("*"))
 
 
 def _remove_results(folder: Path) -> None:
