@@ -17,7 +17,7 @@ from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_lengt
 from transfuse.base.counted import counted
 from transfuse.base.memory_limit import allowed_bytes, is_out_of_memory, remaining_bytes, remaining_device_bytes
 from transfuse.base.sizes import format_bytes
-from transfuse.errors import ConfigError
+from transfuse.errors import MemoryLimitError
 
 BATCH_BYTES = 2**30  # largest activations of a batch
 MAX_LOGITS = 2**26  # largest number of logits, tokens times vocabulary size, computed at once
@@ -78,11 +78,11 @@ def check_free_memory(needed: int, device: torch.device, task: str, warn: Callab
         task: what needs them, for the message.
 
     Raises:
-        ConfigError: the task needs more than --max-memory or --max-device-memory leaves.
+        MemoryLimitError: the task needs more than --max-memory or --max-device-memory leaves.
     """
     free = free_bytes(device)
     if needed > free and (option := _limiting_option(device)):
-        raise ConfigError(
+        raise MemoryLimitError(
             f"{option}: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
         )
     warn_if_short(needed, device, task, warn)
@@ -142,7 +142,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
     """Check that a limit leaves enough memory for the longest sample, the one in `example`.
 
     Raises:
-        ConfigError: it does not.
+        MemoryLimitError: it does not.
     """
     longest = tokens_per_sample(model.config, example)
     needed = longest * token_bytes(model.config, longest, gradients)
@@ -150,7 +150,7 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
         needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)
     if needed > free and (option := _limiting_option(model.device)):
-        raise ConfigError(
+        raise MemoryLimitError(
             f"{option}: a sample of {counted(longest, 'token')} takes about {format_bytes(needed)},"
             f" {format_bytes(free)} are left; allow more, or shorten the samples"
         )
