@@ -51,7 +51,7 @@ from transfuse.distillation.text_variants import TextVariants, is_masked
 from transfuse.distillation.validation import AnswersFn, BatchSplit
 from transfuse.distillation.variants import Mixture, Variants
 from transfuse.merging.parent_means import ParentMeans
-from transfuse.network.output_losses import output_loss
+from transfuse.network.output_losses import OutputLoss, output_loss
 from transfuse.network.outputs import AnswerStates
 from transfuse.network.precision import compute_dtype, mixed_dtype, mixed_precision
 
@@ -127,13 +127,18 @@ class WeightDistillation(TrainingLoop):
         text = not is_labeled_per_sample(train[0])
         self.learning_rate = options.learning_rate or (TEXT_LEARNING_RATE if text else LEARNING_RATE)
         optimizers = block_optimizers(fused, untouched, self.learning_rate)
-        loss = output_loss(parents[0], in_one_basis=True)
-        super().__init__([fused], optimizers, parents, weights, (train, validation), options, weighting, seed, loss)
+        super().__init__(
+            [fused], optimizers, parents, weights, (train, validation), options, weighting, seed, self._loss(parents[0])
+        )
         self.drawn: tuple[Batch, Batch, Mixture] | None = None  # the last variant that is one, and what it is made of
         self.cache = TargetCache(train, cache_bytes("parent activations"), fused.device)
         first = self.cache.get_or_compute(train[0], self._parent_means)
         self.batches_per_step = max(ceil(MIN_ANSWERS / len(first.targets)), ceil(samples_per_step / largest))
         self.variants = self._variants(train, first.nbytes, seed)
+
+    def _loss(self, parent: PreTrainedModel) -> OutputLoss:
+        """Return the loss of the outputs of a model and its parents."""
+        return output_loss(parent, in_one_basis=True)
 
     def start_from(self, model: PreTrainedModel | None, streams: bool = True) -> None:
         """Begin anew from the weights of a model of the same shape, or from the current ones.

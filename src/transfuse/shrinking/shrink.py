@@ -37,7 +37,6 @@ from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
-from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
@@ -87,8 +86,8 @@ def shrink(
         raise ConfigError(f"{model!r:.80}: give the path of a checkpoint or a loaded transformers model")
     if data is None:
         raise ConfigError(
-            "data: shrinking needs samples to measure what matters; give --data (for a causal language model, --data"
-            " generated will do)"
+            "data: shrinking needs samples to measure what matters; give data (for a causal language model,"
+            " data='generated' will do)"
         )
     if process_group().count > 1:
         raise ConfigError("shrinking runs in one process; start it without torchrun")
@@ -162,7 +161,7 @@ def _batches(
     model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
 ) -> tuple[Samples, list[Batch]]:
     """Return the samples, and batches of them on the model's device."""
-    learning = options.learning() if options.samples is None and has_logits(model) else None
+    learning = options.learning() if options.samples is None else None
     budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
     if is_generated(data):
         tokenizer = model_processor(source, model, processor)
@@ -193,7 +192,7 @@ def shrunk_model(
     """
     train, validation = split(batches)
     learning = options.learning()
-    trains = learning.trains and has_logits(large.model)
+    trains = learning.trains
     few = [*first_samples(train, MAX_FITTED_SAMPLES)]
     if trains:  # the validation samples tell when the training should stop
         small, projection, facts = fitted(large, sizes, split(few), progress, store)
