@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.alignment.methods import alignment_method
     from transfuse.config.flow_options import FlowOptions
     from transfuse.config.options import Options
+    from transfuse.config.shrink_options import ShrinkOptions
     from transfuse.data.load import load_samples
     from transfuse.data.samples import Samples
     from transfuse.errors import (
@@ -57,6 +58,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "OutputError": "errors:OutputError",
     "Samples": "data.samples:Samples",
     "Schedule": "finetuning.schedule:Schedule",
+    "ShrinkOptions": "config.shrink_options:ShrinkOptions",
     "Shrunk": "shrinking.result:Shrunk",
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
@@ -95,6 +97,7 @@ __all__ = [
     "OutputError",
     "Samples",
     "Schedule",
+    "ShrinkOptions",
     "Shrunk",
     "SpecError",
     "TransfuseError",

@@ -166,8 +166,8 @@ def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) 
 @pytest.mark.parametrize(
     ("name", "predicts"),
     [
-        ("ViTMAEForPreTraining", "pixels, which --data cannot measure"),
-        ("ElectraForPreTraining", "what --data cannot measure"),
+        ("ViTMAEForPreTraining", "pixels, which no data can measure"),
+        ("ElectraForPreTraining", "what no data can measure or fit"),
     ],
 )
 def test_what_no_metric_compares_is_not_measured(name: str, predicts: str, tmp_path: Path, run: Run) -> None:
@@ -179,7 +179,7 @@ def test_what_no_metric_compares_is_not_measured(name: str, predicts: str, tmp_p
     assert ran.out.splitlines()[-1] == f"Not measured: {name} predicts {predicts}."
     asked = run("fuse", *folders, "-o", tmp_path / "other", "--data", tmp_path)
     assert (asked.status, asked.err.count("\n")) == (2, 1)
-    assert "align it by weights" in asked.err
+    assert "only fusing by weights" in asked.err
     assert not (tmp_path / "other").exists()
 
 

@@ -195,7 +195,7 @@ def test_lists_that_are_as_long_as_there_are_blocks_are_not_taken_for_settings_o
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({}, ["no size given", "--ratio"]),
+        ({}, ["no size given", "ratio"]),
         ({"ratio": 0.5, "layers": 2}, ["ratio", "layers says how small", "give one of them"]),
         ({"like": "m", "ratio": 0.5}, ["like", "ratio"]),
         ({"ratio": 1.0}, ["ratio", "less than 1"]),

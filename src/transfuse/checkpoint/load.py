@@ -41,6 +41,7 @@ from transfuse.errors import CheckpointError, first_line
 
 Model: TypeAlias = str | Path | PreTrainedModel
 """The path of a checkpoint, a Hub name, or a loaded model."""
+NO_MODEL = "give the path of a checkpoint or a loaded transformers model (for a result, .model or its saved path)"
 
 SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from transfuse.config.fields import literal_values
@@ -20,8 +21,12 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
         name: of the option, with a dot where it is nested.
         fields: the options beside it.
     """
-    shown = SHORT.repr(error["input"])
+    given = error["input"]
+    plain = isinstance(given, str | bytes | int | float | list | tuple | dict | None)
+    shown = SHORT.repr(given) if plain else f"a {type(given).__name__}"
     option = name.rpartition(".")[2]
+    if isinstance(error["input"], BaseModel) and option == "options":
+        return "no such option; give its fields by name, as in **options.model_dump(exclude_unset=True)"
     if error["type"] == "extra_forbidden":
         return f"no such option{_nearest(option, tuple(fields))}"
     if error["type"] == "string_pattern_mismatch":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from transfuse.config.fields import Count, Finite, Positive, option
 from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
@@ -27,6 +28,13 @@ def _whole_or_share(value: float) -> float:
 Experts = Annotated[Positive, AfterValidator(_whole_or_share)]
 
 
+def _path(value: object) -> object:
+    """Return a path as text."""
+    if not isinstance(value, str | PathLike):
+        raise ValueError("should be the path of a model; its sizes can also be given as hidden_size or layers")
+    return str(value)
+
+
 class ShrinkOptions(Settings):
     """How a model is made smaller."""
 
@@ -40,7 +48,9 @@ class ShrinkOptions(Settings):
     experts: Experts | None = option(
         None, "Experts of each block: how many, or the share that stays, such as 0.5.", "NUMBER", SIZES
     )
-    like: str | None = option(None, "Take all sizes from this model.", "MODEL", SIZES)
+    like: Annotated[str, BeforeValidator(_path)] | None = option(
+        None, "Take all sizes from this model.", "MODEL", SIZES
+    )
     ratio: Ratio | None = option(
         None,
         "Keep about this share of the parameters. Samples decide which sizes shrink.",
@@ -79,9 +89,10 @@ class ShrinkOptions(Settings):
         """Raise `ConfigError` unless the sizes are given in one way, and the length of the training too."""
         given = [name for name in (*SIZE_NAMES, "like", "ratio") if getattr(self, name) is not None]
         if not given:
+            names = ["ratio", "like", *SIZE_NAMES]
+            ways = [f"--{name.replace('_', '-')}" for name in names] if labels.get("models") == "MODELS" else names
             raise ConfigError(
-                "no size given; say how small the model should be, with --ratio, --like, --hidden-size, --layers,"
-                " --intermediate-size, --heads or --experts"
+                f"no size given; say how small the model should be, with {', '.join(ways[:-1])} or {ways[-1]}"
             )
         for name in ("like", "ratio"):
             others = [other for other in given if other != name]

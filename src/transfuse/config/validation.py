@@ -84,7 +84,7 @@ def check_trains(given: Collection[str], learning: LearningOptions, labels: Mapp
     for name in ("learning_rate", "augment"):
         if name in given and not learning.trains:
             label = labels.get(name, name)
-            raise ConfigError(f"{label}: --effort quick does not train; leave it out, or choose another effort")
+            raise ConfigError(f"{label}: effort quick does not train; leave it out, or choose another effort")
 
 
 def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -> None:

@@ -211,16 +211,24 @@ def task(architecture: str) -> Task:
         SpecError: the class takes several kinds of data, or no metric compares what it predicts.
     """
     if architecture.startswith("Whisper"):
-        raise SpecError(f"{architecture} takes sound, which --data cannot give; align it by weights, without --data")
+        raise SpecError(
+            f"{architecture} takes sound, which no data can give; only fusing by weights, without data, takes it"
+        )
     if architecture == "ViTMAEForPreTraining":
-        raise SpecError(f"{architecture} predicts pixels, which --data cannot measure; align it by weights, without it")
+        raise SpecError(
+            f"{architecture} predicts pixels, which no data can measure; only fusing by weights, without data, takes it"
+        )
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
     if architecture == "SiglipModel":
-        raise SpecError(f"{architecture} takes pairs, which --data cannot give; align it by weights, without --data")
+        raise SpecError(
+            f"{architecture} takes pairs, which no data can give; only fusing by weights, without data, takes it"
+        )
     if re.search("For[A-Z]", architecture):
-        raise SpecError(f"{architecture} predicts what --data cannot measure; align it by weights, without it")
+        raise SpecError(
+            f"{architecture} predicts what no data can measure or fit; only fusing by weights, without data, takes it"
+        )
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
     if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
@@ -232,6 +240,7 @@ def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) 
     """Return `processor` (an image processor or a tokenizer), or the one saved with the checkpoint if it is None.
 
     Args:
+        processor: a processor, or the path of a checkpoint that has one.
         source: the model as it was passed by the user: a path, a name on the Hub, or the loaded model.
         model: the loaded model.
 
@@ -239,11 +248,20 @@ def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) 
         ConfigError: `source` is a loaded model, which has no processor, and `processor` is None.
     """
     model_task = task(type(model).__name__)
+    if isinstance(processor, str | Path):
+        return loaded_processor(processor, model)
     if processor is None and isinstance(source, PreTrainedModel):
         raise ConfigError(
             f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"
         )
     return processor or model_task.load(local_directory(source, "allow"), model.config)
+
+
+def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
+    """Return a processor: as it was passed, or that of the checkpoint whose path was passed; None if it is None."""
+    if not isinstance(processor, str | Path):
+        return processor
+    return task(type(model).__name__).load(local_directory(processor, "allow"), model.config)
 
 
 def model_preparer(

@@ -1,6 +1,6 @@
 """The models that `evaluate` is given, and what prepares samples for each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -60,6 +60,8 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
     Raises:
         ConfigError: there are none, one is no model, or one is given twice.
     """
+    if isinstance(models, Mapping):
+        raise ConfigError("models: give a list of models, not a mapping; loaded ones are named model 1, model 2, ...")
     given = [models] if isinstance(models, str | Path | PreTrainedModel | Result) else list(models or ())
     if not given:
         raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")

@@ -23,7 +23,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import Model, load_model, local_directory
+from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory
 from transfuse.checkpoint.origin import PACKAGES, origin
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
@@ -35,7 +35,7 @@ from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, model_processor, task, with_model_ids
+from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, loaded_processor, model_processor, task, with_model_ids
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
@@ -184,7 +184,8 @@ def finetune(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
-    return Finetuned(trained, record, processor, tuple(entry.folder for entry in origins if entry.folder))
+    kept = loaded_processor(processor, student)
+    return Finetuned(trained, record, kept, tuple(entry.folder for entry in origins if entry.folder))
 
 
 @contextmanager
@@ -209,7 +210,7 @@ def _schedule(model: Model, teachers: Sequence[Model], options: dict[str, Any]) 
         raise ConfigError("teachers: give a list, even for a single teacher")
     for source in (model, *teachers):
         if not isinstance(source, str | Path | PreTrainedModel):
-            raise ConfigError(f"{source!r}: give the path of a checkpoint or a loaded transformers model")
+            raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}")
     check_teacher_options(options, teachers, {})
     if schedule.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
         raise ConfigError(

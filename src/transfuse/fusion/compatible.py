@@ -29,7 +29,10 @@ def check_models_given(models: Sequence[Model]) -> None:
     """Raise `ConfigError` unless `models` is a list of two or more models or paths."""
     listed = isinstance(models, Sequence) and not isinstance(models, str)
     if not listed or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
-        raise ConfigError("models: give a list of checkpoint paths or loaded transformers models, the anchor first")
+        raise ConfigError(
+            "models: give a list of checkpoint paths or loaded transformers models (for a result, .model or its saved"
+            " path), the anchor first"
+        )
     if len(models) < 2:
         raise ConfigError("models: only one model; give two or more, the anchor first")
 

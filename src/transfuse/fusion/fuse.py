@@ -21,6 +21,7 @@ from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
 from transfuse.config.validation import check_generated
 from transfuse.data.generation import is_generated
+from transfuse.data.tasks import loaded_processor
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match
@@ -123,7 +124,13 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())
         progress.warn(printable(f"licenses differ ({stated}); check that they permit a combined model"))
     return Fusion(
-        fused, matched.alignments, matched.options, record, matched.inputs.origins, processor, matched.adapter_base
+        fused,
+        matched.alignments,
+        matched.options,
+        record,
+        matched.inputs.origins,
+        loaded_processor(processor, matched.anchor),
+        matched.adapter_base,
     )
 
 

@@ -19,7 +19,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import Model, load_empty, load_model, local_directory
+from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory
 from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
@@ -33,7 +33,7 @@ from transfuse.data.prepare import prepare, readable
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_processor
+from transfuse.data.tasks import loaded_processor, model_processor
 from transfuse.errors import ConfigError
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
@@ -83,7 +83,7 @@ def shrink(
     progress = as_progress(progress)
     chosen: ShrinkOptions = make(ShrinkOptions, options)
     if not isinstance(model, str | Path | PreTrainedModel):
-        raise ConfigError(f"{model!r:.80}: give the path of a checkpoint or a loaded transformers model")
+        raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}")
     if data is None:
         raise ConfigError(
             "data: shrinking needs samples to measure what matters; give data (for a causal language model,"
@@ -125,7 +125,7 @@ def shrink(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
-    return Shrunk(small, record, source, processor, samples)
+    return Shrunk(small, record, source, loaded_processor(processor, large.model), samples)
 
 
 def _loaded(model: Model, options: ShrinkOptions) -> Network:

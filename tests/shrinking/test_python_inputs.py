@@ -1,0 +1,55 @@
+"""What Python programs pass to `shrink`: processors and models by path, counts of NumPy, results as models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from languages import TEXTS, gpt2, saved
+
+import transfuse
+from transfuse.checkpoint.load import load_model
+
+QUICK: dict[str, Any] = {"effort": "quick", "samples": 8}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("model"), gpt2, 0)
+
+
+def test_a_processor_and_a_model_by_path_and_a_count_of_numpy(path: Path, tmp_path: Path) -> None:
+    layers: Any = numpy.int64(1)
+    small = transfuse.shrink(load_model(path), TEXTS, processor=str(path), layers=layers, **QUICK).save(tmp_path / "s")
+    assert (small / "tokenizer_config.json").is_file()
+    like = transfuse.shrink(path, TEXTS, like=small, **QUICK)
+    assert like.record["sizes"]["small"]["layers"] == 1
+
+
+def test_a_processor_by_path_is_saved_with_a_fusion(path: Path, tmp_path: Path) -> None:
+    models = [load_model(path), load_model(path)]
+    fusion = transfuse.fuse(models, TEXTS, processor=path, merge="least-squares", align="none")
+    assert (fusion.save(tmp_path / "f") / "tokenizer_config.json").is_file()
+
+
+def test_messages_are_one_line_in_the_words_of_python(path: Path) -> None:
+    small = transfuse.shrink(path, TEXTS, layers=1, **QUICK)
+    given: Any = small
+    calls: list[tuple[Any, list[str]]] = [
+        (lambda: transfuse.shrink(given, TEXTS, layers=1), ["model", ".model", "Shrunk"]),
+        (lambda: transfuse.finetune(given, TEXTS), ["model", ".model", "Shrunk"]),
+        (lambda: transfuse.fuse([given, given]), ["models", ".model"]),
+        (lambda: transfuse.evaluate({"small": small.model}, TEXTS), ["models", "list"]),  # type: ignore[dict-item]
+        (lambda: transfuse.shrink(path, layers=1), ["data='generated'"]),
+        (lambda: transfuse.shrink(path, TEXTS), ["no size given", "hidden_size"]),
+        (lambda: transfuse.shrink(path, TEXTS, like=small.model), ["like", "path", "GPT2LMHeadModel"]),
+        (lambda: transfuse.shrink(path, TEXTS, layers=1, effort="quick", learning_rate=0.1), ["effort quick"]),
+        (lambda: transfuse.fuse([path, path], options=transfuse.Options()), ["options", "**options.model_dump"]),
+    ]
+    for call, words in calls:
+        with pytest.raises(transfuse.ConfigError) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        assert "--" not in message
+        assert [word for word in words if word not in message] == [], message
