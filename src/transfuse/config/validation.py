@@ -170,6 +170,11 @@ def check_generated(values: Mapping[str, Any], labels: Mapping[str, str]) -> Non
 
 def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
+
+    def needs_samples(name: str, other: str) -> ConfigError:
+        label = labels.get(name, name)
+        return ConfigError(f"{label} {getattr(chosen, name)} needs samples; give data, or choose {name} {other}")
+
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
     if "teacher_weighting" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
         raise ConfigError(
@@ -204,7 +209,7 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
             label = labels.get(f"flow.{name}", f"flow.{name}")
             raise ConfigError(f"{label}: without samples, weights are matched; give --data, or leave it out")
     if MERGE_METHODS.get(chosen.merge):
-        raise ConfigError(f"--merge {chosen.merge} needs samples; give --data, or choose --merge mean")
+        raise needs_samples("merge", "mean")
     for name in sorted(chosen.model_fields_set & {*LEARNING, "effort"}) if chosen.align != "learned" else ():
         if getattr(chosen, name) is not None:
             label = labels.get(name, name)
@@ -212,6 +217,6 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
                 f"{label}: only align learned and merge learned take it, and these need samples; give data"
             )
     if chosen.align == "learned":
-        raise ConfigError("--align learned needs samples; give --data, or choose --align exact")
+        raise needs_samples("align", "exact")
     if chosen.align != "none" and chosen.match_on in ("activations", "both"):
-        raise ConfigError(f"--match-on {chosen.match_on} needs samples; give --data, or choose --match-on weights")
+        raise needs_samples("match_on", "weights")
