@@ -43,6 +43,7 @@ def test_the_card_says_what_was_done_and_nothing_else(name: str) -> None:
 
 def test_a_relative_loss_is_not_given_in_nats() -> None:
     history = {"best": 5, "excess": [2.0, 1.5]}
-    line = shrinking_summary("out", record(layers=2) | {"learned_weights": history | {"unit": "of the parents' loss"}})
-    assert "1.500 of the large model's loss above the large model on" in line
+    relative = history | {"unit": "of the targets' variance"}
+    line = shrinking_summary("out", record(layers=2) | {"learned_weights": relative})
+    assert "1.500 of the targets' variance above the large model on" in line
     assert "1.500 nats above" in shrinking_summary("out", record(layers=2) | {"learned_weights": history})

@@ -21,7 +21,7 @@ class History:
         steps: number of steps taken.
         best: number of steps after which the restored weights were reached.
         validated: number of steps before each validation.
-        unit: "nats", or "of the parents' loss" for squared errors, which are relative to it.
+        unit: of the excess, as in `Validation`.
     """
 
     excess: tuple[float, ...]

@@ -123,7 +123,7 @@ class TrainingLoop(ABC):
         self.restore_best()
         losses = tuple(self.validation_losses)
         best = self.validated_at[losses.index(min(losses))]
-        return History(losses, self.steps, best, tuple(self.validated_at), self.output_loss.unit)
+        return History(losses, self.steps, best, tuple(self.validated_at), self.validation.unit)
 
     def validate(self) -> None:
         """Measure the current weights on the validation samples, and keep them if they are the best.
@@ -218,7 +218,7 @@ class TrainingLoop(ABC):
     def _status(self, subject: str) -> str:
         """Return the progress line."""
         losses = self.validation_losses
-        reached = f"{losses[-1]:.3f} {self.output_loss.unit} above the parents (at first {losses[0]:.3f})"
+        reached = f"{losses[-1]:.3f} {self.validation.unit} above the parents (at first {losses[0]:.3f})"
         return f"learning {subject}, step {self.steps}: {reached}"
 
     def _resume(self, path: Path | None) -> None:

@@ -53,8 +53,10 @@ class Validation:
     """Measure a model by its validation loss in excess of the parents' loss.
 
     Attributes:
-        scale: what losses are divided by: the parents' loss, for squared errors, which have no unit of their own, so
-            that they count as much as nats do where parents disagree; 1 otherwise.
+        scale: what losses are divided by: for squared errors, which have no unit of their own, the parents' loss, so
+            that they count as much as nats do where parents disagree, or the variance of a single parent's outputs,
+            whose loss is zero; 1 otherwise.
+        unit: of the losses, for sentences: "nats", "of the parents' loss" or "of the targets' variance".
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class Validation:
         """Measure the parents: the weighted mean of their validation losses."""
         self.batches = batches
         self.targets = targets
-        self.scale = 1.0
+        self.scale, self.unit = 1.0, "nats"
         pairs = zip(weights, parents, strict=True)
         self.parents_loss = sum(weight * self.loss(partial(targets.loss.answers, parent)) for weight, parent in pairs)
         if targets.loss.is_relative:
-            self.scale = max(self.parents_loss, MIN_SCALE * self._variance()) or 1.0
+            variance = self._variance()
+            self.unit = "of the parents' loss" if len(parents) > 1 else "of the targets' variance"
+            self.scale = (max(self.parents_loss, MIN_SCALE * variance) if len(parents) > 1 else variance) or 1.0
             self.parents_loss /= self.scale
 
     def interval(self, samples_per_step: float) -> int:

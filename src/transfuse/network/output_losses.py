@@ -45,11 +45,6 @@ class OutputLoss:
     answers: Callable[[PreTrainedModel, Batch], AnswerStates] = answer_states
     is_relative: bool = False
 
-    @property
-    def unit(self) -> str:
-        """Return the unit of the loss for sentences."""
-        return "of the parents' loss" if self.is_relative else "nats"
-
 
 def problem_type(config: PreTrainedConfig) -> Problem:
     """Return what a classifier's class predicts, which its configuration alone tells."""

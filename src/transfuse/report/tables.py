@@ -82,7 +82,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     made = ["layers fitted by least squares"]
     if history := record.get("learned_weights"):
         gained = f"weights trained in {history['best']} steps" if history["best"] else "training gained nothing"
-        unit = history.get("unit", "nats").replace("the parents'", "the large model's")
+        unit = history.get("unit", "nats")
         made.append(f"{gained}, {min(history['excess']):.3f} {unit} above the large model on held-out samples")
     return (
         printable(
