@@ -10,7 +10,7 @@ QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
 
 def test_a_page_with_all_that_was_measured(world: World, run: Run) -> None:
     out = world.here / "out"
-    given = ("--data", world.images, "-o", out, "--ratio", 0.5, "--steps", 2, "--device", "cpu", "--report")
+    given = ("--data", world.images, "-o", out, "--ratio", 0.7, "--steps", 2, "--device", "cpu", "--report")
     ran = run("shrink", world.deep, *given)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[-1] == f"Report: {out}/report.html"
@@ -31,7 +31,7 @@ def test_a_page_with_all_that_was_measured(world: World, run: Run) -> None:
     assert not re.search(r"<script|<link|<img|parents", page)
     assert (
         report["command"]
-        == f"transfuse shrink {world.deep} -o {out} --data {world.images} --device cpu --ratio 0.5 --steps 2"
+        == f"transfuse shrink {world.deep} -o {out} --data {world.images} --device cpu --ratio 0.7 --steps 2"
     )
     rows = report["measured"]["rows"]
     assert [(row["name"], row["role"]) for row in rows] == [

@@ -128,7 +128,7 @@ def test_a_drift_is_corrected_by_a_branch_that_a_factor_scales():
 
 
 def test_refused_without_samples():
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(ConfigError, match="needs samples; give data"):
         fuse([CASES[0].build(seed).float() for seed in (1, 2)], merge="least-squares")
 
 

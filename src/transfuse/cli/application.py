@@ -107,11 +107,12 @@ def main() -> None:
 
 
 def _with_flags(message: str) -> str:
-    """Return a message with the flags of the options that it names: at its start, or to choose a column of data."""
+    """Return a message with the flags of the options that it names: at its start, to give data, or a column of it."""
     option, colon, rest = message.partition(":")
     names = {name for function, _ in COMMANDS.values() for name in signature(function).parameters}
     if colon and option in names - ARGUMENTS:
         message = f"--{option.replace('_', '-')}:{rest}"
+    message = re.sub(r"\bgive data\b", "give --data", message)
     return re.sub(r"(\(|with )(text|label|image)_column\b", r"\1--\2-column", message)
 
 

@@ -173,7 +173,7 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
 
     def needs_samples(name: str, other: str) -> ConfigError:
         label = labels.get(name, name)
-        return ConfigError(f"{label} {getattr(chosen, name)} needs samples; give data, or choose {name} {other}")
+        return ConfigError(f"{label}: {getattr(chosen, name)} needs samples; give data, or choose {other}")
 
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
     if "teacher_weighting" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
