@@ -25,7 +25,7 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
     plain = isinstance(given, str | bytes | int | float | list | tuple | dict | None)
     shown = SHORT.repr(given) if plain else f"a {type(given).__name__}"
     option = name.rpartition(".")[2]
-    if isinstance(error["input"], BaseModel) and option == "options":
+    if isinstance(given, BaseModel) and option == "options":
         return "no such option; give its fields by name, as in **options.model_dump(exclude_unset=True)"
     if error["type"] == "extra_forbidden":
         return f"no such option{_nearest(option, tuple(fields))}"
@@ -33,7 +33,7 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if error["type"] == "literal_error":
         allowed = literal_values(fields[option].annotation)
-        near = nearest(error["input"], allowed) if isinstance(error["input"], str) else None
+        near = nearest(given, allowed) if isinstance(given, str) else None
         suggestion = f"; did you mean {near}?" if near else ""
         return f"{shown} is not one of {', '.join(allowed)}{suggestion}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("tuple", "list")

@@ -211,29 +211,25 @@ def task(architecture: str) -> Task:
         SpecError: the class takes several kinds of data, or no metric compares what it predicts.
     """
     if architecture.startswith("Whisper"):
-        raise SpecError(
-            f"{architecture} takes sound, which no data can give; only fusing by weights, without data, takes it"
-        )
+        raise _only_by_weights(architecture, "takes sound, which no data can give")
     if architecture == "ViTMAEForPreTraining":
-        raise SpecError(
-            f"{architecture} predicts pixels, which no data can measure; only fusing by weights, without data, takes it"
-        )
+        raise _only_by_weights(architecture, "predicts pixels, which no data can measure")
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
     if architecture == "SiglipModel":
-        raise SpecError(
-            f"{architecture} takes pairs, which no data can give; only fusing by weights, without data, takes it"
-        )
+        raise _only_by_weights(architecture, "takes pairs, which no data can give")
     if re.search("For[A-Z]", architecture):
-        raise SpecError(
-            f"{architecture} predicts what no data can measure or fit; only fusing by weights, without data, takes it"
-        )
+        raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
     if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
         reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
+
+
+def _only_by_weights(architecture: str, why: str) -> SpecError:
+    return SpecError(f"{architecture} {why}; only fusing by weights, without data, takes it")
 
 
 def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:
@@ -248,8 +244,7 @@ def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) 
         ConfigError: `source` is a loaded model, which has no processor, and `processor` is None.
     """
     model_task = task(type(model).__name__)
-    if isinstance(processor, str | Path):
-        return loaded_processor(processor, model)
+    processor = loaded_processor(processor, model)
     if processor is None and isinstance(source, PreTrainedModel):
         raise ConfigError(
             f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"

@@ -44,11 +44,8 @@ class Subject:
 
     @property
     def processor(self) -> tuple[Model, Any]:
-        """Return what `model_processor` takes: a source that has a processor, and a processor or None."""
-        if self.prepared_by is None:
-            return self.source, None
-        is_path = isinstance(self.prepared_by, str | Path)
-        return (self.prepared_by, None) if is_path else (self.source, self.prepared_by)
+        """Return what `model_processor` takes: the source, and a processor, the path of one, or None."""
+        return self.source, self.prepared_by
 
 
 def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:

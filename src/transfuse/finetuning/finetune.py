@@ -90,8 +90,8 @@ class Finetuned:
         The folder appears complete or not at all.
 
         Args:
-            overwrite: `refuse` (or False) a folder that is not empty, or `replace` (or True) it if it holds a model and
-                nothing else.
+            overwrite: "refuse" or False refuses a folder that is not empty; "replace" or True replaces it if it holds a
+                model and nothing else.
 
         Returns:
             The folder of the checkpoint.
@@ -158,6 +158,7 @@ def finetune(
         progress.warn(line)
     samples, student_task = training_samples(data, type(student).__name__, student.config, schedule, bool(teachers))
     samples = with_model_ids(student.config, samples.take(schedule.samples, schedule.seed))
+    processor = loaded_processor(processor, student)
     samples = in_blocks(samples, student, model, processor, schedule, progress)
     if samples.image is None and schedule.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
@@ -184,8 +185,7 @@ def finetune(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
-    kept = loaded_processor(processor, student)
-    return Finetuned(trained, record, kept, tuple(entry.folder for entry in origins if entry.folder))
+    return Finetuned(trained, record, processor, tuple(entry.folder for entry in origins if entry.folder))
 
 
 @contextmanager

@@ -92,8 +92,8 @@ class Fusion:
         The folder appears complete or not at all.
 
         Args:
-            overwrite: `refuse` (or False) a folder that is not empty, or `replace` (or True) it if it holds a model and
-                nothing else.
+            overwrite: "refuse" or False refuses a folder that is not empty; "replace" or True replaces it if it holds a
+                model and nothing else.
             metrics: measured values, by name, for the card.
 
         Returns:

@@ -53,8 +53,8 @@ class Shrunk:
         The folder appears complete or not at all.
 
         Args:
-            overwrite: `refuse` (or False) a folder that is not empty, or `replace` (or True) it if it holds a model and
-                nothing else.
+            overwrite: "refuse" or False refuses a folder that is not empty; "replace" or True replaces it if it holds a
+                model and nothing else.
 
         Returns:
             The folder of the checkpoint.

@@ -101,6 +101,7 @@ def shrink(
         large = mapped_network(model, empty, chosen, spill)
     else:
         large = _loaded(model, chosen)
+    processor = loaded_processor(processor, large.model)
     samples, batches = _batches(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
     source = origin(model, empty)
@@ -125,7 +126,7 @@ def shrink(
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
     }
-    return Shrunk(small, record, source, loaded_processor(processor, large.model), samples)
+    return Shrunk(small, record, source, processor, samples)
 
 
 def _loaded(model: Model, options: ShrinkOptions) -> Network:
