@@ -212,7 +212,7 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
 
 def test_refused_without_samples():
     models = [CASES[0].build(seed) for seed in (1, 2)]
-    with pytest.raises(ConfigError, match="merge learned needs samples"):
+    with pytest.raises(ConfigError, match="merge: learned needs samples"):
         fuse(models, merge="learned")
     with pytest.raises(ConfigError, match="only align learned and merge learned take it"):
         fuse(models, steps=3)

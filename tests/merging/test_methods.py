@@ -68,7 +68,7 @@ def test_a_method_may_need_data_and_add_to_the_record(paths: list[str]) -> None:
         request.record["note"] = len(request.parents)
         return dict(request.parents[0])
 
-    with pytest.raises(ConfigError, match="merge half needs samples; give data"):
+    with pytest.raises(ConfigError, match="merge: half needs samples; give data"):
         transfuse.fuse(paths, merge="half")
     assert transfuse.fuse(paths, merge="noted").record["note"] == 2
 
