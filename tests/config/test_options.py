@@ -78,6 +78,8 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"samples": 500}, ["samples", "give --data"]),
         ({"align": "flow", "flow": {"max_loss": 1.0}}, ["flow.max_loss", "give --data"]),
         ({"align": "flow", "flow": {"tokens": "class"}}, ["flow.tokens", "give --data"]),
+        ({"align": "flow", "flow": {"values": "context"}}, ["flow.values", "give --data"]),
+        ({"align": "flow", "flow": {"plan": "uniform", "cost": "cosine"}}, ["flow.cost", "uniform plan"]),
         ({"data": "d", "merge": "mean", "grow": 1.5}, ["grow", "not mean"]),
         ({"data": "d", "adapter_out": 2, "grow": 1.5}, ["grow", "adapter_out"]),
         ({"data": "d", "base": "c", "merge": "learned", "grow": 1.5}, ["grow", "task vectors"]),
@@ -137,6 +139,15 @@ def test_what_makes_no_sense_is_refused(values: dict[str, Any], words: list[str]
         refuses(values, "job.yaml, line 9: it", labels={name: "job.yaml, line 9: it"})
 
 
+@pytest.mark.parametrize(
+    "option", [{"transform": "raw"}, {"values": "context"}, {"tokens": "class"}, {"max_loss": 1.0}]
+)
+def test_options_of_activations_are_refused_where_weights_are_matched(option: dict[str, Any]) -> None:
+    values = {"data": "d", "align": "flow", "flow": option}
+    refuses(values | {"match_on": "weights"}, f"flow.{next(iter(option))}", "match_on activations")
+    make(Job, values)
+
+
 def test_what_is_written_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     job = make(Job, {"output": "~/out", "cache": "~/cache", "maps": "~/maps.safetensors"})
@@ -181,7 +192,7 @@ overwrite: true
 report: true
 align: flow
 merge: mean
-match-on: weights
+match-on: activations
 flow:
   plan: soft
   regularization: 1e-2
@@ -315,8 +326,12 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_old_spellings_are_read_for_one_version() -> None:
-    old = {"align": "flow", "plan": "hard", "transform": "centre", "evidence": "weights", "keep": "head"}
-    new = {"align": "flow", "match_on": "weights", "flow": {"plan": "hard", "transform": "center", "keep": ("head",)}}
+    old = {"align": "flow", "plan": "hard", "transform": "centre", "evidence": "activations", "keep": "head"}
+    new = {
+        "align": "flow",
+        "match_on": "activations",
+        "flow": {"plan": "hard", "transform": "center", "keep": ("head",)},
+    }
     assert make(Options, old) == make(Options, new)
     assert make(Options, {"merge": "learned", "trust": "even"}).teacher_weighting == "uniform"
     refuses({"plan": "herd", "align": "flow"}, "plan: 'herd'", "did you mean hard?")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import CASES
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import BertConfig, ViTConfig, ViTForImageClassification
 
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
@@ -87,6 +87,15 @@ def test_widths_may_differ_between_layers_but_not_for_exact():
 def test_functions_that_differ():
     with pytest.raises(SpecError, match="hidden_act is"):
         check_same_function(ViTConfig(hidden_act="relu"), ViTConfig())
+
+
+@pytest.mark.parametrize("other", [{"problem_type": "multi_label_classification"}, {"problem_type": "regression"}])
+def test_classifiers_of_other_problems(other):
+    pair = (BertConfig(num_labels=3), BertConfig(num_labels=3, **other))
+    for anchor, source in (pair, pair[::-1]):
+        with pytest.raises(SpecError, match=r"problem_type is .* the anchor's is .*--head anchor"):
+            check_same_function(anchor, source, architecture="BertForSequenceClassification")
+        check_same_function(anchor, source, architecture="BertForMaskedLM")
 
 
 def test_labels_in_another_order():

@@ -67,10 +67,12 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     if "flow.heads" in given and chosen.flow.heads == "aware" and chosen.flow.queries == "joint":
         raise refuse("flow.heads", "queries joint has one plan over all heads; leave it out, or choose queries shared")
     weighted = chosen.flow.policy in ("scalar", "matrix")
-    if "flow.max_loss" in given and chosen.match_on == "weights" and not weighted:
-        raise refuse(
-            "flow.max_loss", "weights are matched without samples; leave it out, or choose match_on activations"
-        )
+    for name in ("flow.transform", "flow.values", *(() if weighted else ("flow.tokens", "flow.max_loss"))):
+        if name in given and chosen.match_on == "weights":
+            raise refuse(name, "weights are matched without samples; leave it out, or choose match_on activations")
+    for name in ("flow.cost", "flow.scale", "flow.transform"):
+        if name in given and chosen.flow.plan == "uniform":
+            raise refuse(name, "a uniform plan compares no units; leave it out, or choose another plan")
     if "density" in given and chosen.merge not in SPARSE:
         raise refuse("density", f"only merge {', '.join(SPARSE)} take it; leave it out, or choose one")
     if "grow" in given and "adapter_out" in given:
@@ -204,7 +206,7 @@ def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
     for name in (*DataOptions.model_fields, "samples"):
         if getattr(chosen, name) not in (None, False):
             raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
-    for name in ("max_loss", "tokens"):
+    for name in ("max_loss", "tokens", "transform", "values"):
         if getattr(chosen.flow, name) != FlowOptions.model_fields[name].default:
             label = labels.get(f"flow.{name}", f"flow.{name}")
             raise ConfigError(f"{label}: without samples, weights are matched; give --data, or leave it out")

@@ -13,6 +13,7 @@ from transfuse.network.families import declare
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network
+from transfuse.network.output_losses import CLASSIFIERS, problem_type
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
@@ -37,8 +38,8 @@ SAME_HEADS = (
     " them"
 )
 SAME_WIDTHS = (
-    "{method} needs equal shapes: use --align flow (it maps widths, but not numbers of key-value heads or"
-    " experts), or give models of the same configuration"
+    "{method} needs equal shapes: use --align flow (it maps widths, but not numbers of experts, of key-value heads or"
+    " of heads with rotary positions), or give models of the same configuration"
 )
 METHODS = {"none": "a plain average", "exact": "exact alignment"}
 NOTES = {"num_labels": "num_labels (the number of classes in id2label)"}
@@ -55,7 +56,8 @@ def check_same_function(
         architecture: the class of both models; None: the class that the anchor's configuration names.
 
     Raises:
-        SpecError: a field that changes the forward pass differs, or classes have other names.
+        SpecError: a field that changes the forward pass differs, classes have other names, or classifiers predict
+            different things.
     """
     for difference in differences(anchor, source, architecture):
         field = difference.path.rpartition(".")[2]
@@ -65,6 +67,17 @@ def check_same_function(
         advice = ANCHOR_POSITIONS if field == "image_size" else advice
         raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
     check_same_labels(anchor, source, name)
+    _check_same_problem(anchor, source, name, architecture or next(iter(anchor.architectures or ()), ""))
+
+
+def _check_same_problem(anchor: PretrainedConfig, source: PretrainedConfig, name: str, architecture: str) -> None:
+    """Raise `SpecError` if two classifiers predict different things: one class, any number of classes, or numbers."""
+    problems = [problem_type(config) for config in (source, anchor)]
+    if architecture.endswith(CLASSIFIERS) and len(set(problems)) > 1:
+        raise SpecError(
+            f"{name}: problem_type is {_short(problems[0])}, the anchor's is {_short(problems[1])}; their outputs mean"
+            f" different things{ANCHOR_HEAD}"
+        )
 
 
 def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, name: str = OTHER) -> None:
