@@ -7,7 +7,7 @@ from transfuse import MergeRequest, TransfuseError, merge_method
 def full_norm(request: MergeRequest) -> dict[str, torch.Tensor]:
     """Average two models, and give each tensor the mean norm of theirs, since an average is shorter than its parts."""
     if len(request.parents) != 2:
-        raise TransfuseError("merge full-norm takes two models; give two, or choose --merge mean")
+        raise TransfuseError("merge full-norm takes two models; give two, or choose merge mean")
     anchor, other = request.parents
     first, second = request.weights
     fused = {}

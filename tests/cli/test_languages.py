@@ -1,7 +1,9 @@
 """Language models of many kinds from the command line: texts in, a checkpoint with all that belongs to it out."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -161,8 +163,15 @@ def test_without_data(build, tmp_path: Path, run: Run) -> None:
         written = () if command[0] == "plan" else ("-o", tmp_path / "other")
         ran = run(*command, *written, "--data", "generated", "--text-column", "text")
         one_line(ran, ["--text-column", "generated reads nothing"])
-    with pytest.raises(ConfigError, match=r"split: .* reads nothing"):
-        transfuse.fuse([a, b], "generated", split="train")
+    reads: dict[str, Any] = {"data": "generated", "split": "train"}
+    for call in (
+        partial(transfuse.match, [a, b]),
+        partial(transfuse.fuse, [a, b]),
+        partial(transfuse.shrink, a, layers=1),
+        partial(transfuse.carry, a, b, a),
+    ):
+        with pytest.raises(ConfigError, match=r"split: .* reads nothing"):
+            call(**reads)
 
 
 def test_models_that_cannot_write(tmp_path: Path, run: Run) -> None:

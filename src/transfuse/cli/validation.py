@@ -19,7 +19,7 @@ from transfuse.config.options import Options
 from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.config.validation import carry_merging, check_carry, check_generated, check_mapped
+from transfuse.config.validation import carry_merging, check_carry, check_mapped, check_read
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -76,8 +76,7 @@ def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> J
     has_data = "data" in values
     check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
     job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
-    if {job.data, keep} <= {"generated", None} and has_data:
-        check_generated(values, labels)
+    check_read(values, labels, job.data, keep)
     if plans:
         for name in (*job.models, job.data, keep):
             check_name(name or "")
@@ -140,8 +139,7 @@ def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
     """Return the job of some values. Raises `ConfigError` on an invalid value or fewer than two models."""
     _import_methods(values)
     job = make(Job, values, labels)
-    if job.data == "generated":
-        check_generated(values, labels)
+    check_read(values, labels, job.data)
     if len(job.models) < 2:
         raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
     return job
@@ -237,8 +235,7 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     fields = ShrinkOptions.model_fields
     values, labels = named_values({name: value for name, value in flags.items() if name in fields})
     options = make(ShrinkOptions, values, labels)
-    if data == "generated":
-        check_generated(values, labels)
+    check_read(values, labels, data)
     output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")

@@ -1,12 +1,13 @@
 """Which part of the data is read, for data that do not use the usual names."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
 from transfuse.config.fields import Count, Switch, option
 
 READING = "Reading of DATA"
+GENERATED = "generated"  # the value of `data` that asks for texts by the models, and their source in records
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
@@ -38,3 +39,8 @@ class DataOptions(BaseModel):
         "TOKENS",
         READING,
     )
+
+
+def is_generated(data: Any) -> bool:
+    """Return whether `data` asks for texts by the models."""
+    return isinstance(data, str) and data == GENERATED

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from transfuse.config.data_options import DataOptions
+from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.literals import (
     ALIGNMENTS,
@@ -162,8 +162,15 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
         raise refuse("vocab", "with a base, all models need one vocabulary; leave vocab out")
 
 
-def check_generated(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
-    """Raise `ConfigError` for options of reading samples where models generate them. Generated texts are cut too."""
+def check_read(values: Mapping[str, Any], labels: Mapping[str, str], *sources: Any) -> None:
+    """Raise `ConfigError` for options of reading samples where models generate all. Generated texts are cut too.
+
+    Args:
+        sources: where the samples come from; None: there are none.
+    """
+    given = [source for source in sources if source is not None]
+    if not given or not all(map(is_generated, given)):
+        return
     for name in DataOptions.model_fields:
         if name not in ("block_size", "stride") and values.get(name) not in (None, False):
             label = labels.get(name, name)

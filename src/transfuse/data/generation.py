@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
-from transfuse.config.data_options import DataOptions
+from transfuse.config.data_options import GENERATED, DataOptions, is_generated
 from transfuse.data.load import open_samples
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
@@ -24,14 +24,8 @@ from transfuse.data.tasks import CAUSAL_LM, task
 from transfuse.data.texts import max_tokens
 from transfuse.errors import ConfigError, DataError
 
-GENERATED = "generated"  # the value of `data` that asks for texts by the models, and their source in records
 LENGTH = 128  # tokens of a text, unless the models take fewer
 AT_ONCE = 50  # texts
-
-
-def is_generated(data: Any) -> bool:
-    """Return whether `data` asks for texts by the models."""
-    return isinstance(data, str) and data == GENERATED
 
 
 def calibration_samples(data: str | None, architecture: str, options: DataOptions) -> Samples | str | None:

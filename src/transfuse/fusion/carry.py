@@ -26,9 +26,11 @@ from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import Model
+from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
-from transfuse.data.generation import generated_samples, is_generated
+from transfuse.config.validation import check_read
+from transfuse.data.generation import generated_samples
 from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.tasks import model_processor
 from transfuse.fusion.adapter import AdapterBase
@@ -127,6 +129,7 @@ def match_for_carry(
         warn_of_test_split(samples)
     progress = as_progress(progress)
     chosen = carry_options(options, data is not None, keep is not None)
+    check_read(options, {}, data, keep)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     watch = Stopwatch()
     limit = memory_bytes(max_memory)

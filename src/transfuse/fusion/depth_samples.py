@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model, model_names
+from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
-from transfuse.data.generation import generated_samples, is_generated
+from transfuse.data.generation import generated_samples
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
 from transfuse.data.splits import CALIBRATION

@@ -19,8 +19,6 @@ from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
-from transfuse.config.validation import check_generated
-from transfuse.data.generation import is_generated
 from transfuse.data.tasks import loaded_processor
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
@@ -75,8 +73,6 @@ def fuse(
     Raises:
         TransfuseError: an input cannot be fused; the message says what, where and what to do.
     """
-    if is_generated(data):
-        check_generated(options, {})
     matched = match(models, data, progress, processor, cache, max_memory, stream, base, **options)
     return merge(matched, progress, processor)
 

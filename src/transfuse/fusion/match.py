@@ -19,11 +19,12 @@ from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import Model
+from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
-from transfuse.config.validation import check_mapped
-from transfuse.data.generation import generated_samples, is_generated
+from transfuse.config.validation import check_mapped, check_read
+from transfuse.data.generation import generated_samples
 from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import model_processor
@@ -145,6 +146,7 @@ def match(
     """
     progress = as_progress(progress)
     chosen: Options = make(Options, options)
+    check_read(options, {}, data)
     limit = memory_bytes(max_memory)
     check_models_given(models)
     warn_of_test_split(data)

@@ -8,11 +8,12 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL, VALIDATION_EVERY, batch_bytes, is_labeled_per_sample
 from transfuse.base.budget import samples_at_once, tokens_per_sample
+from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.columns import raw_values
 from transfuse.data.conversations import text_length
-from transfuse.data.generation import is_generated, placeholder_samples
+from transfuse.data.generation import placeholder_samples
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import readable
 from transfuse.data.samples import Samples

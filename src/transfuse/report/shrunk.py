@@ -1,6 +1,6 @@
 """What a user is told about a model that was made smaller."""
 
-from transfuse.data.generation import is_generated
+from transfuse.config.data_options import is_generated
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.measures import has_confidence
 from transfuse.report.facts import Measurement, Row

@@ -23,11 +23,13 @@ from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, l
 from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
+from transfuse.config.data_options import GENERATED, is_generated
 from transfuse.config.make import make
 from transfuse.config.settings import UNRELATED_OPTIONS, torch_dtype
 from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.config.validation import check_read
 from transfuse.data.blocks import in_blocks
-from transfuse.data.generation import GENERATED, generated_samples, is_generated
+from transfuse.data.generation import generated_samples
 from transfuse.data.load import data_name, open_samples, warn_of_test_split
 from transfuse.data.prepare import prepare, readable
 from transfuse.data.sample_budget import SampleBudget
@@ -82,6 +84,7 @@ def shrink(
     warn_of_test_split(data)
     progress = as_progress(progress)
     chosen: ShrinkOptions = make(ShrinkOptions, options)
+    check_read(options, {}, data)
     if not isinstance(model, str | Path | PreTrainedModel):
         raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}")
     if data is None:

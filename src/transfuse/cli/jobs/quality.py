@@ -10,7 +10,7 @@ from transfuse.base.memory_limit import is_out_of_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import local_directory
-from transfuse.config.data_options import DataOptions
+from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.job import Job
 from transfuse.config.settings import Settings
 from transfuse.data.tasks import task, with_model_ids
@@ -48,7 +48,7 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
 
     try:
         config = matched.anchor.config if matched.carry else read_config(local_directory(job.models[0], "allow"))
-        data = matched.data if job.data == "generated" else job.data
+        data = matched.data if is_generated(job.data) else job.data
         samples = measured_samples(data, matched.options, type(matched.anchor).__name__, config)
         samples = samples.take(QUICK_LIMIT, job.seed)
         samples = replace(samples, samples=with_model_ids(config, samples.samples))

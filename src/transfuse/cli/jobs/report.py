@@ -21,9 +21,10 @@ from transfuse.checkpoint.memory_inputs import has_samples_in_memory, matched_on
 from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
+from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.data.generation import calibration_samples, is_generated
+from transfuse.data.generation import calibration_samples
 from transfuse.data.tasks import with_model_ids
 from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples

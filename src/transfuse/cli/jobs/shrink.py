@@ -21,7 +21,7 @@ from transfuse.cli.jobs.report_files import after_writing, report_texts, update_
 from transfuse.cli.jobs.work import working_in
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
-from transfuse.config.data_options import DataOptions
+from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.settings import Settings
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
@@ -94,7 +94,7 @@ def _with_measurements(
     else:
         evaluation, measured = found
         verdict = shrunk_verdict(measured)
-        own = "texts" if request.data == "generated" else "data"
+        own = "texts" if is_generated(request.data) else "data"
         shared = f", the {own} that it was fitted to" if measured.calibrated else ""
         where = f"Measured on {measured.amount} of {measured.source}{shared}."
         quality = {"verdict": f"{verdict} {where}", "models": evaluation.records()}
@@ -113,7 +113,7 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
     reading = {name: getattr(request.options, name) for name in DataOptions.model_fields}
     settings = {name: getattr(request.options, name) for name in ("batch_size", "seed", "device", "allow_pickle")}
     given = {name: value for name, value in (reading | settings).items() if name in Settings.model_fields}
-    data = shrunk.data if request.data == "generated" else request.data
+    data = shrunk.data if is_generated(request.data) else request.data
     models = [str(request.output), request.model]
     limit = DEFAULT_LIMIT if request.report else QUICK_LIMIT
     if shrunk.record.get("streamed"):
@@ -130,5 +130,5 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
 
 
 def _unmeasured(models: list[str], data: str, reason: str) -> str:
-    command = shlex.join(["transfuse", "eval", *models, "--data", "DATA" if data == "generated" else data])
+    command = shlex.join(["transfuse", "eval", *models, "--data", "DATA" if is_generated(data) else data])
     return f"Not measured: {reason.rstrip('.')}. Measure it with: {command}"
