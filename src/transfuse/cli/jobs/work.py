@@ -11,7 +11,9 @@ from transfuse.base.lock import file_lock, output_lock
 from transfuse.checkpoint.output import remove_stale_folders
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.cli.targets import WorkDir
-from transfuse.errors import ConfigError, MemoryLimitError
+from transfuse.errors import ConfigError, DataError, MemoryLimitError, SpecError
+
+REFUSALS = (ConfigError, DataError, SpecError)
 
 
 @contextmanager
@@ -34,8 +36,9 @@ def _locked(work: WorkDir, output: Path) -> Iterator[None]:
 def working_in(work: WorkDir, output: Path) -> Iterator[None]:
     """Make and lock the work folder, and remove it afterwards unless it is persistent.
 
-    An interrupted run leaves the folder only if it has intermediate results. A run whose options turn out not to fit
-    the models removes its own results, because no other run continues from them; those of an earlier run stay.
+    An interrupted run leaves the folder only if it has intermediate results. A run whose models, samples or options
+    turn out not to fit together removes its own results, because no other run continues from them; those of an earlier
+    run stay.
     """
     absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
     with _locked(work, output) if process_group().first else nullcontext():
@@ -47,7 +50,7 @@ def working_in(work: WorkDir, output: Path) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, ConfigError) and not isinstance(error, MemoryLimitError) and not continues:
+            if isinstance(error, REFUSALS) and not isinstance(error, MemoryLimitError) and not continues:
                 _remove_results(work.folder)
             if not _has_results(work.folder):
                 shutil.rmtree(work.folder, ignore_errors=True)
