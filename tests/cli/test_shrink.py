@@ -63,6 +63,8 @@ def test_a_model_as_a_pattern_and_a_share(world: World, run: Run) -> None:
     one_line(ran, [f"--like: the sizes of {world.a} do not fit", "have a size of 8"])  # 12 channels do not become 8
     plan = json.loads(run("shrink", world.deep, "--like", world.a, "--dry-run", "--json").out)["possible"][0]
     assert (plan["sizes"]["large"]["layers"], plan["sizes"]["small"]["layers"]) == (3, 2)
+    little = run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--max-memory", "1MB")
+    one_line(little, ["--max-memory: shrinking takes about", "allow more"])
     for plan in json.loads(run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--json").out)["possible"]:
         assert 0.3 < plan["parameters"]["small"] / plan["parameters"]["large"] <= 0.5
     assert world.listing() == {}

@@ -67,7 +67,7 @@ def shrink(
         with quiet_libraries():
             from transfuse.cli.jobs.shrink import plan_job
 
-            planned = plan_job(request)
+            planned = plan_job(request, memory.max_memory, output_mode(context).progress)
         output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
         return
     work = work_beside(request.output, resume, "shrink", "choose another output")

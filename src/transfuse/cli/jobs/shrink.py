@@ -2,12 +2,14 @@
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from transfuse.base.budget import check_free_memory
-from transfuse.base.memory_limit import is_out_of_memory
+from transfuse.base.memory_limit import is_out_of_memory, planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
@@ -27,6 +29,7 @@ from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.models import evaluate_models
+from transfuse.network.sizes import Sizes
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
 from transfuse.report.shrunk_page import shrunk_page
@@ -37,17 +40,36 @@ from transfuse.shrinking.shrink import shrink
 from transfuse.shrinking.streamed import is_streamed, loaded_bytes
 
 
-def plan_job(request: ShrinkRequest) -> dict[str, Any]:
+def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress) -> dict[str, Any]:
     """Return the sizes and the number of parameters before and after; for a ratio, those that would be tried.
 
+    Args:
+        max_memory: bytes that shrinking may take; None: there is no limit.
+
     Raises:
-        TransfuseError: the model cannot be read, or a size is impossible.
+        TransfuseError: the model cannot be read, a size is impossible, or the memory does not suffice.
     """
     options = request.options
     check_checkpoints([request.model], options, check_fusible)
     empty = load_empty(request.model, pickle=options.pickle_policy())
     series = possible_sizes(request.model, empty, options)
+    with planned_limit(max_memory):
+        _checked_streaming(request, empty, series, progress)
     return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
+
+
+def _checked_streaming(
+    request: ShrinkRequest, empty: PreTrainedModel, possible: Sequence[Sequence[Sizes]], progress: Progress
+) -> bool:
+    """Return whether the weights stay in their files. Check that memory holds the model if they do not.
+
+    Raises:
+        MemoryLimitError: it does not.
+    """
+    streamed = is_streamed(request.model, empty, possible, request.options)
+    if not streamed:
+        check_free_memory(loaded_bytes(empty), request.options.torch_device(), "shrinking", progress.warn)
+    return streamed
 
 
 def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
@@ -60,13 +82,11 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fus
     options, output = request.options, request.output
     with working_in(work, output):
         check_target(output, request.overwrite, [Path(request.model)])
-        device = options.torch_device()
+        options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
         empty = load_empty(request.model, pickle=options.pickle_policy())
         possible = possible_sizes(request.model, empty, options)
-        streamed = is_streamed(request.model, empty, possible, options)
-        if not streamed:
-            check_free_memory(loaded_bytes(empty), device, "shrinking", progress.warn)
+        streamed = _checked_streaming(request, empty, possible, progress)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
         shrunk = shrink(request.model, samples, progress, cache=work.folder, stream=streamed, **given)
