@@ -38,6 +38,7 @@ from transfuse.shrinking.experts.rows import Rows
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import fitted
 from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.samples import read_samples
 from transfuse.transport.assignment import assignment
 
 SCORE_ROWS = 16384
@@ -139,7 +140,7 @@ class Subject:
             (ids := samples(theme, "train"))[torch.randperm(len(ids), generator=generator)[:each]] for theme in THEMES
         ]
         texts = tokenizer().batch_decode(torch.stack(chosen, 1).flatten(0, 1))
-        _, self.batches = shrinking._batches(self.large.model, path, texts, options, tokenizer(), silent)
+        _, self.batches = read_samples(self.large.model, path, texts, options, tokenizer(), silent)
 
     def sizes(self, count: int) -> Sizes:
         return target_sizes(self.large.model.config, Sizes(experts=count))

@@ -52,6 +52,7 @@ from transfuse.shrinking.maps import Selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.samples import read_samples
 
 DRAWS = 3  # of the hidden letters of each antibody
 ANTIBODIES = ("heavy", "light")  # chains
@@ -120,7 +121,7 @@ class Subject:
         self.large = network(self.loaded, options.torch_device())
         self.prompts = _prompts(self.measured_on, self.processor) if data in BOOKS else None
         self.continued = self.generate(self.loaded)
-        _, self.batches = shrinking._batches(self.large.model, self.model, self.fitted_on, options, None, silent)
+        _, self.batches = read_samples(self.large.model, self.model, self.fitted_on, options, None, silent)
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Return loss and accuracy on samples that nothing was fitted to."""

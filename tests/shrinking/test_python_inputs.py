@@ -9,6 +9,7 @@ from languages import TEXTS, gpt2, saved
 
 import transfuse
 from transfuse.checkpoint.load import load_model
+from transfuse.errors import MemoryLimitError
 
 QUICK: dict[str, Any] = {"effort": "quick", "samples": 8}
 
@@ -30,6 +31,12 @@ def test_a_processor_by_path_is_saved_with_a_fusion(path: Path, tmp_path: Path) 
     models = [load_model(path), load_model(path)]
     fusion = transfuse.fuse(models, TEXTS, processor=path, merge="least-squares", align="none")
     assert (fusion.save(tmp_path / "f") / "tokenizer_config.json").is_file()
+
+
+def test_the_memory_may_be_limited(path: Path) -> None:
+    with pytest.raises(MemoryLimitError, match="max_memory: shrinking takes about"):
+        transfuse.shrink(path, TEXTS, layers=1, max_memory="1MB", **QUICK)
+    assert transfuse.shrink(path, TEXTS, layers=1, max_memory="64GB", **QUICK).record["sizes"]["small"]["layers"] == 1
 
 
 def test_messages_are_one_line_in_the_words_of_python(path: Path) -> None:

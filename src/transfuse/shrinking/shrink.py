@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.hashing import digest
+from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
@@ -25,17 +27,11 @@ from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.data_options import GENERATED, is_generated
 from transfuse.config.make import make
-from transfuse.config.settings import UNRELATED_OPTIONS, torch_dtype
+from transfuse.config.settings import UNRELATED_OPTIONS, memory_bytes, torch_dtype
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import check_read
-from transfuse.data.blocks import in_blocks
-from transfuse.data.generation import generated_samples
-from transfuse.data.load import data_name, open_samples, warn_of_test_split
-from transfuse.data.prepare import prepare, readable
-from transfuse.data.sample_budget import SampleBudget
-from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import loaded_processor, model_processor
+from transfuse.data.load import data_name, warn_of_test_split
+from transfuse.data.tasks import loaded_processor
 from transfuse.errors import ConfigError
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
@@ -46,8 +42,9 @@ from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.plan import choose_sizes, fitted, plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
+from transfuse.shrinking.samples import read_samples
 from transfuse.shrinking.split import split
-from transfuse.shrinking.streamed import is_streamed, mapped_network, with_precision
+from transfuse.shrinking.streamed import checked_streaming, mapped_network, with_precision
 
 
 @torch.inference_mode(False)  # training needs gradients, wherever it is called
@@ -58,6 +55,7 @@ def shrink(
     processor: Any = None,
     cache: str | Path | None = None,
     stream: bool | None = None,
+    max_memory: int | str | None = None,
     **options: Any,
 ) -> Shrunk:
     """Make a model smaller.
@@ -72,6 +70,7 @@ def shrink(
             continues; None: nothing is kept.
         stream: whether the weights of the model stay in its files, for fewer experts without training on a CPU; None:
             if memory does not hold them.
+        max_memory: memory limit, as bytes or "8GB", for which streaming and the size of batches are planned.
         options: fields of `ShrinkOptions`: hidden_size, layers, intermediate_size, heads, kv_heads, experts, or ratio,
             or like; effort, minutes, steps, samples, ...
 
@@ -81,10 +80,23 @@ def shrink(
     Raises:
         TransfuseError: an input cannot be used, or a size is impossible; the message says what, where and what to do.
     """
+    limit = memory_bytes(max_memory)
+    with nullcontext() if limit is None else planned_limit(limit):
+        return _shrunk(model, data, as_progress(progress), processor, cache, stream, make(ShrinkOptions, options))
+
+
+def _shrunk(
+    model: Model,
+    data: Any,
+    progress: Progress,
+    processor: Any,
+    cache: str | Path | None,
+    stream: bool | None,
+    chosen: ShrinkOptions,
+) -> Shrunk:
+    """Return the small model, within the planned memory."""
     warn_of_test_split(data)
-    progress = as_progress(progress)
-    chosen: ShrinkOptions = make(ShrinkOptions, options)
-    check_read(options, {}, data)
+    check_read(chosen.model_dump(exclude_unset=True), {}, data)
     if not isinstance(model, str | Path | PreTrainedModel):
         raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}")
     if data is None:
@@ -99,13 +111,14 @@ def shrink(
     empty = model if isinstance(model, PreTrainedModel) else load_empty(model, pickle=chosen.pickle_policy())
     possible = possible_sizes(model, empty, chosen)
     spill = None
-    if is_streamed(model, empty, possible, chosen, stream) and not isinstance(model, PreTrainedModel):
+    streamed = checked_streaming(model, empty, possible, chosen, progress.warn, stream)
+    if streamed and not isinstance(model, PreTrainedModel):
         spill = TensorSpill(Path(cache or gettempdir()))
         large = mapped_network(model, empty, chosen, spill)
     else:
         large = _loaded(model, chosen)
     processor = loaded_processor(processor, large.model)
-    samples, batches = _batches(large.model, model, data, chosen, processor, progress)
+    samples, batches = read_samples(large.model, model, data, chosen, processor, progress)
     watch.lap("preparing samples")
     source = origin(model, empty)
     store = _store(cache, source, large, batches, possible, chosen)
@@ -159,22 +172,6 @@ def _store(
         options=options.model_dump(mode="json", exclude=UNRELATED_OPTIONS),
         transfuse=version("transfuse"),
     )
-
-
-def _batches(
-    model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
-) -> tuple[Samples, list[Batch]]:
-    """Return the samples, and batches of them on the model's device."""
-    learning = options.learning() if options.samples is None else None
-    budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
-    if is_generated(data):
-        tokenizer = model_processor(source, model, processor)
-        data = generated_samples([model], tokenizer, budget, options.seed, progress)
-    samples = readable(open_samples(data, options, CALIBRATION), model)
-    count = budget.drawn(samples, model)
-    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
-    batches = prepare(samples.take(count, options.seed), model, source, options, processor)
-    return samples, budget.first(batches, model)
 
 
 def shrunk_model(

@@ -4,7 +4,7 @@ The weights of the large model are mapped from its files, and those of the small
 keeps what is in use, which is one layer of each and the streams of the samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.budget import FLOAT_BYTES, free_bytes
+from transfuse.base.budget import FLOAT_BYTES, check_free_memory, free_bytes
 from transfuse.base.lazy import Lazy
 from transfuse.base.memory_limit import allowed_bytes
 from transfuse.checkpoint.lazy_tensors import tensor_locations
@@ -56,6 +56,28 @@ def is_streamed(
     free = free_bytes(torch.device("cpu"))
     limit = free // FREE_PART if allowed_bytes() is None else free
     return reason is None and (wanted or loaded_bytes(empty) > limit)
+
+
+def checked_streaming(
+    model: Model,
+    empty: PreTrainedModel,
+    possible: Sequence[Sequence[Sizes]],
+    options: ShrinkOptions,
+    warn: Callable[[str], None],
+    wanted: bool | None = None,
+) -> bool:
+    """Return whether the large model stays in its files, and check that memory holds it if it does not.
+
+    Args: as for `is_streamed`.
+
+    Raises:
+        ConfigError: as by `is_streamed`.
+        MemoryLimitError: memory does not hold it.
+    """
+    streamed = is_streamed(model, empty, possible, options, wanted)
+    if not streamed and not isinstance(model, PreTrainedModel):
+        check_free_memory(loaded_bytes(empty), options.torch_device(), "shrinking", warn)
+    return streamed
 
 
 def loaded_bytes(empty: PreTrainedModel) -> int:

@@ -2,13 +2,10 @@
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
-from transfuse.base.budget import check_free_memory
 from transfuse.base.memory_limit import is_out_of_memory, planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
@@ -29,7 +26,6 @@ from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.models import evaluate_models
-from transfuse.network.sizes import Sizes
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
 from transfuse.report.shrunk_page import shrunk_page
@@ -37,7 +33,7 @@ from transfuse.shrinking.plan import plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.shrink import shrink
-from transfuse.shrinking.streamed import is_streamed, loaded_bytes
+from transfuse.shrinking.streamed import checked_streaming
 
 
 def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress) -> dict[str, Any]:
@@ -54,22 +50,8 @@ def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress)
     empty = load_empty(request.model, pickle=options.pickle_policy())
     series = possible_sizes(request.model, empty, options)
     with planned_limit(max_memory):
-        _checked_streaming(request, empty, series, progress)
+        checked_streaming(request.model, empty, series, options, progress.warn)
     return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
-
-
-def _checked_streaming(
-    request: ShrinkRequest, empty: PreTrainedModel, possible: Sequence[Sequence[Sizes]], progress: Progress
-) -> bool:
-    """Return whether the weights stay in their files. Check that memory holds the model if they do not.
-
-    Raises:
-        MemoryLimitError: it does not.
-    """
-    streamed = is_streamed(request.model, empty, possible, request.options)
-    if not streamed:
-        check_free_memory(loaded_bytes(empty), request.options.torch_device(), "shrinking", progress.warn)
-    return streamed
 
 
 def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
@@ -84,12 +66,9 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fus
         check_target(output, request.overwrite, [Path(request.model)])
         options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
-        empty = load_empty(request.model, pickle=options.pickle_policy())
-        possible = possible_sizes(request.model, empty, options)
-        streamed = _checked_streaming(request, empty, possible, progress)
         samples = calibration_samples(request.data, architecture, options)
         given = options.model_dump(exclude_unset=True)
-        shrunk = shrink(request.model, samples, progress, cache=work.folder, stream=streamed, **given)
+        shrunk = shrink(request.model, samples, progress, cache=work.folder, **given)
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
         shrunk.save(output, request.overwrite)

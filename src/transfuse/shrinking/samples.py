@@ -1,0 +1,41 @@
+"""The samples of shrinking: as many as training can read in its time, prepared for the large model."""
+
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.base.batch import Batch
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.load import Model
+from transfuse.config.data_options import is_generated
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.data.blocks import in_blocks
+from transfuse.data.generation import generated_samples
+from transfuse.data.load import open_samples
+from transfuse.data.prepare import prepare, readable
+from transfuse.data.sample_budget import SampleBudget
+from transfuse.data.samples import Samples
+from transfuse.data.splits import CALIBRATION
+from transfuse.data.tasks import model_processor
+
+
+def read_samples(
+    model: PreTrainedModel, source: Model, data: Any, options: ShrinkOptions, processor: Any, progress: Progress
+) -> tuple[Samples, list[Batch]]:
+    """Return the samples, and batches of them on the model's device.
+
+    Args:
+        model: the large model.
+        source: the same, as it was passed by the user.
+        data: where the samples are, or "generated".
+    """
+    learning = options.learning() if options.samples is None else None
+    budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
+    if is_generated(data):
+        tokenizer = model_processor(source, model, processor)
+        data = generated_samples([model], tokenizer, budget, options.seed, progress)
+    samples = readable(open_samples(data, options, CALIBRATION), model)
+    count = budget.drawn(samples, model)
+    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
+    batches = prepare(samples.take(count, options.seed), model, source, options, processor)
+    return samples, budget.first(batches, model)
