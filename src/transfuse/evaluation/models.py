@@ -29,6 +29,7 @@ from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.evaluation.statistics import predicts_as_often
 from transfuse.evaluation.subjects import SIZES, Given, Subject, subjects, with_processors
 from transfuse.network.class_order import predicting_in_order, warn_of_order
+from transfuse.network.model import converted
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
@@ -43,7 +44,8 @@ def evaluate_models(
 ) -> Evaluation:
     """Measure models by the metrics of their task on labeled samples, with 95% intervals.
 
-    Without labels, the predictions of the first model are compared with those of each other model.
+    Without labels, the predictions of the first model are compared with those of each other model. Loaded models are
+    measured in eval mode and in float32, and are not changed.
 
     Args:
         models: one model or several: checkpoint directories, Hub names, loaded models, or results of `fuse`,
@@ -183,9 +185,11 @@ def _empty(source: Model, options: Settings) -> PreTrainedModel:
 
 
 def _loaded(source: Model, options: Settings) -> PreTrainedModel:
-    """Return a model in float32 on the device of the options."""
-    loaded = source if isinstance(source, PreTrainedModel) else _load(load_model, source, options)
-    return as_dtype(loaded, torch.float32).to(options.torch_device())
+    """Return a model in float32 on the device of the options; one that the user has loaded is not changed."""
+    device = options.torch_device()
+    if isinstance(source, PreTrainedModel):
+        return converted(source, torch.float32, device)
+    return as_dtype(_load(load_model, source, options), torch.float32).to(device)
 
 
 def _load(load: Any, model: str | Path, options: Settings) -> PreTrainedModel:

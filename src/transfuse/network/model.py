@@ -83,11 +83,22 @@ def network(model: PreTrainedModel, device: torch.device, name: str = "a model")
     """
     dtype = compute_dtype(model.dtype)
     is_ready = model.dtype == dtype and model.device == device and not model.training
-    precise = model if is_ready else as_dtype(copy.deepcopy(model), dtype).to(device).eval()
+    precise = model if is_ready else converted(model, dtype, device)
     spec = checked_declaration(model)
     stored = {name: values.detach() for name, values in precise.state_dict().items()}
     tensors = dict(split_fused(spec, stored))
     return Network(precise, unfused(spec), tensors, matmul_dtype(model.dtype), name=name, stored_dtype=model.dtype)
+
+
+def converted(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Return a model in eval mode, in a precision and on a device, with modules and a configuration of its own.
+
+    The given model stays as it is. Weights are shared with it if they need no conversion, so they must not be changed.
+    """
+    if model.dtype != dtype or model.device != device:
+        return as_dtype(copy.deepcopy(model), dtype).to(device).eval()
+    memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo).eval()
 
 
 def unfused_tensors(model: PreTrainedModel) -> Mapping[str, Tensor]:
