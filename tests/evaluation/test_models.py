@@ -46,9 +46,7 @@ def test_numbers_as_labels_are_classes_of_the_first_model(
     rows = [{"text": text, "label": row % 3} for row, text in enumerate(TEXTS)]
     if build is BertForTokenClassification:
         rows = [{"tokens": text.split(), "tags": [row % 3] * len(text.split())} for row, text in enumerate(TEXTS)]
-    told: list[str] = []
-    progress = Silent()
-    monkeypatch.setattr(progress, "warn", told.append)
+    progress, told = told_by(monkeypatch)
     own = other.config
     for compared in (tmp_path / "b", other):
         here, there = transfuse.evaluate([first, compared], rows, processor=tokenizer(), progress=progress).records()
@@ -65,6 +63,55 @@ def test_classes_in_another_order_are_compared_by_name(tmp_path: Path) -> None:
         record = transfuse.evaluate([first, compared], TEXTS).records()[0]
         assert record["agreement_with"][0]["agreement"] == 1
     assert not other._forward_hooks  # a loaded model predicts as before
+
+
+def told_by(monkeypatch: pytest.MonkeyPatch) -> tuple[Silent, list[str]]:
+    """A progress, and the lines that it is told."""
+    told: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "warn", told.append)
+    return progress, told
+
+
+@pytest.mark.parametrize("build", [BertForSequenceClassification, BertForTokenClassification])
+def test_other_classes_are_not_compared_without_labels(tmp_path: Path, build: type[PreTrainedModel]) -> None:
+    a = bert(tmp_path / "a", build, 1, **classes(NAMES))
+    b = bert(tmp_path / "b", build, 2, **classes(("x", "anna", "bert")))
+    with pytest.raises(ConfigError, match=r"b: class 0 in id2label is 'x', that of .*a is 'anna'; without labels"):
+        transfuse.evaluate([a, b], TEXTS)
+    transfuse.evaluate([a, bert(tmp_path / "c", build, 2, num_labels=3)], TEXTS)  # without names
+    transfuse.evaluate([a, bert(tmp_path / "d", build, 2, **classes(("Anna", "BERT", "carl")))], TEXTS)
+
+
+def test_numbers_as_labels_of_other_classes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, told = told_by(monkeypatch)
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, **classes(NAMES))
+    b = bert(tmp_path / "b", BertForSequenceClassification, 2, **classes(("dora", "carl", "anna", "bert")))
+    more = bert(tmp_path / "c", BertForSequenceClassification, 2, **classes((*NAMES, "dora")))
+    numbers = [{"text": text, "label": row % 3} for row, text in enumerate(TEXTS)]
+    names = [{"text": text, "label": NAMES[row % 3]} for row, text in enumerate(TEXTS)]
+    transfuse.evaluate([a, b], names, progress=progress)
+    transfuse.evaluate([a, more], numbers, progress=progress)
+    assert told == []
+    transfuse.evaluate([a, b], numbers, progress=progress)
+    assert told == [
+        f"{b}: class 0 in id2label is 'dora', that of {a} is 'anna'; the labels are numbers, which each model takes as"
+        " its own classes; give the names of classes as labels"
+    ]
+
+
+@pytest.mark.parametrize("as_ids", [True, False])
+def test_sets_of_numbers_of_other_classes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_ids: bool
+) -> None:
+    progress, told = told_by(monkeypatch)
+    problem = {"problem_type": "multi_label_classification"}
+    a = bert(tmp_path / "a", BertForSequenceClassification, 1, **classes(NAMES), **problem)
+    b = bert(tmp_path / "b", BertForSequenceClassification, 2, **classes(("x", "y", "anna")), **problem)
+    named = [{"text": text, **dict.fromkeys((*NAMES, "x", "y"), row % 2)} for row, text in enumerate(TEXTS)]
+    rows = [{"text": text, "labels": [row % 3]} for row, text in enumerate(TEXTS)] if as_ids else named
+    transfuse.evaluate([a, b], rows, progress=progress)
+    assert ["which each model takes as its own classes" in line for line in told] == [True] * as_ids
 
 
 def test_tokenizers_that_number_tokens_differently_are_refused(tmp_path: Path) -> None:

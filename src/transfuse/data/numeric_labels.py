@@ -18,6 +18,7 @@ from transfuse.errors import DataError
 
 NUMBER_NAMES = (*LABEL_NAMES, "score", "similarity_score", "similarity", "rating", "stars", "value")
 SET_NAMES = (*LABEL_NAMES, "classes", "tags", "categories", "topics", "genres", "emotions")
+CLASS_PART = "is "  # of a sample: whether it has a class, whose number follows
 Preparer = Callable[..., Prepare]
 
 
@@ -60,7 +61,7 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
                 f"{samples.source}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
                 " of lists 'labels', or give one column for each class of the model"
             )
-        columns[f"is {index}"] = numeric[name.casefold()]
+        columns[f"{CLASS_PART}{index}"] = numeric[name.casefold()]
     for column in columns.values():
         _require_indicators(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | columns)
@@ -120,7 +121,7 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
         class_id = class_ids(row["names"], config)
         present = {class_id(value) for value in row["classes"]}
         return [float(index in present) for index in range(count)]
-    return [float(row[f"is {index}"]) for index in range(count)]
+    return [float(row[f"{CLASS_PART}{index}"]) for index in range(count)]
 
 
 def _require_entries(samples: Samples, column: str) -> None:

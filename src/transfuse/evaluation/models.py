@@ -20,6 +20,7 @@ from transfuse.data.prepare import prepare_alike
 from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import Task
 from transfuse.errors import ConfigError, DataError
+from transfuse.evaluation.class_names import check_class_names
 from transfuse.evaluation.comparison import Evaluation, evaluation
 from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.evaluation.measures import unit
@@ -75,6 +76,10 @@ def evaluate_models(
         measured_samples(rows, chosen, type(model).__name__, model.config).take(limit, chosen.seed) for model in empty
     ]
     _check_same_kind(names, samples)
+    if not samples[0].labeled and samples[0].task.kind != "outputs":
+        for name, other in zip(names[1:], empty[1:], strict=True):
+            _check_same_sizes(names[0], empty[0].config, name, other.config)
+    check_class_names(names, empty, samples, progress)
     device = chosen.torch_device()
     largest = max(model.num_parameters() for model in empty)
     loaded_at_once = 1 if samples[0].labeled else 2
@@ -134,7 +139,6 @@ def _agreement(
         name = subject.name
         other = ready(subject.source)
         if has_head:
-            _check_same_sizes(compared.name, first.config, name, other.config)
             if all(isinstance(each.prepared_by, str | Path) for each in (compared, subject)):
                 _check_same_processors((compared, first), (subject, other), samples.task)
             warn_of_order(first.config, other, name, progress, compared.name)

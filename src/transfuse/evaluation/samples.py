@@ -13,6 +13,7 @@ from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
+from transfuse.data.numeric_labels import CLASS_PART
 from transfuse.data.parts import shown_classes
 from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
@@ -35,6 +36,12 @@ class MeasuredSamples:
     samples: Samples
     task: Task
     labeled: bool
+
+    @property
+    def numbered(self) -> bool:
+        """Return whether labels are numbers of classes, so that only the models say what these are."""
+        named = self.samples.names is not None or any(part.startswith(CLASS_PART) for part in self.samples.parts)
+        return self.labeled and not named
 
     def take(self, limit: int | None, seed: int) -> "MeasuredSamples":
         """Return `limit` random samples; all if there are no more, or if it is None."""

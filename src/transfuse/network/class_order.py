@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,8 +32,7 @@ def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture
         None if the order is the same, or if names do not say which class is which: they are not the same names, a name
         occurs twice or is generic, or the model is no classifier.
     """
-    anchor_labels = {int(index): name for index, name in (anchor.id2label or {}).items()}
-    source_labels = {int(index): name for index, name in (source.id2label or {}).items()}
+    anchor_labels, source_labels = _labels(anchor), _labels(source)
     numbers = {name: index for index, name in source_labels.items()}
     if "Classification" not in architecture or anchor_labels == source_labels:
         return None
@@ -41,6 +40,40 @@ def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture
     if not complete or set(anchor_labels.values()) != numbers.keys() or any(map(GENERIC.fullmatch, numbers)):
         return None
     return [numbers[anchor_labels[index]] for index in range(len(numbers))]
+
+
+def _labels(config: PretrainedConfig) -> dict[int, str]:
+    return {int(index): name for index, name in (config.id2label or {}).items()}
+
+
+@dataclass(frozen=True)
+class DifferingClass:
+    """Hold a number that is one class of the anchor and another class of a source, with both names."""
+
+    index: int
+    anchor: str
+    source: str
+
+
+def differing_class(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> DifferingClass | None:
+    """Return the first number by which two classifiers mean different classes; names are compared without case.
+
+    Args:
+        architecture: the class of the source.
+
+    Returns:
+        None if there is none, if `class_order` says which class is which, if a name is generic, or if the source is no
+        classifier.
+    """
+    anchor_labels, source_labels = _labels(anchor), _labels(source)
+    named = not any(map(GENERIC.fullmatch, (*anchor_labels.values(), *source_labels.values())))
+    if "Classification" not in architecture or not named or class_order(anchor, source, architecture) is not None:
+        return None
+    for index in sorted(anchor_labels.keys() & source_labels.keys()):
+        found = DifferingClass(index, anchor_labels[index], source_labels[index])
+        if found.anchor.strip().casefold() != found.source.strip().casefold():
+            return found
+    return None
 
 
 def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> PretrainedConfig:
