@@ -164,3 +164,27 @@ def test_a_job_file_that_would_fill_the_memory(world: World, run: Run) -> None:
     ran = run("fuse", "--config", job)
     one_line(ran, ["job.yaml"])
     assert len(ran.err) < 1200
+
+
+@pytest.mark.parametrize("flag", ["--data", "--keep"])
+def test_an_empty_name_of_samples_is_not_the_current_folder(
+    flag: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.images)
+    a, b, out = world.a, world.b, world.here / "out"
+    commands: list[tuple[object, ...]] = [("carry", a, b, a, "-o", out, "--data", world.images)]
+    if flag == "--data":
+        commands = [
+            *(("fuse", a, b, "-o", out), ("plan", a, b), ("carry", a, b, a, "-o", out), ("eval", a), ("path", a, b)),
+            *(("landscape", a, b, a), ("finetune", a, "-o", out), ("shrink", a, "-o", out), ("report", a)),
+            ("doctor", a),
+        ]
+    for command in commands:
+        one_line(run(*command, flag, ""), [f"{flag}: the name is empty; give a file, a folder"])
+        one_line(run(*command, f"{flag}="), [f"{flag}: the name is empty"])
+    assert world.listing() == {}
+
+
+def test_an_empty_name_of_samples_in_a_file(world: World, run: Run) -> None:
+    job = world.file("job.yaml", f"models: ['{world.a}', '{world.b}']\noutput: '{world.here / 'out'}'\ndata: ''\n")
+    one_line(run("fuse", "--config", job), ["job.yaml, line 3: data: ", "at least 1 character, found ''"])

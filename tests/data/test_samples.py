@@ -1,5 +1,6 @@
 """Samples: a subset, and batches that a model can run on."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,3 +101,11 @@ def test_samples_of_several_parts_are_left_out_if_all_parts_are_blank(columns: d
     half = f"{samples.source}: 2 samples have an empty part, which stays empty"
     assert read.notes == ((left_out,) if "conversations" in columns else (left_out, half))
     assert read.require_texts().notes == read.notes
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_samples(".")) == 1
+    with pytest.raises(DataError, match=r"^data: the name is empty; give a path"):
+        load_samples("")

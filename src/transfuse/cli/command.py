@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from typer import Context, Exit, Option
 from typer.core import TyperCommand
 
+from transfuse.errors import ConfigError
+
 MAX_NAME_WIDTH = 26  # longer names of flags have a line of their own
-DATA = "--data"
+DATA, KEEP = "--data", "--keep"  # flags that name samples
 ALL_FLAGS = "transfuse.help_all"  # key in the context: whether the help shows all flags
 
 
@@ -23,13 +25,21 @@ HelpAll = Annotated[bool, Option("--help-all", is_eager=True, callback=_show_all
 
 
 class Command(TyperCommand):
-    """Show the flags of a command in panels, and refuse data given twice."""
+    """Show the flags of a command in panels, and refuse data given twice, or without a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. The last value of other flags counts, but two data sets look like a list."""
+        """Parse the arguments. The last value of other flags counts, but two data sets look like a list.
+
+        Raises:
+            ConfigError: the name of samples is empty, which a path takes for the current folder.
+        """
         if sum(argument.partition("=")[0] == DATA for argument in args) > 1:
             ctx.fail(f"{DATA} is given twice; give it once")
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for flag in (DATA, KEEP):
+            if ctx.params.get(flag.removeprefix("--")) == "":
+                raise ConfigError(f"{flag}: the name is empty; give a file, a folder or the name of a dataset")
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the everyday flags and, with --help-all, the other flags under the headings of their panels."""

@@ -22,7 +22,7 @@ class Job(Options, MemoryLimits):
         "MODEL",
         "Merging",
     )
-    data: str | None = option(
+    data: Name | None = option(
         None,
         "Unlabeled samples that layers are fitted to: a folder of images, a text, parquet, CSV or JSON-lines file, a"
         " saved dataset, or a Hub name. `generated`: texts that the models, if they are causal language models,"

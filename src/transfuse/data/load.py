@@ -20,6 +20,7 @@ from transfuse.data.columns import (
     text_column,
 )
 from transfuse.data.conversations import conversation_column, holds_messages, with_conversations
+from transfuse.data.in_memory import ACCEPTED
 from transfuse.data.samples import Samples
 from transfuse.data.sources import Reading, open_source
 from transfuse.data.splits import EVALUATION, Split, canonical_split
@@ -99,9 +100,11 @@ def load_samples(
         lines: whether each line of a .txt file is a text; otherwise blank lines separate texts, if there are any.
 
     Raises:
-        DataError: there is no such source, split or column, nothing in it can be read, it has no rows, or two columns
-            may be the image column.
+        DataError: the name is empty, there is no such source, split or column, nothing in it can be read, it has no
+            rows, or two columns may be the image column.
     """
+    if isinstance(source, str) and not source.strip():  # which `Path` takes for the current folder
+        raise DataError(f"data: the name is empty; {ACCEPTED}")
     with quiet():
         opened = open_source(source, Reading(split, image, lines))
     dataset = opened.dataset
