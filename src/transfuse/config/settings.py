@@ -76,6 +76,12 @@ class Settings(DataOptions):
         return probe.device  # with its number
 
 
+class MeasuringSettings(Settings):
+    """The options of `transfuse.evaluate`."""
+
+    limit: Count | None = option(None, "Measure on this many samples only, drawn with --seed.", "COUNT", RUN)
+
+
 class MemoryLimits(BaseModel):
     """Limits on memory."""
 

@@ -14,7 +14,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import Model, load_empty, load_model
 from transfuse.config.make import make
-from transfuse.config.settings import Settings
+from transfuse.config.settings import MeasuringSettings, Settings
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare_alike
 from transfuse.data.splits import EVALUATION
@@ -65,7 +65,7 @@ def evaluate_models(
         TransfuseError: a model or the data cannot be read, or the models give no answers that can be measured.
     """
     progress = as_progress(progress)
-    chosen = make(Settings, options)
+    chosen = make(MeasuringSettings, options | {"limit": limit})
     load_families(chosen.spec)
     found = subjects(models, processor)
     names = [subject.name for subject in found]
@@ -73,7 +73,8 @@ def evaluate_models(
     found = with_processors(found, [model.config for model in empty], progress)
     rows = open_samples(data, chosen, EVALUATION)
     samples = [
-        measured_samples(rows, chosen, type(model).__name__, model.config).take(limit, chosen.seed) for model in empty
+        measured_samples(rows, chosen, type(model).__name__, model.config).take(chosen.limit, chosen.seed)
+        for model in empty
     ]
     _check_same_kind(names, samples)
     if not samples[0].labeled and samples[0].task.kind != "outputs":

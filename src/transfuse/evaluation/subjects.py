@@ -1,14 +1,17 @@
 """The models that `evaluate` is given, and what prepares samples for each of them."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import Model
+from transfuse.data.image_texts import ImageTextProcessor
 from transfuse.errors import ConfigError
 
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of inputs and outputs
@@ -55,18 +58,18 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
         processor: prepares the samples of all models; None: each model's own.
 
     Raises:
-        ConfigError: there are none, one is no model, or one is given twice.
+        ConfigError: there are none, one is no model, or one is given twice; or the processor is none.
     """
     if isinstance(models, Mapping):
         raise ConfigError("models: give a list of models, not a mapping; loaded ones are named model 1, model 2, ...")
-    given = [models] if isinstance(models, str | Path | PreTrainedModel | Result) else list(models or ())
+    is_one = isinstance(models, str | Path | PreTrainedModel | Result) or not isinstance(models, Iterable | None)
+    several: Any = models or ()
+    given = [models] if is_one else list(several)
     if not given:
         raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")
     found = [_subject(number, source) for number, source in enumerate(given, 1)]
-    names = [subject.name for subject in found]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate:
-        raise ConfigError(f"{duplicate}: given twice; give it once")
+    _check_all_differ(found)
+    _check_processor(processor)
     return found if processor is None else [replace(subject, prepared_by=processor) for subject in found]
 
 
@@ -77,7 +80,35 @@ def _subject(number: int, given: Given) -> Subject:
         return Subject(f"model {number}", given, None)
     if isinstance(given, Result):
         return Subject(f"model {number}", given.model, given.prepared_by)
-    raise ConfigError(f"{given!r:.80}: give the path of a checkpoint or a loaded transformers model")
+    shown = f"a {type(given).__name__}" if isinstance(given, nn.Module) else f"{given!r:.80}"
+    raise ConfigError(f"{shown}: give the path of a checkpoint or a loaded transformers model")
+
+
+def _check_all_differ(found: Sequence[Subject]) -> None:
+    """Raise `ConfigError` if a model is given twice, by one path or by two paths of the same folder."""
+    names: dict[str, str] = {}
+    for subject in found:
+        place = os.path.realpath(Path(subject.name).expanduser()) if _is_here(subject.source) else subject.name
+        if place in names:
+            too = "" if names[place] == subject.name else f", as {names[place]} too"
+            raise ConfigError(f"{subject.name}: given twice{too}; give it once")
+        names[place] = subject.name
+
+
+def _is_here(source: Model) -> bool:
+    """Return whether a model is named by a path on this machine; other names are on the Hub."""
+    return isinstance(source, str | Path) and Path(source).expanduser().exists()
+
+
+def _check_processor(processor: Any) -> None:
+    """Raise `ConfigError` for anything but a processor, the path of one, or None."""
+    is_path = processor is None or isinstance(processor, str | Path)
+    prepares = isinstance(processor, ImageTextProcessor) or callable(processor)
+    if not is_path and (not prepares or isinstance(processor, nn.Module)):
+        raise ConfigError(
+            f"processor: found {type(processor).__name__}; give an image processor, a tokenizer, or the path of a"
+            " checkpoint that has one"
+        )
 
 
 def with_processors(found: Sequence[Subject], configs: Sequence[PreTrainedConfig], progress: Progress) -> list[Subject]:
