@@ -1,10 +1,14 @@
-"""The hash of tensors, which identifies the inputs of a run and verifies stored results."""
+"""Hashes of values and tensors, which identify the inputs of a run and verify stored results, and of samples."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+
+from transfuse.base.batch import IGNORED_LABEL, Batch, split_batch
+
+READ = ("input_ids", "pixel_values", "labels")  # tensors of a batch that all others follow from
 
 
 def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -16,3 +20,19 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
         if stored.numel():
             sha256.update(stored.flatten().view(torch.uint8).numpy().data)
     return sha256.hexdigest()
+
+
+def samples_digest(batches: Iterable[Batch]) -> str:
+    """Return the SHA-256, in hexadecimal, of prepared samples in their order, whatever their batches and padding."""
+    samples = (sample for batch in batches for sample in split_batch(batch, 1))
+    return digest(repr([digest("", _without_padding(sample)) for sample in samples]), {})
+
+
+def _without_padding(sample: Batch) -> dict[str, Tensor]:
+    """Return what a batch of one sample was made of, without padding."""
+    read = {name: sample[name] for name in READ if name in sample}
+    if "input_ids" in read and "attention_mask" in sample:
+        read["input_ids"] = read["input_ids"][sample["attention_mask"] > 0]
+    if "labels" in read and read["labels"].ndim > 1:
+        read["labels"] = read["labels"][read["labels"] != IGNORED_LABEL]
+    return read

@@ -11,12 +11,14 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import has_targets
+from transfuse.base.hashing import samples_digest
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
+from transfuse.checkpoint.memory_inputs import matched_on_samples
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
 from transfuse.data.tasks import loaded_processor
@@ -98,6 +100,8 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         record["growth"] = matched.growth.record()
     if matched.inputs.depths:
         record["depths"] = list(matched.inputs.depths)
+    if matched.context.batches and matched_on_samples(record):
+        record["samples_sha256"] = samples_digest(matched.context.batches)
     if matched.base_correlation is not None:
         record["shared_base"] = {"correlation": matched.base_correlation}
     if matched.inputs.base_origin is not None:

@@ -1,6 +1,5 @@
 """Run `transfuse report` and `transfuse fuse --report`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,21 +11,20 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call, source_of
-from transfuse.checkpoint.companions import RECORD
+from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call
 from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.memory_inputs import has_samples_in_memory, matched_on_samples
+from transfuse.checkpoint.memory_inputs import has_samples_in_memory
 from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
+from transfuse.cli.jobs.report_inputs import check_same_samples, read_record, resolved, samples_of, unchanged_path
 from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.generation import calibration_samples
 from transfuse.data.tasks import with_model_ids
-from transfuse.errors import CheckpointError, ConfigError, DataError, SpecError
+from transfuse.errors import DataError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import Matched, match
@@ -92,19 +90,20 @@ def report_job(
         The path of the page, and the report.
 
     Raises:
-        TransfuseError: `output` has no fusion, an input of the fusion is missing or has changed, or the folder has a
-            report with measurements and there are no labeled samples for another one.
+        TransfuseError: `output` has no fusion, an input of the fusion is missing or has changed, the samples that units
+            were matched on have changed, or the folder has a report with measurements and there are no labeled samples
+            for another one.
     """
     record = read_record(output)
-    paths = [_unchanged_path(model, record["directory"]) for model in record["models"]]
+    paths = [unchanged_path(model, record["directory"]) for model in record["models"]]
     recorded = non_default_options(record)
     if "spec" in recorded:
-        recorded["spec"] = _resolve(recorded["spec"], record["directory"])
+        recorded["spec"] = resolved(recorded["spec"], record["directory"])
     options: Options = make(Options, recorded | changes)
     options.torch_device()
-    base = _unchanged_path(record["base"], record["directory"]) if "base" in record else None
+    base = unchanged_path(record["base"], record["directory"]) if "base" in record else None
     architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
-    fusion_data = _samples_of(record, output)
+    fusion_data = samples_of(record, output)
     given = data is not None
     test_data = data if given else fusion_data
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options, given)
@@ -117,6 +116,7 @@ def report_job(
     if has_samples_in_memory(record):  # which had no part in the matching, so that it needs no option on samples
         chosen = {name: value for name, value in chosen.items() if name in (*MATCHING, "weights")}
     matched = match(paths, samples, progress, cache=cache, base=base, **chosen)
+    check_same_samples(record, matched.context.batches)
     if has_samples_in_memory(record):
         matched = replace(matched, options=options, data=record["data"])
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
@@ -124,73 +124,6 @@ def report_job(
     if target.resolve() == output.resolve():
         update_card(output, record, report.verdict, report.measured, progress)
     return target / REPORT_PAGE, report
-
-
-def read_record(output: Path) -> dict[str, Any]:
-    """Return the record of a fusion.
-
-    Raises:
-        CheckpointError: `transfuse.json` is missing, cannot be read, or does not have the fields of a fusion.
-        ConfigError: the model was fine-tuned, not fused.
-    """
-    folder = local_directory(output)
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{output}: has no {RECORD}, so it is no fusion; give an output of transfuse fuse"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{output / RECORD}: cannot be read ({error}); fuse again") from error
-    if isinstance(record, dict) and "finetuned" in record:
-        raise ConfigError(f"{output}: was fine-tuned, not fused; measure it with transfuse eval")
-    if isinstance(record, dict) and "shrunk" in record:
-        raise ConfigError(
-            f"{output}: was made smaller, not fused; transfuse eval measures it, and transfuse shrink --report"
-            " writes its report"
-        )
-    if isinstance(record, dict) and "carried" in record:
-        raise ConfigError(f"{output}: was carried, not fused; transfuse carry --report writes its report")
-    fields = {"models": list, "options": dict, "versions": dict, "alignments": list}
-    if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in fields.items()):
-        raise CheckpointError(f"{output / RECORD}: is not what fuse writes; fuse again")
-    defaults = {"data": None, "calibration_samples": 0, "match_on": "weights", "merge": "mean", "directory": "."}
-    return defaults | record
-
-
-def _samples_of(record: Mapping[str, Any], output: Path) -> str | None:
-    """Return the path of the samples of a fusion; None if it had none, or the matching can be repeated without them.
-
-    Raises:
-        ConfigError: the models were matched on samples in memory.
-    """
-    if record["data"] is None:
-        return None
-    if not has_samples_in_memory(record):
-        return _resolve(source_of(record["data"]), record["directory"])
-    if matched_on_samples(record):
-        raise ConfigError(
-            f"{output}: its models were matched on samples in memory, which cannot be read again; measure it with"
-            " transfuse eval, or fuse with samples in a file"
-        )
-    return None
-
-
-def _resolve(path: str, directory: str) -> str:
-    """Return a path that the fusion used, which may be relative to the directory that the fusion ran in."""
-    absolute = Path(directory) / path
-    return path if Path(path).exists() or not absolute.exists() else str(absolute)
-
-
-def _unchanged_path(model: Mapping[str, Any], directory: str) -> str:
-    """Return the path of an input of the fusion. Raise `ConfigError` if it has changed or was in memory."""
-    path = model.get("path")
-    if not isinstance(path, str):
-        raise ConfigError("models: one was fused from memory and cannot be read again; save it and fuse its files")
-    path = _resolve(path, directory)
-    if file_hashes(local_directory(path, "allow")) != model.get("sha256"):
-        raise ConfigError(f"{path}: has changed since the fusion; fuse again")
-    return path
 
 
 def samples_to_measure(
