@@ -14,6 +14,7 @@ from transfuse.checkpoint.memory_inputs import report_command
 from transfuse.checkpoint.outcome import kept_parent
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
+from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.config.layer_values import as_text
 
 ALIGNED = {  # how units were matched, by the name of the alignment
@@ -59,6 +60,10 @@ of the first, made with transfuse.
 {{ weights[loop.index0] | text }} | {{ (licenses[loop.index0] or "not stated") | text }} |
 {% endfor %}
 
+{% for line in processors %}
+{{ line }}
+
+{% endfor %}
 {% if differing %}
 **The licenses of these models differ.** The license of this card is that of the anchor. Check that the licenses \
 permit a combined model before you share it.
@@ -155,6 +160,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
         "differing": differing_licenses(models),
+        "processors": processor_sentences(record.get("other_processors", ()), models, shown=code),
         "licenses": [license_of(model.get("card", {})) for model in models],
         "aligned": _aligned(record),
         "merged": _merged(record, parent),

@@ -8,8 +8,9 @@ from transfuse.checkpoint.card_quality import given_quality, quality_section
 from transfuse.checkpoint.command import CARRY, carry_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
-from transfuse.checkpoint.markdown import MARKDOWN
+from transfuse.checkpoint.markdown import MARKDOWN, code
 from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.checkpoint.processor_sentences import processor_sentences
 
 CARD = MARKDOWN.from_string("""\
 ---
@@ -20,6 +21,10 @@ CARD = MARKDOWN.from_string("""\
 What {{ names[2] | code }} learned over its base {{ names[1] | code }}, carried to {{ names[0] | code }} \
 with transfuse.
 
+{% for line in processors %}
+{{ line }}
+
+{% endfor %}
 {% if differing %}
 **The licenses of these models differ.** The license of this card is that of the new base. Check that the licenses \
 permit a combined model before you share it.
@@ -78,6 +83,7 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         ],
         "header": as_front_matter(header),
         "differing": differing_licenses(models),
+        "processors": processor_sentences(record.get("other_processors", ()), models, "the new base", code),
         "quality": quality_section(quality, "carry --report"),
         "call": call,
         "by_command": call.startswith(CARRY),

@@ -85,7 +85,7 @@ def carry(
         from transfuse.report.plan_tables import plan_table
         from transfuse.report.summary import report_line
 
-        plan = plan_job(job, keep) if dry_run else None
+        plan = plan_job(job, keep, output_mode(context).progress) if dry_run else None
         if plan is None:
             with memory_limit(job.max_memory, job.max_device_memory, job.torch_device()):
                 done = carry_job(job, keep, output_mode(context).progress)

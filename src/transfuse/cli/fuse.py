@@ -172,5 +172,5 @@ def plan(
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
-        fusion_plan = plan_job(job)
+        fusion_plan = plan_job(job, output_mode(context).progress)
     output_mode(context).show(asdict(fusion_plan), lambda: plan_table(fusion_plan))

@@ -68,11 +68,6 @@ def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prep
     return prepare
 
 
-def pair_settings(processor: Any) -> Any:
-    """Return what determines pixels and token ids."""
-    return processor.images.to_dict(), processor.texts.get_vocab()
-
-
 def first_text(text: Any) -> str:
     """Return a text as it is, and the first of several; empty if there is none."""
     return str((text[0] if text else "") if isinstance(text, list) else text or "")

@@ -11,6 +11,7 @@ from transfuse.checkpoint.load import Model
 from transfuse.config.settings import Settings
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.measured_tasks import labeled_task
+from transfuse.data.processor_settings import differing_settings
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, model_preparer, model_processor, task
 
@@ -35,7 +36,7 @@ def prepare(
 def prepare_alike(kind: Task, *checkpoints: tuple[str | Path, PreTrainedModel]) -> bool:
     """Return whether checkpoints, each with its loaded model, have processors that prepare samples alike."""
     first, *others = (kind.settings(model_processor(path, model)) for path, model in checkpoints)
-    return all(other == first for other in others)
+    return not any(differing_settings(first, other) for other in others)
 
 
 def readable(samples: Samples, model: PreTrainedModel) -> Samples:

@@ -1,7 +1,7 @@
 """The task of a model, which decides the samples it takes, how they are prepared, and the metrics."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.load import local_directory
-from transfuse.data.image_texts import load_both, pair_preparer, pair_settings, with_pairs
+from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
 from transfuse.data.images import image_preparer, load_processor, with_equal_masks
+from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
@@ -36,7 +37,7 @@ class Task:
         load: loads the processor saved in a folder, given the model's configuration.
         preparer: makes a function from raw samples to a batch, given a processor, a configuration and optionally a
             function that returns the current epoch.
-        settings: returns a value that is equal for two processors that prepare samples alike.
+        settings: returns the settings of a processor by name, which are equal if two prepare samples alike.
         measures: names of the metrics to report (`evaluation.measures`).
         kind: what a model predicts, which decides how it is measured (`evaluation.kinds`).
     """
@@ -46,7 +47,7 @@ class Task:
     labeled: Callable[[Samples], Samples]
     load: Callable[[Path, PreTrainedConfig], Any]
     preparer: Callable[..., Prepare]
-    settings: Callable[[Any], Any]
+    settings: Callable[[Any], Mapping[str, Any]]
     measures: tuple[str, ...] = ("accuracy", "loss")
     kind: str = "classes"
 
@@ -103,19 +104,6 @@ def _no_labels(samples: Samples) -> Samples:
     raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
 
 
-def _pixels(processor: Any) -> Any:
-    """Return the settings that determine pixels, without the names and types of classes."""
-    return {name: value for name, value in processor.to_dict().items() if not name.endswith("_type")}
-
-
-def _vocabulary(tokenizer: Any) -> Any:
-    """Return the settings that determine token ids, without truncation and padding."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    normalizer = str(getattr(backend, "normalizer", ""))
-    pre_tokenizer = str(getattr(backend, "pre_tokenizer", ""))
-    return tokenizer.get_vocab(), normalizer, pre_tokenizer
-
-
 PERPLEXITY = ("accuracy", "loss", "perplexity")
 IMAGE_CLASSIFICATION = Task(
     "image processor",
@@ -123,7 +111,7 @@ IMAGE_CLASSIFICATION = Task(
     lambda samples: samples.require_images().require_labels(),
     load_processor,
     _images,
-    _pixels,
+    pixel_settings,
 )
 TEXT_CLASSIFICATION = Task(
     "tokenizer",
@@ -131,7 +119,7 @@ TEXT_CLASSIFICATION = Task(
     lambda samples: samples.require_texts().require_labels(),
     load_tokenizer,
     _texts,
-    _vocabulary,
+    token_settings,
 )
 MASKED_LM = Task(
     "tokenizer",
@@ -139,7 +127,7 @@ MASKED_LM = Task(
     _texts_without_labels,
     load_tokenizer,
     _masked_texts,
-    _vocabulary,
+    token_settings,
     PERPLEXITY,
     "tokens",
 )

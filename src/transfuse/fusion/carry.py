@@ -50,6 +50,7 @@ from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.match import Matched
+from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.result import Fusion
@@ -149,6 +150,10 @@ def match_for_carry(
     adapter_base = AdapterBase(new_base, inputs.anchor)
     if chosen.adapter_out is not None:
         adapter_base.check()
+    others = None
+    if data is not None:
+        roles = (new_base, base, tuned)
+        others = () if processor is not None else warned_of_processors(roles, inputs.anchor, chosen, progress)
     watch.lap("loading")
     writers = (inputs.networks[2], inputs.networks[0])  # of samples that are to be generated
     data, keep = (
@@ -181,6 +186,7 @@ def match_for_carry(
         no_cache(len(inputs.networks)),
         watch.laps,
         carry=targets,
+        other_processors=others,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from transfuse.base.progress import silent
+from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
 from transfuse.config.make import make
 from transfuse.config.options import Options
@@ -16,6 +16,7 @@ from transfuse.errors import ConfigError
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth import depth
+from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.network.compatible import check_same_widths
@@ -150,6 +151,7 @@ def carry_plan(
     data: Any = None,
     keep: Any = None,
     max_memory: int | None = None,
+    progress: Progress = silent,
     **options: Any,
 ) -> FusionPlan:
     """Return what carrying a fine-tune would match and require, from headers, configurations and the longest sample.
@@ -169,6 +171,7 @@ def carry_plan(
     estimate = carry_estimate(weights, new_base, data, keep)
     if estimate is None:
         return plan
+    warned_of_processors((new_base, base, tuned), empty[0], chosen, progress)
     if max_memory is not None:
         check_data_memory(estimate, max_memory, silent.warn)
     return replace(plan, data=estimate.plan())

@@ -106,6 +106,8 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         record["shared_base"] = {"correlation": matched.base_correlation}
     if matched.inputs.base_origin is not None:
         record["base"] = matched.inputs.base_origin.as_dict()
+    if matched.other_processors:
+        record["other_processors"] = [asdict(other) for other in matched.other_processors]
     record |= request.record
     if growth_is_unused(record):
         start = record["learned_weights"]["start"]

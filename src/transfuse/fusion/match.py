@@ -40,6 +40,7 @@ from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
+from transfuse.fusion.other_processors import OtherProcessor, warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
@@ -67,6 +68,8 @@ class Matched:
         carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
         adapter_base: the model that adapters are differences from: the base, or else the anchor.
         growth: the sizes of a result that grows; None: it has the sizes of the anchor.
+        other_processors: models whose processors differ from the anchor's; None: they were not compared, because no
+            samples were read.
     """
 
     inputs: Inputs
@@ -84,6 +87,7 @@ class Matched:
     carry: CarryTargets | None = None
     adapter_base: AdapterBase | None = None
     growth: GrowthPlan | None = None
+    other_processors: tuple[OtherProcessor, ...] | None = None
 
     def __repr__(self) -> str:
         """Return the models, how they were aligned, and what to do next, in one line."""
@@ -180,6 +184,9 @@ def match(
     plan = None if chosen.grow is None else growth_plan(inputs.models, chosen.grow)
     if plan is not None and chosen.grow is not None and (line := shortfall(plan, chosen.grow)):
         progress.warn(line)
+    others = None
+    if data is not None and (inputs.depths or reads_samples(chosen, resolve_match_on(chosen, data))):
+        others = () if processor is not None else warned_of_processors(models, inputs.anchor, chosen, progress)
     watch.lap("loading")
     if is_generated(data):
         tokenizer = model_processor(models[0], inputs.anchor, processor)
@@ -212,6 +219,7 @@ def match(
         correlation,
         base_tensors,
         growth=plan,
+        other_processors=others,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
 

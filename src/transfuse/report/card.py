@@ -1,6 +1,7 @@
 """The measurements of a report in the form that the model card shows."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isnan
 from typing import Any
 
@@ -9,6 +10,7 @@ from transfuse.checkpoint.card_quality import Quality, Result
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import code
+from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.evaluation.measures import loss_unit
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.names import reference_words, row_labels
@@ -39,6 +41,10 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
         note += f" They have no labels, so the models are compared with {reference_words(record)}."
     if loss_unit(measured.measures):
         note += " The loss is in nats."
+    if "other_processors" not in record:  # or else the card says so at the models
+        processors = [asdict(processor) for processor in measured.other_processors]
+        if processors:
+            note = " ".join([note, *processor_sentences(processors, record["models"], shown=code)])
     values = _values(measured, fusion)
     result = Result(
         data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit

@@ -13,6 +13,7 @@ from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
+from transfuse.fusion.other_processors import OtherProcessor
 from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.fusion.record import match_diagnostics
 from transfuse.network.spec import Spec
@@ -48,6 +49,7 @@ class Measurement:
         labeled: whether the samples have labels; otherwise, models are compared with the parents.
         aligned: whether the models were aligned before they were merged.
         bases_predict: whether all parents have heads of their own, where a fine-tune was carried.
+        other_processors: parents whose processors differ from the anchor's, which prepared the samples.
     """
 
     rows: Sequence[Row]
@@ -61,6 +63,7 @@ class Measurement:
     labeled: bool = True
     aligned: bool = True
     bases_predict: bool = True
+    other_processors: Sequence[OtherProcessor] = ()
 
     @property
     def headline(self) -> str:

@@ -25,6 +25,7 @@ from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.carry_plan import ROLES
 from transfuse.fusion.match import Matched
+from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import Measurement, Role, Row
@@ -51,7 +52,11 @@ def measure(
     seed = matched.options.seed
     names = parent_names(matched)
     told = silent if brief and matched.context.batches else progress  # these samples were told about already
-    batches = list(samples.batches(anchor, str(matched.inputs.origins[0].path), matched.options, progress=told))
+    paths = [origin.path for origin in matched.inputs.origins]
+    others = matched.other_processors
+    if others is None:
+        others = warned_of_processors(paths, anchor, matched.options, progress)
+    batches = list(samples.batches(anchor, str(paths[0]), matched.options, progress=told))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments, matched.inputs.borrowed)
     parents_here = [matched.inputs.whole.get(number, parent) for number, parent in enumerate(parents_here)]
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
@@ -83,6 +88,7 @@ def measure(
         samples.labeled,
         aligned=matched.options.align != "none",
         bases_predict=matched.carry is None or matched.carry.keeps_answers,
+        other_processors=others,
     )
 
 

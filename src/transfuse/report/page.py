@@ -1,6 +1,7 @@
 """A report as one self-contained HTML page, without scripts or network access, and the page of a fusion."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
@@ -12,6 +13,7 @@ from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.card import data_name, shown_weights
 from transfuse.checkpoint.command import source_of
+from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.evaluation_tables import format_p_value
 from transfuse.report.facts import Facts
@@ -40,10 +42,19 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         kinds=kinds_in_words(facts.matched),
         all_exact=all(map(is_exact, facts.matched)),
         roles=list(facts.record.get("carried", ())),
+        processors=_other_processors(facts),
         methods=methods,
         heads=heads,
         head_count=max((len(space.pairs) for space in heads), default=0),
     )
+
+
+def _other_processors(facts: Facts) -> list[str]:
+    """Return a sentence on each model whose processor differs from that which prepared the samples."""
+    measured = facts.measured.other_processors if facts.measured else ()
+    others = facts.record.get("other_processors") or [asdict(other) for other in measured]
+    anchor = "the new base" if "carried" in facts.record else "the anchor"
+    return processor_sentences(others, facts.record["models"], anchor)
 
 
 def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **values: Any) -> str:

@@ -22,8 +22,11 @@ from transfuse.fusion.plan import FusionPlan
 from transfuse.report.carried import carried_verdict
 
 
-def plan_job(job: Job, keep: str | None) -> FusionPlan:
+def plan_job(job: Job, keep: str | None, progress: Progress) -> FusionPlan:
     """Return what carrying a fine-tune would match and require. Nothing is computed or written.
+
+    Args:
+        progress: is told about processors that differ.
 
     Raises:
         TransfuseError: an input cannot be used, or `max_memory` bytes do not suffice.
@@ -32,7 +35,7 @@ def plan_job(job: Job, keep: str | None) -> FusionPlan:
     new_base, base, tuned = job.models
     data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
     with planned_limit(job.max_memory):
-        return carry_plan(base, tuned, new_base, data, kept, job.max_memory, **job.options())
+        return carry_plan(base, tuned, new_base, data, kept, job.max_memory, progress, **job.options())
 
 
 def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:

@@ -33,6 +33,7 @@ from transfuse.fusion.depth import deeper_models
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import Matched, match
+from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
@@ -156,8 +157,11 @@ def _push(job: Job, output: Path) -> str:
         raise type(error)(f"{error}; the model is in {output}, and `{again}` writes it later") from error
 
 
-def plan_job(job: Job) -> FusionPlan:
+def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     """Return what fusing would match and require, from headers, configurations, and the longest sample.
+
+    Args:
+        progress: is told about processors that differ.
 
     Raises:
         TransfuseError: the models cannot be fused, the samples cannot be read, or `max_memory` bytes do not suffice.
@@ -185,6 +189,7 @@ def plan_job(job: Job) -> FusionPlan:
         with_data = data_estimate(estimate, job.models[0], samples, mapped=streams)
         if with_data is None:
             return plan
+        warned_of_processors(job.models, empty[0], job, progress)
         if job.max_memory is not None:
             check_data_memory(with_data, job.max_memory, silent.warn)
         return replace(plan, data=with_data.plan())

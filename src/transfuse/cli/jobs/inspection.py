@@ -23,6 +23,7 @@ from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
+from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
@@ -109,7 +110,7 @@ def load_for_measurement(
 
     Args:
         limit: the number of samples to measure on; None: all.
-        progress: is told about classes that were reordered, and contexts that were cut.
+        progress: is told about classes that were reordered, processors that differ, and contexts that were cut.
 
     Raises:
         TransfuseError: a model or the data cannot be read, or the models are not compatible.
@@ -126,6 +127,7 @@ def load_for_measurement(
     for name, source in zip(models[1:], loaded[1:], strict=True):
         warn_of_order(loaded[0].config, source, name, progress)
     networks = checked_networks(with_anchor_form(loaded, models, options), models, options)
+    warned_of_processors(models, loaded[0], options, progress)
     batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
     context = calibrate(networks, models[0], calibration, options, progress=progress)
     return Loaded(networks, borrowed_by_sources(loaded, options), batches, context, samples)
