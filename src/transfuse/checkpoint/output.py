@@ -135,9 +135,10 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """
     try:
         with replace_atomically(target) as partial:
+            partial.touch()  # names the reason, where safetensors would name its own temporary file
             yield partial
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{target}: cannot be written ({_reason(error)}); choose another place") from error
 
 
 def write_json(path: Path, value: Any) -> None:

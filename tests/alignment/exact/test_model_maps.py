@@ -9,13 +9,14 @@ from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.exact.model_maps import load_maps
+from transfuse.alignment.exact.model_maps import ModelMaps, load_maps
 from transfuse.alignment.transform import transform_all
-from transfuse.errors import CheckpointError, ConfigError
+from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.symmetry import fold, symmetric
+from transfuse.transport.maps import rotation
 
 NAMES = ("ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM", "BertForMaskedLM")
 SHOWN = [next(case for case in CASES if case.name.startswith(name)) for name in NAMES]
@@ -90,3 +91,19 @@ def test_what_has_no_such_maps_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_maps(tmp_path / "other.safetensors")
+
+
+def test_values_and_paths_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    """Integers would be multiplied with a map of integers, which is zero almost everywhere."""
+    maps = ModelMaps({"stream": rotation(torch.linalg.qr(torch.randn(4, 4))[0])}, {})
+    for mapped in (maps.states, maps.readers):
+        with pytest.raises(ConfigError, match=r"stream: the values are torch.int64, .* values.float\(\)"):
+            mapped(torch.arange(4))
+        with pytest.raises(ConfigError, match="stream: the values are a single number; give 4"):
+            mapped(torch.tensor(1.0))
+    for use in (maps.save, load_maps):
+        with pytest.raises(ConfigError, match="path: None is no path"):
+            use(None)
+    missing = tmp_path / "missing" / "maps.safetensors"
+    with pytest.raises(OutputError, match=r"missing/maps.safetensors: cannot be written \(No such file or dir"):
+        maps.save(missing)

@@ -8,6 +8,7 @@ of the source can then be used with the anchor.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class ModelMaps:
             space: the name of the space that the units belong to. It must not lie within another.
 
         Raises:
-            ConfigError: there is no such space, the sizes differ, or `values` is no tensor.
+            ConfigError: there is no such space, the sizes differ, or `values` is no tensor of floating-point numbers.
         """
         map_ = self._map(space, values)
         return map_.push(values.reshape(-1, values.shape[-1])).reshape(*values.shape[:-1], -1)
@@ -81,15 +82,16 @@ class ModelMaps:
         both [source, target].
 
         Raises:
+            ConfigError: `path` is no path.
             OutputError: the file cannot be written.
         """
+        target = _expanded(path)
         tensors = {
             f"{name}.{part}": values.contiguous().cpu()
             for name, map_ in self.maps.items()
             for part, values in _parts(map_).items()
         }
         metadata = {"format": FORMAT, "facts": json.dumps(self.facts)}
-        target = Path(path).expanduser()
         with atomic_file(target) as partial:
             save_file(tensors, partial, metadata)
             partial.chmod(target.absolute().parent.stat().st_mode & 0o666)  # safetensors makes its files private
@@ -100,9 +102,13 @@ class ModelMaps:
             raise ConfigError(f"space: there is no {space!r} here; known: {', '.join(self.maps)}")
         if not isinstance(values, Tensor):
             raise ConfigError(f"{space}: the values are no tensor; give torch.as_tensor(values)")
+        if not values.is_floating_point():  # a map in the type of integers would be cut down to zeros
+            raise ConfigError(f"{space}: the values are {values.dtype}, no floating-point numbers; give values.float()")
         map_ = self.maps[space]
         if map_.parent_axes:
             raise ConfigError(f"space: {space} lies within another; use the map of each unit in maps[{space!r}]")
+        if not values.ndim:
+            raise ConfigError(f"{space}: the values are a single number; give {map_.units[0]}, one for each unit")
         if values.shape[-1] != map_.units[0]:
             raise ConfigError(
                 f"{space}: the values have {values.shape[-1]} entries, but the source has {map_.units[0]} units"
@@ -115,9 +121,11 @@ def load_maps(path: str | Path) -> ModelMaps:
 
     Raises:
         CheckpointError: the file cannot be read, or holds something else.
+        ConfigError: `path` is no path.
     """
+    source = _expanded(path)
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(source, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: holds no maps; write them with transfuse fuse --maps FILE")
@@ -167,6 +175,13 @@ def _composed(space: Space, first: Matrix | None, found: Mapping[str, Map], last
     forward = transform_tensor(first.forward, writes, found) @ last.backward.transpose(-1, -2)
     backward = transform_tensor(first.backward, reads, found) @ last.forward.transpose(-1, -2)
     return Matrix(forward, backward)
+
+
+def _expanded(path: str | PathLike[str]) -> Path:
+    """Return a path with the home folder in place of its sign."""
+    if not isinstance(path, str | PathLike):
+        raise ConfigError(f"path: {path!r:.80} is no path; give that of a safetensors file")
+    return Path(path).expanduser()
 
 
 def _parts(map_: Map) -> dict[str, Tensor]:
