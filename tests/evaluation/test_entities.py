@@ -13,7 +13,7 @@ import transfuse
 from transfuse.data.load import load_samples
 from transfuse.data.tagged_words import with_tags, word_preparer
 from transfuse.errors import DataError
-from transfuse.evaluation.kinds.entities import spans
+from transfuse.evaluation.kinds.entities import spans, uses_positions
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC")
 WORDS = [[name, "sees", thing, "in", place] for name, thing, place in SENTENCES]
@@ -29,6 +29,7 @@ GOLD = [["B-PER", "O", "B-PER", "I-PER", "B-LOC"] for _ in WORDS]
         ("B-PER E-PER S-PER I-PER", [("PER", 0, 2), ("PER", 2, 3), ("PER", 3, 4)]),
         ("B-PER L-PER U-LOC O", [("PER", 0, 2), ("LOC", 2, 3)]),
         ("O O", []),
+        ("B I O I B", [("_", 0, 2), ("_", 3, 4), ("_", 4, 5)]),  # without types, as seqeval reads them
     ],
 )
 def test_spans(tags: str, expected: list[tuple[str, int, int]]) -> None:
@@ -37,6 +38,35 @@ def test_spans(tags: str, expected: list[tuple[str, int, int]]) -> None:
 
 def test_without_a_scheme_each_word_counts() -> None:
     assert list(spans(["NOUN", "NOUN", "O"], has_scheme=False)) == [("NOUN", 0, 1), ("NOUN", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-PER I-PER", True),
+        ("B I O", True),
+        ("I O", True),
+        ("B I E S O", True),
+        ("O B I PER", False),
+        ("I", False),  # the name of a class
+        ("S L O", False),
+        ("NOUN VERB O", False),
+    ],
+)
+def test_a_scheme_may_have_no_types(tags: str, expected: bool) -> None:
+    assert uses_positions(tags.split()) == expected
+
+
+def test_entities_without_types_are_those_of_one_type(tmp_path: Path) -> None:
+    entries = []
+    for name, end in (("bare", ""), ("typed", "-X")):
+        tags = [tag if tag == "O" else tag + end for tag in ("O", "B", "I")]
+        folder = bert(tmp_path / name, BertForTokenClassification, 3, **classes(tags))
+        rows = [[tags[index] for index in (1, 2, 0, 2, 1)] for _ in WORDS]
+        entries.append(transfuse.evaluate(folder, Dataset.from_dict({"tokens": WORDS, "ner_tags": rows})).records()[0])
+    assert entries[0]["entity_f1"] == entries[1]["entity_f1"]
+    assert entries[0]["classes"] == {"_": entries[1]["classes"]["X"]}
+    assert entries[0]["classes"]["_"]["support"] == 3 * len(WORDS)
 
 
 def layouts() -> dict[str, Dataset]:

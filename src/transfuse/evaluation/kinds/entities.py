@@ -13,6 +13,7 @@ from transfuse.evaluation.metrics import ClassReport, Score
 
 OUTSIDE = "O"
 BEGIN, END = frozenset("BSU"), frozenset("ESUL")  # of the schemes IOB, IOBES and BILOU
+INSIDE = "I"
 Span = tuple[str, int, int]
 """The type of an entity, its first word, and the word after its last."""
 
@@ -65,8 +66,11 @@ def entity_types(names: Mapping[int, str]) -> list[str]:
 
 
 def uses_positions(tags: Sequence[str]) -> bool:
-    """Return whether tags tell the position of a word in its entity, as B-PER and I-PER do."""
-    return any(tag[:2] in ("B-", "I-") for tag in tags)
+    """Return whether tags tell the position of a word in its entity, as B-PER and I-PER do, or bare B, I and O."""
+    if any(tag[:2] in ("B-", "I-") for tag in tags):
+        return True
+    bare = set(tags)
+    return INSIDE in bare and not bare.isdisjoint({"B", OUTSIDE}) and bare <= BEGIN | END | {INSIDE, OUTSIDE}
 
 
 def spans(tags: Sequence[str], has_scheme: bool = True) -> Iterator[Span]:
