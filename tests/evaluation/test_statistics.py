@@ -1,13 +1,14 @@
 """Intervals hold what they should, and tests tell chance from difference."""
 
 from dataclasses import replace
+from math import isnan
 from statistics import NormalDist
 
 import pytest
 import torch
 
 from transfuse.evaluation.kind import f1
-from transfuse.evaluation.metrics import Predictions, Score
+from transfuse.evaluation.metrics import Predictions, Score, ratio
 from transfuse.evaluation.statistics import difference, intervals
 
 NONE = torch.zeros(0, dtype=torch.long)
@@ -69,9 +70,37 @@ def test_a_steady_small_difference_is_seen_and_noise_is_not() -> None:
     assert difference(ours, classifier(right, hard + noise - noise.mean())).loss_p > 0.9
 
 
+def sums(correct: torch.Tensor, count: float = 1.0) -> Predictions:
+    """Return predictions of a model that is no classifier."""
+    return Predictions(correct, torch.full_like(correct, count), -correct, torch.zeros(15, 3), NONE, NONE)
+
+
 def test_words_are_not_put_to_mcnemar() -> None:
-    words = Predictions(torch.ones(4), torch.full((4,), 2.0), torch.ones(4), torch.zeros(15, 3), NONE, NONE)
-    assert difference(words, words).accuracy_p is None
+    """They depend on each other within a text, so texts are exchanged: of ten, in every way."""
+    ours, theirs = sums(torch.full((10,), 3.0).double(), 4), sums(torch.full((10,), 2.0).double(), 4)
+    assert difference(ours, ours).of("accuracy").p == 1
+    assert difference(ours, theirs).of("accuracy").p == pytest.approx(2 / 2**10)
+    assert difference(ours, theirs).accuracy_p == difference(ours, theirs).of("exact_match").p
+
+
+def test_exact_matches_are_tested() -> None:
+    """As McNemar's test has it, up to the number of exchanges."""
+    ours, theirs = torch.zeros(40).double(), torch.zeros(40).double()
+    ours[:9], theirs[9:11] = 1, 1
+    expected = difference(classifier(ours), classifier(theirs)).accuracy_p
+    assert difference(sums(ours), sums(theirs)).of("exact_match").p == pytest.approx(expected, abs=0.02)
+
+
+def test_nothing_is_known_of_what_is_no_number() -> None:
+    """A model that fails is not significantly different."""
+    good = torch.linspace(0, 1, 20).double()
+    bad = good.clone()
+    bad[3] = torch.nan
+    scored = [
+        replace(sums(values), scores={"cosine": Score((values, torch.ones(20)), ratio)}) for values in (good, bad)
+    ]
+    found = difference(*scored)
+    assert [isnan(found.of(measure).p) for measure in ("accuracy", "loss", "cosine")] == [True] * 3
 
 
 def test_of_one_sample_nothing_is_known() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class ScoreDifference:
     Attributes:
         value: the difference.
         interval: its 95% confidence interval; None for a single sample.
-        p: p-value of a permutation test that swaps the two models' answers sample by sample.
+        p: p-value of a permutation test that swaps the two models' answers sample by sample. NaN if the value is.
     """
 
     value: float
@@ -61,7 +61,8 @@ class Difference:
     Attributes:
         accuracy: difference in [-1, 1]; NaN, as the loss, if the models do not predict as often.
         accuracy_interval: its interval; None for a single sample.
-        accuracy_p: p-value of the exact McNemar test; None if a model is no classifier.
+        accuracy_p: p-value of the exact McNemar test of classifiers, and of the permutation test of other models. It is
+            NaN if the difference is.
         loss: difference in nats.
         loss_interval: its interval; None for a single sample.
         loss_p: p-value of the permutation test that swaps the two models' losses per sample. It is at least 2 / 2001.
@@ -71,21 +72,19 @@ class Difference:
 
     accuracy: float
     accuracy_interval: Interval | None
-    accuracy_p: float | None
+    accuracy_p: float
     loss: float
     loss_interval: Interval | None
     loss_p: float
     scores: Mapping[str, ScoreDifference] = field(default_factory=dict)
 
     def of(self, measure: str) -> ScoreDifference:
-        """Return the difference of a metric. The p-value is NaN if there is no test. Perplexity is compared by loss."""
+        """Return the difference of a metric. Perplexity is compared by loss."""
         attribute = MEASURES[measure].attribute
         if attribute is None:
             return self.scores[measure]
         if attribute == "accuracy":
-            return ScoreDifference(
-                self.accuracy, self.accuracy_interval, nan if self.accuracy_p is None else self.accuracy_p
-            )
+            return ScoreDifference(self.accuracy, self.accuracy_interval, self.accuracy_p)
         return ScoreDifference(self.loss, self.loss_interval, self.loss_p)
 
 
@@ -114,14 +113,15 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         if name in second.scores
     }
     if not predicts_as_often(first, second):
-        return Difference(nan, None, None, nan, None, nan, scores)
+        return Difference(nan, None, nan, nan, None, nan, scores)
     counts = (first.counts.numpy(), second.counts.numpy())
     accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
     loss = (first.loss.numpy(), counts[0], _without_rounding(first, second), counts[1])
+    are_classes = len(first.labels) and len(second.labels)
     return Difference(
         float(_difference_of_means(*accuracy)),
         _interval(_difference_of_means, accuracy, seed),
-        _mcnemar_p(first, second),
+        _mcnemar_p(first, second) if are_classes else _permutation_p(accuracy[0], accuracy[2], seed),
         float(_difference_of_means(*loss)),
         _interval(_difference_of_means, loss, seed),
         _permutation_p(loss[0], loss[2], seed),
@@ -160,10 +160,14 @@ def _score_difference(first: Score, second: Score, seed: int) -> ScoreDifference
 def _swapping_p(difference_of: Any, data: Sequence[Any], value: float, seed: int) -> float:
     """Return the p-value of the test that swaps the answers of two models sample by sample (Noreen, 1989).
 
+    It is NaN if the difference is, which is no more extreme than another.
+
     Args:
         difference_of: returns the difference of columns [..., sample]: those of the first model, then the second's.
         value: the difference without swaps.
     """
+    if isnan(value):
+        return nan
     half = len(data) // 2
     rng = np.random.default_rng(seed)
     extreme = 0
@@ -193,7 +197,7 @@ def _wilson_interval(model: Predictions) -> Interval:
 
 
 def _interval(statistic: Any, data: Sequence[Any], seed: int) -> Interval | None:
-    if len(data[0]) < 2 or np.isnan(data[0]).all():
+    if len(data[0]) < 2 or any(np.isnan(column).any() for column in data):
         return None
     interval = bootstrap(
         data,
@@ -208,14 +212,12 @@ def _interval(statistic: Any, data: Sequence[Any], seed: int) -> Interval | None
     return float(interval.low), float(interval.high)
 
 
-def _mcnemar_p(first: Predictions, second: Predictions) -> float | None:
+def _mcnemar_p(first: Predictions, second: Predictions) -> float:
     """Return the two-sided p-value of the exact McNemar test (1947).
 
     Under the null hypothesis, a sample that only one of the two models predicts correctly is equally likely to be
     either model's.
     """
-    if not len(first.labels) or not len(second.labels):
-        return None
     only_first = int((first.correct > second.correct).sum())
     only_second = int((second.correct > first.correct).sum())
     discordant = only_first + only_second
@@ -225,6 +227,8 @@ def _mcnemar_p(first: Predictions, second: Predictions) -> float | None:
 def _permutation_p(first: Any, second: Any, seed: int) -> float:
     if len(first) < 2 or np.array_equal(first, second):
         return 1.0
+    if np.isnan(first - second).any():
+        return nan
     test = permutation_test(
         (first, second),
         lambda a, b, axis: (a - b).mean(axis),

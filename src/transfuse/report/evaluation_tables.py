@@ -78,7 +78,7 @@ def _difference_table(first: str, evaluation: Evaluation) -> Table:
         measure: any(not isnan(difference.of(measure).p) for difference in against.values()) for measure in measures
     }
     tests = "permutation test"
-    if has_confidence(measures) and tested["accuracy"]:
+    if has_confidence(measures) and "perplexity" not in evaluation.measures:
         tests = "McNemar's test, permutation test"
     columns = [
         title for measure in measures for title in (MEASURES[measure].title, *(["p"] if tested[measure] else []))
