@@ -1,5 +1,6 @@
 """Models of images and texts: recall and loss by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image as Picture
 from transformers import CLIPModel
 
 import transfuse
+from transfuse.base.batch import Batch
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import PAIRS
 from transfuse.errors import DataError
@@ -43,24 +45,60 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     assert entry["recall_1"] == pytest.approx((entry["image_recall_1"] + entry["text_recall_1"]) / 2)
 
 
-def test_a_model_that_says_the_same_of_all_finds_nothing() -> None:
-    same = torch.ones(30, 2, 4, dtype=torch.float64)
-    found = whole(columns(same, {}, {}))
-    assert float(found["image_recall_1"].sum()) == 0
-    assert float(found["loss"].mean()) == pytest.approx(np.log(30))
+def rows(images: Sequence[int], texts: Sequence[int]) -> Batch:
+    """Pairs of images and texts that are equal if their numbers are."""
+    ids = torch.tensor([[number, row] for row, number in enumerate(texts)])  # of which the second is padding
+    mask = torch.tensor([[1, 0]]).expand_as(ids)
+    return {"pixel_values": torch.tensor(images)[:, None].bfloat16(), "input_ids": ids, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 11, 30])
+def test_a_model_that_says_the_same_of_all_finds_by_chance(count: int) -> None:
+    same = torch.ones(count, 2, 4, dtype=torch.float64)
+    found = whole(columns(same, rows(range(count), range(count)), {}))
+    for k in (1, 5):
+        assert float(found[f"image_recall_{k}"].mean()) == pytest.approx(min(k / count, 1))
+        assert float(found[f"text_recall_{k}"].mean()) == pytest.approx(min(k / count, 1))
+    assert float(found["correct"].mean()) == pytest.approx(1 / count)
+    assert float(found["loss"].mean()) == pytest.approx(np.log(count))
+
+
+def test_each_image_with_three_texts_is_one_candidate() -> None:
+    """The layout of Flickr30k has a row for each text. A model that tells images apart is right every time."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.nn.functional.normalize(torch.randn(10, 64, dtype=torch.float64, generator=generator), dim=1)
+    images = images.repeat_interleave(3, 0)
+    texts = images + 0.05 * torch.randn(30, 64, dtype=torch.float64, generator=generator)
+    numbers = [row // 3 for row in range(30)]
+    perfect = torch.stack([images, texts], 1)
+    found = whole(columns(perfect, rows(numbers, range(30)), {}))
+    assert float(found["correct"].min()) == 1
+    swapped = whole(columns(perfect.flip(1), rows(range(30), numbers), {}))  # texts with three images each
+    assert float(swapped["correct"].min()) == 1
+    same = whole(columns(torch.ones_like(perfect), rows(numbers, range(30)), {}))
+    assert float(same["text_recall_5"].mean()) == pytest.approx(5 / 10)
+    missed = 27 / 30 * 26 / 29 * 25 / 28 * 24 / 27 * 23 / 26
+    assert float(same["image_recall_5"].mean()) == pytest.approx(1 - missed)
+
+
+def test_without_a_score_there_is_no_recall() -> None:
+    embeddings = torch.full((10, 2, 4), torch.nan, dtype=torch.float64)
+    found = whole(columns(embeddings, rows(range(10), range(10)), {}))
+    assert all(bool(found[name].isnan().all()) for name in ("correct", "loss", "image_recall_5", "text_recall_1"))
 
 
 def test_blocks_of_rows_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory that retrieval takes does not grow with the square of the samples."""
     embeddings = torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     embeddings[40:] = embeddings[:10]  # ties across blocks
-    at_once = whole(columns(embeddings, {}, {}))
+    batch = rows([row % 45 for row in range(50)], range(50))
+    at_once = whole(columns(embeddings, batch, {}))
     monkeypatch.setattr("transfuse.evaluation.row_blocks.MAX_ENTRIES", 7 * 50)
-    widest, rank = [], pairs_kind._loss_and_rank
+    widest, recall = [], pairs_kind._recall
     monkeypatch.setattr(
-        pairs_kind, "_loss_and_rank", lambda logits, *more: widest.append(len(logits)) or rank(logits, *more)
+        pairs_kind, "_recall", lambda logits, *more: widest.append(len(logits)) or recall(logits, *more)
     )
-    in_blocks = whole(columns(embeddings, {}, {}))
+    in_blocks = whole(columns(embeddings, batch, {}))
     assert max(widest) == 7
     for name, values in at_once.items():
         torch.testing.assert_close(in_blocks[name], values, atol=1e-12, rtol=1e-12)
