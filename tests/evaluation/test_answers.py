@@ -15,7 +15,7 @@ import transfuse
 from transfuse.base.progress import Silent
 from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer
 from transfuse.errors import DataError
-from transfuse.evaluation.kinds.answers import best_span, normalized, word_f1
+from transfuse.evaluation.kinds.answers import _compared, best_span, normalized, word_f1
 
 CONTEXTS = [text(*sentence) for sentence in SENTENCES]
 THINGS = [thing for _, thing, _ in SENTENCES]
@@ -34,6 +34,12 @@ def test_answers_are_normalized() -> None:
 def test_f1_of_words() -> None:
     assert word_f1("the big boats", "boats") == pytest.approx(2 / 3)
     assert (word_f1("", ""), word_f1("boats", ""), word_f1("paris", "boats")) == (1, 0, 0)
+
+
+def test_answers_of_articles_alone_count_only_if_there_are_no_others() -> None:
+    assert _compared("", ["the", "cat"]) == (0, 0)
+    assert _compared("A cat", ["", "the cat"]) == (1, 1)
+    assert _compared("", ["the", ""]) == (1, 1)
 
 
 def test_the_best_answer_is_in_the_context_and_not_reversed() -> None:

@@ -40,7 +40,7 @@ def columns(log_probabilities: Tensor, batch: Batch, names: Mapping[int, str]) -
     nothing = log_probabilities.gather(2, batch["labels_null"][:, None, None].expand(-1, 2, 1)).sum((1, 2))
     found: list[list[float]] = []
     for row, offsets in enumerate(batch["labels_offsets"]):
-        golds = [text for text in map(text_of, batch["labels_answers"][row]) if text] or [""]
+        golds = list(map(text_of, batch["labels_answers"][row]))
         score, first, last = best_span(log_probabilities[row], offsets)
         answer = text_of(batch["labels_context"][row, 0])[first:last]
         found.append([score, *_compared(answer, golds), *_compared("", golds)])
@@ -108,7 +108,11 @@ def best_span(scores: Tensor, offsets: Tensor) -> tuple[float, int, int]:
 
 
 def _compared(answer: str, golds: list[str]) -> tuple[float, float]:
-    """Return whether an answer is one of the correct ones, and its largest F1."""
+    """Return whether an answer is one of the correct ones, and its largest F1.
+
+    As in SQuAD, correct answers of which nothing is left, such as "the", count only if there are no others.
+    """
+    golds = [gold for gold in golds if normalized(gold)] or [""]
     exact = max(float(normalized(answer) == normalized(gold)) for gold in golds)
     return exact, max(word_f1(answer, gold) for gold in golds)
 
