@@ -29,13 +29,21 @@ def job(world: World, way: str, name: str) -> list[str]:
     return [str(each) for each in given]
 
 
+def launched(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in two processes."""
+    ran = subprocess.run([*LAUNCH, *command], capture_output=True, text=True, env=ENVIRONMENT)
+    if "before it begins" in ran.stderr:
+        pytest.skip("on this machine, Python and its libraries take more memory than the limit of the test")
+    assert ran.returncode == 0, ran.stderr
+    return ran
+
+
 @pytest.mark.parametrize(
     "way", ["least squares", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "least squares")]
 )
 def test_two_processes_fuse_as_one(way: str, world: World, run: Run) -> None:
     assert run(*job(world, way, "one")).status == 0
-    ran = subprocess.run([*LAUNCH, *job(world, way, "two")], capture_output=True, text=True, env=ENVIRONMENT)
-    assert ran.returncode == 0, ran.stderr
+    ran = launched(job(world, way, "two"))
     assert ran.stdout.count('"output"') == 1, "one process speaks"
     assert {path.name for path in world.here.iterdir()} == {"one", "two"}
     one, two = (load_file(world.here / name / "model.safetensors") for name in ("one", "two"))
@@ -50,9 +58,7 @@ def test_two_processes_take_up_what_is_whole_in_a_cache(way: str, world: World) 
     """Every third entry was damaged since."""
     outputs = []
     for name in ("one", "two"):
-        command = [*LAUNCH, *job(world, way, name), "--cache", str(world.here / "cache")]
-        ran = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
-        assert ran.returncode == 0, ran.stderr
+        launched([*job(world, way, name), "--cache", str(world.here / "cache")])
         outputs.append(load_file(world.here / name / "model.safetensors"))
         for file in sorted((world.here / "cache").rglob("*.safetensors"))[::3]:
             file.write_bytes(file.read_bytes()[:-50] + bytes(50))
