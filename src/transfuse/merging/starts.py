@@ -3,7 +3,8 @@
 A parent can be nearer to the parents' mean than any closed form, for example if it knows most of what both know. Which
 start is best shows only after some steps, because fitted layers improve faster. The other models take a few steps
 first. The best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
-improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943).
+improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943). A second model that catches up
+with the best one takes the same steps as that does, because a parent that knows less at first may learn more.
 
 The streams of language models can be too different to be compared, even in one basis. Predictions alone then teach
 more, which the fitted layers find out for all starts. If streams teach them more, the best other start is trained by
@@ -25,7 +26,8 @@ from transfuse.distillation.loop import TrainingLoop
 from transfuse.distillation.validation import INTERVAL
 from transfuse.merging.learned_weights import WeightDistillation
 
-STEPS = (INTERVAL, 3 * INTERVAL)  # at which one parent, and then one start, is left
+STEPS = (INTERVAL, 3 * INTERVAL, 6 * INTERVAL)  # of the rounds
+CATCHING_UP = 2 / 3  # the largest share of a difference in loss that is left after a round in which a model catches up
 FITTED = "fitted layers"
 PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
 ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
@@ -79,7 +81,7 @@ def choose_start(
     begin = time.monotonic()
     choice = Choice()
     states: dict[str, Any] = {}
-    early, late = STEPS if loop.options.trains else (0, 0)
+    early, late, last = STEPS if loop.options.trains else (0, 0, 0)
 
     def keep(name: str) -> None:
         states[name] = copy.deepcopy(loop.state_dict())
@@ -108,16 +110,21 @@ def choose_start(
         loop.start_from(model, streams=not kind)
         left.append(name + kind)
         keep(name + kind)
+    raced, before = left, dict(choice.losses)
     if len(left) > 1:
         train(left, early)
-        left = [min(left, key=lambda name: choice.losses[name])]
+        raced = left = _contenders(left, before, choice.losses)
+        before = dict(choice.losses)
     states = {name: states[name] for name in (fitted, *left)}
     if compares_targets and late and not kind and left:  # what fits layers best need not teach a parent best
         loop.start_from(others[left[0]], streams=False)
-        left.append(left[0] + PREDICTIONS_ONLY)
+        left = [*left, left[0] + PREDICTIONS_ONLY]
         keep(left[-1])
     train([*untrained, *left], late)
     choice.start = best([fitted, *left])
+    if choice.start in raced and len(undecided := _contenders(raced, before, choice.losses)) > 1:
+        train(undecided, last)
+        choice.start = best(undecided)
     loop.load_state_dict(states[choice.start])
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
@@ -134,6 +141,18 @@ def saved_choice(saved: Path | None) -> Choice | None:
 
 def _choice_file(saved: Path) -> Path:
     return saved.with_name("start.pt")
+
+
+def _contenders(models: Sequence[str], before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+    """Return the best model, and the second best if their difference shrinks.
+
+    Args:
+        before: the loss of each model before the last round.
+        now: its loss after it.
+    """
+    first, *others = sorted(models, key=now.__getitem__)[:2]
+    shrinks = [name for name in others if now[name] - now[first] < CATCHING_UP * abs(before[name] - before[first])]
+    return [first, *shrinks]
 
 
 def _expected(losses: Sequence[float]) -> float:
