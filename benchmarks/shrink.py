@@ -3,7 +3,7 @@
 python benchmarks/shrink.py --model MODEL --data cifar10 --name shrink-vit --steps 100 --samples 1000
 python benchmarks/shrink.py --model warandpeace-gpt2-192-1 --data warandpeace --name shrink-gpt2 --steps 100 \
   --samples 500 --epochs 8
-python benchmarks/shrink.py --model MODEL --data heavy --name shrink-antibody --steps 400 --samples 700
+python benchmarks/shrink.py --model MODEL --data antibody --name shrink-antibody --steps 100 --samples 700
 
 MODEL is a folder, or the name of a parent. `shrink` is measured after its layers are fitted, and after training. The
 controls: units chosen by the norm of their weights, or at random, then fitted and trained in the same way; a random
@@ -55,7 +55,7 @@ from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.samples import read_samples
 
 DRAWS = 3  # of the hidden letters of each antibody
-ANTIBODIES = ("heavy", "light")  # chains
+ANTIBODIES = ("antibody", "antibody-light")  # sequences of heavy and of light chains
 TEXTS = (*BOOKS, *ANTIBODIES)
 LONG_BATCH = 16  # samples of a step in training for long
 PROMPTS = 100  # of as many tokens as are then generated
@@ -174,7 +174,7 @@ def _samples(data: str, measured: str) -> tuple[Dataset, Dataset]:
     if data in ANTIBODIES:
         files = [str(DATA.parent / "real" / f"antibody.{name}.jsonl") for name in ("calibration", "test")]
         both = (load_dataset("json", data_files=file, split="train").select_columns("text") for file in files)
-        train, test = (chains.filter(lambda row: _is_heavy(row) == (data == "heavy")) for chains in both)
+        train, test = (chains.filter(lambda row: _is_heavy(row) == (data == "antibody")) for chains in both)
         return train, test
     return split(data, "train"), split(data, measured)
 

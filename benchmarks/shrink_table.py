@@ -45,26 +45,3 @@ def table(name: str, perplexity: bool = False) -> str:
         rows += [[NAMES[row["name"]], share, *cells(row)] for row in result["rows"]]
     same = ["same tokens"] if "same_tokens" in large else []
     return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy", *same], rows)
-
-
-def together(names: dict[str, str]) -> str:
-    """Return the increase of the loss and the accuracy of every way, for several models that have the same ways.
-
-    Args:
-        names: the results of each model, by the heading of its column.
-    """
-    found = {heading: load(name)["results"] for heading, name in names.items()}
-    large = {heading: results.pop("large") for heading, results in found.items()}
-    whole = [f"{row['loss']:.3f}, {100 * row['accuracy']:.1f} %" for row in large.values()]
-    rows = [["the large model (loss, accuracy)", "100 %", *whole]]
-    first = next(iter(found.values()))
-    for ratio, result in first.items():
-        for index, row in enumerate(result["rows"]):
-            same = {heading: results[ratio]["rows"][index] for heading, results in found.items()}
-            assert {each["name"] for each in same.values()} == {row["name"]}
-            cells = [
-                f"{each['loss'] - large[heading]['loss']:+.3f}, {100 * each['accuracy']:.1f} %"
-                for heading, each in same.items()
-            ]
-            rows.append([NAMES[row["name"]], f"{100 * float(ratio):.0f} %", *cells])
-    return markdown(["", "parameters", *names], rows)

@@ -80,9 +80,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.table, "shrink-vit"),
     "shrink-gpt2": partial(shrink_table.table, "shrink-gpt2", perplexity=True),
-    "shrink-antibody": partial(
-        shrink_table.together, {"heavy chains": "shrink-antibody", "light chains": "shrink-antibody-light"}
-    ),
+    "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "experts": partial(experts_table.table, "experts", "experts-2"),
     **{f"grow-{name}": partial(grow_table.table, name) for name in ("digits", "antibody", "antibody-long", "books")},
     "methods-cifar10": partial(methods, "cifar10"),
