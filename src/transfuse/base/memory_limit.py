@@ -86,8 +86,15 @@ def memory_limit(memory: int | None, device_memory: int | None = None, device: t
 
 @contextmanager
 def planned_limit(memory: int | None) -> Iterator[None]:
-    """Let batches and caches be planned for a limit in bytes, which is not enforced, while the block runs."""
-    token = LIMIT.set(None if memory is None else Limit(memory, _memory()[1]))
+    """Let batches and caches be planned for a limit in bytes, which is not enforced, while the block runs.
+
+    Args:
+        memory: the limit; None: that of the run stays, if it has one.
+    """
+    if memory is None:
+        yield
+        return
+    token = LIMIT.set(Limit(memory, _memory()[1]))
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
+from transfuse.config.data_options import GENERATED
 
 
 def header_fields(
@@ -19,7 +20,7 @@ def header_fields(
     """
     directory = record.get("directory", ".")
     anchor = parents[0].get("card", {})
-    data = record["data"] if record["data"] and record["data"] != "generated" else None
+    data = record["data"] if record["data"] and record["data"] != GENERATED else None
     trained_on = [name for parent in parents for name in parent.get("card", {}).get("datasets", [])]
     datasets = [hub_name(data and source_of(data), directory), *trained_on]
     sentences = bool(record.get("sentence_transformers"))

@@ -153,7 +153,7 @@ def match_for_carry(
     others = None
     if data is not None:
         roles = (new_base, base, tuned)
-        others = () if processor is not None else warned_of_processors(roles, inputs.anchor, chosen, progress)
+        others = warned_of_processors(roles, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
     writers = (inputs.networks[2], inputs.networks[0])  # of samples that are to be generated
     data, keep = (

@@ -186,7 +186,7 @@ def match(
         progress.warn(line)
     others = None
     if data is not None and (inputs.depths or reads_samples(chosen, resolve_match_on(chosen, data))):
-        others = () if processor is not None else warned_of_processors(models, inputs.anchor, chosen, progress)
+        others = warned_of_processors(models, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
     if is_generated(data):
         tokenizer = model_processor(models[0], inputs.anchor, processor)

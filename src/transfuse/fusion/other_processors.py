@@ -34,7 +34,11 @@ class OtherProcessor:
 
 
 def warned_of_processors(
-    models: Sequence[Model | None], anchor: PreTrainedModel, options: Options, progress: Progress
+    models: Sequence[Model | None],
+    anchor: PreTrainedModel,
+    options: Options,
+    progress: Progress,
+    processor: Any = None,
 ) -> tuple[OtherProcessor, ...]:
     """Return how the processors of models differ from that of the anchor, and warn of each that does.
 
@@ -44,7 +48,10 @@ def warned_of_processors(
     Args:
         models: the models as they were given, the anchor first; None, or a loaded one, has no processor to compare.
         anchor: the anchor, whose tensors may be empty.
+        processor: prepares all samples, because the user chose it, so that nothing is compared; None: the anchor's.
     """
+    if processor is not None:
+        return ()
     kind = task(type(anchor).__name__)
     first, *others = (None if model is None else _settings(kind, model, anchor) for model in models)
     if first is None:

@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -80,8 +79,7 @@ def shrink(
     Raises:
         TransfuseError: an input cannot be used, or a size is impossible; the message says what, where and what to do.
     """
-    limit = memory_bytes(max_memory)
-    with nullcontext() if limit is None else planned_limit(limit):
+    with planned_limit(memory_bytes(max_memory)):
         return _shrunk(model, data, as_progress(progress), processor, cache, stream, make(ShrinkOptions, options))
 
 

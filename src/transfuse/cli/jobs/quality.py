@@ -107,7 +107,7 @@ def training_quality(
 def unmeasured(job: Job, reason: str) -> Quality:
     """Return why a fused model was not measured, and the command that measures it."""
     names = [str(Path(str(job.output))), *job.models]
-    has_data = job.data not in (None, "generated")
+    has_data = job.data is not None and not is_generated(job.data)
     data = job.data if has_data else "DATA"
     reading: list[str] = []
     for name in DataOptions.model_fields if has_data else ():
