@@ -17,11 +17,12 @@ from transfuse.checkpoint.outcome import learning_line
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
-from transfuse.merging import methods, starts
+from transfuse.merging import methods, race
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned
+from transfuse.merging.race import Choice
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, Choice, choose_start
+from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
 from transfuse.network.model import network
 
 CASE = CASES[0]
@@ -34,7 +35,7 @@ BATCHES = [{"pixel_values": images} for images in IMAGES.split(10)]
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 5, 15 and 30 steps instead of 25, 75 and 150."""
     monkeypatch.setattr(validation.Validation, "interval", lambda *_: 5)
-    monkeypatch.setattr(starts, "STEPS", (5, 15, 30))
+    monkeypatch.setattr(race, "STEPS", (5, 15, 30))
 
 
 def broken() -> torch.nn.Module:
@@ -208,7 +209,7 @@ def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pyte
 def test_a_start_that_diverges_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     found = loop(LearningOptions(steps=40), [CASE.build(1)])
     measured = found.excess_loss
-    losses = iter([float("nan")])  # of the first start that is trained
+    losses = iter([None, float("nan")])  # after 5 steps: the fitted layers as measured, then the first other start
     monkeypatch.setattr(found, "excess_loss", lambda: _first(losses, measured) if found.steps == 5 else measured())
     choice = choose_start(found, {"broken": broken(), "another": CASE.build(2)})
     assert not found.diverged
@@ -216,6 +217,6 @@ def test_a_start_that_diverges_does_not_end_the_others(monkeypatch: pytest.Monke
     assert found.steps in (15, 30)
 
 
-def _first(losses: Iterator[float], measure: Callable[[], float]) -> float:
+def _first(losses: Iterator[float | None], measure: Callable[[], float]) -> float:
     loss = next(losses, None)
     return measure() if loss is None else loss

@@ -98,11 +98,13 @@ def test_classifiers_of_other_problems(other):
         check_same_function(anchor, source, architecture="BertForMaskedLM")
 
 
-def test_labels_in_another_order():
-    cat_first, dog_first = (ViTConfig(id2label=dict(enumerate(names))) for names in (["cat", "dog"], ["dog", "cat"]))
-    with pytest.raises(SpecError, match="class 0 in id2label is 'dog', the anchor's is 'cat'"):
-        check_same_function(cat_first, dog_first)
-    check_same_function(cat_first, ViTConfig(num_labels=2))
+def test_other_classes():
+    named = [ViTConfig(id2label=dict(enumerate(names))) for names in (["cat", "dog"], ["cat", "owl"], ["Cat", "dog "])]
+    with pytest.raises(SpecError, match="class 1 in id2label is 'owl', the anchor's is 'dog'"):
+        check_same_function(named[0], named[1], architecture="ViTForImageClassification")
+    check_same_function(named[0], named[1], architecture="ViTForMaskedImageModeling")
+    for same in (named[2], ViTConfig(num_labels=2)):
+        check_same_function(named[0], same, architecture="ViTForImageClassification")
 
 
 def test_declared_module_names_exist():

@@ -86,10 +86,10 @@ class TrainingLoop(ABC):
         self.optimizers = optimizers
         self.schedule = schedule(optimizers, self.options)
         self.order = BatchOrder(len(self.train_batches), self.seed)
+        self.steps = 0
         self.validation_losses = [self.excess_loss()]
         self.validated_at = [0]
         self.best_weights = self._copy_weights()
-        self.steps = 0
         self.stalled = 0  # validations without improvement since the last improvement or restart
         self.diverged = False
 

@@ -16,7 +16,6 @@ from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
 from transfuse.finetuning.schedule import Schedule
-from transfuse.network.class_order import in_anchor_order
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.output_losses import SOFTMAX, output_loss
 
@@ -38,12 +37,11 @@ def check_teachers(source: Model, student: PreTrainedModel, teachers: Sequence[t
     student_task = task(type(student).__name__)
     for path, teacher in teachers:
         label = teacher_name(path)
-        reordered = in_anchor_order(student.config, teacher.config, type(teacher).__name__)
         if task(type(teacher).__name__) is not student_task:
             raise ConfigError(
                 f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
             )
-        check_same_labels(student.config, reordered, label)
+        check_same_labels(student.config, teacher.config, type(teacher).__name__, label)
         for name in SIZES:
             sizes = [getattr(model.config, name, 0) for model in (teacher, student)]
             if sizes[0] != sizes[1]:

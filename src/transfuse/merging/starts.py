@@ -11,55 +11,19 @@ more, which the fitted layers find out for all starts. If streams teach them mor
 predictions alone too.
 """
 
-import copy
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.distributed import process_group, seconds_since
+from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
-from transfuse.distillation.loop import TrainingLoop
-from transfuse.distillation.validation import INTERVAL
 from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.race import Choice, Race
 
-STEPS = (INTERVAL, 3 * INTERVAL, 6 * INTERVAL)  # of the rounds
-CATCHING_UP = 2 / 3  # the largest share of a difference in loss that is left after a round in which a model catches up
 FITTED = "fitted layers"
 PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
-ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
-
-
-@dataclass
-class Choice:
-    """The chosen start.
-
-    Attributes:
-        start: its name.
-        losses: the last validation loss of each start, in nats above the parents.
-        best: the name of the start with the lowest loss of all.
-        best_loss: this loss.
-        best_steps: the number of steps after which it was reached; 0 if it was before the training.
-        best_weights: the weights that reach it.
-    """
-
-    start: str = ""
-    losses: dict[str, float] = field(default_factory=dict)
-    best: str = ""
-    best_loss: float = float("inf")
-    best_steps: int = 0
-    best_weights: Any = None
-
-    def update(self, name: str, loop: TrainingLoop) -> None:
-        """Take note of what a start has reached."""
-        losses = loop.validation_losses
-        self.losses[name] = losses[-1]
-        if min(losses) < self.best_loss:
-            self.best, self.best_loss, self.best_weights = name, min(losses), loop.best_weights
-            self.best_steps = loop.validated_at[losses.index(self.best_loss)]
 
 
 def choose_start(
@@ -79,58 +43,51 @@ def choose_start(
         compares_targets: whether the fitted layers are also trained by predictions only.
     """
     begin = time.monotonic()
-    choice = Choice()
-    states: dict[str, Any] = {}
-    early, late, last = STEPS if loop.options.trains else (0, 0, 0)
-
-    def keep(name: str) -> None:
-        states[name] = copy.deepcopy(loop.state_dict())
-        choice.update(name, loop)
-
-    def train(names: Sequence[str], steps: int) -> None:
-        for name in names:
-            loop.load_state_dict(states.pop(name))
-            _advance(loop, steps)
-            keep(name)
-
-    def best(names: Sequence[str]) -> str:
-        return min(names, key=lambda name: _expected(states[name]["validation_losses"]))
-
-    keep(FITTED)
-    fitted, kind, untrained = FITTED, "", [FITTED]
-    if compares_targets and late:
-        loop.start_from(None, streams=False)
-        keep(FITTED + PREDICTIONS_ONLY)
-        train([FITTED, FITTED + PREDICTIONS_ONLY], late)
-        fitted = best([FITTED, FITTED + PREDICTIONS_ONLY])
-        kind, untrained = fitted.removeprefix(FITTED), []
-        states = {fitted: states[fitted]}  # before those of the others take their memory
-    left = []
-    for name, model in others.items():
-        loop.start_from(model, streams=not kind)
-        left.append(name + kind)
-        keep(name + kind)
-    raced, before = left, dict(choice.losses)
-    if len(left) > 1:
-        train(left, early)
-        raced = left = _contenders(left, before, choice.losses)
-        before = dict(choice.losses)
-    states = {name: states[name] for name in (fitted, *left)}
-    if compares_targets and late and not kind and left:  # what fits layers best need not teach a parent best
-        loop.start_from(others[left[0]], streams=False)
-        left = [*left, left[0] + PREDICTIONS_ONLY]
-        keep(left[-1])
-    train([*untrained, *left], late)
-    choice.start = best([fitted, *left])
-    if choice.start in raced and len(undecided := _contenders(raced, before, choice.losses)) > 1:
-        train(undecided, last)
-        choice.start = best(undecided)
-    loop.load_state_dict(states[choice.start])
+    race = Race(loop)
+    compares_targets = compares_targets and loop.options.trains
+    fitted = _enter_fitted_layers(race, compares_targets)
+    kind = fitted.removeprefix(FITTED)
+    left, before = _enter_others(race, others, kind)
+    finalists = [fitted, *left]
+    if compares_targets and not kind and left:  # what fits layers best need not teach a parent best
+        finalists.append(race.enter(left[0] + PREDICTIONS_ONLY, others[left[0]], streams=False))
+    race.keep_only(finalists)
+    race.train(finalists[1:], race.late)
+    chosen = race.best(finalists)
+    if chosen in left and len(undecided := race.contenders(left, before)) > 1:
+        race.train(undecided, race.last)
+        chosen = race.best(undecided)
+    race.finish(chosen)
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
     if saved and process_group().first:
-        save_state(_choice_file(saved), vars(choice))
-    return choice
+        save_state(_choice_file(saved), vars(race.choice))
+    return race.choice
+
+
+def _enter_fitted_layers(race: Race, compares_targets: bool) -> str:
+    """Train the fitted layers up to the final round, and return the name of the targets that teach them more."""
+    names = [race.enter(FITTED)]
+    if compares_targets:
+        names.append(race.enter(FITTED + PREDICTIONS_ONLY, streams=False))
+    race.train(names, race.late)
+    best = race.best(names)
+    race.keep_only([best])  # before the states of the others take their memory
+    return best
+
+
+def _enter_others(race: Race, others: Mapping[str, PreTrainedModel], kind: str) -> tuple[list[str], dict[str, float]]:
+    """Train the other starts for a first round, and return those that go on, the best first, and all losses then.
+
+    Args:
+        kind: what follows their names: `PREDICTIONS_ONLY`, or nothing.
+    """
+    names = [race.enter(name + kind, model, streams=not kind) for name, model in others.items()]
+    if len(names) > 1:
+        before = dict(race.choice.losses)
+        race.train(names, race.early)
+        names = race.contenders(names, before)
+    return names, dict(race.choice.losses)
 
 
 def saved_choice(saved: Path | None) -> Choice | None:
@@ -141,35 +98,3 @@ def saved_choice(saved: Path | None) -> Choice | None:
 
 def _choice_file(saved: Path) -> Path:
     return saved.with_name("start.pt")
-
-
-def _contenders(models: Sequence[str], before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
-    """Return the best model, and the second best if their difference shrinks.
-
-    Args:
-        before: the loss of each model before the last round.
-        now: its loss after it.
-    """
-    first, *others = sorted(models, key=now.__getitem__)[:2]
-    shrinks = [name for name in others if now[name] - now[first] < CATCHING_UP * abs(before[name] - before[first])]
-    return [first, *shrinks]
-
-
-def _expected(losses: Sequence[float]) -> float:
-    """Return the next loss if the last improvement repeats itself."""
-    return losses[-1] - max(0.0, losses[-2] - losses[-1]) if len(losses) > 1 else losses[-1]
-
-
-def _advance(loop: WeightDistillation, steps: int) -> None:
-    """Take steps up to a number, or fewer if they take too long or fewer were asked for, and validate."""
-    fixed = loop.options.steps
-    end = steps if fixed is None else min(steps, fixed)
-    limit = ROUND_SHARE * 60 * loop.options.minutes
-    begin = time.monotonic()
-    before = loop.steps
-    while loop.steps < end and not loop.diverged and (fixed is not None or seconds_since(begin) < limit):
-        loop.step()
-        if loop.steps % loop.validation_interval == 0:
-            loop.validate()
-    if loop.steps > before and loop.validated_at[-1] < loop.steps and not loop.diverged:
-        loop.validate()

@@ -62,11 +62,11 @@ def differing_class(anchor: PretrainedConfig, source: PretrainedConfig, architec
         architecture: the class of the source.
 
     Returns:
-        None if there is none, if `class_order` says which class is which, if a name is generic, or if the source is no
-        classifier.
+        None if there is none, if `class_order` says which class is which, if all names of a model are generic, or if
+        the source is no classifier.
     """
     anchor_labels, source_labels = _labels(anchor), _labels(source)
-    named = not any(map(GENERIC.fullmatch, (*anchor_labels.values(), *source_labels.values())))
+    named = all(not all(map(GENERIC.fullmatch, labels.values())) for labels in (anchor_labels, source_labels))
     if "Classification" not in architecture or not named or class_order(anchor, source, architecture) is not None:
         return None
     for index in sorted(anchor_labels.keys() & source_labels.keys()):

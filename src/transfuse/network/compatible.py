@@ -8,6 +8,7 @@ from functools import partial
 from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
+from transfuse.network.class_order import differing_class
 from transfuse.network.config_fields import Difference, differences, shape_differences
 from transfuse.network.families import declare
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
@@ -66,8 +67,9 @@ def check_same_function(
         advice = f"; {TOKEN_ADVICE[field]}" if field in TOKEN_ADVICE and not shifted else ""
         advice = ANCHOR_POSITIONS if field == "image_size" else advice
         raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
-    check_same_labels(anchor, source, name)
-    _check_same_problem(anchor, source, name, architecture or next(iter(anchor.architectures or ()), ""))
+    architecture = architecture or next(iter(anchor.architectures or ()), "")
+    check_same_labels(anchor, source, architecture, name)
+    _check_same_problem(anchor, source, name, architecture)
 
 
 def _check_same_problem(anchor: PretrainedConfig, source: PretrainedConfig, name: str, architecture: str) -> None:
@@ -80,19 +82,14 @@ def _check_same_problem(anchor: PretrainedConfig, source: PretrainedConfig, name
         )
 
 
-def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, name: str = OTHER) -> None:
-    """Raise `SpecError` if two configurations name their classes differently in id2label."""
-    anchor_labels = dict(anchor.id2label or {})
-    source_labels = dict(source.id2label or {})
-    for labels in (anchor_labels, source_labels):
-        if set(labels.values()) == {f"LABEL_{index}" for index in labels}:
-            return  # generic names
-    for index in sorted(anchor_labels.keys() & source_labels.keys()):
-        if anchor_labels[index] != source_labels[index]:
-            raise SpecError(
-                f"{name}: class {index} in id2label is {source_labels[index]!r}, the anchor's is"
-                f" {anchor_labels[index]!r}; order the classes of both models alike{ANCHOR_HEAD}"
-            )
+def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, name: str = OTHER) -> None:
+    """Raise `SpecError` if two classifiers name a class differently in id2label, as `differing_class` compares them."""
+    found = differing_class(anchor, source, architecture)
+    if found is not None:
+        raise SpecError(
+            f"{name}: class {found.index} in id2label is {found.source!r}, the anchor's is {found.anchor!r}; order the"
+            f" classes of both models alike{ANCHOR_HEAD}"
+        )
 
 
 def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, name: str = OTHER) -> None:
