@@ -38,8 +38,8 @@ from transfuse import fuse
 from transfuse.checkpoint.load import load_empty, load_model
 from transfuse.config.options import Options
 from transfuse.data.load import load_samples
+from transfuse.data.processors import model_preparer
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer
 from transfuse.fusion.plan import Estimate
 
 METHODS: dict[str, dict[str, Any]] = {

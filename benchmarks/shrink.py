@@ -37,7 +37,7 @@ from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import load_model
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.data.tasks import model_processor
+from transfuse.data.processors import model_processor
 from transfuse.network.axes import leaves
 from transfuse.network.layout import unfused
 from transfuse.network.model import network, unfused_tensors

@@ -27,7 +27,8 @@ from views import both, viewed
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
 from transfuse.data.load import load_samples
-from transfuse.data.tasks import model_processor, task
+from transfuse.data.processors import model_processor
+from transfuse.data.tasks import task
 from transfuse.distillation.teacher_weighting import by_entropy, ensemble_predictions
 from transfuse.evaluation.evaluate import ensemble, evaluate
 from transfuse.evaluation.metrics import predictions

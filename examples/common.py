@@ -19,7 +19,8 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.load import load_model
 from transfuse.cli.demo.digits import NAMES, digits, processor
 from transfuse.data.load import load_samples
-from transfuse.data.tasks import model_preparer, task, with_model_ids
+from transfuse.data.processors import model_preparer
+from transfuse.data.tasks import task, with_model_ids
 from transfuse.evaluation.evaluate import ensemble, evaluate
 
 __all__ = [

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from logging.handlers import BufferingHandler
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
 from transfuse.checkpoint.load import load_model, local_directory
+from transfuse.errors import CheckpointError
 
 
 def test_loads_the_class_and_the_exact_weights_in_eval_mode(saved: Path) -> None:
@@ -317,3 +319,13 @@ def test_a_linked_companion_is_copied_as_a_file(tmp_path: Path) -> None:
     copy_companions(tmp_path / "source", tmp_path / "target")
     assert not (tmp_path / "target" / "tokenizer.json").is_symlink()
     assert (tmp_path / "target" / "tokenizer.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("read", [load_model, local_directory])
+def test_an_empty_name_is_not_the_current_folder(
+    read: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"^the name of a model is empty"):
+        read("")

@@ -1,4 +1,4 @@
-"""Arguments of `evaluate` that are no models, no processor or no number of samples are refused in one line."""
+"""Arguments of Python functions that are no models, no processor or no number of samples are refused in one line."""
 
 import os
 import re
@@ -32,6 +32,12 @@ def test_a_limit_is_a_number_of_samples(checkpoint: Path, limit: Any) -> None:
 def test_a_processor_prepares_samples(checkpoint: Path, processor: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^processor: found {type(processor).__name__}; give an image processor"):
         transfuse.evaluate(checkpoint, ROWS, processor=processor)
+    with pytest.raises(ConfigError, match=r"^processor: found"):
+        transfuse.fuse([checkpoint, checkpoint], ROWS, processor=processor)
+    with pytest.raises(ConfigError, match=r"^processor: found"):
+        transfuse.shrink(checkpoint, ROWS, processor=processor, ratio=0.5)
+    with pytest.raises(ConfigError, match=r"^processor: found"):
+        transfuse.finetune(checkpoint, ROWS, processor=processor)
 
 
 @pytest.mark.parametrize(("models", "shown"), [(5, "5"), ([5], "5"), (torch.nn.Linear(1, 1), "a Linear")])

@@ -14,8 +14,9 @@ from transfuse.data.context import in_context
 from transfuse.data.conversations import as_text
 from transfuse.data.cut_texts import warn_of_cuts
 from transfuse.data.encoding import require_offsets
+from transfuse.data.processors import model_processor
 from transfuse.data.samples import Samples
-from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, model_processor, task
+from transfuse.data.tasks import CAUSAL_LM, MASKED_LM, task
 from transfuse.data.texts import MAX_LENGTH, max_tokens
 from transfuse.errors import ConfigError
 

@@ -9,8 +9,9 @@ from transformers import BatchEncoding, PreTrainedModel
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.data.image_texts import ImageTextProcessor, first_text
+from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.tasks import PAIRS, model_processor, task
+from transfuse.data.tasks import PAIRS, task
 from transfuse.data.texts import max_tokens, text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together

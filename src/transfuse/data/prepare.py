@@ -12,8 +12,9 @@ from transfuse.config.settings import Settings
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.measured_tasks import labeled_task
 from transfuse.data.processor_settings import differing_settings
+from transfuse.data.processors import model_preparer, model_processor
 from transfuse.data.samples import Samples
-from transfuse.data.tasks import Task, model_preparer, model_processor, task
+from transfuse.data.tasks import Task, task
 
 
 def prepare(

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from transfuse.checkpoint.load import local_directory
 from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
 from transfuse.data.images import image_preparer, load_processor, with_equal_masks
 from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
@@ -23,7 +22,7 @@ from transfuse.data.texts import (
     max_tokens,
     text_preparer,
 )
-from transfuse.errors import ConfigError, NoLabelsError, SpecError
+from transfuse.errors import NoLabelsError, SpecError
 
 
 @dataclass(frozen=True)
@@ -218,42 +217,3 @@ def task(architecture: str) -> Task:
 
 def _only_by_weights(architecture: str, why: str) -> SpecError:
     return SpecError(f"{architecture} {why}; only fusing by weights, without data, takes it")
-
-
-def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:
-    """Return `processor` (an image processor or a tokenizer), or the one saved with the checkpoint if it is None.
-
-    Args:
-        processor: a processor, or the path of a checkpoint that has one.
-        source: the model as it was passed by the user: a path, a name on the Hub, or the loaded model.
-        model: the loaded model.
-
-    Raises:
-        ConfigError: `source` is a loaded model, which has no processor, and `processor` is None.
-    """
-    model_task = task(type(model).__name__)
-    processor = loaded_processor(processor, model)
-    if processor is None and isinstance(source, PreTrainedModel):
-        raise ConfigError(
-            f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"
-        )
-    return processor or model_task.load(local_directory(source, "allow"), model.config)
-
-
-def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
-    """Return a processor: as it was passed, or that of the checkpoint whose path was passed; None if it is None."""
-    if not isinstance(processor, str | Path):
-        return processor
-    return task(type(model).__name__).load(local_directory(processor, "allow"), model.config)
-
-
-def model_preparer(
-    source: Any, model: PreTrainedModel, processor: Any = None, model_task: Task | None = None
-) -> Prepare:
-    """Return a function that prepares samples with the processor that `model_processor` returns.
-
-    Args:
-        model_task: how the samples are prepared; None: as the class of the model takes them, without labels.
-    """
-    prepared = model_task or task(type(model).__name__)
-    return prepared.preparer(model_processor(source, model, processor), model.config)

@@ -15,10 +15,11 @@ from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.numeric_labels import CLASS_PART
 from transfuse.data.parts import shown_classes
+from transfuse.data.processors import model_preparer
 from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
 from transfuse.data.splits import EVALUATION
-from transfuse.data.tasks import Task, model_preparer, task, with_model_ids
+from transfuse.data.tasks import Task, task, with_model_ids
 from transfuse.errors import NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 

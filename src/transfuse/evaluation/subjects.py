@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import Model
-from transfuse.data.image_texts import ImageTextProcessor
+from transfuse.data.processors import check_processor
 from transfuse.errors import ConfigError
 
 SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of inputs and outputs
@@ -69,7 +69,7 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
         raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")
     found = [_subject(number, source) for number, source in enumerate(given, 1)]
     _check_all_differ(found)
-    _check_processor(processor)
+    check_processor(processor)
     return found if processor is None else [replace(subject, prepared_by=processor) for subject in found]
 
 
@@ -98,17 +98,6 @@ def _check_all_differ(found: Sequence[Subject]) -> None:
 def _is_here(source: Model) -> bool:
     """Return whether a model is named by a path on this machine; other names are on the Hub."""
     return isinstance(source, str | Path) and Path(source).expanduser().exists()
-
-
-def _check_processor(processor: Any) -> None:
-    """Raise `ConfigError` for anything but a processor, the path of one, or None."""
-    is_path = processor is None or isinstance(processor, str | Path)
-    prepares = isinstance(processor, ImageTextProcessor) or callable(processor)
-    if not is_path and (not prepares or isinstance(processor, nn.Module)):
-        raise ConfigError(
-            f"processor: found {type(processor).__name__}; give an image processor, a tokenizer, or the path of a"
-            " checkpoint that has one"
-        )
 
 
 def with_processors(found: Sequence[Subject], configs: Sequence[PreTrainedConfig], progress: Progress) -> list[Subject]:

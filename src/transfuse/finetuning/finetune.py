@@ -33,9 +33,10 @@ from transfuse.data.blocks import in_blocks
 from transfuse.data.content import content_digest
 from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.measured_tasks import check_trainable, labeled_task
+from transfuse.data.processors import loaded_processor, model_processor
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, loaded_processor, model_processor, task, with_model_ids
+from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_ids
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name

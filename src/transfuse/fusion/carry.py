@@ -32,7 +32,7 @@ from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
 from transfuse.data.generation import generated_samples
 from transfuse.data.load import data_name, warn_of_test_split
-from transfuse.data.tasks import model_processor
+from transfuse.data.processors import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate, sample_budget

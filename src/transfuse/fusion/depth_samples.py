@@ -21,8 +21,8 @@ from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import generated_samples
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
+from transfuse.data.processors import model_processor
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_processor
 from transfuse.fusion.calibration import sample_budget
 from transfuse.fusion.stream_similarity import stream_similarity
 

@@ -21,7 +21,7 @@ from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.memory_inputs import matched_on_samples
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
-from transfuse.data.tasks import loaded_processor
+from transfuse.data.processors import loaded_processor
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import Matched, match

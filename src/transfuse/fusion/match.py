@@ -26,8 +26,8 @@ from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_mapped, check_read
 from transfuse.data.generation import generated_samples
 from transfuse.data.load import open_samples, warn_of_test_split
+from transfuse.data.processors import model_processor
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_processor
 from transfuse.distillation.history import History
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase

@@ -16,9 +16,9 @@ from transfuse.data.conversations import text_length
 from transfuse.data.generation import placeholder_samples
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import readable
+from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_preparer
 from transfuse.fusion.calibration import reads_samples, resolve_match_on, sample_budget
 
 

@@ -13,10 +13,10 @@ from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import generated_samples
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
+from transfuse.data.processors import model_processor
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_processor
 
 
 def read_samples(

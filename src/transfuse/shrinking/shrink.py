@@ -30,7 +30,7 @@ from transfuse.config.settings import UNRELATED_OPTIONS, memory_bytes, torch_dty
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import check_read
 from transfuse.data.load import data_name, warn_of_test_split
-from transfuse.data.tasks import loaded_processor
+from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network

@@ -11,8 +11,8 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.config.options import Options
 from transfuse.data.load import open_samples
+from transfuse.data.processors import model_processor
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import model_processor
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.compatible import load
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate, ModelHeader, SpaceKind, model_header, spaces_by_kind

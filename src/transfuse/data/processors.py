@@ -1,0 +1,69 @@
+"""What prepares the samples of a model: the processor that a user gives, or the one that is saved with the model."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from transfuse.checkpoint.load import local_directory
+from transfuse.data.image_texts import ImageTextProcessor
+from transfuse.data.samples import Prepare
+from transfuse.data.tasks import Task, task
+from transfuse.errors import ConfigError
+
+
+def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) -> Any:
+    """Return `processor` (an image processor or a tokenizer), or the one saved with the checkpoint if it is None.
+
+    Args:
+        processor: a processor, or the path of a checkpoint that has one.
+        source: the model as it was passed by the user: a path, a name on the Hub, or the loaded model.
+        model: the loaded model.
+
+    Raises:
+        ConfigError: `source` is a loaded model, which has no processor, and `processor` is None; or `processor` is
+            something else.
+    """
+    model_task = task(type(model).__name__)
+    processor = loaded_processor(processor, model)
+    if processor is None and isinstance(source, PreTrainedModel):
+        raise ConfigError(
+            f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"
+        )
+    return model_task.load(local_directory(source, "allow"), model.config) if processor is None else processor
+
+
+def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
+    """Return a processor: as it was passed, or that of the checkpoint whose path was passed; None if it is None.
+
+    Raises:
+        ConfigError: as by `check_processor`.
+    """
+    check_processor(processor)
+    if not isinstance(processor, str | Path):
+        return processor
+    return task(type(model).__name__).load(local_directory(processor, "allow"), model.config)
+
+
+def model_preparer(
+    source: Any, model: PreTrainedModel, processor: Any = None, model_task: Task | None = None
+) -> Prepare:
+    """Return a function that prepares samples with the processor that `model_processor` returns.
+
+    Args:
+        model_task: how the samples are prepared; None: as the class of the model takes them, without labels.
+    """
+    prepared = model_task or task(type(model).__name__)
+    return prepared.preparer(model_processor(source, model, processor), model.config)
+
+
+def check_processor(processor: Any) -> None:
+    """Raise `ConfigError` for anything but a processor, the path of one, or None."""
+    is_path = processor is None or isinstance(processor, str | Path)
+    prepares = isinstance(processor, ImageTextProcessor) or callable(processor)
+    if not is_path and (not prepares or isinstance(processor, nn.Module)):
+        raise ConfigError(
+            f"processor: found {type(processor).__name__}; give an image processor, a tokenizer, or the path of a"
+            " checkpoint that has one"
+        )
