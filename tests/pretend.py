@@ -9,6 +9,7 @@ operations were done there, as JSON. A process of its own, as torch does not for
 import json
 import sys
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -87,12 +88,21 @@ def of_depths(**options: Any) -> Callable[[], dict[str, Tensor]]:
     return lambda: transfuse.fuse(given(), **pictures(), batch_size=4, **options).model.state_dict()
 
 
+def of_cached_moments() -> dict[str, Tensor]:
+    models = vits()
+    with TemporaryDirectory() as cache:
+        given = {**pictures(), "batch_size": 4, "align": "flow", "cache": cache}
+        _, again = (transfuse.fuse(models, **given, plan=plan) for plan in ("soft", "hard"))
+    return again.model.state_dict()
+
+
 WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "least squares": of_pictures(merge="least-squares"),
     "average": of_pictures(align="none"),
     "flow": of_pictures(align="flow"),
     "flow, hard plans, weighted junctions": of_pictures(align="flow", plan="hard", policy="matrix"),
     "flow, heads kept apart": of_pictures(align="flow", heads="aware"),
+    "flow, cached moments": of_cached_moments,
     "flow, uniform": of_pictures(align="flow", plan="uniform", policy="identity"),
     "flow, other widths": of_widths(align="flow"),
     "fewer blocks": of_depths(merge="least-squares"),

@@ -15,8 +15,8 @@ from transfuse.cli.demo.training import Recipe, train_classifier
 FAST = ("least squares", "flow, heads kept apart", "fewer blocks")
 SLOW = (
     "average", "flow", "flow, hard plans, weighted junctions", "flow, uniform", "flow, other widths",
-    "flow, confident samples", "exact, mean", "permutations", "learned maps", "learned weights", "language",
-    "language, flow", "language, learned",
+    "flow, confident samples", "flow, cached moments", "exact, mean", "permutations", "learned maps", "learned weights",
+    "language", "language, flow", "language, learned",
 )  # fmt: skip
 ROUNDING = 1e-4
 WEIGHED = 5e-4  # where teachers are weighed by predictions in bfloat16, which the CPU and the other device round apart

@@ -3,7 +3,7 @@
 import torch
 from cases import CASES
 
-from transfuse.activations.cache import cached_moments, chunks
+from transfuse.activations.cache import cached_moments
 from transfuse.activations.hook_points import output_points
 from transfuse.activations.hooks import collect_moments
 from transfuse.alignment.exact import coordinate_descent as descent
@@ -12,6 +12,7 @@ from transfuse.alignment.exact.evidence import from_weights
 from transfuse.base.cache import Store
 from transfuse.network.model import network
 from transfuse.network.symmetry import symmetric
+from transfuse.transport.cost import moments
 
 VIT = CASES[0]
 
@@ -36,10 +37,22 @@ def test_several_passes_find_what_one_does(tmp_path):
     cached_moments(Store(tmp_path), probes, None)  # nobody looks again
 
 
-def test_a_probe_larger_than_the_room_is_alone():
-    probes = output_points(network(VIT.build(), torch.device("cpu")).spec)
-    assert [len(window) for window in chunks(probes, 1)] == [1] * len(probes)
-    assert [len(window) for window in chunks(probes, None)] == [len(probes)]
+def test_without_a_cache_one_pass_finds_all():
+    one = network(VIT.build(), torch.device("cpu"))
+    passes = []
+    probes = output_points(one.spec)
+    cached_moments(Store(), probes, lambda points: passes.append(len(points)) or {}, room=1)
+    assert passes == [sum(probe.is_free for probe in probes)]
+
+
+def test_cached_moments_are_where_the_models_are(tmp_path):
+    probes = output_points(network(VIT.build(), torch.device("cpu")).spec)[:1]
+    values = torch.randn(5, probes[0].axis.size)
+    found = moments(values, values)
+    cached_moments(Store(tmp_path), probes, lambda points: dict.fromkeys(points, found))
+    for room in (None, 1):
+        again = cached_moments(Store(tmp_path), probes, None, room, device="meta")
+        assert again[probes[0]].cross.device.type == "meta"
 
 
 def test_a_descent_ends_where_only_rounding_is_left(monkeypatch):

@@ -75,16 +75,20 @@ class ProcessGroup:
         if self.count == 1:
             assert tensors is not None
             return list(tensors)
-        layouts = self.all_gather(None if tensors is None else [(values.shape, values.dtype) for values in tensors])
+        layouts = self.all_gather(None if tensors is None else [_layout(values) for values in tensors])
         layout = next((entry for entry in layouts if entry is not None), None)
         if layout is None:
             raise TransfuseError("no process of this run has any samples; give more samples")
-        terms = tensors or [torch.zeros(shape, dtype=dtype) for shape, dtype in layout]
+        terms = tensors or [self._zeros(*one) for one in layout]
         sums = [values.to(self.device).contiguous() for values in terms]  # NCCL does not reduce tensors on the CPU
         with _one_error_for_lost_process():
             for values in sums:
                 distributed.all_reduce(values)
         return [values.to(term.device) for values, term in zip(sums, terms, strict=True)]
+
+    def _zeros(self, shape: torch.Size, dtype: torch.dtype, kind: str) -> Tensor:
+        """Return zeros of a layout of another process, on a device of the same kind."""
+        return torch.zeros(shape, dtype=dtype, device=self.device if self.device.startswith(kind) else kind)
 
     def barrier(self) -> None:
         """Wait until all processes call this.
@@ -93,6 +97,11 @@ class ProcessGroup:
             TransfuseError: another process has ended.
         """
         self.all_gather(None)
+
+
+def _layout(values: Tensor) -> tuple[torch.Size, torch.dtype, str]:
+    """Return shape, precision and kind of device."""
+    return values.shape, values.dtype, values.device.type
 
 
 @contextmanager

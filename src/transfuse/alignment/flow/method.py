@@ -64,7 +64,8 @@ def _activations(
     options = context.flow
     points = output_points(spec) if options.values == "values" else [*output_points(spec), *input_points(spec)]
     collect = partial(collect_moments, source.model, anchor.model, batches=context.batches, select=select)
-    cached = partial(cached_moments, context.store, collect=collect, room=context.room, tokens=options.tokens)
+    where = {"room": context.room, "device": anchor.model.device}
+    cached = partial(cached_moments, context.store, collect=collect, tokens=options.tokens, **where)
     return project_moments(source.model, anchor.model, points, cached)
 
 
