@@ -76,3 +76,13 @@ def test_it_goes_on_where_its_state_was_saved() -> None:
             each.step()
     for first, second in zip(found.fused.parameters(), again.fused.parameters(), strict=True):
         torch.testing.assert_close(first, second)
+
+
+def test_a_start_draws_the_samples_to_keep_from_the_first_one_on() -> None:
+    losses = []
+    found = loop(6, batches(100))
+    for _ in range(2):
+        found.start_from(CASE.build(4))
+        assert found.keeping is not None
+        losses.append([float(found.keeping.next_loss()) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1])

@@ -220,3 +220,13 @@ def test_a_start_that_diverges_does_not_end_the_others(monkeypatch: pytest.Monke
 def _first(losses: Iterator[float | None], measure: Callable[[], float]) -> float:
     loss = next(losses, None)
     return measure() if loss is None else loss
+
+
+def test_fitted_layers_that_are_not_numbers_are_not_chosen() -> None:
+    for options in (QUICK, LearningOptions(steps=40)):
+        found = loop(options, [CASE.build(1)])
+        with torch.no_grad():
+            next(found.fused.parameters()).fill_(float("nan"))
+        found.start_from(None)
+        choice = choose_start(found, {"broken": broken()})
+        assert choice.start == choice.best == "broken"

@@ -6,6 +6,9 @@ import torch
 from transfuse.merging import gram as module
 from transfuse.merging.forward_selection import forward_selection
 from transfuse.merging.gram import accumulate, importance_sample
+from transfuse.merging.layers import fit_layer
+from transfuse.network.operations import Linear
+from transfuse.network.space import Space
 
 
 def sums(inputs, target, weights):
@@ -94,3 +97,13 @@ def test_the_moments_of_a_mean_follow_from_those_of_its_parts():
     known, measured = module.gram_matrix(rows, targets, weights, [0.3, 0.7]), module.gram_matrix(rows, targets, weights)
     torch.testing.assert_close(known.cross, measured.cross)
     torch.testing.assert_close(known.target_squares, measured.target_squares)
+
+
+def test_layers_without_finite_targets_stay_as_they_are():
+    module_of = torch.nn.Linear(6, 4)
+    before = module_of.weight.clone()
+    linear = Linear("layer", Space("out", 4), (Space("in", 6),))
+    inputs, target = torch.randn(50, 6), torch.randn(50, 4)
+    train, validation = (sums(inputs, values, torch.ones(50)) for values in (target * float("nan"), target))
+    assert fit_layer(linear, module_of, train, validation).ridge is None
+    torch.testing.assert_close(module_of.weight, before)

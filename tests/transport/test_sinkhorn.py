@@ -75,9 +75,11 @@ def test_what_did_not_converge_says_so():
 
 
 def test_a_plan_that_did_not_converge_is_refused(monkeypatch):
-    monkeypatch.setattr(solve, "sinkhorn", lambda cost, near: sinkhorn(cost, near, max_iterations=2))
-    with pytest.raises(TransfuseError, match="did not converge at regularization"):
+    monkeypatch.setattr(solve, "sinkhorn", lambda cost, near, *_: sinkhorn(cost, near, max_iterations=2))
+    with pytest.raises(TransfuseError, match=r"did not converge at regularization .*; raise --flow.regularization, or"):
         solve.entropic(1e-3)(cost_of(80, 80, heavy=True))
+    with pytest.raises(TransfuseError, match=r"did not converge .*; choose another --flow.support, or choose"):
+        solve.entropic_with_support(2.0)(cost_of(80, 80, heavy=True))
 
 
 @pytest.mark.parametrize("units", [1, 2, 33, 300])

@@ -79,7 +79,8 @@ class Store:
                 return None
             with safe_open(path, framework="pt") as file:
                 facts = json.loads(file.metadata()[FACTS_KEY])
-                return Entry({key: file.get_tensor(key) for key in file.keys()}, facts), checksum  # noqa: SIM118
+                tensors = {key: file.get_tensor(key) for key in file.keys() if key}  # noqa: SIM118
+                return Entry(tensors, facts), checksum
         except Exception:  # absent, or damaged in any way: the work is done again
             return None
 
@@ -97,7 +98,9 @@ class Store:
         path = self.path(name)
         if path is None or not process_group().first:
             return
-        stored = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {"": torch.zeros(0)}
+        stored = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {
+            "": torch.zeros(0)
+        }  # a file has at least one
         text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,8 @@ class TrainingLoop(ABC):
         self.schedule = schedule(optimizers, self.options)
         self.order = BatchOrder(len(self.train_batches), self.seed)
         self.steps = 0
-        self.validation_losses = [self.excess_loss()]
+        loss = self.excess_loss()
+        self.validation_losses = [loss if isfinite(loss) else inf]  # every later loss is lower
         self.validated_at = [0]
         self.best_weights = self._copy_weights()
         self.stalled = 0  # validations without improvement since the last improvement or restart

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from transfuse.errors import TransfuseError
 from transfuse.merging.forward_selection import forward_selection
 from transfuse.merging.gram import GramMatrix, bias_index
 from transfuse.merging.layer_groups import SelectableUnits
@@ -30,7 +31,7 @@ def chosen_units(
             return torch.tensor(sorted(forward_selection(moments, units, count, bias, ridge, torch.float64)))
         except torch.linalg.LinAlgError:  # inputs that repeat each other are not told apart from rounding
             continue
-    raise torch.linalg.LinAlgError("units cannot be told apart")
+    raise TransfuseError("hidden units or heads cannot be told apart on these samples; give other samples, or more")
 
 
 def reader_of_units(

@@ -92,7 +92,7 @@ def fit_layer(linear: Linear, module: nn.Module, train: GramMatrix, validation: 
         return Fit(None, 0.0)
     best = _best_ridge(train, validation, current)
     error = validation.error(train.solve(best, current))
-    if error >= current_error:
+    if not error < current_error:  # also if it is not a number
         return Fit(None, 0.0)
     weight = (train + validation).solve(best, current)
     if bias is not None:
@@ -125,7 +125,7 @@ def _best_ridge(train: GramMatrix, validation: GramMatrix, prior: Float[Tensor, 
     best = len(RIDGES) // 2
     while True:
         neighbor = min((best - 1, best + 1), key=measured)
-        if measured(neighbor) >= measured(best):
+        if not measured(neighbor) < measured(best):
             return RIDGES[best]
         best = neighbor
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
+from transfuse.distillation.batch_order import BatchOrder
 from transfuse.distillation.streams import mean_rows
 from transfuse.distillation.teacher_weighting import same_for_all, uniform
 from transfuse.distillation.validation import BatchSplit
@@ -59,6 +60,7 @@ class CarryDistillation(WeightDistillation):
     def start_from(self, model: PreTrainedModel | None, streams: bool = True) -> None:
         if self.keeping is not None:
             self.keeping.matches_streams = streams
+            self.keeping.restart_drawing()
         super().start_from(model, streams)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -111,6 +113,11 @@ class _Keeping(WeightDistillation):
     def next_loss(self) -> Tensor:
         """Return the loss on the next batch."""
         return self.loss(self._draw_batch())
+
+    def restart_drawing(self) -> None:
+        """Draw the batches from the first one on again."""
+        self.order = BatchOrder(len(self.train_batches), self.seed)
+        self.draws = [0] * len(self.train_batches)
 
     def drawing_state(self) -> dict[str, Any]:
         """Return what decides which batches are drawn next."""

@@ -154,12 +154,12 @@ def _importance(
     view: ParentView | None,
 ) -> dict[str, PositionWeights]:
     """Return the token importance from the cache, or compute and cache it."""
-    entry = store.load("sensitivities")
+    entry = store.load("token importance")
     if entry is not None:
-        return {name: values for name, values in entry.tensors.items() if name}
+        return dict(entry.tensors)
     linears = [linear for stage in todo for linear in stage.linears]
     importance = token_importance(parents, linears, batches) if view is None else view.importance(linears, batches)
-    store.keep("sensitivities", importance)
+    store.keep("token importance", importance)
     return importance
 
 
@@ -242,9 +242,9 @@ def _fit_stage(
 
 def _fit_head(layerwise: LayerwiseFit, head: OutputHead, splits: Sequence[Split], store: Store) -> dict[str, Fit]:
     """Fit the output head, or restore it from the cache."""
-    entry = store.load("readout")
+    entry = store.load("output head")
     if entry is not None:
         return restore_layers(layerwise.fused, entry)
     fits = {head.name: fit_output_head(head, layerwise.models, splits)}
-    save_layers(store, "readout", submodules(layerwise.fused, fits), fits)
+    save_layers(store, "output head", submodules(layerwise.fused, fits), fits)
     return fits

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from math import isfinite
 from typing import TypeAlias
 
 import torch
@@ -165,7 +166,8 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         request.record.clear()  # training gained nothing, so all samples can be used for the fit
         again = list(first_samples(request.batches, MAX_FITTED_SAMPLES))
         fused = fitted_models(request, again, request.store.of(part="again", samples=MAX_FITTED_SAMPLES))[0]
-    found = {"start": start, "starts": choice.losses, "reached": reached}
+    compared = {name: loss for name, loss in choice.losses.items() if isfinite(loss)}
+    found = {"start": start, "starts": compared, "reached": reached}
     request.record["learned_weights"] = asdict(history) | found
     return fused
 

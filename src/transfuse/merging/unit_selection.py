@@ -34,7 +34,10 @@ def select_units(units: SelectableUnits, train: GramPair, validation: ReaderRows
     candidates = torch.cat([units.inputs + option * width for option in range(options)])
     has_bias = units.reader.bias is not None
     bias = bias_index(has_bias, options * width)
-    selected = forward_selection(train[1], candidates, count, bias)
+    try:
+        selected = forward_selection(train[1], candidates, count, bias)
+    except torch.linalg.LinAlgError:  # values that are not finite
+        return list(range(count))
     columns = candidates[selected].flatten()
     mean_inputs = units.inputs.flatten()
     weight = _solution(train[1], torch.cat([columns, bias]))

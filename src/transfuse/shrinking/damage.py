@@ -43,7 +43,7 @@ class Damage:
 
 
 def _some_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "answer entry"]:
-    """Return the logits of at most `MAX_ANSWERS` answers."""
+    """Return the logits of evenly spaced answers, fewer than twice `MAX_ANSWERS`."""
     scores = predict(model, batch)
     return scores[:: max(1, len(scores) // MAX_ANSWERS)]
 

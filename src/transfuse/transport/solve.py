@@ -87,7 +87,7 @@ def entropic_with_support(support: float) -> Solver:
         coupling: Coupling | None = None
         for _ in range(MAX_BISECTIONS):
             middle = (low + high) / 2
-            coupling = _converged(sinkhorn(cost, exp(middle), coupling), exp(middle))
+            coupling = _converged(sinkhorn(cost, exp(middle), coupling), exp(middle), "choose another --flow.support")
             reached = from_plan(coupling.plan.double()).support()
             if abs(reached / support - 1) < SUPPORT_TOLERANCE:
                 break
@@ -150,13 +150,13 @@ def _entropic_match(coupling: Coupling, cost: Float[Tensor, "source target"]) ->
     return Match(Matrix(forward, forward if agree else backward), match.cost)
 
 
-def _converged(coupling: Coupling, regularization: float) -> Coupling:
-    """Return the coupling. Raise `TransfuseError` if its marginals are wrong."""
+def _converged(coupling: Coupling, regularization: float, advice: str = "raise --flow.regularization") -> Coupling:
+    """Return the coupling. Raise `TransfuseError`, with advice, if its marginals are wrong."""
     if not coupling.error <= MAX_MARGINAL_ERROR:  # also if the error is not a number
         raise TransfuseError(
             f"entropic transport of {' x '.join(map(str, coupling.plan.shape))} units did not converge at"
-            f" regularization {regularization:.3g} (the marginals are off by {coupling.error:.1e}); raise"
-            " --flow.regularization or choose --flow.plan hard"
+            f" regularization {regularization:.3g} (the marginals are off by {coupling.error:.1e}); {advice},"
+            " or choose --flow.plan hard"
         )
     return coupling
 

@@ -93,5 +93,5 @@ def _output_distance(
     for batch in batches:
         inputs = {name: values.to(anchor.device) for name, values in without_labels(batch).items()}
         first, second, output = (model_output(model, inputs) for model in (anchor, aligned, merged))
-        total += float(((first + second) / 2 - output).square().sum()) / batch_size(inputs)
-    return total
+        total += float(((first + second) / 2 - output).square().sum())
+    return total / sum(map(batch_size, batches))

@@ -25,7 +25,7 @@ class Rows:
     target: Float[Tensor, "row outputs"]
 
     def first(self, count: int) -> "Rows":
-        """Return about `count` rows, evenly spaced, or all if there are fewer."""
+        """Return evenly spaced rows, at least `count` and fewer than twice as many, or all if there are fewer."""
         step = max(1, len(self.x) // count)
         return Rows(self.x[::step], self.target[::step])
 
