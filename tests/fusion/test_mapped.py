@@ -156,7 +156,8 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, align:
 def test_what_cannot_be_mapped_is_named(tmp_path: Path) -> None:
     paths = [str(vit(tmp_path / str(seed), seed)) for seed in (0, 1)]
     models = [empty_model(path, Options()) for path in paths]
-    assert streaming_obstacle(paths, models, Options(), True) is None
-    assert streaming_obstacle(paths, models, Options(align="learned"), True) == "--align learned trains on them"
+    assert streaming_obstacle(paths, models, models, paths, Options(), True) is None
+    learned = Options(align="learned")
+    assert streaming_obstacle(paths, models, models, paths, learned, True) == "--align learned trains on them"
     with pytest.raises(ConfigError, match="stream: models must be loaded, because --align learned trains on them"):
         transfuse.fuse(paths, samples("vit"), stream=True, align="learned")

@@ -12,6 +12,9 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedM
 
 import transfuse
 from transfuse.checkpoint.load import load_model
+from transfuse.cli.jobs.fuse import plan_job
+from transfuse.config.job import Job
+from transfuse.config.make import make
 from transfuse.errors import CheckpointError, ConfigError, SpecError
 from transfuse.fusion.padded_vocabulary import resized
 
@@ -114,6 +117,9 @@ def test_models_are_loaded_even_if_they_could_be_streamed(tmp_path: Path) -> Non
         ConfigError, match=f"stream: models must be loaded, because the vocabulary of {large} is padded"
     ):
         transfuse.fuse([a, large], stream=True)
+    plans = [plan_job(make(Job, {"models": (str(a), str(other))})) for other in (b, large)]
+    assert plans[0].streamed_bytes is not None
+    assert plans[1].streamed_bytes is None
 
 
 def test_other_differences_are_refused_as_before(tmp_path: Path) -> None:

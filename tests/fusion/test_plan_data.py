@@ -30,6 +30,7 @@ from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.plan_parts import LARGE_BLOCK, MemoryParts, Stage, large_blocks, with_freed_blocks
 from transfuse.fusion.plan_samples import sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
+from transfuse.merging.output_head import MAX_MATRIX_ENTRIES
 
 HIDDEN = 2048
 CANDIDATES = 2 * HIDDEN
@@ -127,6 +128,9 @@ def test_the_shape_of_a_model(llamas: list[Path]) -> None:
     assert shape.block_outputs == 4 * 16 + 2 * 24 + 16
     assert (shape.stage_outputs, shape.stage_maps) == (48, 3)
     assert shape.head_entries == 16 * 64
+    assert shape.fits_head
+    assert not replace(shape, head_entries=MAX_MATRIX_ENTRIES + 1).fits_head
+    assert not replace(shape, classes=0).fits_head
 
 
 def test_every_stage_is_the_sum_of_its_parts(vits: list[Path]) -> None:

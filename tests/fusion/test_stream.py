@@ -45,7 +45,7 @@ def same(folder, other):
 def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     models = saved(case, tmp_path)
     empty = [load_empty(path) for path in models]
-    if streaming_obstacle(models, empty, Options(align=align), False):
+    if streaming_obstacle(models, empty, empty, models, Options(align=align), False):
         assert tensor_locations(tmp_path / "0", case.build()) is None
         with pytest.raises(ConfigError, match="does not store all its tensors one by one"):
             stream(models, tmp_path / "out", align=align)

@@ -28,7 +28,7 @@ from transfuse.fusion.compatible import (
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.depth import deeper_models, depth, with_equal_depth
+from transfuse.fusion.depth import deeper_models, with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
@@ -121,16 +121,11 @@ def open_models(
         models, names = [*models, base], [*names, model_name(base, "the base")]
     check_sentence_modules(models)
     empty = [empty_model(model, options) for model in models]
-    depths = {depth(model.config) for model in empty}
     stored, empty = empty, with_anchor_form(empty, names, options, depth_samples)
     estimate = Estimate(empty, options, [*deeper_models(stored, empty).values()])
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
-    obstacle = streaming_obstacle(paths, empty, options, has_data)
-    if padded and obstacle is None:
-        obstacle = f"the vocabulary of {names[padded[0]]} is padded to another number of rows"
-    if len(depths) > 1:
-        obstacle = "their depths differ"
+    obstacle = streaming_obstacle(paths, stored, empty, names, options, has_data)
     if stream and obstacle:
         raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
     if stream is None:

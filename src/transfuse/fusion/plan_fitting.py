@@ -48,7 +48,7 @@ class FittingMemory:
         if self.candidates:
             square = FLOAT64_BYTES * self.candidates**2
             yield Stage("selecting units", self.selection, large_blocks(square, SELECTION_SQUARES))
-        if self.shape.classes:
+        if self.shape.fits_head:
             history = large_blocks(FLOAT_BYTES * self.shape.head_entries, LBFGS_COPIES)
             yield Stage("fitting the head", self.head, history)
 

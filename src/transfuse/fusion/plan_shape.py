@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import block_lists
 from transfuse.base.budget import FLOAT_BYTES
+from transfuse.merging.output_head import MAX_MATRIX_ENTRIES
 from transfuse.network.model import declaration
 from transfuse.network.operations import Linear
 
@@ -28,7 +29,7 @@ class ModelShape:
         stage_maps: the number of these maps.
         child_outputs: numbers per token that the children of one block write.
         classes: logits of an answer; 0 without a head.
-        head_entries: entries of the matrix of the head, if it is fitted; 0 if it is shared with the embeddings.
+        head_entries: entries of the matrix of the head; 0 if it is shared with the embeddings.
     """
 
     weight_bytes: int
@@ -67,6 +68,11 @@ class ModelShape:
             head.writes.size if head else 0,
             0 if head is None or _is_shared(model, head) else head.writes.size * head.reads[0].size,
         )
+
+    @property
+    def fits_head(self) -> bool:
+        """Return whether there is a head that is fitted: its matrix is small enough, or shared with the embeddings."""
+        return bool(self.classes) and self.head_entries <= MAX_MATRIX_ENTRIES
 
     @property
     def trained_numbers(self) -> int:

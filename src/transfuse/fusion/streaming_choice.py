@@ -10,19 +10,28 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
+from transfuse.fusion.depth import depth
+from transfuse.fusion.padded_vocabulary import is_padded
 from transfuse.fusion.plan import Estimate
 
 MODELS_IN_MEMORY = 2  # the fused model, and a candidate to compare, or the written model that is read to verify it
 
 
 def streaming_obstacle(
-    paths: Sequence[str], models: Sequence[PreTrainedModel], options: Options, has_data: bool
+    paths: Sequence[str],
+    stored: Sequence[PreTrainedModel],
+    models: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    options: Options,
+    has_data: bool,
 ) -> str | None:
     """Return why models must be loaded; None if they can be fused tensor by tensor.
 
     Args:
         paths: the checkpoints of the models that are not loaded already.
-        models: the models, with or without weights.
+        stored: the models as they are stored, with or without weights, the anchor first.
+        models: the same in the form of the anchor.
+        names: what to call them.
     """
     if has_data and options.torch_device().type != "cpu":
         return "--data runs them on a GPU"
@@ -36,6 +45,11 @@ def streaming_obstacle(
         return f"--head {options.head} replaces heads"
     if options.positions != "same":
         return f"--positions {options.positions} changes tables"
+    if len({depth(model.config) for model in stored}) > 1:
+        return "their depths differ"
+    padded = [name for index, name in enumerate(names) if index and is_padded(models, names, index)]
+    if padded:
+        return f"the vocabulary of {padded[0]} is padded to another number of rows"
     if len(paths) < len(models):
         return "a model is in memory already"
     for path, model in zip(paths, models, strict=True):

@@ -179,7 +179,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
     job, correlation = resolve_alignment(job, networks, MATRICES, borrowed)
     estimate = Estimate(empty, job, [*deeper_models(stored, empty).values()])
-    obstacle = streaming_obstacle(models, empty, job, job.data is not None)
+    obstacle = streaming_obstacle(models, stored, empty, models, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
     plan = replace(fusion_plan(models, stored, estimate, obstacle is None, streams), base_correlation=correlation)
     if job.data is None:
