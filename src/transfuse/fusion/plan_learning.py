@@ -17,6 +17,7 @@ from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.learned_weights import MAX_TEXTS, MIN_ANSWERS
+from transfuse.merging.starts import most_states
 from transfuse.network.precision import mixed_dtype
 
 SLICE_COPIES = 6  # of a slice of logits: these, their logarithms, targets, their two factors, and gradients
@@ -94,7 +95,12 @@ class LearningMemory:
             return 1
         if not self.samples.has_token_labels:
             return MAX_IMAGE_VARIANTS
-        return MAX_TEXT_VARIANTS if task(type(self.model).__name__) is MASKED_LM else 1
+        return 1 if self._is_causal else MAX_TEXT_VARIANTS
+
+    @property
+    def _is_causal(self) -> bool:
+        """Return whether tokens are predicted that are not masked, so that streams need not be matched."""
+        return self.samples.has_token_labels and task(type(self.model).__name__) is not MASKED_LM
 
     def _drawn_batches(self, most: float) -> float:
         """Return how many batches are drawn at most; the first one is drawn in any case."""
@@ -118,8 +124,8 @@ class LearningMemory:
         and states of its own, and a copy of the weights while a state is copied. The choice has the best weights.
         """
         weights, optimizers = self.shape.weight_bytes, self._optimizer_bytes
-        starts = 1 + self.parents
-        return (2 * starts + 4) * weights + (self.parents + 1) * optimizers
+        starts = most_states(self.parents, self._is_causal)
+        return (2 * starts + 4) * weights + starts * optimizers
 
     @property
     def _batch(self) -> int:

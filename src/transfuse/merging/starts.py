@@ -90,6 +90,16 @@ def _enter_others(race: Race, others: Mapping[str, PreTrainedModel], kind: str) 
     return names, dict(race.choice.losses)
 
 
+def most_states(others: int, compares_targets: bool) -> int:
+    """Return the largest number of starts whose states are kept at a time, the fitted layers among them.
+
+    Args:
+        others: the number of the other starts.
+        compares_targets: whether some are also trained by predictions only.
+    """
+    return max(1 + others, 1 + min(others, 2) + compares_targets)
+
+
 def saved_choice(saved: Path | None) -> Choice | None:
     """Return the choice of an interrupted run that saved its state to a file; None if it made none."""
     values = load_state(_choice_file(saved)) if saved else None
