@@ -33,7 +33,7 @@ from transfuse.alignment.interface import aligned_weights
 from transfuse.data.load import load_samples
 from transfuse.distillation.history import History
 from transfuse.distillation.validation import BatchSplit, split_with_answers
-from transfuse.fusion.match import Matched
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 from transfuse.network.model import with_tensors

@@ -39,7 +39,8 @@ from transfuse.evaluation.metrics import predictions
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
-from transfuse.fusion.match import Matched, match
+from transfuse.fusion.match import match
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.merging.learned_weights import learn_weights
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.finetuning.schedule import Schedule
     from transfuse.fusion.carry import carry
     from transfuse.fusion.fuse import fuse, merge
-    from transfuse.fusion.match import Matched, match
+    from transfuse.fusion.match import match
+    from transfuse.fusion.matched import Matched
     from transfuse.fusion.result import Fusion
     from transfuse.merging.methods import merge_method
     from transfuse.merging.request import MergeRequest
@@ -50,7 +51,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "FlowOptions": "config.flow_options:FlowOptions",
     "Fusion": "fusion.result:Fusion",
     "Group": "network.space:Group",
-    "Matched": "fusion.match:Matched",
+    "Matched": "fusion.matched:Matched",
     "MergeRequest": "merging.request:MergeRequest",
     "ModelMaps": "alignment.exact.model_maps:ModelMaps",
     "Network": "network.model:Network",

@@ -49,7 +49,7 @@ from transfuse.fusion.carry_plan import (
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
-from transfuse.fusion.match import Matched
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate

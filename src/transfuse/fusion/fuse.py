@@ -24,7 +24,8 @@ from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
-from transfuse.fusion.match import Matched, match
+from transfuse.fusion.match import match
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.record import fusion_record
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.sample_weighting import sample_weighting

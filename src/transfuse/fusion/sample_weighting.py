@@ -5,7 +5,7 @@ from functools import partial
 from transfuse.base.progress import Progress, silent
 from transfuse.distillation.similar_images import SimilarImages, are_comparable
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
-from transfuse.fusion.match import Matched
+from transfuse.fusion.matched import Matched
 from transfuse.network.output_losses import output_loss
 from transfuse.network.outputs import has_logits
 

@@ -24,7 +24,7 @@ from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.fusion.carry_plan import ROLES
-from transfuse.fusion.match import Matched
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors

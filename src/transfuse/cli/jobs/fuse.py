@@ -32,7 +32,8 @@ from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth import deeper_models
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fuse import merge
-from transfuse.fusion.match import Matched, match
+from transfuse.fusion.match import match
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import data_estimate

@@ -19,7 +19,7 @@ from transfuse.evaluation.measures import headline, phrase, unit
 from transfuse.evaluation.metrics import metrics_dict
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.samples import measured_samples
-from transfuse.fusion.match import Matched
+from transfuse.fusion.matched import Matched
 from transfuse.fusion.result import Fusion
 from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict

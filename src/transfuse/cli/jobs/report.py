@@ -27,7 +27,8 @@ from transfuse.data.tasks import with_model_ids
 from transfuse.errors import DataError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row
-from transfuse.fusion.match import Matched, match
+from transfuse.fusion.match import match
+from transfuse.fusion.matched import Matched
 from transfuse.network.spec import Spec
 
 if TYPE_CHECKING:

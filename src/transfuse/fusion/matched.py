@@ -1,0 +1,108 @@
+"""The result of matching: models in one basis, and what is known about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
+from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.base.lazy import Tensors
+from transfuse.config.options import Options
+from transfuse.config.validation import check_mapped
+from transfuse.distillation.history import History
+from transfuse.errors import ConfigError
+from transfuse.fusion.adapter import AdapterBase
+from transfuse.fusion.cache_keys import CacheKeys
+from transfuse.fusion.carry_plan import OTHER_OPTIONS
+from transfuse.fusion.grow import GrowthPlan
+from transfuse.fusion.inputs import Inputs
+from transfuse.fusion.other_processors import OtherProcessor
+from transfuse.merging.split import CarryTargets
+from transfuse.network.model import Network
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Hold models in one basis that are ready to be merged.
+
+    Attributes:
+        inputs: the models, the anchor first.
+        weights: one per model; they sum to one.
+        context: what units were matched on, and the prepared calibration batches.
+        data: the calibration samples, or None.
+        alignments: one per model after the anchor, in order.
+        history: the training history of the maps; None if no maps were trained.
+        stores: the caches of this fusion.
+        seconds: the time in seconds for loading, preparing samples and aligning.
+        workspace: a temporary folder for maps of streamed models, removed with this object; None: no such folder.
+        base_correlation: how the weights of models of one base correlate, which were therefore not aligned; None: they
+            share no base, or the user chose the alignment.
+        base: the tensors of the base in the anchor's basis; None: no base was given.
+        carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
+        adapter_base: the model that adapters are differences from: the base, or else the anchor.
+        growth: the sizes of a result that grows; None: it has the sizes of the anchor.
+        other_processors: models whose processors differ from the anchor's; None: they were not compared, because no
+            samples were read.
+    """
+
+    inputs: Inputs
+    weights: Sequence[float]
+    options: Options
+    context: AlignContext
+    data: Any
+    alignments: tuple[Alignment, ...]
+    history: History | None
+    stores: CacheKeys
+    seconds: dict[str, float]
+    workspace: TemporaryDirectory[str] | None = None
+    base_correlation: float | None = None
+    base: Tensors | None = None
+    carry: CarryTargets | None = None
+    adapter_base: AdapterBase | None = None
+    growth: GrowthPlan | None = None
+    other_processors: tuple[OtherProcessor, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Return the models, how they were aligned, and what to do next, in one line."""
+        names = ", ".join(network.name for network in self.networks)
+        return f"Matched {names}: aligned by {self.options.align}, on {self.context.match_on}; merge() fuses them"
+
+    @property
+    def answer_weights(self) -> Sequence[float]:
+        """Return the weights of the models' predictions."""
+        return self.weights if self.carry is None else self.carry.answer_weights
+
+    @property
+    def uses_samples(self) -> bool:
+        """Return whether samples changed the result; otherwise they are held out."""
+        return self.data is not None and bool(self.context.batches or self.inputs.depths)
+
+    @property
+    def anchor(self) -> PreTrainedModel:
+        """Return the first model, whose basis and shape the fused model has."""
+        return self.inputs.anchor
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """Return the models as networks, the anchor first."""
+        return self.inputs.networks
+
+    def maps(self) -> ModelMaps:
+        """Return the maps from the units of the second model to those of the first, as both are saved.
+
+        Where a fine-tune is carried, these lead from the base to the new base.
+
+        Raises:
+            ConfigError: there are more than two models, or they were not aligned by their exact symmetries.
+        """
+        if self.carry is not None and self.options.align == "none":
+            raise ConfigError(OTHER_OPTIONS)
+        if self.base_correlation is not None:
+            raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
+        check_mapped(self.options, 2 if self.carry else len(self.networks), {})
+        names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
+        facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}
+        return model_maps(self.alignments[0], self.networks[0], self.networks[1], facts)
