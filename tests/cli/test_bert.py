@@ -68,6 +68,8 @@ def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:
     one_line(run("fuse", a, c, "-o", tmp_path / "out"), told)
     (tmp_path / "text.txt").write_text("w1 w2")
     one_line(run("path", a, c, "--data", tmp_path / "text.txt"), told)
+    one_line(run("plan", a, c), told)
+    assert run("plan", a, c, "--vocab", "anchor").status == 0
 
     for source, vocab, name in ((b, "same", "plain"), (c, "shared", "by word"), (c, "anchor", "kept")):
         ran = run("fuse", a, source, "-o", tmp_path / name, "--align", "none", "--vocab", vocab)
@@ -96,6 +98,10 @@ def test_words_that_only_one_knows(tmp_path: Path, run: Run) -> None:
     BertForMaskedLM(BertConfig(vocab_size=len(more), hidden_size=16, **SIZES)).save_pretrained(b)
     (b / "vocab.txt").write_text("\n".join(more))
     BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
+    one_line(run("plan", a, b), [str(b), "its tokenizer differs", "fuse with --vocab shared"])
+    planned = run("plan", a, b, "--vocab", "shared", "--json")
+    assert planned.status == 0, planned
+    assert not json.loads(planned.out)["streams"]
     ran = run("fuse", a, b, "-o", tmp_path / "out", "--vocab", "shared")
     assert ran.status == 0, ran
     before, after = words_of(a), words_of(tmp_path / "out")

@@ -78,6 +78,7 @@ PLANNED = ("data", "align", "merge", "base", "effort", "grow", "samples", "devic
 ALSO_PLANNED = (
     "match_on",
     "groups",
+    "vocab",
     "head",
     "positions",
     "minutes",

@@ -34,7 +34,7 @@ from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
-from transfuse.fusion.vocabulary import Rows, recode, token_rows
+from transfuse.fusion.vocabulary import Rows, token_rows, with_anchor_tokens
 from transfuse.fusion.whole_models import whole_models
 from transfuse.network.class_order import warn_of_order, with_anchor_order
 from transfuse.network.model import Network
@@ -181,12 +181,8 @@ def _loaded(
         progress.warn(line)
     rows_of_sources = token_rows(models, loaded, options.vocab)
     borrowed = borrowed_by_sources(loaded, options)
-    converted = with_anchor_form(loaded, names, options)
-    sources = [
-        source if rows is None else recode(source, rows, loaded[0])
-        for source, rows in zip(converted[1:], rows_of_sources, strict=True)
-    ]
-    networks = checked_networks([loaded[0], *sources], names, options)
+    converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows_of_sources)
+    networks = checked_networks(converted, names, options)
     whole = whole_models(given, loaded, names, rows_of_sources, options)
     return Inputs(
         loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, tuple(lines), whole

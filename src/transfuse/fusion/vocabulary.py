@@ -92,10 +92,22 @@ def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: To
     total = len(anchor_ids | source_ids)
     return (
         f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {counted(total, 'token')}"
-        f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); pass --vocab shared to match rows by their"
-        " tokens, or --vocab anchor to keep"
-        " the anchor's rows"
+        f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); fuse with --vocab shared to match rows by"
+        " their tokens, or with --vocab anchor to keep the anchor's rows"
     )
+
+
+def with_anchor_tokens(
+    models: Sequence[PreTrainedModel], rows_of_sources: Sequence[Rows | None]
+) -> list[PreTrainedModel]:
+    """Return models in which sources with another vocabulary have the anchor's.
+
+    Args:
+        rows_of_sources: as by `token_rows`.
+    """
+    anchor, *sources = models
+    pairs = zip(sources, rows_of_sources, strict=True)
+    return [anchor, *(source if rows is None else recode(source, rows, anchor) for source, rows in pairs)]
 
 
 def recode(
@@ -104,11 +116,16 @@ def recode(
     """Return the source with the anchor's vocabulary.
 
     Args:
+        source: its tensors may be empty, and are then empty in the result.
         fill: the rows of tokens that the source does not have: zero, or the mean of the other rows.
     """
     config = copy.deepcopy(source.config)
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
+    with torch.device(source.device):
+        recoded = type(source)(config).to(source.dtype).eval()
+    if source.device.type == "meta":
+        return recoded
     spec = declaration(source)
     tensors = dict(split_fused(spec, source.state_dict()))
     for name, axes in unfused(spec).tensors().items():
@@ -119,9 +136,8 @@ def recode(
                 present = selected.index_select(dimension, (rows >= 0).nonzero().flatten())
                 others = others + present.double().mean(dimension, keepdim=True).to(others.dtype)
             tensors[name] = _select_rows(rows >= 0, dimension, selected, others)
-    recoded = type(source)(config).to(source.dtype)
     recoded.load_state_dict(join_fused(declaration(recoded), tensors))
-    return recoded.eval()
+    return recoded
 
 
 def with_anchor_rows(alignment: Alignment, rows: Rows, vocab: Vocabulary) -> Alignment:

@@ -40,6 +40,7 @@ from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
+from transfuse.fusion.vocabulary import token_rows, with_anchor_tokens
 from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
@@ -175,7 +176,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     if job.data is not None:
         depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
     empty = with_anchor_form(stored, models, job, depth_samples)
-    check_compatible(empty, models)
+    check_compatible(with_anchor_tokens(empty, token_rows(models, empty, job.vocab)), models)
     networks = readable_networks(models, stored if job.head == "anchor" else empty)  # files lack what is the anchor's
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
     job, correlation = resolve_alignment(job, networks, MATRICES, borrowed)
