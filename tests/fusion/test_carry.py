@@ -23,6 +23,7 @@ import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.errors import CheckpointError, ConfigError, SpecError
+from transfuse.fusion.carry_plan import carry_options
 from transfuse.network.inputs import example_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
@@ -46,6 +47,12 @@ def moved(model: PreTrainedModel, seed: int = 3) -> PreTrainedModel:
     spec = symmetric(unfused(declaration(model)))
     tensors = dict(fold(spec, dict(split_fused(declaration(model), model.state_dict()))))
     return with_tensors(model, transform_all(spec, tensors, random_alignment(spec, seed)))
+
+
+@pytest.mark.parametrize(("has_data", "match_on"), [(True, "both"), (False, "weights")])
+def test_what_units_are_matched_on_by_default(has_data: bool, match_on: str) -> None:
+    assert carry_options({}, has_data, False).match_on == match_on
+    assert carry_options({"match_on": "auto"}, has_data, False).match_on == match_on
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -11,6 +11,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.helps import CARRY
 from transfuse.config.job import Job
 
 EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "report", "overwrite")
@@ -44,13 +45,7 @@ transfuse carry BASE TUNED NEW --data D --dry-run            the memory needed, 
 @takes_options(
     (Job, [*EVERYDAY, *OTHERS]),
     everyday=EVERYDAY,
-    helps={
-        "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file,"
-        " a saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
-        "samples": "Use at most this many samples of --data, and of --keep. Default: as for fuse.",
-        "maps": "Write the maps from the units of BASE to those of NEW to this .safetensors file.",
-        "max_memory": "Memory limit of the process, such as 8GB.",
-    },
+    helps=CARRY,
 )
 def carry(
     context: typer.Context,

@@ -8,6 +8,7 @@ from typer import Argument
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.helps import DOCTOR
 from transfuse.config.job import Job
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
@@ -18,7 +19,7 @@ transfuse doctor A --data D    matched as in a fusion with samples
 PROBLEM_STATUS = 1  # exit status if a problem was found
 
 
-@takes_options((Job, OPTIONS))
+@takes_options((Job, OPTIONS), helps=DOCTOR, metavars={"merge": "auto|mean|least-squares|learned|slerp|..."})
 def doctor(
     context: typer.Context,
     flags: FlagValues,

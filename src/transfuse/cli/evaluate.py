@@ -9,6 +9,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Models, Plot, Quiet, takes_options
+from transfuse.cli.helps import PATH
 from transfuse.config.job import Job
 
 RUN = (*READING, "batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")
@@ -73,7 +74,7 @@ def evaluate(
     mode.show(evaluation.records(), lambda: evaluation_tables(evaluation, classes))
 
 
-@takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"])
+@takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"], helps=PATH)
 def path(
     context: typer.Context,
     flags: FlagValues,

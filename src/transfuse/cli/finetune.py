@@ -36,7 +36,6 @@ transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED    
     (Schedule, [*EVERYDAY, *OTHERS]),
     (Job, ["max_memory", "max_device_memory", "overwrite"]),
     everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
-    helps={"max_memory": "Memory limit of the process, such as 8GB."},
 )
 def finetune(
     context: typer.Context,

@@ -13,6 +13,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.helps import FUSE, PLAN
 from transfuse.config.job import Job
 
 EVERYDAY = (
@@ -99,7 +100,7 @@ ALSO_PLANNED = (
 @takes_options(
     (Job, [*EVERYDAY, *OTHERS]),
     everyday=EVERYDAY,
-    helps={"max_memory": "Memory limit of the process, such as 8GB. Larger models are streamed, if possible."},
+    helps=FUSE,
 )
 def fuse(
     context: typer.Context,
@@ -153,7 +154,7 @@ def fuse(
 @takes_options(
     (Job, [*PLANNED, *ALSO_PLANNED]),
     everyday=PLANNED,
-    helps={"data": "Samples that the fusion would read. One of them is prepared, and no model is run."},
+    helps=PLAN,
 )
 def plan(
     context: typer.Context,

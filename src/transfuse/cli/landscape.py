@@ -11,6 +11,7 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
+from transfuse.cli.helps import LANDSCAPE
 from transfuse.config.job import Job
 from transfuse.errors import DataError
 
@@ -40,11 +41,7 @@ OPTIONS = (
 
 @takes_options(
     (Job, OPTIONS),
-    helps={
-        "align": "exact: first transform B and C into A's basis, unless they were fused into it. none: change no model."
-        " Default: exact.",
-        "match_on": "Match units on --data's training split, on weights, or both. Default: weights.",
-    },
+    helps=LANDSCAPE,
     metavars={"align": "exact|none", "match_on": "activations|weights|both"},
 )
 def landscape(

@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Limit, Quiet, takes_options
+from transfuse.cli.flags import FlagValues, Json, Quiet, takes_options
+from transfuse.cli.helps import REPORT
 from transfuse.cli.output import console
 from transfuse.config.job import Job
 
@@ -22,7 +23,7 @@ transfuse demo -o demo    a few minutes on two cores; ends with a table and demo
 """
 
 
-@takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]))
+@takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]), helps=REPORT)
 def report(
     context: typer.Context,
     flags: FlagValues,
@@ -33,7 +34,9 @@ def report(
     folder: Annotated[
         Path | None, Option("--output", "-o", metavar="DIR", help="Folder to write to. Default: OUT.")
     ] = None,
-    limit: Limit = None,
+    limit: Annotated[
+        int | None, Option(min=1, metavar="COUNT", help="Measure on at most this many samples. Default: 2000.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

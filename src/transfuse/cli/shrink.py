@@ -10,6 +10,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.helps import SHRINK
 from transfuse.config.job import Job
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 
@@ -31,10 +32,7 @@ transfuse shrink MODEL --ratio 0.5 --dry-run                                  th
     (ShrinkOptions, [*EVERYDAY, *OTHERS]),
     (Job, ["max_memory", "max_device_memory", "report", "overwrite"]),
     everyday=["output", *EVERYDAY, "max_memory", "report", "overwrite"],
-    helps={
-        "max_memory": "Memory limit of the process, such as 8GB.",
-        "report": "Write OUT/report.html too, measured on the test split of DATA (at most 2000 samples).",
-    },
+    helps=SHRINK,
 )
 def shrink(
     context: typer.Context,

@@ -59,8 +59,8 @@ class ShrinkOptions(Settings):
     )
     samples: Count | None = option(
         None,
-        "Use at most this many samples. Default: up to 10000 small images, else 2000; without a GPU, as many as"
-        " training can read in its time.",
+        "Use at most this many samples. Default: up to 10000 small images, else 2000; without a GPU, only as many as"
+        " training can process in the time allowed.",
         "COUNT",
         "Data and output",
     )

@@ -55,7 +55,8 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
         raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")
     fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
     uniform = {"teacher_weighting": "uniform"} if has_data else {}
-    chosen: Options = make(Options, fixed | uniform | options)
+    given = {name: value for name, value in options.items() if (name, value) != ("match_on", "auto")}
+    chosen: Options = make(Options, fixed | uniform | given)
     if has_data and not chosen.learning().trains:
         return chosen.model_copy(update={"merge": FITTED})
     return chosen

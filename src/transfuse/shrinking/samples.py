@@ -1,4 +1,4 @@
-"""The samples of shrinking: as many as training can read in its time, prepared for the large model."""
+"""The samples of shrinking: as many as training can process in the time allowed, prepared for the large model."""
 
 from typing import Any
 
