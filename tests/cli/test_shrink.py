@@ -1,6 +1,7 @@
 """`transfuse shrink` as a user runs it: an ordinary checkpoint of the sizes that were asked for, or one line."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,11 @@ def test_a_model_as_a_pattern_and_a_share(world: World, run: Run) -> None:
     plan = json.loads(run("shrink", world.deep, "--like", world.a, "--dry-run", "--json").out)["possible"][0]
     assert (plan["sizes"]["large"]["layers"], plan["sizes"]["small"]["layers"]) == (3, 2)
     little = run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--max-memory", "1MB")
-    one_line(little, ["--max-memory: shrinking takes about", "allow more"])
+    (least,) = re.findall("--max-memory: shrinking takes about ([0-9]+ MB); allow at least that much", little.err)
+    assert int(least.split()[0]) > 50  # what the program itself takes counts
+    enough = run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--max-memory", "64GB")
+    assert re.search(r"Shrinking takes about [0-9.]+ [MG]B, besides the samples. It fits in 64.0 GB.\n$", enough.out)
+    assert "fits" not in run("shrink", world.a, "--ratio", 0.5, "--dry-run").out
     for plan in json.loads(run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--json").out)["possible"]:
         assert 0.3 < plan["parameters"]["small"] / plan["parameters"]["large"] <= 0.5
     assert world.listing() == {}

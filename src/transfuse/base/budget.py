@@ -15,7 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.counted import counted
-from transfuse.base.memory_limit import allowed_bytes, is_out_of_memory, remaining_bytes, remaining_device_bytes
+from transfuse.base.memory_limit import (
+    allowed_bytes,
+    is_out_of_memory,
+    limit_for,
+    remaining_bytes,
+    remaining_device_bytes,
+)
 from transfuse.base.sizes import format_bytes
 from transfuse.errors import MemoryLimitError
 
@@ -80,10 +86,11 @@ def check_free_memory(needed: int, device: torch.device, task: str, warn: Callab
     Raises:
         MemoryLimitError: the task needs more than --max-memory or --max-device-memory leaves.
     """
-    free = free_bytes(device)
-    if needed > free and (option := _limiting_option(device)):
+    left = remaining_device_bytes(device) if device.type == "cuda" else remaining_bytes()
+    if left is not None and needed > left:
+        option = _limiting_option(device)
         raise MemoryLimitError(
-            f"{option}: {task} takes about {format_bytes(needed)}, {format_bytes(free)} are left; allow more"
+            f"{option}: {task} takes about {format_bytes(limit_for(needed, device))}; allow at least that much"
         )
     warn_if_short(needed, device, task, warn)
 

@@ -63,6 +63,14 @@ def remaining_device_bytes(device: torch.device) -> int | None:
     return None if limit is None else max(0, limit - torch.cuda.memory_allocated(device))
 
 
+def limit_for(needed: int, device: torch.device = CPU) -> int:
+    """Return the limit in bytes on a device that suffices for so many bytes more than are in use now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device)) + needed
+    limit, (own, of_files) = LIMIT.get(), _memory()
+    return own + (of_files if limit is None else limit.of_files) + needed
+
+
 @contextmanager
 def memory_limit(memory: int | None, device_memory: int | None = None, device: torch.device = CPU) -> Iterator[None]:
     """Limit the memory of this process, on the host and on its GPU, to a number of bytes each while the block runs.

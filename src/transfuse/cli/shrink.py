@@ -66,7 +66,7 @@ def shrink(
             from transfuse.cli.jobs.shrink import plan_job
 
             planned = plan_job(request, memory.max_memory, output_mode(context).progress)
-        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned["possible"]))
+        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned, memory.max_memory))
         return
     work = work_beside(request.output, resume, "shrink", "choose another output")
     with quiet_libraries():

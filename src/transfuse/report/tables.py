@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.table import Column
 
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
+from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.adapter_card import held_sentence
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.growth import growth_is_unused
@@ -96,19 +97,30 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     )
 
 
-def plan_of_sizes(model: str, possible: Sequence[Mapping[str, Any]]) -> str:
-    """Return lines on the sizes that a small model would have, or on those among which samples decide."""
+def plan_of_sizes(model: str, planned: Mapping[str, Any], max_memory: int | None = None) -> str:
+    """Return lines on the sizes that a small model would have, or on those among which samples decide, and on memory.
+
+    Args:
+        planned: as by `cli.jobs.shrink.plan_job`.
+        max_memory: the limit in bytes that shrinking was planned for; None: there is none.
+    """
     lines = []
-    for plan in possible:
+    for plan in planned["possible"]:
         parameters = plan["parameters"]
         share = parameters["small"] / parameters["large"]
         lines.append(
             f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {changed_sizes(plan)}"
         )
     if len(lines) == 1:
-        return printable(f"{model} would have {lines[0]}")
-    head = f"{model} would have one of these, whichever changes the predictions least on some samples:"
-    return "\n".join(map(printable, [head, *lines]))
+        lines = [f"{model} would have {lines[0]}"]
+    else:
+        lines.insert(0, f"{model} would have one of these, whichever changes the predictions least on some samples:")
+    if planned["streams"]:
+        lines.append("Its weights stay in its files while it is made smaller, so memory need not hold them.")
+    else:
+        fits = f" It fits in {format_bytes(max_memory)}." if max_memory else ""
+        lines.append(f"Shrinking takes about {format_bytes(planned['needed_bytes'])}, besides the samples.{fits}")
+    return "\n".join(map(printable, lines))
 
 
 def growth_line(growth: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.memory_limit import is_out_of_memory, planned_limit
+from transfuse.base.memory_limit import is_out_of_memory, limit_for, planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
@@ -33,11 +33,14 @@ from transfuse.shrinking.plan import plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.shrink import shrink
-from transfuse.shrinking.streamed import checked_streaming
+from transfuse.shrinking.streamed import checked_streaming, loaded_bytes
 
 
 def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress) -> dict[str, Any]:
-    """Return the sizes and the number of parameters before and after; for a ratio, those that would be tried.
+    """Return the sizes and the number of parameters before and after, and the memory that shrinking takes.
+
+    For a ratio, these are the sizes that would be tried. The memory is that besides what samples take; None for a model
+    that stays in its files.
 
     Args:
         max_memory: bytes that shrinking may take; None: there is no limit.
@@ -50,8 +53,13 @@ def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress)
     empty = load_empty(request.model, pickle=options.pickle_policy())
     series = possible_sizes(request.model, empty, options)
     with planned_limit(max_memory):
-        checked_streaming(request.model, empty, series, options, progress.warn)
-    return {"possible": [plan(empty, sizes) for some in series for sizes in some]}
+        streams = checked_streaming(request.model, empty, series, options, progress.warn)
+        needed = None if streams else limit_for(loaded_bytes(empty), options.torch_device())
+    return {
+        "possible": [plan(empty, sizes) for some in series for sizes in some],
+        "streams": streams,
+        "needed_bytes": needed,
+    }
 
 
 def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
