@@ -154,6 +154,7 @@ def test_without_data(build, tmp_path: Path, run: Run) -> None:
     record = json.loads((tmp_path / "fused" / "transfuse.json").read_text())
     assert (record["data"], record["calibration_samples"]) == ("generated", 20)
     assert "least_squares" in record
+    assert ran.out.splitlines()[-1].endswith(" of generated texts, the samples that were also used to make it.")
     card = (tmp_path / "fused" / "README.md").read_text()
     assert "texts that the models generated themselves" in card
     assert "--data generated" in card

@@ -43,6 +43,19 @@ def test_causal_models_write_what_they_predict(build, tmp_path: Path) -> None:
         assert loss(models[own], written[own]) < loss(models[own], written[other])
 
 
+def test_no_text_is_longer_than_the_models_take(tmp_path: Path) -> None:
+    """Though a text has more tokens when it is read: the tokenizer adds some, and bytes that form no letter are three."""
+    folder = saved(tmp_path / "a", gpt2, 1)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight.data.zero_()  # every token is as likely
+    for taken in (model.config.n_positions, 9):
+        tokenizer.model_max_length = taken
+        found = texts_of([model], tokenizer, AT_ONCE)
+        lengths = [len(ids) for ids in tokenizer(found)["input_ids"]]
+        assert taken - 3 <= max(lengths) <= taken
+
+
 def test_the_same_seed_gives_the_same_texts(tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", gpt2, 1)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -53,7 +53,7 @@ def check_writes_texts(architecture: str) -> None:
 def generated_samples(
     models: Sequence[PreTrainedModel], tokenizer: Any, budget: SampleBudget, seed: int, progress: Progress
 ) -> Samples:
-    """Return texts by all models in turn.
+    """Return texts by all models in turn, none of which is longer than the models take.
 
     Args:
         models: causal language models with one vocabulary.
@@ -66,7 +66,8 @@ def generated_samples(
     for model in models:
         check_writes_texts(type(model).__name__)
     first = _first_token(tokenizer, models[0])
-    length = min([LENGTH, *filter(None, (max_tokens(model.config) for model in models))])
+    taken = min([tokenizer.model_max_length, *filter(None, (max_tokens(model.config) for model in models))])
+    length = min(LENGTH, taken)
     count = _count(budget, models[0])
     rounds = -(-count // (AT_ONCE * len(models)))
     texts: list[str] = []
@@ -75,7 +76,7 @@ def generated_samples(
         for _ in progress.track(range(rounds), "generating texts"):
             for model in models:
                 texts += tokenizer.batch_decode(_continued(first, model, tokenizer, length), skip_special_tokens=True)
-    texts = [text for text in texts if text.strip()]
+    texts = [text for text in _cut(texts, tokenizer, taken) if text.strip()]
     if not texts:
         raise DataError("data: the models generated only empty texts; give samples instead")
     return _samples(texts).take(count, seed)
@@ -100,6 +101,24 @@ def _first_token(tokenizer: Any, model: PreTrainedModel) -> int:
         if isinstance(token, int):
             return token
     raise ConfigError("data: the tokenizer has no token that starts a text, so none can be generated; give texts")
+
+
+def _cut(texts: list[str], tokenizer: Any, length: int) -> list[str]:
+    """Return texts without what models do not take.
+
+    A text can have more tokens when it is read than when it was generated, for example if bytes form no letter.
+
+    Args:
+        length: the number of tokens that the models take, with those that the tokenizer adds.
+    """
+    if not getattr(tokenizer, "is_fast", False):  # others do not tell where a token stands in a text
+        return texts
+    room = length - tokenizer.num_special_tokens_to_add()
+    places = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    too_long = {index: spans[room][0] for index, spans in enumerate(places) if len(spans) > room}
+    if not too_long:
+        return texts
+    return _cut([text[: too_long.get(index)] for index, text in enumerate(texts)], tokenizer, length)
 
 
 @torch.no_grad()

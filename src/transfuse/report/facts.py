@@ -19,6 +19,7 @@ from transfuse.fusion.record import match_diagnostics
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
 
+GENERATED_TEXTS = "generated texts"  # the source of samples that the models wrote themselves
 Role = Literal["parent", "control", "fusion", "ensemble"]
 
 

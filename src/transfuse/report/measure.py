@@ -13,6 +13,7 @@ from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
+from transfuse.config.data_options import is_generated
 from transfuse.config.flow_options import FlowOptions
 from transfuse.data.load import is_same_source
 from transfuse.errors import TransfuseError
@@ -28,7 +29,7 @@ from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
-from transfuse.report.facts import Measurement, Role, Row
+from transfuse.report.facts import GENERATED_TEXTS, Measurement, Role, Row
 from transfuse.report.names import IN_MEMORY, parent_name
 
 FUSION, PLAIN = "fusion", "plain average"
@@ -81,7 +82,7 @@ def measure(
         against,
         lines,
         measures,
-        source,
+        GENERATED_TEXTS if is_generated(source) else source,
         samples.samples.split,
         calibrated,
         classes,

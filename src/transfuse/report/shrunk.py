@@ -3,10 +3,9 @@
 from transfuse.config.data_options import is_generated
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.measures import has_confidence
-from transfuse.report.facts import Measurement, Row
+from transfuse.report.facts import GENERATED_TEXTS, Measurement, Row
 
 SMALL = "small model"
-GENERATED_TEXTS = "generated texts"
 
 
 def shrunk_measurement(found: Evaluation, fitted_split: str | None) -> Measurement:
