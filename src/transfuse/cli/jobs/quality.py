@@ -97,7 +97,7 @@ def training_quality(
     measure = headline(found.measures)
     after, before = (phrase(measure, found.models[name].metrics.value(measure)) for name in (output, model))
     count = found.models[output].metrics.samples
-    split = "" if found.split is None else f" ({found.split})"
+    split = "" if found.split is None else f" (split {found.split})"
     shared_data = ", the data of the training itself" if found.split == trained_split else ""
     measured = f"Measured on {count} {unit(found.measures)} of {data}{split}{shared_data}."
     models = {name: metrics_dict(entry.metrics, found.measures) for name, entry in found.models.items()}
