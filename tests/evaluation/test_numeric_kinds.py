@@ -43,6 +43,7 @@ def test_regression_by_hand(tmp_path: Path, column: str) -> None:
     assert entry["spearman"] == pytest.approx(spearmanr(predicted, numbers).statistic, rel=1e-3)
     low, high = entry["intervals"]["pearson"]
     assert low < entry["pearson"] < high
+    assert entry["intervals"]["loss"] == entry["intervals"]["squared_error"]
     assert "accuracy" not in entry
 
 

@@ -54,7 +54,7 @@ class Evaluation:
         return records
 
     def _entry(self, model: ModelEvaluation) -> dict[str, Any]:
-        intervals = {measure: model.intervals.interval(measure) for measure in self.measures if measure != "perplexity"}
+        intervals = {measure: model.intervals.interval(measure) for measure in dict.fromkeys((*self.measures, "loss"))}
         entry: dict[str, Any] = metrics_dict(model.metrics, self.measures) | {"intervals": intervals}
         if model.classes:
             entry["classes"] = {name: asdict(report) for name, report in model.classes.items()}

@@ -56,7 +56,12 @@ class Metrics:
     @property
     def perplexity(self) -> float:
         """The exponential of the loss."""
-        return exp(min(self.loss, MAX_EXPONENT))
+        return perplexity(self.loss)
+
+
+def perplexity(loss: float) -> float:
+    """Return the exponential of a loss in nats, which is finite."""
+    return exp(min(loss, MAX_EXPONENT))
 
 
 def known_measures(measures: Sequence[str], metrics: Iterable[Metrics]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest, bootstrap, permutation_test
 
 from transfuse.evaluation.measures import MEASURES
-from transfuse.evaluation.metrics import Predictions, Score
+from transfuse.evaluation.metrics import Predictions, Score, perplexity
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 50  # limits the memory
@@ -35,7 +35,7 @@ class Intervals:
         """Return the interval of a metric; None for one without an interval."""
         attribute = MEASURES[measure].attribute
         if attribute == "perplexity":
-            return None
+            return None if self.loss is None else (perplexity(self.loss[0]), perplexity(self.loss[1]))
         return self.scores.get(measure) if attribute is None else getattr(self, attribute, None)
 
 

@@ -53,7 +53,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
         cells = []
         for measure in measures:
             cell = format(model.metrics.value(measure), MEASURES[measure].form)
-            if measure not in ("perplexity", "calibration_error"):
+            if measure != "calibration_error":
                 cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
             cells.append(Text(cell))
         table.add_row(Text(printable(name)), *cells, str(model.metrics.samples))
@@ -127,7 +127,7 @@ def _format_interval(interval: Interval | None, value_format: str) -> str:
     if interval is None:
         return ""
     low, high = interval if value_format.endswith("f") else (100 * end for end in interval)
-    end_format = ("+" if value_format.startswith("+") else "") + (".3f" if value_format.endswith("f") else ".1f")
+    end_format = ("+" if value_format.startswith("+") else "") + f".{int(value_format[-2]) - 1}f"
     return f"[{low:{end_format}}, {high:{end_format}}]"
 
 
