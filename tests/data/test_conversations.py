@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from transfuse.data.conversations import as_text, conversation_column
 from transfuse.data.load import load_samples
 from transfuse.data.texts import causal_preparer, text_preparer
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, DataError
 
 TEMPLATE = "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"
 TALK = [{"role": "user", "content": "two and two"}, {"role": "assistant", "content": "four"}]
@@ -58,6 +58,30 @@ def test_instructions(row, question, tokenizer) -> None:
     assert as_text(tokenizer, given) == f"<user>{question}<assistant>four"
     tokenizer.chat_template = None
     assert as_text(tokenizer, given) == f"{question}\n\nfour"
+
+
+def test_a_context_and_a_system_prompt_are_read(tokenizer) -> None:
+    asked = [
+        {"instruction": "add", "context": "2 2", "response": "four"},
+        {"instruction": "add", "context": " ", "response": "four"},
+        {"instruction": "add", "context": None, "response": "four"},
+    ]
+    written = [as_text(tokenizer, given) for given in load_samples(asked).inputs([0, 1, 2])]
+    assert written == ["<user>add\n\n2 2<assistant>four", *["<user>add<assistant>four"] * 2]
+    prompted = [{"system_prompt": start, "question": "add", "response": "four"} for start in ("be brief", "", None)]
+    given = load_samples(prompted).inputs([0, 1, 2])
+    written = [as_text(tokenizer, talk) for talk in given]
+    assert written == ["<system>be brief<user>add<assistant>four", *["<user>add<assistant>four"] * 2]
+    tokenizer.chat_template = None
+    assert as_text(tokenizer, given[0]) == "be brief\n\nadd\n\nfour"
+
+
+def test_a_context_without_values_is_none_and_one_of_another_kind_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,context,system_prompt,answer\nadd,,,four\n")
+    (talk,) = load_samples(tmp_path / "rows.csv").inputs([0])
+    assert [message["content"] for message in talk] == ["add", "four"]
+    with pytest.raises(DataError, match="no text column among 'question', 'context', 'answer'"):
+        load_samples([{"question": "add", "context": {"title": "sums"}, "answer": "four"}]).require_texts()
 
 
 def test_instructions_in_a_table_of_pandas(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from transfuse.errors import ConfigError
 CONVERSATION_NAMES = ("messages", "conversations", "conversation")
 KEYS = (("role", "content"), ("from", "value"))  # of a message: who speaks, and what
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # other names of the usual roles
-QUESTION_NAMES = (("instruction", "input"), ("prompt",), ("question",))  # a question, and what it refers to
+QUESTION_NAMES = ("instruction", "prompt", "question")
+REFERENCE_NAMES = ("input", "context")  # what a question refers to
+SYSTEM_NAMES = ("system_prompt", "system")
 ANSWER_NAMES = ("output", "response", "completion", "answer")
 ROWS_AT_ONCE = 10_000
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
@@ -28,19 +30,22 @@ def conversation_column(dataset: Dataset) -> str | None:
 
 def with_conversations(dataset: Dataset) -> Dataset:
     """Return a dataset of instructions and answers with a column `messages`; any other one is returned as it is."""
-    names = set(dataset.column_names)
+    names = dataset.column_names
     answer = next((name for name in ANSWER_NAMES if name in names), None)
-    question = next((columns for columns in QUESTION_NAMES if columns[0] in names), None)
-    strings = [name for name in (answer, *(question or ())) if name in names]
+    question = next((name for name in QUESTION_NAMES if name in names), None)
     if answer is None or question is None or conversation_column(dataset):
         return dataset
-    if not all(is_string(dataset.features[name]) for name in strings):
+    further = [
+        name for name in (*REFERENCE_NAMES, *SYSTEM_NAMES) if name in names and not _has_no_values(dataset, name)
+    ]
+    if not all(is_string(dataset.features[name]) for name in (question, answer, *further)):
         return dataset
-    asked = [name for name in question if name in names]
+    asked = [question, *(name for name in further if name in REFERENCE_NAMES)]
+    system = next((name for name in further if name in SYSTEM_NAMES), None)
 
     def conversation(row: dict[str, Any]) -> dict[str, Any]:
-        content = "\n\n".join(row[name] for name in asked if row[name])
-        return {"messages": _messages(content, row[answer] or "")}
+        content = "\n\n".join(row[name] for name in asked if _is_written(row[name]))
+        return {"messages": _messages(row[system] if system else None, content, row[answer] or "")}
 
     features = Features({**dataset.features, "messages": MESSAGES})
     return dataset.map(conversation, features=features, keep_in_memory=True)
@@ -111,8 +116,21 @@ def _parts(value: Any) -> list[str]:
     return [str(_normalized(message)["content"]) for message in value]
 
 
-def _messages(question: str, answer: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def _has_no_values(dataset: Dataset, column: str) -> bool:
+    """Return whether nothing stands in a column; such a column of a table is none of texts."""
+    return not is_string(dataset.features[column]) and all(value is None for value in raw_values(dataset, column))
+
+
+def _is_written(text: str | None) -> bool:
+    """Return whether a text is neither missing nor blank."""
+    return text is not None and text.strip() != ""
+
+
+def _messages(system: str | None, question: str, answer: str) -> list[dict[str, str]]:
+    """Return a conversation of a question and its answer, after the system prompt if there is one."""
+    messages = [("system", system or "")] if _is_written(system) else []
+    messages += [("user", question), ("assistant", answer)]
+    return [{"role": role, "content": content} for role, content in messages]
 
 
 def _normalized(message: Message) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def load_samples(
 
     Texts are one column of strings, two columns that are read as pairs (such as `premise` and `hypothesis`),
     conversations (`messages`, with `role` and `content`), or instructions (columns such as `instruction`, `input` and
-    `output`), which become conversations. The tokenizer's chat template writes conversations as texts.
+    `output`, or `system_prompt`, `question` and `response`), which become conversations. The tokenizer's chat template
+    writes conversations as texts.
 
     `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
     string label; integer labels have none.
