@@ -19,7 +19,7 @@ from world import vit
 
 import transfuse
 from transfuse.base.progress import Silent
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, DataError
 
 TEXTS = [text(*sentence) for sentence in SENTENCES[:12]]
 
@@ -112,6 +112,24 @@ def test_sets_of_numbers_of_other_classes_are_told(
     rows = [{"text": text, "labels": [row % 3]} for row, text in enumerate(TEXTS)] if as_ids else named
     transfuse.evaluate([a, b], rows, progress=progress)
     assert ["which each model takes as its own classes" in line for line in told] == [True] * as_ids
+
+
+@pytest.mark.parametrize("build", [BertForSequenceClassification, BertForTokenClassification])
+def test_names_in_lists_are_numbered_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: type[PreTrainedModel]
+) -> None:
+    progress, told = told_by(monkeypatch)
+    kind = {"problem_type": "multi_label_classification"} if build is BertForSequenceClassification else {}
+    rows = [{"text": line if kind else line.split(), "labels": ["O", "B-X", "I-X", "O", "O"]} for line in TEXTS]
+    named = bert(tmp_path / "a", build, 1, **classes(("o", "B-X", "I-X")), **kind)
+    transfuse.evaluate(named, rows, progress=progress)
+    assert told == []
+    transfuse.evaluate(bert(tmp_path / "b", build, 1, num_labels=3, **kind), rows, progress=progress)
+    (line,) = told
+    assert line.endswith("so the classes are taken in alphabetical order, from 'B-X' as 0 to 'O' as 2")
+    more = bert(tmp_path / "c", build, 1, num_labels=4, **kind)
+    with pytest.raises(DataError, match="3 class names, and 4 classes without names"):
+        transfuse.evaluate(more, rows)
 
 
 def test_tokenizers_that_number_tokens_differently_are_refused(tmp_path: Path) -> None:

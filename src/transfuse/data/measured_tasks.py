@@ -6,12 +6,14 @@ from transformers import PreTrainedConfig
 
 from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
 from transfuse.data.questions import window_preparer
+from transfuse.data.tagged_words import with_tags
 from transfuse.data.tasks import (
     CAUSAL_LM,
     IMAGE_CLASSIFICATION,
     MEASURED_CAUSAL_LM,
     QUESTION_ANSWERING,
     TEXT_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
     Task,
     task,
 )
@@ -35,6 +37,8 @@ def measured_task(architecture: str, config: PreTrainedConfig) -> Task:
 def labeled_task(architecture: str, config: PreTrainedConfig) -> Task:
     """Return the task by which a model is trained on labels: its class tells no classifier from a regression."""
     found = task(architecture)
+    if found is TOKEN_CLASSIFICATION:
+        return replace(found, labeled=lambda samples: with_tags(samples, config))
     if found not in (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION):
         return found
     problem = problem_type(config)

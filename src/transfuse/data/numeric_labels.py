@@ -12,7 +12,15 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted
 from transfuse.data.columns import LABEL_NAMES, is_number, is_string, raw_values
-from transfuse.data.parts import class_ids, find_column, label_part, list_of, names_in_lists, require_values, with_parts
+from transfuse.data.parts import (
+    class_ids,
+    find_column,
+    label_part,
+    list_of,
+    require_values,
+    with_names_in_lists,
+    with_parts,
+)
 from transfuse.data.samples import Prepare, Samples
 from transfuse.errors import DataError
 
@@ -49,7 +57,7 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
         role = "indicators" if _holds_indicators(samples, column, config.num_labels) else "classes"
         _require_indicators(samples, column, or_ids=role == "classes")
         parts = with_parts(samples, samples.text, _inputs(samples) | {role: column})
-        return replace(parts, names=names_in_lists(samples, column) if role == "classes" else None)
+        return with_names_in_lists(parts, column, config) if role == "classes" else replace(parts, names=None)
     numeric = {name.casefold(): name for name, feature in features.items() if is_number(feature)}
     if not numeric or samples.chosen_label is not None:
         label_part(samples, SET_NAMES, _is_list, "lists of classes")

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Value
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
-from transfuse.data.columns import is_string, match_classes, raw_values
+from transfuse.data.columns import alphabetical_order, is_string, match_classes, raw_values
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError, NoLabelsError
 
@@ -78,14 +78,25 @@ def listed(features: Mapping[str, Any]) -> str:
     return ", ".join(repr(name) for name in features)
 
 
-def names_in_lists(samples: Samples, column: str) -> tuple[str, ...] | None:
-    """Return the class names of a column of lists, as `columns.class_names` does of a column of classes."""
+def with_names_in_lists(samples: Samples, column: str, config: PreTrainedConfig | None = None) -> Samples:
+    """Return samples with the class names of a column of lists, as `columns.class_names` finds those of single classes.
+
+    Args:
+        config: the model's configuration; a note says if its classes have no names and those of the data are numbered.
+
+    Raises:
+        DataError: the model's classes have no names, and the data name more or fewer.
+    """
     inner = list_of(samples.dataset.features[column])
     if isinstance(inner, ClassLabel):
-        return tuple(inner.names)
-    if is_string(inner):
-        return tuple(sorted({name for names in raw_values(samples.dataset, column) for name in names or ()} - {None}))
-    return None
+        return replace(samples, names=tuple(inner.names))
+    if not is_string(inner):
+        return replace(samples, names=None)
+    names = {name for names in raw_values(samples.dataset, column) for name in names or ()} - {None}
+    named = replace(samples, names=tuple(sorted(names)))
+    if config is None or not names or match_classes(named.names, config.id2label or {}, samples.source) is not None:
+        return named
+    return named.with_note(alphabetical_order(sorted(names), len(config.id2label), samples.source))
 
 
 def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable[[Any], int]:

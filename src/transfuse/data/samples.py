@@ -182,9 +182,9 @@ class Samples:
         missing = len(self) - len(written)
         if missing:
             left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
-            texts = texts._select(written)._with_note(left_out)
+            texts = texts._select(written).with_note(left_out)
         if incomplete:
-            texts = texts._with_note(
+            texts = texts.with_note(
                 f"{counted(incomplete, 'sample')} {have(incomplete)} an empty part, which stays empty"
             )
         return texts
@@ -217,7 +217,7 @@ class Samples:
         self.require_labels()
         samples = replace(self, ids=match_classes(self.names, id2label, self.source))
         if samples.ids is None and self.alphabetical and self.names is not None:
-            samples = samples._with_note(alphabetical_order(self.names, len(id2label), self.source))
+            samples = samples.with_note(alphabetical_order(self.names, len(id2label), self.source))
         labels = samples.labels()
         if labels.max() >= len(id2label):
             row = self.rows[int(labels.argmax())]
@@ -227,7 +227,8 @@ class Samples:
             )
         return samples
 
-    def _with_note(self, line: str) -> "Samples":
+    def with_note(self, line: str) -> "Samples":
+        """Return these samples with a further line on how they are read."""
         line = f"{self.source}: {line}"
         return self if line in self.notes else replace(self, notes=(*self.notes, line))
 

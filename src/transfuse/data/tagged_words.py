@@ -1,7 +1,6 @@
 """Samples for token classification: words, and the tag of each."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,8 +18,8 @@ from transfuse.data.parts import (
     holds_words,
     label_part,
     list_of,
-    names_in_lists,
     require_values,
+    with_names_in_lists,
     with_parts,
 )
 from transfuse.data.samples import Prepare, Samples
@@ -37,11 +36,11 @@ def with_words(samples: Samples) -> Samples:
     return samples.require_texts() if words is None else with_parts(samples, words, {"words": words})
 
 
-def with_tags(samples: Samples) -> Samples:
-    """Return samples of words with a tag each.
+def with_tags(samples: Samples, config: PreTrainedConfig | None = None) -> Samples:
+    """Return samples of words with a tag each, and with a note if the model's configuration has no names for the tags.
 
     Raises:
-        DataError: there are no words or no tags.
+        DataError: there are no words or no tags, or the model's classes have no names, and the tags are more or fewer.
     """
     words = find_column(samples, WORD_NAMES, holds_words)
     if words is None:
@@ -49,8 +48,7 @@ def with_tags(samples: Samples) -> Samples:
         raise NoLabelsError(f"{samples.source}: no column of lists of words among {names}; name it 'tokens'")
     tags = label_part(samples, TAG_NAMES, _holds_tags, "lists of tags")
     require_values(samples, tags)
-    named = replace(samples, names=names_in_lists(samples, tags))
-    return with_parts(named, words, {"words": words, "tags": tags})
+    return with_names_in_lists(with_parts(samples, words, {"words": words, "tags": tags}), tags, config)
 
 
 def word_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
