@@ -15,7 +15,7 @@ from transfuse.base.counted import are, counted, have
 from transfuse.data.columns import alphabetical_order, decoded_image, float_label, match_classes, raw_values
 from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.lazy_batches import LazyBatches
-from transfuse.data.sources import root_cause
+from transfuse.data.readers import root_cause
 from transfuse.errors import DataError, NoLabelsError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]

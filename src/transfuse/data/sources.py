@@ -2,10 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,16 @@ import datasets
 from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from pyarrow import ArrowException
-from pyarrow.parquet import read_metadata
 
 from transfuse.checkpoint.command import DATASET_IN_MEMORY
 from transfuse.data.columns import IMAGE_SUFFIXES, with_image_feature
 from transfuse.data.in_memory import as_dataset, splits_in_memory
-from transfuse.data.other_files import ALIASES, INSTEAD, advice
+from transfuse.data.other_files import advice
+from transfuse.data.readers import KNOWN, READABLE, READERS, is_empty, kind_of, read_files, root_cause
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
-from transfuse.data.text_files import escaped, read_texts
 from transfuse.errors import DataError
 
-_csv = partial(Dataset.from_csv, keep_default_na=False, na_values=[""])  # a class or a text may be called "None"
-READERS: Mapping[str, Callable[[list[str]], Dataset]] = {
-    ".parquet": Dataset.from_parquet,
-    ".csv": _csv,
-    ".tsv": partial(_csv, sep="\t"),
-    ".json": Dataset.from_json,
-    ".jsonl": Dataset.from_json,
-    ".ndjson": Dataset.from_json,
-    ".txt": Dataset.from_text,
-}
-COMPRESSED = (".bz2", ".gz", ".xz", ".zst")  # after the kind of a file; `datasets` reads these as they are
 METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
-KNOWN = {*INSTEAD, *ALIASES} - {".md"}  # kinds of files that are not read, but with which something can be done
-READABLE = f"images, {', '.join(READERS)}, or what save_to_disk writes"
 
 
 @dataclass(frozen=True)
@@ -94,21 +77,6 @@ def open_source(source: Any, reading: Reading) -> NamedDataset:
     ):
         raise DataError(f"{source}: no such file or folder; check the path")
     return _from_hub(source, reading)
-
-
-def kind_of(path: Path) -> str:
-    """Return the suffix that tells the kind of a file, in lower case; ".jsonl" for "texts.jsonl.gz"."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in COMPRESSED else (suffixes or [""])[-1]
-
-
-def root_cause(error: BaseException) -> str:
-    """Return the message of the first cause of `error`, in one line and without a period at its end."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8 ({error.reason})"
-    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
 
 
 def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> NamedDataset:
@@ -199,9 +167,9 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     parents = sorted({path.parent for path in splits[chosen]})
     parts = []
     for parent in parents:
-        files = [path for path in splits[chosen] if path.parent == parent and not _is_empty(path)]
+        files = [path for path in splits[chosen] if path.parent == parent and not is_empty(path)]
         if files:
-            parts.append(with_image_feature(_read(files, reading.lines), parent, name, reading.image))
+            parts.append(with_image_feature(read_files(files, reading.lines), parent, name, reading.image))
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
@@ -210,37 +178,6 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
     split = chosen or canonical_split(source.name) or None
     return NamedDataset(dataset, name, split, files=_real_paths(splits[chosen]))
-
-
-def _is_empty(path: Path) -> bool:
-    """Return whether a file has no bytes, or is a Parquet file without rows, which the reader cannot read."""
-    if path.stat().st_size == 0:
-        return True
-    try:
-        return kind_of(path) == ".parquet" and read_metadata(path).num_rows == 0
-    except ArrowException:  # the reader says what is wrong
-        return False
-
-
-def _read(files: list[Path], lines: bool) -> Dataset:
-    suffix = kind_of(files[0])
-    if suffix not in READERS:
-        raise DataError(f"{files[0]}: {advice(files[0], suffix, READABLE)}")
-    try:
-        if suffix == ".txt":
-            return read_texts(files, lines)
-        return READERS[suffix](escaped(files))
-    except Exception as error:
-        if "corresponds to no data" in str(error):  # the message of `datasets` for files without rows
-            raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
-        for path in files if len(files) > 1 else []:
-            _read([path], lines)  # names the file that cannot be read, if there is one
-        problem = f"{files[0].parent}: cannot be read together"
-        if len(files) == 1:
-            problem = f"{files[0]}: cannot be read as {suffix[1:]}"
-        if files[0].suffix.lower() == ".zst" and find_spec("zstandard") is None:
-            raise DataError(f"{files[0]}: needs the package zstandard; `pip install zstandard` adds it") from error
-        raise DataError(f"{problem}: {root_cause(error)}; repair or remove it") from error
 
 
 def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:

@@ -8,7 +8,7 @@ import fsspec
 from datasets import Dataset, concatenate_datasets
 
 
-def read_texts(files: list[Path], lines: bool) -> Dataset:
+def read_texts(files: list[Path], lines: bool = False) -> Dataset:
     """Read the texts between the blank lines of a file, or each line if it has none, and leave out empty texts.
 
     Args:

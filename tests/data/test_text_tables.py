@@ -1,0 +1,66 @@
+"""Tables of text: quotation marks in .tsv files are parts of texts, unless whole fields are quoted."""
+
+import csv
+import gzip
+from pathlib import Path
+
+import pandas
+import pytest
+
+from transfuse.data.load import load_samples
+from transfuse.data.text_tables import is_quoted
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['"one begins', "plain", 'another ends"', "last"],
+        ['he said "no"', '"no" he said', "12\" and 5'"],
+        ['"never closed', "plain"],
+        ['"a" and "b"', "plain"],
+        ['""', 'a ""quoted"" word', "plain"],
+        ["plain", "also plain"],
+    ],
+)
+def test_quotation_marks_belong_to_the_texts(texts: list[str], tmp_path: Path) -> None:
+    rows = [f"{text}\t{row % 2}" for row, text in enumerate(texts)]
+    (tmp_path / "rows.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    samples = load_samples(tmp_path / "rows.tsv")
+    assert samples.inputs(range(len(samples))) == texts
+    assert samples.labels().tolist() == [row % 2 for row in range(len(texts))]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['"one begins', "plain", 'another ends"'],
+        ['he said "no"', "plain"],
+        ["two\nlines", "plain", "three\n\nlines"],
+        ["with\ttabs", 'and "marks"\n\tin all'],
+    ],
+)
+@pytest.mark.parametrize("columns", [["text"], ["text", "label"], ["label", "text"]])
+def test_tables_that_pandas_writes(texts: list[str], quoting: int, columns: list[str], tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"text": texts, "label": [row % 2 for row in range(len(texts))]})[columns]
+    frame.to_csv(tmp_path / "rows.tsv", sep="\t", index=False, quoting=quoting)
+    samples = load_samples(tmp_path / "rows.tsv")
+    assert samples.inputs(range(len(samples))) == texts
+
+
+def test_files_of_one_folder_are_quoted_or_not(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"a\t0\nb"\t1\n')
+    (tmp_path / "b.tsv").write_text('text\tlabel\n"say ""c"""\t0\n')
+    (tmp_path / "c.tsv.gz").write_bytes(gzip.compress(b'text\tlabel\n"d\t0\n'))
+    samples = load_samples(tmp_path)
+    assert samples.inputs(range(4)) == ['"a', 'b"', 'say "c"', '"d']
+
+
+def test_blank_lines_and_rows_of_other_widths(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n\n"a\t0\n\nb"\t1\n\n"c\t1\n')  # a mark that is not closed
+    assert not is_quoted(path)
+    path.write_text('\ufeff"text"\t"label"\n"a\nb"\t0\n')
+    assert is_quoted(path)
+    path.write_text('text\tother\tlabel\n"a\tb\t0\nc\td"\t1\ne\tf\n')  # as rows, of three, two and one more field
+    assert not is_quoted(path)
