@@ -98,6 +98,11 @@ def test_numbers_as_labels_of_other_classes_are_told(tmp_path: Path, monkeypatch
         f"{b}: class 0 in id2label is 'dora', that of {a} is 'anna'; the labels are numbers, which each model takes as"
         " its own classes; give the names of classes as labels"
     ]
+    told.clear()
+    a = bert(tmp_path / "d", BertForSequenceClassification, 1, **classes(("7", "8")))
+    b = bert(tmp_path / "e", BertForSequenceClassification, 2, **classes(("8", "9", "7")))
+    transfuse.evaluate([a, b], [row | {"label": 7 + row["label"] // 2} for row in numbers], progress=progress)
+    assert told == []
 
 
 @pytest.mark.parametrize("as_ids", [True, False])

@@ -1,14 +1,12 @@
 """The columns of a dataset that hold images, texts and labels, and the names of its classes."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 from datasets import ClassLabel, Dataset, Image, Value
 
-from transfuse.base.counted import counted
 from transfuse.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -82,10 +80,12 @@ def check_column(dataset: Dataset, column: str | None, holds: str, fits: Callabl
     if column is None:
         return
     if column not in dataset.features:
-        raise DataError(f"{where}: no column {column!r} ({holds}_column); it has {_listed(dataset.column_names)}")
+        raise DataError(f"{where}: no column {column!r} ({holds}_column); it has {listed_names(dataset.column_names)}")
     if not fits(dataset.features[column]):
         found = [name for name, feature in dataset.features.items() if fits(feature)]
-        raise DataError(f"{where}: column {column!r} ({holds}_column) holds no {holds}s; these do: {_listed(found)}")
+        raise DataError(
+            f"{where}: column {column!r} ({holds}_column) holds no {holds}s; these do: {listed_names(found)}"
+        )
 
 
 def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
@@ -123,66 +123,26 @@ def decoded_image(value: dict[str, Any] | None, feature: Image) -> PIL.Image.Ima
     return Image(mode=feature.mode).decode_example(value)
 
 
-def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], where: str) -> tuple[int, ...] | None:
-    """Return the model's id of each class in `names`, or None to keep the ids of the data.
-
-    Names are compared without case. Names such as LABEL_0 and LABEL_1 in the model are no class names, but data whose
-    classes are called "0", "1", ... (or LABEL_0, ...) can be matched to them.
+def why_no_text(dataset: Dataset, text: str | None) -> str:
+    """Return why there is no text column, and what to do.
 
     Args:
-        id2label: class names of the model.
-        where: source of the data, for error messages.
-
-    Raises:
-        DataError: the model has class names, and one of `names` is not among them, or is there twice.
+        text: the column of texts, as for `columns_of`.
     """
-    if names is None:
-        return None
-    model = {int(index): _folded(name) for index, name in id2label.items()}
-    keys = [_folded(name) for name in names]
-    if keys == [model[index] for index in sorted(model)]:
-        return tuple(sorted(model))
-    unnamed = all(re.fullmatch(rf"label_{index}", name) for index, name in model.items())
-    ids = {name: [index for index in model if model[index] == name] for name in model.values()}
-    if unnamed:
-        ids |= {str(index): [index] for index in model}
-    unmatched = [name for name, key in zip(names, keys, strict=True) if len(ids.get(key, ())) != 1]
-    if not unmatched:
-        return tuple(ids[key][0] for key in keys)
-    if unnamed:
-        return None
-    unused = [id2label[index] for index in model if model[index] not in keys]
-    raise DataError(
-        f"{where}: {_listed(unmatched)} cannot be matched to the model's classes (others of the model: "
-        f"{_listed(unused)}); rename them in the data, or correct id2label in the model's config.json"
-    )
-
-
-def alphabetical_order(names: Sequence[str], classes: int, where: str) -> str:
-    """Return a line that says which ids names get that have none, for a model whose classes have no names.
-
-    Args:
-        names: class names of the data, in alphabetical order.
-        classes: number of classes of the model.
-        where: source of the data, for error messages.
-
-    Raises:
-        DataError: the model has another number of classes.
-    """
-    if len(names) > classes:
-        raise DataError(
-            f"{where}: {counted(len(names), 'class')}, from {names[0]!r} to {names[-1]!r}, but the model has"
-            f" {counted(classes, 'class')}; use the data, or the model, of the other task"
-        )
-    if len(names) < classes:
-        raise DataError(
-            f"{where}: {counted(len(names), 'class name')}, and {counted(classes, 'class')} without names in the model,"
-            " so it is unknown which is which; give numbers as labels, or id2label in config.json"
-        )
+    empty = [name for name in dataset.column_names if dataset.features[name] == Value("null")]
+    if empty:
+        names = ", ".join(map(repr, empty))
+        return f"all values of {names} are empty, and no other column holds texts; choose other data"
     return (
-        "config.json of the model has no class names (id2label), so the classes are taken in alphabetical order, from"
-        f" {names[0]!r} as 0 to {names[-1]!r} as {len(names) - 1}"
+        f"no text column among {columns_of(dataset, text)}; choose the one to read, or two of pairs, with text_column"
     )
+
+
+def columns_of(dataset: Dataset, text: str | None) -> str:
+    """Return the names of the columns for a message, without the column of texts if it is made of two others."""
+    names = [name for name in dataset.column_names if name != text or "," not in name]
+    mixed = {name: type(dataset.features[name]).__name__ == "Json" for name in names}
+    return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)
 
 
 def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str) -> Dataset:
@@ -201,7 +161,7 @@ def _only_image_column(dataset: Dataset, where: str) -> str | None:
     paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
     candidates = _image_features(dataset) or encoded or paths
     if len(candidates) > 1:
-        raise DataError(f"{where}: {_listed(candidates)} could each be the image; choose one with image_column")
+        raise DataError(f"{where}: {listed_names(candidates)} could each be the image; choose one with image_column")
     return _only(candidates)
 
 
@@ -257,10 +217,7 @@ def _only(columns: Sequence[str]) -> str | None:
     return columns[0] if len(columns) == 1 else None
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def listed_names(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names for a message, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:most]) or "none"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.command import DATASET_IN_MEMORY
 from transfuse.config.data_options import DataOptions
+from transfuse.data.class_matching import plain_labels
 from transfuse.data.columns import (
     check_column,
     class_names,
@@ -89,7 +90,7 @@ def load_samples(
     writes conversations as texts.
 
     `transfuse.data.columns` recognizes the columns. Class names are those of a `ClassLabel`, or the sorted values of a
-    string label; integer labels have none.
+    string label; whole numbers and booleans have none, but may be those of the model's classes.
 
     Args:
         split: the split to read if there are several, by name or in order of preference; by default, test before
@@ -116,6 +117,7 @@ def load_samples(
     chosen = label
     label = label_column(dataset) if label is None else label if could_be_label(dataset.features[label]) else None
     names = None if label is None else class_names(dataset, label)
+    plain = plain_labels(dataset, label, opened.is_text) if label is not None and names is None else None
     with quiet():
         dataset, text = _with_texts(dataset, text, label, name)
     columns = (image_column(dataset), text, label)
@@ -126,6 +128,7 @@ def load_samples(
         range(len(dataset)),
         names,
         alphabetical=opened.alphabetical or (label is not None and is_string(dataset.features[label])),
+        plain=plain,
         split=opened.split,
         chosen_label=chosen,
         files=opened.files,

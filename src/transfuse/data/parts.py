@@ -10,7 +10,8 @@ from datasets import ClassLabel, Value
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
-from transfuse.data.columns import alphabetical_order, is_string, match_classes, raw_values
+from transfuse.data.class_matching import alphabetical_order, match_classes
+from transfuse.data.columns import is_string, raw_values
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError, NoLabelsError
 
@@ -127,7 +128,7 @@ def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable
 
 
 @lru_cache(maxsize=8)
-def _matched(names: tuple[str, ...] | None, classes: tuple[tuple[int, str], ...]) -> tuple[int, ...] | None:
+def _matched(names: tuple[str, ...] | None, classes: tuple[tuple[int, str], ...]) -> dict[int, int] | None:
     """Return the model's id of each class of the data, or None to keep the ids."""
     return match_classes(names, dict(classes), "data")
 

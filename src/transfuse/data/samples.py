@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Value
+from datasets import Dataset
 from jaxtyping import Int
 from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import are, counted, have
-from transfuse.data.columns import alphabetical_order, decoded_image, float_label, match_classes, raw_values
+from transfuse.data.class_matching import PlainLabels, alphabetical_order, match_classes, match_plain
+from transfuse.data.columns import columns_of, decoded_image, float_label, raw_values, why_no_text
 from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.readers import root_cause
@@ -35,6 +36,7 @@ class Samples:
         rows: row of each sample in the source.
         names: class names of the data, if it has any.
         alphabetical: whether the classes have names only, in alphabetical order, and no ids of their own.
+        plain: the labels of the whole source, if they are whole numbers or booleans.
         ids: the model's id of each class; None if data and model have the same ids.
         split: the split of the source that these rows are; None if the source has no splits.
         parts: column of each part of a sample, for models that read more than one image or one text.
@@ -51,7 +53,8 @@ class Samples:
     rows: Sequence[int]
     names: tuple[str, ...] | None = None
     alphabetical: bool = False
-    ids: tuple[int, ...] | None = None
+    plain: PlainLabels | None = None
+    ids: Mapping[int, int] | None = None
     split: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     chosen_label: str | None = None
@@ -148,11 +151,10 @@ class Samples:
         numbers = [IGNORED_LABEL if value is None else int(value) for value in values]
         if max(numbers, default=0) > torch.iinfo(torch.int64).max:
             raise DataError(f"{self.source}: label {max(numbers)} is too large a number for a class; correct it")
-        classes = torch.tensor(numbers)
-        known = classes >= 0
         if self.ids is not None:
-            classes[known] = torch.tensor(self.ids)[classes[known]]
-        return torch.where(known, classes, IGNORED_LABEL)
+            numbers = [self.ids[number] if number >= 0 else number for number in numbers]
+        classes = torch.tensor(numbers)
+        return torch.where(classes >= 0, classes, IGNORED_LABEL)
 
     def require_images(self) -> "Samples":
         """Return these samples without texts.
@@ -174,7 +176,7 @@ class Samples:
             DataError: there is no text column, or all texts are blank.
         """
         if self.text is None:
-            raise DataError(f"{self.source}: {self._no_text()}")
+            raise DataError(f"{self.source}: {why_no_text(self.dataset, self.text)}")
         written, incomplete = rows_with_text(self.dataset, self.text)
         if not written:
             raise DataError(f"{self.source}: all texts of column {self.text!r} are empty; choose another column")
@@ -207,17 +209,21 @@ class Samples:
         """Return these samples with the class ids of a model whose config has `id2label`.
 
         Classes are matched by name, without case, if both sides have names; the data may lack some classes of the
-        model. Otherwise (LABEL_0, LABEL_1, ... in the model, or plain numbers in the data) ids are kept. Names without
-        ids are then numbered in alphabetical order, as most tools do, and a note says so.
+        model. Numbers and booleans are names if the model's classes are called like these. Otherwise (LABEL_0,
+        LABEL_1, ... in the model, or plain numbers in the data) ids are kept. Names without ids are then numbered in
+        alphabetical order, as most tools do. A note says so, and where numbers could be names or ids.
 
         Raises:
             DataError: the model lacks a class of the data, an id is out of range, a label is missing, or the model has
                 more classes than the data, without names.
         """
         self.require_labels()
-        samples = replace(self, ids=match_classes(self.names, id2label, self.source))
-        if samples.ids is None and self.alphabetical and self.names is not None:
-            samples = samples.with_note(alphabetical_order(self.names, len(id2label), self.source))
+        note = None
+        if self.plain is not None:
+            ids, note = match_plain(self.plain, id2label)
+        elif (ids := match_classes(self.names, id2label, self.source)) is None and self.alphabetical and self.names:
+            note = alphabetical_order(self.names, len(id2label), self.source)
+        samples = replace(self, ids=ids) if note is None else replace(self, ids=ids).with_note(note)
         labels = samples.labels()
         if labels.max() >= len(id2label):
             row = self.rows[int(labels.argmax())]
@@ -251,16 +257,5 @@ class Samples:
             where = f"{self.source}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
             raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
 
-    def _no_text(self) -> str:
-        """Return why there is no text column, and what to do."""
-        empty = [name for name in self.dataset.column_names if self.dataset.features[name] == Value("null")]
-        if empty:
-            names = ", ".join(map(repr, empty))
-            return f"all values of {names} are empty, and no other column holds texts; choose other data"
-        return f"no text column among {self._columns()}; choose the one to read, or two of pairs, with text_column"
-
     def _columns(self) -> str:
-        pair = {self.text} if self.text is not None and "," in self.text else set()  # made of two others
-        names = [name for name in self.dataset.column_names if name not in pair]
-        mixed = {name: type(self.dataset.features[name]).__name__ == "Json" for name in names}
-        return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)
+        return columns_of(self.dataset, self.text)

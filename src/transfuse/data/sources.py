@@ -18,6 +18,7 @@ from transfuse.data.in_memory import as_dataset, splits_in_memory
 from transfuse.data.other_files import advice
 from transfuse.data.readers import KNOWN, READABLE, READERS, is_empty, kind_of, read_files, root_cause
 from transfuse.data.splits import Split, canonical_split, group_by_split, pick_split
+from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
 
 METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
@@ -48,6 +49,7 @@ class NamedDataset:
         split: the split; None if the source has no splits.
         alphabetical: whether the classes are names of folders, in alphabetical order.
         files: the real paths of the files that hold the rows; empty for rows in memory.
+        is_text: whether they are tables of text, which do not tell numbers from names.
     """
 
     dataset: Dataset
@@ -55,6 +57,7 @@ class NamedDataset:
     split: str | None = None
     alphabetical: bool = False
     files: frozenset[str] = frozenset()
+    is_text: bool = False
 
 
 def open_source(source: Any, reading: Reading) -> NamedDataset:
@@ -177,7 +180,8 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
     split = chosen or canonical_split(source.name) or None
-    return NamedDataset(dataset, name, split, files=_real_paths(splits[chosen]))
+    is_text = kind_of(splits[chosen][0]) in TEXT_TABLES
+    return NamedDataset(dataset, name, split, files=_real_paths(splits[chosen]), is_text=is_text)
 
 
 def _from_images(folder: Path, images: list[Path], split: Split) -> NamedDataset:

@@ -11,6 +11,7 @@ from datasets import Dataset, concatenate_datasets
 
 from transfuse.data.text_files import escaped
 
+TEXT_TABLES = (".csv", ".tsv")
 QUOTED = r'"[^"]*(?:""[^"]*)*"'  # a field that is quoted as a whole, with doubled quotes in it
 FIELD = rf'(?:{QUOTED}|[^"\t]*)'
 ROW = re.compile(rf"{FIELD}(?:\t{FIELD})*")

@@ -39,7 +39,7 @@ def check_class_names(
                 f"{difference}; without labels, only models with the same classes can be compared, so give labels, or"
                 " name the same classes alike in config.json"
             )
-        if measured.numbered:
+        if measured.numbered(model.config):
             progress.warn(
                 f"{difference}; the labels are numbers, which each model takes as its own classes; give the names of"
                 " classes as labels"

@@ -38,11 +38,10 @@ class MeasuredSamples:
     task: Task
     labeled: bool
 
-    @property
-    def numbered(self) -> bool:
-        """Return whether labels are numbers of classes, so that only the models say what these are."""
+    def numbered(self, config: PreTrainedConfig) -> bool:
+        """Return whether labels are numbers of classes, so that only the model says what these are."""
         named = self.samples.names is not None or any(part.startswith(CLASS_PART) for part in self.samples.parts)
-        return self.labeled and not named
+        return self.labeled and not named and with_model_ids(config, self.samples).ids is None
 
     def take(self, limit: int | None, seed: int) -> "MeasuredSamples":
         """Return `limit` random samples; all if there are no more, or if it is None."""
