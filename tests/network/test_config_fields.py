@@ -12,6 +12,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MBartConfig,
     MistralConfig,
     ModernBertConfig,
     Phi3Config,
@@ -138,6 +139,7 @@ def test_what_must_agree(make, ours, theirs, field):
         (ViTConfig, {"image_size": 224}, {"image_size": (224, 224), "encoder_stride": 8}),
         (BeitConfig, {"num_hidden_layers": 2}, {"layer_scale_init_value": 0.3, "pool_scales": (1, 2)}),
         (T5Config, {"feed_forward_proj": "gated-gelu"}, {"feed_forward_proj": "gated-gelu_new"}),
+        (MBartConfig, {}, {"decoder_start_token_id": 2}),  # which only generation reads
         (CLIPConfig, {}, {"text_config": {"pad_token_id": 3, "note": 1}, "logit_scale_init_value": 1.0}),
     ],
 )

@@ -18,6 +18,8 @@ LAYER_COUNT = re.compile(r"(num|n)_(\w+_)?layers?")  # names of entries that cou
 SIZE = re.compile(r"(image|patch|hidden|intermediate|vocab)_size|num_channels")
 MAX_LAYERS = 10_000  # far more than any model has
 MAX_CLASSES = 1_000_000
+# The decoder starts with the last token of a text, the code of its language, whatever decoder_start_token_id says.
+STARTS_WITH_LAST_TOKEN = ("mbart", "plbart")
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -45,7 +47,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
         ) from error
     if not all(isinstance(name, str) for name in (config.id2label or {}).values()):
         raise CheckpointError(f"{file}: id2label should map numbers to names; correct the file")
-    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+    needs_start = config.is_encoder_decoder and config.model_type not in STARTS_WITH_LAST_TOKEN
+    if needs_start and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None)  # the start token of T5
     return config
 

@@ -50,10 +50,11 @@ class CountingTokenizer:
 
     def __call__(self, *texts: Any, **settings: Any) -> BatchEncoding:
         encoding: BatchEncoding = self.tokenizer(*texts, **settings)
-        self.cuts.texts += len(texts[0])
+        self.cuts.texts += len(texts[0] if texts else settings["text_target"])
         self.cuts.length = settings.get("max_length", 0)
         if encoding.encodings is None:  # a slow tokenizer does not tell
-            rows = self.tokenizer(*texts, truncation=False, padding=False)["input_ids"]
+            uncut = {name: settings[name] for name in ("text_target",) if name in settings}
+            rows = self.tokenizer(*texts, truncation=False, padding=False, **uncut)["input_ids"]
             self.cuts.cut += sum(len(ids) > self.cuts.length for ids in rows)
         else:
             self.cuts.cut += sum(bool(row.overflowing) for row in encoding.encodings)

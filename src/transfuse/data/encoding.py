@@ -14,7 +14,7 @@ def encode(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: An
 
     Args:
         texts: the texts, and those that follow them if they are pairs.
-        settings: further arguments of the tokenizer.
+        settings: further arguments of the tokenizer; `text_target`: texts for the decoder, instead of `texts`.
 
     Raises:
         ConfigError: the tokenizer has no padding token.
@@ -23,7 +23,8 @@ def encode(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: An
     require_padding(tokenizer)
     encoding = tokenized(tokenizer, max_tokens(config), *texts, **settings)
     encoding["input_ids"] = encoding["input_ids"].to(torch.long)
-    check_ids(encoding["input_ids"], config.vocab_size)
+    for_decoder = getattr(config, "decoder_vocab_size", None) if "text_target" in settings else None
+    check_ids(encoding["input_ids"], for_decoder or config.vocab_size)
     return encoding
 
 

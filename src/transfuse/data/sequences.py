@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 from datasets import Translation
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.checkpoint.config_file import STARTS_WITH_LAST_TOKEN
 from transfuse.data.columns import is_string
+from transfuse.data.conversations import as_text
 from transfuse.data.encoding import encode
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.texts import max_tokens, paired_preparer
+from transfuse.data.texts import max_tokens, text_preparer
 from transfuse.errors import NoLabelsError
 
 TRANSLATION = "translation"  # column of dicts from a language to a text
@@ -72,29 +75,37 @@ def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     If the rows have targets, these are the decoder's, with `labels` [batch, token]; otherwise the decoder gets the same
     text as the encoder.
     """
-    start = getattr(config, "decoder_start_token_id", None)
-    first = (config.pad_token_id or 0) if start is None else start
-    prepare_texts = paired_preparer(tokenizer, first, config.vocab_size, max_tokens(config))
+    prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
-        if not isinstance(rows[0], dict):
-            return prepare_texts(rows)
-        sources = [row["source"] or "" for row in rows]
-        if "target" not in rows[0]:
-            return prepare_texts(sources)
-        targets = encode(tokenizer, config, [row["target"] or "" for row in rows])
+        has_parts = isinstance(rows[0], dict)
+        sources = [(row["source"] or "") if has_parts else as_text(tokenizer, row) for row in rows]
+        if not has_parts or "target" not in rows[0]:
+            inputs = prepare_texts(sources)
+            return inputs | {"decoder_input_ids": _shifted(inputs, config)}
+        targets = encode(tokenizer, config, text_target=[row["target"] or "" for row in rows])
         labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, IGNORED_LABEL)
-        shifted = torch.nn.functional.pad(targets["input_ids"][:, :-1], (1, 0), value=first)
         source = encode(tokenizer, config, sources)
         return {
             "input_ids": source["input_ids"],
             "attention_mask": source["attention_mask"],
-            "decoder_input_ids": shifted,
+            "decoder_input_ids": _shifted(targets, config),
             "decoder_attention_mask": targets["attention_mask"],
             "labels": labels,
         }
 
     return prepare
+
+
+def _shifted(inputs: Mapping[str, Tensor], config: PreTrainedConfig) -> Int[Tensor, "text token"]:
+    """Return tokens behind the one that a decoder starts with: what it reads to predict these tokens."""
+    ids = inputs["input_ids"]
+    if config.model_type in STARTS_WITH_LAST_TOKEN:
+        last = (inputs["attention_mask"].sum(1, keepdim=True) - 1).clamp_min(0)
+        return torch.cat([ids.gather(1, last), ids[:, :-1]], 1)
+    start = getattr(config, "decoder_start_token_id", None)
+    first = (config.pad_token_id or 0) if start is None else start
+    return torch.nn.functional.pad(ids[:, :-1], (1, 0), value=first)
 
 
 def _translated(samples: Samples) -> Samples | None:

@@ -216,26 +216,6 @@ def _next_of(values: Int[Tensor, "text token"], end: int) -> Int[Tensor, "text t
     return torch.nn.functional.pad(values[:, 1:], (0, 1), value=end)
 
 
-def paired_preparer(
-    tokenizer: Any, start: int, vocab_size: int | None = None, length: int | None = None
-) -> TextPreparer:
-    """Return a function that gives texts to an encoder, and to its decoder as `decoder_input_ids`, without labels.
-
-    Args:
-        start: id of the token that the decoder starts with.
-        vocab_size: number of tokens in the model's vocabulary.
-        length: largest number of tokens that the model takes; longer texts are truncated.
-    """
-    tokenize = text_preparer(tokenizer, length, vocab_size)
-
-    def prepare(texts: list[Any]) -> dict[str, Tensor]:
-        inputs = tokenize([as_text(tokenizer, text) for text in texts])
-        shifted = torch.nn.functional.pad(inputs["input_ids"][:, :-1], (1, 0), value=start)
-        return inputs | {"decoder_input_ids": shifted}
-
-    return prepare
-
-
 def mask_tokens(
     ids: Int[Tensor, "*batch token"],
     special: Int[Tensor, " kind"],

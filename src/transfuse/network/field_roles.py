@@ -121,9 +121,8 @@ TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokeni
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
-    **dict.fromkeys(
-        ("t5", "bart", "mbart", "marian", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")
-    ),
+    **dict.fromkeys(("t5", "bart", "marian", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
+    "mbart": ("eos_token_id", "pad_token_id"),
     **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
 }
 LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding
