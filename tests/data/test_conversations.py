@@ -50,6 +50,8 @@ def test_conversations_in_a_file(name, talk, tmp_path: Path, tokenizer) -> None:
         ({"instruction": "add", "input": "", "output": "four"}, "add"),
         ({"prompt": "add", "completion": "four"}, "add"),
         ({"question": "add", "answer": "four", "source": "book"}, "add"),
+        ({"question": "add", "context": "2 2", "answer": "four"}, "add\n\n2 2"),
+        ({"instruction": "add", "context": None, "response": "four", "category": "sums"}, "add"),
     ],
 )
 def test_instructions(row, question, tokenizer) -> None:

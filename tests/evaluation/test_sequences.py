@@ -13,15 +13,24 @@ from transformers import T5Config, T5ForConditionalGeneration
 import transfuse
 from transfuse.base.batch import group_by_length
 from transfuse.data.load import load_samples
-from transfuse.data.sequences import with_sources, with_targets
-from transfuse.errors import DataError
+from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
+from transfuse.errors import DataError, NoLabelsError
 
 SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]
 TARGETS = [" ".join(sentence[: 1 + row % 3]) for row, sentence in enumerate(SENTENCES)]
+FIRST, REST = zip(*(source.split(" ", 1) for source in SOURCES), strict=True)
 LAYOUTS: dict[str, dict[str, list[Any]]] = {
     "source, target": {"source": SOURCES, "target": TARGETS},
     "summary": {"document": SOURCES, "summary": TARGETS, "id": list(map(str, range(len(SOURCES))))},
-    "instructions": {"input": SOURCES, "output": TARGETS},
+    "input, output": {"input": SOURCES, "output": TARGETS},
+    "instructions": {
+        "instruction": [*SOURCES[:12], *FIRST[12:]],
+        "input": [*[""] * 12, *REST[12:]],
+        "output": TARGETS,
+        "summary": SOURCES,
+    },
+    "questions": {"context": REST, "question": FIRST, "answer": TARGETS},
+    "prompts": {"prompt": SOURCES, "completion": TARGETS},
     "translation": {"translation": [{"en": s, "de": t} for s, t in zip(SOURCES, TARGETS, strict=True)]},
 }
 
@@ -63,6 +72,25 @@ def test_translations_are_read_and_not_the_texts_beside_them() -> None:
     rows["translation"] = [{"en": "anna", "de": None}, *LAYOUTS["translation"]["translation"][1:]]
     with pytest.raises(DataError, match=r"1 of 24 samples has no translation\.de, the first in row 0"):
         with_targets(load_samples(Dataset.from_dict(rows)))
+
+
+def test_a_fusion_reads_the_sources_that_eval_reads(folder: Path) -> None:
+    words, config = tokenizer(), T5Config.from_pretrained(folder)
+    samples = load_samples(Dataset.from_dict({**LAYOUTS["instructions"]}))
+    read = [find(samples) for find in (with_sources, with_targets)]
+    batches = [sequence_preparer(words, config)(each.inputs(range(len(each)))) for each in read]
+    assert batches[0]["input_ids"].tolist() == batches[1]["input_ids"].tolist()
+    assert words.decode(batches[0]["input_ids"][12], skip_special_tokens=True) == SOURCES[12]
+    (row,) = with_targets(with_sources(samples)).inputs([12])
+    assert row["target"] == TARGETS[12]
+
+
+def test_a_column_of_the_question_may_be_the_target() -> None:
+    samples = load_samples(Dataset.from_dict(LAYOUTS["instructions"]), label="input", text="instruction")
+    assert with_targets(samples).parts == {"source": "instruction", "target": "input"}
+    samples = load_samples(Dataset.from_dict(LAYOUTS["questions"]), label="question")
+    with pytest.raises(NoLabelsError, match="no column of sources besides 'question'"):
+        with_targets(samples)
 
 
 def test_columns_that_are_named(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Conversations and instructions as texts, by the chat template of a tokenizer."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset, Features, List, Value
 
@@ -14,7 +14,7 @@ CONVERSATION_NAMES = ("messages", "conversations", "conversation")
 KEYS = (("role", "content"), ("from", "value"))  # of a message: who speaks, and what
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # other names of the usual roles
 QUESTION_NAMES = ("instruction", "prompt", "question")
-REFERENCE_NAMES = ("input", "context")  # what a question refers to
+REFERENCE_NAMES = ("input", "context", "passage", "paragraph", "document")  # what a question refers to
 SYSTEM_NAMES = ("system_prompt", "system")
 ANSWER_NAMES = ("output", "response", "completion", "answer")
 ROWS_AT_ONCE = 10_000
@@ -28,20 +28,41 @@ def conversation_column(dataset: Dataset) -> str | None:
     return next((name for name in CONVERSATION_NAMES if holds_messages(dataset.features.get(name))), None)
 
 
-def with_conversations(dataset: Dataset) -> Dataset:
-    """Return a dataset of instructions and answers with a column `messages`; any other one is returned as it is."""
+class InstructionColumns(NamedTuple):
+    """The columns of instructions and their answers, all of texts.
+
+    Attributes:
+        asked: the question, and what it refers to.
+        system: the column of system messages; None: there is none.
+    """
+
+    asked: list[str]
+    answer: str
+    system: str | None
+
+
+def instruction_columns(dataset: Dataset) -> InstructionColumns | None:
+    """Return the columns of instructions and their answers; None if there are none."""
     names = dataset.column_names
     answer = next((name for name in ANSWER_NAMES if name in names), None)
     question = next((name for name in QUESTION_NAMES if name in names), None)
-    if answer is None or question is None or conversation_column(dataset):
-        return dataset
+    if answer is None or question is None:
+        return None
     further = [
         name for name in (*REFERENCE_NAMES, *SYSTEM_NAMES) if name in names and not _has_no_values(dataset, name)
     ]
     if not all(is_string(dataset.features[name]) for name in (question, answer, *further)):
-        return dataset
+        return None
     asked = [question, *(name for name in further if name in REFERENCE_NAMES)]
-    system = next((name for name in further if name in SYSTEM_NAMES), None)
+    return InstructionColumns(asked, answer, next((name for name in further if name in SYSTEM_NAMES), None))
+
+
+def with_conversations(dataset: Dataset) -> Dataset:
+    """Return a dataset of instructions and answers with a column `messages`; any other one is returned as it is."""
+    columns = instruction_columns(dataset)
+    if columns is None or conversation_column(dataset):
+        return dataset
+    asked, answer, system = columns
 
     def conversation(row: dict[str, Any]) -> dict[str, Any]:
         content = "\n\n".join(row[name] for name in asked if _is_written(row[name]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Translation
@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.checkpoint.config_file import STARTS_WITH_LAST_TOKEN
 from transfuse.data.columns import is_string
-from transfuse.data.conversations import as_text
+from transfuse.data.conversations import as_text, holds_messages, instruction_columns
 from transfuse.data.encoding import encode
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
@@ -37,9 +37,14 @@ TARGET_NAMES = (
 
 
 def with_sources(samples: Samples) -> Samples:
-    """Return samples of sources, or of texts if there is no column of sources."""
+    """Return samples of sources, or of texts if there is no column of sources.
+
+    The source of an instruction and its answer is the conversation, of which the preparer reads the instruction.
+    """
     if translated := _translated(samples):
         return replace(translated, parts={"source": translated.parts["source"]})
+    if instructions := _instructions(samples):
+        return with_parts(samples.require_texts(), instructions.source, {"source": instructions.source})
     source = find_column(samples, SOURCE_NAMES, is_string)
     if samples.text is None and source is not None:
         return with_parts(samples, source, {"source": source})
@@ -50,7 +55,8 @@ def with_targets(samples: Samples) -> Samples:
     """Return samples of sources with their targets.
 
     The column of targets may be the one that `--label-column` names, and that of sources the one that `--text-column`
-    names. A column `translation` has dicts of two texts, the source first.
+    names. A column `translation` has dicts of two texts, the source first. Instructions and their answers are read as
+    `with_sources` reads them.
 
     Raises:
         NoLabelsError: there are no targets.
@@ -60,6 +66,10 @@ def with_targets(samples: Samples) -> Samples:
         require_values(translated, translated.parts["target"])
         return translated
     features = samples.dataset.features
+    if instructions := _instructions(samples):
+        target = label_part(samples, (instructions.target,), is_string, "texts")
+        require_values(samples, target)
+        return with_parts(samples, instructions.source, {"source": instructions.source, "target": target})
     target = label_part(samples, TARGET_NAMES, is_string, "texts")
     named = samples.text if samples.text is not None and is_string(features[samples.text]) else None
     source = find_column(samples, SOURCE_NAMES, is_string) if named in (None, target) else named
@@ -79,7 +89,7 @@ def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         has_parts = isinstance(rows[0], dict)
-        sources = [(row["source"] or "") if has_parts else as_text(tokenizer, row) for row in rows]
+        sources = [_source(tokenizer, row["source"]) if has_parts else as_text(tokenizer, row) for row in rows]
         if not has_parts or "target" not in rows[0]:
             inputs = prepare_texts(sources)
             return inputs | {"decoder_input_ids": _shifted(inputs, config)}
@@ -106,6 +116,25 @@ def _shifted(inputs: Mapping[str, Tensor], config: PreTrainedConfig) -> Int[Tens
     start = getattr(config, "decoder_start_token_id", None)
     first = (config.pad_token_id or 0) if start is None else start
     return torch.nn.functional.pad(ids[:, :-1], (1, 0), value=first)
+
+
+def _source(tokenizer: Any, value: Any) -> str:
+    """Return the source of a row: a text, or what comes before the answer in a conversation."""
+    return as_text(tokenizer, value if isinstance(value, str) else value[:-1]) if value else ""
+
+
+class _Columns(NamedTuple):
+    source: str
+    target: str
+
+
+def _instructions(samples: Samples) -> _Columns | None:
+    """Return the columns of conversations and of answers, if the samples are instructions and their answers."""
+    columns = instruction_columns(samples.dataset)
+    text = samples.text
+    if columns is None or text is None or not holds_messages(samples.dataset.features[text]):
+        return None
+    return None if samples.chosen_label in columns.asked else _Columns(text, columns.answer)
 
 
 def _translated(samples: Samples) -> Samples | None:
