@@ -20,7 +20,7 @@ from transfuse.data.load import open_samples
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
-from transfuse.data.tasks import CAUSAL_LM, task
+from transfuse.data.tasks import CAUSAL_LM, check_causal, task
 from transfuse.data.texts import max_tokens
 from transfuse.errors import ConfigError, DataError
 
@@ -61,10 +61,12 @@ def generated_samples(
 
     Raises:
         ConfigError: a model is no causal language model, or the tokenizer has no token that starts a text.
+        SpecError: a model is a bidirectional encoder.
         DataError: all texts are empty.
     """
     for model in models:
         check_writes_texts(type(model).__name__)
+        check_causal(model.config)
     first = _first_token(tokenizer, models[0])
     taken = min([tokenizer.model_max_length, *filter(None, (max_tokens(model.config) for model in models))])
     length = min(LENGTH, taken)

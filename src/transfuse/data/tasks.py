@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from torch import Tensor
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 
 from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
 from transfuse.data.images import image_preparer, load_processor, with_equal_masks
@@ -72,18 +73,37 @@ def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] =
     return with_equal_masks(prepare, config) if hasattr(config, "mask_ratio") else prepare
 
 
-def _with_shared_padding(tokenizer: Any, config: PreTrainedConfig) -> Any:
-    """Set the padding token of a configuration that has none to the tokenizer's, and return the tokenizer.
-
-    A classifying decoder reads the last token before the padding, so that both must agree on the padding token.
-    """
-    if config.pad_token_id is None and tokenizer.pad_token_id is not None:
-        config.pad_token_id = tokenizer.pad_token_id
-    return tokenizer
-
-
 def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return text_preparer(_with_shared_padding(tokenizer, config), max_tokens(config), config.vocab_size)
+    """Return a function from texts to batches that are padded with the token that the model takes for padding.
+
+    A classifying decoder reads the last token before the padding. A configuration without a padding token in the
+    vocabulary gets the tokenizer's.
+    """
+    tokenize = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+        config.pad_token_id = tokenizer.pad_token_id
+    padding = config.pad_token_id
+
+    def prepare(texts: list[Any]) -> Mapping[str, Tensor]:
+        batch = tokenize(texts)
+        if "attention_mask" in batch:
+            batch["input_ids"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, padding)
+        return batch
+
+    return prepare
+
+
+def check_causal(config: PreTrainedConfig) -> None:
+    """Check that a language model sees no token that it predicts.
+
+    Raises:
+        SpecError: it is a bidirectional encoder with the head of a causal language model.
+    """
+    if getattr(config, "is_decoder", None) is False and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        raise SpecError(
+            f"{(config.architectures or [config.model_type])[0]}: sees the tokens that it predicts, because is_decoder"
+            " is false; set is_decoder to true in config.json, or name the ForMaskedLM class in architectures"
+        )
 
 
 def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
@@ -91,10 +111,12 @@ def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], 
 
 
 def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+    check_causal(config)
     return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
 
 
 def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+    check_causal(config)
     return causal_preparer(tokenizer, max_tokens(config), config.vocab_size, with_bytes=True)
 
 
