@@ -35,7 +35,7 @@ from transfuse.config.settings import Settings
 from transfuse.data.load import load_samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
 from transfuse.evaluation.evaluate import evaluate
-from transfuse.evaluation.metrics import predictions
+from transfuse.evaluation.log_probabilities import predictions
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.grow import GrowthPlan, growth, growth_plan

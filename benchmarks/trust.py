@@ -31,7 +31,7 @@ from transfuse.data.processors import model_processor
 from transfuse.data.tasks import task
 from transfuse.distillation.teacher_weighting import by_entropy, ensemble_predictions
 from transfuse.evaluation.evaluate import ensemble, evaluate
-from transfuse.evaluation.metrics import predictions
+from transfuse.evaluation.log_probabilities import predictions
 from transfuse.fusion.fuse import fuse
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     )
     from transfuse.evaluation.comparison import Evaluation
     from transfuse.evaluation.models import evaluate_models as evaluate
-    from transfuse.finetuning.finetune import Finetuned, finetune
+    from transfuse.finetuning.finetune import finetune
+    from transfuse.finetuning.result import Finetuned
     from transfuse.finetuning.schedule import Schedule
     from transfuse.fusion.carry import carry
     from transfuse.fusion.fuse import fuse, merge
@@ -47,7 +48,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "ConfigError": "errors:ConfigError",
     "DataError": "errors:DataError",
     "Evaluation": "evaluation.comparison:Evaluation",
-    "Finetuned": "finetuning.finetune:Finetuned",
+    "Finetuned": "finetuning.result:Finetuned",
     "FlowOptions": "config.flow_options:FlowOptions",
     "Fusion": "fusion.result:Fusion",
     "Group": "network.space:Group",

@@ -44,7 +44,7 @@ def test_causal_models_write_what_they_predict(build, tmp_path: Path) -> None:
 
 
 def test_no_text_is_longer_than_the_models_take(tmp_path: Path) -> None:
-    """Texts have more tokens when they are read: the tokenizer adds some, and a byte that is no letter becomes three."""
+    """Texts have more tokens when they are read: the tokenizer adds some, and a byte that is no letter becomes 3."""
     folder = saved(tmp_path / "a", gpt2, 1)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():

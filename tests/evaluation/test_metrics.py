@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transfuse.errors import DataError
-from transfuse.evaluation.metrics import predictions
+from transfuse.evaluation.log_probabilities import predictions
 
 RIGHT, WRONG = (log(0.75), log(0.25)), (log(0.25), log(0.75))
 

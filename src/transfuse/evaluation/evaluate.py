@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import fitting_parts, logits_at_once
-from transfuse.evaluation.metrics import Metrics, Predictions, metrics_dict, predictions
+from transfuse.evaluation.log_probabilities import predictions
+from transfuse.evaluation.metrics import Metrics, Predictions, metrics_dict
 from transfuse.merging.mean import interpolate
 from transfuse.network.model import with_tensors
 from transfuse.network.outputs import predict_in_slices

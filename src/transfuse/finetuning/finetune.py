@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +16,13 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.base.budget import samples_at_once, tokens_per_sample
-from transfuse.base.counted import counted
 from transfuse.base.libraries import quiet
 from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
-from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory
 from transfuse.checkpoint.origin import PACKAGES, origin
-from transfuse.checkpoint.output import Overwrite
-from transfuse.checkpoint.save import model_writer, save_checkpoint
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
 from transfuse.data.blocks import in_blocks
@@ -40,6 +36,7 @@ from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_id
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
+from transfuse.finetuning.result import Finetuned
 from transfuse.finetuning.saved_state import check_readable
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
 from transfuse.finetuning.trainer import (
@@ -56,56 +53,6 @@ from transfuse.network.precision import stored_as
 
 MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much memory
 IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # only this process writes
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """Hold a fine-tuned model and the record of how it was made.
-
-    Attributes:
-        model: the fine-tuned model in evaluation mode, on the CPU, in its original precision.
-        record: the content of `transfuse.json`: model, teachers, data, schedule, losses, versions.
-        processor: the processor that is saved with the model; None: the processor in the model's directory.
-        loaded: folders that models in memory were loaded from. They are protected from being overwritten.
-    """
-
-    model: PreTrainedModel
-    record: dict[str, Any]
-    processor: Any = None
-    loaded: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """Return the class, how it was trained, and what to do next, in one line."""
-        trained = f"{counted(self.record['steps'], 'step')} on {counted(self.record['samples'], 'sample', ',')}"
-        taught = f", with {counted(len(self.record['teachers']), 'teacher')}" if self.record["teachers"] else ""
-        return f"Finetuned {type(self.model).__name__}: {trained}{taught}; .save(path) writes it, .model is the model"
-
-    @property
-    def prepared_by(self) -> Any:
-        """Return the processor that prepares samples for the model, or a path whose processor does."""
-        return self.processor or self.record["finetuned"]["path"]
-
-    def save(self, path: str | Path, overwrite: Overwrite = "refuse") -> Path:
-        """Write the checkpoint, its model card and `transfuse.json`, and verify them by reloading.
-
-        The folder appears complete or not at all.
-
-        Args:
-            overwrite: "refuse" or False refuses a folder that is not empty; "replace" or True replaces it if it holds a
-                model and nothing else.
-
-        Returns:
-            The folder of the checkpoint.
-
-        Raises:
-            ConfigError: `overwrite` has another value.
-            OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
-                is full.
-        """
-        card = {"README.md": finetuned_card(Path(path).name, self.record)}
-        paths = [entry["path"] for entry in (self.record["finetuned"], *self.record["teachers"])]
-        write = model_writer(self.model, paths[0])
-        return save_checkpoint(Path(path), overwrite, write, paths, self.processor, self.record, card, self.loaded)
 
 
 @torch.inference_mode(False)  # training needs gradients, wherever it is called
