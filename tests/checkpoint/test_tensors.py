@@ -1,4 +1,4 @@
-"""Tensors that do not belong to the model, are missing, or hold what is no number."""
+"""Tensors that do not belong to the model, are missing, or hold what is not a number."""
 
 from collections.abc import Callable
 from pathlib import Path

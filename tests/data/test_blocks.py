@@ -97,7 +97,7 @@ def test_blocks_that_overlap_predict_every_token_once_in_context(build, tmp_path
     assert set(counts[1:-2]) == {3}
     with pytest.raises(ConfigError, match="stride: 9 tokens are more than a block of 8"):
         in_blocks(samples, model, folder, None, DataOptions(block_size=8, stride=9))
-    with pytest.raises(ConfigError, match=r"stride: .* is no causal language model"):
+    with pytest.raises(ConfigError, match=r"stride: .* is not a causal language model"):
         in_blocks(samples, CASES[0].build(1), folder, None, DataOptions(stride=9))
 
 

@@ -111,7 +111,7 @@ def test_a_language_model_whose_tokenizer_cannot_cut_says_so(tmp_path: Path) -> 
 @pytest.mark.parametrize("build", [BertForSequenceClassification, BertModel])
 def test_only_language_models_have_blocks(build: Callable[..., Any], tmp_path: Path) -> None:
     model = build.from_pretrained(bert(tmp_path / "a", build, 0))
-    with pytest.raises(ConfigError, match=r"block_size: Bert\w+ is no language model, so its samples are not cut"):
+    with pytest.raises(ConfigError, match=r"block_size: Bert\w+ is not a language model, so its samples are not cut"):
         in_blocks(load_samples([SHORT]), model, tmp_path / "a", None, DataOptions(block_size=8), Told())
 
 

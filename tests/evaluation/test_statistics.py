@@ -71,7 +71,7 @@ def test_a_steady_small_difference_is_seen_and_noise_is_not() -> None:
 
 
 def sums(correct: torch.Tensor, count: float = 1.0) -> Predictions:
-    """Return predictions of a model that is no classifier."""
+    """Return predictions of a model that is not a classifier."""
     return Predictions(correct, torch.full_like(correct, count), -correct, torch.zeros(15, 3), NONE, NONE)
 
 

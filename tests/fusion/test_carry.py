@@ -193,7 +193,7 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, tuned, copy.deepcopy(tuned))
     with pytest.raises(ConfigError, match=r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"):
         transfuse.carry(base, gpt2(9), other)
-    with pytest.raises(CheckpointError, match="None: is no model; give a checkpoint path"):
+    with pytest.raises(CheckpointError, match="None: is not a model; give a checkpoint path"):
         transfuse.carry(None, tuned_copy(base), other)
     with pytest.raises(ConfigError, match="its model_type is gpt2, that of the base is vit"):
         transfuse.carry(base, tuned_copy(base), gpt2(9))

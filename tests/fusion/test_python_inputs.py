@@ -118,7 +118,7 @@ def test_a_repr_is_one_line(paths: list[Path]) -> None:
     shown = [repr(each) for each in (matched, matched.alignments[0], maps, tuned)]
     assert [line.split()[0] for line in shown] == ["Matched", "Alignment", "ModelMaps", "Finetuned"]
     assert all("\n" not in line and len(line) < 300 for line in shown), shown
-    with pytest.raises(ConfigError, match=r"stream: the values are no tensor; give torch\.as_tensor\(values\)"):
+    with pytest.raises(ConfigError, match=r"stream: the values are not a tensor; give torch\.as_tensor\(values\)"):
         maps.states(torch.zeros(3).numpy())
 
 

@@ -13,7 +13,7 @@ from transfuse.checkpoint.markdown import MARKDOWN
 
 BEGIN = "<!-- measured by transfuse: begin -->"
 END = "<!-- measured by transfuse: end -->"
-UNINDEXED = ("loss", "samples", "calibration_error")  # values that are no metrics of the Hub
+UNINDEXED = ("loss", "samples", "calibration_error")  # values that are not metrics of the Hub
 DIGITS = 4  # of a value in model-index, after the decimal point
 SECTION = MARKDOWN.from_string("""\
 {{ begin }}

@@ -113,7 +113,7 @@ def model_class(config: PreTrainedConfig, folder: Path) -> type:
     name = config.architectures[0]
     architecture = USER_CLASSES.get(name) or getattr(transformers, name, None)
     if not (isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)):
-        raise CheckpointError(f"{folder}/config.json: architecture {name!r} is no model of transformers; correct it")
+        raise CheckpointError(f"{folder}/config.json: architecture {name!r} is not a model of transformers; correct it")
     expected = getattr(architecture, "config_class", None)
     if expected is None or not isinstance(config, expected):
         raise CheckpointError(f"{folder}/config.json: architecture {name} is not of model_type {config.model_type}")

@@ -144,7 +144,7 @@ def adapter_base(path: str | Path) -> Path | None:
 
 def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     if not isinstance(path, str | Path):
-        raise CheckpointError(f"{path!r:.80}: is no model; give a checkpoint path or a loaded transformers model")
+        raise CheckpointError(f"{path!r:.80}: is not a model; give a checkpoint path or a loaded transformers model")
     if not str(path):  # as a path, it would be the current folder
         raise CheckpointError("the name of a model is empty; give the path of a checkpoint")
     folder = Path(path).expanduser()

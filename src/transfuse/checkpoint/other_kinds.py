@@ -1,4 +1,4 @@
-"""What a folder or a file holds that is no checkpoint of transformers, and what to give instead, in one line."""
+"""What a folder or a file holds that is not a checkpoint of transformers, and what to give instead, in one line."""
 
 import re
 from collections.abc import Mapping

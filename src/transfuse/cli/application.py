@@ -40,7 +40,7 @@ app = typer.Typer(
 )
 USAGE_ERROR: Any = typer.BadParameter.__base__
 INTERRUPTED_STATUS = 130
-ARGUMENTS = {"models", "model", "output", "tuned", "new_base"}  # names in messages that are no flags
+ARGUMENTS = {"models", "model", "output", "tuned", "new_base"}  # names in messages that are not flags
 
 
 @app.callback(invoke_without_command=True)

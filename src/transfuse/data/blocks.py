@@ -46,7 +46,7 @@ def in_blocks(
             `stride` is the number of tokens that a further block predicts; None: all of its tokens.
 
     Raises:
-        ConfigError: a stride was given for a model that is no causal language model, or a block size for one that is
+        ConfigError: a stride was given for a model that is not a causal language model, or a block size for one that is
             no language model; the tokenizer does not know the places of its tokens; the stride exceeds the block; or
             the tokens that the tokenizer adds take all of the stride or the block.
     """
@@ -55,11 +55,12 @@ def in_blocks(
     architecture = type(model).__name__
     model_task = task(architecture)
     if options.stride is not None and model_task is not CAUSAL_LM:
-        raise ConfigError(f"stride: {architecture} is no causal language model; leave it out")
+        raise ConfigError(f"stride: {architecture} is not a causal language model; leave it out")
     if model_task not in (CAUSAL_LM, MASKED_LM):
         if options.block_size is not None:
             raise ConfigError(
-                f"block_size: {architecture} is no language model, so its samples are not cut into blocks; leave it out"
+                f"block_size: {architecture} is not a language model, so its samples are not cut into blocks;"
+                " leave it out"
             )
         warn_of_cuts(samples, model, source, processor, progress)
         return samples

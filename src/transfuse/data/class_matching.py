@@ -34,7 +34,7 @@ def match_plain(labels: PlainLabels, id2label: Mapping[int, str]) -> tuple[dict[
     """Return the model's id of each label if labels are names of its classes, or None if they are ids, and a note.
 
     They are names if all of them are among the names of the model. Where all are ids, too, and mean other classes,
-    only those from a table of text are names. A note says so, and which classes booleans are that are no names.
+    only those from a table of text are names. A note says so, and which classes booleans are that are not names.
     """
     model = {int(index): _spelled(name) for index, name in id2label.items()}
     found = {value: [index for index in model if model[index] == _spelled(str(value))] for value in labels.values}
@@ -56,7 +56,7 @@ def match_plain(labels: PlainLabels, id2label: Mapping[int, str]) -> tuple[dict[
 def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], where: str) -> dict[int, int] | None:
     """Return the model's id of each class in `names`, by its place, or None to keep the ids of the data.
 
-    Names are compared without case. Names such as LABEL_0 and LABEL_1 in the model are no class names, but data whose
+    Names are compared without case. Names such as LABEL_0 and LABEL_1 in the model are not class names, but data whose
     classes are called "0", "1", ... (or LABEL_0, ...) can be matched to them.
 
     Args:

@@ -60,7 +60,7 @@ def generated_samples(
         budget: how many texts.
 
     Raises:
-        ConfigError: a model is no causal language model, or the tokenizer has no token that starts a text.
+        ConfigError: a model is not a causal language model, or the tokenizer has no token that starts a text.
         SpecError: a model is a bidirectional encoder.
         DataError: all texts are empty.
     """

@@ -104,7 +104,7 @@ def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable
     """Return a function from a class of the data, a name or a number, to the model's id.
 
     Raises:
-        DataError: the model lacks a class of the data. The function raises it for a number that is no class.
+        DataError: the model lacks a class of the data. The function raises it for a number that is not a class.
     """
     classes = tuple(sorted((config.id2label or {}).items()))
     matched = _matched(None if names is None else tuple(names), classes)

@@ -139,7 +139,7 @@ class Samples:
             )
         if self.label is None and (column := float_label(self.dataset)):
             raise DataError(
-                f"{self.source}: column {column!r} has empty or fractional cells, so its numbers are no classes; fill"
+                f"{self.source}: column {column!r} has empty or fractional cells, so its numbers are not classes; fill"
                 " them in or remove these rows"
             )
         if self.label is None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-NO_TEXT = -1  # bytes of a token that is no part of the text
+NO_TEXT = -1  # bytes of a token that is not part of the text
 
 
 def knows_places(tokenizer: Any) -> bool:

@@ -3,8 +3,8 @@
 A model is of little use on data that it has not seen, and so is a plain mean of models that have seen different data.
 Without labels, the confidence of a prediction (its low entropy) indicates that a model knows a sample, although a
 confident model may be wrong. For images, the prediction is the mean over slightly moved images. With labels, the
-likelihood of the label shows it. Numbers and embeddings are no distributions, so models that predict these are weighted
-alike.
+likelihood of the label shows it. Numbers and embeddings are not distributions, so models that predict these are
+weighted alike.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -83,7 +83,7 @@ def by_entropy(outputs: TeacherOutputs) -> Shares:
     """Return weights that fall with the entropy of each model's prediction.
 
     For images that belong to one class of several, the prediction is the mean over slightly moved images. The given
-    weights are returned if predictions are no distributions.
+    weights are returned if predictions are not distributions.
     """
     loss, logits = outputs.loss, outputs.logits
     if loss.entropies is None:
@@ -96,7 +96,7 @@ def by_entropy(outputs: TeacherOutputs) -> Shares:
 def by_likelihood(outputs: TeacherOutputs) -> Shares:
     """Return weights that fall with the mean loss of each model on the labels.
 
-    The given weights are returned if predictions are no distributions.
+    The given weights are returned if predictions are not distributions.
     """
     if outputs.loss.entropies is None:
         return uniform(outputs)

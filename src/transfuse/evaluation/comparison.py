@@ -11,7 +11,7 @@ from transfuse.evaluation.statistics import Difference, Intervals, difference, i
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """The evaluation of one model. `classes` is empty if the model is no classifier."""
+    """The evaluation of one model. `classes` is empty if the model is not a classifier."""
 
     metrics: Metrics
     intervals: Intervals

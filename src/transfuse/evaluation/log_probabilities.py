@@ -78,8 +78,8 @@ def _part_columns(predict_log: PredictLog, batch: Batch) -> tuple[list[Tensor], 
     """Return the columns of a part of a batch, and its bins.
 
     The columns are correct, counts and loss of each sample (see `Predictions`), the loss of its tokens that are text,
-    the bytes of these, its predicted class and its label. The last two are empty if the model is no classifier. Bytes
-    are 0 if the batch does not tell them.
+    the bytes of these, its predicted class and its label. The last two are empty if the model is not a classifier.
+    Bytes are 0 if the batch does not tell them.
     """
     labels = labels_of(batch).cpu()
     sizes = _bytes_of_labels(batch, len(labels))

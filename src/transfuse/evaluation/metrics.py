@@ -26,7 +26,7 @@ class Metrics:
         samples: number of predictions: images, texts, or tokens to be predicted.
         calibration_error: expected difference between confidence and accuracy (Guo et al., 1706.04599), over 15 bins
             of equal width of the highest probability.
-        scores: further metrics of models that are no classifiers, by name.
+        scores: further metrics of models that are not classifiers, by name.
     """
 
     accuracy: float
@@ -103,8 +103,8 @@ class Predictions:
         loss: summed cross-entropy of each sample, in nats.
         bins: for each bin of confidence, the number of predictions, the sum of confidences, and the number of correct
             predictions.
-        predicted: the predicted class of each sample; empty if the model is no classifier.
-        labels: the label of each sample; empty if the model is no classifier.
+        predicted: the predicted class of each sample; empty if the model is not a classifier.
+        labels: the label of each sample; empty if the model is not a classifier.
         scores: further metrics by name.
         reports: how well a model tells each class from the others, if `predicted` and `labels` do not say so.
     """
@@ -131,7 +131,7 @@ class Predictions:
         )
 
     def class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
-        """Return precision, recall and F1 of every class that occurs; empty if the model is no classifier."""
+        """Return precision, recall and F1 of every class that occurs; empty if the model is not a classifier."""
         if not len(self.labels):
             return dict(self.reports)
         columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)

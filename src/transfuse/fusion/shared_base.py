@@ -177,5 +177,6 @@ def check_base(
         if not found or min(found) < SHARED:
             lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
             raise ConfigError(
-                f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is no task vector; {advice}"
+                f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is not a task vector;"
+                f" {advice}"
             )

@@ -30,7 +30,7 @@ def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture
 
     Returns:
         None if the order is the same, or if names do not say which class is which: they are not the same names, a name
-        occurs twice or is generic, or the model is no classifier.
+        occurs twice or is generic, or the model is not a classifier.
     """
     anchor_labels, source_labels = _labels(anchor), _labels(source)
     numbers = {name: index for index, name in source_labels.items()}
@@ -63,7 +63,7 @@ def differing_class(anchor: PretrainedConfig, source: PretrainedConfig, architec
 
     Returns:
         None if there is none, if `class_order` says which class is which, if all names of a model are generic, or if
-        the source is no classifier.
+        the source is not a classifier.
     """
     anchor_labels, source_labels = _labels(anchor), _labels(source)
     named = all(not all(map(GENERIC.fullmatch, labels.values())) for labels in (anchor_labels, source_labels))

@@ -32,7 +32,7 @@ class OutputLoss:
         losses: returns the loss of outputs against targets, or labels, as `torch.nn.functional.cross_entropy` does.
         gradients: returns the sum of the losses of all answers, and its gradients with respect to the outputs.
         drawn_gradients: returns the gradients of the losses against labels that are drawn from the predictions.
-        entropies: returns the entropy of each prediction in nats; None: predictions are no distributions.
+        entropies: returns the entropy of each prediction in nats; None: predictions are not distributions.
         answers: returns the outputs of a model for a batch.
         is_relative: whether a loss is shown, and added to others, relative to that of the models that teach.
     """

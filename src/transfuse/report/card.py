@@ -21,7 +21,7 @@ THIS_MODEL = "this model"
 def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any]) -> Quality:
     """Return the measurements of the fused model, first, and of the models beside it.
 
-    Those on samples that were also used for the fusion are no result for the Hub, and stand in the text alone.
+    Those on samples that were also used for the fusion are not results for the Hub, and stand in the text alone.
 
     Args:
         verdict: how the fused model compares with the others.

@@ -12,7 +12,7 @@ def metric_title(measure: str) -> str:
 
 
 def metric_value(value: float, measure: str, sign: str = "") -> str:
-    """Return a value as the report shows it; nothing for a value that is no number.
+    """Return a value as the report shows it; nothing for a value that is not a number.
 
     Args:
         sign: "+" for differences.

@@ -46,7 +46,7 @@ class Measurement:
         source: where the samples come from.
         split: the split of the source; None if it has no splits.
         calibrated: whether the same samples were used for the fusion.
-        classes: reports of the fusion's classes; empty if it is no classifier.
+        classes: reports of the fusion's classes; empty if it is not a classifier.
         labeled: whether the samples have labels; otherwise, models are compared with the parents.
         aligned: whether the models were aligned before they were merged.
         bases_predict: whether all parents have heads of their own, where a fine-tune was carried.

@@ -162,7 +162,7 @@ def _training(facts: Facts) -> Figure | None:
 
 
 def _selected_plans(alignments: Sequence[Alignment]) -> Mapping[str, Map]:
-    """Return the first source's maps to plot: the middle one of each kind that is no permutation, the largest first."""
+    """Return the first source's maps to plot: the middle one of each kind, the largest first; no permutations."""
     names: dict[str, list[str]] = {}
     matches = alignments[0].matches if alignments else {}
     for name, match in matches.items():

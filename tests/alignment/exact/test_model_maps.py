@@ -102,7 +102,7 @@ def test_values_and_paths_that_cannot_be_used_are_refused(tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match="stream: the values are a single number; give 4"):
             mapped(torch.tensor(1.0))
     for use in (maps.save, load_maps):
-        with pytest.raises(ConfigError, match="path: None is no path"):
+        with pytest.raises(ConfigError, match="path: None is not a path"):
             use(None)
     missing = tmp_path / "missing" / "maps.safetensors"
     with pytest.raises(OutputError, match=r"missing/maps.safetensors: cannot be written \(No such file or dir"):

@@ -82,7 +82,7 @@ class ModelMaps:
         both [source, target].
 
         Raises:
-            ConfigError: `path` is no path.
+            ConfigError: `path` is not a path.
             OutputError: the file cannot be written.
         """
         target = _expanded(path)
@@ -101,7 +101,7 @@ class ModelMaps:
         if space not in self.maps:
             raise ConfigError(f"space: there is no {space!r} here; known: {', '.join(self.maps)}")
         if not isinstance(values, Tensor):
-            raise ConfigError(f"{space}: the values are no tensor; give torch.as_tensor(values)")
+            raise ConfigError(f"{space}: the values are not a tensor; give torch.as_tensor(values)")
         if not values.is_floating_point():  # a map in the type of integers would be cut down to zeros
             raise ConfigError(f"{space}: the values are {values.dtype}, no floating-point numbers; give values.float()")
         map_ = self.maps[space]
@@ -121,7 +121,7 @@ def load_maps(path: str | Path) -> ModelMaps:
 
     Raises:
         CheckpointError: the file cannot be read, or holds something else.
-        ConfigError: `path` is no path.
+        ConfigError: `path` is not a path.
     """
     source = _expanded(path)
     try:
@@ -180,7 +180,7 @@ def _composed(space: Space, first: Matrix | None, found: Mapping[str, Map], last
 def _expanded(path: str | PathLike[str]) -> Path:
     """Return a path with the home folder in place of its sign."""
     if not isinstance(path, str | PathLike):
-        raise ConfigError(f"path: {path!r:.80} is no path; give that of a safetensors file")
+        raise ConfigError(f"path: {path!r:.80} is not a path; give that of a safetensors file")
     return Path(path).expanduser()
 
 

@@ -28,7 +28,7 @@ def read_record(output: Path) -> dict[str, Any]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{output}: has no {RECORD}, so it is no fusion; give an output of transfuse fuse"
+            f"{output}: has no {RECORD}, so it is not a fusion; give an output of transfuse fuse"
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{output / RECORD}: cannot be read ({error}); fuse again") from error
