@@ -1,5 +1,6 @@
 """Make the tables of models that were made smaller, beside their controls."""
 
+from collections.abc import Mapping
 from math import exp
 
 from rows import load, markdown
@@ -45,3 +46,22 @@ def table(name: str, perplexity: bool = False) -> str:
         rows += [[NAMES[row["name"]], share, *cells(row)] for row in result["rows"]]
     same = ["same tokens"] if "same_tokens" in large else []
     return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy", *same], rows)
+
+
+def increases(columns: Mapping[str, str]) -> str:
+    """Return how far the loss of every way to a smaller model is above that of the large model, for several models.
+
+    Args:
+        columns: the title of the column of each model, by the name of its results.
+    """
+    found = [load(name)["results"] for name in columns]
+    larges = [results.pop("large")["loss"] for results in found]
+    rows = [["loss of the large model", "100 %", *(f"{loss:.3f}" for loss in larges)]]
+    for ratio in found[0]:
+        losses = [
+            {row["name"]: f"{row['loss'] - large:+.3f}" for row in results[ratio]["rows"]}
+            for results, large in zip(found, larges, strict=True)
+        ]
+        ways = [way for way in NAMES if any(way in some for some in losses)]
+        rows += [[NAMES[way], f"{float(ratio):.0%}", *(some.get(way, "") for some in losses)] for way in ways]
+    return markdown(["increase of the loss", "parameters", *columns.values()], rows)

@@ -1,7 +1,6 @@
 """Fuse models, given as paths or loaded, into one model that can be saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,12 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import has_targets
-from transfuse.base.hashing import samples_digest
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
-from transfuse.checkpoint.memory_inputs import matched_on_samples
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
@@ -93,35 +90,13 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     method = _method(matched, progress)
     fused = _finalize(matched, MERGE_METHODS[method](request), progress)
     watch.lap("merging")
-    record = fusion_record(
-        matched.inputs.origins, matched.options, matched.weights, matched.context, matched.data, matched.alignments
-    )
-    record["merge"] = method
-    if matched.growth is not None:
-        record["growth"] = matched.growth.record()
-    if matched.inputs.depths:
-        record["depths"] = list(matched.inputs.depths)
-    if matched.context.batches and matched_on_samples(record):
-        record["samples_sha256"] = samples_digest(matched.context.batches)
-    if matched.base_correlation is not None:
-        record["shared_base"] = {"correlation": matched.base_correlation}
-    if matched.inputs.base_origin is not None:
-        record["base"] = matched.inputs.base_origin.as_dict()
-    if matched.other_processors:
-        record["other_processors"] = [asdict(other) for other in matched.other_processors]
-    record |= request.record
+    record = fusion_record(matched, method, request.record)
     if growth_is_unused(record):
         start = record["learned_weights"]["start"]
         progress.warn(
             f"growing gained nothing: the result computes what {start} computes, and the hidden units and heads that"
             " were added do nothing; leave --grow out, or train longer"
         )
-    if matched.history:
-        record["learning"] = asdict(matched.history)
-    if any(rows is not None for rows in matched.inputs.rows):
-        record["shared_tokens"] = [None if rows is None else int((rows >= 0).sum()) for rows in matched.inputs.rows]
-    if matched.inputs.streamed:
-        record["streamed"] = True
     record["stages"] = matched.seconds | watch.laps
     if licenses := differing_licenses(record["models"]):
         stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())

@@ -1,43 +1,62 @@
 """Build the content of `transfuse.json`: inputs with hashes, options, versions, and diagnostics of every space."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.base.batch import batch_size
-from transfuse.checkpoint.companions import RECORD as RECORD
+from transfuse.base.hashing import samples_digest
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import local_directory
-from transfuse.checkpoint.origin import PACKAGES, Origin
-from transfuse.config.options import Options
+from transfuse.checkpoint.memory_inputs import matched_on_samples
+from transfuse.checkpoint.origin import PACKAGES
 from transfuse.data.load import data_name
 from transfuse.data.samples import Samples
+from transfuse.fusion.matched import Matched
+from transfuse.fusion.vocabulary import Rows
 from transfuse.transport.solve import Match
 
 
-def fusion_record(
-    origins: Sequence[Origin],
-    options: Options,
-    weights: Sequence[float],
-    context: AlignContext,
-    data: Any,
-    alignments: Sequence[Alignment],
-) -> dict[str, Any]:
-    """Return the record of a fusion. `weights` holds one weight per model."""
+def fusion_record(matched: Matched, method: str, merged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a fusion.
+
+    Args:
+        method: the merge method.
+        merged: what the method recorded.
+    """
+    record = _inputs_and_maps(matched) | {"merge": method}
+    inputs, batches = matched.inputs, matched.context.batches
+    facts = {
+        "growth": None if matched.growth is None else matched.growth.record(),
+        "depths": list(inputs.depths) or None,
+        "samples_sha256": samples_digest(batches) if batches and matched_on_samples(record) else None,
+        "shared_base": None if matched.base_correlation is None else {"correlation": matched.base_correlation},
+        "base": None if inputs.base_origin is None else inputs.base_origin.as_dict(),
+        "other_processors": [asdict(other) for other in matched.other_processors or ()] or None,
+        "learning": None if matched.history is None else asdict(matched.history),
+        "shared_tokens": _shared_tokens(inputs.rows),
+        "streamed": True if inputs.streamed else None,
+    }
+    return record | {name: fact for name, fact in facts.items() if fact is not None} | dict(merged)
+
+
+def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
+    """Return what is recorded of every fusion: the models, the options, the samples, the versions, and the maps."""
+    origins, options, context, data = matched.inputs.origins, matched.options, matched.context, matched.data
     anchor = origins[0].path
     split = data.split if isinstance(data, Samples) else None
     return {
         "models": [
             model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
-            for model, weight in zip(origins, weights, strict=True)
+            for model, weight in zip(origins, matched.weights, strict=True)
         ],
         "directory": str(Path.cwd()),
         "options": options.model_dump(mode="json"),
         "match_on": context.match_on,
-        "merge": options.merging(data is not None),
+        "merge": None,
         "data": data_name(data),
         "calibration_samples": sum(map(batch_size, context.batches)),
         **({"calibration_split": split} if split and context.batches else {}),
@@ -49,10 +68,17 @@ def fusion_record(
                 "disagreement_of_candidates": dict(alignment.candidates),
                 "spaces": {name: match_diagnostics(match) for name, match in alignment.matches.items()},
             }
-            for index, alignment in enumerate(alignments)
+            for index, alignment in enumerate(matched.alignments)
         ],
         **file_record(None if anchor is None else local_directory(anchor, "allow")),
     }
+
+
+def _shared_tokens(rows_of_sources: Sequence[Rows | None]) -> list[int | None] | None:
+    """Return how many tokens each source shares with the anchor, None for the same vocabulary; None if all have it."""
+    if all(rows is None for rows in rows_of_sources):
+        return None
+    return [None if rows is None else int((rows >= 0).sum()) for rows in rows_of_sources]
 
 
 def match_diagnostics(match: Match) -> dict[str, float | int]:
