@@ -8,6 +8,7 @@ from transfuse.evaluation.comparison import Evaluation, ModelEvaluation
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
+from transfuse.report.cells import metric_interval
 from transfuse.report.evaluation_tables import evaluation_tables, path_table
 from transfuse.report.tables import fusion_summary
 
@@ -65,3 +66,9 @@ def test_a_summary_is_one_line() -> None:
     assert "matched on weights, 1.3 s" in fusion_summary("out", record)
     record["options"] = {"align": "none"}
     assert fusion_summary("out", record).endswith("(align none, 1.3 s)")
+
+
+def test_an_interval_has_the_digits_of_its_value() -> None:
+    found = {measure: metric_interval((0.5, 2.0), measure) for measure in ("perplexity", "loss", "accuracy")}
+    assert found == {"perplexity": "[0.5, 2.0]", "loss": "[0.500, 2.000]", "accuracy": "[50.0, 200.0]"}
+    assert metric_interval(None, "loss") == ""

@@ -31,4 +31,5 @@ def metric_interval(interval: Interval | None, measure: str) -> str:
     low, high = interval
     if MEASURES[measure].form.endswith("%"):
         return f"[{100 * low:.1f}, {100 * high:.1f}]"
-    return f"[{low:.3f}, {high:.3f}]"
+    digits = ".1f" if measure == "perplexity" else ".3f"
+    return f"[{low:{digits}}, {high:{digits}}]"
