@@ -11,7 +11,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
-from transfuse.cli.helps import CARRY
+from transfuse.cli.help_texts import CARRY
 from transfuse.config.job import Job
 
 EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "report", "overwrite")

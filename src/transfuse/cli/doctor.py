@@ -8,7 +8,7 @@ from typer import Argument
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
-from transfuse.cli.helps import DOCTOR
+from transfuse.cli.help_texts import DOCTOR
 from transfuse.config.job import Job
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")

@@ -9,7 +9,7 @@ from transfuse.base.progress import quiet_libraries
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Models, Plot, Quiet, takes_options
-from transfuse.cli.helps import PATH
+from transfuse.cli.help_texts import PATH
 from transfuse.config.job import Job
 
 RUN = (*READING, "batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")

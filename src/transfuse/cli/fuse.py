@@ -13,7 +13,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
-from transfuse.cli.helps import FUSE, PLAN
+from transfuse.cli.help_texts import FUSE, PLAN
 from transfuse.config.job import Job
 
 EVERYDAY = (

@@ -11,7 +11,7 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
-from transfuse.cli.helps import LANDSCAPE
+from transfuse.cli.help_texts import LANDSCAPE
 from transfuse.config.job import Job
 from transfuse.errors import DataError
 

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import FlagValues, Json, Quiet, takes_options
-from transfuse.cli.helps import REPORT
+from transfuse.cli.help_texts import REPORT
 from transfuse.cli.output import console
 from transfuse.config.job import Job
 

@@ -10,7 +10,7 @@ from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.command import HelpAll
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
-from transfuse.cli.helps import SHRINK
+from transfuse.cli.help_texts import SHRINK
 from transfuse.config.job import Job
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 
