@@ -64,6 +64,16 @@ def test_it_learns_and_leaves_its_input_alone():
     assert tuned.record["samples"] == 64
 
 
+def test_frozen_parameters_keep_their_values_and_nothing_to_train_is_refused():
+    model, data = vit(0).requires_grad_(False), pictures()
+    with pytest.raises(ConfigError, match="model: all its parameters are frozen"):
+        finetune(model, data, processor=PROCESSOR, **QUICK)
+    model.classifier.requires_grad_(True)
+    tuned = finetune(model, data, processor=PROCESSOR, **QUICK).model.state_dict()
+    changed = {name for name, values in model.state_dict().items() if not torch.equal(values, tuned[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
 @pytest.mark.parametrize(
     "options", [{"epochs": 1}, {"epochs": 0.1, "batch_size": 8}, {"warmup": 0.9, "decay": "constant"}]
 )

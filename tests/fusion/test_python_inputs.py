@@ -229,3 +229,12 @@ def test_samples_given_as_a_path_are_read_once(paths: list[Path], tmp_path: Path
     assert fusion.record["data"] == str(tmp_path)
     transfuse.fuse(paths, tmp_path, merge="mean", match_on="weights")
     assert opened == [str(tmp_path)], "nothing reads the samples"
+
+
+def test_a_frozen_model_is_fused_as_any_other(paths: list[Path]) -> None:
+    models = [AutoModelForCausalLM.from_pretrained(path) for path in paths]
+    taught = {"processor": AutoTokenizer.from_pretrained(paths[0]), "merge": "learned", "steps": 2}
+    expected = transfuse.fuse(models, TEXTS, **taught)
+    models[0].requires_grad_(False)
+    assert same(transfuse.fuse(models, TEXTS, **taught), expected)
+    assert not any(parameter.requires_grad for parameter in models[0].parameters())

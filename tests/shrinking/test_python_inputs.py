@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from languages import TEXTS, gpt2, saved
 
 import transfuse
@@ -60,3 +61,14 @@ def test_messages_are_one_line_in_the_words_of_python(path: Path) -> None:
         assert "\n" not in message
         assert "--" not in message
         assert [word for word in words if word not in message] == [], message
+
+
+def test_random_numbers_of_the_caller_go_on(path: Path) -> None:
+    before = torch.get_rng_state()
+    transfuse.shrink(path, TEXTS, layers=1, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_texts_without_a_token_to_predict_are_named(path: Path) -> None:
+    with pytest.raises(transfuse.DataError, match="no text with a token to predict"):
+        transfuse.shrink(path, ["a"] * 5, layers=1, **QUICK)

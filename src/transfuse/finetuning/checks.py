@@ -23,6 +23,15 @@ SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # sizes of i
 OTHER_TEACHER = "choose another teacher"
 
 
+def check_not_frozen(student: PreTrainedModel) -> None:
+    """Raise `ConfigError` if no parameter of the model can be trained."""
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ConfigError(
+            "model: all its parameters are frozen (requires_grad is False), so nothing can be trained; call"
+            " model.requires_grad_(True), or unfreeze what is to be trained"
+        )
+
+
 def check_teachers(source: Model, student: PreTrainedModel, teachers: Sequence[tuple[Model, PreTrainedModel]]) -> None:
     """Check that teachers take the student's inputs and predict its classes, whose order may be another one.
 

@@ -35,7 +35,14 @@ from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_ids
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
-from transfuse.finetuning.checks import check_loss_options, check_same_run, check_teachers, describe_run, teacher_name
+from transfuse.finetuning.checks import (
+    check_loss_options,
+    check_not_frozen,
+    check_same_run,
+    check_teachers,
+    describe_run,
+    teacher_name,
+)
 from transfuse.finetuning.result import Finetuned
 from transfuse.finetuning.saved_state import check_readable
 from transfuse.finetuning.schedule import Schedule, check_teacher_options
@@ -69,7 +76,8 @@ def finetune(
     """Train a model further.
 
     Args:
-        model: a checkpoint directory, a Hub name or a loaded model, which is not changed.
+        model: a checkpoint directory, a Hub name or a loaded model, which is not changed. Parameters of a loaded model
+            that require no gradient keep their values.
         data: training samples, of the kinds that `fuse` takes: a path, a list of texts, of PIL images or of dicts, a
             pandas `DataFrame`, a dataset of `datasets`, or `Samples`. They must be labeled, unless `distill` is 1 and
             `teacher_weighting` is not `labels`.
@@ -97,6 +105,7 @@ def finetune(
     loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
     student = loaded[0]
     check_trainable(student.config, type(student).__name__)
+    check_not_frozen(student)
     check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)))
     check_loss_options(schedule, student)
     for source, teacher in zip(teachers, loaded[1:], strict=True):

@@ -112,7 +112,7 @@ class WeightDistillation(TrainingLoop):
         Args:
             streams: whether the parents' streams are matched, and not only their predictions.
         """
-        self.fused = fused
+        self.fused = fused.requires_grad_(True)  # a copy of a model that the user may have frozen
         self.untouched = untouched
         train, validation = batches
         samples_per_step = _samples_per_step(train[0])

@@ -118,8 +118,12 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
 
 
 def empty_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
-    """Return an untrained model of the same class, precision and device, with another configuration."""
-    return type(model)(config).to(model.device, model.dtype).eval()
+    """Return an untrained model of the same class, precision and device, with another configuration.
+
+    The random numbers of the caller go on as if none had been drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return type(model)(config).to(model.device, model.dtype).eval()
 
 
 def sharing_tensors(

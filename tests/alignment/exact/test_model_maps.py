@@ -76,6 +76,23 @@ def test_channels_of_values_between_saved_models() -> None:
         torch.testing.assert_close(mapped, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
 
 
+def test_gated_hidden_units_between_saved_models(tmp_path: Path) -> None:
+    """Hidden units are exchanged and scaled: their map has both."""
+    source = SHOWN[2].build()
+    anchor = moved(source)
+    maps = load_maps(transfuse.match([anchor, source]).maps().save(tmp_path / "maps.safetensors"))
+    found = {}
+    for name, model in (("source", source), ("anchor", anchor)):
+        reader = model.get_submodule("model.layers.0.mlp.down_proj")
+        reader.register_forward_hook(lambda _, given, __, name=name: found.update({name: given[0].detach().double()}))
+        states(model)
+    mapped, expected = maps.states(found["source"], "0.hidden"), found["anchor"]
+    torch.testing.assert_close(mapped, expected, atol=1e-3 * float(expected.abs().max()), rtol=0)
+    probe = torch.randn(3, expected.shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    read = maps.readers(probe, "0.hidden")
+    torch.testing.assert_close(mapped @ read.T, found["source"] @ probe.T, atol=1e-6, rtol=1e-4)
+
+
 def test_what_has_no_such_maps_is_refused(tmp_path: Path) -> None:
     case = SHOWN[0]
     models = [case.build(seed) for seed in (1, 2, 3)]

@@ -61,8 +61,10 @@ class ModelMaps:
         Raises:
             ConfigError: there is no such space, the sizes differ, or `values` is no tensor of floating-point numbers.
         """
-        map_ = self._map(space, values)
-        return map_.push(values.reshape(-1, values.shape[-1])).reshape(*values.shape[:-1], -1)
+        mapped = self._map(space, values).push(values.reshape(-1, values.shape[-1]))
+        for scale in self._scales(space):
+            mapped = mapped * scale.forward.flatten().to(mapped)
+        return mapped.reshape(*values.shape[:-1], -1)
 
     def readers(self, weights: Float[Tensor, "*rows source"], space: str = STREAM) -> Float[Tensor, "*rows target"]:
         """Map what reads states of the source: weights of a probe, or of the encoder of a sparse autoencoder.
@@ -71,8 +73,10 @@ class ModelMaps:
 
         Args and Raises: as for `states`.
         """
-        map_ = self._map(space, weights)
-        return map_.pull(weights.reshape(-1, weights.shape[-1])).reshape(*weights.shape[:-1], -1)
+        mapped = self._map(space, weights).pull(weights.reshape(-1, weights.shape[-1]))
+        for scale in self._scales(space):
+            mapped = mapped * scale.backward.flatten().to(mapped)
+        return mapped.reshape(*weights.shape[:-1], -1)
 
     def save(self, path: str | Path) -> Path:
         """Write the maps as a safetensors file, complete or not at all.
@@ -96,6 +100,15 @@ class ModelMaps:
             save_file(tensors, partial, metadata)
             partial.chmod(target.absolute().parent.stat().st_mode & 0o666)  # safetensors makes its files private
         return target
+
+    def _scales(self, space: str) -> list[Matrix]:
+        """Return the factors of single units of a space, which gated hidden units have, in the order of the anchor."""
+        within = self.facts.get("within", {})
+        return [
+            map_
+            for name, map_ in self.maps.items()
+            if isinstance(map_, Matrix) and map_.units == (1, 1) and list(within.get(name, ())) == [space]
+        ]
 
     def _map(self, space: str, values: Tensor) -> Map:
         if space not in self.maps:
