@@ -46,8 +46,10 @@ class Alignment:
         spec: the declaration as the method transformed it.
         anchor: the anchor's tensors in the common basis, in canonical form if the method needs it.
         carried: the source's tensors in that basis.
-        matches: the match of each space, by name.
-        candidates: how much each candidate disagreed with the parents, in nats, if several were compared.
+        matches: the match of each space, by name. A common basis of several models, and maps that are trained, start
+            from these and change `carried` alone.
+        candidates: how much each candidate disagreed with the parents, if several were compared: in nats, or the mean
+            square for models that predict numbers or have no head.
         output_deviation: largest change of the source's outputs, relative to their range; None if it was not measured.
     """
 

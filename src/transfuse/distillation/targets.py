@@ -144,11 +144,11 @@ class Targets:
     def shares_of(self, batch: Batch) -> Shares:
         """Return the weights of the parents for a batch that recurs. Parents run only if the weighting needs them."""
 
-        def weigh(batch: Batch) -> Shares:
+        def weight_fn(batch: Batch) -> Shares:
             shares = teacher_weights(self.weighting, self.parents, self.weights, batch)
             return shares.to(self.parents[0].device, torch.float32)
 
-        return self.shares.get_or_compute(batch, weigh)
+        return self.shares.get_or_compute(batch, weight_fn)
 
     def _weigh(self, answers: Sequence[AnswerStates], batch: Batch) -> Shares:
         slices = [parent.in_slices(slice_entries(parent.states.device)) for parent in answers]

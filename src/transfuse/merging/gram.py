@@ -23,7 +23,7 @@ def bias_index(has_bias: bool, index: int) -> Int[Tensor, " entry"]:
 
 @dataclass(frozen=True, eq=False)
 class GramMatrix:
-    """Second moments of inputs X and targets T of linear maps, in float64.
+    """Second moments of inputs X and targets T of linear maps: of a batch in its precision, of all in float64.
 
     X has a last column of ones for the bias. Several maps that read the same inputs have their targets side by side.
 

@@ -27,7 +27,7 @@ class Choice:
 
     Attributes:
         start: its name.
-        losses: the last validation loss of each start, in nats above the parents.
+        losses: the last validation loss of each start minus the mean of the parents, in the unit of the loop.
         best: the name of the start with the lowest loss of all.
         best_loss: this loss.
         best_steps: the number of steps after which it was reached; 0 if it was before the training.

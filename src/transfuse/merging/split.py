@@ -34,22 +34,22 @@ class Split:
     """Training or validation batches, and the weight of each parent for each of their samples.
 
     Attributes:
-        weigh: returns the weight of each parent for each sample of a batch. It may run all parents, so its results are
-            kept.
-        weighed: these results, by the `id` of the batch. Parts of a split share them.
+        weight_fn: returns the weight of each parent for each sample of a batch. It may run all parents, so its results
+            are kept.
+        known_shares: these results, by the `id` of the batch. Parts of a split share them.
     """
 
     batches: Sequence[Batch]
-    weigh: Callable[[Batch], Shares]
-    weighed: dict[int, Shares] = field(default_factory=dict)
+    weight_fn: Callable[[Batch], Shares]
+    known_shares: dict[int, Shares] = field(default_factory=dict)
 
     @cached_property
     def shares(self) -> list[Shares]:
         """Return the weights of the parents for each batch."""
         for batch in self.batches:
-            if id(batch) not in self.weighed:
-                self.weighed[id(batch)] = self.weigh(batch)
-        return [self.weighed[id(batch)] for batch in self.batches]
+            if id(batch) not in self.known_shares:
+                self.known_shares[id(batch)] = self.weight_fn(batch)
+        return [self.known_shares[id(batch)] for batch in self.batches]
 
     @cached_property
     def common_shares(self) -> list[float]:
@@ -62,14 +62,14 @@ class Split:
         return replace(self, batches=first_batches(self.batches, size, needed))
 
     def alternating_with(self, other: "Split") -> "Split":
-        """Return the batches of both in turn, each weighed as before, so that the first batches come from both."""
+        """Return the batches of both in turn, each weighted as before, so that the first batches come from both."""
         others = {id(batch) for batch in other.batches}
 
-        def weigh(batch: Batch) -> Shares:
-            return (other if id(batch) in others else self).weigh(batch)
+        def weight_fn(batch: Batch) -> Shares:
+            return (other if id(batch) in others else self).weight_fn(batch)
 
         pairs = zip_longest(self.batches, other.batches)
-        return Split([batch for pair in pairs for batch in pair if batch is not None], weigh)
+        return Split([batch for pair in pairs for batch in pair if batch is not None], weight_fn)
 
 
 @dataclass(frozen=True)

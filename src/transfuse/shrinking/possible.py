@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import Model, local_directory
+from transfuse.checkpoint.load import Model, local_directory, model_name
 from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError, TransfuseError
@@ -39,13 +39,9 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
         return [[_checked(model, loaded, Sizes(**given))]]
     other = read_config(local_directory(options.like, options.pickle_policy()))
     try:
-        return [[_checked(model, loaded, _sizes_like(other, loaded, _name(model)))]]
+        return [[_checked(model, loaded, _sizes_like(other, loaded, model_name(model, "the model")))]]
     except ConfigError as error:
         raise ConfigError(f"like: the sizes of {options.like} do not fit; {error}") from error
-
-
-def _name(model: Model) -> str:
-    return "the model" if isinstance(model, PreTrainedModel) else str(model)
 
 
 def _those_possible(model: Model, loaded: PreTrainedModel, wanted: Sequence[Sequence[Sizes]]) -> list[list[Sizes]]:
@@ -82,7 +78,7 @@ def _sizes_like(other: PretrainedConfig, loaded: PreTrainedModel, name: str) -> 
 
 def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
     """Return all sizes of the small model, if it is possible."""
-    name = _name(model)
+    name = model_name(model, "the model")
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
     sizes = target_sizes(config, wanted, name)

@@ -20,7 +20,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory
+from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
 from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
@@ -146,7 +146,7 @@ def _shrunk(
 def _loaded(model: Model, options: ShrinkOptions) -> Network:
     """Return a model in memory, after checks of its weights."""
     loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=options.pickle_policy())
-    name = "the model" if isinstance(model, PreTrainedModel) else str(model)
+    name = model_name(model, "the model")
     check_finite(loaded.state_dict(), name)
     check_ties(loaded, name)
     return network(loaded, options.torch_device(), name)

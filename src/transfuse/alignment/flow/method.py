@@ -75,7 +75,7 @@ def _junction_norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[
     if options.policy not in WEIGHTED:
         return {}
     if not context.batches:
-        raise ConfigError(f"policy {options.policy} weighs by activations; give --data, or choose mean")
+        raise ConfigError(f"policy {options.policy} weights by activations; give --data, or choose mean")
     return activation_norms(spec, anchor.model, context.batches, token_filters(options, spec))
 
 

@@ -24,7 +24,7 @@ class ExpertLayer:
     """Where a layer of experts stands in a model.
 
     Attributes:
-        router: the name of the module that chooses among the experts.
+        router: the linear map whose outputs choose among the experts.
         experts: the name of the module with the experts' weights.
         count: the number of experts.
         stream: points whose sum is the stream that the output is added to.

@@ -1,4 +1,4 @@
-"""The hidden units of the experts that stay, and what these write, by least squares weighed by the gates."""
+"""The hidden units of the experts that stay, and what these write, by least squares weighted by the gates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
