@@ -52,16 +52,16 @@ def increases(columns: Mapping[str, str]) -> str:
     """Return how far the loss of every way to a smaller model is above that of the large model, for several models.
 
     Args:
-        columns: the title of the column of each model, by the name of its results.
+        columns: the title of the column of each model, by the name of its results. The sizes are those of the first.
     """
     found = [load(name)["results"] for name in columns]
     larges = [results.pop("large")["loss"] for results in found]
     rows = [["loss of the large model", "100 %", *(f"{loss:.3f}" for loss in larges)]]
     for ratio in found[0]:
         losses = [
-            {row["name"]: f"{row['loss'] - large:+.3f}" for row in results[ratio]["rows"]}
+            {row["name"]: f"{row['loss'] - large:+.3f}" for row in results.get(ratio, {"rows": []})["rows"]}
             for results, large in zip(found, larges, strict=True)
         ]
         ways = [way for way in NAMES if any(way in some for some in losses)]
-        rows += [[NAMES[way], f"{float(ratio):.0%}", *(some.get(way, "") for some in losses)] for way in ways]
+        rows += [[NAMES[way], f"{100 * float(ratio):.0f} %", *(some.get(way, "") for some in losses)] for way in ways]
     return markdown(["increase of the loss", "parameters", *columns.values()], rows)

@@ -252,7 +252,7 @@ def test_config_whose_model_cannot_be_built(vit: Path) -> None:
 @pytest.mark.parametrize("name", ["ViTForNothing", "pipeline", "ViTConfig", "os"])
 def test_unknown_architecture(vit: Path, name: str) -> None:
     edit_config(vit, architectures=[name])
-    refuses(vit, "config.json", repr(name), "no model of transformers")
+    refuses(vit, "config.json", repr(name), "not a model of transformers")
 
 
 def test_architecture_of_another_family(vit: Path) -> None:

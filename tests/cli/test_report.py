@@ -291,7 +291,7 @@ def test_texts(tmp_path: Path, run: Run) -> None:
 
 
 def test_what_is_no_fusion_has_no_report(world: World, run: Run) -> None:
-    one_line(run("report", world.a), [str(world.a), "transfuse.json", "no fusion"])
+    one_line(run("report", world.a), [str(world.a), "transfuse.json", "not a fusion"])
     one_line(run("report", world.here / "no"), ["no"])
     out = world.here / "out"
     assert run("fuse", world.a, world.b, "-o", out).status == 0
