@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from transfuse.data.conversations import as_text, conversation_column
 from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
 from transfuse.data.texts import causal_preparer, text_preparer
 from transfuse.errors import ConfigError, DataError
 
@@ -114,6 +115,83 @@ def test_the_token_that_starts_a_text_is_there_once(tokenizer) -> None:
         single=f"{end} $A", special_tokens=[(end, tokenizer.bos_token_id)]
     )
     assert text_preparer(tokenizer)([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
+
+
+def said(content, role="user", **others):
+    return {"role": role, "content": content, **others}
+
+
+def written_by(tokenizer, samples: Samples) -> list[str]:
+    samples = samples.require_texts()
+    return [as_text(tokenizer, talk) for talk in samples.inputs(range(len(samples)))]
+
+
+def sources(rows, tmp_path: Path):
+    """Return the same rows as JSON lines, as a list and, for lists of messages, as a table."""
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "rows.jsonl", rows, pandas.DataFrame(rows)
+
+
+def test_a_content_of_parts_does_not_change_the_other_messages(tmp_path: Path, tokenizer) -> None:
+    parts = [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]
+    rows = [{"messages": [said('a "quoted" line\nnext')]}, {"messages": [said(parts)]}]
+    for source in sources(rows, tmp_path):
+        for name in (None, "messages"):
+            assert written_by(tokenizer, load_samples(source, text=name)) == [
+                '<user>a "quoted" line\nnext',
+                "<user>c\nd",
+            ]
+
+
+def test_contents_of_parts_without_a_template(tmp_path: Path, tokenizer) -> None:
+    tokenizer.chat_template = None
+    text, image = {"type": "text", "text": "hi there"}, {"type": "image"}
+    for source in sources([{"messages": [said([text])]}], tmp_path)[:2]:
+        assert written_by(tokenizer, load_samples(source)) == ["hi there"]
+    for source in sources([{"messages": [said([text, image])]}, {"messages": [said("a")]}], tmp_path):
+        with pytest.raises(DataError, match="part of type 'image', but language models read texts only; remove such"):
+            load_samples(source).require_texts()
+
+
+def test_only_some_messages_have_other_keys(tmp_path: Path, tokenizer) -> None:
+    tokenizer.chat_template = TEMPLATE.replace("{% endfor", "{{ message.name }}{{ message.tool_calls }}{% endfor")
+    calls = [{"id": 1, "arguments": {"x": [1, "a"]}}]
+    rows = [
+        {"messages": [said("a", name="N"), said(None, "assistant", tool_calls=calls)]},
+        {"messages": [said("b"), said("c", "assistant", tool_calls=[{"id": "f", "arguments": {"y": 2}}])]},
+    ]
+    for source in sources(rows, tmp_path):
+        first, second = written_by(tokenizer, load_samples(source))
+        assert first == f"<user>aN<assistant>{calls}"
+        assert second == "<user>b<assistant>c[{'id': 'f', 'arguments': {'y': 2}}]"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": TALK[:1], "completion": TALK[1:]},
+        {"prompt": TALK[:1], "chosen": TALK[1:], "rejected": [said("five", "assistant")]},
+        {"prompt": "two and two", "chosen": "four", "rejected": "five"},
+        {"prompt": TALK[:1], "chosen": TALK, "rejected": TALK},
+        {"prompt": "two and two", "chosen": TALK, "rejected": TALK},
+        {"Messages": TALK},
+        {"Instruction": "two and two", "Input": None, "Response": "four"},
+        {"conversations": [{"role": talk["role"], "value": talk["content"]} for talk in TALK]},
+        {"conversations": [{"from": "human", "value": "two and two"}, TALK[1]]},
+    ],
+)
+def test_other_layouts_of_conversations(row, tmp_path: Path, tokenizer) -> None:
+    for source in sources([row], tmp_path)[:2]:
+        assert written_by(tokenizer, load_samples(source)) == [WRITTEN]
+
+
+@pytest.mark.parametrize("others", [{}, {"weight": 1}])
+def test_missing_messages_and_conversations_are_left_out(others, tmp_path: Path, tokenizer) -> None:
+    talks = [[None, said("a b")], None, [], [said("x", **others), said("y")]]
+    for source in sources([{"messages": talk} for talk in talks], tmp_path)[:2]:
+        samples = load_samples(source).require_texts()
+        assert written_by(tokenizer, samples) == ["<user>x<user>y"]
+        assert samples.notes == (f"{samples.source}: 3 of 4 texts are empty and left out",)
 
 
 def test_a_template_that_refuses(tokenizer) -> None:

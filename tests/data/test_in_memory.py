@@ -141,6 +141,23 @@ def test_streams_by_split() -> None:
     assert texts(load_samples(streams, "train")) == ["train"]
 
 
+@pytest.mark.parametrize("held", [pandas.DataFrame, lambda rows: rows, lambda rows: rows["text"]])
+def test_tables_and_lists_by_split(held: Any) -> None:
+    splits = {name: held({"text": [f"{name} a", f"{name} b"]}) for name in ("train", "test")}
+    assert texts(load_samples(splits, "train")) == ["train a", "train b"]
+    samples = load_samples(splits)
+    assert (texts(samples), samples.split) == (["test a", "test b"], "test")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pandas.NA])
+def test_missing_texts_of_a_list_are_left_out(missing: Any) -> None:
+    for held in (list, pandas.Series):
+        for items in (["one", missing], [missing, "one"]):
+            samples = load_samples(held(items)).require_texts()
+            assert texts(samples) == ["one"]
+            assert samples.notes == ("dataset in memory: 1 of 2 texts is empty and left out",)
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_loader_of_raw_samples_gives_its_dataset(shuffle: bool) -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["owl", "cat"])})
@@ -167,9 +184,18 @@ def test_a_loader_of_raw_samples_gives_its_dataset(shuffle: bool) -> None:
         ([{1: "one"}], "column 1 has no text as its name"),
         ({"text": "one"}, "column 'text' is a str; give a list"),
         ({"text": ["one"], "label": [1, 2]}, "{'text': 1, 'label': 2} rows; give lists of the same length"),
-        (pandas.DataFrame({"text": ["one", 2]}), "the DataFrame cannot be read: "),
+        (
+            pandas.DataFrame({"text": ["one", 2]}),
+            "column 'text' holds an int in row 1 and a str in row 0 (from 0); give",
+        ),
+        (["one", "\ud800x"], "row 1 (from 0) of column 'text' has '\\ud800', which is no character; remove it"),
+        ([["one", "two"]], "item 0 (from 0) is a list with a str; give texts, pairs as dicts such as"),
+        ({"text": ["one"], "other": pandas.DataFrame({"a": [1]})}, "column 'other' is a DataFrame; give a list"),
+        ([None], "item 0 is a NoneType; give a list of texts"),
         (pandas.DataFrame({"image": [picture(1), 2]}), "row 1 (from 0) of column 'image' holds an int"),
         ([__file__], "is a file; give one file or folder as a path, not in a list"),
+        ([Path(__file__)], "is a file; give one file or folder as a path, not in a list"),
+        ([Path("missing.csv")], "missing.csv is not an image file; give one file or folder as a path, not in a list"),
         ([Path("missing.png")], "missing.png, which is not there"),
     ],
 )

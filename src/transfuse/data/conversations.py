@@ -1,31 +1,31 @@
 """Conversations and instructions as texts, by the chat template of a tokenizer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features
 
 from transfuse.data.columns import is_string, raw_values
 from transfuse.data.context import TEXT, has_context
+from transfuse.data.messages import MESSAGES, STORED_MESSAGES, holds_messages, read_message, stored_conversation
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
 
 CONVERSATION_NAMES = ("messages", "conversations", "conversation")
-KEYS = (("role", "content"), ("from", "value"))  # of a message: who speaks, and what
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # other names of the usual roles
 QUESTION_NAMES = ("instruction", "prompt", "question")
 REFERENCE_NAMES = ("input", "context", "passage", "paragraph", "document")  # what a question refers to
 SYSTEM_NAMES = ("system_prompt", "system")
-ANSWER_NAMES = ("output", "response", "completion", "answer")
+ANSWER_NAMES = ("output", "response", "completion", "answer", "chosen")
 ROWS_AT_ONCE = 10_000
-MESSAGES = List({"role": Value("string"), "content": Value("string")})
-
-Message = Mapping[str, Any]
 
 
 def conversation_column(dataset: Dataset) -> str | None:
-    """Return the column of conversations: lists of messages with a role and a content; None if there is none."""
-    return next((name for name in CONVERSATION_NAMES if holds_messages(dataset.features.get(name))), None)
+    """Return the column of conversations: lists of messages with a role and a content; None if there is none.
+
+    Conversations that are `chosen` among others are read if no other column has a usual name.
+    """
+    held = [name for name, feature in dataset.features.items() if holds_messages(feature)]
+    return _usual(held, (*CONVERSATION_NAMES, "chosen"))
 
 
 class InstructionColumns(NamedTuple):
@@ -44,17 +44,36 @@ class InstructionColumns(NamedTuple):
 def instruction_columns(dataset: Dataset) -> InstructionColumns | None:
     """Return the columns of instructions and their answers; None if there are none."""
     names = dataset.column_names
-    answer = next((name for name in ANSWER_NAMES if name in names), None)
-    question = next((name for name in QUESTION_NAMES if name in names), None)
+    answer = _usual(names, ANSWER_NAMES)
+    question = _usual(names, QUESTION_NAMES)
     if answer is None or question is None:
         return None
-    further = [
-        name for name in (*REFERENCE_NAMES, *SYSTEM_NAMES) if name in names and not _has_no_values(dataset, name)
-    ]
-    if not all(is_string(dataset.features[name]) for name in (question, answer, *further)):
+    found = {usual: _usual(names, (usual,)) for usual in (*REFERENCE_NAMES, *SYSTEM_NAMES)}
+    further = {usual: name for usual, name in found.items() if name is not None and not _has_no_values(dataset, name)}
+    if not all(is_string(dataset.features[name]) for name in (question, answer, *further.values())):
         return None
-    asked = [question, *(name for name in further if name in REFERENCE_NAMES)]
-    return InstructionColumns(asked, answer, next((name for name in further if name in SYSTEM_NAMES), None))
+    asked = [question, *(name for usual, name in further.items() if usual in REFERENCE_NAMES)]
+    return InstructionColumns(asked, answer, next((further[usual] for usual in SYSTEM_NAMES if usual in further), None))
+
+
+def with_joined_conversations(dataset: Dataset) -> Dataset:
+    """Return a dataset of prompts and answers that are lists of messages with a column `messages` of both.
+
+    A dataset with a column of conversations, and any other one, is returned as it is.
+    """
+    held = [name for name, feature in dataset.features.items() if holds_messages(feature)]
+    prompt = _usual(held, ("prompt",))
+    answer = _usual(held, ("completion", "chosen"))
+    if prompt is None or answer is None or _usual(held, CONVERSATION_NAMES):
+        return dataset
+
+    def joined(row: dict[str, Any]) -> dict[str, Any]:
+        asked, answered = row[prompt] or [], row[answer] or []
+        repeats = answered[: len(asked)] == asked  # an answer may be the whole conversation
+        return {"messages": stored_conversation(answered if repeats else asked + answered)}
+
+    features = Features({**dataset.features, "messages": STORED_MESSAGES})
+    return dataset.map(joined, features=features, keep_in_memory=True)
 
 
 def with_conversations(dataset: Dataset) -> Dataset:
@@ -88,7 +107,7 @@ def as_text(tokenizer: Any, value: Any) -> str:
         return "".join(value.values())
     if is_pair(value):
         return "\n".join(str(text) for text in value)
-    messages = [_normalized(message) for message in value]
+    messages = [read_message(message) for message in value]
     if not getattr(tokenizer, "chat_template", None):
         return "\n\n".join(message["content"] for message in messages)
     try:
@@ -134,7 +153,9 @@ def _parts(value: Any) -> list[str]:
         return [value[TEXT]]
     if value is None or is_pair(value):
         return list(value or ())
-    return [str(_normalized(message)["content"]) for message in value]
+    if any(message is None for message in value):
+        return []
+    return [read_message(message)["content"] for message in value]
 
 
 def _has_no_values(dataset: Dataset, column: str) -> bool:
@@ -154,17 +175,7 @@ def _messages(system: str | None, question: str, answer: str) -> list[dict[str, 
     return [{"role": role, "content": content} for role, content in messages]
 
 
-def _normalized(message: Message) -> dict[str, Any]:
-    """Return a message with the keys and the names of roles that chat templates know, without empty values."""
-    role, content = next(keys for keys in KEYS if keys[0] in message)
-    others = {name: value for name, value in message.items() if name not in (role, content) and value is not None}
-    speaker = ROLES.get(message[role], message[role])
-    return {"role": speaker, "content": "" if message[content] is None else message[content], **others}
-
-
-def holds_messages(feature: Any) -> bool:
-    """Return whether a column holds conversations."""
-    inner = getattr(feature, "feature", None)
-    if isinstance(feature, list) and feature:
-        inner = feature[0]
-    return isinstance(inner, dict) and any(set(keys) <= set(inner) for keys in KEYS)
+def _usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+    """Return the column with the first of these names, without case; None if there is none."""
+    by_lower_case = {name.lower(): name for name in columns}
+    return next((by_lower_case[name] for name in usual if name in by_lower_case), None)

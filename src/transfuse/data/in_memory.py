@@ -1,7 +1,7 @@
 """Samples that a Python program holds: texts, images, rows, data frames, streams and data loaders, as one `Dataset`."""
 
 import os.path
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
+from transfuse.data.in_memory_columns import TABLES, from_columns, is_missing, kind_of
+from transfuse.data.splits import canonical_split
 from transfuse.errors import DataError, first_line
 
 MAX_ROWS = 100_000  # that are read of a stream
@@ -25,12 +27,14 @@ PREPARED_COLUMNS = {"input_ids", "pixel_values"}
 
 
 def splits_in_memory(data: Any) -> dict[str, Any]:
-    """Return datasets by split; data without splits stand under ""."""
-    datasets = (Dataset, IterableDataset)
+    """Return samples by split; data without splits stand under ""."""
     if isinstance(data, DatasetDict | IterableDatasetDict):
         return dict(data)
-    if isinstance(data, Mapping) and data and all(isinstance(part, datasets) for part in data.values()):
-        return dict(data)
+    if isinstance(data, Mapping) and data:
+        are_tables = all(isinstance(part, TABLES) for part in data.values())
+        are_named = all(isinstance(name, str) and name.isalpha() and canonical_split(name) for name in data)
+        if are_tables or are_named:
+            return dict(data)
     return {"": data}
 
 
@@ -54,7 +58,7 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
     elif isinstance(data, pandas.DataFrame):
         dataset, part = _from_frame(data, where), ""
     elif isinstance(data, Mapping):
-        dataset, part = _from_columns(data, where), ""
+        dataset, part = from_columns(data, where), ""
     elif isinstance(data, Sequence | pandas.Series) and not isinstance(data, str | bytes):
         dataset, part = _from_items(list(data), where), ""
     elif isinstance(data, DataLoader):
@@ -62,7 +66,7 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
     elif isinstance(data, TorchDataset):
         dataset, part = _from_items(_torch_items(data, where), where), ""
     else:
-        raise DataError(f"data: {_kind(data)} cannot be read; {ACCEPTED}")
+        raise DataError(f"data: {kind_of(data)} cannot be read; {ACCEPTED}")
     _check_raw(dataset, where)
     return dataset, part
 
@@ -76,7 +80,7 @@ def _first_rows(stream: IterableDataset, where: str) -> tuple[Dataset, str]:
     chunks = stream.take(MAX_ROWS + 1).with_format("arrow" if has_features else None).iter(ROWS_AT_ONCE)
     try:
         for chunk in chunks:
-            parts.append(Dataset(chunk) if has_features else _from_columns(chunk, where))
+            parts.append(Dataset(chunk) if has_features else from_columns(chunk, where))
             rows += len(parts[-1])
             size += parts[-1].data.nbytes
             if size > MAX_BYTES:
@@ -101,80 +105,69 @@ def _from_frame(frame: pandas.DataFrame, where: str) -> Dataset:
     try:
         return Dataset.from_pandas(frame, preserve_index=False)
     except Exception as error:  # pyarrow raises many kinds of errors
-        raise DataError(f"{where}: the DataFrame cannot be read: {first_line(error)}") from error
+        if not frame.columns.is_unique:
+            raise DataError(f"{where}: the DataFrame cannot be read: {first_line(error)}") from error
+    return from_columns({name: [None if is_missing(v) else v for v in frame[name]] for name in frame.columns}, where)
 
 
 def _encoded(value: Any, where: str, column: str, row: int) -> dict[str, Any] | None:
     if isinstance(value, PIL.Image.Image):
         return Image().encode_example(value)
-    if pandas.api.types.is_scalar(value) and pandas.isna(value):
+    if is_missing(value):
         return None
-    raise DataError(f"{where}: row {row} (from 0) of column {column!r} holds {_kind(value)}, and others hold images")
+    raise DataError(f"{where}: row {row} (from 0) of column {column!r} holds {kind_of(value)}, and others hold images")
 
 
 def _from_items(items: Sequence[Any], where: str) -> Dataset:
-    """Read a list whose items are all texts, images, paths, conversations or rows."""
+    """Read a list whose items are all texts, images, paths, conversations or rows. Some texts may be missing."""
     if not items:
         return Dataset.from_dict({})
+    start = next((row for row, item in enumerate(items) if not is_missing(item)), 0)
+    first = items[start]
     kinds = (str, PIL.Image.Image, Path, Mapping, list)
-    kind = next((kind for kind in kinds if isinstance(items[0], kind)), None)
+    kind = next((kind for kind in kinds if isinstance(first, kind)), None)
     if kind is None:
         raise DataError(
-            f"{where}: item 0 is {_kind(items[0])}; give a list of texts, of PIL images, or of dicts such as"
+            f"{where}: item {start} is {kind_of(first)}; give a list of texts, of PIL images, or of dicts such as"
             " {'text': ..., 'label': ...}"
         )
     for row, item in enumerate(items):
-        if not isinstance(item, kind):
+        if not isinstance(item, kind) and not (kind in (str, list) and is_missing(item)):
             raise DataError(
-                f"{where}: item {row} (from 0) is {_kind(item)}, and item 0 is {_kind(items[0])};"
+                f"{where}: item {row} (from 0) is {kind_of(item)}, and item {start} is {kind_of(first)};"
                 " give items of one kind"
             )
     if kind is Mapping:
         names = dict.fromkeys(name for row in items for name in row)
-        return _from_columns({name: [row.get(name) for row in items] for name in names}, where)
+        return from_columns({name: [row.get(name) for row in items] for name in names}, where)
     if kind is list:
-        return _from_columns({"messages": items}, where)
+        return _from_conversations([None if is_missing(item) else item for item in items], where)
     if kind is PIL.Image.Image:
-        return _from_columns({"image": items}, where)
-    if isinstance(items[0], str) and _is_data_file(items[0]):
-        raise DataError(f"{where}: {items[0]} is a file; give one file or folder as a path, not in a list")
-    return _from_columns({"text" if kind is str else "image": [str(item) for item in items]}, where)
+        return from_columns({"image": items}, where)
+    for path in [first] if kind is str else items:
+        if _is_data_file(path):
+            raise DataError(f"{where}: {path} is a file; give one file or folder as a path, not in a list")
+        if kind is Path and path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise DataError(f"{where}: {path} is not an image file; give one file or folder as a path, not in a list")
+    texts = [None if is_missing(item) else str(item) for item in items]
+    return from_columns({"text" if kind is str else "image": texts}, where)
 
 
-def _is_data_file(text: str) -> bool:
-    suffix = os.path.splitext(text)[1].lower()
-    return bool(suffix) and suffix not in IMAGE_SUFFIXES and os.path.isfile(text)
+def _is_data_file(path: str | Path) -> bool:
+    suffix = os.path.splitext(path)[1].lower()
+    return bool(suffix) and suffix not in IMAGE_SUFFIXES and os.path.isfile(path)
 
 
-def _from_columns(columns: Mapping[Any, Any], where: str) -> Dataset:
-    """Read columns by name, and name the row whose value is not of the kind of the others."""
-    for name in columns:
-        if not isinstance(name, str):
-            raise DataError(f"{where}: column {name!r} has no text as its name; name the columns 'text', 'label', ...")
-        if isinstance(columns[name], str | bytes) or not isinstance(columns[name], Iterable):
-            raise DataError(f"{where}: column {name!r} is {_kind(columns[name])}; give a list with one value per row")
-    values = {name: list(column) for name, column in columns.items()}
-    lengths = {name: len(column) for name, column in values.items()}
-    if len(set(lengths.values())) > 1:
-        raise DataError(f"{where}: the columns have {lengths} rows; give lists of the same length")
-    try:
-        return Dataset.from_dict(values)
-    except Exception as error:  # pyarrow raises many kinds of errors
-        raise DataError(f"{where}: {_difference(values) or first_line(error)}") from error
-
-
-def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
-    """Return which value is of another type than those before it, if there is one."""
-    for name, column in columns.items():
-        present = [(row, value) for row, value in enumerate(column) if value is not None]
-        for row, value in present:
-            if type(value) is not type(present[0][1]):
-                first = present[0]
-                return (
-                    f"column {name!r} holds {_kind(value)} in row {row} and {_kind(first[1])} in row {first[0]} (from"
-                    " 0); give values of one kind, and None for those that are missing"
+def _from_conversations(items: Sequence[Any], where: str) -> Dataset:
+    """Read conversations, whose items are messages."""
+    for row, item in enumerate(items):
+        for message in item or ():
+            if message is not None and not isinstance(message, Mapping):
+                raise DataError(
+                    f"{where}: item {row} (from 0) is a list with {kind_of(message)}; give texts, pairs as dicts such"
+                    " as {'text1': ..., 'text2': ...}, or conversations as lists of {'role': ..., 'content': ...}"
                 )
-    return None
+    return from_columns({"messages": items}, where)
 
 
 def _read_by(loader: DataLoader, where: str) -> Any:
@@ -195,7 +188,7 @@ def _read_by(loader: DataLoader, where: str) -> Any:
 def _torch_items(dataset: Any, where: str) -> list[Any]:
     """Return the items of a map-style dataset of torch, after a look at the first of them."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise DataError(f"{where}: {_kind(dataset)} has no length; {ACCEPTED}")
+        raise DataError(f"{where}: {kind_of(dataset)} has no length; {ACCEPTED}")
     count = len(dataset)
     for index in range(min(count, 1)):
         first = dataset[index]
@@ -219,9 +212,3 @@ def _is_numeric(feature: Any) -> bool:
     if isinstance(feature, Value):
         return "string" not in feature.dtype and "binary" not in feature.dtype
     return type(feature).__name__.startswith(("Array", "ClassLabel"))
-
-
-def _kind(value: Any) -> str:
-    """Name the type of a value with its article."""
-    name = "PIL image" if isinstance(value, PIL.Image.Image) else type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -20,8 +20,9 @@ from transfuse.data.columns import (
     label_column,
     text_column,
 )
-from transfuse.data.conversations import conversation_column, holds_messages, with_conversations
+from transfuse.data.conversations import conversation_column, with_conversations, with_joined_conversations
 from transfuse.data.in_memory import ACCEPTED
+from transfuse.data.messages import holds_messages, with_decoded_messages
 from transfuse.data.samples import Samples
 from transfuse.data.sources import Reading, open_source
 from transfuse.data.splits import EVALUATION, Split, canonical_split
@@ -141,6 +142,7 @@ def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: 
     Args:
         named: the column that was asked for, or two with a comma between them.
     """
+    dataset = with_decoded_messages(dataset)
     if named is not None and named not in dataset.features and named.count(",") == 1:
         chosen = [name.strip() for name in named.split(",")]
         for name in chosen:
@@ -149,6 +151,7 @@ def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: 
     check_column(dataset, named, "text", lambda feature: is_string(feature) or holds_messages(feature), source)
     if named is not None:
         return dataset, named
+    dataset = with_joined_conversations(dataset)
     if found := conversation_column(dataset):
         return dataset, found
     if pair := pair_columns(dataset):

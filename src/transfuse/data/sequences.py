@@ -13,8 +13,9 @@ from transformers import PreTrainedConfig
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.checkpoint.config_file import STARTS_WITH_LAST_TOKEN
 from transfuse.data.columns import is_string
-from transfuse.data.conversations import as_text, holds_messages, instruction_columns
+from transfuse.data.conversations import as_text, instruction_columns
 from transfuse.data.encoding import encode
+from transfuse.data.messages import holds_messages
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.texts import max_tokens, text_preparer
