@@ -311,7 +311,10 @@ BOOK = "\n\nOnce upon\na time\n\n\nthere was\n  \nand so on\n\n"
 @pytest.mark.parametrize(
     ("content", "lines", "texts"),
     [
-        (BOOK, False, ["Once upon\na time", "there was\n  \nand so on"]),
+        (BOOK, False, ["Once upon\na time", "there was", "and so on"]),
+        ("one\n \n two\nthree\n\t\nfour\n", False, ["one", " two\nthree", "four"]),
+        ("\ufeffone\ntwo\n", False, ["one", "two"]),
+        ("\ufeffone\n\ntwo\n", False, ["one", "two"]),
         (BOOK, True, ["Once upon", "a time", "there was", "and so on"]),
         ("one\ntwo\n\n", False, ["one", "two"]),
         ("one\r\ntwo", False, ["one", "two"]),
@@ -329,7 +332,7 @@ def test_blank_lines_count_for_their_own_file(tmp_path: Path) -> None:
         file.write(BOOK)
     (tmp_path / "c.txt").write_text("\nthree\n\n")
     samples = load_samples(tmp_path)
-    texts = ["one", "two", "three", "Once upon\na time", "there was\n  \nand so on"]
+    texts = ["one", "two", "three", "Once upon\na time", "there was", "and so on"]
     assert samples.inputs(range(len(samples))) == texts
 
 

@@ -1,11 +1,14 @@
 """Texts of .txt files: those between blank lines, or each line of a file without any."""
 
+from collections.abc import Iterator
 from glob import escape
 from itertools import groupby
 from pathlib import Path
 
 import fsspec
 from datasets import Dataset, concatenate_datasets
+
+ENCODING = "utf-8-sig"  # leaves out the mark that some editors put before the text
 
 
 def read_texts(files: list[Path], lines: bool = False) -> Dataset:
@@ -18,10 +21,10 @@ def read_texts(files: list[Path], lines: bool = False) -> Dataset:
     by_line = sorted({*files} - {*by_paragraph})
     parts = []
     if by_line:
-        parts.append(Dataset.from_text(escaped(by_line)))
+        parts.append(Dataset.from_text(escaped(by_line), encoding=ENCODING))
     if by_paragraph:
-        texts = Dataset.from_text(escaped(by_paragraph), sample_by="paragraph")
-        parts.append(texts.map(lambda row: {"text": row["text"].strip("\n")}, keep_in_memory=True))
+        texts = ["".join(text).strip("\n") for path in by_paragraph for blank, text in _grouped(path) if not blank]
+        parts.append(Dataset.from_dict({"text": texts}))
     return concatenate_datasets(parts).filter(lambda row: row["text"].strip() != "", keep_in_memory=True)
 
 
@@ -32,5 +35,10 @@ def escaped(files: list[Path]) -> list[str]:
 
 def _has_paragraphs(path: Path) -> bool:
     """Return whether a blank line stands between two other lines of a file."""
-    with fsspec.open(str(path), "rt", encoding="utf-8", compression="infer") as lines:
-        return sum(not blank for blank, _ in groupby(lines, "\n".__eq__)) > 1
+    return sum(not blank for blank, _ in _grouped(path)) > 1
+
+
+def _grouped(path: Path) -> Iterator[tuple[bool, Iterator[str]]]:
+    """Yield groups of consecutive lines of a file, and whether they are blank: nothing but spaces and tabs."""
+    with fsspec.open(str(path), "rt", encoding=ENCODING, compression="infer") as lines:
+        yield from groupby(lines, lambda line: not line.strip())
