@@ -1,5 +1,18 @@
-"""`python -m transfuse`."""
+"""`python -m transfuse`, and the installed command."""
 
-from transfuse.cli import main
+import os
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line. An interruption while it is imported prints one line, as a later one does."""
+    try:
+        from transfuse.cli import main as run
+    except KeyboardInterrupt:
+        print("transfuse: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # after an interruption of code in a string, Python would end with the signal instead
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,28 @@ def test_an_interrupt_is_one_line_and_leaves_only_finished_work(world: World) ->
     said = f"transfuse: interrupted; the same command with --resume continues from {world.here / 'out.work'}\n"
     assert (process.returncode, out, err) == (130, "", said)
     assert [name for name in world.listing() if not name.startswith("out.work")] == ["saving"]
+
+
+def test_an_interrupt_during_the_start_is_one_line() -> None:
+    """Interrupted while the command line is imported, from `python -m transfuse` and from the installed command."""
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, function = scripts["scripts"]["transfuse"].partition(":")
+    start = """
+        import runpy, sys
+
+        class Interrupt:
+            def find_spec(self, name, *others):
+                if name == "transfuse.cli.application":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Interrupt())
+        sys.argv = ["transfuse", "--help"]
+    """
+    installed = f"from {module} import {function}; {function}()"
+    for end in (installed, "runpy.run_module('transfuse', run_name='__main__')"):
+        program = textwrap.dedent(start) + end
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "transfuse: interrupted\n")
 
 
 def test_a_reader_that_leaves_is_no_error(world: World) -> None:
