@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_and_leaves_the_old(store: Store) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OutputError, match="no space left to keep finished work"):
+        with pytest.raises(OutputError, match="no space left to keep finished work; free some space, or"):
             store.keep("x/y", {"a": torch.zeros(5000)})
         with pytest.raises(OutputError, match="the state of the run cannot be written"):
             save_state(store.path("state"), {"a": torch.zeros(5000)})  # type: ignore[arg-type]

@@ -215,6 +215,27 @@ def test_wrong_types_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_wrong_arguments_of_other_calls_are_one_line(paths: list[Path], tmp_path: Path) -> None:
+    fusion = transfuse.fuse(paths)
+    (tmp_path / "tx.txt").write_text("a text")
+    calls = {
+        "matched: a list is no result of match; give what match returns": lambda: transfuse.merge(paths),
+        "model: 'path' is not a loaded model; give AutoModel": lambda: transfuse.check_declaration("path"),
+        "split: 5 is not the name of a split; give a name": lambda: transfuse.load_samples(TEXTS, split=5),
+        "path: None is not a path; give that of a folder": lambda: fusion.save(None),
+        "path: 3 is not a path; give that of a folder": lambda: fusion.save_adapter(3, 1),
+        "cache: 5 is not a path": lambda: transfuse.fuse(paths, cache=5),
+        f"cache: {tmp_path}/tx.txt is a file; give a folder": lambda: transfuse.fuse(paths, cache=tmp_path / "tx.txt"),
+        f"cache: {tmp_path}/tx.txt is a file; give a folder$": lambda: transfuse.shrink(
+            paths[0], TEXTS, cache=tmp_path / "tx.txt" / "inner", ratio=0.5
+        ),
+    }
+    for message, call in calls.items():
+        with pytest.raises(ConfigError, match=f"^{message}") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
 def test_samples_given_as_a_path_are_read_once(paths: list[Path], tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "train.txt").write_text("\n".join(TEXTS))
     opened: list[str] = []

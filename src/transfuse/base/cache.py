@@ -109,7 +109,7 @@ class Store:
         except (OSError, SafetensorError) as error:
             full = is_disk_full(error)
             reason = "no space left to keep finished work" if full else f"cannot be written ({first_line(error)})"
-            raise OutputError(f"{path.parent}: {reason}; free some, or choose another disk") from error
+            raise OutputError(f"{path.parent}: {reason}; free some space, or choose another disk") from error
 
 
 NO_STORE = Store()

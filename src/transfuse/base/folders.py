@@ -7,8 +7,41 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from transfuse.errors import ConfigError
 
 ATTEMPTS = 8  # another run may remove a parent that it no longer needs before the folder below it is created
+
+
+def folder_path(path: Any, name: str = "path") -> Path:
+    """Return the path of a folder, which need not exist.
+
+    Args:
+        path: what the user gave.
+        name: the name of the argument.
+
+    Raises:
+        ConfigError: it is not a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{name}: {path!r:.80} is not a path; give that of a folder")
+    return Path(path)
+
+
+def cache_folder(cache: Any) -> Path | None:
+    """Return the folder of a cache, which need not exist; None if there is none.
+
+    Raises:
+        ConfigError: it is not a path, or a file is in the way.
+    """
+    if cache is None:
+        return None
+    folder = folder_path(cache, "cache")
+    file = next((part for part in (folder, *folder.parents) if part.is_file()), None)
+    if file is not None:
+        raise ConfigError(f"cache: {file} is a file; give a folder")
+    return folder
 
 
 def make_folder(folder: Path, exist_ok: bool = True) -> None:

@@ -56,7 +56,9 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         except (OSError, SafetensorError) as error:
             if not is_disk_full(error):
                 raise
-            raise OutputError(f"{target}: no space left to write it; free some, or choose another disk") from error
+            raise OutputError(
+                f"{target}: no space left to write it; free some space, or choose another disk"
+            ) from error
         try:
             _flush_files(partial)
             _rename_to_target(partial, target, replaces(overwrite))

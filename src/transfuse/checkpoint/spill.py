@@ -91,7 +91,7 @@ class TensorSpill:
 
     def _failure(self, error: OSError) -> OutputError:
         reason = "no space left for models beyond memory" if is_disk_full(error) else first_line(error)
-        return OutputError(f"{self.folder}: {reason}; free some, or choose another disk")
+        return OutputError(f"{self.folder}: {reason}; free some space, or choose another disk")
 
     def _is_mapped(self, values: Tensor) -> bool:
         """Return whether a tensor is a view of a mapped file."""

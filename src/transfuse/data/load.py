@@ -1,6 +1,7 @@
 """Load samples from a file, a folder, memory or the Hub, and find their columns."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from transfuse.data.samples import Samples
 from transfuse.data.sources import Reading, open_source
 from transfuse.data.splits import EVALUATION, Split, canonical_split
 from transfuse.data.text_pairs import pair_columns, with_pairs
-from transfuse.errors import DataError
+from transfuse.errors import ConfigError, DataError
 
 
 def open_samples(data: Any, options: DataOptions, split: Split) -> Samples:
@@ -103,11 +104,14 @@ def load_samples(
         lines: whether each line of a .txt file is a text; otherwise blank lines separate texts, if there are any.
 
     Raises:
+        ConfigError: `split` is not a name.
         DataError: the name is empty, there is no such source, split or column, nothing in it can be read, it has no
             rows, or two columns may be the image column.
     """
     if isinstance(source, str) and not source.strip():  # which `Path` takes for the current folder
         raise DataError(f"data: the name is empty; {ACCEPTED}")
+    if not isinstance(split, str) and not (isinstance(split, Sequence) and all(isinstance(n, str) for n in split)):
+        raise ConfigError(f"split: {split!r:.80} is not the name of a split; give a name, such as 'train'")
     with quiet():
         opened = open_source(source, Reading(split, image, lines))
     dataset = opened.dataset

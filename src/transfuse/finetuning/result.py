@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
+from transfuse.base.folders import folder_path
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
@@ -52,11 +53,13 @@ class Finetuned:
             The folder of the checkpoint.
 
         Raises:
-            ConfigError: `overwrite` has another value.
+            ConfigError: `path` is not a path, or `overwrite` has another value.
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        card = {"README.md": finetuned_card(Path(path).name, self.record)}
+        card = {"README.md": finetuned_card(folder_path(path).name, self.record)}
         paths = [entry["path"] for entry in (self.record["finetuned"], *self.record["teachers"])]
         write = model_writer(self.model, paths[0])
-        return save_checkpoint(Path(path), overwrite, write, paths, self.processor, self.record, card, self.loaded)
+        return save_checkpoint(
+            folder_path(path), overwrite, write, paths, self.processor, self.record, card, self.loaded
+        )

@@ -19,6 +19,7 @@ from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
+from transfuse.errors import ConfigError
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import match
@@ -81,9 +82,17 @@ def fuse(
 def merge(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
     """Merge models that are in one basis into one model.
 
+    Args:
+        matched: what `match` returned.
+        progress: as for `fuse`.
+        processor: as for `fuse`.
+
     Raises:
+        ConfigError: `matched` is something else.
         TransfuseError: the fused weights are not finite, or the samples do not suffice for the merge method.
     """
+    if not isinstance(matched, Matched):
+        raise ConfigError(f"matched: a {type(matched).__name__} is no result of match; give what match returns")
     progress = as_progress(progress)
     watch = Stopwatch()
     request = _request(matched, progress)

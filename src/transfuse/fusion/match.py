@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
+from transfuse.base.folders import cache_folder
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import Model
@@ -62,11 +63,11 @@ def match(
     check_read(options, {}, data)
     limit = memory_bytes(max_memory)
     check_models_given(models)
+    folder = cache_folder(cache)
     warn_of_test_split(data)
     given, data = data, _opened(data, chosen)
     watch = Stopwatch()
     check = partial(check_readable_samples, _memory_estimate(models[0], data, processor), limit, progress.warn)
-    folder = None if cache is None else Path(cache)
     depth_samples = None
     if data is not None:
         depth_samples = DepthSamples(models, data, chosen, processor, progress, folder, removes_blocks=base is None)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
+from transfuse.base.folders import folder_path
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.lazy_tensors import stored_tensors
@@ -100,11 +101,11 @@ class Fusion:
             The folder of the checkpoint.
 
         Raises:
-            ConfigError: `overwrite` has another value.
+            ConfigError: `path` is not a path, or `overwrite` has another value.
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        return self._write(Path(path), str(path), overwrite, metrics)
+        return self._write(folder_path(path), str(path), overwrite, metrics)
 
     def save_adapter(self, path: str | Path, rank: int) -> dict[str, Any]:
         """Write the difference of the fused model from its base as a LoRA adapter, which PEFT loads onto the base.
@@ -127,7 +128,7 @@ class Fusion:
         """
         assert self.adapter_base is not None
         changed = self.fused.stored() if isinstance(self.fused, StreamedModel) else self.fused
-        with atomic_directory(Path(path)) as folder:
+        with atomic_directory(folder_path(path)) as folder:
             return self.adapter_base.write(folder, changed, rank, str(path), self.record)
 
     def push_to_hub(

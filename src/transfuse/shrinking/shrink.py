@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
+from transfuse.base.folders import cache_folder
 from transfuse.base.hashing import digest
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
@@ -79,8 +80,9 @@ def shrink(
     Raises:
         TransfuseError: an input cannot be used, or a size is impossible; the message says what, where and what to do.
     """
+    folder = cache_folder(cache)
     with planned_limit(memory_bytes(max_memory)):
-        return _shrunk(model, data, as_progress(progress), processor, cache, stream, make(ShrinkOptions, options))
+        return _shrunk(model, data, as_progress(progress), processor, folder, stream, make(ShrinkOptions, options))
 
 
 def _shrunk(
@@ -88,7 +90,7 @@ def _shrunk(
     data: Any,
     progress: Progress,
     processor: Any,
-    cache: str | Path | None,
+    cache: Path | None,
     stream: bool | None,
     chosen: ShrinkOptions,
 ) -> Shrunk:
@@ -111,7 +113,7 @@ def _shrunk(
     spill = None
     streamed = checked_streaming(model, empty, possible, chosen, progress.warn, stream)
     if streamed and not isinstance(model, PreTrainedModel):
-        spill = TensorSpill(Path(cache or gettempdir()))
+        spill = TensorSpill(cache or Path(gettempdir()))
         large = mapped_network(model, empty, chosen, spill)
     else:
         large = _loaded(model, chosen)
@@ -153,7 +155,7 @@ def _loaded(model: Model, options: ShrinkOptions) -> Network:
 
 
 def _store(
-    cache: str | Path | None,
+    cache: Path | None,
     source: Origin,
     large: Network,
     batches: Sequence[Batch],
@@ -163,7 +165,7 @@ def _store(
     """Return the part of a cache that belongs to a model, samples, sizes and options."""
     if cache is None:
         return NO_STORE
-    return Store(Path(cache)).of(
+    return Store(cache).of(
         shrunk=[source.architecture, *sorted(source.sha256.values()), digest(repr(large.spec), {})],
         data=[digest("", batch) for batch in batches],
         sizes=[[sizes.given() for sizes in series] for series in possible],

@@ -9,7 +9,7 @@ from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
 from transfuse.checkpoint.load import with_eager_experts
-from transfuse.errors import SpecError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.network.inputs import model_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
@@ -36,8 +36,13 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
         outputs are in the basis of the residual stream, so only shapes can be checked.
 
     Raises:
+        ConfigError: `model` is not a loaded model.
         SpecError: a tensor is missing, undeclared or of another shape, or a space's group changes the outputs.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise ConfigError(
+            f"model: {model!r:.80} is not a loaded model; give AutoModel.from_pretrained(path) or the like"
+        )
     declared = declaration(model)
     declared.validate({name: tuple(values.shape) for name, values in model.state_dict().items()})
     model = perturbed(model, seed)
