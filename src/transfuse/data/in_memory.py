@@ -2,6 +2,7 @@
 
 import os.path
 from collections.abc import Mapping, Sequence, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def _first_rows(stream: IterableDataset, where: str) -> tuple[Dataset, str]:
 
 def _from_frame(frame: pandas.DataFrame, where: str) -> Dataset:
     """Read a data frame: NaN is a missing value, and integers with missing values stay integers."""
-    frame = frame.rename(columns=str).convert_dtypes()
+    frame = frame.rename(columns=str)
+    with suppress(UnicodeEncodeError):  # which is reported below
+        frame = frame.convert_dtypes()
     for name in frame.columns if frame.columns.is_unique else ():
         if any(isinstance(value, PIL.Image.Image) for value in frame[name].head(ROWS_AT_ONCE)):
             frame[name] = [_encoded(value, where, name, row) for row, value in enumerate(frame[name])]

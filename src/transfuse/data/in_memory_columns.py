@@ -1,5 +1,6 @@
 """Columns that a Python program holds, as one `Dataset`."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,8 @@ def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
     """Return which value cannot be written, or is of another type than those before it, if there is one."""
     for name, column in columns.items():
         for row, value in enumerate(column):
-            if isinstance(value, str) and (broken := re.search("[\ud800-\udfff]", value)):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            if broken := re.search("[\ud800-\udfff]", text):
                 return f"row {row} (from 0) of column {name!r} has {broken[0]!r}, which is no character; remove it"
         present = [(row, value) for row, value in enumerate(column) if value is not None]
         for row, value in present:
