@@ -378,8 +378,11 @@ def test_a_parquet_file_without_rows_is_empty(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_table_is_said(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("text,label\nZürich,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv: cannot be read as csv: byte 1 is not UTF-8"):
+    with pytest.raises(DataError, match=r"latin.csv: is not UTF-8; save it as UTF-8 \(in Excel: CSV UTF-8\)"):
         load_samples(tmp_path / "latin.csv")
+    (tmp_path / "latin.txt").write_bytes("Zürich\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.txt: is not UTF-8; save it as UTF-8$"):
+        load_samples(tmp_path / "latin.txt")
     (tmp_path / "mixed.jsonl").write_text('{"text": "a", "label": 1}\n{"text": ["b"], "label": 2}\n')
     samples = load_samples(tmp_path / "mixed.jsonl")
     with pytest.raises(DataError, match=r"no text column among 'text' \(values of several kinds\), 'label'"):

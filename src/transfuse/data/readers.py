@@ -10,7 +10,7 @@ from pyarrow.parquet import read_metadata
 
 from transfuse.data.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.text_files import escaped, read_texts
-from transfuse.data.text_tables import read_csv, read_tsv
+from transfuse.data.text_tables import TEXT_TABLES, read_csv, read_tsv
 from transfuse.errors import DataError
 
 
@@ -40,11 +40,14 @@ def kind_of(path: Path) -> str:
 
 def root_cause(error: BaseException) -> str:
     """Return the message of the first cause of `error`, in one line and without a period at its end."""
+    error = _first_cause(error)
+    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
+
+
+def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8 ({error.reason})"
-    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
+    return error
 
 
 def is_empty(path: Path) -> bool:
@@ -73,11 +76,16 @@ def read_files(files: list[Path], lines: bool) -> Dataset:
         if suffix == ".txt":
             return read_texts(files, lines)
         return READERS[suffix](files)
+    except DataError:
+        raise
     except Exception as error:
         if "corresponds to no data" in str(error):  # the message of `datasets` for files without rows
             raise DataError(f"{', '.join(map(str, files[:3]))}: empty; no rows in it") from error
         for path in files if len(files) > 1 else []:
             read_files([path], lines)  # names the file that cannot be read, if there is one
+        if isinstance(_first_cause(error), UnicodeDecodeError):
+            excel = " (in Excel: CSV UTF-8)" if suffix in TEXT_TABLES else ""
+            raise DataError(f"{files[0]}: is not UTF-8; save it as UTF-8{excel}") from error
         problem = f"{files[0].parent}: cannot be read together"
         if len(files) == 1:
             problem = f"{files[0]}: cannot be read as {suffix[1:]}"

@@ -9,25 +9,63 @@ from typing import Any
 import fsspec
 from datasets import Dataset, concatenate_datasets
 
+from transfuse.data.table_layout import QUOTED, Layout, layout_of, separator_of
 from transfuse.data.text_files import escaped
 
 TEXT_TABLES = (".csv", ".tsv")
-QUOTED = r'"[^"]*(?:""[^"]*)*"'  # a field that is quoted as a whole, with doubled quotes in it
 FIELD = rf'(?:{QUOTED}|[^"\t]*)'
 ROW = re.compile(rf"{FIELD}(?:\t{FIELD})*")
 
 
-def read_csv(files: list[Path], **options: Any) -> Dataset:
-    """Read .csv files; a class or a text may be called "None"."""
-    return Dataset.from_csv(escaped(files), keep_default_na=False, na_values=[""], **options)
+def read_csv(files: list[Path]) -> Dataset:
+    """Read .csv files; a class or a text may be called "None".
+
+    Raises:
+        DataError: a row has more fields than the header.
+    """
+    return _read(files, ",")
 
 
 def read_tsv(files: list[Path]) -> Dataset:
-    """Read .tsv files, each with quoting only if its fields are quoted."""
+    """Read .tsv files, each with quoting only if its fields are quoted.
+
+    Raises:
+        DataError: a row has more fields than the header.
+    """
+    return _read(files, "\t")
+
+
+def _read(files: list[Path], separator: str) -> Dataset:
     parts = []
-    for quoted, group in groupby(files, is_quoted):
-        parts.append(read_csv(list(group), sep="\t", quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE))
-    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+    for layout, group in groupby(files, lambda path: _layout(path, separator)):
+        options = _options(layout)
+        parts.append(Dataset.from_csv(escaped(list(group)), keep_default_na=False, na_values=[""], **options))
+    return _with_stripped_names(parts[0] if len(parts) == 1 else concatenate_datasets(parts))
+
+
+def _layout(path: Path, usual: str) -> Layout:
+    separator = separator_of(path, usual)
+    return layout_of(path, separator, separator != "\t" or is_quoted(path))
+
+
+def _options(layout: Layout) -> dict[str, Any]:
+    """Return the options of pandas for a layout."""
+    quoting = csv.QUOTE_MINIMAL if layout.is_quoted else csv.QUOTE_NONE
+    options: dict[str, Any] = {"sep": layout.separator, "quoting": quoting}
+    if layout.columns is not None:
+        options |= {"index_col": False, "usecols": list(range(layout.columns))}
+    if layout.after_row_names:
+        names = ["", *layout.after_row_names]
+        options |= {"header": 0, "names": names, "usecols": list(range(1, len(names)))}
+    return options
+
+
+def _with_stripped_names(dataset: Dataset) -> Dataset:
+    """Return a table whose columns have no blanks around their names, unless two would have the same name."""
+    names = [name.strip() for name in dataset.column_names]
+    if len(set(names)) < len(names):
+        return dataset
+    return dataset.rename_columns(dict(zip(dataset.column_names, names, strict=True)))
 
 
 def is_quoted(path: Path) -> bool:

@@ -1,0 +1,104 @@
+"""The layout of a table in a file of text: what separates its fields, and whether all rows fit its header."""
+
+import csv
+import re
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from transfuse.errors import DataError
+
+QUOTED = r'"[^"]*(?:""[^"]*)*"'  # a field that is quoted as a whole, with doubled quotes in it
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+LONGEST_FIELD = 2**31 - 1  # in characters; the module csv takes 128 KiB unless it is told otherwise
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Say how the rows of a table are read.
+
+    Attributes:
+        separator: what stands between two fields.
+        is_quoted: whether fields may be quoted; otherwise quotation marks belong to the texts.
+        columns: how many of the first columns are read, because all further ones are empty; None: all.
+        after_row_names: names of the columns after one of row numbers, which has no name; empty if there is none.
+    """
+
+    separator: str
+    is_quoted: bool
+    columns: int | None = None
+    after_row_names: tuple[str, ...] = ()
+
+
+def separator_of(path: Path, usual: str) -> str:
+    """Return what separates the names in the header of a table: `usual`, or the only other separator that is in it.
+
+    Raises:
+        DataError: several others are in it.
+    """
+    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer") as file:
+        header = re.sub(QUOTED, "", next((line for line in file if line.strip()), "").strip("\n"))
+    others = [separator for separator in SEPARATORS if separator in header]
+    if usual in others or not others:
+        return usual
+    if len(others) > 1:
+        kinds = " and ".join(f"a {SEPARATORS[other]}" for other in others)
+        raise DataError(
+            f"{path}: its header has {kinds}, but no {SEPARATORS[usual]}; separate all columns by a {SEPARATORS[usual]}"
+        )
+    return others[0]
+
+
+def layout_of(path: Path, separator: str, is_quoted: bool) -> Layout:
+    """Return how a table is read whose rows may end in separators, or begin with row numbers if tabs separate fields.
+
+    Raises:
+        DataError: a row has more fields than the header.
+    """
+    layout = Layout(separator, is_quoted)
+    with closing(_rows(path, layout)) as rows:
+        _, header = next(rows, (0, []))
+        named = max((index + 1 for index, name in enumerate(header) if name.strip()), default=len(header))
+        is_wide = False
+        rest_is_empty = True
+        too_long: tuple[int, int] | None = None
+        first_row_number = 0
+        are_row_numbers = separator == "\t"
+        for index, (line, row) in enumerate(rows):
+            if index == 0:
+                first_row_number = int(row[0] == "1")
+            are_row_numbers &= len(row) == len(header) + 1 and row[0] == str(index + first_row_number)
+            is_wide |= len(row) > len(header)
+            rest_is_empty = rest_is_empty and not any(field.strip() for field in row[named:])
+            if too_long is None and any(field.strip() for field in row[len(header) :]):
+                too_long = line, len(row)
+            if too_long is not None and not are_row_numbers:
+                raise DataError(
+                    f"{path}: line {too_long[0]} has {too_long[1]} fields, but the header has {len(header)}; put texts"
+                    f" that contain a {SEPARATORS[separator]} in quotation marks, and name every column"
+                )
+    if too_long is not None:
+        return Layout(separator, is_quoted, after_row_names=tuple(header))
+    if rest_is_empty and (is_wide or named < len(header)):
+        return Layout(separator, is_quoted, named)
+    return Layout(separator, is_quoted, len(header)) if is_wide else layout
+
+
+def _rows(path: Path, layout: Layout) -> Generator[tuple[int, list[str]], None, None]:
+    """Yield the rows of a table that are not blank, each with the number of its first line, from 1."""
+    limit = csv.field_size_limit(LONGEST_FIELD)
+    line = 1
+    try:
+        with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
+            quoting: dict[str, Any] = {} if layout.is_quoted else {"quoting": csv.QUOTE_NONE}
+            reader = csv.reader(file, delimiter=layout.separator, **quoting)
+            for row in reader:
+                if row and (len(row) > 1 or row[0].strip()):
+                    yield line, row
+                line = reader.line_num + 1
+    finally:
+        csv.field_size_limit(limit)
