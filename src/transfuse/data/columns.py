@@ -1,6 +1,7 @@
 """The columns of a dataset that hold images, texts and labels, and the names of its classes."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ from datasets import ClassLabel, Dataset, Image, Value
 
 from transfuse.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+AVIF = {".avif"} if find_spec("PIL.AvifImagePlugin") else set()  # from Pillow 11.3
+IMAGE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"}
+    | {".pnm", ".ppm", ".tif", ".tiff", ".webp", *AVIF}
+)
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 TEXT_NAMES = ("text", "sentence", "content")
 STRINGS = ("string", "large_string")

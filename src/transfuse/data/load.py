@@ -24,8 +24,9 @@ from transfuse.data.columns import (
 from transfuse.data.conversations import conversation_column, with_conversations, with_joined_conversations
 from transfuse.data.in_memory import ACCEPTED
 from transfuse.data.messages import holds_messages, with_decoded_messages
+from transfuse.data.reading import Reading
 from transfuse.data.samples import Samples
-from transfuse.data.sources import Reading, open_source
+from transfuse.data.sources import open_source
 from transfuse.data.splits import EVALUATION, Split, canonical_split
 from transfuse.data.text_pairs import pair_columns, with_pairs
 from transfuse.errors import ConfigError, DataError
@@ -136,6 +137,7 @@ def load_samples(
         plain=plain,
         split=opened.split,
         chosen_label=chosen,
+        notes=tuple(f"{name}: {line}" for line in opened.notes),
         files=opened.files,
     )
 

@@ -11,7 +11,11 @@ Split = str | tuple[str, ...]
 
 EVALUATION: Split = ("test", "validation", "train")
 CALIBRATION: Split = ("train", "validation", "test")
-_SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?![a-z])")
+_NAME = "(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?:set|data)?"
+_SPLIT = re.compile(rf"(?<![a-z]){_NAME}(?![a-z])")
+_CONTENTS = "(?:images?|imgs?|photos?|pictures?|samples?|data|set|split)"
+_NUMBERS = r"[\W\d_]*"  # and signs
+_SOLE_SPLIT = re.compile(rf"(?:{_CONTENTS}[\W\d_]+)?{_NUMBERS}{_NAME}{_NUMBERS}(?:{_CONTENTS}{_NUMBERS})?")
 _CANONICAL = {"train": "train", "test": "test", "val": "validation", "dev": "validation", "eval": "validation"}
 
 
@@ -36,6 +40,19 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
     if not preferred and len(splits) > 1:
         raise DataError(f"{where}: say which split to use: {', '.join(splits)}")
     return next(iter(preferred or splits))
+
+
+def pick_own_split(splits: Collection[str], split: Split, source: Path, own: str) -> tuple[str, str]:
+    """Return the split that `pick_split` picks, and the one that it is: `own` if the source is a split itself.
+
+    Args:
+        splits: names of splits; only "" if the source has none inside.
+        own: the split that the name of the source tells; "" if it tells none.
+    """
+    if own and set(splits) == {""}:
+        return "", pick_split([own], split, str(source))
+    chosen = pick_split(splits, split, str(source))
+    return chosen, chosen
 
 
 def _named(splits: Collection[str], wanted: str) -> list[str]:
@@ -65,3 +82,8 @@ def canonical_split(name: str) -> str:
     """Return "train", "validation" or "test" if a part of `name` is a usual name of it ("valid-00000"), else ""."""
     match = _SPLIT.search(name.lower())
     return _CANONICAL[match[1]] if match else ""
+
+
+def sole_split(name: str) -> str:
+    """Return the split of a name that says nothing else ("train2017", "val_images", but not "test_tube"), or ""."""
+    return canonical_split(name) if _SOLE_SPLIT.fullmatch(name.lower()) else ""
