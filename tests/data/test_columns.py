@@ -155,16 +155,32 @@ def test_no_image_text_or_label() -> None:
 
 
 def test_labels_with_an_empty_or_a_fractional_cell(tmp_path: Path) -> None:
-    for number, rows in enumerate(["a,1\nb,\nc,0\n", "a,1\nb,0.5\n"]):
-        (tmp_path / f"{number}.csv").write_text(f"text,label\n{rows}")
-        with pytest.raises(
-            DataError, match=r"column 'label' has empty or fractional cells, .*; fill them in or"
-        ) as caught:
-            load_samples(tmp_path / f"{number}.csv").require_labels()
-        assert not isinstance(caught.value, NoLabelsError)
+    for number, (rows, what) in enumerate([("a,1\nb,\nc,0\n", "is empty"), ("a,1\nb,0.5\n", "holds 0.5")]):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(f"text,label\n{rows}")
+        for label in (None, "label"):
+            with pytest.raises(DataError, match=rf"column 'label' {what} in row 1 \(from 0\), so .*; corr") as caught:
+                load_samples(path, label=label).require_labels()
+            assert not isinstance(caught.value, NoLabelsError)
+        samples = load_samples(path)
+        with pytest.raises(DataError, match=r"in row 1 \(from 0\)"):
+            samples.shuffled(0).require_labels()
     (tmp_path / "none.csv").write_text("text,label\na,\nb,\n")
     with pytest.raises(NoLabelsError, match="no class label among 'text', 'label'"):
         load_samples(tmp_path / "none.csv").require_labels()
+
+
+def test_whole_numbers_stored_as_fractions_are_classes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("label,text,score\n1.0,a,2.0\n0.0,b,3.5\n2.0,c,1.0\n")
+    samples = load_samples(tmp_path / "rows.csv")
+    assert (samples.label, samples.require_labels().labels().tolist()) == ("label", [1, 0, 2])
+    data = Dataset.from_dict({"text": list("abcd"), "y": [1.0, 0.5, None, 0.0]}).select([0, 3])
+    assert load_samples(data).labels().tolist() == [1, 0]
+    assert load_samples(data, label="y").labels().tolist() == [1, 0]
+    both = Dataset.from_dict({"text": list("ab"), "label": [4.0, 5.0], "target": ["x", "y"]})
+    assert load_samples(both).label == "target"
+    with pytest.raises(DataError, match=r"column 'score' holds 3.5 in row 1 \(from 0\)"):
+        load_samples(tmp_path / "rows.csv", label="score").labels()
 
 
 def test_requirements_choose_what_batches_hold() -> None:

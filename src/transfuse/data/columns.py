@@ -54,24 +54,16 @@ def label_column(dataset: Dataset) -> str | None:
     """Return the label column: one with a usual name, else the only `ClassLabel`, else the only name in "_label"."""
     features = dataset.features
     named = [name for name, feature in features.items() if could_be_label(feature)]
-    usual = _preferred(named, LABEL_NAMES)
+    usual = preferred(named, LABEL_NAMES)
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     suffixed = [name for name in named if name.lower().endswith("_label")]
     return usual or _only(classes) or _only(suffixed)
 
 
-def float_label(dataset: Dataset) -> str | None:
-    """Return the column with a usual name of labels that holds floating-point numbers, if there is one."""
-    floats = [name for name, feature in dataset.features.items() if is_number(feature) and not could_be_label(feature)]
-    column = _preferred(floats, LABEL_NAMES)
-    is_empty = column is None or all(value is None for value in raw_values(dataset, column))
-    return None if is_empty else column
-
-
 def text_column(dataset: Dataset, label: str | None) -> str | None:
     """Return the text column: one with a usual name, else the only string column that is not the label."""
     strings = [name for name, feature in dataset.features.items() if is_string(feature) and name != label]
-    return _preferred(strings, TEXT_NAMES) or _only(strings)
+    return preferred(strings, TEXT_NAMES) or _only(strings)
 
 
 def check_column(dataset: Dataset, column: str | None, holds: str, fits: Callable[[Any], bool], where: str) -> None:
@@ -155,9 +147,14 @@ def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str
     for row, path in enumerate(paths):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{where}: row {row} (from 0) names {path}, which is not there; correct column {column!r}")
+    return with_values(dataset, column, paths).cast_column(column, Image())
+
+
+def with_values(dataset: Dataset, column: str, values: Sequence[Any]) -> Dataset:
+    """Return a dataset with other values in a column, which may be of another kind."""
     original = f"{column} as given"  # removed last: a dataset without columns has no rows
-    renamed = dataset.rename_column(column, original).add_column(column, paths)
-    return renamed.remove_columns(original).cast_column(column, Image())
+    renamed = dataset.rename_column(column, original).add_column(column, values)
+    return renamed.remove_columns(original)
 
 
 def _only_image_column(dataset: Dataset, where: str) -> str | None:
@@ -213,7 +210,8 @@ def is_number(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype.startswith(("bool", "int", "uint", "float", "double"))
 
 
-def _preferred(columns: Sequence[str], usual: Sequence[str]) -> str | None:
+def preferred(columns: Sequence[str], usual: Sequence[str]) -> str | None:
+    """Return the column with the first of the usual names, without case."""
     by_lower_case = {name.lower(): name for name in columns}
     return next((by_lower_case[name] for name in usual if name in by_lower_case), None)
 

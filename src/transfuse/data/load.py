@@ -22,6 +22,7 @@ from transfuse.data.columns import (
     text_column,
 )
 from transfuse.data.conversations import conversation_column, with_conversations, with_joined_conversations
+from transfuse.data.fraction_labels import with_whole_labels
 from transfuse.data.in_memory import ACCEPTED
 from transfuse.data.messages import holds_messages, with_decoded_messages
 from transfuse.data.reading import Reading
@@ -121,6 +122,7 @@ def load_samples(
         raise DataError(f"{name}: empty; no rows in it")
     check_column(dataset, label, "label", holds_labels, name)
     chosen = label
+    dataset = with_whole_labels(dataset, label)
     label = label_column(dataset) if label is None else label if could_be_label(dataset.features[label]) else None
     names = None if label is None else class_names(dataset, label)
     plain = plain_labels(dataset, label, opened.is_text) if label is not None and names is None else None

@@ -13,11 +13,12 @@ from torch import Tensor
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import are, counted, have
 from transfuse.data.class_matching import PlainLabels, alphabetical_order, match_classes, match_plain
-from transfuse.data.columns import columns_of, decoded_image, float_label, raw_values, why_no_text
+from transfuse.data.columns import columns_of, decoded_image, raw_values, why_no_text
 from transfuse.data.conversations import rows_with_text, text_length
+from transfuse.data.fraction_labels import no_labels_error
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.readers import root_cause
-from transfuse.errors import DataError, NoLabelsError
+from transfuse.errors import DataError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]
 """A function from a list of PIL images, or of texts, to the inputs of a model."""
@@ -132,18 +133,8 @@ class Samples:
             NoLabelsError: there is no label column.
             DataError: a label is too large to be a class, or the column of labels holds no classes.
         """
-        if self.label is None and self.chosen_label is not None:
-            raise DataError(
-                f"{self.source}: column {self.chosen_label!r} (label_column) holds no classes, but the model predicts"
-                " one class of several; name a column of classes"
-            )
-        if self.label is None and (column := float_label(self.dataset)):
-            raise DataError(
-                f"{self.source}: column {column!r} has empty or fractional cells, so its numbers are not classes; fill"
-                " them in or remove these rows"
-            )
         if self.label is None:
-            raise NoLabelsError(f"{self.source}: no class label among {self._columns()}; name that column 'label'")
+            raise no_labels_error(self.dataset, self.chosen_label, self.text, self.rows, self.source)
         values = raw_values(self.dataset, self.label)
         if isinstance(next((value for value in values if value is not None), None), str):
             ids = {name: index for index, name in enumerate(self.names or ())}
