@@ -62,5 +62,26 @@ def test_a_named_column_must_fit() -> None:
     data = Dataset.from_list(ROWS)
     with pytest.raises(DataError, match=r"no column 'texts' \(text_column\); it has 'title', 'body', 'kind', 'other'"):
         opened(data, text_column="texts")
-    with pytest.raises(DataError, match=r"column 'kind' \(text_column\) holds no texts; these do: 'title', 'body'"):
+    with pytest.raises(
+        DataError, match=r"column 'kind' \(text_column\) holds numbers, not texts; these hold texts: 'title'"
+    ):
         opened(data, text_column="kind")
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([1, 2], "numbers"),
+        ([[1.5], [2.5]], "lists of numbers"),
+        ([["a"], ["b", "c"]], "lists of texts"),
+        ([[["a"]], [["b"]]], "lists of lists of texts"),
+        ([True, False], "booleans"),
+        ([{"a": 1}, {"a": 2}], "dicts"),
+    ],
+)
+def test_what_a_column_called_text_holds_is_said(values: list[object], what: str) -> None:
+    data = Dataset.from_dict({"text": values, "label": ["a", "b"]})
+    with pytest.raises(DataError, match=f"column 'text' holds {what}, not texts; choose a column of texts with text"):
+        load_samples(data).require_texts()
+    with pytest.raises(DataError, match=rf"'text' \(text_column\) holds {what}, not texts; these hold texts: 'label'"):
+        load_samples(data, text="text")

@@ -54,7 +54,9 @@ def test_an_image_column_that_is_named(tmp_path: Path) -> None:
     assert values(load_samples(data, image="front")) == [1]
     with pytest.raises(DataError, match=r"no column 'side' \(image_column\); it has 'front', 'back', 'n'"):
         load_samples(data, image="side")
-    with pytest.raises(DataError, match=r"column 'n' \(image_column\) holds no images; these do: 'front', 'back'"):
+    with pytest.raises(
+        DataError, match=r"'n' \(image_column\) holds numbers, not images; these hold images: 'front', 'b"
+    ):
         load_samples(data, image="n")
 
 

@@ -34,7 +34,7 @@ def test_a_pair_that_is_named() -> None:
     assert load_samples(data.rename_column("a", "a,b"), text="a,b").inputs([0]) == ["one"]
     with pytest.raises(DataError, match=r"no column 'c' \(text_column\)"):
         load_samples(data, text="a,c")
-    with pytest.raises(DataError, match=r"column 'number' \(text_column\) holds no texts"):
+    with pytest.raises(DataError, match=r"column 'number' \(text_column\) holds numbers, not texts"):
         load_samples(data, text="a,number")
 
 

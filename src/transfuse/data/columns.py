@@ -81,7 +81,8 @@ def check_column(dataset: Dataset, column: str | None, holds: str, fits: Callabl
     if not fits(dataset.features[column]):
         found = [name for name, feature in dataset.features.items() if fits(feature)]
         raise DataError(
-            f"{where}: column {column!r} ({holds}_column) holds no {holds}s; these do: {listed_names(found)}"
+            f"{where}: column {column!r} ({holds}_column) holds {contents(dataset.features[column])}, not {holds}s;"
+            f" these hold {holds}s: {listed_names(found)}"
         )
 
 
@@ -130,6 +131,10 @@ def why_no_text(dataset: Dataset, text: str | None) -> str:
     if empty:
         names = ", ".join(map(repr, empty))
         return f"all values of {names} are empty, and no other column holds texts; choose other data"
+    usual = preferred(dataset.column_names, TEXT_NAMES)
+    if usual is not None and not is_string(dataset.features[usual]):
+        found = contents(dataset.features[usual])
+        return f"column {usual!r} holds {found}, not texts; choose a column of texts with text_column"
     return (
         f"no text column among {columns_of(dataset, text)}; choose the one to read, or two of pairs, with text_column"
     )
@@ -190,6 +195,21 @@ def _holds_paths(dataset: Dataset, column: str) -> bool:
 def is_string(feature: Any) -> bool:
     """Return whether a column holds texts."""
     return isinstance(feature, Value) and feature.dtype in STRINGS
+
+
+def contents(feature: Any) -> str:
+    """Return what a column of this kind holds, for a message."""
+    if is_string(feature):
+        return "texts"
+    if is_number(feature):
+        return "booleans" if feature.dtype == "bool" else "numbers"
+    if isinstance(feature, ClassLabel | Image):
+        return "classes" if isinstance(feature, ClassLabel) else "images"
+    if type(feature).__name__ == "Json":
+        return "values of several kinds"
+    if isinstance(feature, list) or hasattr(feature, "feature"):
+        return f"lists of {contents(feature[0] if isinstance(feature, list) else feature.feature)}"
+    return "dicts" if isinstance(feature, dict) else getattr(feature, "dtype", None) or type(feature).__name__
 
 
 def could_be_label(feature: Any) -> bool:
