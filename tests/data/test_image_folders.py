@@ -34,7 +34,7 @@ def test_a_folder_that_is_no_split_among_splits_is_refused(names: tuple[str, ...
         load_samples(write(tmp_path / "data", *names))
     message = one_line(caught)
     assert "data: some folders name a split ('t" in message
-    assert f" and {other} does not; give the folder to read, such as " in message
+    assert f" and {other} does not; give the folder to read, such as {tmp_path / 'data' / 'train'}" in message
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,10 @@ def _by_split(folder: Path, images: Sequence[Path]) -> tuple[dict[str, list[Path
             splits.setdefault(named_by(path.relative_to(folder).parts[0]), []).append(path)
         return splits, ()
     if len(named) > 1 or (named and has_folders_inside):
+        shown = next((top for top in named if named_by(top) == "train"), named[0])
         raise DataError(
             f"{folder}: some folders name a split ({listed_names(named)}) and {others[0]} does not; give the folder to"
-            f" read, such as {folder / named[0]}, or rename {others[0]}"
+            f" read, such as {folder / shown}, or rename {others[0]}"
         )
     unclear = named or (tops if all(map(canonical_split, tops)) else [])
     if not unclear:

@@ -71,11 +71,14 @@ def layout_of(path: Path, separator: str, is_quoted: bool) -> Layout:
         for index, (line, row) in enumerate(rows):
             if index == 0:
                 first_row_number = int(row[0] == "1")
-            are_row_numbers &= len(row) == len(header) + 1 and row[0] == str(index + first_row_number)
-            is_wide |= len(row) > len(header)
-            rest_is_empty = rest_is_empty and not any(field.strip() for field in row[named:])
-            if too_long is None and any(field.strip() for field in row[len(header) :]):
-                too_long = line, len(row)
+            are_row_numbers = (
+                are_row_numbers and len(row) == len(header) + 1 and row[0] == str(index + first_row_number)
+            )
+            if len(row) > named:
+                is_wide |= len(row) > len(header)
+                rest_is_empty = rest_is_empty and not any(field.strip() for field in row[named:])
+                if too_long is None and any(field.strip() for field in row[len(header) :]):
+                    too_long = line, len(row)
             if too_long is not None and not are_row_numbers:
                 raise DataError(
                     f"{path}: line {too_long[0]} has {too_long[1]} fields, but the header has {len(header)}; put texts"
