@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.base.progress import Silent, silent
+from transfuse.data.processors import model_processor
 from transfuse.errors import ConfigError
 from transfuse.evaluation.samples import measured_samples
 from transfuse.fusion import depth
@@ -157,7 +158,7 @@ def test_loaded_models_and_paths_can_be_mixed(
     monkeypatch.setattr(depth, "with_fewer_blocks", lambda *given: calls.append(given[2]) or original(*given))
     load = transfuse.checkpoint.load.load_model
     shallow, deep = (load(path) if each else path for path, each in zip(pair, loaded, strict=True))
-    processor = transfuse.data.tasks.model_processor(pair[0], load(pair[0]), None)
+    processor = model_processor(pair[0], load(pair[0]), None)
     fused = transfuse.fuse([shallow, deep], TEXTS, processor=processor, **FITTED)
     assert fused.model.config.n_layer == 2
     assert len(calls) == 1
