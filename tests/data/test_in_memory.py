@@ -188,7 +188,7 @@ def test_a_loader_of_raw_samples_gives_its_dataset(shuffle: bool) -> None:
             pandas.DataFrame({"text": ["one", 2]}),
             "column 'text' holds an int in row 1 and a str in row 0 (from 0); give",
         ),
-        (["one", "\ud800x"], "row 1 (from 0) of column 'text' has '\\ud800', which is no character; remove it"),
+        (["one", "\ud800x"], "row 1 (from 0) of column 'text' has '\\ud800', which is not a character; remove it"),
         (pandas.DataFrame({"text": ["\ud800"]}, dtype=object), "row 0 (from 0) of column 'text' has '\\ud800'"),
         ([[{"role": "user", "content": "\ud800"}]], "row 0 (from 0) of column 'messages' has '\\ud800'"),
         ([["one", "two"]], "item 0 (from 0) is a list with a str; give texts, pairs as dicts such as"),

@@ -219,7 +219,7 @@ def test_wrong_arguments_of_other_calls_are_one_line(paths: list[Path], tmp_path
     fusion = transfuse.fuse(paths)
     (tmp_path / "tx.txt").write_text("a text")
     calls = {
-        "matched: a list is no result of match; give what match returns": lambda: transfuse.merge(paths),
+        "matched: a list is not a result of match; give what match returns": lambda: transfuse.merge(paths),
         "model: 'path' is not a loaded model; give AutoModel": lambda: transfuse.check_declaration("path"),
         "split: 5 is not the name of a split; give a name": lambda: transfuse.load_samples(TEXTS, split=5),
         "path: None is not a path; give that of a folder": lambda: fusion.save(None),

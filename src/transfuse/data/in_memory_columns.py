@@ -43,7 +43,7 @@ def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
         for row, value in enumerate(column):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             if broken := re.search("[\ud800-\udfff]", text):
-                return f"row {row} (from 0) of column {name!r} has {broken[0]!r}, which is no character; remove it"
+                return f"row {row} (from 0) of column {name!r} has {broken[0]!r}, which is not a character; remove it"
         present = [(row, value) for row, value in enumerate(column) if value is not None]
         for row, value in present:
             if type(value) is not type(present[0][1]):

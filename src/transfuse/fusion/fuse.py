@@ -92,7 +92,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         TransfuseError: the fused weights are not finite, or the samples do not suffice for the merge method.
     """
     if not isinstance(matched, Matched):
-        raise ConfigError(f"matched: a {type(matched).__name__} is no result of match; give what match returns")
+        raise ConfigError(f"matched: a {type(matched).__name__} is not a result of match; give what match returns")
     progress = as_progress(progress)
     watch = Stopwatch()
     request = _request(matched, progress)
