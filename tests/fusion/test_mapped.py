@@ -147,10 +147,16 @@ def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, align:
     del fusion
     gc.collect()
     assert not list((tmp_path / "temporary").iterdir())
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file"):
-        transfuse.fuse(paths, samples("vit"), stream=True, align=align, merge="mean", cache=tmp_path / "file")
-    assert not list((tmp_path / "temporary").iterdir())
+    monkeypatch.setattr("transfuse.fusion.match.aligned_base", _full_disk)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(OutputError, match="no space left"):
+            transfuse.fuse(paths, samples("vit"), stream=True, align=align, merge="mean", cache=cache)
+        gc.collect()
+        assert not list((tmp_path / "temporary").iterdir())
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OutputError("no space left")
 
 
 def test_what_cannot_be_mapped_is_named(tmp_path: Path) -> None:
