@@ -98,9 +98,8 @@ class Store:
         path = self.path(name)
         if path is None or not process_group().first:
             return
-        stored = {key: values.detach().cpu().contiguous() for key, values in tensors.items()} or {
-            "": torch.zeros(0)
-        }  # a file has at least one
+        stored = {key: values.detach().cpu().contiguous() for key, values in tensors.items()}
+        stored = stored or {"": torch.zeros(0)}  # a file has at least one
         text = json.dumps(facts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

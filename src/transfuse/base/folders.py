@@ -14,18 +14,19 @@ from transfuse.errors import ConfigError
 ATTEMPTS = 8  # another run may remove a parent that it no longer needs before the folder below it is created
 
 
-def folder_path(path: Any, name: str = "path") -> Path:
-    """Return the path of a folder, which need not exist.
+def given_path(path: Any, name: str = "path", of: str = "a folder") -> Path:
+    """Return the path of a folder, or of something else, which need not exist.
 
     Args:
         path: what the user gave.
         name: the name of the argument.
+        of: what the path is of, in the message.
 
     Raises:
         ConfigError: it is not a path.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ConfigError(f"{name}: {path!r:.80} is not a path; give that of a folder")
+        raise ConfigError(f"{name}: {path!r:.80} is not a path; give that of {of}")
     return Path(path)
 
 
@@ -37,7 +38,7 @@ def cache_folder(cache: Any) -> Path | None:
     """
     if cache is None:
         return None
-    folder = folder_path(cache, "cache")
+    folder = given_path(cache, "cache")
     file = next((part for part in (folder, *folder.parents) if part.is_file()), None)
     if file is not None:
         raise ConfigError(f"cache: {file} is a file; give a folder")

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
-from transfuse.base.folders import folder_path
+from transfuse.base.folders import given_path
 from transfuse.checkpoint.card import finetuned_card
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
@@ -57,9 +57,8 @@ class Finetuned:
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        card = {"README.md": finetuned_card(folder_path(path).name, self.record)}
+        target = given_path(path)
+        card = {"README.md": finetuned_card(target.name, self.record)}
         paths = [entry["path"] for entry in (self.record["finetuned"], *self.record["teachers"])]
         write = model_writer(self.model, paths[0])
-        return save_checkpoint(
-            folder_path(path), overwrite, write, paths, self.processor, self.record, card, self.loaded
-        )
+        return save_checkpoint(target, overwrite, write, paths, self.processor, self.record, card, self.loaded)

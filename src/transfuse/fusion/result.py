@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
-from transfuse.base.folders import folder_path
+from transfuse.base.folders import given_path
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.lazy_tensors import stored_tensors
@@ -105,7 +105,7 @@ class Fusion:
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        return self._write(folder_path(path), str(path), overwrite, metrics)
+        return self._write(given_path(path), str(path), overwrite, metrics)
 
     def save_adapter(self, path: str | Path, rank: int) -> dict[str, Any]:
         """Write the difference of the fused model from its base as a LoRA adapter, which PEFT loads onto the base.
@@ -128,7 +128,7 @@ class Fusion:
         """
         assert self.adapter_base is not None
         changed = self.fused.stored() if isinstance(self.fused, StreamedModel) else self.fused
-        with atomic_directory(folder_path(path)) as folder:
+        with atomic_directory(given_path(path)) as folder:
             return self.adapter_base.write(folder, changed, rank, str(path), self.record)
 
     def push_to_hub(

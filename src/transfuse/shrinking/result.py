@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.folders import folder_path
+from transfuse.base.folders import given_path
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import Overwrite
 from transfuse.checkpoint.save import model_writer, save_checkpoint
@@ -65,13 +65,12 @@ class Shrunk:
             OutputError: `path` is not empty (unless it may be replaced), is not writable or is an input, or the disk
                 is full.
         """
-        card = {"README.md": shrunk_card(folder_path(path).name, self.record)}
+        target = given_path(path)
+        card = {"README.md": shrunk_card(target.name, self.record)}
         if self.record.get("streamed") and self.origin.path is not None:
             write = streamed_writer(self.model, self.origin.path)
         else:
             write = model_writer(self.model, self.origin.path)
         protected = [self.origin.folder] if self.origin.folder else []
         inputs = [self.origin.path]
-        return save_checkpoint(
-            folder_path(path), overwrite, write, inputs, self.processor, self.record, card, protected
-        )
+        return save_checkpoint(target, overwrite, write, inputs, self.processor, self.record, card, protected)

@@ -80,8 +80,9 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
 def _statistics(spec: Spec, source: PreTrainedModel, anchor: PreTrainedModel, context: AlignContext) -> Statistics:
     """Return the moments of the activations of models in canonical form, which depends on the groups."""
     collect = partial(collect_moments, source, anchor, batches=context.batches, product_dtype=views.product_dtype)
-    where = {"room": context.room, "device": anchor.device}
-    cache = partial(cached_moments, context.store, collect=collect, tokens="all", **where)
+    cache = partial(
+        cached_moments, context.store, collect=collect, room=context.room, device=anchor.device, tokens="all"
+    )
     return project_moments(source, anchor, views.hook_points(spec), cache)
 
 

@@ -21,6 +21,7 @@ from transfuse.alignment.exact.canonical_form import balance
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_tensor
 from transfuse.base.counted import counted_names
+from transfuse.base.folders import given_path
 from transfuse.checkpoint.output import atomic_file
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.model import Network
@@ -192,9 +193,7 @@ def _composed(space: Space, first: Matrix | None, found: Mapping[str, Map], last
 
 def _expanded(path: str | PathLike[str]) -> Path:
     """Return a path with the home folder in place of its sign."""
-    if not isinstance(path, str | PathLike):
-        raise ConfigError(f"path: {path!r:.80} is not a path; give that of a safetensors file")
-    return Path(path).expanduser()
+    return given_path(path, of="a safetensors file").expanduser()
 
 
 def _parts(map_: Map) -> dict[str, Tensor]:

@@ -64,8 +64,14 @@ def _activations(
     options = context.flow
     points = output_points(spec) if options.values == "values" else [*output_points(spec), *input_points(spec)]
     collect = partial(collect_moments, source.model, anchor.model, batches=context.batches, select=select)
-    where = {"room": context.room, "device": anchor.model.device}
-    cached = partial(cached_moments, context.store, collect=collect, tokens=options.tokens, **where)
+    cached = partial(
+        cached_moments,
+        context.store,
+        collect=collect,
+        room=context.room,
+        device=anchor.model.device,
+        tokens=options.tokens,
+    )
     return project_moments(source.model, anchor.model, points, cached)
 
 
