@@ -49,6 +49,16 @@ SLOW = (  # words in the names of tests that show for another family, or for a v
     ("test_cut_short_anywhere_it_goes_on[least squares]",),
     ("test_cut_short_anywhere_it_goes_on[streamed",),
     ("test_mutation[BartFor",),
+    ("test_the_wide_model_teaches_as_it_is",),
+    ("test_streams_are_what_brings_it_back",),
+    ("test_with_samples[learned-False]",),
+    ("test_no_image_is_examined_twice[options1]",),
+    *(("test_growing_with_a_copy_keeps_the_function", name) for name in ("Qwen", "GPTNeoX", "Gemma2ForCausalLM-2.0")),
+    *(("test_growing_with_a_copy_keeps_the_function", name) for name in ("BertForMaskedLM-2.0", "embeddings-2.0")),
+    *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("vit-none", "bert-none", "gpt2-none", "moe-learned")),
+    *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("bert-exact", "gpt2-exact", "bert-flow")),
+    *(("test_a_hard_flow_doubles_and_halves_exactly[weights", name) for name in ("T5", "CLIP", "Bert", "GPTNeoX")),
+    ("test_a_rescaled_copy_is_recovered", "alike"),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[exact]",

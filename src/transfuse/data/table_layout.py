@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,33 +62,56 @@ def layout_of(path: Path, separator: str, is_quoted: bool) -> Layout:
     layout = Layout(separator, is_quoted)
     with closing(_rows(path, layout)) as rows:
         _, header = next(rows, (0, []))
-        named = max((index + 1 for index, name in enumerate(header) if name.strip()), default=len(header))
-        is_wide = False
-        rest_is_empty = True
-        too_long: tuple[int, int] | None = None
-        first_row_number = 0
-        are_row_numbers = separator == "\t"
-        for index, (line, row) in enumerate(rows):
-            if index == 0:
-                first_row_number = int(row[0] == "1")
-            are_row_numbers = (
-                are_row_numbers and len(row) == len(header) + 1 and row[0] == str(index + first_row_number)
-            )
-            if len(row) > named:
-                is_wide |= len(row) > len(header)
-                rest_is_empty = rest_is_empty and not any(field.strip() for field in row[named:])
-                if too_long is None and any(field.strip() for field in row[len(header) :]):
-                    too_long = line, len(row)
-            if too_long is not None and not are_row_numbers:
+        shape = _RowShape(header, separator == "\t")
+        for line, row in rows:
+            shape.add(line, row)
+            if shape.too_long and not shape.has_row_numbers:
+                line, fields = shape.too_long
                 raise DataError(
-                    f"{path}: line {too_long[0]} has {too_long[1]} fields, but the header has {len(header)}; put texts"
+                    f"{path}: line {line} has {fields} fields, but the header has {len(header)}; put texts"
                     f" that contain a {SEPARATORS[separator]} in quotation marks, and name every column"
                 )
-    if too_long is not None:
+    if shape.too_long:
         return Layout(separator, is_quoted, after_row_names=tuple(header))
-    if rest_is_empty and (is_wide or named < len(header)):
-        return Layout(separator, is_quoted, named)
-    return Layout(separator, is_quoted, len(header)) if is_wide else layout
+    return Layout(separator, is_quoted, shape.columns)
+
+
+class _RowShape:
+    """How the rows of a table compare with its header.
+
+    Attributes:
+        has_row_numbers: whether every row so far begins with its number, from 0 or 1, which the header does not name.
+        too_long: the line and the number of fields of the first row with texts beyond the header; None: there is none.
+    """
+
+    def __init__(self, header: Sequence[str], may_have_row_numbers: bool) -> None:
+        self.has_row_numbers = may_have_row_numbers
+        self.too_long: tuple[int, int] | None = None
+        self._width = len(header)
+        self._named = max((index + 1 for index, name in enumerate(header) if name.strip()), default=len(header))
+        self._is_wide = False  # whether a row has more fields than the header
+        self._rest_is_empty = True  # whether all fields after the last named one are
+        self._next_number: int | None = None
+
+    @property
+    def columns(self) -> int | None:
+        """How many of the first columns are read, because all further ones are empty; None: all."""
+        if self._rest_is_empty and (self._is_wide or self._named < self._width):
+            return self._named
+        return self._width if self._is_wide else None
+
+    def add(self, line: int, row: Sequence[str]) -> None:
+        """Compare one more row, which begins in a line of the file."""
+        if self._next_number is None:
+            self._next_number = int(row[0] == "1")
+        self.has_row_numbers &= len(row) == self._width + 1 and row[0] == str(self._next_number)
+        self._next_number += 1
+        if len(row) <= self._named:
+            return
+        self._is_wide |= len(row) > self._width
+        self._rest_is_empty = self._rest_is_empty and not any(field.strip() for field in row[self._named :])
+        if self.too_long is None and any(field.strip() for field in row[self._width :]):
+            self.too_long = line, len(row)
 
 
 def _rows(path: Path, layout: Layout) -> Generator[tuple[int, list[str]], None, None]:

@@ -71,7 +71,7 @@ def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | 
     """
     loaded = loaded_bytes_with_data(estimate) if has_data else estimate.loaded_bytes
     streamed = mapped_bytes(estimate) if has_data else estimate.streamed_bytes
-    needed = estimate.loaded_bytes if obstacle else min(streamed, loaded)
+    needed = loaded if obstacle else min(streamed, loaded)
     if max_memory is not None and needed > max_memory:
         mode = "with --data, and weights mapped from files," if has_data else "tensor by tensor"
         mode = f"with all models in memory, because {obstacle}," if obstacle else mode
