@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transfuse.base.progress import Progress
 from transfuse.config.data_options import GENERATED, DataOptions, is_generated
 from transfuse.data.load import open_samples
+from transfuse.data.processors import model_processor
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
@@ -48,6 +49,27 @@ def check_writes_texts(architecture: str) -> None:
         raise ConfigError(
             f"data: {architecture} cannot generate texts, as causal language models can; give samples instead"
         )
+
+
+def given_or_generated(
+    data: Any,
+    writers: Sequence[PreTrainedModel],
+    source: Any,
+    processor: Any,
+    budget: SampleBudget,
+    seed: int,
+    progress: Progress,
+) -> Any:
+    """Return the samples as they are given; if they are to be generated, texts by all models in turn.
+
+    Args:
+        writers: the models that write the texts.
+        source: a model as it was passed by the user, whose tokenizer they use.
+        processor: the tokenizer; None: the one that is saved with the model.
+    """
+    if not is_generated(data):
+        return data
+    return generated_samples(writers, model_processor(source, writers[0], processor), budget, seed, progress)
 
 
 def generated_samples(

@@ -26,13 +26,10 @@ from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.checkpoint.load import Model
-from transfuse.config.data_options import is_generated
-from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
-from transfuse.data.generation import generated_samples
+from transfuse.data.generation import given_or_generated
 from transfuse.data.load import data_name, warn_of_test_split
-from transfuse.data.processors import model_processor
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate, sample_budget
@@ -155,10 +152,10 @@ def match_for_carry(
         roles = (new_base, base, tuned)
         others = warned_of_processors(roles, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
-    writers = (inputs.networks[2], inputs.networks[0])  # of samples that are to be generated
+    budget, seed = sample_budget(chosen), chosen.seed
     data, keep = (
-        _written(samples, writer, new_base, processor, chosen, progress)
-        for samples, writer in zip((data, keep), writers, strict=True)
+        given_or_generated(samples, [writer.model], new_base, processor, budget, seed, progress)
+        for samples, writer in ((data, changed), (keep, new))
     )
     context, kept = (
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
@@ -189,14 +186,6 @@ def match_for_carry(
         other_processors=others,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
     )
-
-
-def _written(data: Any, writer: Network, new_base: Model, processor: Any, options: Options, progress: Progress) -> Any:
-    """Return the samples; if they are to be generated, texts by a model."""
-    if not is_generated(data):
-        return data
-    tokenizer = model_processor(new_base, writer.model, processor)
-    return generated_samples([writer.model], tokenizer, sample_budget(options), options.seed, progress)
 
 
 def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:

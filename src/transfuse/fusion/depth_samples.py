@@ -18,10 +18,9 @@ from transfuse.checkpoint.load import Model, model_names
 from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
-from transfuse.data.generation import generated_samples
+from transfuse.data.generation import given_or_generated
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
-from transfuse.data.processors import model_processor
 from transfuse.data.splits import CALIBRATION
 from transfuse.fusion.calibration import sample_budget
 from transfuse.fusion.stream_similarity import stream_similarity
@@ -74,10 +73,8 @@ class DepthSamples:
         given = dict(zip(model_names(self.models), self.models, strict=True))
         alike = read_alike(anchor, model)
         source, processor = (self.anchor, self.processor) if alike else (given[name], None)
-        data = self.data
-        if is_generated(data):
-            tokenizer = model_processor(source, model, processor)
-            data = generated_samples([model], tokenizer, sample_budget(self.options), self.options.seed, self.progress)
+        budget, seed = sample_budget(self.options), self.options.seed
+        data = given_or_generated(self.data, [model], source, processor, budget, seed, self.progress)
         return list(self._prepared(data, self.options.sample_count(), model, source, processor))
 
     def _prepared(

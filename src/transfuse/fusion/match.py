@@ -22,9 +22,8 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
-from transfuse.data.generation import generated_samples
+from transfuse.data.generation import given_or_generated
 from transfuse.data.load import open_samples, warn_of_test_split
-from transfuse.data.processors import model_processor
 from transfuse.data.splits import CALIBRATION
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.align import align, aligned_base
@@ -80,10 +79,8 @@ def match(
     if data is not None and (inputs.depths or reads_samples(chosen, resolve_match_on(chosen, data))):
         others = warned_of_processors(models, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
-    if is_generated(data):
-        tokenizer = model_processor(models[0], inputs.anchor, processor)
-        writers = [network.model for network in inputs.networks]
-        data = generated_samples(writers, tokenizer, sample_budget(chosen), chosen.seed, progress)
+    writers = [network.model for network in inputs.networks]
+    data = given_or_generated(data, writers, models[0], processor, sample_budget(chosen), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     if limit is not None:  # statistics may use the memory that the models do not
         context = replace(context, room=max(limit - inputs.needed_bytes, 1))

@@ -7,13 +7,11 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import Model
-from transfuse.config.data_options import is_generated
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.blocks import in_blocks
-from transfuse.data.generation import generated_samples
+from transfuse.data.generation import given_or_generated
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare, readable
-from transfuse.data.processors import model_processor
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
@@ -31,9 +29,7 @@ def read_samples(
     """
     learning = options.learning() if options.samples is None else None
     budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
-    if is_generated(data):
-        tokenizer = model_processor(source, model, processor)
-        data = generated_samples([model], tokenizer, budget, options.seed, progress)
+    data = given_or_generated(data, [model], source, processor, budget, options.seed, progress)
     samples = readable(open_samples(data, options, CALIBRATION), model)
     count = budget.drawn(samples, model)
     samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
