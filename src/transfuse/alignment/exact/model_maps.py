@@ -60,12 +60,9 @@ class ModelMaps:
             space: the name of the space that the units belong to. It must not lie within another.
 
         Raises:
-            ConfigError: there is no such space, the sizes differ, or `values` is no tensor of floating-point numbers.
+            ConfigError: there is no such space, the sizes differ, or `values` is not a floating-point tensor.
         """
-        mapped = self._map(space, values).push(values.reshape(-1, values.shape[-1]))
-        for scale in self._scales(space):
-            mapped = mapped * scale.forward.flatten().to(mapped)
-        return mapped.reshape(*values.shape[:-1], -1)
+        return self._mapped(values, space, writes=True)
 
     def readers(self, weights: Float[Tensor, "*rows source"], space: str = STREAM) -> Float[Tensor, "*rows target"]:
         """Map what reads states of the source: weights of a probe, or of the encoder of a sparse autoencoder.
@@ -74,10 +71,7 @@ class ModelMaps:
 
         Args and Raises: as for `states`.
         """
-        mapped = self._map(space, weights).pull(weights.reshape(-1, weights.shape[-1]))
-        for scale in self._scales(space):
-            mapped = mapped * scale.backward.flatten().to(mapped)
-        return mapped.reshape(*weights.shape[:-1], -1)
+        return self._mapped(weights, space, writes=False)
 
     def save(self, path: str | Path) -> Path:
         """Write the maps as a safetensors file, complete or not at all.
@@ -102,6 +96,15 @@ class ModelMaps:
             partial.chmod(target.absolute().parent.stat().st_mode & 0o666)  # safetensors makes its files private
         return target
 
+    def _mapped(self, values: Float[Tensor, "*rows source"], space: str, writes: bool) -> Float[Tensor, "*rows target"]:
+        """Map what the source writes, or what reads its states, and rescale single units."""
+        map_ = self._map(space, values)
+        rows = values.reshape(-1, values.shape[-1])
+        mapped = map_.push(rows) if writes else map_.pull(rows)
+        for scale in self._scales(space):
+            mapped = mapped * (scale.forward if writes else scale.backward).flatten().to(mapped)
+        return mapped.reshape(*values.shape[:-1], -1)
+
     def _scales(self, space: str) -> list[Matrix]:
         """Return the factors of single units of a space, which gated hidden units have, in the order of the anchor."""
         within = self.facts.get("within", {})
@@ -117,7 +120,9 @@ class ModelMaps:
         if not isinstance(values, Tensor):
             raise ConfigError(f"{space}: the values are not a tensor; give torch.as_tensor(values)")
         if not values.is_floating_point():  # a map in the type of integers would be cut down to zeros
-            raise ConfigError(f"{space}: the values are {values.dtype}, no floating-point numbers; give values.float()")
+            raise ConfigError(
+                f"{space}: the values are {values.dtype}, not floating-point numbers; give values.float()"
+            )
         map_ = self.maps[space]
         if map_.parent_axes:
             raise ConfigError(f"space: {space} lies within another; use the map of each unit in maps[{space!r}]")
