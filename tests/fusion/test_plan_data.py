@@ -27,7 +27,7 @@ from transfuse.errors import ConfigError, DataError
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
-from transfuse.fusion.plan_parts import LARGE_BLOCK, MemoryParts, Stage, large_blocks, with_freed_blocks
+from transfuse.fusion.plan_parts import LARGE_BLOCK, MemoryParts, MemoryStage, large_blocks, with_freed_blocks
 from transfuse.fusion.plan_samples import sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.output_head import MAX_MATRIX_ENTRIES
@@ -164,7 +164,10 @@ def test_training_adds_its_state(vits: list[Path]) -> None:
 
 
 def test_small_freed_blocks_remain() -> None:
-    stages = [Stage("a", MemoryParts(program=1, batches=9)), Stage("b", MemoryParts(program=1, statistics=6), large=5)]
+    stages = [
+        MemoryStage("a", MemoryParts(program=1, batches=9)),
+        MemoryStage("b", MemoryParts(program=1, statistics=6), large=5),
+    ]
     assert [stage.parts.total for stage in with_freed_blocks(stages)] == [10, 15]
     assert (large_blocks(LARGE_BLOCK, 2), large_blocks(LARGE_BLOCK - 1, 2)) == (2 * LARGE_BLOCK, 0)
 

@@ -20,7 +20,7 @@ from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging import methods, race
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned
-from transfuse.merging.race import Choice
+from transfuse.merging.race import StartChoice
 from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
 from transfuse.network.model import network
@@ -177,9 +177,9 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
     model = network(CASE.build(1), torch.device("cpu"))
     other = network(CASE.build(2), torch.device("cpu"))
 
-    def left(loop: WeightDistillation, *_: object, **__: object) -> Choice:
+    def left(loop: WeightDistillation, *_: object, **__: object) -> StartChoice:
         weights = copy.deepcopy(loop.best_weights)
-        return Choice("model 2", {"model 2": 1.0}, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
+        return StartChoice("model 2", {"model 2": 1.0}, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
 
     monkeypatch.setattr(methods, "choose_start", left)
     request = MergeRequest(

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from transfuse.checkpoint.card import finetuned_card, model_card
-from transfuse.checkpoint.card_quality import Quality, Result, with_quality
+from transfuse.checkpoint.card_quality import MeasuredValues, Quality, with_quality
 from transfuse.checkpoint.command import command_line
 from transfuse.config.options import Options
 
@@ -249,7 +249,7 @@ def test_the_command_writes_where_it_was_told_to() -> None:
 
 MEASURED = Quality(
     {"this model": {"accuracy": 0.5, "loss": 1.25}, "anchor: a|b": {"accuracy": 0.625, "loss": 1.0}},
-    [Result("cifar10", {"accuracy": 0.5, "loss": 1.25}, "uoft/cifar10", "test", 2000)],
+    [MeasuredValues("cifar10", {"accuracy": 0.5, "loss": 1.25}, "uoft/cifar10", "test", 2000)],
     "Measured on *everything*.",
     "Below the weaker parent.",
 )
@@ -317,7 +317,7 @@ def test_a_fine_tuned_model_keeps_license_and_base() -> None:
 
 def test_what_is_not_finite_is_no_result() -> None:
     broken = Quality({"this model": {"accuracy": 0.5, "perplexity": float("nan")}}, [])
-    broken = replace(broken, results=[Result("texts", broken.rows["this model"], samples=9, unit="tokens")])
+    broken = replace(broken, results=[MeasuredValues("texts", broken.rows["this model"], samples=9, unit="tokens")])
     measured = with_quality(model_card("out", record(["org/a", "org/b"])), "out", "text-generation", broken)
     assert measured is not None
     assert "| this model | 0.5000 | nan |" in measured

@@ -188,7 +188,7 @@ def task_of(record: Mapping[str, Any]) -> str | None:
     return anchor.get("card", {}).get("pipeline_tag") or pipeline_tag(anchor.get("architecture", ""))
 
 
-def data_name(source: str) -> str:
+def short_data_name(source: str) -> str:
     """Return a short name of samples: the last part of a path, without the split; a name on the Hub as it is."""
     return short_names([source_of(source)])[0]
 

@@ -45,7 +45,7 @@ Not measured yet. `transfuse {{ command or "eval" }}` measures the model beside 
 
 
 @dataclass(frozen=True)
-class Result:
+class MeasuredValues:
     """Values of the model on one set of samples.
 
     Attributes:
@@ -77,7 +77,7 @@ class Quality:
     """
 
     rows: Mapping[str, Mapping[str, float]]
-    results: Sequence[Result]
+    results: Sequence[MeasuredValues]
     note: str = ""
     verdict: str = ""
 
@@ -85,7 +85,7 @@ class Quality:
 def given_quality(metrics: Mapping[str, Mapping[str, float]]) -> Quality:
     """Return measurements of the model alone, given by the name of the data."""
     results = [
-        Result(label, values, samples=None if values.get("samples") is None else int(values["samples"]))
+        MeasuredValues(label, values, samples=None if values.get("samples") is None else int(values["samples"]))
         for label, values in metrics.items()
     ]
     return Quality(metrics, results)

@@ -18,7 +18,7 @@ SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # of inputs 
 
 
 @runtime_checkable
-class Result(Protocol):
+class HasModel(Protocol):
     """The result of a fusion, of a training or of shrinking: a model, and what prepares samples for it."""
 
     @property
@@ -28,7 +28,7 @@ class Result(Protocol):
     def prepared_by(self) -> Any: ...
 
 
-Given: TypeAlias = Model | Result
+Given: TypeAlias = Model | HasModel
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
     """
     if isinstance(models, Mapping):
         raise ConfigError("models: give a list of models, not a mapping; loaded ones are named model 1, model 2, ...")
-    is_one = isinstance(models, str | Path | PreTrainedModel | Result) or not isinstance(models, Iterable | None)
+    is_one = isinstance(models, str | Path | PreTrainedModel | HasModel) or not isinstance(models, Iterable | None)
     several: Any = models or ()
     given = [models] if is_one else list(several)
     if not given:
@@ -78,7 +78,7 @@ def _subject(number: int, given: Given) -> Subject:
         return Subject(str(given), given, given)
     if isinstance(given, PreTrainedModel):
         return Subject(f"model {number}", given, None)
-    if isinstance(given, Result):
+    if isinstance(given, HasModel):
         return Subject(f"model {number}", given.model, given.prepared_by)
     shown = f"a {type(given).__name__}" if isinstance(given, nn.Module) else f"{given!r:.80}"
     raise ConfigError(f"{shown}: give the path of a checkpoint or a loaded transformers model")

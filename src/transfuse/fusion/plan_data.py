@@ -16,7 +16,7 @@ from transfuse.fusion.calibration import resolve_match_on
 from transfuse.fusion.plan import FLOAT64_BYTES, STARTUP_BYTES, Estimate
 from transfuse.fusion.plan_fitting import FittingMemory
 from transfuse.fusion.plan_learning import LearningMemory
-from transfuse.fusion.plan_parts import DataPlan, MemoryParts, Stage, with_freed_blocks
+from transfuse.fusion.plan_parts import DataPlan, MemoryParts, MemoryStage, with_freed_blocks
 from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
@@ -54,7 +54,7 @@ class DataEstimate:
         return ModelShape.of(self.weights.fitted)
 
     @cached_property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[MemoryStage]:
         """Return what the fusion does in turn, and the memory that it takes."""
         return list(with_freed_blocks(self._stages()))
 
@@ -69,7 +69,7 @@ class DataEstimate:
         return self.options.merge == "learned" or (self.options.merging(True) == "learned" and self.shape.classes > 0)
 
     @property
-    def peak(self) -> Stage:
+    def peak(self) -> MemoryStage:
         """Return the stage that takes most memory."""
         return max(self.stages, key=lambda stage: stage.parts.total)
 
@@ -102,14 +102,14 @@ class DataEstimate:
             STARTUP_BYTES + self.least_bytes,
         )
 
-    def _stages(self) -> Iterator[Stage]:
+    def _stages(self) -> Iterator[MemoryStage]:
         """Yield all stages, with the memory that each takes."""
         held = MemoryParts(program=STARTUP_BYTES, models=self._loaded_models, caches=self._sample_bytes)
         weight_bytes = self.shape.weight_bytes
         if self.options.align != "none":
             yield from (stage.after(held) for stage in self._aligning())
         held += MemoryParts(models=self._aligned_models, statistics=self.weights.map_bytes)
-        writing = Stage("writing", held + MemoryParts(models=2 * weight_bytes))
+        writing = MemoryStage("writing", held + MemoryParts(models=2 * weight_bytes))
         if self.fits_layers:
             held += MemoryParts(models=self._merged_models)
             yield from (stage.after(held) for stage in self._fitting.stages())
@@ -121,7 +121,7 @@ class DataEstimate:
                 yield from (stage.after(held + kept) for stage in self._fitting.stages())
         yield writing
 
-    def _aligning(self) -> Iterator[Stage]:
+    def _aligning(self) -> Iterator[MemoryStage]:
         """Yield the memory of passing samples through the models, and of comparing alignments."""
         exact_maps = self.options.align != "flow"
         weight_bytes = self.shape.weight_bytes
@@ -129,7 +129,7 @@ class DataEstimate:
         statistics = self.weights.matching_bytes + self.weights.map_bytes
         match_on = resolve_match_on(self.options, self.samples)
         if match_on == "weights":
-            yield Stage("aligning", canonical + MemoryParts(statistics=statistics))
+            yield MemoryStage("aligning", canonical + MemoryParts(statistics=statistics))
             return
         points = [point for point in self._hook_points if point.is_free]
         collected = {point.projected_from or point for point in points}
@@ -140,8 +140,8 @@ class DataEstimate:
         recorded = min(tokens * FLOAT_BYTES * sum(point.axis.size for point in {*points, *collected}), ACTIVATION_BYTES)
         passed = tokens * token_bytes(self._anchor.config, self.samples.tokens)
         batches = 2 * recorded + passed
-        yield Stage("collecting activations", canonical + MemoryParts(statistics=moments, batches=batches))
-        yield Stage("aligning", canonical + MemoryParts(statistics=statistics + moments + evidence))
+        yield MemoryStage("collecting activations", canonical + MemoryParts(statistics=moments, batches=batches))
+        yield MemoryStage("aligning", canonical + MemoryParts(statistics=statistics + moments + evidence))
         if exact_maps and match_on == "both":
             logits = LOGIT_COPIES * FLOAT_BYTES * self.samples.batch_answers * self.shape.classes
             passed = self.samples.batch_tokens * token_bytes(self._anchor.config, self.samples.tokens)
@@ -149,7 +149,7 @@ class DataEstimate:
                 models=weight_bytes, statistics=self.weights.map_bytes + moments + evidence,
                 batches=max(logits, passed),
             )  # fmt: skip
-            yield Stage("comparing alignments", canonical + merged)
+            yield MemoryStage("comparing alignments", canonical + merged)
 
     @property
     def _hook_points(self) -> list[HookPoint]:

@@ -9,7 +9,7 @@ from transfuse.activations.token_importance import MAX_SAMPLES as IMPORTANCE_SAM
 from transfuse.base.batch import VALIDATION_EVERY
 from transfuse.base.budget import FLOAT_BYTES, attention_weights, cache_bytes, tokens_at_once
 from transfuse.fusion.plan import FLOAT64_BYTES
-from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
+from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.head_problem import ITERATIONS
@@ -41,16 +41,16 @@ class FittingMemory:
     samples: SampleSizes
     limit: int
 
-    def stages(self) -> Iterator[Stage]:
+    def stages(self) -> Iterator[MemoryStage]:
         """Yield what is done, and the memory that it takes besides the models."""
-        yield Stage("weighting tokens", MemoryParts(batches=self.importance_batch))
-        yield Stage("fitting layers", self.moments)
+        yield MemoryStage("weighting tokens", MemoryParts(batches=self.importance_batch))
+        yield MemoryStage("fitting layers", self.moments)
         if self.candidates:
             square = FLOAT64_BYTES * self.candidates**2
-            yield Stage("selecting units", self.selection, large_blocks(square, SELECTION_SQUARES))
+            yield MemoryStage("selecting units", self.selection, large_blocks(square, SELECTION_SQUARES))
         if self.shape.fits_head:
             history = large_blocks(FLOAT_BYTES * self.shape.head_entries, LBFGS_COPIES)
-            yield Stage("fitting the head", self.head, history)
+            yield MemoryStage("fitting the head", self.head, history)
 
     @property
     def least_bytes(self) -> int:

@@ -13,7 +13,7 @@ from transfuse.data.tasks import MASKED_LM, task
 from transfuse.distillation.image_variants import MAX_IMAGE_VARIANTS
 from transfuse.distillation.sliced_loss import CPU_SLICE, GPU_SLICE
 from transfuse.distillation.text_variants import MAX_TEXT_VARIANTS
-from transfuse.fusion.plan_parts import MemoryParts, Stage, large_blocks
+from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.learned_weights import MAX_TEXTS, MIN_ANSWERS
@@ -41,15 +41,15 @@ class LearningMemory:
     options: LearningOptions
     on_gpu: bool = False
 
-    def stages(self) -> Iterator[Stage]:
+    def stages(self) -> Iterator[MemoryStage]:
         """Yield what is done, and the memory that it takes besides the models."""
         caches = self.cached_targets
         batches = self._batch if self.options.trains else 0
-        yield Stage("training", MemoryParts(caches=caches, batches=batches, training=self._while_choosing))
+        yield MemoryStage("training", MemoryParts(caches=caches, batches=batches, training=self._while_choosing))
         state = 2 * self.shape.weight_bytes + self._optimizer_bytes
         left = (2 if self.options.trains else 1 + self.parents) * state + self.shape.weight_bytes + self.kept_bytes
         saving = MemoryParts(caches=caches, training=left + SAVED_COPIES * state)
-        yield Stage("saving the state of the training", saving, large_blocks(state, SAVED_COPIES))
+        yield MemoryStage("saving the state of the training", saving, large_blocks(state, SAVED_COPIES))
 
     @property
     def least_bytes(self) -> int:

@@ -43,7 +43,7 @@ class MemoryParts:
 
 
 @dataclass(frozen=True)
-class Stage:
+class MemoryStage:
     """Describe what a run does, and the memory that it takes meanwhile.
 
     Attributes:
@@ -54,12 +54,12 @@ class Stage:
     parts: MemoryParts
     large: int = 0
 
-    def after(self, held: MemoryParts) -> "Stage":
+    def after(self, held: MemoryParts) -> "MemoryStage":
         """Return this stage in a run that holds more besides."""
         return replace(self, parts=self.parts + held)
 
 
-def with_freed_blocks(stages: Iterable[Stage]) -> Iterator[Stage]:
+def with_freed_blocks(stages: Iterable[MemoryStage]) -> Iterator[MemoryStage]:
     """Yield stages with the freed blocks that remain from the stages before."""
     most = 0
     for stage in stages:

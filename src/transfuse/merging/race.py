@@ -22,7 +22,7 @@ ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
 
 
 @dataclass
-class Choice:
+class StartChoice:
     """The chosen start.
 
     Attributes:
@@ -61,7 +61,7 @@ class Race:
 
     def __init__(self, loop: WeightDistillation) -> None:
         self.loop = loop
-        self.choice = Choice()
+        self.choice = StartChoice()
         self.early, self.late, self.last = STEPS if loop.options.trains else (0, 0, 0)
         self._states: dict[str, Any] = {}
 

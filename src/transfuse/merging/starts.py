@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
 from transfuse.merging.learned_weights import WeightDistillation
-from transfuse.merging.race import Choice, Race
+from transfuse.merging.race import Race, StartChoice
 
 FITTED = "fitted layers"
 PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
@@ -31,7 +31,7 @@ def choose_start(
     others: Mapping[str, PreTrainedModel],
     saved: Path | None = None,
     compares_targets: bool = False,
-) -> Choice:
+) -> StartChoice:
     """Train each start for some steps, and continue from the one with the lowest validation loss.
 
     Without steps or time for training, the untrained starts are compared.
@@ -100,10 +100,10 @@ def most_states(others: int, compares_targets: bool) -> int:
     return max(1 + others, 1 + min(others, 2) + compares_targets)
 
 
-def saved_choice(saved: Path | None) -> Choice | None:
+def saved_choice(saved: Path | None) -> StartChoice | None:
     """Return the choice of an interrupted run that saved its state to a file; None if it made none."""
     values = load_state(_choice_file(saved)) if saved else None
-    return Choice(**values) if values else None
+    return StartChoice(**values) if values else None
 
 
 def _choice_file(saved: Path) -> Path:

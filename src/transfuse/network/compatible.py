@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import SpecError
 from transfuse.network.class_order import differing_class
-from transfuse.network.config_fields import Difference, differences, shape_differences
+from transfuse.network.config_fields import FieldDifference, differences, shape_differences
 from transfuse.network.families import declare
 from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 from transfuse.network.layout import unfused
@@ -198,7 +198,7 @@ class _Pair:
         return SpecError(f"{self.name}: {'; '.join(map(_values, fields)) or otherwise}; {advice}")
 
 
-def _values(difference: Difference) -> str:
+def _values(difference: FieldDifference) -> str:
     field = NOTES.get(difference.path, difference.path)
     return f"{field} is {_short(difference.source)}, the anchor's is {_short(difference.anchor)}"
 

@@ -25,7 +25,7 @@ SYNONYMS = {"swish": "silu"}  # two names of one activation
 
 
 @dataclass(frozen=True)
-class Difference:
+class FieldDifference:
     """A field that differs, with its path in config.json and its value in each configuration."""
 
     path: str
@@ -35,7 +35,7 @@ class Difference:
 
 def differences(
     anchor: PretrainedConfig, source: PretrainedConfig, architecture: str | None = None
-) -> Iterator[Difference]:
+) -> Iterator[FieldDifference]:
     """Yield every field that changes the forward pass and differs, including those of nested configurations.
 
     Args:
@@ -47,7 +47,7 @@ def differences(
 
 def shape_differences(
     anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, measure: Callable[[Spec], object]
-) -> list[Difference]:
+) -> list[FieldDifference]:
     """Return the fields that explain why the two declarations differ in `measure`.
 
     A field is returned if `measure` changes when the anchor's configuration takes the source's value of that field
@@ -62,7 +62,7 @@ def shape_differences(
 
 def _differences(
     anchor: PretrainedConfig, source: PretrainedConfig, architecture: str | None, reviewed: bool, prefix: str
-) -> Iterator[Difference]:
+) -> Iterator[FieldDifference]:
     anchor_fields = anchor.to_dict()
     source_fields = source.to_dict()
     names = anchor_fields.keys() | source_fields.keys()
@@ -77,7 +77,7 @@ def _differences(
         if _equal(name, *values, reviewed) or not affects_output(name, anchor, architecture, reviewed):
             continue
         if not _checked_elsewhere(name, (anchor, source), values, architecture, reviewed):
-            yield Difference(f"{prefix}{name}", *values)
+            yield FieldDifference(f"{prefix}{name}", *values)
     yield from _rotary_differences(anchor, source, reviewed, prefix)
 
 
@@ -106,7 +106,7 @@ def _attention(config: PretrainedConfig) -> list[str]:
     return list(getattr(config, "layer_types", None) or ["sliding"])
 
 
-def _plain_differences(anchor: PretrainedConfig, source: PretrainedConfig, prefix: str) -> Iterator[Difference]:
+def _plain_differences(anchor: PretrainedConfig, source: PretrainedConfig, prefix: str) -> Iterator[FieldDifference]:
     """Yield every field that differs, whatever its role, and the number of labels instead of their names."""
     anchor_fields = anchor.to_dict() | {"num_labels": anchor.num_labels}
     source_fields = source.to_dict() | {"num_labels": source.num_labels}
@@ -116,7 +116,7 @@ def _plain_differences(anchor: PretrainedConfig, source: PretrainedConfig, prefi
         if isinstance(anchor_part, PretrainedConfig) and isinstance(source_part, PretrainedConfig):
             yield from _plain_differences(anchor_part, source_part, f"{prefix}{name}.")
         elif not _equal(name, anchor_fields.get(name), source_fields.get(name), reviewed=True):
-            yield Difference(f"{prefix}{name}", anchor_fields.get(name), source_fields.get(name))
+            yield FieldDifference(f"{prefix}{name}", anchor_fields.get(name), source_fields.get(name))
 
 
 def _changes(
@@ -134,7 +134,7 @@ def _changes(
 
 def _rotary_differences(
     anchor: PretrainedConfig, source: PretrainedConfig, reviewed: bool, prefix: str
-) -> Iterator[Difference]:
+) -> Iterator[FieldDifference]:
     """Yield the settings of rotary positions that differ, in one spelling."""
     anchor_settings = rotary(anchor, reviewed)
     source_settings = rotary(source, reviewed)
@@ -142,10 +142,10 @@ def _rotary_differences(
     for name in sorted(names, key=lambda name: (not name.endswith("rope_type"), name)):
         values = (anchor_settings.get(name), source_settings.get(name))
         if values[0] != values[1]:
-            yield Difference(f"{prefix}rope_parameters.{name}", *values)
+            yield FieldDifference(f"{prefix}rope_parameters.{name}", *values)
     lengths = [getattr(config, "max_position_embeddings", None) for config in (anchor, source)]
     if lengths[0] != lengths[1] and (reads_length(anchor_settings) or reads_length(source_settings)):
-        yield Difference(f"{prefix}max_position_embeddings", *lengths)
+        yield FieldDifference(f"{prefix}max_position_embeddings", *lengths)
 
 
 def _equal(name: str, anchor: object, source: object, reviewed: bool) -> bool:

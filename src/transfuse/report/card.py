@@ -5,8 +5,8 @@ from dataclasses import asdict
 from math import isnan
 from typing import Any
 
-from transfuse.checkpoint.card import data_name
-from transfuse.checkpoint.card_quality import Quality, Result
+from transfuse.checkpoint.card import short_data_name
+from transfuse.checkpoint.card_quality import MeasuredValues, Quality
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import code
@@ -36,7 +36,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     split = f", split {code(measured.split)}" if measured.split else ""
     use = "shrinking" if "shrunk" in record else "the fusion"
     also = f", which were also used for {use}" if measured.calibrated else ""
-    note = f"Measured on {measured.amount} of {code(data_name(source))}{split}{also}."
+    note = f"Measured on {measured.amount} of {code(short_data_name(source))}{split}{also}."
     if not measured.labeled:
         note += f" They have no labels, so the models are compared with {reference_words(record)}."
     if loss_unit(measured.measures):
@@ -46,8 +46,8 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
         if processors:
             note = " ".join([note, *processor_sentences(processors, record["models"], shown=code)])
     values = _values(measured, fusion)
-    result = Result(
-        data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit
+    result = MeasuredValues(
+        short_data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit
     )
     return Quality(rows, [result] if measured.labeled and not measured.calibrated else [], note, verdict)
 

@@ -11,7 +11,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
-from transfuse.checkpoint.card import data_name, shown_weights
+from transfuse.checkpoint.card import short_data_name, shown_weights
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.report.cells import metric_interval, metric_title, metric_value
@@ -91,7 +91,7 @@ def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **
 
 def _short_data(source: str) -> str:
     """Return the name of samples without the folders that they are in, with their split."""
-    return data_name(source) + source.removeprefix(source_of(source))
+    return short_data_name(source) + source.removeprefix(source_of(source))
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ DOUBLE_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Choice:
+class UnitChoice:
     """A choice of units to be made.
 
     Attributes:
@@ -57,7 +57,7 @@ Fitted = dict[str, Float[Tensor, "inputs writes"]]
 """The fitted maps, with the bias as the last row, by the name of the linear map."""
 
 
-def choices(cut: Spec, changed: Mapping[str, int]) -> list[Choice]:
+def choices(cut: Spec, changed: Mapping[str, int]) -> list[UnitChoice]:
     """Return the choices to be made, in the order of the forward pass.
 
     Args:
@@ -77,7 +77,7 @@ def choices(cut: Spec, changed: Mapping[str, int]) -> list[Choice]:
     return result
 
 
-def _choice(cut: Spec, root: Space, nested: Space | None) -> Choice:
+def _choice(cut: Spec, root: Space, nested: Space | None) -> UnitChoice:
     linears = cut.linears()
     readers = [op for op in linears if len(op.reads) == 1 and root_space(op.reads[0]) == root]
     writers = [op for op in linears if root in op.writes.spaces()]
@@ -86,12 +86,16 @@ def _choice(cut: Spec, root: Space, nested: Space | None) -> Choice:
     if not writers:
         raise SpecError(f"{cut.family}: the units of {root.name} cannot be chosen; leave hidden_size as it is")
     if len(readers) == 1 and readers[0].norm is None and readers[0].observable:
-        return Choice(root, nested, readers[0], "input")
-    return Choice(root, nested, writers[0], "output")
+        return UnitChoice(root, nested, readers[0], "input")
+    return UnitChoice(root, nested, writers[0], "output")
 
 
 def choose_units(
-    todo: Sequence[Choice], sizes: Mapping[str, int], train: Observation, validation: Observation, progress: Progress
+    todo: Sequence[UnitChoice],
+    sizes: Mapping[str, int],
+    train: Observation,
+    validation: Observation,
+    progress: Progress,
 ) -> tuple[dict[str, Map], Fitted]:
     """Return the map of every space with chosen units, and the layers that read them, fitted to the chosen ones.
 
@@ -113,12 +117,12 @@ def choose_units(
     return maps, fitted
 
 
-def _moment_bytes(choice: Choice) -> int:
+def _moment_bytes(choice: UnitChoice) -> int:
     return DOUBLE_BYTES * choice.axis.size**2
 
 
 @torch.no_grad()
-def _moments(group: Sequence[Choice], observation: Observation) -> list[GramMatrix]:
+def _moments(group: Sequence[UnitChoice], observation: Observation) -> list[GramMatrix]:
     """Return the moments of the units and of what is explained by them, in the small model's streams."""
     points = [HookPoint(choice.linear.name, choice.side, choice.axis) for choice in group]  # type: ignore[arg-type]
     totals: list[GramMatrix | None] = [None] * len(group)
@@ -129,7 +133,7 @@ def _moments(group: Sequence[Choice], observation: Observation) -> list[GramMatr
     return [total for total in totals if total is not None]
 
 
-def _target(choice: Choice, rows: Float[Tensor, "row unit"], projection: Projection) -> Float[Tensor, "row writes"]:
+def _target(choice: UnitChoice, rows: Float[Tensor, "row unit"], projection: Projection) -> Float[Tensor, "row writes"]:
     """Return what the reader writes, in the small model's spaces; units that nothing reads explain themselves."""
     if choice.side == "output":
         return rows
@@ -141,7 +145,7 @@ def _target(choice: Choice, rows: Float[Tensor, "row unit"], projection: Project
     return projection.project(written, choice.linear.name, "output")
 
 
-def _maps(choice: Choice, sizes: Mapping[str, int], moments: GramMatrix) -> dict[str, Map]:
+def _maps(choice: UnitChoice, sizes: Mapping[str, int], moments: GramMatrix) -> dict[str, Map]:
     """Return the maps of the units, and of those nested in them if their number changes."""
     root = choice.root
     units = entries_by_unit(root, choice.axis)
@@ -159,7 +163,7 @@ def _maps(choice: Choice, sizes: Mapping[str, int], moments: GramMatrix) -> dict
 
 
 def _chosen_within(
-    choice: Choice, entries: Int[Tensor, " entry"], sizes: Mapping[str, int], moments: GramMatrix
+    choice: UnitChoice, entries: Int[Tensor, " entry"], sizes: Mapping[str, int], moments: GramMatrix
 ) -> Int[Tensor, " chosen"]:
     """Return the units within one outer unit that explain best what the layer writes."""
     assert choice.nested is not None
@@ -170,14 +174,14 @@ def _chosen_within(
     return chosen_units(own, local, sizes[choice.nested.name], with_bias=choice.linear.bias is not None)
 
 
-def _columns(choice: Choice, projection: Projection) -> Int[Tensor, " chosen"]:
+def _columns(choice: UnitChoice, projection: Projection) -> Int[Tensor, " chosen"]:
     """Return the entries of the axis that stay, in the small model's order."""
     entries = torch.arange(choice.axis.size, dtype=torch.float64).unsqueeze(0)
     return projection.project(entries, choice.linear.name, choice.side).squeeze(0).long()
 
 
 def _fit(
-    choice: Choice, columns: Int[Tensor, " chosen"], moments: GramMatrix, held_out: GramMatrix
+    choice: UnitChoice, columns: Int[Tensor, " chosen"], moments: GramMatrix, held_out: GramMatrix
 ) -> Float[Tensor, "inputs writes"]:
     """Return the layer that best writes what it wrote from the chosen units."""
     bias = bias_index(choice.linear.bias is not None, choice.axis.size)
