@@ -79,6 +79,22 @@ def test_a_context_and_a_system_prompt_are_read(tokenizer) -> None:
     assert as_text(tokenizer, given[0]) == "be brief\n\nadd\n\nfour"
 
 
+def test_a_system_message_in_a_column_of_its_own_begins_the_conversation(tokenizer) -> None:
+    said = [{"role": "system", "content": "be kind"}, *TALK]
+    called = [{**TALK[0], "tools": ["sum"]}, TALK[1]]
+    rows = [
+        {"messages": TALK, "system": "be brief"},
+        {"messages": said, "system": "be brief"},
+        {"messages": TALK, "system": None},
+        {"messages": called, "system": "be brief"},
+    ]
+    given = load_samples(rows).inputs([0, 1, 2, 3])
+    starts = ["<system>be brief", "<system>be kind", "", "<system>be brief"]
+    assert [as_text(tokenizer, talk) for talk in given] == [start + WRITTEN for start in starts]
+    tokenizer.chat_template = "{% for message in messages %}{{ message.get('tools', '') }}{% endfor %}"
+    assert as_text(tokenizer, given[3]) == "['sum']"
+
+
 def test_a_context_without_values_is_none_and_one_of_another_kind_is_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("question,context,system_prompt,answer\nadd,,,four\n")
     (talk,) = load_samples(tmp_path / "rows.csv").inputs([0])

@@ -76,6 +76,28 @@ def with_joined_conversations(dataset: Dataset) -> Dataset:
     return dataset.map(joined, features=features, keep_in_memory=True)
 
 
+def with_system_messages(dataset: Dataset, column: str) -> Dataset:
+    """Return a dataset whose conversations begin with the system message that a column of texts holds, if one does.
+
+    A conversation that has a system message stays as it is.
+
+    Args:
+        column: the column of conversations.
+    """
+    system = _usual(dataset.column_names, SYSTEM_NAMES)
+    if system is None or not is_string(dataset.features[system]):
+        return dataset
+
+    def begun(row: dict[str, Any]) -> dict[str, Any]:
+        messages = row[column]
+        if messages and _is_written(row[system]) and not any(_is_system(message) for message in messages):
+            messages = [{"role": "system", "content": row[system]}, *messages]
+        return {column: stored_conversation(messages)}
+
+    features = Features({**dataset.features, column: STORED_MESSAGES})
+    return dataset.map(begun, features=features, keep_in_memory=True)
+
+
 def with_conversations(dataset: Dataset) -> Dataset:
     """Return a dataset of instructions and answers with a column `messages`; any other one is returned as it is."""
     columns = instruction_columns(dataset)
@@ -166,6 +188,10 @@ def _has_no_values(dataset: Dataset, column: str) -> bool:
 def _is_written(text: str | None) -> bool:
     """Return whether a text is neither missing nor blank."""
     return text is not None and text.strip() != ""
+
+
+def _is_system(message: Any) -> bool:
+    return message is not None and read_message(message)["role"] == "system"
 
 
 def _messages(system: str | None, question: str, answer: str) -> list[dict[str, str]]:

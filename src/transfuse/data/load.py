@@ -21,7 +21,12 @@ from transfuse.data.columns import (
     label_column,
     text_column,
 )
-from transfuse.data.conversations import conversation_column, with_conversations, with_joined_conversations
+from transfuse.data.conversations import (
+    conversation_column,
+    with_conversations,
+    with_joined_conversations,
+    with_system_messages,
+)
 from transfuse.data.fraction_labels import with_whole_labels
 from transfuse.data.in_memory import ACCEPTED
 from transfuse.data.messages import holds_messages, with_decoded_messages
@@ -158,10 +163,11 @@ def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: 
         return with_pairs(dataset, chosen)
     check_column(dataset, named, "text", lambda feature: is_string(feature) or holds_messages(feature), source)
     if named is not None:
-        return dataset, named
+        talks = holds_messages(dataset.features[named])
+        return with_system_messages(dataset, named) if talks else dataset, named
     dataset = with_joined_conversations(dataset)
     if found := conversation_column(dataset):
-        return dataset, found
+        return with_system_messages(dataset, found), found
     if pair := pair_columns(dataset):
         return with_pairs(dataset, pair)
     if found := text_column(dataset, label):

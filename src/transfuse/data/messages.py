@@ -67,8 +67,7 @@ def read_message(message: Message) -> dict[str, Any]:
     Raises:
         DataError: the content has parts that are not texts.
     """
-    known = {name: value for name, value in message.items() if value is not None}
-    known |= json.loads(known.pop(OTHERS, "{}"))
+    known = _known(message)
     role = _first(known, SPEAKER_KEYS)
     content = _first(known, CONTENT_KEYS)
     return {"role": ROLES.get(role, role), "content": _text_of(content), **known}
@@ -77,7 +76,7 @@ def read_message(message: Message) -> dict[str, Any]:
 def _stored(message: Any) -> dict[str, str | None] | None:
     if not isinstance(message, dict):
         return None
-    others = {name: value for name, value in message.items() if value is not None}
+    others = _known(message)
     role = _first(others, SPEAKER_KEYS)
     content = _first(others, CONTENT_KEYS)
     if content is not None and not isinstance(content, str):
@@ -87,6 +86,12 @@ def _stored(message: Any) -> dict[str, str | None] | None:
         "content": content if isinstance(content, str) else None,
         OTHERS: json.dumps(others, default=str) if others else None,
     }
+
+
+def _known(message: Message) -> dict[str, Any]:
+    """Return the values of a message that are there, as they were before it was stored."""
+    known = {name: value for name, value in message.items() if value is not None}
+    return known | json.loads(known.pop(OTHERS, "{}"))
 
 
 def _first(message: dict[str, Any], keys: tuple[str, ...]) -> Any:
