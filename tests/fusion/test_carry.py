@@ -66,6 +66,28 @@ def test_to_a_symmetric_copy_it_is_exact(case: Case) -> None:
     assert (case.logits(carried) - expected).abs().max() < 1e-3 * change + 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3ForCausalLM", "BertForMaskedLM"])
+def test_the_result_differs_from_the_new_base_in_what_was_tuned(name: str) -> None:
+    """By a change of the same rank, since it keeps the gains and scales of the new base."""
+    case = next(each for each in CASES if each.name == name)
+    base, new_base = case.build(1), case.build(2)
+    tuned = copy.deepcopy(base)
+    layers = [each for each, values in base.named_parameters() if values.ndim == 2 and ".1." in each]
+    with torch.no_grad():
+        for layer in layers:
+            values = tuned.get_parameter(layer)
+            values.add_(0.1 * torch.randn(len(values), 1).to(values) @ torch.randn(1, values.shape[1]).to(values))
+    carried = transfuse.carry(base, tuned, new_base).model.double()
+    for each, values in new_base.named_parameters():
+        if each.endswith("bias"):  # what the tuned matrices make of the biases of norms
+            continue
+        change = carried.get_parameter(each) - values
+        singular = torch.linalg.svdvals(change.reshape(len(values), -1))
+        rank = int((singular > 1e-5 * values.abs().max()).sum())
+        fused = 3 if name.startswith("GPT2") and "c_attn" in each else 1  # queries, keys and values
+        assert rank in ((1, fused) if each in layers else (0,)), (each, singular)
+
+
 def bert(architecture: type[PreTrainedModel], seed: int, **sizes: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = architecture(BertConfig(**{**BERT, "initializer_range": 0.2, **sizes})).eval()  # type: ignore[call-arg]

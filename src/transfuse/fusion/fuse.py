@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfuse.alignment.exact.original_form import original_form
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import has_targets
 from transfuse.base.printable import printable
@@ -31,7 +32,7 @@ from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_METHODS
 from transfuse.merging.request import MergeRequest
-from transfuse.network.model import declaration, with_tensors
+from transfuse.network.model import declaration, unfused_tensors, with_tensors
 from transfuse.network.outputs import has_logits
 from transfuse.network.precision import stored_as
 
@@ -97,7 +98,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     watch = Stopwatch()
     request = _request(matched, progress)
     method = _method(matched, progress)
-    fused = _finalize(matched, MERGE_METHODS[method](request), progress)
+    fused = _finalize(matched, _in_own_form(matched, MERGE_METHODS[method](request)), progress)
     watch.lap("merging")
     record = fusion_record(matched, method, request.record)
     if growth_is_unused(record):
@@ -168,6 +169,21 @@ def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     words = [getattr(network.model.config, "vocab_size", None) for network in networks]
     numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
     return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
+
+
+def _in_own_form(
+    matched: Matched, merged: Mapping[str, Tensor] | PreTrainedModel
+) -> Mapping[str, Tensor] | PreTrainedModel:
+    """Return a carried fine-tune in the form of the new base, so that they differ in what was tuned alone.
+
+    Any other result stays in canonical form, as does one whose new base has gains near zero.
+    """
+    if matched.carry is None or not matched.alignments[0].matches:
+        return merged
+    new_base = matched.networks[0]
+    tensors = unfused_tensors(merged) if isinstance(merged, PreTrainedModel) else merged
+    own = original_form(matched.alignments[0].spec, new_base.tensors, tensors)
+    return merged if own is None else with_tensors(new_base.model, own)
 
 
 def _finalize(

@@ -9,7 +9,7 @@ Ainsworth et al. (2209.04836) use permutations only. Theus et al. (2506.22712) u
 al. (2401.15024) do for pruning.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -116,7 +116,7 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     folded = Lazy.of(tensors)
     writers = {op.name: op for op in spec.linears()}
     for op in spec.ops:
-        if isinstance(op, Norm) and _folds(op) and spec.readers(op):
+        if isinstance(op, Norm) and folds(op) and spec.readers(op):
             _fold_norm(op, spec.readers(op), folded)
         if isinstance(op, LayerScale) and isinstance(op.space, Space):
             _fold_scale(op, writers[op.writer], folded)
@@ -127,7 +127,7 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     return folded
 
 
-def _folds(norm: Norm) -> bool:
+def folds(norm: Norm) -> bool:
     """Return whether the gain of a norm can be moved into the maps that read it."""
     return norm.has_gain and isinstance(norm.space, Space) and not norm.is_output
 
@@ -169,23 +169,29 @@ def _shifted_bias(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> 
     return bias + matrix() @ shift
 
 
-def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
-    """Fold the bias of a norm into the biases of its readers. If one has no bias, divide it by the gain instead.
+def shifted_biases(readers: Sequence[Linear]) -> list[str] | None:
+    """Return the bias of each reader of a norm, into which its bias is folded; None if a reader has none.
 
     Parts of one map that read the same norm have one bias, that of the first.
     """
+    owners = {op.name: f"{op.name}.{op.bias}" for op in readers if op.bias}
+    biases = [owners.get(op.name) or owners.get(f"{op.name.rpartition('[')[0]}[0]") for op in readers]
+    known = [bias for bias in biases if bias is not None]
+    return known if len(known) == len(biases) else None
+
+
+def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
+    """Fold the bias of a norm into the biases of its readers. If one has no bias, divide it by the gain instead."""
     name = f"{norm.name}.{norm.bias}"
     gain = tensors[norm.gain]
     shift = tensors[name]
-    owners = {op.name: f"{op.name}.{op.bias}" for op in readers if op.bias}
-    biases = [owners.get(op.name) or owners.get(f"{op.name.rpartition('[')[0]}[0]") for op in readers]
-    if None not in biases:
+    biases = shifted_biases(readers)
+    if biases is not None:
         for reader, bias in zip(readers, biases, strict=True):
-            assert bias is not None
             tensors.change(bias, partial(_shifted_bias, tensors.thunk(reader.matrix), shift))
         tensors.change(name, torch.zeros_like)
     elif ((gain == 0) & (shift != 0)).any():
-        reader = readers[biases.index(None)]
+        reader = next(op for op in readers if shifted_biases([op]) is None)
         raise SpecError(
             f"tensor {norm.gain} has a zero where {name} is not zero, and {reader.name} has no bias to fold that into;"
             " use --align flow"
