@@ -78,7 +78,7 @@ def test_every_family_becomes_smaller(case: Case) -> None:
 def test_embeddings_of_the_width_of_the_stream_follow_it() -> None:
     case = next(case for case in CASES if case.name == "ElectraForMaskedLM")
     model = case.build(1, embedding_size=case.configure().hidden_size)
-    width = model.config.hidden_size // 2
+    width = model.config.hidden_size * 2 // 3
     sizes = target_sizes(model.config, Sizes(hidden_size=width))
     batches = [cast(case.inputs(model.config, seed), torch.float64) for seed in range(5)]
     small, _ = shrunk_model(network(model, torch.device("cpu")), sizes, batches, QUICK, silent, Stopwatch())
