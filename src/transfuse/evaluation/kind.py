@@ -13,9 +13,13 @@ from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
 from transfuse.base.budget import fitting_parts, run_in_parts
 from transfuse.errors import DataError
 from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score, class_title, ratio
+from transfuse.evaluation.unknown import without_unknown
 
 Columns = Mapping[str, Tensor]
-"""Numbers of each sample, by name; every tensor is [sample, ...]. `correct`, `counts` and `loss` are always there."""
+"""Numbers of each sample, by name; every tensor is [sample, ...]. `correct`, `counts` and `loss` are always there.
+
+The loss is NaN where the outputs of a model are not numbers.
+"""
 
 NO_CLASSES = torch.zeros(0, dtype=torch.long)
 
@@ -109,7 +113,8 @@ def predict_kind(
         return kind.columns(answers.cpu(), _on_cpu(batch), names)
 
     found = kind.whole(all_columns(columns, models, batches))
-    return without_bins(found, kind.scores(found, names), kind.reports(found, names))
+    known = without_unknown(found)
+    return without_bins(known, kind.scores(known, names), kind.reports(found, names))
 
 
 def predict_agreement(
@@ -134,7 +139,7 @@ def predict_agreement(
             for name in compared[0]
         }
 
-    found = all_columns(columns, [*models, *references], batches)
+    found = without_unknown(all_columns(columns, [*models, *references], batches))
     scores = {"cosine": Score((found["cosine"], found["counts"]), ratio)} if "cosine" in found else {}
     return without_bins(found, scores)
 

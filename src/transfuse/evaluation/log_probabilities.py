@@ -1,7 +1,7 @@
 """Predictions of classifiers and language models, computed from log-probabilities batch by batch."""
 
 from collections.abc import Callable, Iterable
-from math import log
+from math import log, nan
 
 import torch
 from jaxtyping import Float, Int
@@ -47,6 +47,7 @@ def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split 
         raise DataError("nothing to measure: no text has a token to predict; give longer texts")
     sums = [torch.cat(column) for column in zip(*batch_columns, strict=True)]
     correct, counts, loss, text_loss, text_bytes, predicted, labels = sums
+    correct, text_loss = (column.masked_fill(loss.isnan(), nan) for column in (correct, text_loss))
     scores = {"bits_per_byte": Score((text_loss / log(2), text_bytes), ratio)} if text_bytes.sum() else {}
     return Predictions(correct, counts, loss, bins, predicted, labels, scores)
 

@@ -100,7 +100,7 @@ class Predictions:
     Attributes:
         correct: number of correct predictions of each sample.
         counts: number of predictions of each sample.
-        loss: summed cross-entropy of each sample, in nats.
+        loss: summed cross-entropy of each sample, in nats; NaN if the model's outputs are not numbers.
         bins: for each bin of confidence, the number of predictions, the sum of confidences, and the number of correct
             predictions.
         predicted: the predicted class of each sample; empty if the model is not a classifier.
@@ -118,6 +118,11 @@ class Predictions:
     scores: Mapping[str, Score] = field(default_factory=dict)
     reports: Mapping[str, ClassReport] = field(default_factory=dict)
 
+    @property
+    def unknown(self) -> int:
+        """The number of samples for which the model's outputs are not numbers, so that it has no scores."""
+        return int(self.loss.isnan().sum())
+
     def metrics(self) -> Metrics:
         """Return means over all predictions."""
         count = float(self.counts.sum())
@@ -131,9 +136,16 @@ class Predictions:
         )
 
     def class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
-        """Return precision, recall and F1 of every class that occurs; empty if the model is not a classifier."""
-        if not len(self.labels):
-            return dict(self.reports)
+        """Return precision, recall and F1 of every class that occurs; empty if the model is not a classifier.
+
+        They are NaN if outputs are not numbers.
+        """
+        reports = self._class_reports(names) if len(self.labels) else dict(self.reports)
+        if not self.unknown:
+            return reports
+        return {name: ClassReport(nan, nan, nan, report.support) for name, report in reports.items()}
+
+    def _class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
         columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)
         classes = torch.cat([self.labels, self.predicted]).unique().tolist()
         return {

@@ -29,6 +29,7 @@ from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.evaluation.statistics import predicts_as_often
 from transfuse.evaluation.subjects import SIZES, Given, Subject, subjects, with_processors
+from transfuse.evaluation.unknown import warn_of_unknown
 from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.model import converted
 from transfuse.network.precision import as_dtype
@@ -100,6 +101,7 @@ def evaluate_models(
             batches = samples[index].batches(model, source, chosen, prepares, progress)
             predictor = samples[index].predictor(model.config, (), ())
             predictions[name] = predictor.predict([model], batches)
+        warn_of_unknown(name, predictions[name], progress)
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
     shared = tuple(name for name in tasks[0].measures if all(name in model_task.measures for model_task in tasks))
@@ -149,6 +151,7 @@ def _agreement(
             source, processor = subject.processor
             own = samples.batches(other, source, options, processor)
             predictions[name] = predict_similarity((first, other), (batches, own))
+        warn_of_unknown(f"{compared.name}, compared with {name}", predictions[name], progress)
         del other
     measures = agreement_measures(samples.task) if has_head else ("similarity",)
     found = evaluation(predictions, {name: {} for name in predictions}, measures, options.seed)

@@ -93,7 +93,8 @@ def intervals(model: Predictions, seed: int = 0) -> Intervals:
     counts = model.counts.numpy()
     accuracy, loss = (_interval(_mean, (sums.numpy(), counts), seed) for sums in (model.correct, model.loss))
     scores = {name: _interval(score.of, _arrays(score), seed) for name, score in model.scores.items()}
-    return Intervals(_wilson_interval(model) if len(model.labels) > 1 else accuracy, loss, scores)
+    has_wilson = len(model.labels) > 1 and not model.unknown
+    return Intervals(_wilson_interval(model) if has_wilson else accuracy, loss, scores)
 
 
 def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
@@ -216,8 +217,10 @@ def _mcnemar_p(first: Predictions, second: Predictions) -> float:
     """Return the two-sided p-value of the exact McNemar test (1947).
 
     Under the null hypothesis, a sample that only one of the two models predicts correctly is equally likely to be
-    either model's.
+    either model's. Nothing is known of models whose outputs are not numbers.
     """
+    if first.unknown or second.unknown:
+        return nan
     only_first = int((first.correct > second.correct).sum())
     only_second = int((second.correct > first.correct).sum())
     discordant = only_first + only_second
@@ -225,10 +228,10 @@ def _mcnemar_p(first: Predictions, second: Predictions) -> float:
 
 
 def _permutation_p(first: Any, second: Any, seed: int) -> float:
+    if np.isnan(first).any() or np.isnan(second).any():
+        return nan
     if len(first) < 2 or np.array_equal(first, second):
         return 1.0
-    if np.isnan(first - second).any():
-        return nan
     test = permutation_test(
         (first, second),
         lambda a, b, axis: (a - b).mean(axis),

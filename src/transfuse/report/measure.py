@@ -24,6 +24,7 @@ from transfuse.evaluation.predictor import Predictor
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
+from transfuse.evaluation.unknown import warn_of_unknown
 from transfuse.fusion.carry_plan import ROLES
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
@@ -63,6 +64,8 @@ def measure(
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
     predictions = {name: predict() for name, _, predict in progress.track(subjects, "measuring")}
+    for name, found in predictions.items():
+        warn_of_unknown(name, found, progress)
     metrics = {name: prediction.metrics() for name, prediction in predictions.items()}
     parents = [metrics[name] for name in names]
     parents_loss = sum(weight * parent.loss for weight, parent in zip(matched.answer_weights, parents, strict=True))

@@ -70,10 +70,11 @@ def whole(found: Columns) -> Columns:
     least = torch.tensor([min(group, key=lambda row: float(nothing[row, 0])) for group in rows])
     labeled = torch.tensor([max(group, key=lambda row: (bool(found["answered"][row]), -row)) for group in rows])
     is_empty = nothing[least, 0] > scores[best]
+    unknown = torch.stack([found["loss"][group].isnan().any() for group in rows])
     return {
         "correct": torch.where(is_empty, nothing[best, 1], found["correct"][best]),
         "counts": found["counts"][best],
-        "loss": found["loss"][labeled],
+        "loss": found["loss"][labeled].masked_fill(unknown, torch.nan),
         "f1": torch.where(is_empty, nothing[best, 2], found["f1"][best]),
     }
 

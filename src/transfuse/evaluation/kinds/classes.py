@@ -37,9 +37,9 @@ def agreement(log_probabilities: Tensor, others: Tensor, batch: Batch) -> Column
 
 def divergence(log_probabilities: Tensor, others: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence from the other distribution along the last axis, in nats."""
-    # Classes without probability have a term of 0; -inf - -inf would make it NaN.
-    terms = others.exp() * (others - log_probabilities)
-    return terms.where(others > -torch.inf, 0.0).sum(-1)
+    # Classes without probability have a term of 0; an infinite logarithm would make it NaN.
+    shares = others.exp()
+    return (shares * (others - log_probabilities)).where(shares != 0, 0.0).sum(-1)
 
 
 CLASSES = Kind(answers, mean_of_log_probabilities, columns, scores, agreement)

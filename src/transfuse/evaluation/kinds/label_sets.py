@@ -58,6 +58,7 @@ def reports(found: Columns, names: Mapping[int, str]) -> dict[str, ClassReport]:
 
 def _compared(logits: Tensor, target: Tensor, predicted: Tensor, expected: Tensor) -> dict[str, Tensor]:
     loss = binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+    loss = loss.where(loss.isfinite(), torch.nan)
     correct = (predicted == expected).all(1).double()
     return {"correct": correct, "counts": torch.ones_like(correct), "loss": loss}
 

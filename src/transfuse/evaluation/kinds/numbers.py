@@ -37,6 +37,7 @@ def agreement(predicted: Tensor, others: Tensor, batch: Batch) -> Columns:
 
 def _squared_error(predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
     error = (predicted - target).square().mean(1)
+    error = error.where(error.isfinite(), torch.nan)
     return {"correct": torch.full_like(error, torch.nan), "counts": torch.ones_like(error), "loss": error}
 
 

@@ -76,8 +76,11 @@ def predict_similarity(
         raise DataError(
             f"nothing to measure: {counted(count, 'sample')} {are(count)} too few; give {MIN_SAMPLES} or more"
         )
+    unknown = (first.isnan().any(1) | second.isnan().any(1)).unsqueeze(1)
+    first, second = (units.masked_fill(unknown, 0.0) for units in (first, second))
     rows = row_blocks(count)
     correlation = torch.cat([_correlation(_profiles(first, block), _profiles(second, block)) for block in rows])
+    correlation = correlation.masked_fill(unknown[:, 0], torch.nan)
     nothing = torch.full_like(correlation, torch.nan)
     counts = torch.ones_like(correlation)
     sums = {"correct": nothing, "counts": counts, "loss": 1 - correlation}

@@ -17,6 +17,7 @@ from transfuse.base.batch import Batch
 from transfuse.evaluation.kind import Columns, Kind, outputs
 from transfuse.evaluation.metrics import Score, ratio
 from transfuse.evaluation.row_blocks import row_blocks
+from transfuse.evaluation.unknown import without_unknown
 
 RECALLS = (1, 5)
 TIE = 1e-5  # difference of equal scores, relative to the largest; equal texts of two batches differ by rounding
@@ -44,7 +45,8 @@ def columns(embeddings: Tensor, batch: Batch, names: Mapping[int, str]) -> Colum
 
 def whole(found: Columns) -> Columns:
     """Return whether the text of each image is ranked first, the contrastive loss over all samples, and all recalls."""
-    images, texts = found["embeddings"].unbind(1)
+    unknown = found["embeddings"].isnan().flatten(1).any(1)
+    images, texts = found["embeddings"].nan_to_num(0.0).unbind(1)
     image_ids, text_ids = (column.unique(return_inverse=True)[1] for column in found["contents"].unbind(1))
     blocks = list(row_blocks(len(images)))
     tolerance = TIE * max(float((images[block] @ texts.T).abs().max()) for block in blocks)
@@ -63,7 +65,8 @@ def whole(found: Columns) -> Columns:
         losses[name], *values = map(torch.cat, zip(*parts, strict=True))
         recalls |= {f"{name}_recall_{k}": value for k, value in zip(RECALLS, values, strict=True)}
     correct = (recalls["image_recall_1"] + recalls["text_recall_1"]) / 2
-    return {"correct": correct, "counts": found["counts"], "loss": (losses["image"] + losses["text"]) / 2} | recalls
+    loss = ((losses["image"] + losses["text"]) / 2).masked_fill(unknown, torch.nan)
+    return without_unknown({"correct": correct, "counts": found["counts"], "loss": loss} | recalls)
 
 
 def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
