@@ -6,9 +6,10 @@ from rich.console import Console, RenderableType
 
 from transfuse.evaluation.comparison import Evaluation, ModelEvaluation
 from transfuse.evaluation.evaluate import LossPath
+from transfuse.evaluation.measures import phrase
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
-from transfuse.report.cells import metric_interval
+from transfuse.report.cells import metric_interval, metric_value
 from transfuse.report.evaluation_tables import evaluation_tables, path_table
 from transfuse.report.tables import fusion_summary
 
@@ -56,6 +57,14 @@ def test_a_path_ends_with_its_barrier() -> None:
     assert all(each in text for each in ("90.00%", "2.0000", "80.00%"))
 
 
+def test_huge_and_missing_values_are_short() -> None:
+    found = measured(a=Metrics(0.5, 2.125e37, 8), b=Metrics(float("nan"), float("nan"), 8))
+    text = shown(evaluation_tables(found))
+    assert "2.1e+37" in text
+    assert "nan%" not in text
+    assert "nan" in text
+
+
 def test_a_summary_is_one_line() -> None:
     record = {"models": [1, 2, 3], "match_on": "both", "calibration_samples": 20, "options": {"align": "exact"}, "seconds": 1.26}  # fmt: skip # noqa: E501
     assert (
@@ -72,3 +81,10 @@ def test_an_interval_has_the_digits_of_its_value() -> None:
     found = {measure: metric_interval((0.5, 2.0), measure) for measure in ("perplexity", "loss", "accuracy")}
     assert found == {"perplexity": "[0.5, 2.0]", "loss": "[0.500, 2.000]", "accuracy": "[50.0, 200.0]"}
     assert metric_interval(None, "loss") == ""
+
+
+def test_zero_has_no_sign() -> None:
+    assert phrase("pearson", -0.0001) == "a Pearson correlation of 0.000"
+    assert (metric_value(-0.0001, "loss"), metric_value(-0.0001, "loss", "+")) == ("0.000", "+0.000")
+    assert phrase("loss", 1234567.0) == "a loss of 1.2e+06"
+    assert phrase("loss", 999999.0, -2e9) == "a loss of 999999.000 and -2e+09"

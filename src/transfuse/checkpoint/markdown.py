@@ -7,6 +7,7 @@ from jinja2 import Environment
 
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
+from transfuse.base.shown_number import shown_number
 
 
 def text(value: str) -> str:
@@ -29,7 +30,7 @@ def number(value: float | None) -> str:
     """Return a count, or a number with four digits after the point; nothing for None."""
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else shown_number(value, ".4f")
 
 
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)

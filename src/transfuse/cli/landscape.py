@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
+from transfuse.base.shown_number import shown_number
 from transfuse.cli.context import output_mode
 from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
 from transfuse.cli.help_texts import LANDSCAPE
@@ -115,12 +116,12 @@ def _table(measured: "Landscape", source: str) -> Table:
     (x, y), lowest = measured.lowest()
     shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
     size = f"{len(measured.x)} x {len(measured.y)}"
-    caption = f"lowest loss of {size} points: {lowest.loss:.4f} at ({x:.1f}, {y:.1f}), shares {shares}"
+    caption = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} at ({x:.1f}, {y:.1f}), shares {shares}"
     columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
     caption += f"\nmeasured on {printable(source)}"
     table = Table(model_column(), "alignment to A", *columns, caption=Text(caption), caption_justify="left")
     for model in measured.models:
         position = [f"{value:.1f}" for value in model.position]
-        metrics = [f"{model.metrics.accuracy:.2%}", f"{model.metrics.loss:.4f}"]
+        metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_number(model.metrics.loss, ".4f")]
         table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
     return table

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transfuse.base.shown_number import shown_number
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -85,4 +87,4 @@ def phrase(measure: str, *values: float) -> str:
     """Return a sentence's words for a value, or for several: a perplexity of 65.0 and 64.6."""
     shown = MEASURES[measure]
     digits = ".1f" if measure == "perplexity" else shown.digits
-    return shown.phrase.format(" and ".join(format(value, digits) for value in values))
+    return shown.phrase.format(" and ".join(shown_number(value, digits) for value in values))

@@ -2,6 +2,7 @@
 
 from math import isnan
 
+from transfuse.base.shown_number import shown_number
 from transfuse.evaluation.measures import IN_NATS, MEASURES
 from transfuse.evaluation.statistics import Interval
 
@@ -20,8 +21,8 @@ def metric_value(value: float, measure: str, sign: str = "") -> str:
     if isnan(value):
         return ""
     if MEASURES[measure].form.endswith("%"):
-        return f"{100 * value:{sign}.1f} %"
-    return f"{value:{sign}.1f}" if measure == "perplexity" else f"{value:{sign}.3f}"
+        return f"{shown_number(100 * value, f'{sign}.1f')} %"
+    return shown_number(value, sign + (".1f" if measure == "perplexity" else ".3f"))
 
 
 def metric_interval(interval: Interval | None, measure: str) -> str:
@@ -30,6 +31,6 @@ def metric_interval(interval: Interval | None, measure: str) -> str:
         return ""
     low, high = interval
     if MEASURES[measure].form.endswith("%"):
-        return f"[{100 * low:.1f}, {100 * high:.1f}]"
+        return f"[{shown_number(100 * low, '.1f')}, {shown_number(100 * high, '.1f')}]"
     digits = ".1f" if measure == "perplexity" else ".3f"
-    return f"[{low:{digits}}, {high:{digits}}]"
+    return f"[{shown_number(low, digits)}, {shown_number(high, digits)}]"

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from transfuse.base.printable import printable
+from transfuse.base.shown_number import shown_number
 from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
     for name, model in evaluation.models.items():
         cells = []
         for measure in measures:
-            cell = format(model.metrics.value(measure), MEASURES[measure].form)
+            cell = shown_number(model.metrics.value(measure), MEASURES[measure].form)
             if measure != "calibration_error":
                 cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
             cells.append(Text(cell))
@@ -95,7 +96,7 @@ def _difference_table(first: str, evaluation: Evaluation) -> Table:
         cells: list[Text | str] = []
         for measure in measures:
             change, form = difference.of(measure), f"+{MEASURES[measure].form}"
-            cell = f"{change.value:{form}}\n{_format_interval(change.interval, form)}"
+            cell = f"{shown_number(change.value, form)}\n{_format_interval(change.interval, form)}"
             cells.append(Text("" if isnan(change.value) else cell))
             cells += [format_p_value(change.p)] if tested[measure] else []
         table.add_row(Text(printable(name)), *cells)
@@ -110,7 +111,7 @@ def _class_table(name: str, classes: Mapping[str, ClassReport]) -> Table:
         title_justify="left",
     )
     for label, report in classes.items():
-        shares = [f"{value:.1%}" for value in (report.precision, report.recall, report.f1)]
+        shares = [shown_number(value, ".1%") for value in (report.precision, report.recall, report.f1)]
         table.add_row(Text(printable(label)), *shares, str(report.support))
     return table
 
@@ -128,17 +129,17 @@ def _format_interval(interval: Interval | None, value_format: str) -> str:
         return ""
     low, high = interval if value_format.endswith("f") else (100 * end for end in interval)
     end_format = ("+" if value_format.startswith("+") else "") + f".{int(value_format[-2]) - 1}f"
-    return f"[{low:{end_format}}, {high:{end_format}}]"
+    return f"[{shown_number(low, end_format)}, {shown_number(high, end_format)}]"
 
 
 def path_table(line: LossPath, source: str) -> Table:
     """Return a table with one row per position, with the barrier below and the name of the samples."""
     measures = [measure for measure in line.measures if measure != "perplexity"]
-    caption = Text(f"barrier {line.barrier:.4f}{loss_unit(measures)}\nmeasured on {printable(source)}")
+    caption = Text(f"barrier {shown_number(line.barrier, '.4f')}{loss_unit(measures)}\nmeasured on {printable(source)}")
     columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
     table = Table(*columns, caption=caption, caption_justify="left")
     for position, point in zip(line.positions, line.points, strict=True):
-        cells = (format(point.value(measure), MEASURES[measure].form) for measure in measures)
+        cells = (shown_number(point.value(measure), MEASURES[measure].form) for measure in measures)
         table.add_row(f"{position:.2f}", *cells)
     return table
 
@@ -147,7 +148,8 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return a table with one row per method and control."""
     table = Table(model_column(), *(number_column(name) for name in ("accuracy", "loss", "barrier", "seconds")))
     for row in comparison.rows:
-        barrier = "" if row.barrier is None else f"{row.barrier:.3f}"
+        barrier = "" if row.barrier is None else shown_number(row.barrier, ".3f")
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        table.add_row(row.name, f"{row.metrics.accuracy:.2%}", f"{row.metrics.loss:.4f}", barrier, seconds)
+        metrics = (shown_number(row.metrics.accuracy, ".2%"), shown_number(row.metrics.loss, ".4f"))
+        table.add_row(row.name, *metrics, barrier, seconds)
     return table

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transfuse.base.printable import printable
+from transfuse.base.shown_number import shown_number
 from transfuse.report.tables import number_column
 
 if TYPE_CHECKING:
@@ -38,6 +39,6 @@ def _lines_table(lines: Mapping[str, LossPath]) -> Table:
     columns = (number_column(f"{positions[index]:.2g}") for index in shown)
     table = Table("line", *columns, number_column("barrier"), title=title, title_justify="left")
     for name, line in lines.items():
-        losses = (f"{line.points[index].loss:.3f}" for index in shown)
-        table.add_row(Text(printable(name)), *losses, f"{line.barrier:.3f}")
+        losses = (shown_number(line.points[index].loss, ".3f") for index in shown)
+        table.add_row(Text(printable(name)), *losses, shown_number(line.barrier, ".3f"))
     return table
