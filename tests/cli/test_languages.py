@@ -209,4 +209,4 @@ def test_classifiers_get_the_padding_token_of_their_tokenizer(tmp_path: Path, te
     a, b = (saved(tmp_path / str(seed), classifier, seed) for seed in (1, 2))
     ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", texts)
     assert ran.status == 0, ran.err
-    assert "agreement with the parents" in ran.out
+    assert "nats from the parents" in ran.out

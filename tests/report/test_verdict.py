@@ -53,6 +53,41 @@ def test_no_better_than_the_average() -> None:
     assert "the plain average (40.0% accuracy) is as good, so the alignment gained nothing here." in said
 
 
+def test_the_average_may_be_better() -> None:
+    said = verdict(measured(row("f", "fusion", 0.4), row("plain average", "control", 0.55)))
+    assert said.endswith("; the plain average (55.0% accuracy) is better, so the alignment gained nothing here.")
+
+
+def test_the_loss_decides_between_equal_accuracies() -> None:
+    better, worse = row("f", "fusion", 0.4, 0.5), row("plain average", "control", 0.40001, 0.625)
+    assert verdict(measured(better, worse)).endswith(
+        ". The plain average has the same, but with a loss of 0.625 instead of a loss of 0.500."
+    )
+    swapped = measured(replace(worse, role="fusion", name="f"), replace(better, role="control", name="plain average"))
+    assert verdict(swapped).endswith(
+        "; the plain average has the same with a loss of 0.500 instead of a loss of 0.625, so the alignment gained"
+        " nothing here."
+    )
+
+
+def test_without_labels_divergence_ranks() -> None:
+    """With two parents, each agrees with itself, so that no model can agree more with both on average."""
+    found = measured(row("f", "fusion", 0.55, 0.25), measures=("agreement", "divergence"))
+    assert verdict(replace(found, labeled=False)) == (
+        "Without labels, the fused model reaches a divergence of 0.250 nats from the parents, better than the best"
+        " parent (a divergence of 1.000 nats from the parents)."
+    )
+
+
+def test_what_has_no_score_is_not_ranked() -> None:
+    nan = float("nan")
+    assert verdict(measured(row("fusion", "fusion", nan, nan))) == (
+        "The fused model cannot be ranked, because some outputs are not numbers. Models without scores: fusion."
+    )
+    said = verdict(measured(row("f", "fusion", 0.55), row("plain average", "control", nan, nan)))
+    assert said.endswith(". The plain average reaches nan accuracy.")
+
+
 def test_what_was_not_aligned_did_not_gain_nothing_by_alignment() -> None:
     found = measured(row("f", "fusion", 0.4), row("plain average", "control", 0.4))
     assert verdict(replace(found, aligned=False)).endswith("is as good, so this way of merging gained nothing here.")

@@ -90,14 +90,24 @@ class Measurement:
         """Return the rows with this role."""
         return [row for row in self.rows if row.role == role]
 
-    def quality(self, row: Row) -> float:
-        """Return a number that is higher for a better model, by the headline metric."""
-        value = row.metrics.value(self.headline)
-        return -value if MEASURES[self.headline].lower_is_better else value
+    @property
+    def ranking(self) -> str:
+        """The metric by which the fusion is ranked among its parents: the headline, but not agreement with them.
 
-    def phrase(self, *rows: Row) -> str:
-        """Return a sentence's words for the headline metric of some models."""
-        return phrase(self.headline, *(row.metrics.value(self.headline) for row in rows))
+        Each parent agrees fully with itself, so with two parents of equal weight no other model can agree more.
+        """
+        return "divergence" if self.headline == "agreement" else self.headline
+
+    def quality(self, row: Row, measure: str | None = None) -> float:
+        """Return a number that is higher for a better model, by the headline metric or another one."""
+        measure = measure or self.headline
+        value = row.metrics.value(measure)
+        return -value if MEASURES[measure].lower_is_better else value
+
+    def phrase(self, *rows: Row, measure: str | None = None) -> str:
+        """Return a sentence's words for the headline metric of some models, or for another one."""
+        measure = measure or self.headline
+        return phrase(measure, *(row.metrics.value(measure) for row in rows))
 
 
 @dataclass(frozen=True)
