@@ -11,11 +11,12 @@ from transfuse.base.progress import Progress, silent
 from transfuse.data.image_texts import ImageTextProcessor, first_text
 from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.tasks import PAIRS, task
+from transfuse.data.tasks import PAIRS, QUESTION_ANSWERING, task
 from transfuse.data.texts import max_tokens, text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
 INPUTS = ("input", "text", "words", "question", "context", "source", "target")  # parts that are read
+IN_WINDOWS = "models are fused and trained on one part of each, and measured on all parts if there are answers"
 
 
 @dataclass
@@ -88,9 +89,10 @@ def warn_of_cuts(
     for start in range(0, len(read), TEXTS_AT_ONCE):
         prepare(_values(read, range(start, min(start + TEXTS_AT_ONCE, len(read)))))
     if cuts.cut:
+        answers = model_task is QUESTION_ANSWERING
         progress.warn(
             f"{samples.source}: {cuts.cut} of {counted(cuts.texts, 'text')} {are(cuts.cut)} longer than"
-            f" {counted(cuts.length, 'token')}; the model reads the beginning only"
+            f" {counted(cuts.length, 'token')}; {IN_WINDOWS if answers else 'the model reads the beginning only'}"
         )
 
 
