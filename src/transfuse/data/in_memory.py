@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
-from transfuse.data.in_memory_columns import TABLES, from_columns, is_missing, kind_of
+from transfuse.data.in_memory_columns import TABLES, from_columns, from_rows, is_missing, kind_of
 from transfuse.data.splits import canonical_split
 from transfuse.errors import DataError, first_line
 
@@ -141,8 +141,7 @@ def _from_items(items: Sequence[Any], where: str) -> Dataset:
                 " give items of one kind"
             )
     if kind is Mapping:
-        names = dict.fromkeys(name for row in items for name in row)
-        return from_columns({name: [row.get(name) for row in items] for name in names}, where)
+        return from_rows(items, where)
     if kind is list:
         return _from_conversations([None if is_missing(item) else item for item in items], where)
     if kind is PIL.Image.Image:

@@ -37,6 +37,12 @@ def from_columns(columns: Mapping[Any, Any], where: str) -> Dataset:
         raise DataError(f"{where}: {_difference(values) or first_line(error)}") from error
 
 
+def from_rows(rows: Sequence[Mapping[Any, Any]], where: str) -> Dataset:
+    """Read rows, in which some columns may be missing."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return from_columns({name: [row.get(name) for row in rows] for name in names}, where)
+
+
 def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
     """Return which value cannot be written, or is of another type than those before it, if there is one."""
     for name, column in columns.items():

@@ -8,23 +8,19 @@ from datasets import Dataset
 from pyarrow import ArrowException
 from pyarrow.parquet import read_metadata
 
+from transfuse.data.json_files import read_json, read_json_lines
 from transfuse.data.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.text_files import escaped, read_texts
 from transfuse.data.text_tables import TEXT_TABLES, read_csv, read_tsv
 from transfuse.errors import DataError
 
-
-def _read_json(files: list[Path]) -> Dataset:
-    return Dataset.from_json(escaped(files))
-
-
 READERS: Mapping[str, Callable[[list[Path]], Dataset]] = {
     ".parquet": lambda files: Dataset.from_parquet(escaped(files)),
     ".csv": read_csv,
     ".tsv": read_tsv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
     ".txt": read_texts,
 }
 COMPRESSED = (".bz2", ".gz", ".xz", ".zst")  # after the kind of a file; `datasets` reads these as they are

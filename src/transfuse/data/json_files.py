@@ -1,0 +1,68 @@
+"""JSON files: one row a line, a list of rows, or one object with a list of rows under one of its keys."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from datasets import Dataset, concatenate_datasets
+
+from transfuse.data.columns import listed_names
+from transfuse.data.in_memory_columns import from_rows
+from transfuse.data.messages import are_conversations
+from transfuse.data.text_files import ENCODING, escaped
+from transfuse.errors import DataError
+
+
+def read_json_lines(files: list[Path]) -> Dataset:
+    """Read files with one row a line."""
+    return Dataset.from_json(escaped(files))
+
+
+def read_json(files: list[Path]) -> Dataset:
+    """Read files of rows, each of which may be one object that holds them under a key.
+
+    Raises:
+        DataError: several keys of such an object hold rows.
+    """
+    nested = {path: rows for path in files if (rows := _rows_under_a_key(path)) is not None}
+    others = [path for path in files if path not in nested]
+    parts = [from_rows(rows, str(path)) for path, rows in nested.items()]
+    if others:
+        parts.append(read_json_lines(others))
+    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+
+
+def _rows_under_a_key(path: Path) -> list[dict[str, Any]] | None:
+    """Return the rows that one object in a file holds; None if the file holds something else, or one conversation."""
+    value = _only_object(path)
+    if value is None or any(are_conversations([entry]) for entry in value.values()):
+        return None
+    keys = [key for key, entry in value.items() if _are_rows(entry)]
+    if len(keys) > 1:
+        raise DataError(
+            f"{path}: {listed_names(keys)} each hold rows; write those that are to be read to a file of their own"
+        )
+    return value[keys[0]] if keys else None
+
+
+def _only_object(path: Path) -> dict[str, Any] | None:
+    """Return the object that a file consists of. The rest of a file with one object a line is not read."""
+    with fsspec.open(str(path), "rt", encoding=ENCODING, compression="infer") as file:
+        lines = (line for line in file if line.strip())
+        first, second = next(lines, ""), next(lines, "")
+        if not first.lstrip().startswith("{") or (second and _parsed(first) is not None):
+            return None
+        value = _parsed("".join([first, second, *lines]))
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # the reader of rows says what is wrong
+        return None
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
