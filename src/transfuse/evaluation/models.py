@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import Model, load_empty, load_model
 from transfuse.config.make import make
@@ -36,6 +37,7 @@ from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
 
 
+@own_torch_settings()
 def evaluate_models(
     models: Given | Sequence[Given],
     data: Any,

@@ -19,6 +19,7 @@ from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.base.libraries import quiet
 from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.base.torch_settings import kept_random_states, own_torch_settings
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory
@@ -62,7 +63,7 @@ MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much me
 IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # only this process writes
 
 
-@torch.inference_mode(False)  # training needs gradients, wherever it is called
+@own_torch_settings()
 def finetune(
     model: Model,
     data: Any,
@@ -193,7 +194,7 @@ def _train(
     schedule = dataset.schedule
     steps = progress.track(range(optimizer_steps(schedule, len(dataset))), "fine-tuning")
     example = dataset.prepare(dataset.samples.inputs([dataset.samples.longest_index()]))
-    with TemporaryDirectory() as scratch, quiet():
+    with TemporaryDirectory() as scratch, quiet(), kept_random_states():
         args = training_arguments(schedule, len(dataset), checkpoints, Path(scratch))
         if args.use_cpu and tokens_per_sample(student.config, example) <= MAX_EAGER_TOKENS:
             for model in models:  # on a CPU, eager attention trains faster than sdpa

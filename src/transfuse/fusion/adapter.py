@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.input_moments import InputMoments
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.lazy import Tensors
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.adapter_card import adapter_card
 from transfuse.checkpoint.adapter_layout import adapter_layout
 from transfuse.checkpoint.adapter_writer import check_shapes, write_adapter
@@ -46,6 +47,7 @@ class AdapterBase:
         adapter_layout(self.model, ())
         check_shapes(self._tensors(), self.model.state_dict())
 
+    @own_torch_settings()
     def write(
         self, folder: Path, changed: PreTrainedModel | Tensors, rank: int, name: str, record: Mapping[str, Any]
     ) -> dict[str, Any]:

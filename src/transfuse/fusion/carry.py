@@ -16,8 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -25,6 +23,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.load import Model
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
@@ -107,7 +106,7 @@ def carried(matched: Matched, progress: Progress | bool = silent, processor: Any
     return replace(fusion, record=fusion.record | facts)
 
 
-@torch.inference_mode(False)  # training needs gradients, wherever it is called
+@own_torch_settings()
 def match_for_carry(
     base: Model,
     tuned: Model,

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,6 +13,7 @@ from transfuse.base.batch import has_targets
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
@@ -79,7 +79,7 @@ def fuse(
     return merge(matched, progress, processor)
 
 
-@torch.inference_mode(False)  # training needs gradients, wherever it is called
+@own_torch_settings()
 def merge(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
     """Merge models that are in one basis into one model.
 

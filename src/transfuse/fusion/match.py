@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from datasets import Dataset, DatasetDict
 
 from transfuse.alignment.interface import AlignContext
@@ -16,6 +15,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.folders import cache_folder
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.load import Model
 from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
@@ -41,7 +41,7 @@ from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
 
 
-@torch.inference_mode(False)  # training needs gradients, wherever it is called
+@own_torch_settings()
 def match(
     models: Sequence[Model],
     data: Any = None,

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
@@ -19,6 +18,7 @@ from transfuse.base.hashing import digest
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
@@ -47,7 +47,7 @@ from transfuse.shrinking.split import split
 from transfuse.shrinking.streamed import checked_streaming, mapped_network, with_precision
 
 
-@torch.inference_mode(False)  # training needs gradients, wherever it is called
+@own_torch_settings()
 def shrink(
     model: Model,
     data: Any = None,
