@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
+from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.load import Model
 from transfuse.data.processors import check_processor
 from transfuse.errors import ConfigError
@@ -62,8 +63,8 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
     """
     if isinstance(models, Mapping):
         raise ConfigError("models: give a list of models, not a mapping; loaded ones are named model 1, model 2, ...")
-    is_one = isinstance(models, str | Path | PreTrainedModel | HasModel) or not isinstance(models, Iterable | None)
-    several: Any = models or ()
+    is_one = isinstance(models, str | Path | nn.Module | HasModel) or not isinstance(models, Iterable | None)
+    several: Any = () if is_one else models or ()
     given = [models] if is_one else list(several)
     if not given:
         raise ConfigError("models: none given; give the path of a checkpoint or a loaded transformers model")
@@ -77,11 +78,12 @@ def _subject(number: int, given: Given) -> Subject:
     if isinstance(given, str | Path):
         return Subject(str(given), given, given)
     if isinstance(given, PreTrainedModel):
+        check_given([given], [f"model {number}"])
         return Subject(f"model {number}", given, None)
     if isinstance(given, HasModel):
         return Subject(f"model {number}", given.model, given.prepared_by)
     shown = f"a {type(given).__name__}" if isinstance(given, nn.Module) else f"{given!r:.80}"
-    raise ConfigError(f"{shown}: give the path of a checkpoint or a loaded transformers model")
+    raise ConfigError(f"{shown}: give the path of a checkpoint or a loaded transformers model{wrapper_advice(given)}")
 
 
 def _check_all_differ(found: Sequence[Subject]) -> None:

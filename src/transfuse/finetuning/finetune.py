@@ -21,8 +21,9 @@ from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.torch_settings import kept_random_states, own_torch_settings
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory
+from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory, model_name
 from transfuse.checkpoint.origin import PACKAGES, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.make import make
@@ -168,7 +169,9 @@ def _schedule(model: Model, teachers: Sequence[Model], options: dict[str, Any]) 
         raise ConfigError("teachers: give a list, even for a single teacher")
     for source in (model, *teachers):
         if not isinstance(source, str | Path | PreTrainedModel):
-            raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}")
+            raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}{wrapper_advice(source)}")
+    check_given([model], [model_name(model, "the model")])
+    check_given(teachers, [*map(teacher_name, teachers)])
     check_teacher_options(options, teachers, {})
     if schedule.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
         raise ConfigError(

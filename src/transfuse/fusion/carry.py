@@ -24,6 +24,7 @@ from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
+from transfuse.checkpoint.given_models import check_given
 from transfuse.checkpoint.load import Model
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
@@ -128,6 +129,8 @@ def match_for_carry(
     chosen = carry_options(options, data is not None, keep is not None)
     check_read(options, {}, data, keep)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
+    roles = (new_base, base, tuned)
+    check_given(roles, names_by_role(roles))
     watch = Stopwatch()
     limit = memory_bytes(max_memory)
 
@@ -137,7 +140,7 @@ def match_for_carry(
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
     opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
-    inputs = _in_order(opened, (new_base, base, tuned))
+    inputs = _in_order(opened, roles)
     new, old, changed = inputs.networks
     check_same_shape(old, changed)
     if not any(inputs.borrowed):  # a new head may be all that was tuned
@@ -148,7 +151,6 @@ def match_for_carry(
         adapter_base.check()
     others = None
     if data is not None:
-        roles = (new_base, base, tuned)
         others = warned_of_processors(roles, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
     budget, seed = sample_budget(chosen), chosen.seed

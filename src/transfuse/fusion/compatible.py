@@ -8,8 +8,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import as_needed
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
-from transfuse.checkpoint.load import Model, load_empty, load_model
+from transfuse.checkpoint.load import Model, load_empty, load_model, model_names
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
@@ -26,15 +27,17 @@ from transfuse.network.precision import compute_dtype, matmul_dtype
 
 
 def check_models_given(models: Sequence[Model]) -> None:
-    """Raise `ConfigError` unless `models` is a list of two or more models or paths."""
+    """Raise `ConfigError` unless `models` is a list of two or more models with weights, or paths."""
     listed = isinstance(models, Sequence) and not isinstance(models, str)
-    if not listed or not all(isinstance(model, str | Path | PreTrainedModel) for model in models):
+    others = [model for model in models if not isinstance(model, str | Path | PreTrainedModel)] if listed else [models]
+    if others:
         raise ConfigError(
             "models: give a list of checkpoint paths or loaded transformers models (for a result, .model or its saved"
-            " path), the anchor first"
+            f" path), the anchor first{wrapper_advice(others[0])}"
         )
     if len(models) < 2:
         raise ConfigError("models: only one model; give two or more, the anchor first")
+    check_given(models, model_names(models))
 
 
 def load(path: str | Path, options: Options) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress
+from transfuse.checkpoint.given_models import check_given
 from transfuse.checkpoint.load import Model, adapter_base, local_directory, model_name, model_names
 from transfuse.checkpoint.origin import Origin, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
@@ -119,6 +120,7 @@ def open_models(
     names = model_names(models)
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]
+        check_given([base], names[-1:])
     check_sentence_modules(models)
     empty = [empty_model(model, options) for model in models]
     stored, empty = empty, with_anchor_form(empty, names, options, depth_samples)

@@ -20,6 +20,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
 from transfuse.checkpoint.origin import PACKAGES, Origin, origin
@@ -98,7 +99,8 @@ def _shrunk(
     warn_of_test_split(data)
     check_read(chosen.model_dump(exclude_unset=True), {}, data)
     if not isinstance(model, str | Path | PreTrainedModel):
-        raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}")
+        raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}{wrapper_advice(model)}")
+    check_given([model], [model_name(model, "the model")])
     if data is None:
         raise ConfigError(
             "data: shrinking needs samples to measure what matters; give data (for a causal language model,"
