@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -335,3 +336,14 @@ def test_old_spellings_are_read_for_one_version() -> None:
     assert make(Options, old) == make(Options, new)
     assert make(Options, {"merge": "learned", "trust": "even"}).teacher_weighting == "uniform"
     refuses({"plan": "herd", "align": "flow"}, "plan: 'herd'", "did you mean hard?")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [torch.tensor([0.25, 0.75]), np.array([0.25, 0.75]), (np.float32(0.25), 0.75), [torch.tensor(0.25), 0.75]],
+)
+def test_numbers_of_numpy_and_torch_are_numbers(weights: Any) -> None:
+    options = make(Options, {"weights": weights, "seed": np.int64(3), "samples": torch.tensor(7)})
+    assert (options.weights, options.seed, options.samples) == ((0.25, 0.75), 3, 7)
+    assert type(options.seed) is int
+    refuses({"models": ["a", "b"], "output": "o", "seed": np.float64(1)}, "seed", "should be a valid integer")

@@ -1,5 +1,6 @@
 """Samples that a Python program holds. Nothing here may touch the network."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value
+from datasets import Array2D, ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value
 from pictures import one_line, picture, pictures, values, write_image
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
 
@@ -194,6 +195,10 @@ def test_a_loader_of_raw_samples_gives_its_dataset(shuffle: bool) -> None:
         ([["one", "two"]], "item 0 (from 0) is a list with a str; give texts, pairs as dicts such as"),
         ({"text": ["one"], "other": pandas.DataFrame({"a": [1]})}, "column 'other' is a DataFrame; give a list"),
         ([None], "item 0 is a NoneType; give a list of texts"),
+        ([np.zeros((4, 4, 3))], "item 0 is a ndarray; arrays are not read as images; make each a PIL image with"),
+        (torch.zeros(2, 3, 4, 4), "a Tensor cannot be read; arrays are not read as images; make each a PIL image with"),
+        ([io.BytesIO(b"a")], "item 0 is a BytesIO; open files are not read; make each a PIL image with PIL.Image.open"),
+        ([{"image": io.BytesIO(b"a")}], "row 0 (from 0) of column 'image' holds a BytesIO; open files are not read"),
         (pandas.DataFrame({"image": [picture(1), 2]}), "row 1 (from 0) of column 'image' holds an int"),
         ([__file__], "is a file; give one file or folder as a path, not in a list"),
         ([Path(__file__)], "is a file; give one file or folder as a path, not in a list"),
@@ -205,6 +210,26 @@ def test_what_cannot_be_read_is_one_line(data: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         load_samples(data)
     assert message in one_line(caught)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"image": np.zeros((4, 4, 3), np.uint8)}],
+        {"image": torch.zeros(2, 3, 4, 4)},
+        Dataset.from_dict({"image": [[[1, 2]]]}, features=Features({"image": Array2D((1, 2), "uint8")})),
+    ],
+)
+def test_arrays_are_not_read_as_images(data: Any) -> None:
+    with pytest.raises(DataError, match=r"column 'image' holds arrays; .*PIL\.Image\.fromarray"):
+        load_samples(data).require_images()
+
+
+@pytest.mark.parametrize("mode", ["HSV", "RGBa"])
+def test_images_of_modes_that_no_file_holds_are_converted(mode: str) -> None:
+    image = picture(90).convert("RGBA" if mode == "RGBa" else "RGB").convert(mode)
+    for data in ([image], pandas.DataFrame({"image": [image]})):
+        assert load_samples(data).inputs([0])[0].convert("RGB").getpixel((0, 0)) == (90, 90, 90)
 
 
 def test_a_broken_stream_is_one_line() -> None:

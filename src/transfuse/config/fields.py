@@ -1,8 +1,7 @@
 """The types of option values, and how a field says what it means: its description is the help of its flag."""
 
 import os
-from operator import index
-from typing import Annotated, Any, SupportsIndex, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -15,11 +14,6 @@ def _number(value: object) -> object:
     return value
 
 
-def _integer(value: object) -> object:
-    """Return an integer of NumPy as one of Python. Other values stay as they are."""
-    return index(value) if hasattr(value, "dtype") and isinstance(value, SupportsIndex) else value
-
-
 def _list(value: object) -> object:
     """Split text such as `0.7,0.3`, which is how a flag gives a list."""
     return tuple(value.split(",")) if isinstance(value, str) else value
@@ -28,7 +22,7 @@ def _list(value: object) -> object:
 List = BeforeValidator(_list)
 Place = Annotated[str, AfterValidator(os.path.expanduser)]  # a file or folder to write
 Memory = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
-Count = Annotated[int, BeforeValidator(_integer), Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
 Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]

@@ -16,13 +16,14 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
     """Build options of a kind from `values`.
 
     Args:
-        values: by name; those of nested options as a mapping, or as an instance.
+        values: by name; those of nested options as a mapping, or as an instance. Numbers may be those of NumPy or
+            torch.
         labels: how a message names each option ("--align", "job.yaml, line 3: align", "--flow.plan"); else its name.
 
     Raises:
         ConfigError: an unknown option, a value that it cannot have, or options that contradict each other.
     """
-    values, labels = with_current_names(kind, values, labels or {})
+    values, labels = with_current_names(kind, _plain(values), labels or {})
     try:
         chosen = kind(**values)
     except ValidationError as error:
@@ -31,6 +32,15 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
         raise ConfigError(f"{labels.get(name, name)}:{item} {error_message(name, first, fields)}") from error
     chosen.check(labels)  # type: ignore[attr-defined]
     return chosen
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of NumPy and torch as numbers and lists of Python. Other values stay as they are."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
 
 
 def _located(kind: type[BaseModel], parts: list[str]) -> tuple[str, Mapping[str, Any], str]:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
 from transfuse.data.in_memory_columns import TABLES, from_columns, from_rows, is_missing, kind_of
+from transfuse.data.pixels import image_advice, storable
 from transfuse.data.splits import canonical_split
 from transfuse.errors import DataError, first_line
 
@@ -67,7 +68,7 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
     elif isinstance(data, TorchDataset):
         dataset, part = _from_items(_torch_items(data, where), where), ""
     else:
-        raise DataError(f"data: {kind_of(data)} cannot be read; {ACCEPTED}")
+        raise DataError(f"data: {kind_of(data)} cannot be read; {image_advice(data) or ACCEPTED}")
     _check_raw(dataset, where)
     return dataset, part
 
@@ -115,7 +116,7 @@ def _from_frame(frame: pandas.DataFrame, where: str) -> Dataset:
 
 def _encoded(value: Any, where: str, column: str, row: int) -> dict[str, Any] | None:
     if isinstance(value, PIL.Image.Image):
-        return Image().encode_example(value)
+        return Image().encode_example(storable(value))
     if is_missing(value):
         return None
     raise DataError(f"{where}: row {row} (from 0) of column {column!r} holds {kind_of(value)}, and others hold images")
@@ -130,10 +131,8 @@ def _from_items(items: Sequence[Any], where: str) -> Dataset:
     kinds = (str, PIL.Image.Image, Path, Mapping, list)
     kind = next((kind for kind in kinds if isinstance(first, kind)), None)
     if kind is None:
-        raise DataError(
-            f"{where}: item {start} is {kind_of(first)}; give a list of texts, of PIL images, or of dicts such as"
-            " {'text': ..., 'label': ...}"
-        )
+        instead = "give a list of texts, of PIL images, or of dicts such as {'text': ..., 'label': ...}"
+        raise DataError(f"{where}: item {start} is {kind_of(first)}; {image_advice(first) or instead}")
     for row, item in enumerate(items):
         if not isinstance(item, kind) and not (kind in (str, list) and is_missing(item)):
             raise DataError(

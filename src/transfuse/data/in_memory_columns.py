@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from io import IOBase
 from typing import Any
 
 import pandas  # type: ignore[import-untyped]
@@ -10,6 +11,7 @@ import PIL.Image
 from datasets import Dataset, IterableDataset
 
 from transfuse.data.messages import are_conversations, stored_conversation
+from transfuse.data.pixels import image_advice, storable
 from transfuse.errors import DataError, first_line
 
 TABLES = (Dataset, IterableDataset, pandas.DataFrame)
@@ -22,7 +24,7 @@ def from_columns(columns: Mapping[Any, Any], where: str) -> Dataset:
             raise DataError(f"{where}: column {name!r} has no text as its name; name the columns 'text', 'label', ...")
         if isinstance(columns[name], (str, bytes, Mapping, *TABLES)) or not isinstance(columns[name], Iterable):
             raise DataError(f"{where}: column {name!r} is {kind_of(columns[name])}; give a list with one value per row")
-    values = {name: list(column) for name, column in columns.items()}
+    values = {name: list(map(storable, column)) for name, column in columns.items()}
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"{where}: the columns have {lengths} rows; give lists of the same length")
@@ -47,6 +49,8 @@ def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
     """Return which value cannot be written, or is of another type than those before it, if there is one."""
     for name, column in columns.items():
         for row, value in enumerate(column):
+            if isinstance(value, IOBase):
+                return f"row {row} (from 0) of column {name!r} holds {kind_of(value)}; {image_advice(value)}"
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             if broken := re.search("[\ud800-\udfff]", text):
                 return f"row {row} (from 0) of column {name!r} has {broken[0]!r}, which is not a character; remove it"

@@ -17,6 +17,7 @@ from transfuse.data.columns import columns_of, decoded_image, raw_values, why_no
 from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.fraction_labels import no_labels_error
 from transfuse.data.lazy_batches import LazyBatches
+from transfuse.data.pixels import why_no_image
 from transfuse.data.readers import root_cause
 from transfuse.errors import DataError
 
@@ -154,10 +155,7 @@ class Samples:
             DataError: there is no image column.
         """
         if self.image is None:
-            raise DataError(
-                f"{self.source}: no image column among {self._columns()}; the model takes images (an Image feature,"
-                " encoded bytes, or a column of image file names)"
-            )
+            raise DataError(f"{self.source}: {why_no_image(self.dataset, self._columns())}")
         return replace(self, text=None)
 
     def require_texts(self) -> "Samples":
