@@ -94,3 +94,32 @@ def test_blanks_around_names_of_columns_do_not_count(tmp_path: Path) -> None:
 def test_a_field_may_be_long(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(f"text,label\n{'x' * 200_000},1\n")
     assert len(load_samples(tmp_path / "rows.csv").inputs([0])[0]) == 200_000
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path: Path) -> None:
+    for name, separator in (("rows.csv", ","), ("rows.tsv", "\t")):
+        rows = [["text", "label", "label", "", ""], ["a", "1", "0", "", ""]]
+        (tmp_path / name).write_text("\n".join(map(separator.join, rows)))
+        with pytest.raises(DataError, match=rf"{name}: 2 columns are called 'label'; rename or remove"):
+            load_samples(tmp_path / name)
+
+
+@pytest.mark.parametrize("first", ["sep=;", "\ufeffSEP=;", '"sep=;"'])
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_first_line_may_name_the_separator(first: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    path.write_text(f'{first}\ntext;label\n"a, b; c";1\nd, e\tf;0\n', encoding="utf-8")
+    samples = load_samples(path)
+    assert samples.dataset.column_names == ["text", "label"]
+    assert samples.inputs([0, 1]) == ["a, b; c", "d, e\tf"]
+    path.write_text("sep=,\ntext,label\na,1\nb,c,0\n")
+    with pytest.raises(DataError, match="line 4 has 3 fields"):
+        load_samples(path)
+
+
+def test_lock_files_of_excel_are_no_data(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{split},1\n")
+        (tmp_path / f"~${split}.csv").write_bytes(b"\x05me \xff")
+    (tmp_path / "~$book.csv").write_bytes(b"\x05me \xff")
+    assert load_samples(tmp_path, "train").inputs([0]) == ["train"]

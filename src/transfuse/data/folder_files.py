@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+HIDDEN = (".", "__", "~$")  # beginnings of names; "~$" is that of the lock files of Excel
 METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
 
 
@@ -23,4 +24,4 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__")) or name in METADATA_FILES
+    return name.startswith(HIDDEN) or name in METADATA_FILES

@@ -2,9 +2,11 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,21 @@ class Layout:
         is_quoted: whether fields may be quoted; otherwise quotation marks belong to the texts.
         columns: how many of the first columns are read, because all further ones are empty; None: all.
         after_row_names: names of the columns after one of row numbers, which has no name; empty if there is none.
+        skipped: how many of the first lines are not read; 1 if it names the separator, as Excel writes it.
     """
 
     separator: str
     is_quoted: bool
     columns: int | None = None
     after_row_names: tuple[str, ...] = ()
+    skipped: int = 0
+
+
+def named_separator(path: Path) -> str | None:
+    """Return the separator that the first line of a table names, such as `sep=;`; None if it is a header."""
+    with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer") as file:
+        named = re.fullmatch(r'"?sep=([,;\t])"?', file.readline().strip("\n"), re.IGNORECASE)
+    return named[1] if named else None
 
 
 def separator_of(path: Path, usual: str) -> str:
@@ -53,15 +64,16 @@ def separator_of(path: Path, usual: str) -> str:
     return others[0]
 
 
-def layout_of(path: Path, separator: str, is_quoted: bool) -> Layout:
+def layout_of(path: Path, separator: str, is_quoted: bool, skipped: int = 0) -> Layout:
     """Return how a table is read whose rows may end in separators, or begin with row numbers if tabs separate fields.
 
     Raises:
-        DataError: a row has more fields than the header.
+        DataError: a row has more fields than the header, or two columns have the same name.
     """
-    layout = Layout(separator, is_quoted)
+    layout = Layout(separator, is_quoted, skipped=skipped)
     with closing(_rows(path, layout)) as rows:
         _, header = next(rows, (0, []))
+        _check_names(path, header)
         shape = _RowShape(header, separator == "\t")
         for line, row in rows:
             shape.add(line, row)
@@ -72,8 +84,16 @@ def layout_of(path: Path, separator: str, is_quoted: bool) -> Layout:
                     f" that contain a {SEPARATORS[separator]} in quotation marks, and name every column"
                 )
     if shape.too_long:
-        return Layout(separator, is_quoted, after_row_names=tuple(header))
-    return Layout(separator, is_quoted, shape.columns)
+        return replace(layout, after_row_names=tuple(header))
+    return replace(layout, columns=shape.columns)
+
+
+def _check_names(path: Path, header: Sequence[str]) -> None:
+    """Raise `DataError` if two columns have the same name."""
+    counts = Counter(name for name in header if name.strip())
+    for name, count in counts.items():
+        if count > 1:
+            raise DataError(f"{path}: {count} columns are called {name!r}; rename or remove all but one")
 
 
 class _RowShape:
@@ -122,7 +142,7 @@ def _rows(path: Path, layout: Layout) -> Generator[tuple[int, list[str]], None, 
         with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer", newline="") as file:
             quoting: dict[str, Any] = {} if layout.is_quoted else {"quoting": csv.QUOTE_NONE}
             reader = csv.reader(file, delimiter=layout.separator, **quoting)
-            for row in reader:
+            for row in islice(reader, layout.skipped, None):
                 if row and (len(row) > 1 or row[0].strip()):
                     yield line, row
                 line = reader.line_num + 1

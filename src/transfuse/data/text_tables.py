@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 from datasets import Dataset, concatenate_datasets
 
-from transfuse.data.table_layout import QUOTED, Layout, layout_of, separator_of
+from transfuse.data.table_layout import QUOTED, Layout, layout_of, named_separator, separator_of
 from transfuse.data.text_files import escaped
 
 TEXT_TABLES = (".csv", ".tsv")
@@ -44,6 +44,8 @@ def _read(files: list[Path], separator: str) -> Dataset:
 
 
 def _layout(path: Path, usual: str) -> Layout:
+    if named := named_separator(path):
+        return layout_of(path, named, is_quoted=True, skipped=1)
     separator = separator_of(path, usual)
     return layout_of(path, separator, separator != "\t" or is_quoted(path))
 
@@ -51,7 +53,7 @@ def _layout(path: Path, usual: str) -> Layout:
 def _options(layout: Layout) -> dict[str, Any]:
     """Return the options of pandas for a layout."""
     quoting = csv.QUOTE_MINIMAL if layout.is_quoted else csv.QUOTE_NONE
-    options: dict[str, Any] = {"sep": layout.separator, "quoting": quoting}
+    options: dict[str, Any] = {"sep": layout.separator, "quoting": quoting, "skiprows": layout.skipped}
     if layout.columns is not None:
         options |= {"index_col": False, "usecols": list(range(layout.columns))}
     if layout.after_row_names:
