@@ -4,9 +4,7 @@ The merged checkpoint is an ordinary one in a temporary folder, which is removed
 read from files like those of any other model.
 """
 
-import importlib
 import importlib.util
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import safe_open
-from transformers import PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.adapted_model import load_base
+from transfuse.checkpoint.adapter_merge import merge
 from transfuse.checkpoint.companions import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -121,7 +119,7 @@ def _merge(folder: Path, base: Path, stamps: tuple[int, ...], shown: str, shown_
     with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     model = load_base(base, settings, shapes, f"{shown}: its base model {shown_base}")
-    merged = _merged(model, folder, settings, set(shapes), shown)
+    merged = merge(model, folder, settings, set(shapes), shown)
     target = TemporaryDirectory(prefix="transfuse-adapter-")
     path = Path(target.name)
     try:
@@ -147,28 +145,3 @@ def _copy_own_companions(folder: Path, target: Path) -> None:
             if not name.endswith(("processor_config.json", "generation_config.json")):
                 (target / name).unlink()
     copy_companions(folder, target)
-
-
-def _merged(
-    model: PreTrainedModel, folder: Path, settings: Mapping[str, Any], names: set[str], shown: str
-) -> PreTrainedModel:
-    """Return the base model with the adapter merged into it.
-
-    Args:
-        names: names of the tensors in the adapter's file.
-    """
-    peft = importlib.import_module("peft")
-    kind = f"adapter of peft_type {settings.get('peft_type')!s:.40}"
-    try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            adapted = peft.PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
-            known = peft.get_peft_model_state_dict(adapted, save_embedding_layers=True)
-            if unknown := sorted(names - known.keys()):
-                raise ValueError(f"the base model has no place for {unknown[0]}")
-            merged = adapted.merge_and_unload()
-    except Exception as error:  # peft and the files of an adapter can cause any error
-        raise CheckpointError(f"{shown}: peft cannot merge this {kind} into its base ({first_line(error)})") from error
-    assert isinstance(merged, PreTrainedModel)
-    return merged

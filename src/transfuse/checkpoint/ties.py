@@ -4,6 +4,7 @@ A configuration may call the output embeddings tied although the file holds two 
 keeps them apart, with a warning; a fusion must know, or it would lose one of them.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -28,13 +29,41 @@ def with_actual_ties(model: PreTrainedModel) -> PreTrainedModel:
     Other parameters that this setting ties, such as biases, get tensors of their own, since none is tied without it.
     """
     if is_tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
-        for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
-            if (shared := model.get_parameter(target)) is model.get_parameter(source):
-                module, _, name = target.rpartition(".")
-                own = nn.Parameter(shared.detach().clone(), shared.requires_grad)
-                setattr(model.get_submodule(module), name, own)
+        tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+        _give_own_tensors(model, dict.fromkeys([*tied.values(), *tied]))
         model.config.tie_word_embeddings = False
     return model
+
+
+def with_separate_tensors(model: PreTrainedModel) -> PreTrainedModel:
+    """Tie the parameters of a loaded model that its configuration ties and that are equal, separate all others.
+
+    Returns:
+        The model, with `tie_word_embeddings` corrected.
+    """
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for target, source in tied.items():
+        if torch.equal(model.get_parameter(target), model.get_parameter(source)):
+            _set_parameter(model, target, model.get_parameter(source))
+    with_actual_ties(model)
+    others = [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in tied]
+    _give_own_tensors(model, others)
+    return model
+
+
+def _give_own_tensors(model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Give each of these parameters a tensor of its own if it is the same as one before it."""
+    seen = set()
+    for name in names:
+        parameter = model.get_parameter(name)
+        if id(parameter) in seen:
+            _set_parameter(model, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
+        seen.add(id(parameter))
+
+
+def _set_parameter(model: PreTrainedModel, name: str, parameter: nn.Parameter) -> None:
+    module, _, name = name.rpartition(".")
+    setattr(model.get_submodule(module), name, parameter)
 
 
 def with_equal_tensors_tied(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -50,8 +79,7 @@ def with_equal_tensors_tied(model: PreTrainedModel, folder: Path) -> PreTrainedM
         if target not in locations or source not in locations or parameters[target] is parameters[source]:
             continue
         if torch.equal(locations[target].read(), locations[source].read()):
-            module, _, name = target.rpartition(".")
-            setattr(model.get_submodule(module), name, parameters[source])
+            _set_parameter(model, target, parameters[source])
     return with_actual_ties(model)
 
 

@@ -1,0 +1,96 @@
+"""A merged adapter computes what the model with the adapter computes, also where layers share tensors."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import GPT2, LLAMA, T5
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import transfuse
+from transfuse.checkpoint.load import load_model
+
+peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
+
+WORDS = 20
+BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+BUILDERS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": WORDS, "tie_word_embeddings": True})),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": WORDS})),
+    "t5": lambda: T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": WORDS})),
+    "bert": lambda: BertForMaskedLM(BertConfig(vocab_size=WORDS, **BERT)),
+}
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel) -> Tensor:
+    tokens = torch.arange(WORDS).view(2, -1)
+    inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+    return model.eval()(input_ids=tokens, **inputs).logits
+
+
+def base_model(folder: Path, name: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = BUILDERS[name]()
+    model.save_pretrained(folder)
+    return type(model).from_pretrained(folder)
+
+
+def adapted(model: PreTrainedModel, folder: Path, **settings: Any) -> Tensor:
+    """Save an adapter with random weights; returns what the model with the adapter computes."""
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **settings))
+    torch.manual_seed(1)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    wrapped.save_pretrained(folder)
+    return logits(wrapped)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "tied"),
+    [
+        ("llama", {"target_modules": ["q_proj", "lm_head"]}, False),
+        ("llama", {"target_modules": ["q_proj", "embed_tokens"]}, False),
+        ("llama", {"target_modules": ["q_proj"], "trainable_token_indices": [3, 7]}, True),
+        ("llama", {"target_modules": ["q_proj"], "layer_replication": [[0, 2], [1, 2]]}, True),
+        ("gpt2", {"target_modules": ["c_attn", "wte"]}, False),
+        ("t5", {"target_modules": ["q", "shared"]}, False),
+        ("t5", {"target_modules": ["q", "lm_head"]}, False),
+        ("bert", {"target_modules": ["query", "decoder"]}, False),
+        ("bert", {"target_modules": ["query"], "modules_to_save": ["cls"]}, False),
+        ("bert", {"target_modules": ["query"], "bias": "all"}, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PEFT, on tied embeddings
+def test_layers_that_share_tensors(tmp_path: Path, name: str, settings: dict[str, Any], tied: bool) -> None:
+    expected = adapted(base_model(tmp_path / "base", name), tmp_path / "adapter", **settings)
+    merged = load_model(tmp_path / "adapter")
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)
+    assert merged.config.tie_word_embeddings == tied
+    fused = transfuse.fuse([tmp_path / "adapter"] * 2, align="none").model
+    torch.testing.assert_close(logits(fused), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_adapter_of_a_fusion_is_read(tmp_path: Path) -> None:
+    base = base_model(tmp_path / "base", "bert")
+    other = copy.deepcopy(base)
+    for parameter in other.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    other.save_pretrained(tmp_path / "other")
+    fusion = transfuse.fuse([tmp_path / "base", tmp_path / "other"])
+    fusion.save_adapter(tmp_path / "adapter", 32)
+    torch.testing.assert_close(logits(load_model(tmp_path / "adapter")), logits(fusion.model), rtol=1e-4, atol=1e-5)
