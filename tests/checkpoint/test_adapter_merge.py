@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import GPT2, LLAMA, T5
+from checkpoints import refuses
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -22,6 +23,7 @@ from transformers import (
 
 import transfuse
 from transfuse.checkpoint.load import load_model
+from transfuse.errors import first_line
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
 
@@ -37,7 +39,7 @@ BUILDERS = {
 
 @torch.no_grad()
 def logits(model: PreTrainedModel) -> Tensor:
-    tokens = torch.arange(WORDS).view(2, -1)
+    tokens = torch.arange(model.config.vocab_size).view(2, -1)
     inputs = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     return model.eval()(input_ids=tokens, **inputs).logits
 
@@ -49,14 +51,18 @@ def base_model(folder: Path, name: str) -> PreTrainedModel:
     return type(model).from_pretrained(folder)
 
 
-def adapted(model: PreTrainedModel, folder: Path, **settings: Any) -> Tensor:
-    """Save an adapter with random weights; returns what the model with the adapter computes."""
+def adapted(model: PreTrainedModel, folder: Path, embeddings: bool | str = "auto", **settings: Any) -> Tensor:
+    """Save an adapter with random weights; returns what the model with the adapter computes.
+
+    Args:
+        embeddings: whether the embeddings are saved with it; "auto": if they were resized or adapted.
+    """
     wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **settings))
     torch.manual_seed(1)
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn_like(parameter)
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(folder, save_embedding_layers=embeddings)
     return logits(wrapped)
 
 
@@ -94,3 +100,55 @@ def test_the_adapter_of_a_fusion_is_read(tmp_path: Path) -> None:
     fusion = transfuse.fuse([tmp_path / "base", tmp_path / "other"])
     fusion.save_adapter(tmp_path / "adapter", 32)
     torch.testing.assert_close(logits(load_model(tmp_path / "adapter")), logits(fusion.model), rtol=1e-4, atol=1e-5)
+
+
+def resized(folder: Path, name: str, tied: bool = True) -> PreTrainedModel:
+    """Save a base model; returns it with four tokens more."""
+    model = base_model(folder, name)
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(2 * model.lm_head.weight)
+        model.save_pretrained(folder)
+    model.resize_token_embeddings(WORDS + 4, mean_resizing=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "tied", "settings"),
+    [
+        ("llama", False, {"target_modules": ["q_proj"]}),
+        ("llama", True, {"target_modules": ["q_proj", "embed_tokens"]}),
+        ("llama", True, {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}),
+        ("llama", False, {"target_modules": ["q_proj"], "trainable_token_indices": [WORDS, WORDS + 3]}),
+        ("t5", True, {"target_modules": ["q"], "modules_to_save": ["shared"]}),
+        ("bert", True, {"target_modules": ["query"]}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PEFT, on tied embeddings
+def test_added_tokens(tmp_path: Path, name: str, tied: bool, settings: dict[str, Any]) -> None:
+    expected = adapted(resized(tmp_path / "base", name, tied), tmp_path / "adapter", **settings)
+    state = torch.get_rng_state()
+    merged = load_model(tmp_path / "adapter")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert merged.config.vocab_size == WORDS + 4
+    torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens"),
+    [
+        ({"target_modules": ["q_proj"], "trainable_token_indices": [WORDS, WORDS + 1]}, WORDS + 2),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, WORDS + 4),  # without those of the head
+        ({"target_modules": ["q_proj", "embed_tokens"]}, WORDS + 4),
+    ],
+)
+def test_added_tokens_without_embeddings(tmp_path: Path, settings: dict[str, Any], tokens: int) -> None:
+    adapted(resized(tmp_path / "base", "llama", False), tmp_path / "adapter", embeddings=False, **settings)
+    found = f"it has {WORDS} tokens, the adapter {tokens}"
+    refuses(tmp_path / "adapter", found, "lacks the embeddings or the head", "save_embedding_layers=True")
+
+
+def test_the_first_line_of_an_error_does_not_end_at_a_colon() -> None:
+    assert first_line(ValueError("\nError(s):\n\tsize mismatch\nmore")) == "Error(s): size mismatch"
+    assert first_line(ValueError("one:")) == "one:"
+    assert first_line(ValueError("\n")) == "ValueError"

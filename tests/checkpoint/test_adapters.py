@@ -199,7 +199,7 @@ def test_a_kind_that_cannot_be_merged(tmp_path: Path) -> None:
     wrapped = peft.get_peft_model(load_model(base), config)
     wrapped.peft_config["default"].base_model_name_or_path = str(base)
     wrapped.save_pretrained(tmp_path / "adapter")
-    refuses(tmp_path / "adapter", "peft cannot merge", "PROMPT_TUNING")
+    refuses(tmp_path / "adapter", "peft cannot merge", "PROMPT_TUNING", "changes no weights; give another kind")
 
 
 def test_a_pickled_base(pair: tuple[Path, Path, PreTrainedModel]) -> None:

@@ -33,6 +33,12 @@ def test_checkpoints_without_a_model_are_not_recommended(tmp_path: Path) -> None
     refuses(tmp_path, "no config.json")
 
 
+def test_named_adapters_of_peft(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "adapter_config.json").write_text("{}")
+    refuses(tmp_path, f"{tmp_path}: ", "adapters in subfolders", f"such as {tmp_path / 'mine'}")
+
+
 def test_timm(vit: Path) -> None:
     settings = {"architecture": "vit_base_patch16_224", "num_classes": 10, "pretrained_cfg": {}}
     (vit / "config.json").write_text(json.dumps(settings))

@@ -1,16 +1,20 @@
-"""Load the base model of an adapter, with a new head if the adapter brings the weights of one."""
+"""Load the base model of an adapter, with a new head or more tokens if the adapter brings the weights of them."""
 
+import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.config_file import model_class, read_config
 from transfuse.checkpoint.files import common_dtype, stored_dtypes, weight_files
 from transfuse.checkpoint.shard_index import check_index
+from transfuse.checkpoint.ties import is_tied
 from transfuse.errors import CheckpointError, first_line
 
 PREFIX = "base_model.model."  # of the names of an adapter's tensors
@@ -21,6 +25,7 @@ TASKS = {  # by task_type: the class that has the mapping from a configuration t
     "CAUSAL_LM": transformers.AutoModelForCausalLM,
     "SEQ_2_SEQ_LM": transformers.AutoModelForSeq2SeqLM,
 }
+WEIGHT = r"((base_layer|modules_to_save|original_module|token_adapter)\.)*weight"  # of a module, and what peft wraps in
 CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "out_proj", "classification_head.out_proj")
 
 
@@ -72,7 +77,61 @@ def load_base(
         raise CheckpointError(
             f"{name}: tensor {first} is unexpected; its weights and config.json do not belong together"
         )
+    _resize_vocabulary(model, settings, shapes, name)
     return model.eval()
+
+
+def _resize_vocabulary(
+    model: PreTrainedModel, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], name: str
+) -> None:
+    """Resize the embeddings of a base model to the number of tokens that an adapter was trained with.
+
+    Raises:
+        CheckpointError: the adapter was trained with other tokens, and its file does not hold their embeddings.
+    """
+    inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
+    rows = getattr(inputs, "num_embeddings", None)
+    if rows is None:
+        return
+    held = _held_rows(model, inputs, shapes)
+    complete = head is None or is_tied(model) or _held_rows(model, head, shapes) == held
+    if held not in (None, rows) and complete:
+        with quiet():
+            model.resize_token_embeddings(held, mean_resizing=False)  # all values come from the adapter
+        _with_separate_embeddings(model)
+        return
+    trained = _trained_tokens(settings, shapes)
+    if held not in (None, rows) or trained > rows:
+        raise CheckpointError(
+            f"{name}: it has {rows} tokens, the adapter {max(held or 0, trained)}, and the adapter's file lacks the"
+            " embeddings or the head of the others; save the adapter with save_embedding_layers=True, or save the base"
+            " with the tokens that were added, and name it in adapter_config.json"
+        )
+
+
+def _with_separate_embeddings(model: PreTrainedModel) -> None:
+    """Give encoder and decoder modules of their own for one matrix, which they have unless embeddings are resized."""
+    embeddings = model.get_input_embeddings()
+    _, *others = [name for name, module in model.named_modules(remove_duplicate=False) if module is embeddings]
+    for name in others:
+        own = copy.deepcopy(embeddings)
+        own.weight = embeddings.weight
+        model.set_submodule(name, own)
+
+
+def _held_rows(model: PreTrainedModel, module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Return how many rows the weight of an embedding or a head has in the adapter's file; None if it is not there."""
+    prefixes = [re.escape(f"{PREFIX}{name}.") for name, found in model.named_modules() if found is module]
+    pattern = re.compile(f"({'|'.join(prefixes)}){WEIGHT}")
+    return next((shape[0] for key, shape in shapes.items() if pattern.fullmatch(key)), None)
+
+
+def _trained_tokens(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the least number of tokens that an adapter was trained with, if its file has no embeddings."""
+    chosen = settings.get("trainable_token_indices") or ()
+    lists = chosen.values() if isinstance(chosen, dict) else [chosen]
+    largest = max((index for indices in lists for index in indices), default=-1)
+    return max([largest + 1, *(shape[1] for key, shape in shapes.items() if key.endswith(".lora_embedding_A"))])
 
 
 def adapted_class(config: PreTrainedConfig, own_class: Any, settings: Mapping[str, Any]) -> Any:

@@ -41,6 +41,8 @@ def merge(
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*missing adapter keys")
             adapted = peft.PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+            if adapted.active_peft_config.is_prompt_learning:
+                raise ValueError("it adds to the inputs and changes no weights; give another kind, such as LoRA")
             known = peft.get_peft_model_state_dict(adapted, save_embedding_layers=True)
             if unknown := sorted(names - known.keys()):
                 raise ValueError(f"the base model has no place for {unknown[0]}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
 from transfuse.base.libraries import quiet
@@ -118,8 +119,9 @@ def _merge(folder: Path, base: Path, stamps: tuple[int, ...], shown: str, shown_
     stored_dtypes(folder / ADAPTER_WEIGHTS)  # checks that the file is whole
     with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as opened:
         shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    model = load_base(base, settings, shapes, f"{shown}: its base model {shown_base}")
-    merged = merge(model, folder, settings, set(shapes), shown)
+    with torch.random.fork_rng(devices=[]):  # new layers get random values before those of the adapter
+        model = load_base(base, settings, shapes, f"{shown}: its base model {shown_base}")
+        merged = merge(model, folder, settings, set(shapes), shown)
     target = TemporaryDirectory(prefix="transfuse-adapter-")
     path = Path(target.name)
     try:

@@ -26,10 +26,15 @@ DEQUANTIZE = {  # by quant_method; other methods have no such setting in transfo
 
 
 def check_holds_model(folder: Path) -> None:
-    """Raise `CheckpointError` if a folder without a model holds checkpoints of a training run, or GGUF files."""
+    """Raise `CheckpointError` if a folder without a model holds checkpoints, named adapters, or GGUF files."""
     if newest := _newest_checkpoint(folder):
         raise CheckpointError(
             f"{folder}: holds no model, only checkpoints of a training run; give the newest one, {newest}"
+        )
+    if adapters := sorted(file.parent.name for file in folder.glob(f"*/{MODEL_CONFIGS[1]}")):
+        raise CheckpointError(
+            f"{folder}: holds no model, but adapters in subfolders ({', '.join(adapters[:3])}); give one of them, such"
+            f" as {folder / adapters[0]}"
         )
     if names := sorted(file.name for file in folder.glob("*.gguf")):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
