@@ -23,7 +23,7 @@ from transformers import (
 
 import transfuse
 from transfuse.checkpoint.load import load_model
-from transfuse.errors import first_line
+from transfuse.errors import ConfigError, first_line
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
 
@@ -152,3 +152,19 @@ def test_the_first_line_of_an_error_does_not_end_at_a_colon() -> None:
     assert first_line(ValueError("\nError(s):\n\tsize mismatch\nmore")) == "Error(s): size mismatch"
     assert first_line(ValueError("one:")) == "one:"
     assert first_line(ValueError("\n")) == "ValueError"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PEFT, on tied embeddings
+def test_the_base_of_adapters_is_known_however_far_they_are_from_it(tmp_path: Path) -> None:
+    base = base_model(tmp_path / "base", "llama")
+    folders = [tmp_path / name for name in ("base", "far", "other")]
+    for seed, folder in enumerate(folders[1:]):
+        adapted(type(base).from_pretrained(tmp_path / "base"), folder, target_modules=["q_proj"], lora_alpha=900 + seed)
+    assert transfuse.fuse(folders).record["options"]["align"] == "none"
+    transfuse.fuse(folders[1:], base=folders[0], merge="task-arithmetic")
+    torch.manual_seed(3)
+    new = type(base)(base.config)
+    new.save_pretrained(tmp_path / "new")
+    transfuse.carry(folders[0], folders[1], tmp_path / "new")
+    with pytest.raises(ConfigError, match="was not fine-tuned from"):  # nothing is known of a model in memory
+        transfuse.carry(load_model(folders[0]), folders[1], tmp_path / "new")

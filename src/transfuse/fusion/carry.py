@@ -51,7 +51,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.result import Fusion
-from transfuse.fusion.shared_base import check_base
+from transfuse.fusion.shared_base import check_base, of_one_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
@@ -165,12 +165,14 @@ def match_for_carry(
     room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
     both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
     if chosen.align == "none":
-        check_base(old.spec, old.tensors, [changed.tensors], [changed.name], old.name, OWN_BASE)
+        descendant = (old.spec, old.tensors, [changed.tensors])
         alignments = (Alignment(new.spec, new.tensors, new.tensors),) * 2  # no difference is added
     else:
         alignments = _alignments(inputs.networks, both, inputs.borrowed)
         first, second = alignments
-        check_base(first.spec, first.carried, [second.carried], [changed.name], old.name, OWN_BASE)
+        descendant = (first.spec, first.carried, [second.carried])
+    if not of_one_base((base, tuned)):
+        check_base(*descendant, [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(

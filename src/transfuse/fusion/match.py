@@ -148,7 +148,9 @@ def _resolved_alignment(inputs: Inputs, options: Options, progress: Progress) ->
     """Return the options with the alignment method that is used, and the correlation of models of one base."""
     family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
     borrowed = inputs.base_borrowed.union(*inputs.borrowed)
-    options, correlation = resolve_alignment(options, family, borrowed=borrowed)
+    origins = inputs.origins if inputs.base_origin is None else [*inputs.origins, inputs.base_origin]
+    paths = [origin.path for origin in origins]
+    options, correlation = resolve_alignment(options, family, paths, borrowed=borrowed)
     if correlation is not None:
         progress.warn(shared_base_line(correlation))
     return options, correlation

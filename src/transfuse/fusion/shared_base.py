@@ -8,6 +8,7 @@ lowest correlation counts.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.load import Model, adapter_base, local_directory
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.compatible import stored_network
@@ -30,8 +31,19 @@ SHARED = 0.7  # correlation of every compared matrix from which the units of two
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
 
+def of_one_base(models: Sequence[Model | None]) -> bool:
+    """Return whether it is known that models share a base, as they are adapters of one, or that base itself.
+
+    Args:
+        models: paths or Hub names. It is not known of models in memory, which may be None.
+    """
+    paths = [model for model in models if isinstance(model, str | Path)]
+    folders = {(adapter_base(path) or local_directory(path, "allow")).resolve() for path in paths}
+    return len(paths) == len(models) and len(folders) == 1
+
+
 def base_correlation(
-    networks: Sequence[Network], count: int | None = None, borrowed: Collection[str] = ()
+    networks: Sequence[Network], count: int | None = None, borrowed: Collection[str] = (), least: float = SHARED
 ) -> float | None:
     """Return the mean correlation of the models' matrices; None unless all of them descend from one base.
 
@@ -40,11 +52,12 @@ def base_correlation(
     Args:
         count: how many matrices are compared; None: all, so that a single layer that was moved is noticed.
         borrowed: tensors that some model takes from the anchor, so that they tell nothing.
+        least: the correlation of every matrix from which models are taken to share a base.
     """
     values: list[float] = []
     for name in compared_matrices(networks[0].spec, networks[0].tensors, count, borrowed) if networks else ():
         found = _pairwise([network.tensors[name] for network in networks if name in network.tensors])
-        if not found or min(found) < SHARED:
+        if not found or min(found) < least:
             return None
         values += found
     return sum(values) / len(values) if values else None
@@ -116,11 +129,16 @@ Chosen = TypeVar("Chosen", bound=Options)
 
 
 def resolve_alignment(
-    options: Chosen, networks: Sequence[Network], count: int | None = None, borrowed: Collection[str] = ()
+    options: Chosen,
+    networks: Sequence[Network],
+    models: Sequence[Model | None],
+    count: int | None = None,
+    borrowed: Collection[str] = (),
 ) -> tuple[Chosen, float | None]:
     """Return the options, without alignment where it is the identity and the user chose none.
 
     Args:
+        models: where the networks were read, as for `of_one_base`.
         count: how many matrices are compared; None: all.
         borrowed: tensors that some model takes from the anchor.
 
@@ -129,7 +147,7 @@ def resolve_alignment(
     """
     if options.model_fields_set & set(CHOICES):
         return options, None
-    found = base_correlation(networks, count, borrowed)
+    found = base_correlation(networks, count, borrowed, -1 if of_one_base(models) else SHARED)
     return (options, None) if found is None else (options.without_alignment(), found)
 
 

@@ -179,7 +179,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     check_compatible(with_anchor_tokens(empty, token_rows(models, empty, job.vocab)), models)
     networks = readable_networks(models, stored if job.head == "anchor" else empty)  # files lack what is the anchor's
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
-    job, correlation = resolve_alignment(job, networks, MATRICES, borrowed)
+    job, correlation = resolve_alignment(job, networks, models, MATRICES, borrowed)
     estimate = Estimate(empty, job, [*deeper_models(stored, empty).values()])
     obstacle = streaming_obstacle(models, stored, empty, models, job, job.data is not None)
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
