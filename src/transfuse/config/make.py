@@ -34,12 +34,16 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
     return chosen
 
 
-def _plain(value: Any) -> Any:
-    """Return numbers and arrays of NumPy and torch as numbers and lists of Python. Other values stay as they are."""
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
+def _plain(value: Any, levels: int = 3) -> Any:
+    """Return numbers and arrays of NumPy and torch as numbers and lists of Python. Other values stay as they are.
+
+    Args:
+        levels: how deep lists are read, because files can name one list many times inside another.
+    """
+    if levels and isinstance(value, Mapping):
+        return {name: _plain(entry, levels - 1) for name, entry in value.items()}
+    if levels and type(value) in (list, tuple):
+        return type(value)(_plain(entry, levels - 1) for entry in value)
     return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
 
 
