@@ -89,7 +89,10 @@ def _resize_vocabulary(
     Raises:
         CheckpointError: the adapter was trained with other tokens, and its file does not hold their embeddings.
     """
-    inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
+    try:
+        inputs, head = model.get_input_embeddings(), model.get_output_embeddings()
+    except NotImplementedError:  # a model without tokens
+        return
     rows = getattr(inputs, "num_embeddings", None)
     if rows is None:
         return
