@@ -114,12 +114,10 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
         SpecError: the bias of a norm cannot be folded, because a reader has no bias and the gain has a zero.
     """
     folded = Lazy.of(tensors)
-    writers = {op.name: op for op in spec.linears()}
-    for op in spec.ops:
-        if isinstance(op, Norm) and folds(op) and spec.readers(op):
-            _fold_norm(op, spec.readers(op), folded)
-        if isinstance(op, LayerScale) and isinstance(op.space, Space):
-            _fold_scale(op, writers[op.writer], folded)
+    for norm, readers in folded_norms(spec):
+        _fold_norm(norm, readers, folded)
+    for scale, writer in folded_scales(spec):
+        _fold_scale(scale, writer, folded)
     compared = {norm.space for norm in spec.norms() if norm.keeps_mean}
     for op in spec.ops:
         if isinstance(op, Writer):
@@ -127,8 +125,20 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     return folded
 
 
-def folds(norm: Norm) -> bool:
-    """Return whether the gain of a norm can be moved into the maps that read it."""
+def folded_norms(spec: Spec) -> list[tuple[Norm, list[Linear]]]:
+    """Return the norms whose gains can be moved into the maps that read them, and these maps."""
+    pairs = [(op, spec.readers(op)) for op in spec.ops if isinstance(op, Norm) and _folds(op)]
+    return [(norm, readers) for norm, readers in pairs if readers]
+
+
+def folded_scales(spec: Spec) -> list[tuple[LayerScale, Linear]]:
+    """Return the factors that can be moved into the map before them, and this map."""
+    writers = {op.name: op for op in spec.linears()}
+    scales = [op for op in spec.ops if isinstance(op, LayerScale) and isinstance(op.space, Space)]
+    return [(scale, writers[scale.writer]) for scale in scales]
+
+
+def _folds(norm: Norm) -> bool:
     return norm.has_gain and isinstance(norm.space, Space) and not norm.is_output
 
 

@@ -13,10 +13,9 @@ from torch import Tensor
 from transfuse.alignment.exact.canonical_form import balance
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy, Tensors
-from transfuse.network.operations import LayerScale, Linear, Norm
-from transfuse.network.space import Space
+from transfuse.network.operations import Linear, Norm
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import fold, folds, shifted_biases
+from transfuse.network.symmetry import fold, folded_norms, folded_scales, shifted_biases
 from transfuse.transport.maps import Invertible, Matrix
 
 MIN_FACTOR = 1e-4  # of a folded gain or scale, relative to the largest one, by which a difference may be divided
@@ -31,31 +30,24 @@ def original_form(spec: Spec, original: Tensors, changed: Tensors) -> Lazy | Non
         changed: those of a model in the canonical form of the original (`canonicalize`).
 
     Returns:
-        The tensors, unfused; None if a gain or scale of the original is so small that it cannot be divided by.
+        The tensors, unfused; None if a gain or scale of the original is so small beside the largest that it cannot be
+        divided by.
     """
-    if any(_has_tiny(original[name]) for name in _folded_factors(spec)):
+    norms, scales = folded_norms(spec), folded_scales(spec)
+    if any(
+        _has_tiny(original[name]) for name in [norm.gain for norm, _ in norms] + [scale.name for scale, _ in scales]
+    ):
         return None
     folded = fold(spec, original)
     balancing = balance(spec, folded)
     canonical, other = transform_all(spec, folded, balancing), fold(spec, changed)  # whose gains may have changed
     moved = Lazy({name: partial(_difference, other, canonical, name) for name in canonical})
     differences = transform_all(spec, moved, {name: _inverse(map_) for name, map_ in balancing.items()})
-    writers = {op.name: op for op in spec.linears()}
-    for op in spec.ops:
-        if isinstance(op, Norm) and folds(op) and spec.readers(op):
-            _unfold_norm(op, spec.readers(op), original, differences)
-        if isinstance(op, LayerScale) and isinstance(op.space, Space):
-            _unfold_scale(writers[op.writer], original[op.name], differences)
-    restored = Lazy.of(changed)
-    for name in differences:
-        restored.replace(name, Lazy({name: partial(_sum, original, differences, name)}))
-    return restored
-
-
-def _folded_factors(spec: Spec) -> list[str]:
-    """Return the names of the gains and scales that the canonical form folds into linear maps."""
-    gains = [norm.gain for norm in spec.norms() if folds(norm) and spec.readers(norm)]
-    return gains + [op.name for op in spec.ops if isinstance(op, LayerScale) and isinstance(op.space, Space)]
+    for norm, readers in norms:
+        _unfold_norm(norm, readers, original, differences)
+    for scale, writer in scales:
+        _unfold_scale(writer, original[scale.name], differences)
+    return Lazy({name: partial(_sum, original, differences, name) for name in differences})
 
 
 def _has_tiny(factors: Tensor) -> bool:
