@@ -24,7 +24,8 @@ ACTIVE = "num_experts_per_tok"
 BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
-FOLLOW_WIDTH = ("pooler_hidden_size", "embedding_size")  # fields that may hold the width once more
+EMBEDDING_WIDTH = "embedding_size"
+FOLLOW_WIDTH = ("pooler_hidden_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
 EMBEDDINGS_APART = ("albert",)  # model types that always map embeddings to the stream, of whatever width
 
 
@@ -228,9 +229,8 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
     if sizes.experts is not None:
         setattr(small, ACTIVE, min(getattr(config, ACTIVE), sizes.experts))
     old = sizes_of(config)
-    apart = ("embedding_size",) if config.model_type in EMBEDDINGS_APART else ()
-    holders = [name for name in FOLLOW_WIDTH if name not in apart]
-    followers = [name for name in holders if getattr(config, name, None) == old.hidden_size]
+    apart = EMBEDDING_WIDTH if config.model_type in EMBEDDINGS_APART else None
+    followers = [name for name in FOLLOW_WIDTH if name != apart and getattr(config, name, None) == old.hidden_size]
     for follower in followers if sizes.hidden_size is not None else ():
         setattr(small, follower, sizes.hidden_size)
     for role, size in sizes.given().items():
