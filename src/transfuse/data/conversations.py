@@ -7,7 +7,14 @@ from datasets import Dataset, Features
 
 from transfuse.data.columns import is_string, raw_values
 from transfuse.data.context import TEXT, has_context
-from transfuse.data.messages import MESSAGES, STORED_MESSAGES, holds_messages, read_message, stored_conversation
+from transfuse.data.messages import (
+    MESSAGES,
+    STORED_MESSAGES,
+    holds_messages,
+    read_message,
+    role_of,
+    stored_conversation,
+)
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import ConfigError
 
@@ -48,8 +55,7 @@ def instruction_columns(dataset: Dataset) -> InstructionColumns | None:
     question = _usual(names, QUESTION_NAMES)
     if answer is None or question is None:
         return None
-    found = {usual: _usual(names, (usual,)) for usual in (*REFERENCE_NAMES, *SYSTEM_NAMES)}
-    further = {usual: name for usual, name in found.items() if name is not None and not _has_no_values(dataset, name)}
+    further = _columns_with_values(dataset, (*REFERENCE_NAMES, *SYSTEM_NAMES))
     if not all(is_string(dataset.features[name]) for name in (question, answer, *further.values())):
         return None
     asked = [question, *(name for usual, name in further.items() if usual in REFERENCE_NAMES)]
@@ -84,13 +90,17 @@ def with_system_messages(dataset: Dataset, column: str) -> Dataset:
     Args:
         column: the column of conversations.
     """
-    system = _usual(dataset.column_names, SYSTEM_NAMES)
+    system = next(iter(_columns_with_values(dataset, SYSTEM_NAMES).values()), None)
     if system is None or not is_string(dataset.features[system]):
         return dataset
 
     def begun(row: dict[str, Any]) -> dict[str, Any]:
         messages = row[column]
-        if messages and _is_written(row[system]) and not any(_is_system(message) for message in messages):
+        if (
+            messages
+            and _is_written(row[system])
+            and not any(message and role_of(message) == "system" for message in messages)
+        ):
             messages = [{"role": "system", "content": row[system]}, *messages]
         return {column: stored_conversation(messages)}
 
@@ -180,6 +190,14 @@ def _parts(value: Any) -> list[str]:
     return [read_message(message)["content"] for message in value]
 
 
+def _columns_with_values(dataset: Dataset, usual: Sequence[str]) -> dict[str, str]:
+    """Return the columns with these names, without case, in which something stands, by the usual name."""
+    found = {name: _usual(dataset.column_names, (name,)) for name in usual}
+    return {
+        name: column for name, column in found.items() if column is not None and not _has_no_values(dataset, column)
+    }
+
+
 def _has_no_values(dataset: Dataset, column: str) -> bool:
     """Return whether nothing stands in a column; such a column of a table is none of texts."""
     return not is_string(dataset.features[column]) and all(value is None for value in raw_values(dataset, column))
@@ -188,10 +206,6 @@ def _has_no_values(dataset: Dataset, column: str) -> bool:
 def _is_written(text: str | None) -> bool:
     """Return whether a text is neither missing nor blank."""
     return text is not None and text.strip() != ""
-
-
-def _is_system(message: Any) -> bool:
-    return message is not None and read_message(message)["role"] == "system"
 
 
 def _messages(system: str | None, question: str, answer: str) -> list[dict[str, str]]:

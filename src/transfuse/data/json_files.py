@@ -49,9 +49,15 @@ def _rows_under_a_key(path: Path) -> list[dict[str, Any]] | None:
 def _only_object(path: Path) -> dict[str, Any] | None:
     """Return the object that a file consists of. The rest of a file with one object a line is not read."""
     with fsspec.open(str(path), "rt", encoding=ENCODING, compression="infer") as file:
+        start = file.read(1)
+        while start.isspace():
+            start = file.read(1)
+        if start != "{":  # a list, perhaps of millions of rows in one line
+            return None
+        first = start + file.readline()
         lines = (line for line in file if line.strip())
-        first, second = next(lines, ""), next(lines, "")
-        if not first.lstrip().startswith("{") or (second and _parsed(first) is not None):
+        second = next(lines, "")
+        if second and _parsed(first) is not None:
             return None
         value = _parsed("".join([first, second, *lines]))
     return value if isinstance(value, dict) else None

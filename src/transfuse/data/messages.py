@@ -61,6 +61,12 @@ def stored_conversation(value: Any) -> list[dict[str, str | None] | None] | None
     return [_stored(message) for message in value] if isinstance(value, list) else None
 
 
+def role_of(message: Message) -> Any:
+    """Return who writes a message, by the names that chat templates know; None if that is missing."""
+    role: Any = next((message[key] for key in SPEAKER_KEYS if message.get(key) is not None), None)
+    return ROLES.get(role, role)
+
+
 def read_message(message: Message) -> dict[str, Any]:
     """Return a message with the keys and the names of roles that chat templates know, without empty values.
 
