@@ -31,7 +31,7 @@ WORDS = 20
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 BUILDERS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": WORDS, "tie_word_embeddings": True})),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": WORDS})),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": WORDS, "n_positions": 2 * WORDS})),
     "t5": lambda: T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": WORDS})),
     "bert": lambda: BertForMaskedLM(BertConfig(vocab_size=WORDS, **BERT)),
 }
@@ -146,6 +146,12 @@ def test_added_tokens_without_embeddings(tmp_path: Path, settings: dict[str, Any
     adapted(resized(tmp_path / "base", "llama", False), tmp_path / "adapter", embeddings=False, **settings)
     found = f"it has {WORDS} tokens, the adapter {tokens}"
     refuses(tmp_path / "adapter", found, "lacks the embeddings or the head", "save_embedding_layers=True")
+
+
+def test_adapted_positions_are_not_counted_as_tokens(tmp_path: Path) -> None:
+    base = base_model(tmp_path / "base", "gpt2")
+    expected = adapted(base, tmp_path / "adapter", embeddings=False, target_modules=["c_attn", "wpe"])
+    torch.testing.assert_close(logits(load_model(tmp_path / "adapter")), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_first_line_of_an_error_does_not_end_at_a_colon() -> None:

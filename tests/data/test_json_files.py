@@ -27,6 +27,12 @@ def test_rows_under_a_key_are_read(header: dict[str, Any], indent: int | None, t
     assert samples.dataset.column_names == ["text", "label"]
 
 
+def test_files_are_read_in_order(tmp_path: Path) -> None:
+    for name, text in {"a": "first", "b": "second", "c": "third"}.items():
+        written(tmp_path / f"{name}.json", {"data": [{"text": text}]} if name == "b" else [{"text": text}])
+    assert load_samples(tmp_path).inputs(range(3)) == ["first", "second", "third"]
+
+
 def test_several_lists_of_rows_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "both.json", {"train": ROWS, "held": ROWS, "version": "1"})
     with pytest.raises(DataError, match=r"both\.json: 'train', 'held' each hold rows; write those") as caught:
@@ -42,6 +48,8 @@ def test_one_object_may_be_a_row(tmp_path: Path) -> None:
     assert load_samples(written(tmp_path / "text.json", {"text": "a single text"}, indent=1)).inputs([0]) == [
         "a single text"
     ]
+    marked = {"text": "a marked text", "marks": [{"start": 0, "end": 1}]}
+    assert load_samples(written(tmp_path / "marked.json", marked, indent=1)).inputs([0]) == ["a marked text"]
     lines = "\n".join(json.dumps({"text": row["text"], "marks": [{"start": 0}]}) for row in ROWS)
     (tmp_path / "lines.json").write_text(lines)
     assert load_samples(tmp_path / "lines.json").inputs([0, 1]) == ["one text", "two texts"]

@@ -123,3 +123,9 @@ def test_lock_files_of_excel_are_no_data(tmp_path: Path) -> None:
         (tmp_path / f"~${split}.csv").write_bytes(b"\x05me \xff")
     (tmp_path / "~$book.csv").write_bytes(b"\x05me \xff")
     assert load_samples(tmp_path, "train").inputs([0]) == ["train"]
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("0.5,a text,0.5\n0.25,another,1\n")
+    with pytest.raises(DataError, match=r"rows\.csv: 2 columns are called '0\.5'; if the first line is no header"):
+        load_samples(tmp_path / "rows.csv")

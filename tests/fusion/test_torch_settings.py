@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def autocast() -> Iterator[None]:
         assert torch.is_autocast_enabled("cpu")
 
 
+@contextmanager
+def another_device() -> Iterator[None]:
+    with torch.device("meta"):
+        yield
+        assert torch.get_default_device().type == "meta"
+
+
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
@@ -44,7 +52,7 @@ def same(first: Any, second: Any) -> bool:
     return all(torch.equal(values, other[name]) for name, values in first.model.state_dict().items())
 
 
-@pytest.mark.parametrize("setting", [float64_by_default, autocast])
+@pytest.mark.parametrize("setting", [float64_by_default, autocast, another_device])
 def test_settings_of_the_caller_change_no_result(setting: Setting, paths: list[Path], tmp_path: Path) -> None:
     def results() -> list[Any]:
         return [
@@ -58,10 +66,14 @@ def test_settings_of_the_caller_change_no_result(setting: Setting, paths: list[P
     expected = results()
     measured = transfuse.evaluate(paths[0], TEXTS)
     held = expected[0].save_adapter(tmp_path / "first", 1)
+    streamed = transfuse.fuse(paths, align="flow", stream=True)
+    streamed.save(tmp_path / "streamed")
     with setting():
         found = results()
         assert transfuse.evaluate(paths[0], TEXTS).models == measured.models
         assert expected[0].save_adapter(tmp_path / "second", 1) == held
+        streamed.save(tmp_path / "again")
+    assert cmp(*(tmp_path / name / "model.safetensors" for name in ("streamed", "again")), shallow=False)
     for one, other in zip(expected, found, strict=True):
         assert same(one, other), one
 

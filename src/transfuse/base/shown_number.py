@@ -10,5 +10,6 @@ def shown_number(value: float, form: str) -> str:
     if isnan(value):
         return "nan"
     sign = "+" if form.startswith("+") else ""
-    digits = ".2g" if abs(value) >= LARGE else "z" + form.removeprefix("+")
-    return format(value, sign + digits)
+    if abs(value) < LARGE:
+        return format(value, sign + "z" + form.removeprefix("+"))
+    return format(100 * value, sign + ".2g") + "%" if form.endswith("%") else format(value, sign + ".2g")

@@ -14,8 +14,8 @@ AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 def own_torch_settings() -> Iterator[None]:
     """Compute with gradients, in the precision of the tensors and with float32 by default, wherever the caller is.
 
-    Inference mode, autocast and the default dtype of the caller are restored afterward. Public functions have this as
-    their decorator.
+    Inference mode, autocast, the default dtype and the default device of the caller are restored afterward. Public
+    functions have this as their decorator.
     """
     default = torch.get_default_dtype()
     with ExitStack() as stack:
@@ -23,6 +23,8 @@ def own_torch_settings() -> Iterator[None]:
         for device in filter(torch.is_autocast_enabled, AUTOCAST_DEVICES):
             # Casts would be cached until the caller leaves its autocast, while training changes the weights.
             stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         if default is not torch.float32:
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, default)

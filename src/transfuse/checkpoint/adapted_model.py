@@ -103,7 +103,7 @@ def _resize_vocabulary(
             model.resize_token_embeddings(held, mean_resizing=False)  # all values come from the adapter
         _with_separate_embeddings(model)
         return
-    trained = _trained_tokens(settings, shapes)
+    trained = _trained_tokens(model, inputs, settings, shapes)
     if held not in (None, rows) or trained > rows:
         raise CheckpointError(
             f"{name}: it has {rows} tokens, the adapter {max(held or 0, trained)}, and the adapter's file lacks the"
@@ -124,17 +124,25 @@ def _with_separate_embeddings(model: PreTrainedModel) -> None:
 
 def _held_rows(model: PreTrainedModel, module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Return how many rows the weight of an embedding or a head has in the adapter's file; None if it is not there."""
-    prefixes = [re.escape(f"{PREFIX}{name}.") for name, found in model.named_modules() if found is module]
-    pattern = re.compile(f"({'|'.join(prefixes)}){WEIGHT}")
+    pattern = re.compile(_prefix(model, module) + WEIGHT)
     return next((shape[0] for key, shape in shapes.items() if pattern.fullmatch(key)), None)
 
 
-def _trained_tokens(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _prefix(model: PreTrainedModel, module: nn.Module) -> str:
+    """Return a pattern of what the names of an adapter's tensors for a module begin with."""
+    names = [re.escape(f"{PREFIX}{name}.") for name, found in model.named_modules() if found is module]
+    return f"({'|'.join(names)})"
+
+
+def _trained_tokens(
+    model: PreTrainedModel, inputs: nn.Module, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> int:
     """Return the least number of tokens that an adapter was trained with, if its file has no embeddings."""
     chosen = settings.get("trainable_token_indices") or ()
     lists = chosen.values() if isinstance(chosen, dict) else [chosen]
     largest = max((index for indices in lists for index in indices), default=-1)
-    return max([largest + 1, *(shape[1] for key, shape in shapes.items() if key.endswith(".lora_embedding_A"))])
+    pattern = re.compile(_prefix(model, inputs) + r"lora_embedding_A(\.\w+)?")
+    return max([largest + 1, *(shape[1] for key, shape in shapes.items() if pattern.fullmatch(key))])
 
 
 def adapted_class(config: PreTrainedConfig, own_class: Any, settings: Mapping[str, Any]) -> Any:

@@ -1,13 +1,15 @@
 """JSON files: one row a line, a list of rows, or one object with a list of rows under one of its keys."""
 
 import json
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from datasets import Dataset, concatenate_datasets
 
-from transfuse.data.columns import listed_names
+from transfuse.data.columns import TEXT_NAMES, listed_names
 from transfuse.data.in_memory_columns import from_rows
 from transfuse.data.messages import are_conversations
 from transfuse.data.text_files import ENCODING, escaped
@@ -26,17 +28,19 @@ def read_json(files: list[Path]) -> Dataset:
         DataError: several keys of such an object hold rows.
     """
     nested = {path: rows for path in files if (rows := _rows_under_a_key(path)) is not None}
-    others = [path for path in files if path not in nested]
-    parts = [from_rows(rows, str(path)) for path, rows in nested.items()]
-    if others:
-        parts.append(read_json_lines(others))
+    parts: list[Dataset] = []
+    for is_nested, group in groupby(files, nested.__contains__):
+        if is_nested:
+            parts.extend(from_rows(nested[path], str(path)) for path in group)
+        else:
+            parts.append(read_json_lines(list(group)))
     return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
 
 def _rows_under_a_key(path: Path) -> list[dict[str, Any]] | None:
-    """Return the rows that one object in a file holds; None if the file holds something else, or one conversation."""
+    """Return the rows that one object in a file holds; None if the file is something else, or one row."""
     value = _only_object(path)
-    if value is None or any(are_conversations([entry]) for entry in value.values()):
+    if value is None or _is_row(value):
         return None
     keys = [key for key, entry in value.items() if _are_rows(entry)]
     if len(keys) > 1:
@@ -44,6 +48,12 @@ def _rows_under_a_key(path: Path) -> list[dict[str, Any]] | None:
             f"{path}: {listed_names(keys)} each hold rows; write those that are to be read to a file of their own"
         )
     return value[keys[0]] if keys else None
+
+
+def _is_row(value: Mapping[str, Any]) -> bool:
+    """Return whether an object is one sample, a text or a conversation, rather than the rows of a file."""
+    has_text = any(isinstance(value.get(name), str) for name in TEXT_NAMES)
+    return has_text or any(are_conversations([entry]) for entry in value.values())
 
 
 def _only_object(path: Path) -> dict[str, Any] | None:

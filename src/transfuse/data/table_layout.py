@@ -93,7 +93,18 @@ def _check_names(path: Path, header: Sequence[str]) -> None:
     counts = Counter(name for name in header if name.strip())
     for name, count in counts.items():
         if count > 1:
-            raise DataError(f"{path}: {count} columns are called {name!r}; rename or remove all but one")
+            advice = "rename or remove all but one"
+            if _is_number(name):
+                advice = "if the first line is no header, add a line with names of columns before it"
+            raise DataError(f"{path}: {count} columns are called {name!r}; {advice}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _RowShape:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
+from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_model
 from transfuse.checkpoint.stored_layout import write_like
@@ -42,6 +43,7 @@ class StreamedModel:
     progress: Progress
     workspace: TemporaryDirectory[str] | None = None
 
+    @own_torch_settings()
     def load(self) -> PreTrainedModel:
         """Return the model with all tensors in memory."""
         anchor = load_model(self.folder)
@@ -54,6 +56,7 @@ class StreamedModel:
             joined.change(name, lambda values: values.to(self.dtype))
         return joined
 
+    @own_torch_settings()
     def write(self, folder: Path) -> None:
         """Write the weights, with the anchor's tensor names and files, and the configuration, and verify both.
 

@@ -30,6 +30,8 @@ def verdict(measured: Measurement | None) -> str:
 def _beside_plain(measured: Measurement, fusion: Row, plain: Row) -> str:
     """Return how the plain average compares with the fusion. Of equal models, that with a lower loss is better."""
     metric = _phrase(measured, plain)
+    if isnan(_quality(measured, plain)):
+        return ". The plain average has no score, because some outputs are not numbers"
     nothing = f"so {'the alignment' if measured.aligned else 'this way of merging'} gained nothing here"
     if not _is_equal(measured, fusion, plain):
         if _quality(measured, plain) > _quality(measured, fusion):
@@ -40,8 +42,8 @@ def _beside_plain(measured: Measurement, fusion: Row, plain: Row) -> str:
         return f"; the plain average ({metric}) is as good, {nothing}"
     own, other = (measured.phrase(row, measure=loss) for row in (fusion, plain))
     if measured.quality(plain, loss) > measured.quality(fusion, loss):
-        return f"; the plain average has the same with {other} instead of {own}, {nothing}"
-    return f". The plain average has the same, but with {other} instead of {own}"
+        return f"; the plain average also reaches {metric}, with {other} instead of {own}, {nothing}"
+    return f". The plain average also reaches {metric}, but with {other} instead of {own}"
 
 
 def _rank(measured: Measurement, fusion: Row, worst: Row, best: Row) -> str:

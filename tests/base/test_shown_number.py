@@ -1,0 +1,23 @@
+"""Numbers are shown without the sign of zero, and with an exponent if they are large."""
+
+from math import inf, nan
+
+import pytest
+
+from transfuse.base.shown_number import shown_number
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (0.25, ".2%", "25.00%"),
+        (-0.0000001, "+.4f", "+0.0000"),
+        (1.5, "+.4f", "+1.5000"),
+        (12_300_000.0, ".4f", "1.2e+07"),
+        (12_300_000.0, ".1%", "1.2e+09%"),
+        (nan, "+.2%", "nan"),
+        (-inf, ".4f", "-inf"),
+    ],
+)
+def test_numbers(value: float, form: str, shown: str) -> None:
+    assert shown_number(value, form) == shown
