@@ -96,7 +96,7 @@ def parents_of(name: str, data: Mapping[str, Dataset], count: int, seed: int) ->
     """Train `count` parents, or load them if an earlier run did."""
     models = []
     for number in range(count):
-        folder = PARENTS / f"{name}-crowd-{count}-{seed}-{number}"
+        folder = PARENTS / f"{name}-vit-crowd-{count}-{seed}-{number}"
         if not folder.exists():
             trained = parent(SUBJECTS[name], data["train"], number, count, seed)
             SUBJECTS[name].processor.save_pretrained(folder)

@@ -46,6 +46,7 @@ PAIRS = {
     "cifar10-paper": [SHARED / "parents" / "cifar10-vit-paper-1", SHARED / "parents" / "cifar10-vit-paper-2"],
     "views": [PARENTS / f"fashion-mnist-vit-64-{view}-1" for view in ("centred", "moved")],
     "classes": [PARENTS / f"fashion-mnist-vit-64-skewed-{seed}" for seed in (1, 2)],
+    "crowd": [PARENTS / f"fashion-mnist-vit-crowd-5-1-{number}" for number in range(5)],
     "gpt2": [PARENTS / f"tinyshakespeare-gpt2-96-{seed}" for seed in (1, 2)],
     "books": [PARENTS / f"books-llama-96-{seed}" for seed in (1, 2)],
 }
@@ -61,7 +62,8 @@ def data(pair: str) -> tuple[Dataset, dict[str, Dataset]]:
     if pair == "gpt2":
         return passages("train", "tinyshakespeare"), {"test": passages("test", "tinyshakespeare")}
     if pair != "antibody":
-        return split("cifar10", "train").remove_columns("label"), {"test": split("cifar10", "test")}
+        name = "fashion-mnist" if pair == "crowd" else "cifar10"
+        return split(name, "train").remove_columns("label"), {"test": split(name, "test")}
     given, test = (
         load_dataset("json", data_files=str(SHARED / "real" / f"antibody.{name}.jsonl"), split="train")
         for name in ("calibration", "test")

@@ -1,6 +1,7 @@
 """Measure where a fused start wins: descent from fitted layers, from each parent, and from a parent with noise.
 
 python benchmarks/starts.py classes
+python benchmarks/starts.py crowd --steps 150 500 2000 --samples 100 2000 10000
 python benchmarks/starts.py antibody --steps 50 150 500 --samples 100 1600
 
 All starts take the same steps towards the same targets, the parents' weighted predictions and streams, at the default
