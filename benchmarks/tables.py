@@ -80,6 +80,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "one-base": one_base_table.table,
     "shrink-vit": partial(shrink_table.increases, {"shrink-vit": "model a", "shrink-vit-b": "model b"}),
     "shrink-gpt2": partial(shrink_table.table, "shrink-gpt2", perplexity=True),
+    "shrink-gpt2-both": partial(shrink_table.increases, {"shrink-gpt2": "model 1", "shrink-gpt2-2": "model 2"}),
     "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "shrink-antibody-400": partial(
         shrink_table.increases,
