@@ -22,4 +22,4 @@ def test_other_text_is_an_error(size: object) -> None:
 
 
 def test_format() -> None:
-    assert [format_bytes(size) for size in (6.44e9, 5e6)] == ["6.4 GB", "5 MB"]
+    assert [format_bytes(size) for size in (6.44e9, 5e6, 33_860)] == ["6.4 GB", "5 MB", "34 kB"]

@@ -22,5 +22,7 @@ def parse_bytes(size: object) -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes in GB, or in MB below 1 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """Return a number of bytes in GB, below 1 GB in MB, and below 1 MB in kB."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

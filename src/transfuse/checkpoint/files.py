@@ -86,8 +86,9 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
     The data is not read, but the file must be as large as its header says.
 
     Raises:
-        CheckpointError: the file is damaged, or holds more than tensors.
+        CheckpointError: the file is damaged or incomplete, or a pickle holds more than tensors.
     """
+    state = "damaged or incomplete" if file.suffix == ".safetensors" else "damaged, or holds more than tensors"
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="numpy") as opened:  # which maps the file only for reading
@@ -97,9 +98,7 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
         tensors = torch.load(file, map_location="meta", weights_only=True).items()
         return {name: tensor.dtype if tensor.dtype.is_floating_point else None for name, tensor in tensors}
     except Exception as error:  # torch.load may raise anything for a damaged pickle
-        raise CheckpointError(
-            f"{file}: damaged, or holds more than tensors ({first_line(error)}); restore it"
-        ) from error
+        raise CheckpointError(f"{file}: {state} ({first_line(error)}); restore it") from error
 
 
 def common_dtype(dtypes: Collection[torch.dtype | None]) -> torch.dtype:

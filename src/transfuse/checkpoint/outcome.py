@@ -26,4 +26,4 @@ def learning_line(history: Mapping[str, Any]) -> str:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     if history["steps"]:
         return f"learning weights gained nothing, so the result is {start}, {reached}"
-    return f"no weights learned, the best start on held-out samples is {start}, {reached}"
+    return f"no training, because {start} is the best start on held-out samples, {reached}"

@@ -33,12 +33,12 @@ OTHERS = (
     "spec",
 )
 EXAMPLES = """
-transfuse carry BASE TUNED NEW -o OUT                        by their weights only
-transfuse carry BASE TUNED NEW -o OUT --data D               trained on unlabeled samples of the task, for 5 minutes
-transfuse carry BASE TUNED NEW -o OUT --data D --keep K      and, on samples K, kept as NEW is
-transfuse carry BASE TUNED NEW -o OUT --data D --effort quick    fitted to the samples, and not trained
-transfuse carry BASE TUNED NEW -o OUT --adapter-out 16       with an adapter for NEW in OUT/adapter
-transfuse carry BASE TUNED NEW --data D --dry-run            the memory needed, and nothing is written
+transfuse carry BASE TUNED NEW -o OUT                          # by their weights only
+transfuse carry BASE TUNED NEW -o OUT --data D                 # trained on unlabeled samples of the task for 5 minutes
+transfuse carry BASE TUNED NEW -o OUT --data D --keep K        # and, on samples K, kept as NEW is
+transfuse carry BASE TUNED NEW -o OUT --data D --effort quick  # fitted to the samples, and not trained
+transfuse carry BASE TUNED NEW -o OUT --adapter-out 16         # with an adapter for NEW in OUT/adapter
+transfuse carry BASE TUNED NEW --data D --dry-run              # the memory needed, and nothing is written
 """
 
 

@@ -13,8 +13,8 @@ from transfuse.config.job import Job
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
 EXAMPLES = """
-transfuse doctor A             matched on weights only
-transfuse doctor A --data D    matched as in a fusion with samples
+transfuse doctor A           # matched on weights only
+transfuse doctor A --data D  # matched as in a fusion with samples
 """
 PROBLEM_STATUS = 1  # exit status if a problem was found
 

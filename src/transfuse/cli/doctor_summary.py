@@ -35,10 +35,10 @@ def examination_summary(examination: Examination) -> Group:
         headless = "the effect of moving the model's own basis cannot be seen without a head"
         parts.append(f"declaration: every tensor is declared; {headless if recovery.copy is None else change}")
     if recovery is not None:
-        samples = f" of {counted(recovery.samples, 'sample')}" if recovery.samples else ""
+        samples = f", with {counted(recovery.samples, 'sample')}" if recovery.samples else ""
         parts += [
-            f"fused with a random symmetric copy of itself: matched on {recovery.match_on}{samples},"
-            f" merged by {recovery.merge}",
+            f"fused with a random symmetric copy of itself: matched on {recovery.match_on}, merged by"
+            f" {recovery.merge}{samples}",
             _output_differences(recovery),
         ]
     name = f"{examination.model.path} ({examination.dtype})"

@@ -29,10 +29,10 @@ PATH_OPTIONS = (
     "flow",
 )
 EVAL_EXAMPLES = """
-transfuse eval OUT A B --data test.parquet    OUT compared with A and with B, with intervals and tests
+transfuse eval OUT A B --data test.parquet  # OUT compared with A and with B, with intervals and tests
 """
 PATH_EXAMPLES = """
-transfuse path A B --data D --plot line.png    loss and accuracy between A and B, after alignment
+transfuse path A B --data D --plot line.png  # loss and accuracy between A and B, after alignment
 """
 
 
@@ -85,8 +85,8 @@ def path(
         Option(
             "--data",
             metavar="DATA",
-            help="Labeled samples. The test split is measured, the training split is used for alignment, if both"
-            " exist.",
+            help="Samples, with labels if there are any. The test split is measured, the training split is used for"
+            " alignment, if both exist.",
         ),
     ],
     plot: Plot = None,

@@ -26,8 +26,8 @@ OTHERS = (
     "spec",
 )
 EXAMPLES = """
-transfuse finetune OUT --data D -o TUNED                                          on labels
-transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED      on teachers, without labels
+transfuse finetune OUT --data D -o TUNED                                      # on labels
+transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED  # on teachers, without labels
 """
 
 

@@ -62,18 +62,18 @@ OTHERS = (
     "flow",
 )
 FUSE_EXAMPLES = """
-transfuse fuse A B -o OUT --data texts.jsonl          two models, trained on texts to match both, for 5 minutes at most
-transfuse fuse A B -o OUT --data D --effort quick     the best start of this training, and no training
-transfuse fuse A B -o OUT                             by their weights only
-transfuse fuse A B -o OUT --data D --report           with a report on the quality of the result
-transfuse fuse A B -o OUT --base BASE --merge ties    two fine-tunes of one base, by their task vectors
-transfuse fuse A B -o OUT --data D --grow 1.5         one model with up to 1.5 times the parameters of A
-transfuse fuse A B -o OUT --push-to-hub user/name     written to OUT and to the Hub
+transfuse fuse A B -o OUT --data texts.jsonl        # two models, trained on texts to match both, for 5 minutes at most
+transfuse fuse A B -o OUT --data D --effort quick   # the best start of this training, and no training
+transfuse fuse A B -o OUT                           # by their weights only
+transfuse fuse A B -o OUT --data D --report         # with a report on the quality of the result
+transfuse fuse A B -o OUT --base BASE --merge ties  # two fine-tunes of one base, by their task vectors
+transfuse fuse A B -o OUT --data D --grow 1.5       # one model with up to 1.5 times the parameters of A
+transfuse fuse A B -o OUT --push-to-hub user/name   # written to OUT and to the Hub
 """
 PLAN_EXAMPLES = """
-transfuse plan A B                     what would be matched, and the memory and disk space needed
-transfuse plan A B --max-memory 8GB    whether 8 GB suffice
-transfuse plan A B --data D            the memory for fusing with samples
+transfuse plan A B                   # what would be matched, and the memory and disk space needed
+transfuse plan A B --max-memory 8GB  # whether 8 GB suffice
+transfuse plan A B --data D          # the memory for fusing with samples
 """
 PLANNED = ("data", "align", "merge", "base", "effort", "grow", "samples", "device", "max_memory")
 ALSO_PLANNED = (

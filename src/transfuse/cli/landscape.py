@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = """
-transfuse landscape A B OUT --data D --plot plane.svg    the parents and their fusion in one plane
+transfuse landscape A B OUT --data D --plot plane.svg  # the parents and their fusion in one plane
 """
 
 
@@ -109,19 +110,19 @@ def landscape(
     mode.show(document, lambda: _table(measured, source))
 
 
-def _table(measured: "Landscape", source: str) -> Table:
-    """Return a table with one row per model; its caption names the grid point with the lowest loss and the samples."""
+def _table(measured: "Landscape", source: str) -> Group:
+    """Return a table with one row per model, and below it the grid point with the lowest loss and the samples."""
     from transfuse.report.tables import model_column, number_column
 
     (x, y), lowest = measured.lowest()
     shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
     size = f"{len(measured.x)} x {len(measured.y)}"
-    caption = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} at ({x:.1f}, {y:.1f}), shares {shares}"
+    place = f"at ({x:.1f}, {y:.1f}), with weights {shares} of A, B and C"
     columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
-    caption += f"\nmeasured on {printable(source)}"
-    table = Table(model_column(), "alignment to A", *columns, caption=Text(caption), caption_justify="left")
+    table = Table(model_column(), "alignment to A", *columns)
     for model in measured.models:
         position = [f"{value:.1f}" for value in model.position]
         metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_number(model.metrics.loss, ".4f")]
         table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
-    return table
+    best = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} {place}"
+    return Group(table, f"{best}\nmeasured on {printable(source)}")

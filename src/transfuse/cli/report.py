@@ -15,11 +15,11 @@ from transfuse.cli.output import console
 from transfuse.config.job import Job
 
 REPORT_EXAMPLES = """
-transfuse report OUT                       OUT/report.html, measured on the test split of the fusion's data
-transfuse report OUT --data test.parquet   measured on other samples
+transfuse report OUT                      # OUT/report.html, measured on the test split of the fusion's data
+transfuse report OUT --data test.parquet  # measured on other samples
 """
 DEMO_EXAMPLES = """
-transfuse demo -o demo    a few minutes on two cores; ends with a table and demo/report.html
+transfuse demo -o demo  # a few minutes on two cores; ends with a table and demo/report.html
 """
 
 

@@ -17,13 +17,13 @@ from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 EVERYDAY = (*SIZE_NAMES, "ratio", "like", "effort", "samples", "device")
 OTHERS = ("minutes", "steps", "learning_rate", "dtype", *READING, "batch_size", "seed", "allow_pickle", "spec")
 EXAMPLES = """
-transfuse shrink MODEL -o OUT --data D --ratio 0.5                            half the parameters
-transfuse shrink MODEL -o OUT --data D --layers 6                             fewer blocks
-transfuse shrink MODEL -o OUT --data D --experts 0.5                          half the experts of each block
+transfuse shrink MODEL -o OUT --data D --ratio 0.5           # half the parameters
+transfuse shrink MODEL -o OUT --data D --layers 6            # fewer blocks
+transfuse shrink MODEL -o OUT --data D --experts 0.5         # half the experts of each block
 transfuse shrink MODEL -o OUT --data D --hidden-size 256 --intermediate-size 1024
-transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL                     the sizes of another model
-transfuse shrink MODEL -o OUT --data D --ratio 0.5 --report                   with a report on the quality
-transfuse shrink MODEL --ratio 0.5 --dry-run                                  the sizes, and nothing is written
+transfuse shrink MODEL -o OUT --data D --like SMALL_MODEL    # the sizes of another model
+transfuse shrink MODEL -o OUT --data D --ratio 0.5 --report  # with a report on the quality
+transfuse shrink MODEL --ratio 0.5 --dry-run                 # the sizes, and nothing is written
 """
 
 

@@ -186,7 +186,7 @@ def split_limits(flags: FlagValues) -> tuple[Options, MemoryLimits]:
 def required_data(data: str | None) -> str:
     """Return the samples to measure on. Raise `ConfigError` if there are none."""
     if data is None:
-        raise ConfigError("--data: missing; give labeled samples to measure on")
+        raise ConfigError("--data: missing; give samples to measure on")
     return data
 
 

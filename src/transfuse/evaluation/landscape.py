@@ -204,13 +204,13 @@ def plane(model: PreTrainedModel, models: Sequence[Tensors], names: Sequence[str
         aa += _dot(a, a)
         ab += _dot(a, b)
         bb += _dot(b, b)
-    if not aa or not bb:
-        duplicate = names[1] if not aa else names[2]
-        raise ConfigError(f"{duplicate}: equals {names[0]}; give three models that differ")
+    for distance, one, other in ((aa, 0, 1), (bb, 0, 2), (aa - 2 * ab + bb, 1, 2)):
+        if not distance:
+            raise ConfigError(f"{names[other]}: equals {names[one]}; give three models that differ")
     height = sqrt(max(0.0, bb - ab * ab / aa))
     if height < MIN_RELATIVE_HEIGHT * sqrt(bb):
         raise ConfigError(
-            f"{names[2]}: is on the line through {names[0]} and {names[1]}, as a mean of the two does, so the three"
+            f"{names[2]}: is on the line through {names[0]} and {names[1]}, as a mean of the two is, so the three"
             " models span no plane; give another third model, or show the line with `transfuse path`"
         )
     return Plane(sqrt(aa), ab / sqrt(aa), height)

@@ -29,16 +29,16 @@ CALIBRATION_NOTE = "; ECE: expected calibration error"
 
 def evaluation_tables(evaluation: Evaluation, classes: bool = False) -> Group:
     """Return the metrics of all models, the first model's differences from the others, and optionally all classes."""
-    tables: list[Table] = [metrics_table(evaluation)]
+    parts: list[Table | Group] = [metrics_table(evaluation)]
     if evaluation.against:
-        tables.append(_difference_table(next(iter(evaluation.models)), evaluation))
+        parts.append(_difference_table(next(iter(evaluation.models)), evaluation))
     if classes:
-        tables += [_class_table(name, model.classes) for name, model in evaluation.models.items() if model.classes]
-    return Group(*tables)
+        parts += [_class_table(name, model.classes) for name, model in evaluation.models.items() if model.classes]
+    return Group(*parts)
 
 
-def metrics_table(evaluation: Evaluation) -> Table:
-    """Return a table with one row per model and one column per measure, with 95% confidence intervals."""
+def metrics_table(evaluation: Evaluation) -> Group:
+    """Return a table with one row per model and one column per measure (with 95% intervals), and notes."""
     confident = has_confidence(evaluation.measures)
     measures = (*evaluation.measures, *(["calibration_error"] if confident else []))
     explained = CALIBRATION_NOTE if confident else ""
@@ -47,8 +47,6 @@ def metrics_table(evaluation: Evaluation) -> Table:
         *map(number_column, (*(MEASURES[measure].title for measure in measures), unit(measures))),
         title=_compared_title(evaluation.compared),
         title_justify="left",
-        caption_justify="left",
-        caption=Text(f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}{explained}"),
     )
     for name, model in evaluation.models.items():
         cells = []
@@ -58,7 +56,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
                 cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
             cells.append(Text(cell))
         table.add_row(Text(printable(name)), *cells, str(model.metrics.samples))
-    return table
+    return Group(table, f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}{explained}")
 
 
 def _measured_on(evaluation: Evaluation) -> str:
@@ -132,16 +130,16 @@ def _format_interval(interval: Interval | None, value_format: str) -> str:
     return f"[{shown_number(low, end_format)}, {shown_number(high, end_format)}]"
 
 
-def path_table(line: LossPath, source: str) -> Table:
+def path_table(line: LossPath, source: str) -> Group:
     """Return a table with one row per position, with the barrier below and the name of the samples."""
     measures = [measure for measure in line.measures if measure != "perplexity"]
-    caption = Text(f"barrier {shown_number(line.barrier, '.4f')}{loss_unit(measures)}\nmeasured on {printable(source)}")
     columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
-    table = Table(*columns, caption=caption, caption_justify="left")
+    table = Table(*columns)
     for position, point in zip(line.positions, line.points, strict=True):
         cells = (shown_number(point.value(measure), MEASURES[measure].form) for measure in measures)
         table.add_row(f"{position:.2f}", *cells)
-    return table
+    barrier = f"barrier {shown_number(line.barrier, '.4f')}{loss_unit(measures)}"
+    return Group(table, f"{barrier}\nmeasured on {printable(source)}")
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -41,16 +41,17 @@ def plan_table(plan: FusionPlan) -> Group:
         memory = format_bytes(plan.loaded_bytes)
         if plan.streamed_bytes is not None and not plan.streams:
             memory += f" (tensor by tensor {format_bytes(plan.streamed_bytes)})"
+    loaded = "loaded whole"
     lines = [
         "; ".join([f"blocks: {plan.blocks}, paired in order", *_added_blocks(plan)]),
-        f"models: {'read and written tensor by tensor' if plan.streams else 'loaded'}",
+        f"models: {'read and written tensor by tensor' if plan.streams else loaded}",
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
     ]
     if plan.adapter_bytes is not None:
         lines[3] += f"; adapter: at most {format_bytes(plan.adapter_bytes)}"
     if plan.data:
-        lines[1] = f"models: {'mapped from their files' if plan.streams else 'loaded'}"
+        lines[1] = f"models: {'mapped from their files' if plan.streams else loaded}"
         lines[2] = f"memory by weights alone: about {memory}"
         lines += _data_lines(plan.data)
     if plan.growth:
@@ -78,7 +79,7 @@ def _data_lines(plan: DataPlan) -> list[str]:
     else:
         peak = f"{format_bytes(plan.device_bytes)} on the GPU, {format_bytes(plan.host_bytes)} on the host"
     return [
-        f"samples: {plan.samples:,} of up to {counted(plan.tokens, 'token', ',')}",
+        f"samples: {plan.samples:,}, each of up to {counted(plan.tokens, 'token', ',')}",
         f"memory with samples: about {peak}, while {plan.stage}",
         f"at least: {format_bytes(plan.least_bytes)}, with the smallest batches and caches",
     ]
