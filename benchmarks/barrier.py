@@ -36,7 +36,7 @@ from transfuse.network.model import Network, network
 ALIGNMENTS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
     "flow": {"align": "flow", "samples": 200},
-    "uniform plan (control)": {"align": "flow", "plan": "uniform", "samples": 200},
+    "uniform plan (control)": {"align": "flow", "flow": {"plan": "uniform"}, "samples": 200},
     "permutations only": {"align": "exact", "match_on": "weights", "groups": "permutations"},
     "exact": {"align": "exact", "match_on": "weights"},
     "learned": {"align": "learned", "match_on": "weights"},

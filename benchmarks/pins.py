@@ -25,7 +25,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ViTImageProcessor
 
 import transfuse
-from transfuse.streaming import stream
 
 LABELS, WORDS = 4, 40
 EXACT: dict[str, dict[str, Any]] = {
@@ -43,20 +42,20 @@ EXACT: dict[str, dict[str, Any]] = {
 FLOW: dict[str, dict[str, Any]] = {
     "default": {},
     "weights": {"match_on": "weights"},
-    "hard": {"plan": "hard"},
-    "uniform": {"plan": "uniform"},
-    "support": {"support": 4.0},
-    "cosine": {"cost": "cosine", "scale": "mean"},
-    "squared": {"cost": "squared", "scale": "median", "transform": "raw"},
-    "matrix": {"policy": "matrix"},
-    "scalar": {"policy": "scalar"},
-    "skip": {"policy": "skip"},
-    "joint": {"queries": "joint", "values": "context"},
-    "aware": {"heads": "aware", "plan": "hard"},
-    "class": {"tokens": "class"},
-    "window": {"tokens": "window-2"},
-    "keep": {"keep": ("embeddings", "head")},
-    "max-loss": {"max_loss": 3.0},
+    "hard": {"flow": {"plan": "hard"}},
+    "uniform": {"flow": {"plan": "uniform"}},
+    "support": {"flow": {"support": 4.0}},
+    "cosine": {"flow": {"cost": "cosine", "scale": "mean"}},
+    "squared": {"flow": {"cost": "squared", "scale": "median", "transform": "raw"}},
+    "matrix": {"flow": {"policy": "matrix"}},
+    "scalar": {"flow": {"policy": "scalar"}},
+    "skip": {"flow": {"policy": "skip"}},
+    "joint": {"flow": {"queries": "joint", "values": "context"}},
+    "aware": {"flow": {"heads": "aware", "plan": "hard"}},
+    "class": {"flow": {"tokens": "class"}},
+    "window": {"flow": {"tokens": "window-2"}},
+    "keep": {"flow": {"keep": ("embeddings", "head")}},
+    "max-loss": {"flow": {"max_loss": 3.0}},
     "fitted": {"merge": "least-squares"},
 }
 
@@ -148,7 +147,7 @@ def pins() -> Iterator[tuple[str, str]]:
         for seed, path in enumerate(paths):
             llama(seed).save_pretrained(path)
         for align in ("none", "exact", "flow"):
-            stream(paths, f"{folder}/{align}", align=align)
+            transfuse.fuse(paths, stream=True, align=align).save(f"{folder}/{align}")
             yield f"streamed {align}", sha256(load_file(f"{folder}/{align}/model.safetensors"))
     taught = transfuse.finetune(vit(0), pictures(), [vit(1)], processor=seen["processor"], epochs=1, batch_size=16)
     yield "finetune", sha256(taught.model.state_dict())

@@ -27,7 +27,7 @@ from transfuse.merging.learned_weights import WeightDistillation
 
 WAYS: dict[str, dict[str, Any]] = {
     "closed form": {"merge": "least-squares"},
-    "closed form, uniform plan (control)": {"merge": "least-squares", "plan": "uniform"},
+    "closed form, uniform plan (control)": {"merge": "least-squares", "flow": {"plan": "uniform"}},
     "learned": {"merge": "learned"},
 }
 

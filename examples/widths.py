@@ -41,7 +41,7 @@ narrow, wide = parents
 flow = {"align": "flow", "merge": "least-squares"}
 mean = transfuse.fuse(parents, data, align="flow", merge="mean").save(OUT / "mean", "replace")
 fused = transfuse.fuse(parents, data, **flow).save(OUT / "fused", "replace")
-uniform = transfuse.fuse(parents, data, plan="uniform", **flow).save(OUT / "uniform", "replace")
+uniform = transfuse.fuse(parents, data, flow={"plan": "uniform"}, **flow).save(OUT / "uniform", "replace")
 taught = transfuse.finetune(fused, data, teachers=parents, **TRAINING).save(OUT / "taught", "replace")
 alone = transfuse.finetune(narrow, data, teachers=parents, **TRAINING).save(OUT / "narrow-taught", "replace")
 

@@ -92,7 +92,7 @@ def of_cached_moments() -> dict[str, Tensor]:
     models = vits()
     with TemporaryDirectory() as cache:
         given = {**pictures(), "batch_size": 4, "align": "flow", "cache": cache}
-        _, again = (transfuse.fuse(models, **given, plan=plan) for plan in ("soft", "hard"))
+        _, again = (transfuse.fuse(models, **given, flow={"plan": plan}) for plan in ("soft", "hard"))
     return again.model.state_dict()
 
 
@@ -100,13 +100,13 @@ WAYS: dict[str, Callable[[], dict[str, Tensor]]] = {
     "least squares": of_pictures(merge="least-squares"),
     "average": of_pictures(align="none"),
     "flow": of_pictures(align="flow"),
-    "flow, hard plans, weighted junctions": of_pictures(align="flow", plan="hard", policy="matrix"),
-    "flow, heads kept apart": of_pictures(align="flow", heads="aware"),
+    "flow, hard plans, weighted junctions": of_pictures(align="flow", flow={"plan": "hard", "policy": "matrix"}),
+    "flow, heads kept apart": of_pictures(align="flow", flow={"heads": "aware"}),
     "flow, cached moments": of_cached_moments,
-    "flow, uniform": of_pictures(align="flow", plan="uniform", policy="identity"),
+    "flow, uniform": of_pictures(align="flow", flow={"plan": "uniform", "policy": "identity"}),
     "flow, other widths": of_widths(align="flow"),
     "fewer blocks": of_depths(merge="least-squares"),
-    "flow, confident samples": of_pictures(align="flow", max_loss=9.0, tokens="class"),
+    "flow, confident samples": of_pictures(align="flow", flow={"max_loss": 9.0, "tokens": "class"}),
     "exact, mean": of_pictures(merge="mean", match_on="both"),
     "permutations": of_pictures(groups="permutations", merge="least-squares", teacher_weighting="labels"),
     "learned maps": of_pictures(align="learned", steps=2, augment="crop-flip"),

@@ -121,7 +121,7 @@ def widths(draw: st.DrawFn) -> tuple[Case, dict[str, Any], dict[str, Any]]:
 def test_the_flow_between_any_two_widths_gives_a_valid_checkpoint(pair: tuple, seed: int, plan: str) -> None:
     case, ours, theirs = pair
     anchor, other = case.build(seed, **ours).float(), case.build(seed + 1, **theirs).float()
-    fusion = transfuse.fuse([anchor, other], align="flow", plan=plan)
+    fusion = transfuse.fuse([anchor, other], align="flow", flow={"plan": plan})
     with tempfile.TemporaryDirectory() as folder:
         loaded = load_model(fusion.save(Path(folder) / "fused"))
     shape = {name: values.shape for name, values in anchor.state_dict().items()}

@@ -10,7 +10,6 @@ from cases import CASES, HEADS, Case
 
 from transfuse import fuse
 from transfuse.errors import SpecError, TransfuseError
-from transfuse.streaming import stream
 
 Way = Callable[..., Any]
 named = {case.name: case for case in CASES}
@@ -40,14 +39,16 @@ def pair(case: Case, changes: dict[str, Any]) -> list[Any]:
 
 
 def in_memory(models: list[Any], folder: Path, **options: Any) -> Any:
-    return fuse(models, **options)
+    return fuse(models, **options).record
 
 
 def from_files(models: list[Any], folder: Path, **options: Any) -> Any:
     paths = [folder / name for name in ("a", "b")]
     for model, path in zip(models, paths, strict=True):
         model.save_pretrained(path)
-    return stream(paths, folder / "out", **options)
+    fusion = fuse(paths, stream=True, **options)
+    fusion.save(folder / "out")
+    return fusion.record
 
 
 @blind
@@ -70,12 +71,11 @@ def test_a_function_that_changes_is_refused(name: str, way: Way, align: str, tmp
 def test_a_function_that_stays_is_not(case: Case, way: Way, tmp_path: Path) -> None:
     models = [case.build(seed).float() for seed in (1, 2)]
     try:
-        found = way(models, tmp_path)
+        record = way(models, tmp_path)
     except TransfuseError as error:
         if "does not store all its tensors one by one" in str(error):
             pytest.skip("experts are put together, and positions computed, when a model is loaded")
         raise
-    record = found.record if way is in_memory else found
     assert 0 <= record["alignments"][0]["output_deviation"] < 1e-3
 
 

@@ -14,12 +14,11 @@ from world import Run, World, one_line
 
 import transfuse
 from transfuse.errors import CheckpointError
-from transfuse.streaming import stream
 
 Fuse = Callable[[list[Path], Path], object]
 WAYS: dict[str, Fuse] = {
     "loaded": lambda models, out: transfuse.fuse(models, align="none").save(out),
-    "streamed": lambda models, out: stream(models, out, align="none"),
+    "streamed": lambda models, out: transfuse.fuse(models, stream=True, align="none").save(out),
 }
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 30}
 LISTED = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]

@@ -89,9 +89,9 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"seed": -1}, ["seed"]),
         ({"overwrite": "yes"}, ["overwrite", "valid boolean", "'yes'"]),
         ({"allow_pickle": 1}, ["allow_pickle", "valid boolean"]),
-        ({"align": "flow", "regularization": True}, ["regularization", "should be a number", "True"]),
-        ({"align": "flow", "regularization": float("inf")}, ["regularization", "finite"]),
-        ({"align": "flow", "regularization": -0.1}, ["regularization", "greater than 0"]),
+        ({"align": "flow", "flow": {"regularization": True}}, ["regularization", "should be a number", "True"]),
+        ({"align": "flow", "flow": {"regularization": float("inf")}}, ["regularization", "finite"]),
+        ({"align": "flow", "flow": {"regularization": -0.1}}, ["regularization", "greater than 0"]),
         ({"data": "d", "align": "learned", "merge": "mean", "minutes": 1}, ["minutes", "give steps"]),
         ({"data": "d", "align": "learned", "merge": "least-squares", "effort": "high"}, ["give steps"]),
         (
@@ -117,12 +117,11 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"models": "a"}, ["models", "valid list", "'a'"]),
         ({"models": ["a", 2]}, ["models: item 2", "valid string"]),
         ({"data": 5}, ["data", "valid string"]),
-        ({"plan": "hard"}, ["plan", "align flow"]),
-        ({"align": "none", "regularization": 0.1}, ["regularization", "align flow"]),
-        ({"align": "flow", "plan": "uniform", "regularization": 0.1}, ["regularization", "uniform"]),
-        ({"align": "flow", "regularization": 0.1, "support": 4.0}, ["support", "give one"]),
-        ({"align": "flow", "support": 1.0}, ["support", "greater than 1"]),
-        ({"support": 4.0}, ["support", "align flow"]),
+        ({"align": "none", "flow": {"regularization": 0.1}}, ["regularization", "align flow"]),
+        ({"align": "flow", "flow": {"plan": "uniform", "regularization": 0.1}}, ["regularization", "uniform"]),
+        ({"align": "flow", "flow": {"regularization": 0.1, "support": 4.0}}, ["support", "give one"]),
+        ({"align": "flow", "flow": {"support": 1.0}}, ["support", "greater than 1"]),
+        ({"flow": {"support": 4.0}}, ["support", "align flow"]),
         ({"align": "flow", "flow": {"queries": "joint", "heads": "aware"}}, ["flow.heads", "joint", "leave it out"]),
         ({"align": "flow", "match_on": "both"}, ["match_on", "choose one"]),
         ({"flow": {"plan": "hard"}}, ["flow.plan", "only align flow takes it"]),
@@ -157,7 +156,7 @@ def test_what_is_written_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_option_left_at_none_is_not_given() -> None:
-    assert make(Options, {"regularization": None, "samples": None}).align == "exact"
+    assert make(Options, {"flow": {"regularization": None}, "samples": None}).align == "exact"
 
 
 @pytest.mark.parametrize(
@@ -324,18 +323,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("output: ü".encode("latin-1"))
     with pytest.raises(ConfigError, match="UTF-8"):
         read(tmp_path / "latin.yaml")
-
-
-def test_old_spellings_are_read_for_one_version() -> None:
-    old = {"align": "flow", "plan": "hard", "transform": "centre", "evidence": "activations", "keep": "head"}
-    new = {
-        "align": "flow",
-        "match_on": "activations",
-        "flow": {"plan": "hard", "transform": "center", "keep": ("head",)},
-    }
-    assert make(Options, old) == make(Options, new)
-    assert make(Options, {"merge": "learned", "trust": "even"}).teacher_weighting == "uniform"
-    refuses({"plan": "herd", "align": "flow"}, "plan: 'herd'", "did you mean hard?")
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,9 @@ def saved(rng: Random, subjects: Subjects, here: Path) -> list[object]:
 def job(rng: Random, subjects: Subjects, here: Path) -> list[object]:
     """A job file."""
     document = {
-        "models": [str(path) for path in subjects.pairs[VISION]], "output": "out", "align": "flow", "plan": "hard",
-        "evidence": "weights", "weights": [2, 1.0], "seed": 0, "dtype": "float32", "batch-size": 4, "policy": "mean",
+        "models": [str(path) for path in subjects.pairs[VISION]], "output": "out", "align": "flow",
+        "flow": {"plan": "hard", "policy": "mean"},
+        "match-on": "weights", "weights": [2, 1.0], "seed": 0, "dtype": "float32", "batch-size": 4,
         "overwrite": False,
     }  # fmt: skip
     text = yaml.safe_dump(mutated(rng, document), allow_unicode=True).encode("utf-8", "replace")

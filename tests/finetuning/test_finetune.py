@@ -118,7 +118,7 @@ def test_the_student_says_what_who_is_believed_says(trust):
     known = data if trust == "labels" else data.remove_columns("label")
     believing, even = (
         finetune(model, known, teachers, processor=PROCESSOR, distill=1.0, teacher_weighting=how, **QUICK).model
-        for how in (trust, "even")
+        for how in (trust, "uniform")
     )
 
     def wanted(batch):

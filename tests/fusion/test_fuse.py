@@ -67,7 +67,7 @@ def test_low_precision_is_computed_high_and_written_as_it_came():
 def test_the_record_says_what_happened(tmp_path):
     given = models()
     given[1].save_pretrained(tmp_path / "other")
-    fusion = transfuse.fuse([given[0], tmp_path / "other"], align="flow", plan="hard", weights=[3, 1])
+    fusion = transfuse.fuse([given[0], tmp_path / "other"], align="flow", flow={"plan": "hard"}, weights=[3, 1])
     fusion.save(tmp_path / "out")
     record = json.loads((tmp_path / "out" / "transfuse.json").read_text())
     assert [each["weight"] for each in record["models"]] == [0.75, 0.25]

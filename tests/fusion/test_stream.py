@@ -16,7 +16,6 @@ from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.streaming_choice import streaming_obstacle
-from transfuse.streaming import stream
 
 VIT = CASES[0]
 
@@ -48,9 +47,9 @@ def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
     if streaming_obstacle(models, empty, empty, models, Options(align=align), False):
         assert tensor_locations(tmp_path / "0", case.build()) is None
         with pytest.raises(ConfigError, match="does not store all its tensors one by one"):
-            stream(models, tmp_path / "out", align=align)
+            transfuse.fuse(models, stream=True, align=align).save(tmp_path / "out")
         return
-    stream(models, tmp_path / "streamed", align=align)
+    transfuse.fuse(models, stream=True, align=align).save(tmp_path / "streamed")
     transfuse.fuse(models, align=align).save(tmp_path / "loaded")
     assert same(tmp_path / "streamed", tmp_path / "loaded")
     reloaded = with_eager_experts(case.architecture.from_pretrained(tmp_path / "streamed"))
@@ -64,7 +63,7 @@ def test_buffers_are_merged_too(tmp_path):
     for seed, model in enumerate(models):
         model.final_logits_bias.fill_(1.0 + 2 * seed)
         model.save_pretrained(tmp_path / f"{seed}")
-    stream([str(tmp_path / f"{seed}") for seed in (0, 1)], tmp_path / "streamed")
+    transfuse.fuse([str(tmp_path / f"{seed}") for seed in (0, 1)], stream=True).save(tmp_path / "streamed")
     transfuse.fuse(models).save(tmp_path / "loaded")
     assert same(tmp_path / "streamed", tmp_path / "loaded")
     assert torch.equal(stored(tmp_path / "loaded")["final_logits_bias"], torch.full((1, 31), 2.0))
@@ -73,14 +72,14 @@ def test_buffers_are_merged_too(tmp_path):
 def test_shards_names_and_precision_are_the_anchors(tmp_path):
     """In several files, in half precision, an old checkpoint's names: as they were."""
     one, two = saved(VIT, tmp_path, dtype=torch.bfloat16, max_shard_size="10KB")
-    stream([one, two], tmp_path / "out", align="exact")
+    transfuse.fuse([one, two], stream=True, align="exact").save(tmp_path / "out")
     files = sorted(file.name for file in (tmp_path / "0").glob("model*"))
     assert len(files) > 3
     assert sorted(file.name for file in (tmp_path / "out").glob("model*")) == files
     assert {values.dtype for values in stored(tmp_path / "out").values()} == {torch.bfloat16}
     transfuse.fuse([one, two], align="exact").save(tmp_path / "loaded")
     assert same(tmp_path / "out", tmp_path / "loaded")
-    stream([one, two], tmp_path / "wider", align="exact", dtype="float32")
+    transfuse.fuse([one, two], stream=True, align="exact", dtype="float32").save(tmp_path / "wider")
     assert {values.dtype for values in stored(tmp_path / "wider").values()} == {torch.float32}
 
 
@@ -91,7 +90,7 @@ def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path):
     next(iter(tensors.values())).view(-1)[0] = float("nan")
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(CheckpointError, match="NaN"):
-        stream([one, two], tmp_path / "out", align="exact")
+        transfuse.fuse([one, two], stream=True, align="exact").save(tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
 
 
@@ -102,7 +101,7 @@ def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
         (path / "model.safetensors").rename(path / name)
         weights = dict.fromkeys(load_file(path / name), name)
         (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
-    stream(paths, tmp_path / "out")
+    transfuse.fuse(paths, stream=True).save(tmp_path / "out")
     transfuse.fuse(paths).save(tmp_path / "loaded")
     assert same(tmp_path / "out", tmp_path / "loaded")
 

@@ -172,12 +172,6 @@ def test_models_of_one_base_are_aligned_again_only_if_they_were() -> None:
     assert shlex.split(command_line("out", record(["a", "b"], align="exact", match_on="auto")))[6:] == EXACT
 
 
-def test_a_record_of_an_earlier_version_gives_current_flags() -> None:
-    earlier = record(["a", "b"]) | {"options": {"align": "flow", "evidence": "weights", "plan": "hard", "seed": 0}}
-    due = ["--align", "flow", "--match-on", "weights", "--flow.plan", "hard"]
-    assert shlex.split(command_line("out", earlier))[6:] == due
-
-
 def test_the_split_that_was_taken_is_not_part_of_the_source() -> None:
     assert "--data 'my data' --align" in command_line("out", record(["a", "b"], data="my data (split train)"))
     assert "--data 'data (old)' --align" in command_line("out", record(["a", "b"], data="data (old)"))

@@ -7,7 +7,6 @@ from typing import Any
 
 from transfuse.config.layer_values import as_text
 from transfuse.config.options import Options
-from transfuse.config.renamed import with_current_names
 from transfuse.config.shrink_options import ShrinkOptions
 
 DATASET_IN_MEMORY = "dataset in memory"  # what the name of such data begins with, in messages and records
@@ -117,13 +116,12 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
 
 
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a record that differ from their defaults, under their current names.
+    """Return the options of a record that differ from their defaults.
 
     How models were aligned is always one of them, unless they share a base and nobody chose: models of one base are
     aligned only if that is said.
     """
-    current, _ = with_current_names(Options, record["options"], {})
-    different = _differences(current, Options().model_dump(mode="json", exclude={"align"}))
+    different = _differences(record["options"], Options().model_dump(mode="json", exclude={"align"}))
     if "shared_base" in record:
         different.pop("align", None)
     return different

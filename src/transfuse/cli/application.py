@@ -25,7 +25,6 @@ from transfuse.cli.output import fail
 from transfuse.cli.report import DEMO_EXAMPLES, REPORT_EXAMPLES, demo, report
 from transfuse.cli.shrink import EXAMPLES as SHRINK_EXAMPLES
 from transfuse.cli.shrink import shrink
-from transfuse.config.renamed import flag_name
 from transfuse.config.synonyms import nearest
 from transfuse.errors import InterruptedRunError, TransfuseError
 
@@ -34,7 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": flag_name,  # old spellings of flags
         "max_content_width": 110,
     },
 )

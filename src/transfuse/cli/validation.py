@@ -16,7 +16,6 @@ from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
 from transfuse.config.options import Options
-from transfuse.config.renamed import with_current_names
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import carry_merging, check_carry, check_mapped, check_read
@@ -40,7 +39,6 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
         translation = translate(file_values, file_labels)
         file_values, file_labels, layers = translation.values, translation.labels, translation.layers
         flags = _with_output(flags)
-    file_values, file_labels = with_current_names(Job, file_values, file_labels)
     flag_values, flag_labels = named_values(flags)
     if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
         flag_values["flow"] = file_values["flow"] | flag_values["flow"]

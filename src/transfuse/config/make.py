@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from transfuse.config.messages import error_message
-from transfuse.config.renamed import with_current_names
 from transfuse.errors import ConfigError
 
 Chosen = TypeVar("Chosen", bound=BaseModel)
@@ -23,9 +22,9 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
     Raises:
         ConfigError: an unknown option, a value that it cannot have, or options that contradict each other.
     """
-    values, labels = with_current_names(kind, _plain(values), labels or {})
+    labels = labels or {}
     try:
-        chosen = kind(**values)
+        chosen = kind(**_plain(values))
     except ValidationError as error:
         first = error.errors()[0]
         name, fields, item = _located(kind, [str(part) for part in first["loc"]])

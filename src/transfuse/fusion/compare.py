@@ -18,15 +18,15 @@ from transfuse.network.model import network
 
 METHODS: dict[str, dict[str, Any]] = {
     "plain average": {"align": "none"},
-    "flow, soft": {"align": "flow", "plan": "soft"},
-    "flow, hard": {"align": "flow", "plan": "hard"},
+    "flow, soft": {"align": "flow", "flow": {"plan": "soft"}},
+    "flow, hard": {"align": "flow", "flow": {"plan": "hard"}},
     "permutations only": {"align": "exact", "groups": "permutations", "merge": "mean"},
     "exact, weights only": {"align": "exact", "match_on": "weights", "merge": "mean"},
     "exact": {"align": "exact", "merge": "mean"},
     "exact, least squares": {"align": "exact", "merge": "least-squares"},
     "learned": {"align": "learned", "merge": "mean"},
     "learned, least squares": {"align": "learned", "merge": "least-squares"},
-    "uniform plan (control)": {"align": "flow", "plan": "uniform"},
+    "uniform plan (control)": {"align": "flow", "flow": {"plan": "uniform"}},
 }
 HALF_ANCHOR = "half the anchor (control)"
 

@@ -27,7 +27,6 @@ class Group(StrEnum):
     """Rotations and reflections: the residual stream of RMSNorm."""
     CENTERED = "centered orthogonal"
     """Orthogonal maps that fix the all-ones vector: the residual stream of LayerNorm."""
-    CENTRED = CENTERED  # the old spelling, kept for one version
     COMPLEX = "scaled rotation"
     """Scaled rotations of a plane, which commute with rotary positions."""
     POSITIVE = "positive scale"
