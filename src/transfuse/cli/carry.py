@@ -3,15 +3,13 @@
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.owned import REPORT_PAGE
-from transfuse.cli.command import HelpAll
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import CARRY
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 
 EVERYDAY = ("output", "data", "effort", "samples", "device", "max_memory", "report", "overwrite")
@@ -48,7 +46,7 @@ transfuse carry BASE TUNED NEW --data D --dry-run              # the memory need
     helps=CARRY,
 )
 def carry(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     base: Annotated[str, Argument(metavar="BASE", help="The model that was tuned.")],
     tuned: Annotated[str, Argument(metavar="TUNED", help="A fine-tune of BASE, or its adapter.")],
@@ -65,9 +63,6 @@ def carry(
     dry_run: Annotated[
         bool, Option("--dry-run", help="Show what would be matched, and the memory needed, and write nothing.")
     ] = False,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Carry a fine-tune to another base."""
     from transfuse.cli.validation import carry_request
@@ -80,12 +75,12 @@ def carry(
         from transfuse.report.plan_tables import plan_table
         from transfuse.report.summary import report_line
 
-        plan = plan_job(job, keep, output_mode(context).progress) if dry_run else None
+        plan = plan_job(job, keep, mode.progress) if dry_run else None
         if plan is None:
             with memory_limit(job.max_memory, job.max_device_memory, job.torch_device()):
-                done = carry_job(job, keep, output_mode(context).progress)
+                done = carry_job(job, keep, mode.progress)
     if plan is not None:
-        output_mode(context).show(asdict(plan), lambda: plan_table(plan))
+        mode.show(asdict(plan), lambda: plan_table(plan))
         return
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []
-    output_mode(context).show(done.as_dict(), lambda: [carry_summary(done.output, done.record), *page])
+    mode.show(done.as_dict(), lambda: [carry_summary(done.output, done.record), *page])

@@ -6,9 +6,9 @@ import typer
 from typer import Argument
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import DOCTOR
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
@@ -21,11 +21,9 @@ PROBLEM_STATUS = 1  # exit status if a problem was found
 
 @takes_options((Job, OPTIONS), helps=DOCTOR, metavars={"merge": "auto|mean|least-squares|learned|slerp|..."})
 def doctor(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     model: Annotated[str, Argument(metavar="MODEL", help="A checkpoint folder or Hub name.")],
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Check that a model can be fused, on a copy of itself."""
     from transfuse.cli.doctor_summary import examination_summary
@@ -34,7 +32,6 @@ def doctor(
     data = flags["data"]
     doctor_options = options({name: value for name, value in flags.items() if name != "data"})
     doctor_options.check_data(data is not None, {})
-    mode = output_mode(context)
     with quiet_libraries():
         from transfuse.cli.jobs.doctor import doctor_job
 

@@ -2,14 +2,12 @@
 
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.command import HelpAll
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Limit, Models, Plot, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Limit, Models, Plot, takes_options
 from transfuse.cli.help_texts import PATH
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 
 RUN = (*READING, "batch_size", "seed", "device", "max_memory", "max_device_memory", "allow_pickle", "spec")
@@ -38,7 +36,7 @@ transfuse path A B --data D --plot line.png  # loss and accuracy between A and B
 
 @takes_options((Job, RUN), everyday=["batch_size", "seed", "device", "max_memory"])
 def evaluate(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     models: Models,
     data: Annotated[
@@ -52,9 +50,6 @@ def evaluate(
     ] = None,
     limit: Limit = None,
     classes: Annotated[bool, Option("--classes", help="Show precision, recall and F1 of every class too.")] = False,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Measure models by the metrics of their task, and compare them."""
     from transfuse.cli.validation import required_data, split_limits
@@ -62,7 +57,6 @@ def evaluate(
 
     eval_options, limits = split_limits(flags)
     samples = required_data(data)
-    mode = output_mode(context)
     with quiet_libraries():
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
@@ -76,7 +70,7 @@ def evaluate(
 
 @takes_options((Job, PATH_OPTIONS), everyday=["align", "match_on", "samples", "device", "max_memory"], helps=PATH)
 def path(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     anchor: Annotated[str, Argument(metavar="ANCHOR", help="The model at 0, whose basis is kept.")],
     other: Annotated[str, Argument(metavar="OTHER", help="The model at 1, aligned to it.")],
@@ -92,9 +86,6 @@ def path(
     plot: Plot = None,
     points: Annotated[int, Option(min=3, metavar="COUNT", help="Points of the path, both ends included.")] = 11,
     limit: Limit = None,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Measure the line between two aligned models."""
     from transfuse.checkpoint.command import source_of
@@ -110,8 +101,8 @@ def path(
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
         with memory_limit(limits.max_memory, limits.max_device_memory, path_options.torch_device()):
-            line, samples = path_job(anchor, other, data, limit, points, path_options, output_mode(context).progress)
+            line, samples = path_job(anchor, other, data, limit, points, path_options, mode.progress)
         if plot:
             save_plot({path_options.align: line}, plot)
     document = line.as_dict() | {"data": source_of(samples.source), "split": samples.split}
-    output_mode(context).show(document, lambda: path_table(line, samples.source))
+    mode.show(document, lambda: path_table(line, samples.source))

@@ -2,13 +2,11 @@
 
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.command import HelpAll
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.flags import READING, FlagValues, Resume, takes_options
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 from transfuse.finetuning.schedule import Schedule
 
@@ -38,7 +36,7 @@ transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED  # 
     everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
 )
 def finetune(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     model: Annotated[str, Argument(metavar="MODEL", help="The model to train, fused or not.")],
     data: Annotated[
@@ -56,9 +54,6 @@ def finetune(
         ),
     ] = None,
     resume: Resume = False,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train a model further, with labels, teachers, or both."""
     from transfuse.cli.targets import said_how_to_continue, training_target
@@ -79,5 +74,5 @@ def finetune(
         device = training_schedule.torch_device()
         limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory, device)
         with said_how_to_continue(target.checkpoints, pattern=f"checkpoint-*/{STATE_FILE}"), limit:
-            path, record = finetune_job(models, data, training_schedule, target, output_mode(context).progress)
-    output_mode(context).show({"output": str(path)} | record, lambda: training_summary(path, record))
+            path, record = finetune_job(models, data, training_schedule, target, mode.progress)
+    mode.show({"output": str(path)} | record, lambda: training_summary(path, record))

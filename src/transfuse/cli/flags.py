@@ -10,12 +10,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
+from transfuse.cli.command import HelpAll
+from transfuse.cli.output import output_mode
 from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Memory, literal_values
 
 FlagValues: TypeAlias = Mapping[str, Any]  # by parameter name; None: the flag is not set
 SHORT = {"output": "-o"}
-LAST = ("config", "resume", "help_all", "as_json", "quiet")  # parameters that the help shows last
+LAST = ("config", "resume")  # parameters that the help shows after the options
 READING = tuple(DataOptions.model_fields)  # options of every command that reads data
 FLOW = "flow"  # the option whose value has the options of the flow
 
@@ -37,7 +39,9 @@ def takes_options(
     helps: Mapping[str, str] = {},
     metavars: Mapping[str, str] = {},
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command a flag for each named option. The command receives their values as `flags`.
+    """Give a command a flag for each named option, --json, --quiet and, if --help leaves options out, --help-all.
+
+    The command receives the values of the options as `flags`, and what --json and --quiet select as `mode`.
 
     Args:
         groups: classes of options, each with the names of its options; `flow` stands for all options of the flow.
@@ -48,14 +52,16 @@ def takes_options(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         flags = [_flag(*field, everyday, helps, metavars) for model, names in groups for field in _fields(model, names)]
-        own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "flags"]
+        own = [each for name, each in signature(command).parameters.items() if name not in ("flags", "mode")]
         first = [parameter for parameter in own if parameter.name not in LAST]
         last = [parameter for parameter in own if parameter.name in LAST]
-        parameters = [*first, *flags, *last]
+        shared = [_switch("as_json", Json), _switch("quiet", Quiet)]
+        parameters = [*first, *flags, *last, *([_switch("help_all", HelpAll)] if everyday else []), *shared]
 
         @wraps(command)
-        def run(**passed: Any) -> None:
-            command(flags={flag.name: passed.pop(flag.name) for flag in flags}, **passed)
+        def run(as_json: bool, quiet: bool, help_all: bool = False, **passed: Any) -> None:
+            values = {flag.name: passed.pop(flag.name) for flag in flags}
+            command(flags=values, mode=output_mode(as_json, quiet), **passed)
 
         run.__signature__ = Signature(  # type: ignore[attr-defined]
             [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
@@ -113,6 +119,11 @@ def _flag(
     number = next((kind for kind in (int, float) if _includes(field.annotation, kind)), str)
     value_type = bool if is_switch else number
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[value_type | None, option])
+
+
+def _switch(name: str, annotation: Any) -> Parameter:
+    """Return the parameter of a command that is off by default."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _spelling(name: str) -> str:

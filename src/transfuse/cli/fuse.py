@@ -4,16 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import RenderableType
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.owned import REPORT_PAGE
-from transfuse.cli.command import HelpAll
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.flags import READING, FlagValues, Resume, takes_options
 from transfuse.cli.help_texts import FUSE, PLAN
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 
 EVERYDAY = (
@@ -103,7 +101,7 @@ ALSO_PLANNED = (
     helps=FUSE,
 )
 def fuse(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     models: Annotated[
         list[str] | None,
@@ -121,9 +119,6 @@ def fuse(
         ),
     ] = None,
     resume: Resume = False,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Fuse models into one checkpoint."""
     from transfuse.cli.targets import said_how_to_continue, work_dir
@@ -140,7 +135,7 @@ def fuse(
         flag = "" if work.persistent else "with --resume "
         limit = memory_limit(job.max_memory, job.max_device_memory, job.torch_device())
         with said_how_to_continue(work.folder, flag), limit:
-            done = fuse_job(job, work, output_mode(context).progress)
+            done = fuse_job(job, work, mode.progress)
     told = {"quality"} if done.report and done.report.measured else ()  # by the report
     record = {name: value for name, value in done.record.items() if name not in told}
     parts: list[RenderableType] = [fusion_summary(done.output, record)]
@@ -148,7 +143,7 @@ def fuse(
         parts += report_summary(done.report.verdict, done.report.measured, done.output / REPORT_PAGE)
     if done.address:
         parts.append(f"On the Hub: {done.address}")
-    output_mode(context).show(done.as_dict(), lambda: parts)
+    mode.show(done.as_dict(), lambda: parts)
 
 
 @takes_options(
@@ -157,14 +152,11 @@ def fuse(
     helps=PLAN,
 )
 def plan(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     models: Annotated[
         list[str], Argument(metavar="ANCHOR OTHER...", help="Two or more checkpoint folders or Hub names.")
     ],
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Show what fusing would match, and what it requires."""
     from transfuse.cli.validation import plan_request
@@ -174,5 +166,5 @@ def plan(
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 
-        fusion_plan = plan_job(job, output_mode(context).progress)
-    output_mode(context).show(asdict(fusion_plan), lambda: plan_table(fusion_plan))
+        fusion_plan = plan_job(job, mode.progress)
+    mode.show(asdict(fusion_plan), lambda: plan_table(fusion_plan))

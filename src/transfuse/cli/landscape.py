@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -11,9 +10,9 @@ from typer import Argument, Option
 from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
 from transfuse.base.shown_number import shown_number
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Limit, Plot, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Limit, Plot, takes_options
 from transfuse.cli.help_texts import LANDSCAPE
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 from transfuse.errors import DataError
 
@@ -47,7 +46,7 @@ OPTIONS = (
     metavars={"align": "exact|none", "match_on": "activations|weights|both"},
 )
 def landscape(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     first: Annotated[str, Argument(metavar="A", help="The model at the origin, whose basis is kept.")],
     second: Annotated[str, Argument(metavar="B", help="The model on the first axis.")],
@@ -67,8 +66,6 @@ def landscape(
         float, Option(min=0.0, metavar="FRACTION", help="How far the grid reaches beyond the models.")
     ] = 0.3,
     limit: Limit = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
     from transfuse.checkpoint.command import source_of
@@ -79,7 +76,6 @@ def landscape(
     if plot:
         check_plot(plot)
     models = (first, second, third)
-    mode = output_mode(context)
     with quiet_libraries():
         from transfuse.cli.jobs.inspection import load_for_measurement
         from transfuse.evaluation.landscape import measure_landscape

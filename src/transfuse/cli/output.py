@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,18 +51,15 @@ def _show_nothing(document: Any, render: Render) -> None:
     pass
 
 
-def text_mode() -> OutputMode:
-    """Return the mode that shows progress and prints text; each warning is written once."""
-    return OutputMode(Terminal(), _show_text)
+def output_mode(as_json: bool, quiet: bool) -> OutputMode:
+    """Return the mode that --json and --quiet select: with both, JSON only. Of several processes, the first prints.
 
-
-def json_mode() -> OutputMode:
-    """Return the mode that prints JSON, and on stderr warnings only, each once."""
-    return OutputMode(Terminal(bars=False), _show_json)
-
-
-QUIET_JSON = OutputMode(silent, _show_json)
-QUIET = OutputMode(silent, _show_nothing)
+    Each warning is written once.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return OutputMode(silent, _show_nothing)
+    show = _show_json if as_json else _show_nothing if quiet else _show_text
+    return OutputMode(silent if quiet else Terminal(bars=not as_json), show)
 
 
 def json_values(document: Any) -> Any:

@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import FlagValues, Json, Quiet, takes_options
+from transfuse.cli.flags import FlagValues, Quiet, takes_options
 from transfuse.cli.help_texts import REPORT
-from transfuse.cli.output import console
+from transfuse.cli.output import OutputMode, console, output_mode
 from transfuse.config.job import Job
 
 REPORT_EXAMPLES = """
@@ -25,7 +23,7 @@ transfuse demo -o demo  # a few minutes on two cores; ends with a table and demo
 
 @takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]), helps=REPORT)
 def report(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     output: Annotated[Path, Argument(metavar="OUT", help="An output of fuse.")],
     data: Annotated[
@@ -37,8 +35,6 @@ def report(
     limit: Annotated[
         int | None, Option(min=1, metavar="COUNT", help="Measure on at most this many samples. Default: 2000.")
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write an HTML report about a fusion."""
     from transfuse.cli.targets import check_report
@@ -53,14 +49,12 @@ def report(
     with quiet_libraries():
         from transfuse.cli.jobs.report import report_job
 
-        progress = output_mode(context).progress
-        page, written = report_job(output, data, limit, folder, cache, changes, progress)
+        page, written = report_job(output, data, limit, folder, cache, changes, mode.progress)
     document = {"report": str(page), "verdict": written.verdict}
-    output_mode(context).show(document, lambda: report_summary(written.verdict, written.measured, page))
+    mode.show(document, lambda: report_summary(written.verdict, written.measured, page))
 
 
 def demo(
-    context: typer.Context,
     output: Annotated[
         Path, Option("--output", "-o", metavar="OUT", help="Folder for parents, models and report.")
     ] = Path("demo"),
@@ -76,4 +70,4 @@ def demo(
     with quiet_libraries():
         from transfuse.cli.demo.run import run_demo
 
-        run_demo(output, output_mode(context).progress, screen)
+        run_demo(output, output_mode(False, quiet).progress, screen)

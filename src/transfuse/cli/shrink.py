@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
 from transfuse.checkpoint.owned import REPORT_PAGE
-from transfuse.cli.command import HelpAll
-from transfuse.cli.context import output_mode
-from transfuse.cli.flags import READING, FlagValues, Json, Quiet, Resume, takes_options
+from transfuse.cli.flags import READING, FlagValues, Resume, takes_options
 from transfuse.cli.help_texts import SHRINK
+from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 
@@ -35,7 +33,7 @@ transfuse shrink MODEL --ratio 0.5 --dry-run                 # the sizes, and no
     helps=SHRINK,
 )
 def shrink(
-    context: typer.Context,
+    mode: OutputMode,
     flags: FlagValues,
     model: Annotated[str, Argument(metavar="MODEL", help="The model to make smaller: a folder or a Hub name.")],
     data: Annotated[
@@ -49,9 +47,6 @@ def shrink(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show the sizes and the number of parameters only.")] = False,
     resume: Resume = False,
-    help_all: HelpAll = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Make a model smaller."""
     from transfuse.cli.targets import said_how_to_continue, work_beside
@@ -65,8 +60,8 @@ def shrink(
         with quiet_libraries():
             from transfuse.cli.jobs.shrink import plan_job
 
-            planned = plan_job(request, memory.max_memory, output_mode(context).progress)
-        output_mode(context).show(planned, lambda: plan_of_sizes(model, planned, memory.max_memory))
+            planned = plan_job(request, memory.max_memory, mode.progress)
+        mode.show(planned, lambda: plan_of_sizes(model, planned, memory.max_memory))
         return
     work = work_beside(request.output, resume, "shrink", "choose another output")
     with quiet_libraries():
@@ -75,6 +70,6 @@ def shrink(
 
         limit = memory_limit(memory.max_memory, memory.max_device_memory, request.options.torch_device())
         with said_how_to_continue(work.folder), limit:
-            done = shrink_job(request, work, output_mode(context).progress)
+            done = shrink_job(request, work, mode.progress)
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []
-    output_mode(context).show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])
+    mode.show(done.as_dict(), lambda: [shrinking_summary(done.output, done.record), *page])
